@@ -1,0 +1,17 @@
+"""Fixtures shared by the tests: where the optional real footage and golden data are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """Folder with real clips, speech and golden reference data; tests that use it are skipped where it is absent."""
+    folder = Path(os.environ.get("BEING_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+    if not folder.is_dir():
+        pytest.skip("no shared footage beside this checkout")
+    return folder

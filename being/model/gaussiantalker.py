@@ -1,0 +1,96 @@
+"""GaussianTalker: sound, blink and camera of a frame -> offsets of every Gaussian of a canonical head.
+
+Cho et al., "GaussianTalker: Real-Time Talking Head Synthesis with 3D Gaussian Splatting" (2024). Parameter names are
+the reference's, so that its `deformation.pth` loads as it is; what the reference builds and never uses is left out.
+N Gaussians, B frames, C speech feature channels, K spherical-harmonics coefficients, D = d_model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from being.config import ModelConfig
+from being.conventions import ATTENTION_WINDOW, FEATURE_WINDOW
+from being.model.attention import Transformer
+from being.model.tokens import AUDIO_WIDTH, CAMERA_WIDTH, EYE_WIDTH, AudioAttention, AudioNet, Lift, spread_blink
+from being.model.triplane import TriPlane, head
+
+
+@dataclass
+class Conditions:
+    """What drives a batch of frames."""
+
+    audio: Tensor  # [B, 8, C, 16] float32, attention windows of speech features
+    blink: Tensor  # [B, 1] float32 in [0, 1]
+    camera: Tensor  # [B, 12] float32, `data.cameras.camera_numbers`
+
+
+@dataclass
+class Offsets:
+    """What a frame adds to the raw (pre-activation) parameters of the canonical Gaussians."""
+
+    means: Tensor  # [B, N, 3] head units
+    log_scales: Tensor  # [B, N, 3]
+    quaternions: Tensor  # [B, N, 4]
+    opacity_logits: Tensor  # [B, N, 1]
+    sh: Tensor  # [B, N, K, 3]
+    attention: Tensor  # [B, layers, N, 4] over audio, eye, camera, null
+
+
+class GaussianTalker(nn.Module):
+    """The deformation network of record."""
+
+    def __init__(self, config: ModelConfig, audio_width: int):
+        super().__init__()
+        width, deep = config.d_model, config.net_width
+        self.config, self.audio_width = config, audio_width
+        self.tri_plane = TriPlane(config)
+        assert self.tri_plane.grid.width == width, (self.tri_plane.grid.width, width)
+        self.transformer = Transformer(config)
+        self.audio_net, self.audio_att_net = AudioNet(audio_width), AudioAttention()
+        self.audio_mlp, self.eye_mlp = Lift(AUDIO_WIDTH, width), Lift(EYE_WIDTH, width)
+        self.cam_mlp = Lift(CAMERA_WIDTH, width)
+        self.null_vector = nn.Parameter(torch.randn(1, 1, width))
+        self.pos_deform, self.scales_deform = head(width, deep, 3), head(width, deep, 3)
+        self.rotations_deform, self.opacity_deform = head(width, deep, 4), head(width, deep, 1)
+        self.shs_deform = head(width, deep, 3 * (config.sh_degree + 1) ** 2)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for deform in (self.pos_deform, self.scales_deform, self.rotations_deform, self.opacity_deform,
+                       self.shs_deform):
+            nn.init.xavier_uniform_(deform[3].weight, gain=0.1)  # type: ignore[arg-type]
+
+    def speech_vector(self, audio: Tensor) -> Tensor:
+        """[B, 8, C, 16] -> [B, 32]: what a frame's sound says."""
+        assert audio.shape[1:] == (ATTENTION_WINDOW, self.audio_width, FEATURE_WINDOW), audio.shape
+        vectors = self.audio_net(audio.flatten(0, 1)).unflatten(0, (-1, ATTENTION_WINDOW))
+        return self.audio_att_net(vectors)
+
+    def tokens(self, conditions: Conditions) -> Tensor:
+        """[B, 4, D]: audio, eye, camera, null."""
+        speech = self.audio_mlp(self.speech_vector(conditions.audio))
+        eye, camera = self.eye_mlp(spread_blink(conditions.blink)), self.cam_mlp(conditions.camera)
+        return torch.stack([speech, eye, camera, self.null_vector[0].expand_as(eye)], 1)
+
+    def queries(self, means: Tensor) -> Tensor:
+        """[N, 3] -> [1, N, D]: the tri-plane features, the same for every frame."""
+        return self.tri_plane.grid(means)[None]
+
+    def deform(self, queries: Tensor, tokens: Tensor) -> Offsets:
+        """Queries [1, N, D] and tokens [B, 4, D] -> offsets of each frame."""
+        feature, attention = self.transformer(queries, tokens)
+        return Offsets(self.pos_deform(feature), self.scales_deform(feature), self.rotations_deform(feature),
+                       self.opacity_deform(feature), self.shs_deform(feature).unflatten(-1, (-1, 3)), attention)
+
+    def forward(self, means: Tensor, conditions: Conditions) -> Offsets:
+        """Canonical means [N, 3] and a batch of conditions -> offsets."""
+        return self.deform(self.queries(means), self.tokens(conditions))

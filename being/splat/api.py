@@ -1,0 +1,154 @@
+"""The one door to the rasterizer backends: the data classes, `rasterize`, `composite`, and the choice of a backend.
+
+Letters: B frames, N Gaussians, K spherical-harmonics coefficients, H and W picture height and width.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import EnvironmentFault, UsageError
+from . import cpu, reference
+
+SH_COEFFICIENTS = (1, 4, 9, 16)  # K of degree 0 to 3
+
+
+@dataclass
+class Gaussians:
+    """Gaussians after their activations; a leading 1 stands for the same value in every frame."""
+
+    means: Tensor  # [B|1, N, 3] world (head) space
+    quaternions: Tensor  # [B|1, N, 4] w first, any length but zero
+    scales: Tensor  # [B|1, N, 3] > 0, standard deviations in world units
+    opacities: Tensor  # [B|1, N] in 0..1
+    sh: Tensor  # [B|1, N, K, 3] spherical harmonics of R, G, B; K = (degree + 1)^2
+
+
+@dataclass
+class Cameras:
+    """Pinhole cameras with the principal point in the picture centre (pixel centres: see `being.conventions`)."""
+
+    world_to_camera: Tensor  # [B|1, 4, 4] rigid; x right, y down, z forward; takes no gradient
+    focal: float | Tensor  # px; one number or [B|1]
+    width: int  # px
+    height: int  # px
+
+
+@dataclass
+class RenderOutput:
+    """A rendered batch, not composited over anything."""
+
+    rgb: Tensor  # [B, 3, H, W] sum of weight * colour (premultiplied); colour >= 0, not clamped above
+    alpha: Tensor  # [B, 1, H, W] in 0..1, sum of weights
+    depth: Tensor  # [B, 1, H, W] sum of weight * view-space z
+    radii: Tensor  # [B, N] int32 px, three standard deviations; 0 = outside the picture or not drawable
+
+
+def rasterize(
+    gaussians: Gaussians,
+    cameras: Cameras,
+    *,
+    sh_degree: int | None = None,
+    screen_offsets: Tensor | None = None,
+    backend: str = "auto",
+) -> RenderOutput:
+    """Return colour, alpha, depth and radii of every frame, differentiable in all Gaussian fields.
+
+    `sh_degree` is the active degree (default: all that `gaussians.sh` holds). `screen_offsets` [B, N, 2] px is added
+    to the projected centres; pass zeros that require a gradient to get the 2-D mean gradient of density control.
+    `backend`: "auto", "cpu" (native, float32) or "reference" (the torch twin, any device and float type).
+    Raises UsageError for an unknown backend or one that cannot take these tensors, EnvironmentFault for one that this
+    machine lacks. Method: Kerbl et al. 2023, 3D Gaussian Splatting (EWA projection: Zwicker et al. 2001).
+    """
+    degree = _check(gaussians, cameras, sh_degree, screen_offsets)
+    name = _pick(backend, gaussians)
+    render = cpu.rasterize if name == "cpu" else reference.rasterize
+    fields = (gaussians.means, gaussians.quaternions, gaussians.scales, gaussians.opacities, gaussians.sh)
+    focal = torch.as_tensor(cameras.focal, dtype=gaussians.means.dtype, device=gaussians.means.device).reshape(-1)
+    out = render(*fields, cameras.world_to_camera, focal, cameras.width, cameras.height, degree, screen_offsets)
+    return RenderOutput(*out)
+
+
+def composite(output: RenderOutput, background: Tensor) -> Tensor:
+    """Return the picture [B, 3, H, W] over `background` [B|1, 3, H, W], through alpha."""
+    assert background.dim() == 4 and background.shape[1:] == output.rgb.shape[1:], (
+        f"background must be [B|1, 3, H, W] of the picture's size, got {tuple(background.shape)}"
+    )
+    return output.rgb + (1 - output.alpha) * background
+
+
+def available_backends() -> dict[str, str]:
+    """Return each backend's name with "OK (detail)" or the reason why this machine cannot use it, fastest first."""
+    return {"cpu": cpu.status(), "reference": "OK (torch twin: slow, any device)"}
+
+
+_warned: set[str] = set()
+
+
+def _pick(backend: str, gaussians: Gaussians) -> str:
+    """Return the name of the backend to use for these tensors; warn once when only the twin is left."""
+    if backend == "reference":
+        return backend
+    if backend not in ("auto", "cpu"):
+        raise UsageError(f"unknown rasterizer backend {backend!r}", "", 'Use "auto", "cpu" or "reference".')
+    means = gaussians.means
+    fits = means.device.type == "cpu" and means.dtype == torch.float32
+    status = cpu.status() if fits or backend == "cpu" else ""
+    usable = status.startswith("OK")
+    if backend == "auto":
+        if fits and not usable and status not in _warned:
+            _warned.add(status)
+            warnings.warn(f"rendering with the slow torch twin: {status}", RuntimeWarning, stacklevel=3)
+        return "cpu" if fits and usable else "reference"
+    if not fits:
+        raise UsageError(
+            "the cpu rasterizer takes float32 tensors on the CPU",
+            f"got {means.dtype} on {means.device}",
+            'Use backend="auto".',
+        )
+    if not usable:
+        raise EnvironmentFault("the cpu rasterizer cannot run here", status)
+    return backend
+
+
+def _check(gaussians: Gaussians, cameras: Cameras, sh_degree: int | None, screen_offsets: Tensor | None) -> int:
+    """Return the active SH degree after asserting every shape, printing the one that offends."""
+    n = gaussians.means.shape[-2]
+    k = gaussians.sh.shape[-2]
+    assert k in SH_COEFFICIENTS, f"sh must be [B|1, N, K, 3] with K in {SH_COEFFICIENTS}, got {list(gaussians.sh.shape)}"
+    fields = {
+        "means": (gaussians.means, (n, 3)),
+        "quaternions": (gaussians.quaternions, (n, 4)),
+        "scales": (gaussians.scales, (n, 3)),
+        "opacities": (gaussians.opacities, (n,)),
+        "sh": (gaussians.sh, (n, k, 3)),
+        "world_to_camera": (cameras.world_to_camera, (4, 4)),
+    }
+    frames = batch_size(gaussians, cameras)
+    for name, (tensor, tail) in fields.items():
+        want = f"{name} must be [{frames} or 1, {', '.join(map(str, tail))}], got {list(tensor.shape)}"
+        assert tuple(tensor.shape[1:]) == tail and tensor.shape[0] in (1, frames), want
+        assert tensor.dtype == gaussians.means.dtype and tensor.device == gaussians.means.device, (
+            f"{name} is {tensor.dtype} on {tensor.device}, means {gaussians.means.dtype} on {gaussians.means.device}"
+        )
+    if isinstance(cameras.focal, Tensor):
+        assert cameras.focal.numel() in (1, frames), f"focal must hold 1 or {frames}, got {list(cameras.focal.shape)}"
+    if screen_offsets is not None:
+        assert tuple(screen_offsets.shape) == (frames, n, 2), (
+            f"screen_offsets must be [{frames}, {n}, 2], got {list(screen_offsets.shape)}"
+        )
+    assert not cameras.world_to_camera.requires_grad, "world_to_camera takes no gradient: detach it"
+    assert cameras.width > 0 and cameras.height > 0, f"picture size {cameras.width} x {cameras.height}"
+    degree = SH_COEFFICIENTS.index(k) if sh_degree is None else sh_degree
+    assert 0 <= degree <= SH_COEFFICIENTS.index(k), f"sh_degree {degree} with K = {k} coefficients"
+    return degree
+
+
+def batch_size(gaussians: Gaussians, cameras: Cameras) -> int:
+    """Return B, the largest leading dimension."""
+    fields = (gaussians.means, gaussians.quaternions, gaussians.scales, gaussians.opacities, gaussians.sh)
+    return max(tensor.shape[0] for tensor in (*fields, cameras.world_to_camera))

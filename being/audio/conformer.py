@@ -1,0 +1,205 @@
+"""The phoneme conformer of the package `hama` in torch: sound -> hidden states or phoneme probabilities, 50 a second.
+
+Its own runtime gives log-probabilities only; the hidden states are the better lip features. A conformer (Gulati et al.
+2020, "Conformer: Convolution-augmented Transformer for Speech Recognition") of four blocks, 144 wide, 4 heads, no
+positional code, trained with CTC on 191 symbols. Batch norms are folded into the convolutions in the file.
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from being.errors import EnvironmentFault
+
+MEL_HOP = 160  # samples at 16 kHz between mel frames
+MEL_WINDOW = 400  # samples under one mel frame
+MEL_FLOOR = 1e-10  # power under which the logarithm is cut
+SUBSAMPLING = 2  # mel frames a step: 50 steps/s
+HEADS = 4
+BLOCKS = 4
+DATA_ALIGNMENT = 16  # bytes
+ELEMENT_TYPES = ("<f4", "<f2")  # by their number in the file
+MAX_TENSORS, MAX_DIMENSIONS = 4096, 8
+
+
+def read_tensors(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of a .hama file by name, as float32 arrays.
+
+    Layout, little-endian: "HAMAPK", 2 bytes of version, uint32 count; for each tensor a uint16-long name, uint8 element
+    type (0 float32, 1 float16), uint8 number of dimensions, uint32 dimensions, uint64 offset and size in bytes; then
+    the data from the next multiple of 16. Raises EnvironmentFault for a file that does not hold to this.
+    """
+    content = path.read_bytes()
+    try:
+        tensors, position = {}, 12
+        (count,) = struct.unpack_from("<I", content, 8)
+        if content[:6] != b"HAMAPK" or count > MAX_TENSORS:
+            raise ValueError("it does not begin as one")
+        entries = []
+        for _ in range(count):
+            (length,) = struct.unpack_from("<H", content, position)
+            name = content[position + 2 : position + 2 + length].decode()
+            kind, dimensions = struct.unpack_from("<BB", content, position + 2 + length)
+            if kind >= len(ELEMENT_TYPES) or dimensions > MAX_DIMENSIONS:
+                raise ValueError(f"tensor {name!r} is of an unknown kind")
+            layout = f"<{dimensions}IQQ"
+            *shape, offset, size = struct.unpack_from(layout, content, position + 4 + length)
+            entries.append((name, np.dtype(ELEMENT_TYPES[kind]), shape, offset, size))
+            position += 4 + length + struct.calcsize(layout)
+        start = -(-position // DATA_ALIGNMENT) * DATA_ALIGNMENT
+        for name, kind, shape, offset, size in entries:
+            if size != kind.itemsize * int(np.prod(shape, dtype=object)) or start + offset + size > len(content):
+                raise ValueError(f"tensor {name!r} does not fit the file")
+            values = np.frombuffer(content, kind, size // kind.itemsize, start + offset)
+            tensors[name] = values.astype(np.float32).reshape(shape)
+    except (struct.error, UnicodeDecodeError, ValueError) as error:
+        raise EnvironmentFault(f"{path} is not a readable .hama file", str(error), "Delete it: it is fetched again"
+                               ) from error
+    return tensors
+
+
+class FeedForward(nn.Module):
+    """LayerNorm -> Linear -> SiLU -> Linear, [B, S, C] -> [B, S, C]."""
+
+    def __init__(self, width: int, inner: int):
+        super().__init__()
+        self.norm, self.fc1, self.fc2 = nn.LayerNorm(width), nn.Linear(width, inner), nn.Linear(inner, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.silu(self.fc1(self.norm(x))))
+
+
+class Attention(nn.Module):
+    """Self-attention over all steps of the piece, [B, S, C] -> [B, S, C]."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.in_proj, self.out_proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, steps, width = x.shape
+        split = self.in_proj(x).view(batch, steps, 3, HEADS, width // HEADS)
+        query, key, value = split.permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        return self.out_proj(mixed.transpose(1, 2).reshape(batch, steps, width))
+
+
+class Convolution(nn.Module):
+    """LayerNorm -> pointwise -> GLU -> depthwise (31 steps = 0.62 s) -> SiLU -> pointwise, [B, S, C] -> [B, S, C]."""
+
+    def __init__(self, width: int, kernel: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.pointwise1 = nn.Conv1d(width, 2 * width, 1)
+        self.depthwise = nn.Conv1d(width, width, kernel, padding=kernel // 2, groups=width)
+        self.pointwise2 = nn.Conv1d(width, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.glu(self.pointwise1(self.norm(x).transpose(1, 2)), dim=1)
+        return self.pointwise2(F.silu(self.depthwise(x))).transpose(1, 2)
+
+
+class Block(nn.Module):
+    """One conformer block; the output is LayerNormed, [B, S, C] -> [B, S, C]."""
+
+    def __init__(self, width: int, inner: int, kernel: int):
+        super().__init__()
+        self.ffn1, self.ffn2 = FeedForward(width, inner), FeedForward(width, inner)
+        self.attn_norm, self.attn = nn.LayerNorm(width), Attention(width)
+        self.conv, self.norm = Convolution(width, kernel), nn.LayerNorm(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + 0.5 * self.ffn1(x)
+        x = x + self.attn(self.attn_norm(x))
+        x = x + self.conv(x)
+        x = x + 0.5 * self.ffn2(x)
+        return self.norm(x)
+
+
+class Conformer(nn.Module):
+    """Sound at 16 kHz -> log-mel (100/s) -> hidden states (50/s) -> phoneme log-probabilities."""
+
+    stft: Tensor
+    mel: Tensor
+
+    def __init__(self, width: int = 144, inner: int = 576, kernel: int = 31, bands: int = 80, symbols: int = 191):
+        super().__init__()
+        self.width = width
+        bins = MEL_WINDOW // 2 + 1
+        self.register_buffer("stft", torch.zeros(2 * bins, 1, MEL_WINDOW))  # windowed cosines, then sines
+        self.register_buffer("mel", torch.zeros(bands, bins))
+        self.subsample = nn.Conv1d(bands, width, 3, stride=SUBSAMPLING, padding=1)
+        self.blocks = nn.ModuleList(Block(width, inner, kernel) for _ in range(BLOCKS))
+        self.proj = nn.Conv1d(width, symbols, 1)
+
+    def log_mel(self, sound: Tensor) -> Tensor:
+        """float32 [B, 80, 1 + T // 160]: log power of mel bands, frame j centred on sample 160 j.
+
+        sound: float32 [B, T] in [-1, 1] at 16 kHz, T > 200; mirrored at both ends.
+        """
+        assert sound.ndim == 2 and sound.shape[1] > MEL_WINDOW // 2, f"sound is {tuple(sound.shape)}"
+        padded = F.pad(sound[:, None], (MEL_WINDOW // 2, MEL_WINDOW // 2), mode="reflect")
+        real, imaginary = F.conv1d(padded, self.stft, stride=MEL_HOP).chunk(2, dim=1)
+        return (self.mel @ (real.square() + imaginary.square())).clamp_min(MEL_FLOOR).log()
+
+    def hidden(self, mel: Tensor, blocks: int) -> Tensor:
+        """float32 [B, ceil(M / 2), 144]: output of block number `blocks` (1 to 4), step k centred on mel frame 2 k.
+
+        mel: float32 [B, 80, M] as from `log_mel`.
+        """
+        assert 1 <= blocks <= BLOCKS, blocks
+        x = F.gelu(self.subsample(mel)).transpose(1, 2)
+        for block in self.blocks[:blocks]:
+            x = block(x)
+        return x
+
+    def log_probabilities(self, sound: Tensor) -> Tensor:
+        """float32 [B, S, 191]: CTC log-probabilities of the phoneme symbols, as hama's own runtime gives them.
+
+        sound: float32 [B, T] in [-1, 1] at 16 kHz.
+        """
+        x = self.hidden(self.log_mel(sound), BLOCKS)
+        return F.log_softmax(self.proj(x.transpose(1, 2)).transpose(1, 2), dim=-1)
+
+
+def load(path: Path) -> Conformer:
+    """The conformer with the weights of a .hama file, float32 on the CPU, frozen.
+
+    Raises EnvironmentFault if the file is not such a file or holds another network.
+    """
+    tensors = read_tensors(path)
+    try:
+        model = Conformer()
+        model.load_state_dict({name: torch.from_numpy(values) for name, values in _module_names(tensors).items()})
+    except (KeyError, RuntimeError) as error:
+        raise EnvironmentFault(f"{path} holds another network than the phoneme conformer", str(error)) from error
+    return model.eval().requires_grad_(False)
+
+
+def _module_names(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The file's tensors under the names of `Conformer` (the exporter numbered matrices and folded convolutions)."""
+    named = {"stft": np.concatenate([tensors["stft_real_kernel"], tensors["stft_imag_kernel"]]),
+             "mel": np.ascontiguousarray(tensors["mel_fb"].T)}
+    prefix = "acoustic_model.model."
+    for name, values in tensors.items():
+        if name.startswith(prefix):
+            named[name.removeprefix(prefix).replace("in_proj_bias", "in_proj.bias")] = values
+    numbered = sorted((int(name.rsplit("_", 1)[1]), values) for name, values in tensors.items()
+                      if name.startswith("onnx::Conv_"))
+    convolutions = [values for _, values in numbered]
+    targets = ["subsample"] + [f"blocks.{k}.conv.depthwise" for k in range(BLOCKS)]
+    for target, weight, bias in zip(targets, convolutions[::2], convolutions[1::2], strict=True):
+        named[f"{target}.weight"], named[f"{target}.bias"] = weight, bias
+    numbered = sorted((int(name.rsplit("_", 1)[1]), values) for name, values in tensors.items()
+                      if name.startswith("onnx::MatMul_"))
+    order = ("ffn1.fc1", "ffn1.fc2", "attn.in_proj", "attn.out_proj", "ffn2.fc1", "ffn2.fc2")
+    targets = [f"blocks.{k}.{layer}.weight" for k in range(BLOCKS) for layer in order]
+    for target, (_, matrix) in zip(targets, numbered, strict=True):
+        named[target] = np.ascontiguousarray(matrix.T)  # stored [in, out]
+    return named

@@ -1,0 +1,71 @@
+"""Speech features as the model family lays them out: a window of steps for every video frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from being.audio.sound import checked
+from being.conventions import ATTENTION_PAST, ATTENTION_WINDOW, FEATURE_WINDOW, FPS, SAMPLE_RATE, STEPS_PER_FRAME
+
+if TYPE_CHECKING:
+    import torch
+
+SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
+
+
+def frame_count(samples: np.ndarray) -> int:
+    """Video frames that a sound fills: float [T] at 16 kHz -> ceil(T / 640), at least 1."""
+    return max(1, -(-samples.shape[0] // SAMPLES_PER_FRAME))
+
+
+def encode(samples: np.ndarray, frames: int, encoder: str = "hama") -> np.ndarray:
+    """Speech features float32 [F, 16, C] of `frames` video frames, time in the middle (the layout of `aud_*.npy`).
+
+    samples: float [T] in [-1, 1], mono at 16 kHz, of any length: silence follows a shorter sound, a longer one is used
+    as far as the last window reaches. Window i holds steps 2 i - 8 to 2 i + 7, which is the sound from i / 25 - 0.16 s
+    to i / 25 + 0.16 s, centred on the time of frame i; steps before the start or past the end are zero
+    (AD-NeRF's layout: 50 steps/s, 8 rows of zeros at both ends, windows of 16 with stride 2).
+    Raises InputRejected for a sound that is empty or not finite, UsageError for an unknown encoder.
+    """
+    from being.audio import encoders  # brings torch
+
+    assert frames >= 1, frames
+    sound = checked(samples)
+    reach = frames * SAMPLES_PER_FRAME + SAMPLE_RATE  # a second more, so that the last windows' context is real
+    sound = np.pad(sound[:reach], (0, max(0, frames * SAMPLES_PER_FRAME - sound.size)))
+    steps = encoders.encoder(encoder).encode_clip(sound)
+    half = FEATURE_WINDOW // 2
+    needed = STEPS_PER_FRAME * (frames - 1) + FEATURE_WINDOW  # rows from -8 on
+    rows = np.pad(steps[: needed - half], ((half, max(0, needed - half - len(steps))), (0, 0)))
+    assert len(rows) == needed, (len(rows), needed)
+    view = np.lib.stride_tricks.sliding_window_view(rows, FEATURE_WINDOW, axis=0)[::STEPS_PER_FRAME]
+    return np.ascontiguousarray(view.transpose(0, 2, 1))
+
+
+def windows(features: Any, indices: Sequence[int] | np.ndarray | torch.Tensor) -> Any:
+    """Attention windows float32 [B, 8, C, 16]: the features of frames i-4 to i+3 of each index, channels first.
+
+    features: float32 [F, 16, C] of the whole clip, a numpy array or a torch tensor (the result is of the same kind, on
+    the same device); indices: int [B], frames 0 to F-1. Frames outside the clip are zero; at the border of a split the
+    true neighbours are used.
+    """
+    assert features.ndim == 3 and features.shape[1] == FEATURE_WINDOW, f"features are {tuple(features.shape)}"
+    last = features.shape[0] - 1
+    if isinstance(features, np.ndarray):
+        frames = np.asarray(indices)[:, None] + np.arange(-ATTENTION_PAST, ATTENTION_WINDOW - ATTENTION_PAST)
+        inside = ((frames >= 0) & (frames <= last))[:, :, None, None]
+        return np.where(inside, features[frames.clip(0, last)].swapaxes(2, 3), np.float32(0))
+    import torch
+
+    offsets = torch.arange(-ATTENTION_PAST, ATTENTION_WINDOW - ATTENTION_PAST, device=features.device)
+    steps = torch.as_tensor(indices, device=features.device)[:, None] + offsets
+    outside = ((steps < 0) | (steps > last))[:, :, None, None]
+    return features[steps.clamp(0, last)].swapaxes(2, 3).masked_fill(outside, 0.0)
+
+
+def window(features: Any, index: int) -> Any:
+    """The attention window float32 [8, C, 16] of one frame; see `windows`."""
+    return windows(features, [index])[0]

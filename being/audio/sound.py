@@ -1,0 +1,50 @@
+"""Waveforms: the checks every sound passes, and the one resampler."""
+
+from __future__ import annotations
+
+import av
+import numpy as np
+
+from being.errors import InputRejected
+
+BLOCK = 1 << 16  # samples handed to the resampler at once
+SHORTEST = 1024  # samples; the resampler swallows sounds shorter than its filter
+
+
+def checked(samples: np.ndarray) -> np.ndarray:
+    """`samples` as float32 [T] in [-1, 1] (louder samples are clipped).
+
+    samples: float [T], mono. Raises InputRejected for a sound without samples or with samples that are not numbers.
+    """
+    assert samples.ndim == 1 and np.issubdtype(samples.dtype, np.floating), (samples.shape, samples.dtype)
+    if samples.size == 0:
+        raise InputRejected("the sound is empty", "it has no samples", "Give a sound of at least one video frame")
+    bad = samples.size - int(np.count_nonzero(np.isfinite(samples)))
+    if bad:
+        raise InputRejected("the sound is damaged", f"{bad} of {samples.size} samples are not finite numbers",
+                            "Write the file again, for instance with: ffmpeg -i IN -c:a pcm_s16le OUT.wav")
+    return np.clip(samples, -1, 1).astype(np.float32, copy=False)
+
+
+def to_rate(samples: np.ndarray, rate_in: int, rate_out: int) -> np.ndarray:
+    """`samples` at another rate: float32 [ceil(T * rate_out / rate_in)], time-aligned with the input.
+
+    samples: float32 [T], mono; rates in Hz. Band-limited (libswresample's polyphase filter): what lies above half of
+    the lower rate is removed.
+    """
+    assert samples.ndim == 1 and rate_in > 0 and rate_out > 0, (samples.shape, rate_in, rate_out)
+    samples = samples.astype(np.float32, copy=False)
+    if rate_in == rate_out or samples.size == 0:
+        return samples
+    length = -(-samples.size * rate_out // rate_in)
+    samples = np.pad(samples, (0, max(0, SHORTEST - samples.size)))
+    resampler = av.AudioResampler(format="flt", layout="mono", rate=rate_out)
+    frames = []
+    for start in range(0, samples.size, BLOCK):
+        block = np.ascontiguousarray(samples[None, start : start + BLOCK])
+        frame = av.AudioFrame.from_ndarray(block, format="flt", layout="mono")
+        frame.sample_rate, frame.pts = rate_in, start
+        frames += resampler.resample(frame)
+    frames += resampler.resample(None)
+    out = np.concatenate([frame.to_ndarray().reshape(-1) for frame in frames])
+    return np.pad(out[:length], (0, max(0, length - out.size)))

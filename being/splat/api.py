@@ -119,7 +119,7 @@ def _check(gaussians: Gaussians, cameras: Cameras, sh_degree: int | None, screen
     """Return the active SH degree after asserting every shape, printing the one that offends."""
     n = gaussians.means.shape[-2]
     k = gaussians.sh.shape[-2]
-    assert k in SH_COEFFICIENTS, f"sh must be [B|1, N, K, 3] with K in {SH_COEFFICIENTS}, got {list(gaussians.sh.shape)}"
+    assert k in SH_COEFFICIENTS, f"sh must be [B|1, N, K, 3], K in {SH_COEFFICIENTS}, got {list(gaussians.sh.shape)}"
     fields = {
         "means": (gaussians.means, (n, 3)),
         "quaternions": (gaussians.quaternions, (n, 4)),

@@ -9,6 +9,7 @@ Letters: n drawable Gaussians, P pixels of a tile.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -33,7 +34,7 @@ class Projected(NamedTuple):
     """Gaussians of one frame on the screen."""
 
     centres: Tensor  # [n, 2] px
-    covariances: Tensor  # [n, 3] xx, xy, yy in px^2, low-pass included
+    covariances: Tensor  # [n, 4] xx, xy, yy in px^2, low-pass included; the determinant in px^4
     depths: Tensor  # [n] view-space z
     opacities: Tensor  # [n]
     colours: Tensor  # [n, 3] >= 0
@@ -62,14 +63,14 @@ def _render_frame(
     """Return rgb [3,H,W], alpha [1,H,W], depth [1,H,W], radii [N] of one frame."""
     *gaussians, world_to_camera, focal = frame
     with torch.no_grad():  # which ones can be drawn; the others must not touch the graph, they may hold NaN
-        everything = project(*gaussians, world_to_camera, focal, offsets, width, height, sh_degree)
+        everything = project(gaussians, world_to_camera, focal, offsets, width, height, sh_degree)
         tiles = tile_rectangles(everything, width, height)
         keep = _drawable(everything, gaussians[1]) & ((tiles[:, 2:] - tiles[:, :2]).amin(1) > 0)
         index = keep.nonzero()[:, 0]
         index = index[torch.sort(everything.depths[index], stable=True).indices]
         tiles = tiles[index]
     kept = [field[index] for field in gaussians]
-    splats = project(*kept, world_to_camera, focal, offsets[index], width, height, sh_degree)
+    splats = project(kept, world_to_camera, focal, offsets[index], width, height, sh_degree)
     features = torch.cat([splats.colours, splats.depths[:, None], torch.ones_like(splats.depths[:, None])], 1)
     rows = []
     for top in range(0, height, TILE):
@@ -84,10 +85,11 @@ def _render_frame(
 
 
 def project(
-    means: Tensor, quaternions: Tensor, scales: Tensor, opacities: Tensor, sh: Tensor, world_to_camera: Tensor,
-    focal: Tensor, offsets: Tensor, width: int, height: int, sh_degree: int,
+    gaussians: Sequence[Tensor], world_to_camera: Tensor, focal: Tensor, offsets: Tensor, width: int, height: int,
+    sh_degree: int,
 ) -> Projected:  # fmt: skip
-    """Return the EWA projection (Zwicker et al. 2001) of Gaussians [n, ...] into one camera."""
+    """Return the EWA projection (Zwicker et al. 2001) of means, quaternions, ... [n, ...] into one camera."""
+    means, quaternions, scales, opacities, sh = gaussians
     rotation, translation = world_to_camera[:3, :3], world_to_camera[:3, 3]
     x, y, z = (means @ rotation.T + translation).unbind(1)
     size = torch.tensor([width, height], dtype=means.dtype, device=means.device)
@@ -98,14 +100,17 @@ def project(
     jacobian = torch.stack([focal / z, zero, -focal * slope_x / z, zero, focal / z, -focal * slope_y / z], 1)
     factor = jacobian.view(-1, 2, 3) @ rotation @ rotation_matrices(quaternions) * scales[:, None]
     covariance = factor @ factor.transpose(1, 2)
-    xx, xy, yy = covariance[:, 0, 0] + LOW_PASS, covariance[:, 0, 1], covariance[:, 1, 1] + LOW_PASS
+    xx, xy, yy = covariance[:, 0, 0], covariance[:, 0, 1], covariance[:, 1, 1]
+    area = torch.linalg.cross(factor[:, 0], factor[:, 1]).square().sum(1)  # Cauchy-Binet
+    determinant = area + LOW_PASS * (xx + yy) + LOW_PASS**2
+    xx, yy = xx + LOW_PASS, yy + LOW_PASS
     direction = torch.nn.functional.normalize(means + rotation.T @ translation, dim=1)  # camera centre = -R^T t
     colours = (evaluate_sh(sh, direction, sh_degree) + 0.5).clamp_min(0)
     with torch.no_grad():
         middle = (xx + yy) / 2
-        largest = middle + (middle**2 - (xx * yy - xy**2)).clamp_min(EIGENVALUE_FLOOR).sqrt()
+        largest = middle + (middle**2 - determinant).clamp_min(EIGENVALUE_FLOOR).sqrt()
         radii = (3 * largest.sqrt()).ceil()
-    return Projected(centres, torch.stack([xx, xy, yy], 1), z, opacities, colours, radii)
+    return Projected(centres, torch.stack([xx, xy, yy, determinant], 1), z, opacities, colours, radii)
 
 
 def rotation_matrices(quaternions: Tensor) -> Tensor:
@@ -146,10 +151,9 @@ def tile_rectangles(splats: Projected, width: int, height: int) -> Tensor:
     """Return first and past-the-last tile in x and y: [n, 4] int64 as left, top, right, bottom (the family's rule)."""
     count = torch.tensor([-(-width // TILE), -(-height // TILE)], device=splats.centres.device)
     radii = splats.radii[:, None]
-    first = ((splats.centres - radii) / TILE).floor().nan_to_num(0).clamp(-1, count.max() + 1).long()
-    last = ((splats.centres + radii + TILE - 1) / TILE).floor().nan_to_num(0).clamp(-1, count.max() + 1).long()
-    zero = torch.zeros_like(count)
-    return torch.cat([first.clamp(zero, count), last.clamp(zero, count)], 1)
+    first = ((splats.centres - radii) / TILE).floor().nan_to_num(0).clamp(-1, int(count.max()) + 1).long()
+    last = ((splats.centres + radii + TILE - 1) / TILE).floor().nan_to_num(0).clamp(-1, int(count.max()) + 1).long()
+    return torch.cat([first.clamp_min(0).minimum(count), last.clamp_min(0).minimum(count)], 1)
 
 
 def _drawable(splats: Projected, quaternions: Tensor) -> Tensor:
@@ -168,9 +172,7 @@ def _pixels(left: int, top: int, width: int, height: int, like: Tensor) -> Tenso
     return torch.stack(torch.meshgrid(xs, ys, indexing="xy"), 2)
 
 
-def _render_tile(
-    splats: Projected, features: Tensor, tiles: Tensor, left: int, top: int, pixels: Tensor
-) -> Tensor:
+def _render_tile(splats: Projected, features: Tensor, tiles: Tensor, left: int, top: int, pixels: Tensor) -> Tensor:
     """Return the blended features [5, h, w] of one tile; its intermediates are recomputed in the backward pass."""
     tile_x, tile_y = left // TILE, top // TILE
     touched = (tiles[:, 0] <= tile_x) & (tile_x < tiles[:, 2]) & (tiles[:, 1] <= tile_y) & (tile_y < tiles[:, 3])
@@ -194,8 +196,7 @@ def _blend(centres: Tensor, covariances: Tensor, opacities: Tensor, features: Te
 
 def _blend_alpha(centres: Tensor, covariances: Tensor, opacities: Tensor, pixels: Tensor) -> Tensor:
     """Return alpha [n, P], zero where skipped."""
-    xx, xy, yy = covariances[:, :, None].unbind(1)
-    determinant = xx * yy - xy * xy
+    xx, xy, yy, determinant = covariances[:, :, None].unbind(1)
     dx, dy = (centres[:, None] - pixels).unbind(2)
     power = (xy * dx * dy - (yy * dx * dx + xx * dy * dy) / 2) / determinant
     alpha = (opacities[:, None] * power.clamp_max(0).exp()).clamp_max(ALPHA_MAX)

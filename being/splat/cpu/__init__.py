@@ -1,15 +1,206 @@
-"""The native CPU backend: a C++ library built at install, loaded through ctypes."""
+"""The native CPU backend: a C++ library that `setup.py` builds at install, loaded through ctypes.
+
+It needs no headers of Python or torch. One source is built for several instruction sets; the best one that this
+processor has is loaded. Threads are the library's own, as many as `torch.get_num_threads()`.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import functools
+import platform
+from pathlib import Path
+
+import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+FIELDS = ("means", "quaternions", "scales", "opacities", "sh", "world_to_camera", "focal")
+CONSTANTS = ("TILE", "LOW_PASS", "NEAR_PLANE", "ALPHA_MIN", "ALPHA_MAX", "TRANSMITTANCE_MIN", "FIELD_OF_VIEW_MARGIN",
+             "EIGENVALUE_FLOOR", "QUATERNION_MIN", "SCREEN_MAX")  # fmt: skip
+LIBRARIES = (("x86_64_v4", ("avx512f", "avx512dq", "avx512bw", "avx512vl", "avx2", "fma")),
+             ("x86_64_v3", ("avx2", "fma")), ("baseline", ()))  # fmt: skip  # name in setup.py, flags it needs
+MAX_SIDE = 65535 * 16  # px: tiles are numbered in 16 bits
+_POINTER, _INT64 = ctypes.c_void_p, ctypes.c_int64
+
+
+class _Scene(ctypes.Structure):
+    _fields_ = [
+        *((name, _POINTER) for name in FIELDS),
+        ("offsets", _POINTER),
+        ("stride", _INT64 * len(FIELDS)),
+        *((name, _INT64) for name in ("frames", "count", "coefficients", "degree", "width", "height", "threads")),
+    ]
+
+
+class _Pictures(ctypes.Structure):
+    _fields_ = [("rgb", _POINTER), ("alpha", _POINTER), ("depth", _POINTER)]
+
+
+class _Gradients(ctypes.Structure):
+    _fields_ = [("out", _POINTER * 5), ("stride", _INT64 * 5), ("offsets", _POINTER)]
 
 
 def status() -> str:
     """Return "OK (instruction set)" or why the library cannot be used and what to do."""
-    return "the native rasterizer was not built"
+    library, detail = _load()
+    return f"OK ({detail})" if library else detail
 
 
-def rasterize(*arguments) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return rgb, alpha, depth, radii; see `reference.rasterize`."""
-    raise NotImplementedError
+@functools.cache
+def _load() -> tuple[ctypes.CDLL | None, str]:
+    """Return the library and its instruction set, or None and the reason."""
+    folder = Path(__file__).parent
+    built = {name: folder / f"_splat_{name}.so" for name, _ in LIBRARIES}
+    if not any(path.exists() for path in built.values()):
+        return None, (
+            "the native rasterizer was not built at install; install a C++ compiler (`apt-get install g++`) "
+            "and install this package again"
+        )
+    flags, reason = _processor_flags(), "none of the built libraries fits this processor"
+    for name, needed in LIBRARIES:
+        if not built[name].exists() or not flags.issuperset(needed):
+            continue
+        try:
+            return _declare(ctypes.CDLL(str(built[name])))
+        except OSError as error:  # built for another system
+            reason = f"{built[name].name} cannot be loaded: {error}"
+    return None, f"{reason}; install this package again on this machine"
+
+
+def _processor_flags() -> set[str]:
+    """Return the processor's feature flags as Linux names them, as far as torch or the system tells."""
+    flags = set()
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        capability = torch.backends.cpu.get_cpu_capability()
+        if capability in ("AVX2", "AVX512"):  # what torch checked, the system's saved registers included
+            flags |= {"avx2", "fma"}
+        if capability == "AVX512":
+            flags |= {"avx512f", "avx512dq", "avx512bw", "avx512vl"}
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        flags |= set(next((line for line in lines if line.startswith("flags")), ":").split(":")[1].split())
+    except OSError:
+        pass
+    return flags
+
+
+def _declare(library: ctypes.CDLL) -> tuple[ctypes.CDLL, str]:
+    """Return the library with its argument types set, and its instruction set."""
+    scene, pictures, gradients = map(ctypes.POINTER, (_Scene, _Pictures, _Gradients))
+    library.splat_isa.restype = ctypes.c_char_p
+    library.splat_forward.argtypes = [scene, pictures, _POINTER, ctypes.POINTER(ctypes.c_int32)]
+    library.splat_forward.restype = _POINTER
+    library.splat_backward.argtypes = [_POINTER, scene, pictures, pictures, gradients]
+    library.splat_backward.restype = ctypes.c_int32
+    library.splat_pairs.argtypes = [_POINTER, _INT64]
+    library.splat_pairs.restype = _INT64
+    library.splat_release.argtypes = [_POINTER]
+    library.splat_constants.argtypes = [ctypes.POINTER(ctypes.c_double)]
+    return library, library.splat_isa().decode()
+
+
+def constants() -> dict[str, float]:
+    """Return the method's constants as compiled into the library, by their Python names."""
+    values = (ctypes.c_double * len(CONSTANTS))()
+    _library().splat_constants(values)
+    return dict(zip(CONSTANTS, values, strict=True))
+
+
+def _library() -> ctypes.CDLL:
+    library, reason = _load()
+    assert library is not None, reason
+    return library
+
+
+class _State:
+    """What the forward pass leaves for the backward one; the library's memory is given back with this object."""
+
+    def __init__(self, scene: _Scene, pictures: _Pictures, radii: Tensor):
+        library, error = _library(), ctypes.c_int32()
+        self._release = library.splat_release
+        self.pointer = library.splat_forward(scene, pictures, radii.data_ptr(), error)
+        _raise(error.value)
+        self.pairs: int = library.splat_pairs(self.pointer, scene.frames)
+
+    def __del__(self):
+        if getattr(self, "pointer", None):
+            self._release(self.pointer)
+
+
+def _raise(error: int) -> None:
+    if error == 1:
+        raise MemoryError("the rasterizer has no memory left for this scene")
+    if error == 2:
+        raise MemoryError("more than 4 billion (Gaussian, tile) pairs in one frame: Gaussians too many or too large")
+
+
+def _scene(tensors: list[Tensor], offsets: Tensor | None, width: int, height: int, degree: int) -> _Scene:
+    """Return the C view of contiguous tensors [1|B, ...] in the order of FIELDS."""
+    scene = _Scene()
+    for i, (name, tensor) in enumerate(zip(FIELDS, tensors, strict=True)):
+        setattr(scene, name, tensor.data_ptr())
+        scene.stride[i] = tensor[0].numel() if tensor.shape[0] > 1 else 0
+    scene.offsets = offsets.data_ptr() if offsets is not None else None
+    scene.frames = max(tensor.shape[0] for tensor in tensors)
+    scene.count, scene.coefficients = tensors[4].shape[1:3]
+    scene.degree, scene.width, scene.height, scene.threads = degree, width, height, torch.get_num_threads()
+    return scene
+
+
+def _pictures(rgb: Tensor, alpha: Tensor, depth: Tensor) -> _Pictures:
+    return _Pictures(rgb.data_ptr(), alpha.data_ptr(), depth.data_ptr())
+
+
+def _compact(tensor: Tensor) -> Tensor:
+    """Return the tensor contiguous, with one frame only where an expanded one repeats itself."""
+    return (tensor[:1] if tensor.shape[0] > 1 and tensor.stride(0) == 0 else tensor).detach().contiguous()
+
+
+class _Rasterize(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, size: tuple[int, int, int], degree: int, offsets: Tensor | None, *fields: Tensor):
+        frames, width, height = size
+        tensors = [_compact(field) for field in fields]
+        if frames > 1 and all(tensor.shape[0] == 1 for tensor in tensors):  # all expanded: one must span the frames
+            tensors[-1] = tensors[-1].repeat(frames)
+        offsets = None if offsets is None else offsets.detach().contiguous()
+        scene = _scene(tensors, offsets, width, height, degree)
+        new = functools.partial(torch.empty, dtype=torch.float32)
+        rgb, alpha, depth = (new(frames, channels, height, width) for channels in (3, 1, 1))
+        radii = torch.empty(frames, scene.count, dtype=torch.int32)
+        ctx.state = _State(scene, _pictures(rgb, alpha, depth), radii)
+        ctx.size, ctx.degree, ctx.shapes = size, degree, [field.shape for field in fields[:5]]
+        ctx.save_for_backward(rgb, alpha, depth, offsets, *tensors)
+        ctx.mark_non_differentiable(radii)
+        return rgb, alpha, depth, radii
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *upstream: Tensor):
+        rgb, alpha, depth, offsets, *tensors = ctx.saved_tensors
+        _, width, height = ctx.size
+        scene = _scene(tensors, offsets, width, height, ctx.degree)
+        given = [gradient.contiguous() for gradient in upstream[:3]]
+        out = _Gradients()
+        results: list[Tensor | None] = [None] * 5
+        for i, shape in enumerate(ctx.shapes):
+            if ctx.needs_input_grad[3 + i]:
+                results[i] = gradient = torch.empty(shape, dtype=torch.float32)
+                out.out[i], out.stride[i] = gradient.data_ptr(), gradient[0].numel() if shape[0] > 1 else 0
+        d_offsets = torch.empty_like(offsets) if ctx.needs_input_grad[2] else None
+        out.offsets = d_offsets.data_ptr() if d_offsets is not None else None
+        pictures = _pictures(rgb, alpha, depth)
+        _raise(_library().splat_backward(ctx.state.pointer, scene, pictures, _pictures(*given), out))
+        return None, None, d_offsets, *results, None, None
+
+
+def rasterize(
+    means: Tensor, quaternions: Tensor, scales: Tensor, opacities: Tensor, sh: Tensor, world_to_camera: Tensor,
+    focal: Tensor, width: int, height: int, sh_degree: int, screen_offsets: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Return rgb, alpha, depth, radii as `reference.rasterize` does; float32 tensors on the CPU."""
+    assert max(width, height) <= MAX_SIDE, f"picture of {width} x {height} px: at most {MAX_SIDE} a side"
+    fields = (means, quaternions, scales, opacities, sh, world_to_camera, focal)
+    frames = max(field.shape[0] for field in fields)
+    return _Rasterize.apply((frames, width, height), sh_degree, screen_offsets, *fields)

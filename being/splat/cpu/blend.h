@@ -1,0 +1,190 @@
+// One 16x16 tile: Gaussians front to back over the pixels, and the gradients by the same walk again.
+#pragma once
+
+#include "bin.h"
+#include "scene.h"
+#include "simd.h"
+
+// One Gaussian in one tile.
+struct Pair {
+    uint32_t id;         // of the Gaussian in its frame
+    uint32_t slot;       // where its gradient goes: slots of one Gaussian are neighbours
+    uint8_t first, last;  // rows of the tile that it can change
+};
+
+// Sums over the pixels of a tile of g, g u, g v, g u^2, g u v, g v^2 with g = alpha dL/dalpha, and of dL/d(colour, depth).
+struct PairGradient {
+    float g, u, v, uu, uv, vv, colour[3], depth;
+};
+
+typedef float Plane[TILE][TILE];
+constexpr int PREFETCH = 6;     // pairs ahead
+constexpr int LIVE_EVERY = 16;  // pairs between looks at which rows still let light through
+
+// u along the first row and v^2 down the rows of a tile: u grows by `step` a row.
+struct Whitened {
+    vfloat u[TILE / LANES];
+    float step, v, v_step;
+    alignas(64) float v_squared[TILE];
+
+    INLINE Whitened(const Splat& s, int left, int top) {
+        float dy = float(top) - s.y;
+        step = -s.a * s.lean;
+        v_step = s.b;
+        v = s.b * dy;
+        float u0 = s.a * ((float(left) - s.x) - s.lean * dy);
+        for (int i = 0; i < TILE / LANES; i++) {
+            vfloat index;
+            for (int lane = 0; lane < LANES; lane++) index[lane] = float(i * LANES + lane);
+            u[i] = u0 + s.a * index;
+            vfloat vs = v + v_step * index;
+            store(v_squared + i * LANES, vs * vs);
+        }
+    }
+
+    // opacity * 2^-(u^2 + v^2), not yet limited to ALPHA_MAX.
+    INLINE vfloat alpha(int segment, int row, float opacity) const {
+        vfloat at = u[segment] + step * float(row);
+        vfloat power = vmin(at * at + v_squared[row], splat(120.0f));
+        return opacity * exp2_negative(power);
+    }
+};
+
+// A pixel whose light is used up keeps its transmittance with a minus sign: then it fails every later test by itself.
+INLINE vfloat finished(vfloat transmittance) {
+    vint sign = (vint)splat(-0.0f);
+    return (vfloat)((vint)transmittance | sign);
+}
+
+// Transmittance 1 for the pixels inside the picture, -1 outside.
+inline void start(Plane& transmittance, int width, int height) {
+    for (int y = 0; y < TILE; y++) {
+        for (int x = 0; x < TILE; x++) transmittance[y][x] = x < width && y < height ? 1.0f : -1.0f;
+    }
+}
+
+// Narrows [first, last] to the rows that have an unfinished pixel; false when none is left.
+inline bool live_rows(const Plane& transmittance, int& first, int& last) {
+    auto live = [&](int row) {
+        vmask m = less(vfloat{}, load(transmittance[row]));
+        for (int i = 1; i < TILE / LANES; i++) m = m | less(vfloat{}, load(transmittance[row] + i * LANES));
+        return any(m);
+    };
+    while (first <= last && !live(first)) first++;
+    while (first <= last && !live(last)) last--;
+    return first <= last;
+}
+
+inline void blend_tile(const Scene& scene, const Splat* splats, const Pair* pairs, int64_t count, int tile_x, int tile_y,
+                       float* const (&planes)[5]) {
+    const int left = tile_x * TILE, top = tile_y * TILE;
+    const int width = std::min<int64_t>(TILE, scene.width - left), height = std::min<int64_t>(TILE, scene.height - top);
+    alignas(64) Plane transmittance, blended[4] = {};  // red, green, blue, depth
+    start(transmittance, width, height);
+    int live_first = 0, live_last = height - 1;
+    for (int64_t p = 0; p < count; p++) {
+        if (p % LIVE_EVERY == LIVE_EVERY - 1 && !live_rows(transmittance, live_first, live_last)) break;
+        if (p + PREFETCH < count) __builtin_prefetch(&splats[pairs[p + PREFETCH].id]);
+        const Splat& s = splats[pairs[p].id];
+        const Whitened white(s, left, top);
+        const int last = std::min<int>(pairs[p].last, live_last);
+        for (int row = std::max<int>(pairs[p].first, live_first); row <= last; row++) {
+            for (int i = 0; i < TILE / LANES; i++) {
+                const int x = i * LANES;
+                vfloat alpha = vmin(white.alpha(i, row, s.opacity), splat(ALPHA_MAX));
+                vfloat t = load(transmittance[row] + x);
+                vfloat weight = t * alpha, after = t - weight;
+                vmask counts = at_least(alpha, splat(ALPHA_MIN)), goes_on = at_least(after, splat(TRANSMITTANCE_MIN));
+                weight = zero_unless(both(counts, goes_on), weight);
+                store(transmittance[row] + x, select(counts, select(goes_on, after, finished(t)), t));
+                for (int c = 0; c < 3; c++) {
+                    store(blended[c][row] + x, load(blended[c][row] + x) + s.colour[c] * weight);
+                }
+                store(blended[3][row] + x, load(blended[3][row] + x) + s.depth * weight);
+            }
+        }
+    }
+    for (int y = 0; y < height; y++) {
+        const int64_t at = (top + y) * scene.width + left;
+        for (int c = 0; c < 4; c++) std::copy(blended[c][y], blended[c][y] + width, planes[c] + at);
+        for (int x = 0; x < width; x++) planes[4][at + x] = 1.0f - std::fabs(transmittance[y][x]);
+    }
+}
+
+// `planes` are the pictures, `upstream` their gradients: red, green, blue, depth, alpha. Writes a PairGradient for every pair.
+inline void blend_tile_backward(const Scene& scene, const Splat* splats, const Pair* pairs, int64_t count, int tile_x,
+                                int tile_y, const float* const (&planes)[5], const float* const (&upstream)[5],
+                                PairGradient* gradients) {
+    const int left = tile_x * TILE, top = tile_y * TILE;
+    const int width = std::min<int64_t>(TILE, scene.width - left), height = std::min<int64_t>(TILE, scene.height - top);
+    alignas(64) Plane transmittance, given[5] = {}, behind = {};
+    // behind: gradient-weighted sum of what lies behind the current Gaussian, at first of everything.
+    start(transmittance, width, height);
+    for (int c = 0; c < 5; c++) {
+        for (int y = 0; y < height; y++) {
+            const int64_t at = (top + y) * scene.width + left;
+            for (int x = 0; x < width; x++) {
+                given[c][y][x] = upstream[c][at + x];
+                behind[y][x] += upstream[c][at + x] * planes[c][at + x];
+            }
+        }
+    }
+    int live_first = 0, live_last = height - 1;
+    int64_t p = 0;
+    for (; p < count; p++) {
+        if (p % LIVE_EVERY == LIVE_EVERY - 1 && !live_rows(transmittance, live_first, live_last)) break;
+        if (p + PREFETCH < count) __builtin_prefetch(&splats[pairs[p + PREFETCH].id]);
+        const Splat& s = splats[pairs[p].id];
+        const Whitened white(s, left, top);
+        const int first = std::max<int>(pairs[p].first, live_first), last = std::min<int>(pairs[p].last, live_last);
+        vfloat g0 = {}, g1 = {}, g2 = {}, u0 = {}, u1 = {}, uu = {}, colour[3] = {}, depth = {};
+        for (int i = 0; i < TILE / LANES; i++) {
+            const int x = i * LANES;
+            vfloat s0 = {}, s1 = {}, s2 = {};  // sums of g, g row, g row^2 down each column
+            for (int row = first; row <= last; row++) {
+                vfloat unlimited = white.alpha(i, row, s.opacity);
+                vfloat alpha = vmin(unlimited, splat(ALPHA_MAX));
+                vfloat t = load(transmittance[row] + x), rest = load(behind[row] + x);
+                vfloat weight = t * alpha, after = t - weight;
+                vmask counts = at_least(alpha, splat(ALPHA_MIN)), goes_on = at_least(after, splat(TRANSMITTANCE_MIN));
+                vmask blends = both(counts, goes_on);
+                weight = zero_unless(blends, weight);
+                store(transmittance[row] + x, select(counts, select(goes_on, after, finished(t)), t));
+                vfloat red = load(given[0][row] + x), green = load(given[1][row] + x), blue = load(given[2][row] + x);
+                vfloat far = load(given[3][row] + x);
+                vfloat value = load(given[4][row] + x) + s.colour[0] * red + s.colour[1] * green + s.colour[2] * blue +
+                               s.depth * far;
+                rest -= weight * value;
+                store(behind[row] + x, rest);
+                vfloat g = alpha * (t * value - rest * reciprocal(1.0f - alpha));
+                g = zero_unless(both(blends, at_least(splat(ALPHA_MAX), unlimited)), g);
+                vfloat g_row = g * float(row);
+                s0 += g;
+                s1 += g_row;
+                s2 += g_row * float(row);
+                colour[0] += weight * red;
+                colour[1] += weight * green;
+                colour[2] += weight * blue;
+                depth += weight * far;
+            }
+            g0 += s0;
+            g1 += s1;
+            g2 += s2;
+            u0 += white.u[i] * s0;
+            u1 += white.u[i] * s1;
+            uu += white.u[i] * white.u[i] * s0;
+        }
+        const float k = white.step, v = white.v, l = white.v_step;
+        const float sum0 = sum(g0), sum1 = sum(g1), sum2 = sum(g2), sum_u0 = sum(u0), sum_u1 = sum(u1);
+        PairGradient& out = gradients[pairs[p].slot];
+        out.g = sum0;
+        out.u = sum_u0 + k * sum1;
+        out.v = v * sum0 + l * sum1;
+        out.uu = sum(uu) + 2 * k * sum_u1 + k * k * sum2;
+        out.uv = v * sum_u0 + l * sum_u1 + k * (v * sum1 + l * sum2);
+        out.vv = v * v * sum0 + 2 * v * l * sum1 + l * l * sum2;
+        for (int c = 0; c < 3; c++) out.colour[c] = sum(colour[c]);
+        out.depth = sum(depth);
+    }
+    for (; p < count; p++) gradients[pairs[p].slot] = PairGradient{};
+}

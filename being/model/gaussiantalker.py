@@ -14,18 +14,10 @@ from torch import Tensor, nn
 
 from being.config import ModelConfig
 from being.conventions import ATTENTION_WINDOW, FEATURE_WINDOW
+from being.data.conditions import Conditions
 from being.model.attention import Transformer
 from being.model.tokens import AUDIO_WIDTH, CAMERA_WIDTH, EYE_WIDTH, AudioAttention, AudioNet, Lift, spread_blink
 from being.model.triplane import TriPlane, head
-
-
-@dataclass
-class Conditions:
-    """What drives a batch of frames."""
-
-    audio: Tensor  # [B, 8, C, 16] float32, attention windows of speech features
-    blink: Tensor  # [B, 1] float32 in [0, 1]
-    camera: Tensor  # [B, 12] float32, `data.cameras.camera_numbers`
 
 
 @dataclass

@@ -1,0 +1,156 @@
+"""A whole clip on a device: pictures as bytes at training resolution, cameras, sound windows, boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from being.audio.features import windows
+from being.conventions import PARSING_HEAD
+from being.data.cameras import camera_numbers
+from being.data.conditions import Conditions
+from being.data.dataset import Dataset
+from being.errors import InputRejected
+from being.progress import Progress
+
+LIPS = (61, 291, 0, 17, 37, 267, 84, 314, 78, 308, 13, 14)  # outline and middle of the lips in the 478 points
+HEAD_BOX_MARGIN = 0.1  # the head box is the box of the head mask grown by this share of its sides
+TARGET_GROW = 2  # px: soft hair edges lie just outside the hard head mask and belong to the head
+
+
+@dataclass
+class Clip:
+    """Tensors of a clip at training resolution S x S, all on one device."""
+
+    frames: Tensor  # [F, 3, S, S] uint8, the raw frames
+    plates: Tensor  # [F, 3, S, S] uint8, the frame's torso over the background
+    head: Tensor  # [F, 1, S, S] uint8, head mask 0..255
+    world_to_camera: Tensor  # [F, 4, 4] float32
+    camera: Tensor  # [F, 12] float32
+    features: Tensor  # [F, 16, C] float32
+    blink: Tensor  # [F, 1] float32
+    lips: Tensor  # [F, 4] int64: top, bottom, left, right of the lip square in px (bottom, right exclusive)
+    boxes: Tensor  # [F, 4] int64: the same of the head box
+    focal: float  # px at resolution S
+    size: int  # S
+
+    @property
+    def device(self) -> torch.device:
+        """Where the clip lies."""
+        return self.frames.device
+
+    def conditions(self, index: Tensor) -> Conditions:
+        """What drives the frames `index` [B] int64."""
+        return Conditions(windows(self.features, index), self.blink[index], self.camera[index])
+
+    def plate(self, index: Tensor) -> Tensor:
+        """Plates float32 [B, 3, S, S] in [0, 1]."""
+        return self.plates[index].float() / 255
+
+    def frame(self, index: Tensor) -> Tensor:
+        """Raw frames float32 [B, 3, S, S] in [0, 1]."""
+        return self.frames[index].float() / 255
+
+    def target(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Training target float32 [B, 3, S, S] (frame inside the grown head mask, plate elsewhere) and the soft head
+        mask [B, 1, S, S] in [0, 1]."""
+        mask = self.head[index].float() / 255
+        grown = torch.nn.functional.max_pool2d(mask, 2 * TARGET_GROW + 1, 1, TARGET_GROW)
+        return torch.lerp(self.plate(index), self.frame(index), (grown > 0.5).float()), mask
+
+
+def load_clip(dataset: Dataset, size: int, encoder: str, device: torch.device | str = "cpu",
+              index: np.ndarray | None = None) -> Clip:
+    """The clip of a dataset (or its frames `index`) at `size` x `size` px. Sound windows are of the whole clip, so
+    `index` must be None for training; eval of a part passes features through `Clip.features` unchanged."""
+    chosen = np.arange(dataset.frames) if index is None else index
+    background = _open_rgb(dataset.path / "bc.jpg", size)
+    frames = np.zeros((dataset.frames, 3, size, size), np.uint8)
+    plates, head = np.zeros_like(frames), np.zeros((dataset.frames, 1, size, size), np.uint8)
+
+    def read(i: int) -> None:
+        frames[i] = _open_rgb(dataset.path / f"ori_imgs/{i}.jpg", size).transpose(2, 0, 1)
+        torso = np.asarray(_open(dataset.path / f"torso_imgs/{i}.png", size, "RGBA"), np.float32)
+        alpha = torso[..., 3:] / 255
+        plate = np.where(alpha > 0, torso[..., :3], 0) * alpha + background * (1 - alpha)
+        plates[i] = (plate + 0.5).astype(np.uint8).transpose(2, 0, 1)
+        head[i, 0] = head_mask(dataset, i, size)
+
+    _each(read, [int(i) for i in chosen], "load clip")
+    scale = size / dataset.height
+    matrices = dataset.world_to_camera
+    return Clip(
+        *(torch.from_numpy(x).to(device) for x in (frames, plates, head)),
+        torch.from_numpy(matrices).to(device), torch.from_numpy(camera_numbers(matrices)).to(device),
+        torch.from_numpy(dataset.features(encoder)).to(device), torch.from_numpy(dataset.blink).to(device),
+        torch.from_numpy(lip_squares(dataset.landmarks * scale, size)).to(device),
+        torch.from_numpy(np.stack([head_box(mask[0]) for mask in head])).to(device),
+        dataset.focal * scale, size)
+
+
+def head_mask(dataset: Dataset, i: int, size: int) -> np.ndarray:
+    """Head mask of frame `i`, uint8 [size, size] 0..255: the soft alpha where there is one, else the palette's
+    head colour."""
+    soft = dataset.path / f"head_alpha/{i}.png"
+    if soft.is_file():
+        return np.asarray(_open(soft, size, "L"))
+    parsing = np.asarray(_open(dataset.path / f"parsing/{i}.png", None, "RGB"))
+    hard = Image.fromarray(((parsing == PARSING_HEAD).all(-1) * 255).astype(np.uint8))
+    return np.asarray(hard.resize((size, size), Image.Resampling.BOX))
+
+
+def head_box(mask: np.ndarray) -> np.ndarray:
+    """[top, bottom, left, right] int64 of the box of a mask [H, W] uint8 grown by a tenth; zeros for an empty mask."""
+    rows, columns = np.flatnonzero((mask > 127).any(1)), np.flatnonzero((mask > 127).any(0))
+    if not len(rows):
+        return np.zeros(4, np.int64)
+    box = []
+    for line, side in ((rows, mask.shape[0]), (columns, mask.shape[1])):
+        margin = HEAD_BOX_MARGIN * (line[-1] + 1 - line[0]) / 2
+        box += [max(0, int(line[0] - margin)), min(side, int(np.ceil(line[-1] + 1 + margin)))]
+    return np.array(box, np.int64)
+
+
+def lip_squares(points: np.ndarray, size: int) -> np.ndarray:
+    """Lip squares int64 [F, 4] (top, bottom, left, right) of landmarks [F, 478, 3] in px: round the lips, half side
+    0.6 of their larger side; zeros where the landmarks are missing. All squares of a clip have one side."""
+    lips = points[:, LIPS, :2]
+    found = np.isfinite(lips).all((1, 2))
+    squares = np.zeros((len(points), 4), np.int64)
+    if not found.any():
+        return squares
+    low, high = lips[found].min(1), lips[found].max(1)
+    half = max(4, int(np.ceil(0.6 * np.percentile((high - low).max(1), 95))))
+    half = min(half, size // 2)
+    centre = np.clip(((low + high) / 2).round().astype(np.int64), half, size - half)
+    squares[found] = np.stack([centre[:, 1] - half, centre[:, 1] + half, centre[:, 0] - half, centre[:, 0] + half], 1)
+    return squares
+
+
+def _open(path: Path, size: int | None, mode: str) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            if size is not None and path.suffix == ".jpg":
+                image.draft(mode, (size, size))
+            picture = image.convert(mode)
+    except (OSError, SyntaxError) as error:
+        raise InputRejected(f"{path} cannot be read", str(error), "Preprocess the clip again") from error
+    return picture if size is None or picture.size == (size, size) else picture.resize((size, size),
+                                                                                       Image.Resampling.BOX)
+
+
+def _open_rgb(path: Path, size: int) -> np.ndarray:
+    return np.asarray(_open(path, size, "RGB"))
+
+
+def _each(work: Callable[[int], None], items: list[int], label: str) -> None:
+    with Progress(label, len(items), "frames") as progress, ThreadPoolExecutor() as pool:
+        for _ in pool.map(work, items):
+            progress.advance()

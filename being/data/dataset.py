@@ -1,0 +1,149 @@
+"""A dataset on disk, read: manifest, cameras, speech features, blink, landmarks, mesh and the splits."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from being.data import cameras
+from being.errors import InputRejected
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Split:
+    """Frame numbers of each part, ascending, frames without a face left out of `train`."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+
+def split_frames(frames: int, holdout: float = 0.0, missing: list[int] | None = None) -> Split:
+    """Parts of a clip of `frames`: first 9/11, next 1/11, last 1/11; or the last `holdout` share as the test part and
+    1/11 of the rest before it for validation."""
+    test = frames * 10 // 11 if holdout <= 0 else round(frames * (1 - holdout))
+    validation = frames * 9 // 11 if holdout <= 0 else test * 10 // 11
+    everything = np.arange(frames)
+    train = np.setdiff1d(everything[:validation], np.asarray(missing or [], dtype=np.int64))
+    return Split(train, everything[validation:test], everything[test:])
+
+
+class Dataset:
+    """One dataset directory (layout: DESIGN, `docs/dataset.md`). Files are read when first asked for."""
+
+    def __init__(self, path: Path, manifest: dict[str, Any]):
+        self.path, self.manifest = path, manifest
+        self.name: str = manifest["name"]
+        self.frames: int = manifest["frames"]
+        self.width: int = manifest["width"]
+        self.height: int = manifest["height"]
+        self.missing: list[int] = manifest.get("missing", [])
+        self.segments: list[list[int]] = manifest.get("segments", [[0, self.frames]])
+
+    @classmethod
+    def open(cls, path: Path) -> Dataset:
+        """The dataset at `path`. Raises InputRejected when it is none, of another schema, or lacks a file."""
+        path = Path(path)
+        file = path / "dataset.json"
+        if not file.is_file():
+            raise InputRejected(f"{path} is not a dataset", "it has no dataset.json",
+                                "Make one with: being preprocess VIDEO")
+        try:
+            manifest = json.loads(file.read_text())
+            if not isinstance(manifest, dict):
+                raise ValueError("not an object")
+        except (OSError, ValueError) as error:
+            raise InputRejected(f"{file} cannot be read", str(error)) from error
+        if manifest.get("schema") != SCHEMA:
+            raise InputRejected(f"{path} has dataset schema {manifest.get('schema')}, this version reads {SCHEMA}",
+                                fix="Preprocess the clip again, or use the version of being that made it")
+        absent = [key for key in ("name", "frames", "width", "height", "features") if key not in manifest]
+        if absent:
+            raise InputRejected(f"{file} is incomplete", f"no {', '.join(absent)}")
+        dataset = cls(path, manifest)
+        for name in ("track_params.pt", "mesh.npz", "landmarks.npz", "au.csv", "aud.wav", "bc.jpg", "ori_imgs",
+                     "parsing", "torso_imgs"):
+            if not (path / name).exists():
+                raise InputRejected(f"{path} lacks {name}", fix="Preprocess the clip again")
+        return dataset
+
+    def split(self, holdout: float = 0.0) -> Split:
+        """Train, validation and test frames (`split_frames`)."""
+        return split_frames(self.frames, holdout, self.missing)
+
+    @cached_property
+    def _track(self) -> dict[str, np.ndarray]:
+        import torch
+
+        file = self.path / "track_params.pt"
+        try:
+            data = torch.load(file, map_location="cpu", weights_only=True)
+            track = {key: data[key].float().numpy() for key in ("euler", "trans", "focal")}
+        except Exception as error:  # torch.load raises many kinds for a broken or foreign pickle
+            raise InputRejected(f"{file} cannot be read", str(error).splitlines()[0]) from error
+        for key in ("euler", "trans"):
+            if track[key].shape != (self.frames, 3) or not np.isfinite(track[key]).all():
+                raise InputRejected(f"{file}: {key} is {track[key].shape}", f"expected ({self.frames}, 3), finite")
+        return track
+
+    @property
+    def focal(self) -> float:
+        """Focal length in px at the dataset's own resolution."""
+        return float(np.ravel(self._track["focal"])[0])
+
+    @cached_property
+    def world_to_camera(self) -> np.ndarray:
+        """Render cameras float32 [F, 4, 4]."""
+        return cameras.world_to_camera(self._track["euler"], self._track["trans"])
+
+    @cached_property
+    def blink(self) -> np.ndarray:
+        """Blink float32 [F, 1] in [0, 1]: AU45 of au.csv clipped to [0, 2] and halved (the family's rule)."""
+        with open(self.path / "au.csv", newline="") as file:
+            rows = list(csv.reader(file))
+        names = [name.strip() for name in rows[0]] if rows else []
+        if "AU45_r" not in names or len(rows) - 1 < self.frames:
+            raise InputRejected(f"{self.path / 'au.csv'} lacks AU45_r or rows",
+                                f"{len(rows) - 1} rows for {self.frames} frames")
+        column = names.index("AU45_r")
+        values = np.array([float(row[column]) for row in rows[1:self.frames + 1]], dtype=np.float32)
+        return (np.clip(values, 0, 2) / 2)[:, None]
+
+    def features(self, encoder: str) -> np.ndarray:
+        """Speech features float32 [F, 16, C] of `encoder`; a row or two too few or too many is mended by clamping."""
+        known = self.manifest["features"]
+        if encoder not in known:
+            raise InputRejected(f"{self.path} has no '{encoder}' speech features", f"it has {', '.join(known)}",
+                                "Choose one with -o data.encoder=NAME")
+        file = self.path / known[encoder]["file"]
+        try:
+            values = np.load(file, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise InputRejected(f"{file} cannot be read", str(error)) from error
+        if values.ndim != 3 or values.shape[1] != 16 or abs(len(values) - self.frames) > 2:
+            raise InputRejected(f"{file} is {values.shape}", f"expected [{self.frames}, 16, C]")
+        return values[np.minimum(np.arange(self.frames), len(values) - 1)].astype(np.float32)
+
+    @cached_property
+    def landmarks(self) -> np.ndarray:
+        """Face landmarks float32 [F, 478, 3] in px of the dataset's resolution, NaN where no face was found."""
+        return np.load(self.path / "landmarks.npz", allow_pickle=False)["points"]
+
+    @cached_property
+    def mesh(self) -> tuple[np.ndarray, np.ndarray]:
+        """Tracked face mesh without head pose: vertices float32 [F, V, 3] in head units, triangles int [T, 3]."""
+        data = np.load(self.path / "mesh.npz", allow_pickle=False)
+        return data["vertices"].astype(np.float32), data["triangles"].astype(np.int64)
+
+    @property
+    def sound_file(self) -> Path:
+        """The clip's sound, 16 kHz mono wav, sample 0 at frame 0."""
+        return self.path / "aud.wav"

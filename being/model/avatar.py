@@ -1,0 +1,147 @@
+"""The avatar bundle: a self-contained folder that renders with no dataset present.
+
+`manifest.json` (schema, name, size, fps, focal, encoder and its width, model config, poses, consent, licence note, and
+the sha256 of every other file), `model.safetensors` (Gaussians and network), `poses.safetensors` (`world_to_camera`
+[P, 4, 4], `blink` [P, 1]: a looping sequence of poses of the training clip), `plates/%06d.jpg` (the picture behind the
+head for each pose). No path inside is absolute.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor
+
+from being.config import Config, from_dict
+from being.conventions import FPS
+from being.data.clip import Clip
+from being.data.dataset import Dataset
+from being.errors import InputRejected, UsageError
+from being.files import load_tensors, read_json, write_json
+from being.model.talking_head import TalkingHead
+
+SCHEMA = 1
+MANIFEST_KEYS = ("name", "size", "focal", "encoder", "audio_width", "model", "poses", "files")
+
+
+@dataclass
+class Avatar:
+    """A loaded bundle."""
+
+    path: Path
+    manifest: dict[str, Any]
+    model: TalkingHead
+    world_to_camera: Tensor  # [P, 4, 4]
+    blink: Tensor  # [P, 1]
+    plates: list[bytes]  # JPEG files, decoded when a frame needs them
+
+    @property
+    def size(self) -> int:
+        """Side of the square picture in px."""
+        return self.manifest["size"]
+
+    @property
+    def focal(self) -> float:
+        """Focal length in px."""
+        return self.manifest["focal"]
+
+    @property
+    def poses(self) -> int:
+        """Poses in the loop."""
+        return len(self.plates)
+
+    def plate(self, pose: int) -> np.ndarray:
+        """The picture behind the head at `pose`, uint8 [S, S, 3]."""
+        with Image.open(io.BytesIO(self.plates[pose])) as image:
+            return np.asarray(image.convert("RGB"))
+
+    @property
+    def note(self) -> str:
+        """What the metadata of every video made from this avatar say of consent."""
+        consent = self.manifest.get("consent")
+        return f"Consent: {consent.get('statement', 'recorded')}" if consent else "Consent of the person: unconfirmed"
+
+
+def save_avatar(path: Path, model: TalkingHead, config: Config, dataset: Dataset, clip: Clip) -> Path:
+    """Write the bundle of a trained model at `path`; it appears whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    (part / "plates").mkdir(parents=True)
+    start, stop = max(dataset.segments, key=lambda s: s[1] - s[0])
+    poses = range(start, min(stop, start + round(config.avatar.seconds * FPS)))
+    save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, part / "model.safetensors")
+    save_file({"world_to_camera": clip.world_to_camera[poses.start:poses.stop].cpu().contiguous(),
+               "blink": clip.blink[poses.start:poses.stop].cpu().contiguous()}, part / "poses.safetensors")
+    for k, i in enumerate(poses):
+        Image.fromarray(clip.plates[i].permute(1, 2, 0).cpu().numpy()).save(
+            part / f"plates/{k:06d}.jpg", quality=config.avatar.plate_quality, subsampling=0)
+    files = {str(f.relative_to(part)): digest(f.read_bytes()) for f in sorted(part.rglob("*")) if f.is_file()}
+    write_json(part / "manifest.json", {
+        "schema": SCHEMA, "name": dataset.name, "size": clip.size, "fps": FPS, "focal": clip.focal,
+        "encoder": config.data.encoder, "audio_width": model.network.audio_width,
+        "model": dataclasses.asdict(config.model), "poses": len(poses), "gaussians": len(model.gaussians),
+        "consent": dataset.manifest.get("consent"), "files": files,
+        "licence": "Made from footage of the person named; their consent and the footage's licence govern its use."})
+    old = path.with_name(f".{path.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if path.exists():
+        os.rename(path, old)
+    os.rename(part, path)
+    shutil.rmtree(old, ignore_errors=True)
+    return path
+
+
+def load_avatar(path: Path, device: torch.device | str = "cpu") -> Avatar:
+    """The bundle at `path`, or that of the run at `path`; every file is checked against the manifest.
+
+    Raises InputRejected naming the file that is missing, altered, of another schema or not finite.
+    """
+    path = Path(path)
+    folder = path if (path / "manifest.json").is_file() else path / "avatar"
+    if not (folder / "manifest.json").is_file():
+        if (path / "run.json").is_file():
+            raise InputRejected(f"the run {path} has no avatar yet", "its fine stage has not finished",
+                                "Finish it with: being train --stage fine")
+        raise InputRejected(f"{path} is not an avatar", "it has no manifest.json", "Train one with: being train DATA")
+    manifest = read_json(folder / "manifest.json")
+    if manifest.get("schema") != SCHEMA:
+        raise InputRejected(f"{folder} has avatar schema {manifest.get('schema')}, this version reads {SCHEMA}",
+                            fix="Use the version of being that made it, or train again")
+    absent = [key for key in MANIFEST_KEYS if key not in manifest]
+    if absent:
+        raise InputRejected(f"{folder / 'manifest.json'} is incomplete", f"no {', '.join(absent)}")
+    plates = [f"plates/{k:06d}.jpg" for k in range(manifest["poses"])]
+    content: dict[str, bytes] = {}
+    for name in ["model.safetensors", "poses.safetensors", *plates]:
+        try:
+            content[name] = (folder / name).read_bytes()
+        except OSError as error:
+            raise InputRejected(f"{folder / name} is missing", str(error), "Copy the bundle again") from error
+        if digest(content[name]) != manifest["files"].get(name):
+            raise InputRejected(f"{folder / name} was altered", "its sha256 is not the manifest's",
+                                "Copy the bundle again")
+    state, poses = load_tensors(folder / "model.safetensors"), load_tensors(folder / "poses.safetensors")
+    try:
+        config = from_dict({"model": manifest["model"]})
+        model = TalkingHead.from_state(config.model, manifest["audio_width"], state).to(device).eval()
+    except (UsageError, RuntimeError, KeyError, AssertionError) as error:
+        raise InputRejected(f"{folder / 'model.safetensors'} does not fit its manifest",
+                            str(error).splitlines()[0]) from error
+    return Avatar(folder, manifest, model.requires_grad_(False), poses["world_to_camera"].to(device),
+                  poses["blink"].to(device), [content[name] for name in plates])
+
+
+def digest(content: bytes) -> str:
+    """sha256 of a file's content, hexadecimal."""
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,71 @@
+"""A whole avatar model: canonical Gaussians and the network that moves them; what is trained, saved and rendered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from being.config import ModelConfig
+from being.data.conditions import Conditions
+from being.model.gaussians import NAMES, CanonicalGaussians
+from being.model.gaussiantalker import GaussianTalker, Offsets
+from being.splat import Cameras, Gaussians, RenderOutput, rasterize
+
+
+@dataclass
+class Rendering:
+    """A rendered batch and what made it."""
+
+    output: RenderOutput
+    gaussians: Gaussians
+    offsets: Offsets | None
+
+
+class TalkingHead(nn.Module):
+    """Canonical Gaussians and GaussianTalker's network over them."""
+
+    def __init__(self, config: ModelConfig, audio_width: int, gaussians: CanonicalGaussians):
+        super().__init__()
+        self.gaussians = gaussians
+        self.network = GaussianTalker(config, audio_width)
+        self.set_box(gaussians.means.detach())
+
+    def set_box(self, points: Tensor) -> None:
+        """Fit the tri-planes' box to `points` [N, 3] (kept afterwards: checkpoints mean the same)."""
+        self.network.tri_plane.grid.aabb.copy_(torch.stack([points.max(0).values, points.min(0).values]))
+
+    def canonical(self) -> Gaussians:
+        """The coarse stage's Gaussians [1, N, ...]: explicit opacity and SH plus what the planes add to them."""
+        opacity, sh = self.network.tri_plane.canonical(self.gaussians.means)
+        zero = torch.zeros((), device=opacity.device)
+        return self.gaussians.activate(Offsets(zero, zero, zero, opacity[None], sh[None], zero))
+
+    @torch.no_grad()
+    def bake_canonical(self) -> None:
+        """End of the coarse stage: write the planes' opacity and SH into the explicit parameters."""
+        opacity, sh = self.network.tri_plane.canonical(self.gaussians.means)
+        self.gaussians.opacity_logits += opacity
+        self.gaussians.sh_dc += sh[:, :1]
+        self.gaussians.sh_rest += sh[:, 1:]
+
+    def forward(self, conditions: Conditions | None, world_to_camera: Tensor, focal: float, size: int,
+                sh_degree: int | None = None, screen_offsets: Tensor | None = None) -> Rendering:
+        """Render S x S pictures: talking frames of `conditions`, or without them the coarse stage's canonical head.
+
+        `world_to_camera` [B, 4, 4], `focal` in px.
+        """
+        offsets = None if conditions is None else self.network(self.gaussians.means, conditions)
+        gaussians = self.canonical() if offsets is None else self.gaussians.activate(offsets)
+        output = rasterize(gaussians, Cameras(world_to_camera, focal, size, size), sh_degree=sh_degree,
+                           screen_offsets=screen_offsets)
+        return Rendering(output, gaussians, offsets)
+
+    @classmethod
+    def from_state(cls, config: ModelConfig, audio_width: int, state: dict[str, Tensor]) -> TalkingHead:
+        """The model of a saved state dict (its Gaussian count is read from it)."""
+        gaussians = CanonicalGaussians(*(state[f"gaussians.{name}"] for name in NAMES))
+        model = cls(config, audio_width, gaussians)
+        model.load_state_dict(state)
+        return model

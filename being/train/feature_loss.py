@@ -1,0 +1,45 @@
+"""VGG16 feature loss of both stages (relu1_2, 2_2, 3_3, 4_3 at 224 px, ImageNet statistics; L1; not LPIPS)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from being.assets import fetch
+from being.files import load_tensors
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SIDE = 224
+BLOCKS = (2, 2, 3, 3)  # convolutions a block; a feature is taken at the end of each
+
+
+class FeatureLoss:
+    """Mean absolute difference of VGG16 features, summed over the four layers."""
+
+    def __init__(self, device: torch.device):
+        weights = load_tensors(fetch("lpips_vgg16"))
+        first = 0 if "conv0.weight" in weights else 1
+        self.layers = [(weights[f"conv{k}.weight"].to(device), weights[f"conv{k}.bias"].to(device))
+                       for k in range(first, first + sum(BLOCKS))]
+        self.mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1)
+        self.std = torch.tensor(STD, device=device).view(1, 3, 1, 1)
+
+    def features(self, picture: Tensor) -> list[Tensor]:
+        """Four feature maps of pictures [B, 3, S, S] in [0, 1]."""
+        x = F.interpolate(picture, (SIDE, SIDE), mode="bilinear", align_corners=False, antialias=True)
+        x, maps, layer = (x - self.mean) / self.std, [], 0
+        for block, count in enumerate(BLOCKS):
+            x = F.max_pool2d(x, 2) if block else x
+            for _ in range(count):
+                x = F.relu(F.conv2d(x, *self.layers[layer], padding=1))
+                layer += 1
+            maps.append(x)
+        return maps
+
+    def __call__(self, picture: Tensor, target: Tensor) -> Tensor:
+        """Scalar loss of pictures [B, 3, S, S] in [0, 1]."""
+        with torch.no_grad():
+            wanted = self.features(target)
+        terms = [(a - b).abs().mean() for a, b in zip(self.features(picture), wanted, strict=True)]
+        return torch.stack(terms).sum()

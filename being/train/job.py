@@ -1,0 +1,118 @@
+"""`train()`: a dataset directory to a run with checkpoints, figures and an avatar."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from being.config import Config
+from being.data.clip import Clip, load_clip
+from being.data.dataset import Dataset
+from being.errors import EnvironmentFault, InputRejected, UsageError
+from being.files import home
+from being.model.avatar import save_avatar
+from being.model.talking_head import TalkingHead
+from being.progress import say
+from being.train.cloud import face_motion, initial_cloud
+from being.train.run import Checkpoint, Run
+from being.train.stages import Trainer, fresh_model
+from being.train.warmup import warm_up_sound
+
+STAGES = ("coarse", "fine", "all")
+LEAST_FRAMES = 22  # so that each part of the split has a frame or two
+
+
+def train(data: Path, config: Config, label: str = "config", stage: str = "all", run: Path | None = None,
+          fresh: bool = False, device: str = "auto") -> Run:
+    """Train on the dataset at `data`, through `stage` ("coarse", "fine" or "all"); the run that was made or continued.
+
+    An unfinished run of the same dataset and config goes on from its last checkpoint unless `fresh`. "fine" trains
+    coarse first where there is no coarse checkpoint. Raises InputRejected, UsageError, or BeingError (130) when
+    interrupted, with the state saved.
+    """
+    if stage not in STAGES:
+        raise UsageError(f"unknown stage '{stage}'", fix=f"One of {', '.join(STAGES)}")
+    dataset = Dataset.open(data)
+    if dataset.frames < LEAST_FRAMES:
+        raise InputRejected(f"{data} has {dataset.frames} frames", f"training needs at least {LEAST_FRAMES}",
+                            "Record some seconds of speech")
+    where = pick_device(device)
+    current = Run.open(run) if run is not None else None if fresh else unfinished(dataset, config, label)
+    if current is None:
+        current = Run.create(data, dataset.name, config, label)
+        say(f"run {current.path}")
+    else:
+        config = current.config
+        say(f"run {current.path} goes on")
+    split = dataset.split(config.data.holdout)
+    clip = load_clip(dataset, config.data.size, config.data.encoder, where)
+    motion = face_motion(dataset, split.train, where)
+    last = current.load("last")
+    model = _model(config, dataset, clip, split.train, last)
+    trainer = Trainer(current, config, dataset, clip, split, model, motion)
+    if last is None or last.state["stage"] == "coarse":
+        done = last is not None and last.state["step"] >= config.train.coarse.steps
+        if stage == "fine" and not done:
+            say("no finished coarse stage: training it first")
+        if done:
+            model.bake_canonical()
+        else:
+            trainer.train("coarse", last)
+        last = None
+        if stage == "coarse":
+            return current
+        if config.train.audio_warmup:
+            torch.manual_seed(config.train.seed)
+            score = warm_up_sound(model.network, clip, motion, split.train, split.validation,
+                                  config.train.audio_warmup, config.train.seed)
+            say(f"sound to lips before the fine stage: correlation {score:.2f} on validation frames")
+    trainer.train("fine", last)
+    finish(current, config, dataset, clip)
+    return current
+
+
+def finish(run: Run, config: Config, dataset: Dataset, clip: Clip) -> None:
+    """Make the avatar bundle of the best checkpoint and mark the run as finished."""
+    best = run.load("best") or run.load("last")
+    assert best is not None, run.path
+    model = TalkingHead.from_state(config.model, best.state["audio_width"], best.model)
+    save_avatar(run.path / "avatar", model, config, dataset, clip)
+    run.update(finished=True, best=best.state["best"])
+
+
+def _model(config: Config, dataset: Dataset, clip: Clip, frames: np.ndarray, last: Checkpoint | None) -> TalkingHead:
+    width = clip.features.shape[2]
+    if last is not None:
+        if last.state["audio_width"] != width:
+            raise InputRejected(f"the checkpoint was trained on {last.state['audio_width']}-wide speech features",
+                                f"the dataset's are {width} wide", "Train afresh with --fresh")
+        return TalkingHead.from_state(config.model, width, last.model).to(clip.device)
+    points, colours = initial_cloud(dataset, clip, frames, config.data.gaussians, config.train.seed)
+    return fresh_model(config, width, points, colours).to(clip.device)
+
+
+def unfinished(dataset: Dataset, config: Config, label: str) -> Run | None:
+    """The newest run of this dataset and config that has not finished, if any."""
+    runs = sorted((home() / "runs" / dataset.name).glob(f"*_{label}"), reverse=True)
+    for path in runs:
+        if (path / "run.json").is_file():
+            run = Run.open(path)
+            if not run.record.get("finished") and run.dataset == dataset.path.resolve() and \
+                    run.config.to_dict() == config.to_dict():
+                return run
+    return None
+
+
+def pick_device(name: str) -> torch.device:
+    """The device called `name`; "auto" is CUDA where there is one. Raises EnvironmentFault when it is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise EnvironmentFault(f"there is no device '{name}' on this machine", "torch sees no CUDA GPU",
+                               "Use --device cpu")
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"unknown device '{name}'", str(error).splitlines()[0], "Use cpu or cuda") from error

@@ -1,0 +1,31 @@
+"""Adam over Gaussians, planes and network, with log-linear decay over the steps of a stage."""
+
+from __future__ import annotations
+
+import torch
+
+from being.config import RateConfig
+from being.model.talking_head import TalkingHead
+
+
+def make_optimizer(model: TalkingHead, rate: RateConfig) -> torch.optim.Adam:
+    """One group a kind of parameter; a group's `decay` pair (start, end) is followed by `set_rates`."""
+    g, planes = model.gaussians, list(model.network.tri_plane.grid.grids.parameters())
+    known = {id(p) for p in planes}
+    network = [p for p in model.network.parameters() if id(p) not in known]
+    fixed = {"log_scales": rate.scales, "quaternions": rate.rotations, "opacity_logits": rate.opacity,
+             "sh_dc": rate.sh_dc, "sh_rest": rate.sh_rest}
+    groups = [{"name": "means", "params": [g.means], "decay": rate.means},
+              {"name": "planes", "params": planes, "decay": rate.planes},
+              {"name": "network", "params": network, "decay": rate.network}]
+    groups += [{"name": name, "params": [getattr(g, name)], "decay": (lr, lr)} for name, lr in fixed.items()
+               if getattr(g, name).numel()]
+    return torch.optim.Adam(groups, lr=0.0, eps=1e-15)
+
+
+def set_rates(optimizer: torch.optim.Optimizer, step: int, steps: int) -> None:
+    """Learning rates at `step` of `steps`: log-linear between each group's pair."""
+    share = min(step / max(steps, 1), 1.0)
+    for group in optimizer.param_groups:
+        start, end = group["decay"]
+        group["lr"] = start ** (1 - share) * end**share if start > 0 else 0.0

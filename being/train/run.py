@@ -1,0 +1,156 @@
+"""A run directory: config, environment, checkpoints, metrics and events; found, made, resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors.torch import save_file
+from torch import Tensor
+
+import being
+from being.config import Config, from_dict
+from being.errors import BeingError, InputRejected, UsageError
+from being.files import home, load_tensors, newest, read_json, write_json
+from being.progress import warn
+
+CHECKPOINT_SCHEMA = 1
+
+
+@dataclass
+class Checkpoint:
+    """A saved state: model tensors, optimizer tensors (empty but in `last`) and facts."""
+
+    model: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    state: dict[str, Any]
+
+
+class Run:
+    """One training run on disk: `runs/<subject>/<time>_<config>/`."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.record: dict[str, Any] = read_json(path / "run.json")
+        self._events: Any = None
+
+    @classmethod
+    def create(cls, dataset: Path, name: str, config: Config, label: str, parent: Path | None = None) -> Run:
+        """A new run of `config` (called `label`) on the dataset directory."""
+        folder = (parent or home() / "runs") / name
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        path = folder / f"{stamp}_{label}"
+        for attempt in range(2, 100):
+            try:
+                path.mkdir(parents=True)
+                break
+            except FileExistsError:
+                path = folder / f"{stamp}-{attempt}_{label}"
+            except OSError as error:
+                raise BeingError(f"cannot make the run directory {path}", str(error),
+                                 "Choose another place with BEING_HOME") from error
+        (path / "config.yaml").write_text(yaml.safe_dump(config.to_dict(), sort_keys=False))
+        environment = {"being": being.__version__, "torch": torch.__version__, "python": platform.python_version(),
+                       "machine": platform.machine(), "system": platform.system(), "threads": torch.get_num_threads()}
+        write_json(path / "environment.json", environment)
+        write_json(path / "run.json", {"schema": CHECKPOINT_SCHEMA, "name": name, "config": label, "finished": False,
+                                       "dataset": os.path.relpath(dataset, path)})
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> Run:
+        """The run at `path`. Raises InputRejected when it is none or of another schema."""
+        path = Path(path)
+        if not (path / "run.json").is_file():
+            raise InputRejected(f"{path} is not a run", "it has no run.json", "Train one with: being train DATA")
+        run = cls(path)
+        if run.record.get("schema") != CHECKPOINT_SCHEMA:
+            raise InputRejected(f"{path} has run schema {run.record.get('schema')}, this version reads "
+                                f"{CHECKPOINT_SCHEMA}")
+        return run
+
+    @classmethod
+    def find(cls, path: Path | None) -> Run:
+        """The run at `path`, or the most recent one. Raises UsageError when there is none at all."""
+        if path is not None:
+            return cls.open(path)
+        latest = newest(home() / "runs", "run.json")
+        if latest is None:
+            raise UsageError(f"there is no run under {home() / 'runs'}", fix="Train one with: being train DATA")
+        return cls.open(latest)
+
+    @property
+    def config(self) -> Config:
+        """The resolved config the run was started with."""
+        try:
+            return from_dict(yaml.safe_load((self.path / "config.yaml").read_text()) or {})
+        except (OSError, yaml.YAMLError) as error:
+            raise InputRejected(f"{self.path / 'config.yaml'} cannot be read", str(error)) from error
+
+    @property
+    def dataset(self) -> Path:
+        """The dataset directory the run was trained on."""
+        return (self.path / self.record["dataset"]).resolve()
+
+    def update(self, **facts: Any) -> None:
+        """Change facts in run.json."""
+        self.record.update(facts)
+        write_json(self.path / "run.json", self.record)
+
+    def save(self, name: str, model: dict[str, Tensor], state: dict[str, Any],
+             optimizer: dict[str, Tensor] | None = None) -> Path:
+        """Write checkpoint `name`; it appears whole or not at all."""
+        folder = self.path / "checkpoints" / name
+        part = folder.with_name(f".{name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        save_file({k: v.detach().cpu().contiguous() for k, v in model.items()}, part / "model.safetensors")
+        if optimizer is not None:
+            save_file({k: v.detach().cpu().contiguous() for k, v in optimizer.items()}, part / "optimizer.safetensors")
+        write_json(part / "state.json", {"schema": CHECKPOINT_SCHEMA, **state})
+        old = folder.with_name(f".{name}.old")
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            folder.rename(old)
+        part.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+        return folder
+
+    def load(self, name: str) -> Checkpoint | None:
+        """Checkpoint `name`, or None when there is none. Raises InputRejected when it is broken."""
+        folder = self.path / "checkpoints" / name
+        if not folder.exists():  # killed between the two renames of `save`
+            folder = folder.with_name(f".{name}.old")
+        if not folder.exists():
+            return None
+        state = read_json(folder / "state.json")
+        if state.get("schema") != CHECKPOINT_SCHEMA:
+            raise InputRejected(f"{folder} has schema {state.get('schema')}, this version reads {CHECKPOINT_SCHEMA}")
+        optimizer = folder / "optimizer.safetensors"
+        return Checkpoint(load_tensors(folder / "model.safetensors"),
+                          load_tensors(optimizer) if optimizer.exists() else {}, state)
+
+    def log(self, stage: str, step: int, values: dict[str, float]) -> None:
+        """Append figures to metrics.jsonl and, where tensorboard is installed, to the events."""
+        with open(self.path / "metrics.jsonl", "a") as file:
+            file.write(json.dumps({"stage": stage, "step": step, **values}) + "\n")
+        if self._events is None:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+
+                self._events = SummaryWriter(str(self.path / "events"))
+            except ImportError:
+                warn("tensorboard is not installed: figures go to metrics.jsonl only (pip install 'being[train]')")
+                self._events = False
+        if self._events:
+            for key, value in values.items():
+                self._events.add_scalar(f"{stage}/{key}", value, step)
+            self._events.flush()

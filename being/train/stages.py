@@ -1,0 +1,216 @@
+"""The coarse and the fine stage: sample frames, render, compare, step; density control, checkpoints, figures."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from being.config import Config, StageConfig
+from being.data.clip import Clip
+from being.data.dataset import Dataset, Split
+from being.errors import BeingError, ExitCode
+from being.model.gaussians import CanonicalGaussians
+from being.model.talking_head import Rendering, TalkingHead
+from being.progress import Progress
+from being.splat import composite
+from being.train.cloud import FaceMotion
+from being.train.density import Density
+from being.train.feature_loss import FeatureLoss
+from being.train.losses import motion_l1, square_l1, ssim
+from being.train.optimizer import make_optimizer, set_rates
+from being.train.preview import evaluate, write_previews
+from being.train.run import Checkpoint, Run
+
+BIND_EVERY = 100  # fine steps after which Gaussians are bound anew to the face mesh
+GENERATOR_STRIDE = 1_000_003
+
+
+def sample(frames: np.ndarray, seed: int, step: int, batch: int) -> np.ndarray:
+    """Frame numbers [batch] of `step` (counted from 0): shuffled anew each pass, a pure function of seed and step."""
+    first = step * batch
+    chosen = []
+    for position in range(first, first + batch):
+        lap, place = divmod(position, len(frames))
+        order = np.random.default_rng((seed, lap)).permutation(len(frames))
+        chosen.append(frames[order[place]])
+    return np.array(chosen)
+
+
+class Trainer:
+    """State of a run while it trains; `train` goes through a stage from where the checkpoint left off."""
+
+    def __init__(self, run: Run, config: Config, dataset: Dataset, clip: Clip, split: Split, model: TalkingHead,
+                 motion: FaceMotion):
+        self.run, self.config, self.dataset, self.clip, self.split = run, config, dataset, clip, split
+        self.model, self.motion = model, motion
+        self.features = FeatureLoss(clip.device) if config.train.loss.feature > 0 else None
+        self.stopped = threading.Event()
+        self.best = -1.0
+
+    def train(self, stage: str, resume: Checkpoint | None = None) -> None:
+        """Run `stage` ("coarse" or "fine") to its end; on SIGTERM or SIGINT save `last` and raise BeingError (130)."""
+        plan: StageConfig = getattr(self.config.train, stage)
+        optimizer = make_optimizer(self.model, self.config.train.rate)
+        density = Density(self.config.train.density, len(self.model.gaussians), self.clip.device)
+        first = 0
+        if resume is not None:
+            first, self.best = resume.state["step"], resume.state["best"]
+            load_optimizer(optimizer, resume.optimizer)
+            density.load(resume.optimizer)
+        self.model.train()
+        with self._signals(), Progress(stage, plan.steps, "steps", done=first) as progress:
+            averages: dict[str, float] = {}
+            for step in range(first + 1, plan.steps + 1):
+                set_rates(optimizer, step - 1, plan.steps)
+                torch.manual_seed(self.config.train.seed * GENERATOR_STRIDE + step + (stage == "fine") * 10**9)
+                terms = self._step(stage, step, plan, optimizer, density)
+                for key, value in terms.items():
+                    averages[key] = value if key not in averages else 0.98 * averages[key] + 0.02 * value
+                progress.advance(1, self._note(averages))
+                stop = self.stopped.is_set()
+                if step % self.config.train.evaluate_every == 0 or step == plan.steps:
+                    self._evaluate(stage, step, averages)
+                if step % self.config.train.checkpoint_every == 0 or step == plan.steps or stop:
+                    self._checkpoint(stage, step, optimizer, density, keep=not stop)
+                if stop:
+                    raise BeingError(f"stopped at {stage} step {step}", "interrupted",
+                                     "The same command goes on from there", ExitCode.INTERRUPTED)
+        if stage == "coarse":
+            self.model.bake_canonical()
+
+    def _step(self, stage: str, step: int, plan: StageConfig, optimizer: torch.optim.Optimizer,
+              density: Density) -> dict[str, float]:
+        seed = self.config.train.seed + (stage == "fine")
+        frames = sample(self.split.train, seed, step - 1, plan.batch)
+        index = torch.from_numpy(frames).to(self.clip.device)
+        coarse = stage == "coarse"
+        degree = min(self.config.model.sh_degree, (step - 1) // self.config.train.sh_every) if coarse else None
+        watched = coarse and step < self.config.train.density.stop
+        offsets = torch.zeros(len(index), len(self.model.gaussians), 2, device=self.clip.device,
+                              requires_grad=True) if watched else None
+        conditions = None if coarse else self.clip.conditions(index)
+        rendering = self.model(conditions, self.clip.world_to_camera[index], self.clip.focal, self.clip.size, degree,
+                               offsets)
+        terms = self._losses(rendering, index, step, plan.steps)
+        loss = torch.stack(list(terms.values())).sum()
+        if not bool(torch.isfinite(loss)):
+            raise BeingError(f"the loss is not finite at {stage} step {step}", str({k: v.item() for k, v in
+                             terms.items()}), "Resume from the last checkpoint with lower rates (-o train.rate...)")
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if offsets is not None and offsets.grad is not None:
+            density.observe(offsets.grad, rendering.output.radii, self.clip.size)
+        optimizer.step()
+        if watched and any(density.due(step)):
+            density.apply(step, self.model.gaussians, self.model.canonical().opacities[0].detach(), optimizer,
+                          torch.Generator().manual_seed(seed * GENERATOR_STRIDE + step))
+        return {"loss": float(loss.detach()), **{k: float(v.detach()) for k, v in terms.items()}}
+
+    def _losses(self, rendering: Rendering, index: Tensor, step: int, steps: int) -> dict[str, Tensor]:
+        """Weighted loss terms of a batch."""
+        w = self.config.train.loss
+        target, mask = self.clip.target(index)
+        picture = composite(rendering.output, self.clip.plate(index))
+        terms = {"l1": w.l1 * (picture - target).abs().mean(), "ssim": w.ssim * (1 - ssim(picture, target)),
+                 "mask": w.mask * (rendering.output.alpha - mask).abs().mean()}
+        if w.lips:
+            terms["lips"] = w.lips * square_l1(picture, target, self.clip.lips[index])
+        if self.features is not None:
+            terms["feature"] = w.feature * self.features(picture, target)
+        if w.plane_tv:
+            terms["plane_tv"] = w.plane_tv * self.model.network.tri_plane.grid.total_variation()
+        if rendering.offsets is not None and w.motion:
+            bound, vertex = self._bound(step)
+            fade = 0.1 ** min(step / w.motion_steps, 1.0) if w.motion_steps else 1.0
+            moved = self.motion.offsets[index][:, vertex]
+            terms["motion"] = w.motion * fade * motion_l1(rendering.offsets.means, moved, bound)
+        if rendering.offsets is not None and w.offset:
+            terms["offset"] = w.offset * (rendering.offsets.sh.square().mean() +
+                                          rendering.offsets.opacity_logits.square().mean())
+        return terms
+
+    def _bound(self, step: int) -> tuple[Tensor, Tensor]:
+        """Gaussians near the face mesh and their vertices, found anew every BIND_EVERY steps from that step's means."""
+        if not hasattr(self, "_binding") or (step - 1) % BIND_EVERY == 0:
+            self._binding = self.motion.bind(self.model.gaussians.means.detach())
+        return self._binding
+
+    def _note(self, averages: dict[str, float]) -> str:
+        best = f"  PSNR {self.latest:.2f} dB held out" if hasattr(self, "latest") else ""
+        return f"loss {averages['loss']:.4f}  {len(self.model.gaussians)} Gaussians{best}"
+
+    def _evaluate(self, stage: str, step: int, averages: dict[str, float]) -> None:
+        figures = evaluate(self.model, self.clip, self.split.validation, stage)
+        self.latest = figures["psnr_head"]
+        self.run.log(stage, step, {**averages, **figures, "gaussians": len(self.model.gaussians)})
+        self.model.train()
+
+    def _checkpoint(self, stage: str, step: int, optimizer: torch.optim.Optimizer, density: Density,
+                    keep: bool) -> None:
+        state = {"stage": stage, "step": step, "best": self.best, "audio_width": self.model.network.audio_width}
+        if keep and stage == "fine" and self.latest > self.best:
+            self.best = state["best"] = self.latest
+            self.run.save("best", self.model.state_dict(), state)
+        self.run.save("last", self.model.state_dict(), state, {**optimizer_state(optimizer), **density.state()})
+        if keep:
+            self.run.save(f"{stage}-{step:06d}", self.model.state_dict(), state)
+            write_previews(self.run, self.model, self.clip, self.dataset, self.split, stage, step,
+                           self.config.train.preview_seconds)
+            self.model.train()
+
+    def _signals(self) -> _Stop:
+        return _Stop(self.stopped)
+
+
+class _Stop:
+    """While training, SIGTERM and SIGINT ask for a checkpoint and a clean end instead of killing at once."""
+
+    def __init__(self, event: threading.Event):
+        self.event, self.old = event, {}  # type: ignore[var-annotated]
+
+    def __enter__(self) -> None:
+        def ask(number: int, frame: FrameType | None) -> None:
+            self.event.set()
+
+        if threading.current_thread() is threading.main_thread():
+            self.old = {s: signal.signal(s, ask) for s in (signal.SIGTERM, signal.SIGINT)}
+
+    def __exit__(self, *_: Any) -> None:
+        handler: Callable[..., Any] | int | None
+        for number, handler in self.old.items():
+            signal.signal(number, handler)
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Adam's moments and step counts as flat tensors, `group.k.exp_avg` and so on."""
+    flat = {}
+    for group in optimizer.param_groups:
+        for k, parameter in enumerate(group["params"]):
+            for key, value in optimizer.state.get(parameter, {}).items():
+                flat[f"{group['name']}.{k}.{key}"] = torch.as_tensor(value)
+    return flat
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, flat: dict[str, Tensor]) -> None:
+    """Inverse of `optimizer_state`."""
+    for group in optimizer.param_groups:
+        for k, parameter in enumerate(group["params"]):
+            state = {key: flat[f"{group['name']}.{k}.{key}"] for key in ("exp_avg", "exp_avg_sq", "step")
+                     if f"{group['name']}.{k}.{key}" in flat}
+            if state:
+                optimizer.state[parameter] = {key: value.to(parameter.device if key != "step" else "cpu")
+                                              for key, value in state.items()}
+
+
+def fresh_model(config: Config, audio_width: int, points: Tensor, colours: Tensor) -> TalkingHead:
+    """An untrained model over a cloud: points [N, 3], colours [N, 3] in [0, 1]."""
+    torch.manual_seed(config.train.seed)
+    return TalkingHead(config.model, audio_width,
+                       CanonicalGaussians.from_points(points, colours, config.model.sh_degree))

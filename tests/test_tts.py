@@ -276,4 +276,4 @@ def test_the_real_espeak_speaks_several_languages():
         speech = espeak_voice.say_espeak(text, name, 1.0)
         assert 0.5 < speech.seconds < 5 and 0.05 < np.abs(speech.samples).max() <= 1
     with pytest.raises(UsageError):
-        speak("Hello", "espeak:no-such-language")
+        speak("Hello", "espeak:xx")

@@ -23,8 +23,7 @@ import yaml
 
 from being.errors import UsageError
 
-_PACKAGED = Path(__file__).parent / "configs"  # in an installed package; in a checkout they lie beside it
-CONFIG_DIR = _PACKAGED if _PACKAGED.is_dir() else _PACKAGED.parents[1] / "configs"
+CONFIG_DIR = Path(__file__).parent / "configs"
 RESERVED_ENV = ("BEING_HOME", "BEING_CACHE", "BEING_OFFLINE", "BEING_SHARED")
 
 

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from being.errors import InputRejected
+from being.errors import InputRejected, UsageError
 
 
 def home() -> Path:
@@ -21,9 +21,17 @@ def home() -> Path:
 
 
 def newest(folder: Path, marker: str) -> Path | None:
-    """The most recently changed directory under `folder` (any depth up to two) that holds a file `marker`."""
-    found = [p.parent for depth in ("*", "*/*") for p in folder.glob(f"{depth}/{marker}")]
+    """The directory one or two levels under `folder` whose file `marker` was changed last."""
+    found = [p for depth in ("*", "*/*") for p in folder.glob(depth) if (p / marker).is_file()]
     return max(found, key=lambda p: (p / marker).stat().st_mtime, default=None)
+
+
+def latest_dataset() -> Path:
+    """The most recent dataset under `data/`. Raises UsageError when there is none."""
+    found = newest(home() / "data", "dataset.json")
+    if found is None:
+        raise UsageError(f"there is no dataset under {home() / 'data'}", fix="Make one with: being preprocess VIDEO")
+    return found
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

@@ -10,9 +10,10 @@ import torch
 from being.config import Config
 from being.data.clip import Clip, load_clip
 from being.data.dataset import Dataset
-from being.errors import EnvironmentFault, InputRejected, UsageError
-from being.files import home
+from being.errors import InputRejected, UsageError
+from being.files import home, latest_dataset, newest
 from being.model.avatar import save_avatar
+from being.model.device import pick_device
 from being.model.talking_head import TalkingHead
 from being.progress import say
 from being.train.cloud import face_motion, initial_cloud
@@ -24,22 +25,26 @@ STAGES = ("coarse", "fine", "all")
 LEAST_FRAMES = 22  # so that each part of the split has a frame or two
 
 
-def train(data: Path, config: Config, label: str = "config", stage: str = "all", run: Path | None = None,
+def train(data: Path | None, config: Config, label: str = "config", stage: str = "all", run: Path | None = None,
           fresh: bool = False, device: str = "auto") -> Run:
     """Train on the dataset at `data`, through `stage` ("coarse", "fine" or "all"); the run that was made or continued.
 
-    An unfinished run of the same dataset and config goes on from its last checkpoint unless `fresh`. "fine" trains
-    coarse first where there is no coarse checkpoint. Raises InputRejected, UsageError, or BeingError (130) when
+    With `run`, that run goes on, on its own dataset and config. Otherwise an unfinished run of the same dataset and
+    config goes on from its last checkpoint unless `fresh`. "fine" trains coarse first where there is no coarse
+    checkpoint. Raises InputRejected, UsageError, or BeingError (130) when
     interrupted, with the state saved.
     """
     if stage not in STAGES:
         raise UsageError(f"unknown stage '{stage}'", fix=f"One of {', '.join(STAGES)}")
+    current = Run.open(run) if run is not None else None
+    data = data or (current.dataset if current is not None else latest_dataset())
     dataset = Dataset.open(data)
     if dataset.frames < LEAST_FRAMES:
         raise InputRejected(f"{data} has {dataset.frames} frames", f"training needs at least {LEAST_FRAMES}",
                             "Record some seconds of speech")
     where = pick_device(device)
-    current = Run.open(run) if run is not None else None if fresh else unfinished(dataset, config, label)
+    if current is None and not fresh:
+        current = unfinished(dataset, config, label)
     if current is None:
         current = Run.create(data, dataset.name, config, label)
         say(f"run {current.path}")
@@ -93,6 +98,12 @@ def _model(config: Config, dataset: Dataset, clip: Clip, frames: np.ndarray, las
     return fresh_model(config, width, points, colours).to(clip.device)
 
 
+def continued(stage: str) -> Path | None:
+    """The most recent run, where a bare `train --stage fine` means to go on with it: its fine stage is not done."""
+    latest = newest(home() / "runs", "run.json")
+    return latest if latest is not None and stage != "coarse" and not Run.open(latest).record["finished"] else None
+
+
 def unfinished(dataset: Dataset, config: Config, label: str) -> Run | None:
     """The newest run of this dataset and config that has not finished, if any."""
     runs = sorted((home() / "runs" / dataset.name).glob(f"*_{label}"), reverse=True)
@@ -103,16 +114,3 @@ def unfinished(dataset: Dataset, config: Config, label: str) -> Run | None:
                     run.config.to_dict() == config.to_dict():
                 return run
     return None
-
-
-def pick_device(name: str) -> torch.device:
-    """The device called `name`; "auto" is CUDA where there is one. Raises EnvironmentFault when it is not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise EnvironmentFault(f"there is no device '{name}' on this machine", "torch sees no CUDA GPU",
-                               "Use --device cpu")
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f"unknown device '{name}'", str(error).splitlines()[0], "Use cpu or cuda") from error

@@ -78,13 +78,14 @@ class Run:
         return run
 
     @classmethod
-    def find(cls, path: Path | None) -> Run:
-        """The run at `path`, or the most recent one. Raises UsageError when there is none at all."""
+    def find(cls, path: Path | None, finished: bool = False) -> Run:
+        """The run at `path`, or the most recent one (that has an avatar). Raises UsageError when there is none."""
         if path is not None:
             return cls.open(path)
-        latest = newest(home() / "runs", "run.json")
+        latest = newest(home() / "runs", "avatar/manifest.json" if finished else "run.json")
         if latest is None:
-            raise UsageError(f"there is no run under {home() / 'runs'}", fix="Train one with: being train DATA")
+            raise UsageError(f"there is no {'finished ' * finished}run under {home() / 'runs'}",
+                             fix="Train one with: being train DATA")
         return cls.open(latest)
 
     @property

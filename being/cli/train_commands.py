@@ -1,0 +1,54 @@
+"""`being train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from being.cli.shell import ConfigOption, DeviceOption, OverrideOption, command
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `app`."""
+
+    @command(app, "train")
+    def train(
+        data: Annotated[Path | None, typer.Argument(help="Dataset directory (default: the most recent one).")] = None,
+        stage: Annotated[str, typer.Option("--stage", help="coarse, fine (after coarse), or all.")] = "all",
+        config: ConfigOption = None,
+        override: OverrideOption = None,
+        run: Annotated[Path | None, typer.Option("--run", help="Continue this run.")] = None,
+        fresh: Annotated[bool, typer.Option("--fresh", help="Start a new run even where an unfinished one could go "
+                                                            "on.")] = False,
+        holdout: Annotated[float | None, typer.Option("--holdout", help="Share held out at the clip's end (default: "
+                                                                        "the family's 1/11).")] = None,
+        device: DeviceOption = "auto",
+    ) -> dict[str, Any]:
+        """Train an avatar: the coarse stage (a still head), then the fine one (moved by sound)."""
+        from being.config import load
+        from being.files import latest_dataset
+        from being.progress import say
+
+        from being.model.device import pick_device
+        from being.train.job import continued
+        from being.train.job import train as work
+
+        if run is None and data is None and config is None and not override and not fresh:
+            run = continued(stage)
+        if config is None and run is None:
+            gpu = pick_device(device).type == "cuda"
+            config = Path("64_dim_1_transformer" if gpu else "quick")
+            say(f"config {config} ({'the model of record' if gpu else 'no GPU is used; on one: 64_dim_1_transformer'})")
+        settings = load(config, override, {"data.holdout": holdout})
+        label = config.stem if config else ""
+        folder = data if data is not None else latest_dataset() if run is None else None
+        if folder is not None:
+            say(f"dataset {folder}")
+        done = work(folder, settings, label, stage, run, fresh, device)
+        if done.record.get("finished"):
+            say(f"avatar {done.path / 'avatar'}\nsee {done.path / 'previews'}\n"
+                f"next: being tts-video --text \"Hello\"")
+        return {"run": str(done.path), "finished": bool(done.record.get("finished")),
+                "best_psnr_head": done.record.get("best")}

@@ -1,0 +1,63 @@
+"""The rasterizer's front door: the choice of a backend, shapes that do not fit, compositing, the benchmark."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from splat_scenes import camera, random_gaussians
+
+from being.bench.splat import bench_splat, head_shell
+from being.errors import UsageError
+from being.splat import Gaussians, available_backends, composite, rasterize
+
+
+def test_backends_are_reported():
+    backends = available_backends()
+    assert list(backends) == ["cpu", "reference"] and backends["reference"].startswith("OK")
+
+
+def test_an_unknown_backend_or_one_that_does_not_fit_is_refused():
+    scene, cameras = random_gaussians(3), camera(16, 16)
+    with pytest.raises(UsageError, match="vulkan"):
+        rasterize(scene, cameras, backend="vulkan")
+    doubles = Gaussians(*(field.double() for field in vars(scene).values()))
+    cameras.world_to_camera = cameras.world_to_camera.double()
+    with pytest.raises(UsageError, match="float64"):
+        rasterize(doubles, cameras, backend="cpu")
+    assert rasterize(doubles, cameras).rgb.dtype == torch.float64
+
+
+@pytest.mark.parametrize("field, shape", [("quaternions", (1, 3, 3)), ("opacities", (1, 3, 1)), ("sh", (1, 3, 5, 3)),
+                                          ("scales", (2, 4, 3))])  # fmt: skip
+def test_a_shape_that_does_not_fit_is_printed(field, shape):
+    scene = random_gaussians(3)
+    setattr(scene, field, torch.ones(shape))
+    with pytest.raises(AssertionError, match=rf"{field} must be .*{list(shape)}".replace("[", r"\[")):
+        rasterize(scene, camera(16, 16))
+
+
+def test_compositing_shows_the_plate_where_nothing_is_drawn():
+    scene, cameras = random_gaussians(20), camera(40, 40)
+    plate = torch.rand(1, 3, 40, 40, generator=torch.Generator().manual_seed(0))
+    output = rasterize(scene, cameras)
+    picture = composite(output, plate)
+    empty = (output.alpha == 0).expand_as(picture)
+    assert empty.any() and torch.equal(picture[empty], plate[empty])
+    assert torch.allclose(picture, output.rgb + (1 - output.alpha) * plate)
+
+
+def test_importing_starts_no_compiler():
+    code = "import subprocess; subprocess.Popen = None; import being.splat"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_benchmark_describes_its_scene_and_takes_any_gaussians():
+    gaussians, cameras = head_shell(500, 64, batch=2)
+    result = bench_splat(gaussians, cameras, repeats=2)
+    assert (result["gaussians"], result["width"], result["batch"]) == (500, 64, 2)
+    assert result["tiles_per_gaussian"] >= 1 and result["gaussians_on_screen"] > 250
+    assert 0 < result["forward_ms"]["min"] <= result["forward_ms"]["median"]
+    assert result["forward_backward_ms"]["min"] > 0 and result["matmul_2048_ms"]["min"] > 0

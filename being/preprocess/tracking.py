@@ -17,6 +17,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from scipy import sparse
+from scipy.sparse.linalg import splu
 
 from being.conventions import CENTIMETRES_PER_UNIT
 from being.data.cameras import FLIP, euler_to_rotation, rotation_to_euler
@@ -29,8 +31,8 @@ EXPRESSIONS = 16  # rank of the expression basis
 MEAN_DISTANCE = 7.0  # head units from camera to head, as in the family's trackers
 FOCAL_PRIOR = 2.0  # focal length over picture side: a portrait shot of about 28 degrees
 FOCAL_PRIOR_LOG_STD = 0.35
-FOCAL_GRID = np.geomspace(1.1, 4.5, 9)  # over the picture side
-SAMPLED_FRAMES = 160  # frames that decide focal length and identity
+FOCAL_GRID = np.geomspace(1.1, 4.5, 7)  # over the picture side
+SAMPLED_FRAMES = 100  # frames that decide focal length and identity
 OUTLIER_PX = 2.0  # Huber threshold at a picture side of 512 px
 INDEPENDENT_POINTS = 20.0  # landmark errors of one frame are correlated: 468 points say as much as about so many
 IDENTITY_STD = 0.05  # head units of 10 cm: how far a vertex may lie from the canonical face
@@ -217,7 +219,7 @@ def _solve_poses(observed: np.ndarray, shape: np.ndarray, weights: np.ndarray, p
 
 
 def _solve_identity(observed: np.ndarray, canonical: np.ndarray, shape: np.ndarray, poses: _Poses, camera: _Camera,
-                    side: float, smoothness: np.ndarray) -> np.ndarray:
+                    side: float, smoothness: sparse.csr_matrix) -> np.ndarray:
     """Identity [468, 3]: least squares over frames, held near the canonical shape and smooth in its offset from it."""
     residual = _residual(observed, shape, poses, camera)
     placed = shape @ np.swapaxes(poses.rotation, 1, 2) + poses.shift[:, None]
@@ -228,20 +230,17 @@ def _solve_identity(observed: np.ndarray, canonical: np.ndarray, shape: np.ndarr
     pull = np.einsum("fvij,fvi,fv->vj", jacobian, residual, weight, optimize=True)
     pull += np.einsum("vjk,vk->vj", normal, shape - canonical)
     count = len(shape)
-    prior = np.eye(count) / IDENTITY_STD ** 2 + smoothness.T @ smoothness / IDENTITY_ROUGHNESS ** 2
-    system = np.zeros((count, 3, count, 3))
-    for axis in range(3):
-        system[:, axis, :, axis] = prior
-    system[np.arange(count), :, np.arange(count), :] += normal
-    return canonical + np.linalg.solve(system.reshape(3 * count, -1), pull.ravel()).reshape(count, 3)
+    prior = sparse.identity(count) / IDENTITY_STD ** 2 + smoothness.T @ smoothness / IDENTITY_ROUGHNESS ** 2
+    system = sparse.kron(prior, sparse.identity(3)) + sparse.block_diag(normal)
+    return canonical + splu(system.tocsc()).solve(pull.ravel()).reshape(count, 3)
 
 
-def _smoothness(triangles: np.ndarray) -> np.ndarray:
-    """Uniform graph Laplacian [468, 468] of the mesh: a vertex minus the mean of its neighbours."""
+def _smoothness(triangles: np.ndarray) -> sparse.csr_matrix:
+    """Uniform graph Laplacian, sparse [468, 468], of the mesh: a vertex minus the mean of its neighbours."""
     linked = np.zeros((MESH_POINTS, MESH_POINTS))
     for a, b in ((0, 1), (1, 2), (2, 0)):
         linked[triangles[:, a], triangles[:, b]] = linked[triangles[:, b], triangles[:, a]] = 1
-    return np.eye(MESH_POINTS) - linked / np.maximum(linked.sum(1, keepdims=True), 1)
+    return sparse.csr_matrix(np.eye(MESH_POINTS) - linked / np.maximum(linked.sum(1, keepdims=True), 1))
 
 
 def _rigidity(observed: np.ndarray, shape: np.ndarray, poses: _Poses, camera: _Camera, side: float) -> np.ndarray:

@@ -15,7 +15,7 @@ RETURN_MAX = 0.3  # px at 512: flow forth and back must end where it began
 CHUNK = 64  # pairs of one task
 
 
-def point_flow(frames: Sequence[np.ndarray], points: np.ndarray, workers: int | None = None,
+def point_flow(frames: Sequence[np.ndarray] | np.ndarray, points: np.ndarray, workers: int | None = None,
                progress: Callable[[int], None] | None = None) -> np.ndarray:
     """Displacement float32 [F - 1, K, 2] px of points between neighbouring frames, NaN where it cannot be trusted.
 

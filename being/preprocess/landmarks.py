@@ -107,7 +107,7 @@ class FaceLandmarker:
         points, blendshapes, confidence, _ = self._networks.follow(frame, None)
         return Landmarks(points[None], blendshapes[None], np.array([confidence], np.float32))
 
-    def track(self, frames: Sequence[np.ndarray], progress: Progress | None = None) -> Landmarks:
+    def track(self, frames: Sequence[np.ndarray] | np.ndarray, progress: Progress | None = None) -> Landmarks:
         """Landmarks of every frame of a clip; progress(n) is called as n more frames are done.
 
         frames: uint8 [F, H, W, 3] RGB, or any sequence of [H, W, 3] pictures (len and index are used, from threads).

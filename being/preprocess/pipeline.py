@@ -157,7 +157,7 @@ def _workplace(out: Path, force: bool) -> Path:
         if not (out / "dataset.json").is_file():
             raise BeingError(f"{out} exists and is not a dataset", fix="Choose another place with --out")
         if not force:
-            raise BeingError(f"the dataset {out} exists already", fix="Replace it with --force, or choose another --out")
+            raise BeingError(f"the dataset {out} exists already", fix="Replace it with --force, or choose an --out")
     folder = out.with_name(f".{out.name}.part")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

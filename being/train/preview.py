@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from being.audio.features import windows
 from being.conventions import FPS, SAMPLE_RATE
 from being.data.clip import Clip
 from being.data.dataset import Dataset, Split
@@ -25,12 +26,20 @@ BATCH = 4
 
 
 @torch.no_grad()
-def render_clip(model: TalkingHead, clip: Clip, frames: np.ndarray, stage: str = "fine") -> Iterator[Tensor]:
-    """Pictures float32 [3, S, S] in [0, 1] of the clip's own `frames`, each over its own plate."""
+def render_clip(model: TalkingHead, clip: Clip, frames: np.ndarray, stage: str = "fine",
+                heard: np.ndarray | None = None) -> Iterator[Tensor]:
+    """Pictures float32 [3, S, S] in [0, 1] of the clip's own `frames`, each over its own plate.
+
+    `heard` int [F]: the frames whose sound is heard instead of the frame's own (blink and camera stay its own).
+    """
     model.eval()
-    for part in np.array_split(frames, max(1, -(-len(frames) // BATCH))):
+    pieces = max(1, -(-len(frames) // BATCH))
+    for part, sound in zip(np.array_split(frames, pieces), np.array_split(frames if heard is None else heard, pieces),
+                           strict=True):
         index = torch.from_numpy(part).to(clip.device)
         conditions = clip.conditions(index) if stage == "fine" else None
+        if conditions is not None and heard is not None:
+            conditions.audio = windows(clip.features, torch.from_numpy(sound).to(clip.device))
         rendering = model(conditions, clip.world_to_camera[index], clip.focal, clip.size)
         yield from composite(rendering.output, clip.plate(index)).clamp(0, 1)
 

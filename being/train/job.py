@@ -26,13 +26,13 @@ LEAST_FRAMES = 22  # so that each part of the split has a frame or two
 
 
 def train(data: Path | None, config: Config, label: str = "config", stage: str = "all", run: Path | None = None,
-          fresh: bool = False, device: str = "auto") -> Run:
+          fresh: bool = False, device: str = "auto", runs: Path | None = None) -> Run:
     """Train on the dataset at `data`, through `stage` ("coarse", "fine" or "all"); the run that was made or continued.
 
     With `run`, that run goes on, on its own dataset and config. Otherwise an unfinished run of the same dataset and
     config goes on from its last checkpoint unless `fresh`. "fine" trains coarse first where there is no coarse
-    checkpoint. Raises InputRejected, UsageError, or BeingError (130) when
-    interrupted, with the state saved.
+    checkpoint. New runs lie under `runs` (default: `runs/` under BEING_HOME). Raises InputRejected, UsageError, or
+    BeingError (130) when interrupted, with the state saved.
     """
     if stage not in STAGES:
         raise UsageError(f"unknown stage '{stage}'", fix=f"One of {', '.join(STAGES)}")
@@ -42,11 +42,11 @@ def train(data: Path | None, config: Config, label: str = "config", stage: str =
     if dataset.frames < LEAST_FRAMES:
         raise InputRejected(f"{data} has {dataset.frames} frames", f"training needs at least {LEAST_FRAMES}",
                             "Record some seconds of speech")
-    where = pick_device(device)
+    where, runs = pick_device(device), runs or home() / "runs"
     if current is None and not fresh:
-        current = unfinished(dataset, config, label)
+        current = unfinished(runs, dataset, config, label)
     if current is None:
-        current = Run.create(data, dataset.name, config, label)
+        current = Run.create(data, dataset.name, config, label, runs)
         say(f"run {current.path}")
     else:
         config = current.config
@@ -104,10 +104,9 @@ def continued(stage: str) -> Path | None:
     return latest if latest is not None and stage != "coarse" and not Run.open(latest).record["finished"] else None
 
 
-def unfinished(dataset: Dataset, config: Config, label: str) -> Run | None:
-    """The newest run of this dataset and config that has not finished, if any."""
-    runs = sorted((home() / "runs" / dataset.name).glob(f"*_{label}"), reverse=True)
-    for path in runs:
+def unfinished(folder: Path, dataset: Dataset, config: Config, label: str) -> Run | None:
+    """The newest run under `folder` of this dataset and config that has not finished, if any."""
+    for path in sorted((folder / dataset.name).glob(f"*_{label}"), reverse=True):
         if (path / "run.json").is_file():
             run = Run.open(path)
             if not run.record.get("finished") and run.dataset == dataset.path.resolve() and \

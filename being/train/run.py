@@ -43,9 +43,9 @@ class Run:
         self._events: Any = None
 
     @classmethod
-    def create(cls, dataset: Path, name: str, config: Config, label: str, parent: Path | None = None) -> Run:
-        """A new run of `config` (called `label`) on the dataset directory."""
-        folder = (parent or home() / "runs") / name
+    def create(cls, dataset: Path, name: str, config: Config, label: str, runs: Path) -> Run:
+        """A new run of `config` (called `label`) on the dataset directory, under `runs`."""
+        folder = runs / name
         stamp = time.strftime("%Y%m%d-%H%M%S")
         path = folder / f"{stamp}_{label}"
         for attempt in range(2, 100):

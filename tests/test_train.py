@@ -1,0 +1,173 @@
+"""Training on the tiny synthetic scene: it learns, it is deterministic, it resumes where it was killed."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from scene import write_scene
+
+from being.config import DensityConfig, load
+from being.errors import InputRejected
+from being.model.gaussians import NAMES, CanonicalGaussians
+from being.train.density import Density, rotation_matrices
+from being.train.job import train
+from being.train.losses import square_l1, ssim
+from being.train.optimizer import set_rates
+from being.train.stages import sample
+
+TINY = ["data.size=48", "data.gaussians=400", "train.fine.batch=2", "train.audio_warmup=20", "train.preview_seconds=0",
+        "train.density.start=20", "train.density.every=10", "train.density.stop=60", "train.density.prune_start=20",
+        "train.density.gradient=0.0005", "train.evaluate_every=1000", "train.checkpoint_every=1000",
+        "model.plane_resolution=16", "train.sh_every=20", "train.loss.feature=0"]
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory):
+    return write_scene(tmp_path_factory.mktemp("scene") / "scene")
+
+
+def settings(coarse, fine, *more, config="quick"):
+    return load(config, [*TINY, f"train.coarse.steps={coarse}", f"train.fine.steps={fine}", *more], environment={})
+
+
+def metrics(run):
+    return [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_the_fine_stage_learns_what_the_coarse_head_cannot_show(scene, tmp_path):
+    run = train(scene, settings(80, 120), runs=tmp_path, fresh=True)
+    coarse, fine = metrics(run)[0], metrics(run)[-1]
+    assert fine["stage"] == "fine" and fine["psnr_head"] > coarse["psnr_head"] + 2.5, (coarse, fine)
+    assert coarse["gaussians"] > 400  # densified
+    assert (run.path / "avatar/manifest.json").is_file() and run.record["finished"]
+    assert {p.name for p in (run.path / "previews").glob("sheet*")} == {"sheet_coarse_000080.jpg",
+                                                                         "sheet_fine_000120.jpg"}
+
+
+def test_one_seed_gives_one_result(scene, tmp_path):
+    states = []
+    for k in range(2):
+        run = train(scene, settings(30, 6), runs=tmp_path / str(k), fresh=True)
+        states.append(load_file(run.path / "checkpoints/last/model.safetensors"))
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_killed_and_resumed_it_ends_at_the_same_loss(scene, tmp_path):
+    whole = train(scene, settings(25, 10), runs=tmp_path / "whole", fresh=True)
+    arguments = [sys.executable, "-m", "being.cli.app", "train", str(scene), "--config", "quick"]
+    for item in [*TINY, "train.coarse.steps=25", "train.fine.steps=10"]:
+        arguments += ["-o", item]
+    codes = []
+    for _ in range(6):  # killed wherever it happens to be, until it gets through
+        process = subprocess.Popen(arguments, env=environment(tmp_path), stderr=subprocess.DEVNULL,
+                                   stdout=subprocess.DEVNULL)
+        if len(codes) < 2:
+            wait_for_steps(process, tmp_path / "runs", len(codes))
+            process.send_signal(signal.SIGTERM)
+        codes.append(process.wait(120))
+        if codes[-1] == 0:
+            break
+    assert codes[0] == 130 and codes[-1] == 0, codes
+    (resumed,) = (tmp_path / "runs/scene").iterdir()
+    ends = [json.loads((path / "metrics.jsonl").read_text().splitlines()[-1]) for path in (whole.path, resumed)]
+    assert abs(ends[0]["psnr_head"] - ends[1]["psnr_head"]) < 0.02
+    a, b = (load_file(path / "checkpoints/last/model.safetensors") for path in (whole.path, resumed))
+    assert all(torch.allclose(a[key], b[key], atol=1e-3) for key in a)
+
+
+def environment(folder):
+    import os
+
+    return {**os.environ, "BEING_HOME": str(folder)}
+
+
+def wait_for_steps(process, runs, already):
+    """Until a run directory exists (first) or some seconds of work went by, or the process ended."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None and not list(runs.glob("*/*/run.json")):
+        time.sleep(0.05)
+    time.sleep(1.5 + already)
+
+
+def test_a_dataset_of_another_schema_or_without_files_is_refused(scene, tmp_path):
+    copy = write_scene(tmp_path / "copy", frames=24)
+    (copy / "au.csv").unlink()
+    with pytest.raises(InputRejected, match="au.csv"):
+        train(copy, settings(1, 1), runs=tmp_path)
+    manifest = json.loads((copy / "dataset.json").read_text())
+    (copy / "dataset.json").write_text(json.dumps({**manifest, "schema": 99}))
+    with pytest.raises(InputRejected, match="schema 99"):
+        train(copy, settings(1, 1), runs=tmp_path)
+    with pytest.raises(InputRejected, match="not a dataset"):
+        train(tmp_path / "nothing", settings(1, 1), runs=tmp_path)
+    assert not (tmp_path / "scene").exists()
+
+
+@pytest.mark.parametrize("config", ["64_dim_1_transformer", "64_dim_2_transformer", "quick"])
+def test_every_shipped_config_trains_two_steps(scene, tmp_path, config):
+    run = train(scene, settings(2, 2, config=config), runs=tmp_path, fresh=True)
+    assert all(np.isfinite(m["loss"]) for m in metrics(run)) and run.record["finished"]
+
+
+def test_sampling_is_a_shuffle_without_repeats_and_a_function_of_the_step():
+    frames = np.arange(10, 17)
+    drawn = np.concatenate([sample(frames, 3, step, 2) for step in range(7)])
+    assert sorted(drawn[:7]) == sorted(drawn[7:]) == list(frames) and list(drawn[:7]) != list(drawn[7:])
+    assert list(sample(frames, 3, 5, 2)) == list(drawn[10:12])
+
+
+def test_rates_decay_log_linearly_over_the_steps_of_the_stage():
+    optimizer = torch.optim.Adam([{"params": [torch.nn.Parameter(torch.zeros(1))], "decay": (1e-2, 1e-4)}], lr=0.0)
+    for step, expected in ((0, 1e-2), (50, 1e-3), (100, 1e-4)):
+        set_rates(optimizer, step, 100)
+        assert np.isclose(optimizer.param_groups[0]["lr"], expected)
+
+
+def cloud(scales, opacity=0.5):
+    count = len(scales)
+    generator = torch.Generator().manual_seed(0)
+    logit = torch.logit(torch.full((count, 1), opacity))
+    return CanonicalGaussians(torch.rand(count, 3, generator=generator), torch.tensor(scales).log()[:, None].repeat(1, 3),
+                              torch.tensor([[1.0, 0, 0, 0]]).repeat(count, 1), logit, torch.zeros(count, 1, 3),
+                              torch.zeros(count, 3, 3))
+
+
+def test_densify_clones_small_splits_large_and_prunes_faint():
+    gaussians = cloud([0.001, 0.5, 0.001, 0.001])
+    optimizer = torch.optim.Adam([{"params": [getattr(gaussians, n)]} for n in NAMES], lr=0.1)
+    sum(getattr(gaussians, n).square().sum() for n in NAMES).backward()
+    optimizer.step()
+    density = Density(DensityConfig(start=0, stop=100, every=1, prune_start=0, gradient=0.1), 4, torch.device("cpu"))
+    density.observe(torch.tensor([[[1.0, 0], [1.0, 0], [0.0, 0], [0.0, 0]]]), torch.ones(1, 4), size=2)
+    small, large = gaussians.means[0].clone(), gaussians.log_scales[1].clone()
+    density.apply(1, gaussians, torch.tensor([0.5, 0.5, 0.5, 0.001]), optimizer, torch.Generator().manual_seed(0))
+    assert len(gaussians) == 5  # 0 and its clone, 2, two halves of 1; 3 was faint
+    assert sum(torch.allclose(mean, small) for mean in gaussians.means) == 2
+    halves = gaussians.log_scales[-2:]
+    assert torch.allclose(halves, (large - np.log(1.6)).expand(2, 3))
+    for group, name in zip(optimizer.param_groups, NAMES, strict=True):
+        parameter = group["params"][0]
+        assert parameter is getattr(gaussians, name) and optimizer.state[parameter]["exp_avg"].shape == parameter.shape
+
+
+def test_rotation_matrices_are_rotations():
+    matrices = rotation_matrices(torch.randn(20, 4, generator=torch.Generator().manual_seed(0)))
+    assert torch.allclose(matrices @ matrices.transpose(1, 2), torch.eye(3).expand(20, 3, 3), atol=1e-5)
+    assert torch.allclose(torch.linalg.det(matrices), torch.ones(20), atol=1e-5)
+    assert torch.allclose(rotation_matrices(torch.tensor([[0.5, 0, 0, 0.5]]))[0] @ torch.tensor([1.0, 0, 0]),
+                          torch.tensor([0.0, 1, 0]), atol=1e-6)
+
+
+def test_ssim_and_lip_square_values():
+    a = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert torch.isclose(ssim(a, a), torch.tensor(1.0), atol=1e-5) and ssim(a, a.flip(3)) < 0.2
+    b = a.clone()
+    b[0, :, 4:8, 4:8] += 0.5
+    squares = torch.tensor([[4, 8, 4, 8], [0, 0, 0, 0]])
+    assert torch.isclose(square_l1(a, b, squares), torch.tensor(0.5))

@@ -1,0 +1,396 @@
+"""Frames and landmarks -> head, neck, torso or background for every pixel, and a soft head alpha at the hair's edge.
+
+A small network (MediaPipe selfie segmentation, 256 px) says where the person is to within a few pixels. The edge comes
+from the picture: in the band round the network's edge, alpha is how far a pixel's colour has moved from the background
+(known from the clip's other frames, since the camera stands still) towards the person's colour next to it; a guided
+filter (He et al. 2010) joins both. The head is cut from neck and torso along the jaw line of the landmarks and outward
+below the ears; hair that hangs below that line is told from skin and cloth by colours learned over the whole clip.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+
+import cv2
+import numpy as np
+
+from being.conventions import PARSING_BACKGROUND, PARSING_HEAD, PARSING_NECK, PARSING_TORSO
+from being.errors import EnvironmentFault
+from being.preprocess.facemap import CHIN, FACE_OVAL
+from being.preprocess.smoothing import fill
+
+BACKGROUND, HEAD, NECK, TORSO = range(4)
+LABEL_COLOURS = np.array([PARSING_BACKGROUND, PARSING_HEAD, PARSING_NECK, PARSING_TORSO], np.uint8)
+# Other members of the family also paint these; both belong to the head.
+PARSING_HAIR, PARSING_MOUTH = (0, 0, 0), (100, 100, 100)
+
+LEARN_FRAMES = 40
+CHUNK = 16  # frames of one piece of work
+# Lengths in px at a picture height of 512.
+BAND_PX = 7  # the network's edge is believed to this
+NEAR_PX = 9  # neighbourhood of a pixel that lends its foreground and background colour
+GUIDE_PX = 3
+NOISE_FLOOR = 4.0  # grey levels: smaller differences from the background plate are noise
+CONTRAST = 24.0  # grey levels between person and background at which colour counts as much as the network
+STILL_SPREAD = 10.0  # grey levels: a background that moves more than this over time is not compared with
+# Along the face's own axes, in face heights (brow to chin) or widths.
+JAW_MARGIN = 0.012  # the cut runs this far below the mesh's jaw line
+EAR_DROP = 0.02
+EAR_REACH = 0.45  # width beside the jaw in which the cut runs level; beyond it rises
+NECK_REACH = 0.9  # how far down skin can be neck
+BINS = (12, 24, 24)  # of lightness, a, b
+
+Person = Callable[[np.ndarray], np.ndarray]  # uint8 [H, W, 3] -> float32 [h, w] in [0, 1]
+
+
+@dataclass(frozen=True)
+class Parsing:
+    """One frame's parts."""
+
+    labels: np.ndarray  # uint8 [H, W]: BACKGROUND, HEAD, NECK or TORSO
+    head_alpha: np.ndarray  # uint8 [H, W]: 255 where the head covers the pixel wholly
+
+
+def encode(labels: np.ndarray) -> np.ndarray:
+    """Labels uint8 [H, W] in the family's palette, uint8 [H, W, 3] RGB."""
+    return LABEL_COLOURS[labels]
+
+
+def decode(picture: np.ndarray) -> np.ndarray:
+    """Labels uint8 [H, W] of a picture uint8 [H, W, 3] RGB in the palette of any member of the family."""
+    code = picture.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1])
+    labels = np.full(picture.shape[:2], BACKGROUND, np.uint8)
+    for colour, label in ((PARSING_HEAD, HEAD), (PARSING_HAIR, HEAD), (PARSING_MOUTH, HEAD), (PARSING_NECK, NECK),
+                          (PARSING_TORSO, TORSO)):
+        labels[code == (colour[0] << 16 | colour[1] << 8 | colour[2])] = label
+    return labels
+
+
+def sample(length: int, count: int) -> list[int]:
+    """Up to `count` frame numbers spread evenly over a clip of `length` frames."""
+    return sorted({int(i) for i in np.linspace(0, length - 1, min(length, count)).round()})
+
+
+class PersonNetwork:
+    """The person's silhouette by MediaPipe's selfie segmentation; one object for each thread."""
+
+    def __init__(self, model: Path | None = None):
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+        except ImportError as error:
+            raise EnvironmentFault("masks need the package ai-edge-litert", str(error),
+                                   "Install being with its preprocess extra: pip install 'being[preprocess]'"
+                                   ) from error
+        if model is None:
+            from being import assets
+
+            model = assets.fetch("selfie_segmentation")
+        self._network = Interpreter(model_content=Path(model).read_bytes(), num_threads=1)
+        self._network.allocate_tensors()
+        self._input, self._output = self._network.get_input_details()[0], self._network.get_output_details()[0]
+
+    def __call__(self, frame: np.ndarray) -> np.ndarray:
+        """Probability of person float32 [256, 256] of a frame uint8 [H, W, 3] RGB."""
+        _, height, width, _ = self._input["shape"]
+        small = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
+        self._network.set_tensor(self._input["index"], small.astype(np.float32)[None] / 255)
+        self._network.invoke()
+        return self._network.get_tensor(self._output["index"])[0, :, :, 0].copy()
+
+
+def parse_clip(frames: Sequence[np.ndarray], points: np.ndarray, workers: int = 2,
+               network: Callable[[], Person] = PersonNetwork) -> Iterator[Parsing]:
+    """The parts of every frame, in order; memory stays flat in the length of the clip.
+
+    frames: uint8 [H, W, 3] RGB each, read by index from several threads; points: float32 [F, 478, 3] px, NaN where no
+    face was found (those frames take their neighbours'); network makes one silhouette finder for each thread.
+    """
+    count = len(frames)
+    assert points.shape[:2] == (count, 478), points.shape
+    found = np.isfinite(points[:, :, :2]).all((1, 2))
+    assert found.any(), "no face in any frame"
+    positions = fill(points[:, :, :2].reshape(count, -1), found).reshape(count, 478, 2)
+    idle: SimpleQueue[Person] = SimpleQueue()
+    people = [network() for _ in range(max(1, workers))]
+    matting = Matting.learn(frames, positions, people[0])
+    for person in people:
+        idle.put(person)
+
+    def chunk(start: int) -> list[Parsing]:
+        person = idle.get()
+        try:
+            stop = min(start + CHUNK, count)
+            first, last = max(start - 1, 0), min(stop + 1, count)
+            seen = {i: person(frames[i]) for i in range(first, last)}
+            return [matting.parse(frames[i], positions[i],
+                                  (seen[max(i - 1, 0)] + 2 * seen[i] + seen[min(i + 1, count - 1)]) / 4)
+                    for i in range(start, stop)]
+        finally:
+            idle.put(person)
+
+    waiting: deque[Future[list[Parsing]]] = deque()
+    with ThreadPoolExecutor(len(people)) as pool:
+        for start in range(0, count, CHUNK):
+            waiting.append(pool.submit(chunk, start))
+            if len(waiting) > len(people):
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+
+
+@dataclass(frozen=True)
+class Matting:
+    """What a clip teaches: its background and the colours of skin, hair and cloth. Then each frame by itself."""
+
+    background: np.ndarray  # float32 [H, W, 3]
+    still: np.ndarray  # bool [H, W]: background seen, and steady over time
+    colours: np.ndarray  # float32 [3, bins]: log-likelihood of hair, skin, cloth
+    long_hair: bool  # hair hangs below the ears
+
+    @classmethod
+    def learn(cls, frames: Sequence[np.ndarray], positions: np.ndarray, person: Person) -> Matting:
+        """From frames uint8 [H, W, 3] RGB spread over the clip and their landmarks float [F, 478, 2] px."""
+        from being.preprocess.plates import background_statistics, complete
+
+        chosen = sample(len(frames), LEARN_FRAMES)
+        pictures = [frames[i] for i in chosen]
+        height, width = pictures[0].shape[:2]
+        masks = [cv2.resize(person(picture), (width, height), interpolation=cv2.INTER_LINEAR) for picture in pictures]
+        plate, known, spread = background_statistics(pictures, lambda i: (masks[i] > 0.3).astype(np.uint8))
+        plate = complete(plate, known)
+        counts = np.full((3, int(np.prod(BINS))), 1e-3, np.float32)
+        for picture, mask, i in zip(pictures, masks, chosen, strict=True):
+            _count_colours(counts, picture, mask > 0.9, positions[i])
+        smooth = np.stack([_smooth_bins(row) for row in counts])
+        colours = np.log(smooth / smooth.sum(1, keepdims=True))
+        short = cls(plate.astype(np.float32), known & (spread < STILL_SPREAD), colours, False)
+        hanging = [short.hanging_hair(picture, positions[i], mask > 0.5)
+                   for picture, mask, i in zip(pictures, masks, chosen, strict=True)]
+        areas = [hair.sum() / _Face.of(positions[i]).area for hair, i in zip(hanging, chosen, strict=True)]
+        return cls(short.background, short.still, colours, bool(np.median(areas) > 0.04))
+
+    def parse(self, frame: np.ndarray, position: np.ndarray, probability: np.ndarray) -> Parsing:
+        """Parts of one frame uint8 [H, W, 3] RGB from landmarks [478, 2] px and the network's float32 [h, w]."""
+        height, width = frame.shape[:2]
+        rough = cv2.resize(probability, (width, height), interpolation=cv2.INTER_LINEAR)
+        alpha = self.person_alpha(frame, rough)
+        person = _one_piece(alpha > 0.5, position)
+        alpha = np.where(person, np.maximum(alpha, 0.5), np.where(_grown(person, 4 * height / 512), alpha, 0))
+        share = _above_jaw(position, height, width)
+        if self.long_hair:
+            share = np.maximum(share, self.hanging_hair(frame, position, person).astype(np.float32))
+        labels = np.where(person, TORSO, BACKGROUND).astype(np.uint8)
+        labels[person & self._skin_below(frame, position, person)] = NECK
+        labels[person & (share > 0.5)] = HEAD
+        _tidy(labels, position)
+        head = alpha * share * _grown(labels == HEAD, 4 * height / 512)
+        return Parsing(labels, (head * 255 + 0.5).astype(np.uint8))
+
+    def person_alpha(self, frame: np.ndarray, rough: np.ndarray) -> np.ndarray:
+        """Soft silhouette float32 [H, W] of a frame, from the network's rough one of the same size."""
+        scale = frame.shape[0] / 512
+        picture = frame.astype(np.float32)
+        band = _disc(BAND_PX * scale)
+        inner = cv2.erode((rough > 0.8).astype(np.uint8), band, borderValue=1).astype(np.float32)
+        outer = cv2.erode((rough < 0.2).astype(np.uint8), band, borderValue=1).astype(np.float32)
+        near = 2 * round(NEAR_PX * scale) + 1
+        fore = _local_colour(picture, inner, near)
+        back = _local_colour(picture, outer, near)
+        back = np.where(self.still[..., None], self.background, back)
+        contrast = fore - back
+        strength = (contrast ** 2).sum(-1)
+        moved = picture - back
+        along = (moved * contrast).sum(-1) / (strength + 1)
+        length = np.sqrt((moved ** 2).sum(-1))
+        away = (length - NOISE_FLOOR) / np.maximum(np.sqrt(strength) - NOISE_FLOOR, 1)
+        colour = np.clip(np.where(self.still, np.maximum(along, np.minimum(away, 1)), along), 0, 1)
+        trust = strength / (strength + CONTRAST ** 2) * np.where(self.still, 1.0, 0.6)
+        edge = _guided(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) / 255, rough, max(1, round(GUIDE_PX * scale)))
+        alpha = trust * (0.85 * colour + 0.15 * edge) + (1 - trust) * edge
+        alpha = _guided(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) / 255, alpha.astype(np.float32), 1)
+        return np.clip(np.where(inner > 0, 1, np.where(outer > 0, 0, alpha)), 0, 1).astype(np.float32)
+
+    def hanging_hair(self, frame: np.ndarray, position: np.ndarray, person: np.ndarray) -> np.ndarray:
+        """Hair below the jaw cut that hangs together with hair above it, bool [H, W]."""
+        face = _Face.of(position)
+        above = _above_jaw(position, *frame.shape[:2]) > 0.5
+        scores = self._scores(frame)
+        hair = person & (scores[0] > np.maximum(scores[1], scores[2]) + 1) & ~face.oval(*frame.shape[:2])
+        hair = cv2.morphologyEx(hair.astype(np.uint8), cv2.MORPH_OPEN, _disc(0.012 * face.height))
+        across, down = face.coordinates(*frame.shape[:2])
+        level = face.ear_level
+        crossing = (hair > 0) & (np.abs(down - level) < 0.06 * face.height) & (np.abs(across) < 1.1 * face.width)
+        _, pieces = cv2.connectedComponents((hair > 0).astype(np.uint8) * (down > level - 0.06 * face.height))
+        wanted = np.unique(pieces[crossing & above & (pieces > 0)])
+        return np.isin(pieces, wanted) & (pieces > 0) & ~above & (down < level + 1.6 * face.height)
+
+    def _skin_below(self, frame: np.ndarray, position: np.ndarray, person: np.ndarray) -> np.ndarray:
+        """Pixels bool [H, W] below the face that look like skin and lie where a neck can be."""
+        face = _Face.of(position)
+        across, down = face.coordinates(*frame.shape[:2])
+        scores = self._scores(frame)
+        reach = np.clip((down - face.ear_level) / (NECK_REACH * face.height), 0, 1)
+        prior = 2 - 4 * reach - 4 * np.clip(np.abs(across) / (0.5 * face.width) - 0.8, 0, 2)
+        odds = np.clip(scores[1] - np.maximum(scores[2], -12), -6, 6) + prior
+        odds = cv2.blur(odds, (2 * round(0.01 * face.height) + 1,) * 2)
+        return person & (odds > 0) & (down > face.ear_level) & (reach < 1)
+
+    def _scores(self, frame: np.ndarray) -> np.ndarray:
+        return self.colours[:, _bins(frame)]
+
+
+@dataclass(frozen=True)
+class _Face:
+    """The face's own axes in the picture."""
+
+    position: np.ndarray  # [478, 2] px
+    centre: np.ndarray
+    down: np.ndarray  # unit vectors
+    right: np.ndarray
+    height: float  # px, top of the oval to the chin
+    width: float
+
+    @classmethod
+    def of(cls, position: np.ndarray) -> _Face:
+        oval = position[FACE_OVAL].astype(np.float64)
+        down = oval[18] - oval[0]
+        height = float(np.hypot(*down))
+        down = down / height
+        right = np.array([down[1], -down[0]])
+        return cls(position, oval.mean(0), down, right, height, float(np.ptp(oval @ right)))
+
+    @property
+    def area(self) -> float:
+        return self.height * self.width
+
+    @property
+    def ear_level(self) -> float:
+        """Along `down` from the centre: where the ears end."""
+        corners = (self.position[[58, 288]] - self.centre) @ self.down
+        return float(corners.mean()) + EAR_DROP * self.height
+
+    def coordinates(self, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+        """Of every pixel: px to the right of and below the face's centre along its axes, float32 [H, W] each."""
+        x = np.arange(width, dtype=np.float32) - np.float32(self.centre[0])
+        y = (np.arange(height, dtype=np.float32) - np.float32(self.centre[1]))[:, None]
+        right, down = self.right.astype(np.float32), self.down.astype(np.float32)
+        return x * right[0] + y * right[1], x * down[0] + y * down[1]
+
+    def oval(self, height: int, width: int) -> np.ndarray:
+        mask = np.zeros((height, width), np.uint8)
+        cv2.fillPoly(mask, [self.position[FACE_OVAL].round().astype(np.int32)], (1,))
+        return mask > 0
+
+
+def _above_jaw(position: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Share float32 [H, W] of each pixel on the head's side of the cut along the jaw and out below the ears."""
+    face = _Face.of(position)
+    jaw = position[FACE_OVAL[11:26]].astype(np.float64)  # from the picture's right jaw corner by the chin to its left
+    out = jaw - (position[1] if len(position) else face.centre)
+    jaw = jaw + out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-6) * JAW_MARGIN * face.height
+    far = 3.0 * max(height, width)
+    ears, reach = EAR_DROP * face.height * face.down, EAR_REACH * face.width
+    right = [jaw[0] + ears, jaw[0] + ears + reach * face.right]
+    left = [jaw[-1] + ears - reach * face.right, jaw[-1] + ears]
+    right.append(right[-1] + far * (face.right - face.down))
+    left.insert(0, left[0] - far * (face.right + face.down))
+    corners = np.concatenate([right[::-1], jaw, left[::-1]])
+    mask = np.zeros((height, width), np.uint8)
+    cv2.fillPoly(mask, [(np.clip(corners, -8000, 8000) * 16).round().astype(np.int32)], (255,), cv2.LINE_AA, 4)
+    return mask.astype(np.float32) / 255
+
+
+def _one_piece(mask: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """The connected part of a mask that the face is in, without holes."""
+    _, pieces, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
+    inside = position[FACE_OVAL].mean(0).round().astype(int)
+    at = pieces[np.clip(inside[1], 0, mask.shape[0] - 1), np.clip(inside[0], 0, mask.shape[1] - 1)]
+    if at == 0:
+        at = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA])) if len(stats) > 1 else 0
+    if at == 0:
+        return mask
+    body = pieces == at
+    _, outside, sizes, _ = cv2.connectedComponentsWithStats((~body).astype(np.uint8), connectivity=4)
+    small = sizes[:, cv2.CC_STAT_AREA] < 0.002 * mask.size
+    left, top = sizes[:, cv2.CC_STAT_LEFT], sizes[:, cv2.CC_STAT_TOP]
+    open_edge = (left == 0) | (top == 0) | (left + sizes[:, cv2.CC_STAT_WIDTH] == mask.shape[1]) \
+        | (top + sizes[:, cv2.CC_STAT_HEIGHT] == mask.shape[0])
+    return body | ((small & ~open_edge)[outside] & ~body)
+
+
+def _tidy(labels: np.ndarray, position: np.ndarray) -> None:
+    """Keep the head in one piece and neck only where it is larger than a speck; in place."""
+    head = _one_piece(labels == HEAD, position)
+    labels[(labels == HEAD) & ~head] = TORSO
+    labels[head & (labels != BACKGROUND)] = HEAD
+    face = _Face.of(position)
+    neck = (labels == NECK).astype(np.uint8)
+    neck = cv2.morphologyEx(neck, cv2.MORPH_OPEN, _disc(0.015 * face.height))
+    _, pieces, stats, _ = cv2.connectedComponentsWithStats(neck)
+    large = stats[:, cv2.CC_STAT_AREA] > 0.005 * face.area
+    large[0] = False
+    labels[(labels == NECK) & ~large[pieces]] = TORSO
+    loose = cv2.morphologyEx(large[pieces].astype(np.uint8), cv2.MORPH_CLOSE, _disc(0.03 * face.height)) > 0
+    labels[loose & (labels == TORSO)] = NECK
+
+
+def _count_colours(counts: np.ndarray, picture: np.ndarray, person: np.ndarray, position: np.ndarray) -> None:
+    """Add one frame's pixels to the histograms of hair, skin and cloth."""
+    height, width = picture.shape[:2]
+    face = _Face.of(position)
+    bins = _bins(picture)
+    across, down = face.coordinates(height, width)
+    oval = face.oval(height, width)
+    chin = float((position[CHIN] - face.centre) @ face.down)
+    top = float((position[FACE_OVAL[0]] - face.centre) @ face.down)
+    cheeks = oval & (np.abs(across) < 0.33 * face.width) & (down > 0.5 * top) & (down < 0.9 * chin)
+    crown = person & ~oval & (down < 0.5 * top) & ~_grown(oval, 0.07 * face.height)
+    cloth = person & (down > chin + 0.35 * face.height)
+    cloth |= person & (down > chin) & (np.abs(across) > 0.75 * face.width)
+    for row, part in enumerate((crown, cheeks, cloth)):
+        counts[row] += np.bincount(bins[part], minlength=counts.shape[1])
+
+
+def _bins(picture: np.ndarray) -> np.ndarray:
+    """Colour bin int32 [H, W] of a picture uint8 [H, W, 3] RGB."""
+    lab = cv2.cvtColor(picture, cv2.COLOR_RGB2LAB)
+    step = [np.minimum((np.arange(256) - low) * n // span, n - 1).clip(0)
+            for n, low, span in zip(BINS, (0, 80, 80), (256, 96, 96), strict=True)]
+    return ((step[0][lab[..., 0]] * BINS[1] + step[1][lab[..., 1]]) * BINS[2] + step[2][lab[..., 2]]).astype(np.int32)
+
+
+def _smooth_bins(counts: np.ndarray) -> np.ndarray:
+    from scipy.ndimage import gaussian_filter
+
+    return gaussian_filter(counts.reshape(BINS), (1.5, 1.0, 1.0)).ravel() + 1e-5 * counts.sum() / counts.size + 1e-9
+
+
+def _local_colour(picture: np.ndarray, weight: np.ndarray, near: int) -> np.ndarray:
+    """Mean colour float32 [H, W, 3] of the weighted pixels in the neighbourhood, wider where there are none near."""
+    wide = 3 * near
+    total, sum_ = cv2.blur(weight, (near, near)), cv2.blur(picture * weight[..., None], (near, near))
+    far_total, far_sum = cv2.blur(weight, (wide, wide)), cv2.blur(picture * weight[..., None], (wide, wide))
+    total, sum_ = total + 0.01 * far_total, sum_ + 0.01 * far_sum
+    return sum_ / (total + 1e-6)[..., None]
+
+
+def _guided(guide: np.ndarray, values: np.ndarray, radius: int, eps: float = 1e-3) -> np.ndarray:
+    """Guided filter float32 [H, W] of `values` by a grey guide in [0, 1]."""
+    size = (2 * radius + 1, 2 * radius + 1)
+    mean_g, mean_v = cv2.blur(guide, size), cv2.blur(values, size)
+    slope = (cv2.blur(guide * values, size) - mean_g * mean_v) / (cv2.blur(guide * guide, size) - mean_g ** 2 + eps)
+    return cv2.blur(slope, size) * guide + cv2.blur(mean_v - slope * mean_g, size)
+
+
+def _grown(mask: np.ndarray, radius: float) -> np.ndarray:
+    return cv2.dilate(mask.astype(np.uint8), _disc(radius)) > 0
+
+
+def _disc(radius: float) -> np.ndarray:
+    size = 2 * max(1, round(radius)) + 1
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))

@@ -1,0 +1,241 @@
+"""What is behind the head: the clean background plate, and per frame the torso with the strip behind the jaw painted in.
+
+The family fills the strip behind the chin with streaks pulled up from the visible rim. Here the clip's own frames show
+most of it at some time: `TorsoPlates.learn` keeps the median colour of neck and torso at every pixel, continues it
+smoothly where the head always was, and a frame's plate takes the hidden part from there, shifted with the torso and
+matched to the colours of that frame's rim (the smooth membrane of Perez et al. 2003, "Poisson image editing", solved
+by a pyramid), so that there is neither a seam nor a jump from frame to frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from being.preprocess.matting import BACKGROUND, HEAD, NECK, TORSO, sample
+
+FAR_PX = 5.0  # at 512: nearer to a person than this a pixel may be mixed with their colour
+SURE_PX = 12.0  # at 512: beyond this the median over frames is taken
+MIN_FRAMES = 3  # of clear sight for a median
+PLATE_FRAMES = 64
+STRIP = 0.30  # of the face height: how far neck and torso continue behind the head
+RIM_PX = 2.0  # at 512: the torso's rim along the head that carries the head's colour
+SHIFT_SIZE = 128  # px: size at which a frame's torso is aligned with the clip's
+MAX_SHIFT = 0.03  # of the picture; more is a failed alignment
+
+Labels = Callable[[int], np.ndarray]
+
+
+def background_plate(frames: Sequence[np.ndarray], labels: Labels, count: int = PLATE_FRAMES) -> np.ndarray:
+    """The picture without the person, uint8 [H, W, 3] RGB.
+
+    frames: uint8 [H, W, 3] RGB each; labels(i): uint8 [H, W], BACKGROUND where frame i shows the background.
+    Median over the frames that see a pixel well clear of the person; else the colour of the frame in which the person
+    is farthest (the family's rule, over 5 px); else a smooth continuation.
+    """
+    plate, known, _ = background_statistics(frames, labels, count)
+    return complete(plate, known)
+
+
+def background_statistics(frames: Sequence[np.ndarray], labels: Labels, count: int = PLATE_FRAMES
+                          ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Background uint8 [H, W, 3], where it was ever seen bool [H, W], and its spread over time float32 [H, W]
+    (grey levels, median absolute deviation of the worst channel)."""
+    chosen = sample(len(frames), count)
+    pictures = np.stack([frames[i] for i in chosen])
+    scale = pictures.shape[1] / 512
+    far = np.stack([cv2.distanceTransform((labels(i) == BACKGROUND).astype(np.uint8), cv2.DIST_L2, 5)
+                    for i in chosen]).astype(np.float16)
+    best = far.argmax(0)
+    known = far.max(0) > FAR_PX * scale
+    plate = np.take_along_axis(pictures, best[None, ..., None], 0)[0]
+    spread = np.full(best.shape, 255, np.float32)
+    clear = far > SURE_PX * scale
+    often = clear.sum(0) >= MIN_FRAMES
+    for row in np.flatnonzero(often.any(1)):  # a row at a time: masked medians are hungry for memory
+        columns = often[row]
+        seen = np.where(clear[:, row, columns, None], pictures[:, row, columns], np.nan).astype(np.float32)
+        middle = np.nanmedian(seen, 0)
+        plate[row, columns] = middle + 0.5
+        spread[row, columns] = np.nanmedian(np.abs(seen - middle), 0).max(-1)
+    return plate, known, spread
+
+
+def complete(picture: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """`picture` uint8 [H, W, 3] with the unknown pixels continued smoothly from the known ones."""
+    if not known.any():
+        return np.full_like(picture, 127)
+    filled = membrane(picture.astype(np.float32), known)
+    return np.where(known[..., None], picture, (filled + 0.5).clip(0, 255).astype(np.uint8))
+
+
+def membrane(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """float32 [H, W, C]: `values` where known bool [H, W], a smooth surface through them elsewhere.
+
+    Push-pull (Gortler et al. 1996, "The lumigraph"), then a few relaxations of the Laplace equation at every level.
+    """
+    height, width = known.shape
+    weight = known.astype(np.float32)
+    if height <= 2 or width <= 2 or known.all():
+        total = max(float(weight.sum()), 1e-6)
+        mean = (values * weight[..., None]).sum((0, 1)) / total
+        return np.where(known[..., None], values, mean).astype(np.float32)
+    half = ((width + 1) // 2, (height + 1) // 2)
+    small_weight = cv2.resize(weight, half, interpolation=cv2.INTER_AREA)
+    small = cv2.resize(values * weight[..., None], half, interpolation=cv2.INTER_AREA)
+    small = _channels(small) / np.maximum(small_weight, 1e-6)[..., None]
+    coarse = membrane(small, small_weight > 0)
+    result = _channels(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR))
+    result[known] = values[known]
+    for _ in range(4):
+        relaxed = _channels(cv2.blur(result, (3, 3)))
+        relaxed[known] = values[known]
+        result = relaxed
+    return result
+
+
+def _channels(picture: np.ndarray) -> np.ndarray:
+    return picture[..., None] if picture.ndim == 2 else picture
+
+
+@dataclass(frozen=True)
+class TorsoPlates:
+    """The clip's torso without the head, from which every frame's plate takes what its head hides."""
+
+    colour: np.ndarray  # float32 [H, W, 3] RGB, complete inside `inside`
+    inside: np.ndarray  # bool [H, W]: neck and torso, continued behind the head
+    always: np.ndarray  # bool [H, W]: neck or torso in nearly every frame: what is aligned
+    scale: float  # picture height / 512
+
+    @classmethod
+    def learn(cls, frames: Sequence[np.ndarray], labels: Labels, face_height: float,
+              count: int = PLATE_FRAMES) -> TorsoPlates:
+        """From `count` frames uint8 [H, W, 3] RGB and their labels uint8 [H, W]. face_height: px, brow to chin."""
+        chosen = sample(len(frames), count)
+        pictures = np.stack([frames[i] for i in chosen])
+        parts = np.stack([labels(i) for i in chosen])
+        scale = pictures.shape[1] / 512
+        body = (parts == NECK) | (parts == TORSO)
+        clear = np.stack([_away_from_head(part, RIM_PX * scale) for part in parts])
+        seen = body & clear
+        votes = body.sum(0) / np.maximum((parts != HEAD).sum(0), 1)
+        visible = (votes > 0.5) & body.any(0)
+        colour = np.zeros(pictures.shape[1:], np.float32)
+        known = (seen.sum(0) >= 1) & visible
+        for row in np.flatnonzero(known.any(1)):
+            columns = known[row]
+            values = np.where(seen[:, row, columns, None], pictures[:, row, columns], np.nan).astype(np.float32)
+            colour[row, columns] = np.nanmedian(values, 0)
+        inside = _continue_upward(visible, (parts == HEAD).mean(0) > 0.9, round(STRIP * face_height))
+        colour = _continue_colours(colour, known, inside)
+        always = (body & clear).mean(0) > 0.95
+        return cls(colour, inside, always, scale)
+
+    def plate(self, frame: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Torso of one frame uint8 [H, W, 4] RGBA, alpha 0 or 255, RGB zero where alpha is 0.
+
+        frame: uint8 [H, W, 3] RGB; labels: uint8 [H, W] of that frame.
+        """
+        head, body = labels == HEAD, (labels == NECK) | (labels == TORSO)
+        own = body & _away_from_head(labels, RIM_PX * self.scale)
+        colour, inside = self._aligned(frame, own)
+        hidden = (head | (body & ~own)) & (inside | body)
+        plate = np.zeros((*labels.shape, 4), np.uint8)
+        plate[own, :3] = frame[own]
+        plate[own, 3] = 255
+        if hidden.any():
+            rows, columns = _box(hidden, round(16 * self.scale))
+            part, near = frame[rows, columns].astype(np.float32), own[rows, columns]
+            offset = membrane(part - colour[rows, columns], near & inside[rows, columns])
+            painted = (colour[rows, columns] + offset + 0.5).clip(0, 255).astype(np.uint8)
+            here = hidden[rows, columns]
+            plate[rows, columns, :3][here] = painted[here]
+            plate[rows, columns, 3][here] = 255
+        return plate
+
+    def _aligned(self, frame: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The clip's torso shifted onto this frame's: colour float32 [H, W, 3], inside bool [H, W]."""
+        shift = _shift(self.colour, frame, (self.always & own).astype(np.uint8))
+        height, width = own.shape
+        if max(abs(shift)) > MAX_SHIFT * height or max(abs(shift)) < 0.05:
+            return self.colour, self.inside
+        matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], np.float32)
+        colour = cv2.warpAffine(self.colour, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE)
+        inside = cv2.warpAffine(self.inside.astype(np.uint8), matrix, (width, height), flags=cv2.INTER_NEAREST,
+                                borderMode=cv2.BORDER_REPLICATE)
+        return colour, inside > 0
+
+
+def over(plate: np.ndarray, background: np.ndarray) -> np.ndarray:
+    """A plate uint8 [H, W, 4] RGBA with alpha 0 or 255 laid over a background uint8 [H, W, 3]."""
+    return np.where(plate[..., 3:] > 0, plate[..., :3], background)
+
+
+def _away_from_head(labels: np.ndarray, distance: float) -> np.ndarray:
+    return cv2.distanceTransform((labels != HEAD).astype(np.uint8), cv2.DIST_L2, 3) > distance
+
+
+def _box(mask: np.ndarray, margin: int) -> tuple[slice, slice]:
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return (slice(max(rows[0] - margin, 0), rows[-1] + margin + 1),
+            slice(max(columns[0] - margin, 0), columns[-1] + margin + 1))
+
+
+def _continue_upward(visible: np.ndarray, head: np.ndarray, height: int) -> np.ndarray:
+    """`visible` with every column that ends under the head continued up to `height` px into it, bool [H, W].
+
+    The continued part narrows by one px on either side for every three rows, so that it stays behind jaw and cheeks.
+    """
+    inside = visible.copy()
+    current = np.zeros(visible.shape[1], bool)
+    left = np.zeros(visible.shape[1], int)
+    narrow = np.ones((1, 3), np.uint8)
+    for row in range(visible.shape[0] - 2, -1, -1):
+        left = np.where(visible[row + 1], height, left - 1)
+        current = (visible[row + 1] | current) & head[row] & ~visible[row] & (left > 0)
+        if row % 3 == 0:
+            current = cv2.erode(current.astype(np.uint8)[None], narrow)[0] > 0
+        inside[row] |= current
+    return inside
+
+
+def _continue_colours(colour: np.ndarray, known: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """`colour` float32 [H, W, 3] with the rest of `inside` continued smoothly from what is known inside."""
+    wanted = inside & ~known
+    if not wanted.any() or not known.any():
+        return colour
+    rows, columns = _box(wanted, 24)
+    result = colour.copy()
+    part = result[rows, columns]
+    missing = ~known[rows, columns]
+    if missing.all():
+        return colour
+    part[missing] = membrane(part, ~missing)[missing]
+    return result
+
+
+def _shift(reference: np.ndarray, frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """[dx, dy] px that moves `reference` onto `frame` inside `mask`: one least-squares step of optical flow at 128 px,
+    repeated (Lucas and Kanade 1981)."""
+    step = frame.shape[0] / SHIFT_SIZE
+    size = (round(frame.shape[1] / step), SHIFT_SIZE)
+    weight = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0.99
+    weight &= cv2.erode(weight.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0) > 0
+    if weight.sum() < 50:
+        return np.zeros(2)
+    still = cv2.cvtColor(cv2.resize(reference, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+    moved = cv2.cvtColor(cv2.resize(frame, size, interpolation=cv2.INTER_AREA).astype(np.float32), cv2.COLOR_RGB2GRAY)
+    shift = np.zeros(2)
+    for _ in range(4):
+        matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], np.float32)
+        warped = cv2.warpAffine(still, matrix, size, borderMode=cv2.BORDER_REPLICATE)
+        gradient = np.stack([cv2.Sobel(warped, cv2.CV_32F, 1, 0, scale=1 / 8),
+                             cv2.Sobel(warped, cv2.CV_32F, 0, 1, scale=1 / 8)], -1)[weight].astype(np.float64)
+        error = (moved - warped)[weight]
+        trust = 1 / (1 + (error / 8) ** 2)
+        normal = (gradient * trust[:, None]).T @ gradient + 10 * np.eye(2)
+        shift -= np.linalg.solve(normal, (gradient * trust[:, None]).T @ error)
+    return shift * step

@@ -36,13 +36,18 @@ BAND_PX = 7  # the network's edge is believed to this
 NEAR_PX = 9  # neighbourhood of a pixel that lends its foreground and background colour
 GUIDE_PX = 3
 NOISE_FLOOR = 4.0  # grey levels: smaller differences from the background plate are noise
+ONCE_FLOOR = 12.0  # the same where the background was seen in a frame or two
+GUESS_FLOOR = 25.0  # the same where the background was never seen and is guessed from beside
+CRISP = (0.15, 0.9)  # alpha below and above is none and full
 CONTRAST = 24.0  # grey levels between person and background at which colour counts as much as the network
-STILL_SPREAD = 10.0  # grey levels: a background that moves more than this over time is not compared with
 # Along the face's own axes, in face heights (brow to chin) or widths.
 JAW_MARGIN = 0.012  # the cut runs this far below the mesh's jaw line
 EAR_DROP = 0.02
 EAR_REACH = 0.45  # width beside the jaw in which the cut runs level; beyond it rises
+COLLAR_REACH = 0.25  # cloth may stand this far above the cut, beside the jaw
 NECK_REACH = 0.9  # how far down skin can be neck
+HOLE_AREA = 0.002  # of the picture: larger holes in a person stay open
+UNKNOWN_COLOUR = -9.0  # log-likelihood of a colour bin by chance
 BINS = (12, 24, 24)  # of lightness, a, b
 
 Person = Callable[[np.ndarray], np.ndarray]  # uint8 [H, W, 3] -> float32 [h, w] in [0, 1]
@@ -148,7 +153,7 @@ class Matting:
     """What a clip teaches: its background and the colours of skin, hair and cloth. Then each frame by itself."""
 
     background: np.ndarray  # float32 [H, W, 3]
-    still: np.ndarray  # bool [H, W]: background seen, and steady over time
+    noise: np.ndarray  # float32 [H, W], grey levels: how far a pixel of the background may be from `background`
     colours: np.ndarray  # float32 [3, bins]: log-likelihood of hair, skin, cloth
     long_hair: bool  # hair hangs below the ears
 
@@ -168,11 +173,12 @@ class Matting:
             _count_colours(counts, picture, mask > 0.9, positions[i])
         smooth = np.stack([_smooth_bins(row) for row in counts])
         colours = np.log(smooth / smooth.sum(1, keepdims=True))
-        short = cls(plate.astype(np.float32), known & (spread < STILL_SPREAD), colours, False)
+        noise = np.where(spread < 255, NOISE_FLOOR + 2 * spread, np.where(known, ONCE_FLOOR, GUESS_FLOOR))
+        short = cls(plate.astype(np.float32), noise.astype(np.float32), colours, False)
         hanging = [short.hanging_hair(picture, positions[i], mask > 0.5)
                    for picture, mask, i in zip(pictures, masks, chosen, strict=True)]
         areas = [hair.sum() / _Face.of(positions[i]).area for hair, i in zip(hanging, chosen, strict=True)]
-        return cls(short.background, short.still, colours, bool(np.median(areas) > 0.04))
+        return cls(short.background, short.noise, colours, bool(np.median(areas) > 0.04))
 
     def parse(self, frame: np.ndarray, position: np.ndarray, probability: np.ndarray) -> Parsing:
         """Parts of one frame uint8 [H, W, 3] RGB from landmarks [478, 2] px and the network's float32 [h, w]."""
@@ -182,10 +188,12 @@ class Matting:
         person = _one_piece(alpha > 0.5, position)
         alpha = np.where(person, np.maximum(alpha, 0.5), np.where(_grown(person, 4 * height / 512), alpha, 0))
         share = _above_jaw(position, height, width)
+        neck, collar = self._neck_and_collar(frame, position, person, share > 0.5)
+        share[collar] = 0
         if self.long_hair:
             share = np.maximum(share, self.hanging_hair(frame, position, person).astype(np.float32))
         labels = np.where(person, TORSO, BACKGROUND).astype(np.uint8)
-        labels[person & self._skin_below(frame, position, person)] = NECK
+        labels[neck] = NECK
         labels[person & (share > 0.5)] = HEAD
         _tidy(labels, position)
         head = alpha * share * _grown(labels == HEAD, 4 * height / 512)
@@ -194,26 +202,34 @@ class Matting:
     def person_alpha(self, frame: np.ndarray, rough: np.ndarray) -> np.ndarray:
         """Soft silhouette float32 [H, W] of a frame, from the network's rough one of the same size."""
         scale = frame.shape[0] / 512
-        picture = frame.astype(np.float32)
-        band = _disc(BAND_PX * scale)
-        inner = cv2.erode((rough > 0.8).astype(np.uint8), band, borderValue=1).astype(np.float32)
-        outer = cv2.erode((rough < 0.2).astype(np.uint8), band, borderValue=1).astype(np.float32)
-        near = 2 * round(NEAR_PX * scale) + 1
-        fore = _local_colour(picture, inner, near)
-        back = _local_colour(picture, outer, near)
-        back = np.where(self.still[..., None], self.background, back)
-        contrast = fore - back
+        disc = _disc(BAND_PX * scale)
+        inner = cv2.erode((rough > 0.8).astype(np.uint8), disc, borderValue=1)
+        outer = cv2.erode((rough < 0.2).astype(np.uint8), disc, borderValue=1)
+        grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
+        edge = _guided(grey, rough, max(1, round(GUIDE_PX * scale)))
+        band = np.nonzero((inner | outer) == 0)
+        near = 2 * round(NEAR_PX * scale / 2) + 1  # colours of the neighbourhood: at half the size
+        half = cv2.resize(frame, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA).astype(np.float32)
+        at = tuple(np.minimum(i // 2, n - 1) for i, n in zip(band, half.shape, strict=False))
+        fore = _local_colour(half, cv2.resize(inner, half.shape[1::-1], interpolation=cv2.INTER_NEAREST), near)[at]
+        back = _local_colour(half, cv2.resize(outer, half.shape[1::-1], interpolation=cv2.INTER_NEAREST), near)[at]
+        floor = np.minimum(self.noise[band], GUESS_FLOOR)
+        still = floor < GUESS_FLOOR
+        back = np.where(still[:, None], self.background[band], back)
+        contrast, moved = fore - back, frame[band] - back
         strength = (contrast ** 2).sum(-1)
-        moved = picture - back
         along = (moved * contrast).sum(-1) / (strength + 1)
-        length = np.sqrt((moved ** 2).sum(-1))
-        away = (length - NOISE_FLOOR) / np.maximum(np.sqrt(strength) - NOISE_FLOOR, 1)
-        colour = np.clip(np.where(self.still, np.maximum(along, np.minimum(away, 1)), along), 0, 1)
-        trust = strength / (strength + CONTRAST ** 2) * np.where(self.still, 1.0, 0.6)
-        edge = _guided(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) / 255, rough, max(1, round(GUIDE_PX * scale)))
-        alpha = trust * (0.85 * colour + 0.15 * edge) + (1 - trust) * edge
-        alpha = _guided(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) / 255, alpha.astype(np.float32), 1)
-        return np.clip(np.where(inner > 0, 1, np.where(outer > 0, 0, alpha)), 0, 1).astype(np.float32)
+        length = np.sqrt((moved ** 2).sum(-1)) - floor
+        away = np.minimum(length / np.maximum(np.sqrt(strength) - floor, CONTRAST), 1)
+        colour = np.clip(np.maximum(along, away), 0, 1)
+        trust = strength / (strength + CONTRAST ** 2) * np.where(still, 1.0, 0.6)
+        trust = np.maximum(trust, np.where(away > 0.9, 0.7, 0))
+        alpha = (1.0 - outer).astype(np.float32)
+        alpha[band] = edge[band] + trust * (colour - edge[band])
+        depth = cv2.distanceTransform((rough > 0.5).astype(np.uint8), cv2.DIST_L2, 5) / scale
+        alpha = _guided(grey, np.maximum(alpha, np.clip((depth - 4) / 3, 0, 1)), 1)
+        alpha = np.clip((alpha - CRISP[0]) / (CRISP[1] - CRISP[0]), 0, 1)
+        return np.where(inner > 0, 1, np.where(outer > 0, 0, alpha)).astype(np.float32)
 
     def hanging_hair(self, frame: np.ndarray, position: np.ndarray, person: np.ndarray) -> np.ndarray:
         """Hair below the jaw cut that hangs together with hair above it, bool [H, W]."""
@@ -224,21 +240,36 @@ class Matting:
         hair = cv2.morphologyEx(hair.astype(np.uint8), cv2.MORPH_OPEN, _disc(0.012 * face.height))
         across, down = face.coordinates(*frame.shape[:2])
         level = face.ear_level
-        crossing = (hair > 0) & (np.abs(down - level) < 0.06 * face.height) & (np.abs(across) < 1.1 * face.width)
-        _, pieces = cv2.connectedComponents((hair > 0).astype(np.uint8) * (down > level - 0.06 * face.height))
-        wanted = np.unique(pieces[crossing & above & (pieces > 0)])
-        return np.isin(pieces, wanted) & (pieces > 0) & ~above & (down < level + 1.6 * face.height)
+        crossing = above & (np.abs(down - level) < 0.06 * face.height) & (np.abs(across) < 1.1 * face.width)
+        hanging = _touching(hair * (down > level - 0.06 * face.height), crossing)
+        return hanging & ~above & (down < level + 1.6 * face.height)
 
-    def _skin_below(self, frame: np.ndarray, position: np.ndarray, person: np.ndarray) -> np.ndarray:
-        """Pixels bool [H, W] below the face that look like skin and lie where a neck can be."""
+    def _neck_and_collar(self, frame: np.ndarray, position: np.ndarray, person: np.ndarray, above: np.ndarray
+                         ) -> tuple[np.ndarray, np.ndarray]:
+        """Neck below the cut and cloth that reaches above it beside the jaw, both bool [H, W]."""
+        height, width = frame.shape[:2]
         face = _Face.of(position)
-        across, down = face.coordinates(*frame.shape[:2])
-        scores = self._scores(frame)
+        across, down = face.coordinates(height, width)
+        beside = down > face.ear_level - COLLAR_REACH * face.height
+        rows = np.flatnonzero((beside & (np.abs(across) < face.width)).any(1))
+        neck, collar = np.zeros((height, width), bool), np.zeros((height, width), bool)
+        if not len(rows):
+            return neck, collar
+        part = slice(rows[0], height)
+        person, above, across, down = person[part], above[part], across[part], down[part]
+        hair, skin, cloth = np.maximum(self._scores(frame[part]), -14)
+        soft = (2 * round(0.012 * face.height) + 1,) * 2
         reach = np.clip((down - face.ear_level) / (NECK_REACH * face.height), 0, 1)
         prior = 2 - 4 * reach - 4 * np.clip(np.abs(across) / (0.5 * face.width) - 0.8, 0, 2)
-        odds = np.clip(scores[1] - np.maximum(scores[2], -12), -6, 6) + prior
-        odds = cv2.blur(odds, (2 * round(0.01 * face.height) + 1,) * 2)
-        return person & (odds > 0) & (down > face.ear_level) & (reach < 1)
+        cloth = np.maximum(cloth, UNKNOWN_COLOUR)
+        odds = cv2.blur(np.clip(skin - cloth, -6, 6) + prior, soft)
+        neck[part] = person & ~above & (odds > 0) & (reach < 1)
+        if not self.long_hair:
+            odds = cv2.blur(np.clip(cloth - np.maximum(hair, skin), -6, 6), soft)
+            outside = person & above & beside[part] & ~face.oval(height, width)[part]
+            cloths = (outside | (person & ~above & ~neck[part])) & (odds > 0)
+            collar[part] = _touching(cloths.astype(np.uint8), ~above) & outside
+        return neck, collar
 
     def _scores(self, frame: np.ndarray) -> np.ndarray:
         return self.colours[:, _bins(frame)]
@@ -291,7 +322,7 @@ def _above_jaw(position: np.ndarray, height: int, width: int) -> np.ndarray:
     """Share float32 [H, W] of each pixel on the head's side of the cut along the jaw and out below the ears."""
     face = _Face.of(position)
     jaw = position[FACE_OVAL[11:26]].astype(np.float64)  # from the picture's right jaw corner by the chin to its left
-    out = jaw - (position[1] if len(position) else face.centre)
+    out = jaw - face.centre
     jaw = jaw + out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-6) * JAW_MARGIN * face.height
     far = 3.0 * max(height, width)
     ears, reach = EAR_DROP * face.height * face.down, EAR_REACH * face.width
@@ -306,37 +337,51 @@ def _above_jaw(position: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _one_piece(mask: np.ndarray, position: np.ndarray) -> np.ndarray:
-    """The connected part of a mask that the face is in, without holes."""
-    _, pieces, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
-    inside = position[FACE_OVAL].mean(0).round().astype(int)
-    at = pieces[np.clip(inside[1], 0, mask.shape[0] - 1), np.clip(inside[0], 0, mask.shape[1] - 1)]
-    if at == 0:
-        at = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA])) if len(stats) > 1 else 0
-    if at == 0:
+    """The connected part of a mask bool [H, W] that the face is in, without small holes."""
+    contours, family = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    if not len(contours):
         return mask
-    body = pieces == at
-    _, outside, sizes, _ = cv2.connectedComponentsWithStats((~body).astype(np.uint8), connectivity=4)
-    small = sizes[:, cv2.CC_STAT_AREA] < 0.002 * mask.size
-    left, top = sizes[:, cv2.CC_STAT_LEFT], sizes[:, cv2.CC_STAT_TOP]
-    open_edge = (left == 0) | (top == 0) | (left + sizes[:, cv2.CC_STAT_WIDTH] == mask.shape[1]) \
-        | (top + sizes[:, cv2.CC_STAT_HEIGHT] == mask.shape[0])
-    return body | ((small & ~open_edge)[outside] & ~body)
+    centre = position[FACE_OVAL].mean(0)
+    areas = np.array([cv2.contourArea(contour) for contour in contours])
+    outer = family[0, :, 3] < 0
+    around = [bool(o) and cv2.pointPolygonTest(c, (float(centre[0]), float(centre[1])), False) >= 0
+              for o, c in zip(outer, contours, strict=True)]
+    chosen = int(np.argmax(np.where(np.array(around) if any(around) else outer, areas, -1)))
+    filled = cv2.drawContours(np.zeros(mask.shape, np.uint8), contours, chosen, (1,), cv2.FILLED)
+    for hole in np.flatnonzero((family[0, :, 3] == chosen) & (areas > HOLE_AREA * mask.size)):
+        opening = cv2.drawContours(np.zeros(mask.shape, np.uint8), contours, int(hole), (1,), cv2.FILLED)
+        filled[(opening > 0) & ~mask] = 0
+    return filled > 0
 
 
 def _tidy(labels: np.ndarray, position: np.ndarray) -> None:
-    """Keep the head in one piece and neck only where it is larger than a speck; in place."""
+    """Keep the head in one piece, the neck only where it hangs on the head, and no specks of torso; in place."""
+    face = _Face.of(position)
     head = _one_piece(labels == HEAD, position)
     labels[(labels == HEAD) & ~head] = TORSO
     labels[head & (labels != BACKGROUND)] = HEAD
-    face = _Face.of(position)
-    neck = (labels == NECK).astype(np.uint8)
-    neck = cv2.morphologyEx(neck, cv2.MORPH_OPEN, _disc(0.015 * face.height))
-    _, pieces, stats, _ = cv2.connectedComponentsWithStats(neck)
-    large = stats[:, cv2.CC_STAT_AREA] > 0.005 * face.area
-    large[0] = False
-    labels[(labels == NECK) & ~large[pieces]] = TORSO
-    loose = cv2.morphologyEx(large[pieces].astype(np.uint8), cv2.MORPH_CLOSE, _disc(0.03 * face.height)) > 0
-    labels[loose & (labels == TORSO)] = NECK
+    found = (labels == NECK).astype(np.uint8)
+    neck = cv2.morphologyEx(found, cv2.MORPH_OPEN, _disc(0.02 * face.height))
+    neck = _touching(neck, _grown(head, 0.02 * face.height))
+    neck = cv2.morphologyEx(neck.astype(np.uint8), cv2.MORPH_CLOSE, _disc(0.03 * face.height)) > 0
+    body = (labels == NECK) | (labels == TORSO)
+    labels[body] = TORSO
+    labels[body & neck] = NECK
+    contours, _ = cv2.findContours((labels == TORSO).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    bottom = len(labels) - 1
+    for contour in contours:
+        if cv2.contourArea(contour) < 0.01 * face.area and contour[..., 1].max() < bottom:
+            speck = cv2.drawContours(np.zeros(labels.shape, np.uint8), [contour], 0, (1,), cv2.FILLED)
+            labels[(speck > 0) & (labels == TORSO)] = NECK
+
+
+def _touching(mask: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """The connected parts of a mask uint8 [H, W] that reach into `place` bool [H, W], bool [H, W]."""
+    count, pieces = cv2.connectedComponents(mask)
+    wanted = np.zeros(count, bool)
+    wanted[pieces[place]] = True
+    wanted[0] = False
+    return wanted[pieces]
 
 
 def _count_colours(counts: np.ndarray, picture: np.ndarray, person: np.ndarray, position: np.ndarray) -> None:
@@ -359,9 +404,11 @@ def _count_colours(counts: np.ndarray, picture: np.ndarray, person: np.ndarray, 
 def _bins(picture: np.ndarray) -> np.ndarray:
     """Colour bin int32 [H, W] of a picture uint8 [H, W, 3] RGB."""
     lab = cv2.cvtColor(picture, cv2.COLOR_RGB2LAB)
-    step = [np.minimum((np.arange(256) - low) * n // span, n - 1).clip(0)
-            for n, low, span in zip(BINS, (0, 80, 80), (256, 96, 96), strict=True)]
-    return ((step[0][lab[..., 0]] * BINS[1] + step[1][lab[..., 1]]) * BINS[2] + step[2][lab[..., 2]]).astype(np.int32)
+    stride = (BINS[1] * BINS[2], BINS[2], 1)
+    lightness, a, b = (cv2.LUT(lab[..., c], step) for c, step in enumerate(
+        (np.minimum((np.arange(256) - low) * n // span, n - 1).clip(0).astype(np.uint8)
+         for n, low, span in zip(BINS, (0, 80, 80), (256, 96, 96), strict=True))))
+    return lightness.astype(np.int32) * stride[0] + a.astype(np.int32) * stride[1] + b
 
 
 def _smooth_bins(counts: np.ndarray) -> np.ndarray:
@@ -372,9 +419,10 @@ def _smooth_bins(counts: np.ndarray) -> np.ndarray:
 
 def _local_colour(picture: np.ndarray, weight: np.ndarray, near: int) -> np.ndarray:
     """Mean colour float32 [H, W, 3] of the weighted pixels in the neighbourhood, wider where there are none near."""
-    wide = 3 * near
-    total, sum_ = cv2.blur(weight, (near, near)), cv2.blur(picture * weight[..., None], (near, near))
-    far_total, far_sum = cv2.blur(weight, (wide, wide)), cv2.blur(picture * weight[..., None], (wide, wide))
+    wide, weight = 3 * near, weight.astype(np.float32)
+    weighted = picture * weight[..., None]
+    total, sum_ = cv2.blur(weight, (near, near)), cv2.blur(weighted, (near, near))
+    far_total, far_sum = cv2.blur(weight, (wide, wide)), cv2.blur(weighted, (wide, wide))
     total, sum_ = total + 0.01 * far_total, sum_ + 0.01 * far_sum
     return sum_ / (total + 1e-6)[..., None]
 

@@ -1,4 +1,4 @@
-"""What is behind the head: the clean background plate, and per frame the torso with the strip behind the jaw painted in.
+"""What is behind the head: the clean background plate, and each frame's torso, continued behind the jaw.
 
 The family fills the strip behind the chin with streaks pulled up from the visible rim. Here the clip's own frames show
 most of it at some time: `TorsoPlates.learn` keeps the median colour of neck and torso at every pixel, continues it

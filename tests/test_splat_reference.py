@@ -37,15 +37,17 @@ def test_gradients_equal_finite_differences():
     value().backward()
     with torch.no_grad():
         for name, tensor in zip([*NAMES, "screen_offsets"], inputs, strict=True):
-            flat, numeric = tensor.view(-1), torch.zeros(tensor.numel(), dtype=torch.float64)
-            for i in range(tensor.numel()):
+            flat = tensor.view(-1)
+            tried = range(0, tensor.numel(), 5 if name == "sh" else 1)
+            numeric = torch.zeros(len(tried), dtype=torch.float64)
+            for at, i in enumerate(tried):
                 kept = flat[i].clone()
                 flat[i] = kept + STEP
                 above = value()
                 flat[i] = kept - STEP
-                numeric[i] = (above - value()) / (2 * STEP)
+                numeric[at] = (above - value()) / (2 * STEP)
                 flat[i] = kept
-            error = (tensor.grad.view(-1) - numeric).abs().max()
+            error = (tensor.grad.view(-1)[tried.start :: tried.step] - numeric).abs().max()
             assert error <= 1e-6 * numeric.abs().max(), f"{name}: {error} of {numeric.abs().max()}"
 
 

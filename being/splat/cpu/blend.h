@@ -18,6 +18,7 @@ struct PairGradient {
 };
 
 typedef float Plane[TILE][TILE];
+alignas(64) constexpr float ROW[TILE] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 constexpr int PREFETCH = 6;     // pairs ahead
 constexpr int LIVE_EVERY = 16;  // pairs between looks at which rows still let light through
 
@@ -34,8 +35,7 @@ struct Whitened {
         v = s.b * dy;
         float u0 = s.a * ((float(left) - s.x) - s.lean * dy);
         for (int i = 0; i < TILE / LANES; i++) {
-            vfloat index;
-            for (int lane = 0; lane < LANES; lane++) index[lane] = float(i * LANES + lane);
+            const vfloat index = load(ROW + i * LANES);
             u[i] = u0 + s.a * index;
             vfloat vs = v + v_step * index;
             store(v_squared + i * LANES, vs * vs);
@@ -44,7 +44,7 @@ struct Whitened {
 
     // opacity * 2^-(u^2 + v^2), not yet limited to ALPHA_MAX.
     INLINE vfloat alpha(int segment, int row, float opacity) const {
-        vfloat at = u[segment] + step * float(row);
+        vfloat at = u[segment] + step * ROW[row];
         vfloat power = vmin(at * at + v_squared[row], splat(120.0f));
         return opacity * exp2_negative(power);
     }
@@ -73,6 +73,15 @@ inline bool live_rows(const Plane& transmittance, int& first, int& last) {
     while (first <= last && !live(first)) first++;
     while (first <= last && !live(last)) last--;
     return first <= last;
+}
+
+// A whole row at a time, or the part of it inside the picture.
+INLINE void copy_row(const float* from, int width, float* to) {
+    if (width == TILE) {
+        for (int x = 0; x < TILE; x += LANES) store(to + x, load(from + x));
+    } else {
+        std::copy(from, from + width, to);
+    }
 }
 
 inline void blend_tile(const Scene& scene, const Splat* splats, const Pair* pairs, int64_t count, int tile_x, int tile_y,
@@ -106,7 +115,7 @@ inline void blend_tile(const Scene& scene, const Splat* splats, const Pair* pair
     }
     for (int y = 0; y < height; y++) {
         const int64_t at = (top + y) * scene.width + left;
-        for (int c = 0; c < 4; c++) std::copy(blended[c][y], blended[c][y] + width, planes[c] + at);
+        for (int c = 0; c < 4; c++) copy_row(blended[c][y], width, planes[c] + at);
         for (int x = 0; x < width; x++) planes[4][at + x] = 1.0f - std::fabs(transmittance[y][x]);
     }
 }
@@ -120,12 +129,14 @@ inline void blend_tile_backward(const Scene& scene, const Splat* splats, const P
     alignas(64) Plane transmittance, given[5] = {}, behind = {};
     // behind: gradient-weighted sum of what lies behind the current Gaussian, at first of everything.
     start(transmittance, width, height);
-    for (int c = 0; c < 5; c++) {
-        for (int y = 0; y < height; y++) {
-            const int64_t at = (top + y) * scene.width + left;
-            for (int x = 0; x < width; x++) {
-                given[c][y][x] = upstream[c][at + x];
-                behind[y][x] += upstream[c][at + x] * planes[c][at + x];
+    for (int y = 0; y < height; y++) {
+        const int64_t at = (top + y) * scene.width + left;
+        for (int c = 0; c < 5; c++) {
+            alignas(64) float picture[TILE] = {};
+            copy_row(upstream[c] + at, width, given[c][y]);
+            copy_row(planes[c] + at, width, picture);
+            for (int x = 0; x < TILE; x += LANES) {
+                store(behind[y] + x, load(behind[y] + x) + load(given[c][y] + x) * load(picture + x));
             }
         }
     }
@@ -149,7 +160,7 @@ inline void blend_tile_backward(const Scene& scene, const Splat* splats, const P
                 vmask counts = at_least(alpha, splat(ALPHA_MIN)), goes_on = at_least(after, splat(TRANSMITTANCE_MIN));
                 vmask blends = both(counts, goes_on);
                 weight = zero_unless(blends, weight);
-                store(transmittance[row] + x, select(counts, select(goes_on, after, finished(t)), t));
+                store(transmittance[row] + x, select(counts, zero_unless(goes_on, after), t));  // 0 fails later tests
                 vfloat red = load(given[0][row] + x), green = load(given[1][row] + x), blue = load(given[2][row] + x);
                 vfloat far = load(given[3][row] + x);
                 vfloat value = load(given[4][row] + x) + s.colour[0] * red + s.colour[1] * green + s.colour[2] * blue +
@@ -158,10 +169,10 @@ inline void blend_tile_backward(const Scene& scene, const Splat* splats, const P
                 store(behind[row] + x, rest);
                 vfloat g = alpha * (t * value - rest * reciprocal(1.0f - alpha));
                 g = zero_unless(both(blends, at_least(splat(ALPHA_MAX), unlimited)), g);
-                vfloat g_row = g * float(row);
+                vfloat g_row = g * ROW[row];
                 s0 += g;
                 s1 += g_row;
-                s2 += g_row * float(row);
+                s2 += g_row * ROW[row];
                 colour[0] += weight * red;
                 colour[1] += weight * green;
                 colour[2] += weight * blue;

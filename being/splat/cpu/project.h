@@ -30,10 +30,12 @@ struct Camera {
 // `width` floats of each of the Gaussians first, first + 1, ... as vectors; past the end the last one is repeated.
 template <int width>
 INLINE void gather(const float* base, int64_t first, int64_t count, vfloat (&out)[width]) {
+    alignas(64) float columns[width][LANES];
     for (int lane = 0; lane < LANES; lane++) {
         const float* p = base + (first + lane < count ? first + lane : count - 1) * width;
-        for (int i = 0; i < width; i++) out[i][lane] = p[i];
+        for (int i = 0; i < width; i++) columns[i][lane] = p[i];
     }
+    for (int i = 0; i < width; i++) out[i] = load(columns[i]);
 }
 
 // The geometry of LANES Gaussians in one camera, with what its gradient needs.

@@ -6,7 +6,7 @@ import numpy as np
 
 LIP_UPPER, LIP_LOWER = 13, 14  # inner edge of the lips, middle
 EYE_OUTER_RIGHT, EYE_OUTER_LEFT = 33, 263  # the person's right and left
-CHIN = 152
+BROW_TOP, CHIN = 10, 152  # upper and lower end of the face oval
 
 INNER_LIPS = np.array([78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95])
 OUTER_LIPS = np.array([61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146])

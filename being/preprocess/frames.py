@@ -38,11 +38,7 @@ class FrameFolder(Sequence[np.ndarray]):
             return [self[i] for i in range(*index.indices(self._length))]
         if not -self._length <= index < self._length:
             raise IndexError(index)
-        file = self.folder / f"{index % self._length}.jpg"
-        picture = cv2.imread(str(file), cv2.IMREAD_COLOR)
-        if picture is None:
-            raise InputRejected(f"{file} cannot be read", fix="Preprocess the clip again")
-        return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+        return read_image(self.folder / f"{index % self._length}.jpg")
 
 
 def write_frames(pictures: Iterator[np.ndarray], folder: Path, progress: Callable[[int], None] | None = None
@@ -63,6 +59,16 @@ def write_frames(pictures: Iterator[np.ndarray], folder: Path, progress: Callabl
         for future in waiting:
             future.result()
     return FrameFolder(folder, count)
+
+
+def read_image(path: Path) -> np.ndarray:
+    """A picture file as uint8 [H, W], [H, W, 3] RGB or [H, W, 4] RGBA, as it was written."""
+    picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if picture is None:
+        raise InputRejected(f"{path} cannot be read", fix="Preprocess the clip again")
+    if picture.ndim == 2:
+        return picture
+    return cv2.cvtColor(picture, cv2.COLOR_BGRA2RGBA if picture.shape[2] == 4 else cv2.COLOR_BGR2RGB)
 
 
 def write_image(path: Path, picture: np.ndarray) -> None:

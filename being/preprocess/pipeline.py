@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,18 @@ from being.conventions import FPS, SAMPLE_RATE
 from being.errors import BeingError, InputRejected
 from being.preprocess import family
 from being.preprocess.expression import write_au
+from being.preprocess.facemap import BROW_TOP, CHIN
 from being.preprocess.flow import point_flow
-from being.preprocess.frames import FrameFolder, write_frames
+from being.preprocess.frames import FrameFolder, read_image, write_frames, write_image
 from being.preprocess.landmarks import MESH_POINTS, FaceLandmarker, Landmarks
+from being.preprocess.matting import decode as decode_parsing
+from being.preprocess.matting import encode as encode_parsing
+from being.preprocess.matting import parse_clip
 from being.preprocess.mesh import canonical_mesh
+from being.preprocess.plates import TorsoPlates, background_plate
 from being.preprocess.probe import FACES_IN_MIN, Preflight, check_length, preflight
-from being.preprocess.tracking import Track, track_head
+from being.preprocess.sheet import contact_sheet, pose_axes
+from being.preprocess.tracking import Track, project, track_head
 from being.progress import Progress
 
 SCHEMA = 1
@@ -50,6 +57,10 @@ class _Work:
     @property
     def missing(self) -> list[int]:
         return np.flatnonzero(~self.landmarks.found).tolist()
+
+    def labels(self, i: int) -> np.ndarray:
+        """Parts of frame i, uint8 [H, W] as `matting` numbers them."""
+        return decode_parsing(read_image(self.folder / f"parsing/{i}.png"))
 
 
 def preprocess(video: Path, out: Path, *, name: str | None = None, size: int | None = None,
@@ -115,6 +126,43 @@ def _head_pose(work: _Work, advance: Advance) -> list[str]:
     return ["track_params.pt", "mesh.npz", "transforms_train.json", "transforms_val.json"]
 
 
+def _masks(work: _Work, advance: Advance) -> list[str]:
+    (work.folder / "parsing").mkdir()
+    (work.folder / "head_alpha").mkdir()
+    for i, parts in enumerate(parse_clip(work.frames, work.landmarks.points)):
+        write_image(work.folder / f"parsing/{i}.png", encode_parsing(parts.labels))
+        write_image(work.folder / f"head_alpha/{i}.png", parts.head_alpha)
+        advance(1)
+    return ["parsing", "head_alpha"]
+
+
+def _plates(work: _Work, advance: Advance) -> list[str]:
+    points = work.landmarks.points[work.landmarks.found]
+    face_height = float(np.median(np.linalg.norm(points[:, CHIN, :2] - points[:, BROW_TOP, :2], axis=1)))
+    write_image(work.folder / "bc.jpg", background_plate(work.frames, work.labels))
+    torso = TorsoPlates.learn(work.frames, work.labels, face_height)
+    (work.folder / "torso_imgs").mkdir()
+
+    def write(i: int) -> None:
+        write_image(work.folder / f"torso_imgs/{i}.png", torso.plate(work.frames[i], work.labels(i)))
+
+    with ThreadPoolExecutor() as pool:
+        for _ in pool.map(write, range(len(work.frames))):
+            advance(1)
+    return ["bc.jpg", "torso_imgs"]
+
+
+def _sheet(work: _Work, advance: Advance) -> list[str]:
+    folder, track = work.folder, work.track
+    axes = pose_axes(lambda points: project(track, points, work.size, work.size))
+    sheet = contact_sheet(work.frames, work.landmarks.points, work.labels,
+                          lambda i: read_image(folder / f"head_alpha/{i}.png"),
+                          lambda i: read_image(folder / f"torso_imgs/{i}.png"), read_image(folder / "bc.jpg"), axes)
+    write_image(folder / "contact_sheet.jpg", sheet)
+    advance(len(work.frames))
+    return ["contact_sheet.jpg"]
+
+
 def _speech(work: _Work, advance: Advance) -> list[str]:
     from being.audio.features import encode
 
@@ -134,7 +182,8 @@ def _blink(work: _Work, advance: Advance) -> list[str]:
 
 
 STEPS: tuple[tuple[str, Callable[[_Work, Advance], list[str]]], ...] = (
-    ("frames", _frames), ("landmarks", _landmarks), ("head pose", _head_pose), ("speech", _speech), ("blink", _blink))
+    ("frames", _frames), ("landmarks", _landmarks), ("head pose", _head_pose), ("masks", _masks),
+    ("plates", _plates), ("speech", _speech), ("blink", _blink), ("contact sheet", _sheet))
 
 
 def _write_manifest(work: _Work, name: str, steps: dict[str, Any], consent: str | None) -> None:

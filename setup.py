@@ -59,23 +59,30 @@ class BuildRasterizer(build_ext):
     def get_ext_filename(self, fullname: str) -> str:
         return os.path.join(*fullname.split(".")) + ".so"
 
-    def build_extension(self, ext: Extension) -> None:
+    def build_extensions(self) -> None:
         command = compiler()
         if command is None:
-            return self.give_up(ext, "there is no C++ compiler; install one (`apt-get install g++`) and install again")
+            return give_up("there is no C++ compiler; install one (`apt-get install g++`) and install again")
+        running = [self.start(command, ext) for ext in self.extensions]
+        for target, process in running:
+            errors = process.communicate()[1].strip()
+            if process.returncode:
+                target.unlink(missing_ok=True)
+                lines = errors.splitlines() or [f"exit status {process.returncode}"]
+                give_up(f"{target.name}: {command[0]}: {next((x for x in lines if 'error' in x), lines[-1])}")
+
+    def start(self, command: list[str], ext: Extension) -> tuple[Path, subprocess.Popen]:
+        """Return the library to be and the compiler at work on it."""
         target = Path(self.get_ext_fullpath(ext.name))
         target.parent.mkdir(parents=True, exist_ok=True)
         words = [*command, *COMMON, *ext.extra_compile_args, SOURCE, "-o", str(target), "-pthread"]
         print(shlex.join(words))
-        done = subprocess.run(words, capture_output=True, text=True)
-        if done.returncode:
-            target.unlink(missing_ok=True)
-            lines = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()
-            self.give_up(ext, f"{command[0]} failed: {next((x for x in lines if 'error' in x), lines[-1])}")
+        return target, subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
 
-    def give_up(self, ext: Extension, reason: str) -> None:
-        """Say that rendering will be slow and why."""
-        print(f"native rasterizer: {ext.name.rpartition('.')[2]} is not built: {reason}", file=sys.stderr)
+
+def give_up(reason: str) -> None:
+    """Say in one line why rendering will be slow."""
+    print(f"the native rasterizer is not built, rendering will be slow: {reason}", file=sys.stderr)
 
 
 class AnyPythonWheel(bdist_wheel):

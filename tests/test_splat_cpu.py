@@ -204,6 +204,16 @@ def test_an_unbuilt_library_is_reported_and_auto_falls_back_with_one_warning(mon
         cpu._load.cache_clear()
 
 
+def test_a_library_of_another_version_is_not_loaded(monkeypatch):
+    monkeypatch.setattr(cpu, "INTERFACE", cpu.INTERFACE + 1)
+    cpu._load.cache_clear()
+    try:
+        assert "another version" in cpu.status() and "install this package again" in cpu.status()
+    finally:
+        monkeypatch.undo()
+        cpu._load.cache_clear()
+
+
 @pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="not a source checkout")
 def test_installing_without_a_compiler_succeeds_and_says_what_to_install(tmp_path):
     environment = {**os.environ, "PATH": str(tmp_path), "CXX": ""}
@@ -211,4 +221,5 @@ def test_installing_without_a_compiler_succeeds_and_says_what_to_install(tmp_pat
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "apt-get install g++" in done.stderr
+    assert sum("native rasterizer" in line for line in done.stderr.splitlines()) == 1
     assert not list(tmp_path.rglob("*.so"))

@@ -20,6 +20,7 @@ CONSTANTS = ("TILE", "LOW_PASS", "NEAR_PLANE", "ALPHA_MIN", "ALPHA_MAX", "TRANSM
              "EIGENVALUE_FLOOR", "QUATERNION_MIN", "SCREEN_MAX")  # fmt: skip
 LIBRARIES = (("x86_64_v4", ("avx512f", "avx512dq", "avx512bw", "avx512vl", "avx2", "fma")),
              ("x86_64_v3", ("avx2", "fma")), ("baseline", ()))  # fmt: skip  # name in setup.py, flags it needs
+INTERFACE = 1  # of the C functions; as in rasterizer.cpp, raised with every change of theirs
 MAX_SIDE = 65535 * 16  # px: tiles are numbered in 16 bits
 _POINTER, _INT64 = ctypes.c_void_p, ctypes.c_int64
 
@@ -62,8 +63,11 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
         if not built[name].exists() or not flags.issuperset(needed):
             continue
         try:
-            return _declare(ctypes.CDLL(str(built[name])))
-        except OSError as error:  # built for another system
+            library = ctypes.CDLL(str(built[name]))
+            if library.splat_interface() == INTERFACE:
+                return _declare(library)
+            reason = f"{built[name].name} was built from another version of the source"
+        except (OSError, AttributeError) as error:  # built for another system, or long ago
             reason = f"{built[name].name} cannot be loaded: {error}"
     return None, f"{reason}; install this package again on this machine"
 

@@ -395,6 +395,8 @@ void backward(const Scene& scene, State& state, const Pictures& pictures, const 
 
 extern "C" {
 
+int32_t splat_interface() { return 1; }  // INTERFACE in cpu/__init__.py: raise both with every change of these functions
+
 const char* splat_isa() { return ISA_NAME; }
 
 // The constants of the method in the order of cpu/__init__.py, so that a test can compare them with the twin's.

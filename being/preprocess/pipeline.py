@@ -26,13 +26,12 @@ from being.preprocess.matting import encode as encode_parsing
 from being.preprocess.matting import parse_clip
 from being.preprocess.mesh import canonical_mesh
 from being.preprocess.plates import TorsoPlates, background_plate
-from being.preprocess.probe import FACES_IN_MIN, Preflight, check_length, preflight
+from being.preprocess.probe import FACES_IN_MIN, PICTURE_SIDE, Preflight, check_length, preflight
 from being.preprocess.sheet import contact_sheet, pose_axes
 from being.preprocess.tracking import Track, project, track_head
 from being.progress import Progress
 
 SCHEMA = 1
-PICTURE_SIDE = 512  # px, largest side of a dataset's pictures unless asked otherwise
 ENCODER = "hama"
 
 Advance = Callable[[int], None]

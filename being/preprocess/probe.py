@@ -15,7 +15,8 @@ from being.preprocess.landmarks import FaceBox, FaceLandmarker
 
 SECONDS_MIN = 2.0
 SAMPLES = 12  # frames looked at
-FACE_SIDE_MIN = 64  # px, brow to chin, in the dataset's pictures; lips of a smaller face are a few pixels
+PICTURE_SIDE = 512  # px, largest side of a dataset's pictures unless asked otherwise
+FACE_SIDE_MIN = 64  # px, brow to chin, in the dataset's pictures (less where smaller ones are asked for)
 FACES_IN_MIN = 0.5  # share of the sampled frames that must show a face
 SECOND_FACE = 0.4  # side of another face over the first one's, from which it is a second person
 SECOND_FACE_IN = 0.34  # share of the sampled frames with one
@@ -43,7 +44,7 @@ class Preflight:
         return cv2.resize(square, (self.size, self.size), interpolation=cv2.INTER_AREA)
 
 
-def preflight(video: Path, landmarker: FaceLandmarker, size: int = 512) -> Preflight:
+def preflight(video: Path, landmarker: FaceLandmarker, size: int = PICTURE_SIDE) -> Preflight:
     """Facts of a usable clip of one speaking person. size: largest side of the dataset's pictures, px.
 
     Raises InputRejected with the reason: not a video, no or silent sound, too short, no face, several faces, a face
@@ -64,7 +65,7 @@ def preflight(video: Path, landmarker: FaceLandmarker, size: int = 512) -> Prefl
     crop = square_around_face(width, height, [found[0] for found in faces if found])
     side = min(crop[2], size) // 2 * 2
     face = float(np.median([found[0].size.max() for found in faces if found]))
-    if face * side / crop[2] < FACE_SIDE_MIN:
+    if face * side / crop[2] < FACE_SIDE_MIN * min(1.0, size / PICTURE_SIDE):
         raise InputRejected(f"the face in {video} is too small", f"about {face:.0f} px in a picture of "
                             f"{width}x{height}, at least {FACE_SIDE_MIN} px are needed",
                             "Record closer, or at a higher resolution")

@@ -1,0 +1,173 @@
+"""The dataset that preprocessing writes, on a drawn talking head: layout, truth, wholeness."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from drawn_face import talking_head, write_clip
+
+from being.data.cameras import camera_to_world_json, world_to_camera
+from being.data.dataset import Dataset
+from being.errors import BeingError, EnvironmentFault, InputRejected
+from being.media import read_audio
+from being.preprocess import pipeline, preprocess
+from being.preprocess.facemap import CHIN, IBUG_68, RIGID
+from being.preprocess.frames import read_image
+from being.preprocess.landmarks import FaceLandmarker
+
+SIDE, FRAMES, LOST = 224, 56, (20, 21)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def models() -> None:
+    """Skip where the pretrained files cannot be had."""
+    pytest.importorskip("ai_edge_litert")
+    try:
+        FaceLandmarker()
+    except EnvironmentFault as fault:
+        pytest.skip(str(fault))
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray, np.ndarray]:
+    """A video with two frames without a face, the true angles and the true points."""
+    pictures, euler, points = talking_head(FRAMES, SIDE)
+    for i in LOST:
+        pictures[i] = np.full_like(pictures[i], 120)
+    sound = (0.2 * np.sin(np.arange(FRAMES * 640) * 0.2)).astype(np.float32)
+    return write_clip(tmp_path_factory.mktemp("clip") / "drawn.mp4", pictures, sound), euler, points
+
+
+@pytest.fixture(scope="module")
+def made(clip: tuple[Path, np.ndarray, np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return preprocess(clip[0], tmp_path_factory.mktemp("data") / "drawn", consent="nobody's face")
+
+
+def test_the_manifest_says_what_is_there(made: Path) -> None:
+    manifest = json.loads((made / "dataset.json").read_text())
+    assert (manifest["schema"], manifest["name"], manifest["fps"]) == (1, "drawn", 25)
+    assert (manifest["width"], manifest["height"], manifest["frames"]) == (SIDE, SIDE, FRAMES)
+    assert manifest["segments"] == [[0, FRAMES]] and manifest["missing"] == list(LOST)
+    assert manifest["features"] == {"hama": {"file": "aud_hama.npy", "width": 144}}
+    assert manifest["consent"] == {"statement": "nobody's face"} and len(manifest["source"]["sha256"]) == 64
+    assert all(len(step["digest"]) == 64 and step["seconds"] >= 0 for step in manifest["steps"].values())
+
+
+def test_every_file_of_the_family_is_there(made: Path) -> None:
+    for folder, ending, channels in (("ori_imgs", "jpg", 3), ("parsing", "png", 3), ("torso_imgs", "png", 4)):
+        names = {int(file.stem) for file in (made / folder).glob(f"*.{ending}")}
+        assert names == set(range(FRAMES)), folder
+        assert read_image(made / f"{folder}/3.{ending}").shape == (SIDE, SIDE, channels)
+    for folder in ("mouth_mask", "head_alpha"):
+        assert read_image(made / f"{folder}/3.png").shape == (SIDE, SIDE)
+    assert {int(file.stem) for file in made.glob("ori_imgs/*.lms")} == set(range(FRAMES)) - set(LOST)
+    assert np.loadtxt(made / "ori_imgs/0.lms").shape == (len(IBUG_68), 2)
+    assert (made / "contact_sheet.jpg").is_file() and read_image(made / "bc.jpg").shape == (SIDE, SIDE, 3)
+    assert not list(made.parent.glob(".*")), "no temporary folder may stay"
+
+
+def test_the_dataset_reader_accepts_it(made: Path) -> None:
+    dataset = Dataset.open(made)
+    assert dataset.features("hama").shape == (FRAMES, 16, 144) and np.isfinite(dataset.features("hama")).all()
+    assert dataset.blink.shape == (FRAMES, 1) and dataset.landmarks.shape == (FRAMES, 478, 3)
+    assert read_audio(dataset.sound_file).shape == (FRAMES * 640,)
+
+
+def test_cameras_put_the_mesh_onto_the_drawn_face(made: Path, clip: tuple[Path, np.ndarray, np.ndarray]) -> None:
+    dataset = Dataset.open(made)
+    vertices, triangles = dataset.mesh
+    assert triangles.shape == (898, 3)
+    matrix = dataset.world_to_camera
+    placed = np.einsum("fij,fvj->fvi", matrix[:, :3, :3], vertices) + matrix[:, None, :3, 3]
+    pixels = placed[..., :2] / placed[..., 2:] * dataset.focal + (SIDE - 1) / 2
+    seen = np.setdiff1d(np.arange(FRAMES), LOST)
+    distance = np.linalg.norm(pixels - clip[2], axis=-1)[seen]
+    assert np.median(distance) < 2.5, np.median(distance)
+    assert np.abs(pixels[LOST, :] - clip[2][LOST, :])[:, RIGID].mean() < 4, "bridged over the lost frames"
+
+
+def test_poses_follow_the_drawn_head(made: Path, clip: tuple[Path, np.ndarray, np.ndarray]) -> None:
+    import torch
+
+    track = torch.load(made / "track_params.pt", weights_only=True)
+    assert {key: tuple(value.shape) for key, value in track.items()} == {
+        "id": (1, 100), "exp": (FRAMES, 79), "euler": (FRAMES, 3), "trans": (FRAMES, 3), "focal": (1,),
+        "vertices": (1, 468, 3)}
+    yaw, true = track["euler"][:, 1].numpy(), clip[1][:, 1]
+    assert np.corrcoef(yaw, true)[0, 1] > 0.97
+    assert np.degrees(np.abs((yaw - yaw.mean()) - (true - true.mean())).max()) < 4
+
+
+def test_transforms_are_the_family_s(made: Path) -> None:
+    import torch
+
+    track = torch.load(made / "track_params.pt", weights_only=True)
+    euler, trans = track["euler"].numpy(), track["trans"].numpy()
+    train, val = (json.loads((made / f"transforms_{part}.json").read_text()) for part in ("train", "val"))
+    ids = [[frame["img_id"] for frame in part["frames"]] for part in (train, val)]
+    border = FRAMES * 10 // 11
+    assert ids[0] == [i for i in range(border) if i not in LOST] and ids[1] == list(range(border, FRAMES))
+    assert train["cx"] == SIDE / 2 and train["focal_len"] == pytest.approx(float(track["focal"][0]), rel=1e-6)
+    expected = camera_to_world_json(euler, trans)[ids[0][5]]
+    assert np.allclose(train["frames"][5]["transform_matrix"], expected)
+    assert np.allclose(np.linalg.inv(expected)[:3, :3] * [[1], [-1], [-1]],
+                       world_to_camera(euler, trans)[ids[0][5], :3, :3], atol=1e-5)
+
+
+def test_the_mouth_mask_opens_with_the_lips(made: Path, clip: tuple[Path, np.ndarray, np.ndarray]) -> None:
+    areas = np.array([(read_image(made / f"mouth_mask/{i}.png") > 0).sum() for i in range(FRAMES)])
+    gap = np.linalg.norm(clip[2][:, 13] - clip[2][:, 14], axis=1)
+    seen = np.setdiff1d(np.arange(FRAMES), LOST)
+    assert np.corrcoef(areas[seen], gap[seen])[0, 1] > 0.85 and not areas[list(LOST)].any()
+
+
+def test_the_head_is_parsed_as_head(made: Path, clip: tuple[Path, np.ndarray, np.ndarray]) -> None:
+    head = (read_image(made / "parsing/10.png") == (0, 0, 255)).all(-1)
+    face = np.zeros((SIDE, SIDE), np.uint8)
+    cv2.fillConvexPoly(face, cv2.convexHull(clip[2][10].astype(np.float32)).round().astype(np.int32), (1,))
+    assert (head & (face > 0)).sum() > 0.95 * face.sum()
+    below = int(clip[2][10, CHIN, 1]) + 20
+    assert not head[min(below, SIDE - 1):].any()
+
+
+def test_an_existing_dataset_is_kept_unless_forced(made: Path, clip: tuple[Path, np.ndarray, np.ndarray]) -> None:
+    before = (made / "dataset.json").read_bytes()
+    with pytest.raises(BeingError, match="exists"):
+        preprocess(clip[0], made)
+    assert (made / "dataset.json").read_bytes() == before
+
+
+def test_a_failure_leaves_nothing_behind(clip: tuple[Path, np.ndarray, np.ndarray], tmp_path: Path,
+                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk in the middle of the masks: one clear error, no dataset, no temporary folder."""
+    def full(work: pipeline._Work, advance: pipeline.Advance) -> list[str]:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pipeline, "STEPS", (pipeline.STEPS[0], ("masks", full)))
+    (tmp_path / ".one.part").mkdir()
+    (tmp_path / ".one.part" / "left_by_a_killed_run").write_text("")
+    with pytest.raises(BeingError, match="No space left"):
+        preprocess(clip[0], tmp_path / "one")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_no_dataset_is_never_replaced(clip: tuple[Path, np.ndarray, np.ndarray],
+                                                       tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("precious")
+    with pytest.raises(BeingError, match="not a dataset"):
+        preprocess(clip[0], tmp_path / "mine", force=True)
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "precious"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BeingError):
+        preprocess(clip[0], tmp_path / "file" / "below")
+
+
+def test_a_refused_clip_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(InputRejected):
+        preprocess(tmp_path / "missing.mp4", tmp_path / "out" / "one")
+    assert not (tmp_path / "out" / "one").exists() and not list((tmp_path / "out").glob(".*"))

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import torch
 
-from ..splat import Cameras, Gaussians, composite, rasterize
+from ..splat import Cameras, Gaussians, available_backends, composite, rasterize
 from ..splat.reference import Projected, project, tile_rectangles
 
 MATRIX = 2048  # side of the fixed float32 matrix product
@@ -47,6 +47,9 @@ def bench_splat(gaussians: Gaussians, cameras: Cameras, repeats: int = 30, backe
         output = rasterize(Gaussians(*leaves), cameras, screen_offsets=offsets, backend=backend)
         composite(output, plate).backward(weight.expand(frames, -1, -1, -1))
 
+    backends = available_backends()
+    if backend == "auto":
+        backend = next(name for name, status in backends.items() if status.startswith("OK"))
     matrix = torch.rand(MATRIX, MATRIX, generator=torch.Generator().manual_seed(2))
     seen, tiles = tiles_per_gaussian(gaussians, cameras)
     return {
@@ -60,6 +63,7 @@ def bench_splat(gaussians: Gaussians, cameras: Cameras, repeats: int = 30, backe
         "batch": frames,
         "sh_coefficients": gaussians.sh.shape[2],
         "backend": backend,
+        "backend_status": backends[backend],
         "repeats": repeats,
         "matmul_2048_ms": times_ms(lambda: torch.mm(matrix, matrix), min(repeats, 10)),
         "forward_ms": times_ms(forward, repeats),

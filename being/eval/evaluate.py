@@ -118,28 +118,28 @@ def measure(subject: Subject, lips: bool = True, sink: Sink | None = None) -> Me
     rows: list[dict[str, float]] = []
     apertures: dict[str, list[np.ndarray]] = {"true": [], "rendered": [], "shuffled": []} if reader else {}
     heard = shuffled(subject.frames, SHUFFLE_SEED)
-    total = len(subject.frames) * (2 if reader else 1)
-    with Progress("evaluate", total, "frames") as progress:
-        for start in range(0, len(subject.frames), BLOCK):
-            block = subject.frames[start:start + BLOCK]
-            true, rendered = np.stack([subject.true(i) for i in block]), []
-            for i, truth, picture in zip(block, true, subject.render(block), strict=True):
-                rendered.append(picture)
-                rows.append(fidelity(picture, truth, subject.clip.boxes[i].tolist(), lpips, subject.clip.device))
+    passes = 5 if reader else 1  # rendered and compared; rendered to shuffled sound; lips read in three series
+    with Progress("evaluate", passes * len(subject.frames), "steps") as progress:
+        for start in range(0, len(subject.frames), BLOCK):  # pictures of one block at a time: memory stays flat
+            block, sound = (numbers[start:start + BLOCK] for numbers in (subject.frames, heard))
+            pictures = {"true": [subject.true(i) for i in block], "rendered": [], "shuffled": []}
+            for i, true, made in zip(block, pictures["true"], subject.render(block), strict=True):
+                pictures["rendered"].append(made)
+                rows.append(fidelity(made, true, subject.clip.boxes[i].tolist(), lpips, subject.clip.device))
                 if sink:
-                    sink(truth, picture)
-                progress.advance(1, f"whole-frame PSNR {np.mean([r['whole.psnr'] for r in rows]):.2f} dB")
-            if reader:
-                shuffled_pictures = []
-                for picture in subject.render(block, heard[start:start + BLOCK]):
-                    shuffled_pictures.append(picture)
-                    progress.advance()
-                for key, pictures in (("true", true), ("rendered", np.stack(rendered)),
-                                      ("shuffled", np.stack(shuffled_pictures))):
-                    apertures[key].append(reader.apertures(pictures))
-    series = {key: np.array([row[key] for row in rows]) for key in rows[0]}
+                    sink(true, made)
+                progress.advance(1, f"whole-frame PSNR {np.mean([row['whole.psnr'] for row in rows]):.2f} dB")
+            if not reader:
+                continue
+            for made in subject.render(block, sound):
+                pictures["shuffled"].append(made)
+                progress.advance()
+            for key, series in apertures.items():
+                series.append(reader.apertures(np.stack(pictures[key])))
+                progress.advance(len(block))
+    fidelities = {key: np.array([row[key] for row in rows]) for key in rows[0]}
     lip_series = {key: np.concatenate(values) for key, values in apertures.items()}
-    return Measured(_figures(subject, series, lip_series, lpips_reason, lips_reason), series, lip_series)
+    return Measured(_figures(subject, fidelities, lip_series, lpips_reason, lips_reason), fidelities, lip_series)
 
 
 @torch.no_grad()
@@ -181,6 +181,7 @@ def _figures(subject: Subject, series: dict[str, np.ndarray], apertures: dict[st
     if apertures:
         own, other = (agreement(apertures["true"], apertures[key]) for key in ("rendered", "shuffled"))
         figures["lips"] = {**asdict(own), "shuffled_correlation": other.correlation, "shuffled_misses": other.misses,
+                           "shuffled_chance": own.frames**-0.5 if own.frames else None,
                            "measure": "lip aperture, inner-lip over outer-eye distance of 478-point landmarks, found "
                                       "on raw and rendered frames alike; Pearson at lag 0",
                            "lag_sign": f"positive: the rendered mouth is late; sought within {LAGS} frames",

@@ -114,7 +114,7 @@ def page(measured: Measured, sheet: Image.Image) -> str:
     picture = base64.b64encode(data.getvalue()).decode()
     return (f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(f["dataset"])}: evaluation</title>'
             f"<style>{STYLE}</style><h1>{escape(f['dataset'])}</h1>"
-            f"<p>{escape(f['run'])}, checkpoint {f['checkpoint']} ({f['stage']} step {f['step']}). {f['part']} part, "
+            f"<p>Run {escape(Path(f['run']).name)}, checkpoint {f['checkpoint']} ({f['stage']} step {f['step']}). {f['part']} part, "
             f"{f['frames']} frames from {f['first_frame']} on ({f['seconds']:.1f} s); {escape(f['split'])}. Target: "
             f"{escape(f['target'])}. What drives the face: {escape(f['inputs'])}. Averages: {escape(f['averaging'])}."
             f"</p><table>{rows}</table>{plot}<h2>Frames of best, median and worst head-box PSNR</h2>"
@@ -139,7 +139,8 @@ def table(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
     return [*rows,
             ("Lip correlation", _text(lips["correlation"]), lips["reason"] or lips["measure"]),
             ("Best lag", late, f"{lips['lag_sign']}; correlation there {_text(lips['best_correlation'])}"),
-            ("Sound shuffled", _text(lips["shuffled_correlation"]), lips["shuffled"]),
+            ("Sound shuffled", _text(lips["shuffled_correlation"]),
+             f"{lips['shuffled']}; chance alone gives 0 with deviation {_text(lips['shuffled_chance'], '{:.2f}')}"),
             ("Misses", f"{lips['misses']} of {lips['frames']}",
              f"frames without a face found on the render; {lips['misses_rule']}. With shuffled sound "
              f"{lips['shuffled_misses']}; on the true frames {lips['true_misses']}, which cannot be compared"),

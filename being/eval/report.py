@@ -114,9 +114,10 @@ def page(measured: Measured, sheet: Image.Image) -> str:
     picture = base64.b64encode(data.getvalue()).decode()
     return (f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(f["dataset"])}: evaluation</title>'
             f"<style>{STYLE}</style><h1>{escape(f['dataset'])}</h1>"
-            f"<p>Run {escape(Path(f['run']).name)}, checkpoint {f['checkpoint']} ({f['stage']} step {f['step']}). {f['part']} part, "
-            f"{f['frames']} frames from {f['first_frame']} on ({f['seconds']:.1f} s); {escape(f['split'])}. Target: "
-            f"{escape(f['target'])}. What drives the face: {escape(f['inputs'])}. Averages: {escape(f['averaging'])}."
+            f"<p>Run {escape(Path(f['run']).name)}, checkpoint {f['checkpoint']} ({f['stage']} step {f['step']}). "
+            f"{f['part'].capitalize()} part, {f['frames']} frames from {f['first_frame']} on ({f['seconds']:.1f} s); "
+            f"{escape(f['split'])}. Target: {escape(f['target'])}. What drives the face: {escape(f['inputs'])}. "
+            f"Averages: {escape(f['averaging'])}."
             f"</p><table>{rows}</table>{plot}<h2>Frames of best, median and worst head-box PSNR</h2>"
             f'<img alt="true, rendered, difference" src="data:image/jpeg;base64,{picture}">'
             '<h2>Side by side</h2><p class="note">Left the true frame, right rendered; AI-generated.</p>'

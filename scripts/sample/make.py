@@ -66,10 +66,16 @@ def render_all(data: Path, script: Script, folder: Path, workers: int) -> None:
             print(f"rendered {len(jobs) - len(todo) + done}/{len(jobs)}, {left:.0f} s left", flush=True)
 
 
+def _read(path: Path, mode: int) -> np.ndarray:
+    image = cv2.imread(str(path), mode)
+    assert image is not None, path
+    return image
+
+
 def pictures(folder: Path, count: int) -> Iterator[np.ndarray]:
     """The rendered frames in order, uint8 [512, 512, 3] RGB."""
     for i in range(count):
-        yield cv2.imread(str(folder / f"{i:05d}.png"))[..., ::-1]
+        yield _read(folder / f"{i:05d}.png", cv2.IMREAD_COLOR)[..., ::-1]
 
 
 def main() -> None:
@@ -88,7 +94,7 @@ def main() -> None:
         return
     folder, clip, truth = options.out / "frames", options.out / "speaker.mp4", options.out / "truth.npz"
     render_all(data, script, folder, options.workers)
-    masks = (cv2.imread(str(folder / f"{i:05d}.classes.png"), cv2.IMREAD_GRAYSCALE)
+    masks = (_read(folder / f"{i:05d}.classes.png", cv2.IMREAD_GRAYSCALE)
              for i in range(0, len(script), MASK_EVERY))
     write_truth(truth, Head(data), script, masks)
     speech = script.speech

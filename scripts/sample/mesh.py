@@ -153,6 +153,7 @@ class Head:
     def painted(self, part: Part, texture: str) -> np.ndarray:
         """A UV mask `mpfb_<texture>.jpg` at the part's vertices: float64 [n], 0 to 1."""
         image = cv2.imread(str(self.folder / "textures" / f"mpfb_{texture}.jpg"), cv2.IMREAD_GRAYSCALE)
+        assert image is not None, texture
         height, width = image.shape
         u, v = part.uv.reshape(-1, 2).T
         value = image[np.clip(((1 - v) * height).astype(int), 0, height - 1),
@@ -170,7 +171,7 @@ class Head:
         return moved + self.follow[:, None] * (turned - moved) + sway
 
     def lip_pair(self) -> tuple[int, int]:
-        """Base vertices (upper, lower) in the middle of the inner lips: the pair that touches, of which the jaw moves one."""
+        """Base vertices (upper, lower) of the inner lips' middle: the pair that touches, the jaw moves one."""
         drop = np.linalg.norm(self.units["jawOpen"], axis=1)
         body = np.unique(self.faces[self.groups == "body"])
         middle = body[(np.abs(self.neutral[body, 0]) < 1e-3) & (self.neutral[body, 2] > 1.0)

@@ -37,7 +37,7 @@ _VISEMES: tuple[tuple[str, dict[str, float]], ...] = (
     ("ʊ", dict(jaw=0.40, pucker=0.45)),
 )
 VISEMES = {symbol: shape for symbols, shape in _VISEMES for symbol in symbols}
-DIPHTHONGS = {"A": "eɪ", "I": "aɪ", "O": "oʊ", "Y": "ɔɪ", "W": "aʊ", "Q": "əʊ"}
+DIPHTHONGS = {"A": ("e", "ɪ"), "I": ("a", "ɪ"), "O": ("o", "ʊ"), "Y": ("ɔ", "ɪ"), "W": ("a", "ʊ"), "Q": ("ə", "ʊ")}
 CLOSED = "pbm"
 STRESSABLE = "aɑɔæɛʌoeɜiu"
 REST = dict(close=0.045, press=0.20, smile=0.08)  # silence: lips together, corners a little up

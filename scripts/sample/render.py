@@ -67,8 +67,8 @@ def head_to_camera(angles: np.ndarray, sway: np.ndarray) -> np.ndarray:
 def project(points: np.ndarray, size: int = SIZE) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pixel x, y and depth [n] of mesh-space points [n, 3] in a picture of `size` px."""
     depth, focal = CAMERA[2] - points[:, 2], CAMERA[2] / SPAN * size
-    middle = (size - 1) / 2
-    return middle + (points[:, 0] - CAMERA[0]) * focal / depth, middle - (points[:, 1] - CAMERA[1]) * focal / depth, depth
+    middle, offset = (size - 1) / 2, points - CAMERA
+    return middle + offset[:, 0] * focal / depth, middle - offset[:, 1] * focal / depth, depth
 
 
 def background(size: int) -> np.ndarray:
@@ -76,7 +76,8 @@ def background(size: int) -> np.ndarray:
     y, x = (np.mgrid[0:size, 0:size] + 0.5) / size
     glow = np.clip(1 - 0.9 * np.hypot(x - 0.42, y - 0.35), 0, 1)
     flat = np.stack([x.ravel(), y.ravel(), np.zeros(size * size)], 1)
-    grain = sum(a * (look.noise(flat, f, 40 + f) - 0.5) for f, a in ((5, 0.06), (19, 0.05), (61, 0.06), (140, 0.04)))
+    waves = ((5, 0.06), (19, 0.05), (61, 0.06), (140, 0.04))
+    grain = np.sum([a * (look.noise(flat, f, 40 + f) - 0.5) for f, a in waves], axis=0)
     wall = look.linear(0.50, 0.55, 0.60) * ((0.35 + 0.75 * glow) * (1 + grain.reshape(size, size)))[..., None]
     return wall.astype(np.float32)
 
@@ -94,7 +95,7 @@ class Renderer:
         looks = [look.skin_look(head), look.cloth_look(parts["cloth"]), *eyes, look.teeth_look(parts["teeth"]), *flat]
         materials = [SKIN, CLOTH, EYE, EYE, TEETH, TONGUE, LASH]
         follows = parts["skin"].stencil @ head.follow[parts["skin"].base]
-        classes = [np.where(follows > HEAD_FOLLOWS, HEAD_CLASS, NECK), TORSO] + [HEAD_CLASS] * 5
+        classes = [np.where(follows > HEAD_FOLLOWS, HEAD_CLASS, NECK), *map(np.array, [TORSO] + [HEAD_CLASS] * 5)]
         columns: list[list[np.ndarray]] = [[], [], [], [], []]  # triangles, colour, rough, material, class
         self.offsets, count = {}, 0
         for (name, part), (colour, rough), material, kind in zip(parts.items(), looks, materials, classes, strict=True):
@@ -223,7 +224,7 @@ def _scatter(irradiance: np.ndarray, skin: np.ndarray) -> None:
     for channel, sigma in enumerate(SCATTER):
         plane = cv2.resize(irradiance[..., channel] * cover, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
         mean = cv2.GaussianBlur(plane, (0, 0), sigma / 2)
-        mean /= np.maximum(cv2.GaussianBlur(small_cover, (0, 0), sigma / 2), 1e-3)
+        mean = mean / np.maximum(cv2.GaussianBlur(small_cover, (0, 0), sigma / 2), 1e-3)
         wide = cv2.resize(mean, (width, height))
         own = irradiance[..., channel]
         irradiance[..., channel] = np.where(skin, own + SHARE_SCATTERED * (wide - own), own)

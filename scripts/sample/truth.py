@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scripts.sample import mouth, motion, render, voice
+from scripts.sample import motion, mouth, render, voice
 from scripts.sample.mesh import Head
 
 MASK_EVERY = 10  # frames

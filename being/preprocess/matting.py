@@ -36,12 +36,13 @@ BAND_PX = 7  # the network's edge is believed to this
 NEAR_PX = 9  # neighbourhood of a pixel that lends its foreground and background colour
 GUIDE_PX = 3
 NOISE_FLOOR = 4.0  # grey levels: smaller differences from the background plate are noise
-ONCE_FLOOR = 12.0  # the same where the background was seen in a frame or two
 GUESS_FLOOR = 25.0  # the same where the background was never seen and is guessed from beside
-CRISP = (0.15, 0.9)  # alpha below and above is none and full
+CRISP = (0.1, 0.9)  # alpha below and above is none and full
 CONTRAST = 24.0  # grey levels between person and background at which colour counts as much as the network
 # Along the face's own axes, in face heights (brow to chin) or widths.
 JAW_MARGIN = 0.012  # the cut runs this far below the mesh's jaw line
+EARS = ((127, 234, 93, 132), (356, 454, 323, 361))  # the mesh's rim where the ears are
+EAR_WIDTH = 0.06
 EAR_DROP = 0.02
 EAR_REACH = 0.45  # width beside the jaw in which the cut runs level; beyond it rises
 COLLAR_REACH = 0.25  # cloth may stand this far above the cut, beside the jaw
@@ -154,7 +155,7 @@ class Matting:
 
     background: np.ndarray  # float32 [H, W, 3]
     noise: np.ndarray  # float32 [H, W], grey levels: how far a pixel of the background may be from `background`
-    colours: np.ndarray  # float32 [3, bins]: log-likelihood of hair, skin, cloth
+    colours: np.ndarray  # float32 [4, bins]: log-likelihood of hair, skin, cloth, background
     long_hair: bool  # hair hangs below the ears
 
     @classmethod
@@ -166,14 +167,16 @@ class Matting:
         pictures = [frames[i] for i in chosen]
         height, width = pictures[0].shape[:2]
         masks = [cv2.resize(person(picture), (width, height), interpolation=cv2.INTER_LINEAR) for picture in pictures]
+        masks = [np.where((mask < 0.5) & _Face.of(positions[i]).ears(height, width), 0.5, mask).astype(np.float32)
+                 for mask, i in zip(masks, chosen, strict=True)]
         plate, known, spread = background_statistics(pictures, lambda i: (masks[i] > 0.3).astype(np.uint8))
         plate = complete(plate, known)
-        counts = np.full((3, int(np.prod(BINS))), 1e-3, np.float32)
+        counts = np.full((4, int(np.prod(BINS))), 1e-3, np.float32)
         for picture, mask, i in zip(pictures, masks, chosen, strict=True):
-            _count_colours(counts, picture, mask > 0.9, positions[i])
+            _count_colours(counts, picture, mask, positions[i])
         smooth = np.stack([_smooth_bins(row) for row in counts])
         colours = np.log(smooth / smooth.sum(1, keepdims=True))
-        noise = np.where(spread < 255, NOISE_FLOOR + 2 * spread, np.where(known, ONCE_FLOOR, GUESS_FLOOR))
+        noise = np.where(spread < 255, NOISE_FLOOR + 2 * spread, GUESS_FLOOR)
         short = cls(plate.astype(np.float32), noise.astype(np.float32), colours, False)
         hanging = [short.hanging_hair(picture, positions[i], mask > 0.5)
                    for picture, mask, i in zip(pictures, masks, chosen, strict=True)]
@@ -184,7 +187,7 @@ class Matting:
         """Parts of one frame uint8 [H, W, 3] RGB from landmarks [478, 2] px and the network's float32 [h, w]."""
         height, width = frame.shape[:2]
         rough = cv2.resize(probability, (width, height), interpolation=cv2.INTER_LINEAR)
-        alpha = self.person_alpha(frame, rough)
+        alpha = self.person_alpha(frame, rough, _Face.of(position).ears(height, width))
         person = _one_piece(alpha > 0.5, position)
         alpha = np.where(person, np.maximum(alpha, 0.5), np.where(_grown(person, 4 * height / 512), alpha, 0))
         share = _above_jaw(position, height, width)
@@ -199,12 +202,15 @@ class Matting:
         head = alpha * share * _grown(labels == HEAD, 4 * height / 512)
         return Parsing(labels, (head * 255 + 0.5).astype(np.uint8))
 
-    def person_alpha(self, frame: np.ndarray, rough: np.ndarray) -> np.ndarray:
-        """Soft silhouette float32 [H, W] of a frame, from the network's rough one of the same size."""
+    def person_alpha(self, frame: np.ndarray, rough: np.ndarray, doubt: np.ndarray) -> np.ndarray:
+        """Soft silhouette float32 [H, W] of a frame, from the network's rough one of the same size.
+
+        doubt: bool [H, W], where the network is not believed when it says background (it drops ears).
+        """
         scale = frame.shape[0] / 512
         disc = _disc(BAND_PX * scale)
         inner = cv2.erode((rough > 0.8).astype(np.uint8), disc, borderValue=1)
-        outer = cv2.erode((rough < 0.2).astype(np.uint8), disc, borderValue=1)
+        outer = cv2.erode(((rough < 0.2) & ~doubt).astype(np.uint8), disc, borderValue=1)
         grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
         edge = _guided(grey, rough, max(1, round(GUIDE_PX * scale)))
         band = np.nonzero((inner | outer) == 0)
@@ -222,6 +228,9 @@ class Matting:
         length = np.sqrt((moved ** 2).sum(-1)) - floor
         away = np.minimum(length / np.maximum(np.sqrt(strength) - floor, CONTRAST), 1)
         colour = np.clip(np.maximum(along, away), 0, 1)
+        scores = np.maximum(self.colours[:, _bins(frame[band][None])[0]], UNKNOWN_COLOUR)
+        likely = 1 / (1 + np.exp(scores[3] - scores[:3].max(0)))
+        colour = np.where(still, colour, (colour + likely) / 2)
         trust = strength / (strength + CONTRAST ** 2) * np.where(still, 1.0, 0.6)
         trust = np.maximum(trust, np.where(away > 0.9, 0.7, 0))
         alpha = (1.0 - outer).astype(np.float32)
@@ -257,7 +266,7 @@ class Matting:
             return neck, collar
         part = slice(rows[0], height)
         person, above, across, down = person[part], above[part], across[part], down[part]
-        hair, skin, cloth = np.maximum(self._scores(frame[part]), -14)
+        hair, skin, cloth, _ = np.maximum(self._scores(frame[part]), -14)
         soft = (2 * round(0.012 * face.height) + 1,) * 2
         reach = np.clip((down - face.ear_level) / (NECK_REACH * face.height), 0, 1)
         prior = 2 - 4 * reach - 4 * np.clip(np.abs(across) / (0.5 * face.width) - 0.8, 0, 2)
@@ -267,8 +276,9 @@ class Matting:
         if not self.long_hair:
             odds = cv2.blur(np.clip(cloth - np.maximum(hair, skin), -6, 6), soft)
             outside = person & above & beside[part] & ~face.oval(height, width)[part]
-            cloths = (outside | (person & ~above & ~neck[part])) & (odds > 0)
-            collar[part] = _touching(cloths.astype(np.uint8), ~above) & outside
+            cloths = cv2.morphologyEx(((outside | (person & ~above & ~neck[part])) & (odds > 0)).astype(np.uint8),
+                                      cv2.MORPH_OPEN, _disc(0.01 * face.height))
+            collar[part] = _touching(cloths, ~above) & outside
         return neck, collar
 
     def _scores(self, frame: np.ndarray) -> np.ndarray:
@@ -315,6 +325,15 @@ class _Face:
     def oval(self, height: int, width: int) -> np.ndarray:
         mask = np.zeros((height, width), np.uint8)
         cv2.fillPoly(mask, [self.position[FACE_OVAL].round().astype(np.int32)], (1,))
+        return mask > 0
+
+
+    def ears(self, height: int, width: int) -> np.ndarray:
+        """Where ears can be: beside the oval from the brow to the jaw's corner, bool [H, W]."""
+        mask = np.zeros((height, width), np.uint8)
+        for side in EARS:
+            line = self.position[list(side)].round().astype(np.int32)
+            cv2.polylines(mask, [line], False, (1,), max(1, round(2 * EAR_WIDTH * self.width)))
         return mask > 0
 
 
@@ -384,8 +403,9 @@ def _touching(mask: np.ndarray, place: np.ndarray) -> np.ndarray:
     return wanted[pieces]
 
 
-def _count_colours(counts: np.ndarray, picture: np.ndarray, person: np.ndarray, position: np.ndarray) -> None:
-    """Add one frame's pixels to the histograms of hair, skin and cloth."""
+def _count_colours(counts: np.ndarray, picture: np.ndarray, mask: np.ndarray, position: np.ndarray) -> None:
+    """Add one frame's pixels to the histograms of hair, skin, cloth and background. mask: float32 [H, W] in [0, 1]."""
+    person = mask > 0.9
     height, width = picture.shape[:2]
     face = _Face.of(position)
     bins = _bins(picture)
@@ -397,7 +417,7 @@ def _count_colours(counts: np.ndarray, picture: np.ndarray, person: np.ndarray, 
     crown = person & ~oval & (down < 0.5 * top) & ~_grown(oval, 0.07 * face.height)
     cloth = person & (down > chin + 0.35 * face.height)
     cloth |= person & (down > chin) & (np.abs(across) > 0.75 * face.width)
-    for row, part in enumerate((crown, cheeks, cloth)):
+    for row, part in enumerate((crown, cheeks, cloth, mask < 0.02)):
         counts[row] += np.bincount(bins[part], minlength=counts.shape[1])
 
 

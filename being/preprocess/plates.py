@@ -17,13 +17,15 @@ import numpy as np
 
 from being.preprocess.matting import BACKGROUND, HEAD, NECK, TORSO, sample
 
-FAR_PX = 5.0  # at 512: nearer to a person than this a pixel may be mixed with their colour
+FAR_PX = 6.0  # at 512: nearer to a person than this a pixel may be mixed with their colour
 SURE_PX = 12.0  # at 512: beyond this the median over frames is taken
 MIN_FRAMES = 3  # of clear sight for a median
 PLATE_FRAMES = 64
 STRIP = 0.30  # of the face height: how far neck and torso continue behind the head
 RIM_PX = 2.0  # at 512: the torso's rim along the head that carries the head's colour
+MAX_CHANGE = 40.0  # grey levels between a frame's rim and the clip's torso; more is another thing, not other light
 SHIFT_SIZE = 128  # px: size at which a frame's torso is aligned with the clip's
+MIN_SHIFT = 0.05  # px
 MAX_SHIFT = 0.03  # of the picture; more is a failed alignment
 
 Labels = Callable[[int], np.ndarray]
@@ -34,7 +36,7 @@ def background_plate(frames: Sequence[np.ndarray], labels: Labels, count: int = 
 
     frames: uint8 [H, W, 3] RGB each; labels(i): uint8 [H, W], BACKGROUND where frame i shows the background.
     Median over the frames that see a pixel well clear of the person; else the colour of the frame in which the person
-    is farthest (the family's rule, over 5 px); else a smooth continuation.
+    is farthest (the family's rule); else a smooth continuation.
     """
     plate, known, _ = background_statistics(frames, labels, count)
     return complete(plate, known)
@@ -115,12 +117,11 @@ class TorsoPlates:
               count: int = PLATE_FRAMES) -> TorsoPlates:
         """From `count` frames uint8 [H, W, 3] RGB and their labels uint8 [H, W]. face_height: px, brow to chin."""
         chosen = sample(len(frames), count)
-        pictures = np.stack([frames[i] for i in chosen])
-        parts = np.stack([labels(i) for i in chosen])
+        pictures, parts = _on_one_torso([frames[i] for i in chosen], [labels(i) for i in chosen])
         scale = pictures.shape[1] / 512
         body = (parts == NECK) | (parts == TORSO)
-        clear = np.stack([_away_from_head(part, RIM_PX * scale) for part in parts])
-        seen = body & clear
+        clear = np.stack([_away_from(part, HEAD, RIM_PX * scale) for part in parts])
+        seen = body & clear & np.stack([_away_from(part, BACKGROUND, 2 * RIM_PX * scale) for part in parts])
         votes = body.sum(0) / np.maximum((parts != HEAD).sum(0), 1)
         visible = (votes > 0.5) & body.any(0)
         colour = np.zeros(pictures.shape[1:], np.float32)
@@ -129,7 +130,7 @@ class TorsoPlates:
             columns = known[row]
             values = np.where(seen[:, row, columns, None], pictures[:, row, columns], np.nan).astype(np.float32)
             colour[row, columns] = np.nanmedian(values, 0)
-        inside = _continue_upward(visible, (parts == HEAD).mean(0) > 0.9, round(STRIP * face_height))
+        inside = _continue_upward(visible, (parts == HEAD).mean(0) > 0.5, round(STRIP * face_height))
         colour = _continue_colours(colour, known, inside)
         always = (body & clear).mean(0) > 0.95
         return cls(colour, inside, always, scale)
@@ -140,7 +141,7 @@ class TorsoPlates:
         frame: uint8 [H, W, 3] RGB; labels: uint8 [H, W] of that frame.
         """
         head, body = labels == HEAD, (labels == NECK) | (labels == TORSO)
-        own = body & _away_from_head(labels, RIM_PX * self.scale)
+        own = body & _away_from(labels, HEAD, RIM_PX * self.scale)
         colour, inside = self._aligned(frame, own)
         hidden = (head | (body & ~own)) & (inside | body)
         plate = np.zeros((*labels.shape, 4), np.uint8)
@@ -148,8 +149,11 @@ class TorsoPlates:
         plate[own, 3] = 255
         if hidden.any():
             rows, columns = _box(hidden, round(16 * self.scale))
-            part, near = frame[rows, columns].astype(np.float32), own[rows, columns]
-            offset = membrane(part - colour[rows, columns], near & inside[rows, columns])
+            part = frame[rows, columns].astype(np.float32)
+            near = (own & _away_from(labels, BACKGROUND, 2 * RIM_PX * self.scale))[rows, columns]
+            change = part - colour[rows, columns]
+            agrees = np.abs(change).max(-1) < MAX_CHANGE
+            offset = membrane(change, near & inside[rows, columns] & agrees)
             painted = (colour[rows, columns] + offset + 0.5).clip(0, 255).astype(np.uint8)
             here = hidden[rows, columns]
             plate[rows, columns, :3][here] = painted[here]
@@ -160,7 +164,7 @@ class TorsoPlates:
         """The clip's torso shifted onto this frame's: colour float32 [H, W, 3], inside bool [H, W]."""
         shift = _shift(self.colour, frame, (self.always & own).astype(np.uint8))
         height, width = own.shape
-        if max(abs(shift)) > MAX_SHIFT * height or max(abs(shift)) < 0.05:
+        if max(abs(shift)) > MAX_SHIFT * height or max(abs(shift)) < MIN_SHIFT:
             return self.colour, self.inside
         matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], np.float32)
         colour = cv2.warpAffine(self.colour, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE)
@@ -174,8 +178,24 @@ def over(plate: np.ndarray, background: np.ndarray) -> np.ndarray:
     return np.where(plate[..., 3:] > 0, plate[..., :3], background)
 
 
-def _away_from_head(labels: np.ndarray, distance: float) -> np.ndarray:
-    return cv2.distanceTransform((labels != HEAD).astype(np.uint8), cv2.DIST_L2, 3) > distance
+def _on_one_torso(pictures: list[np.ndarray], parts: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Frames and labels [N, H, W, ...] shifted so that the torso lies where the middle frame has it."""
+    middle = len(pictures) // 2
+    height, width = parts[middle].shape
+    steady = np.all([part == TORSO for part in parts], 0).astype(np.uint8)
+    still = pictures[middle].astype(np.float32)
+    for i, (picture, part) in enumerate(zip(pictures, parts, strict=True)):
+        shift = -_shift(still, picture, steady)
+        if MIN_SHIFT < max(abs(shift)) < MAX_SHIFT * height:
+            matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], np.float32)
+            pictures[i] = cv2.warpAffine(picture, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE)
+            parts[i] = cv2.warpAffine(part, matrix, (width, height), flags=cv2.INTER_NEAREST,
+                                      borderMode=cv2.BORDER_REPLICATE)
+    return np.stack(pictures), np.stack(parts)
+
+
+def _away_from(labels: np.ndarray, part: int, distance: float) -> np.ndarray:
+    return cv2.distanceTransform((labels != part).astype(np.uint8), cv2.DIST_L2, 3) > distance
 
 
 def _box(mask: np.ndarray, margin: int) -> tuple[slice, slice]:
@@ -185,20 +205,18 @@ def _box(mask: np.ndarray, margin: int) -> tuple[slice, slice]:
 
 
 def _continue_upward(visible: np.ndarray, head: np.ndarray, height: int) -> np.ndarray:
-    """`visible` with every column that ends under the head continued up to `height` px into it, bool [H, W].
+    """`visible` bool [H, W] with the columns that end under the head continued into it, bool [H, W].
 
-    The continued part narrows by one px on either side for every three rows, so that it stays behind jaw and cheeks.
+    All end at one row, `height` px above the lowest point of the jaw, so that the strip has a straight top.
     """
+    tops = np.argmax(visible, 0)
+    columns = np.flatnonzero(visible.any(0) & (tops > 0))
+    columns = columns[head[tops[columns] - 1, columns]]
     inside = visible.copy()
-    current = np.zeros(visible.shape[1], bool)
-    left = np.zeros(visible.shape[1], int)
-    narrow = np.ones((1, 3), np.uint8)
-    for row in range(visible.shape[0] - 2, -1, -1):
-        left = np.where(visible[row + 1], height, left - 1)
-        current = (visible[row + 1] | current) & head[row] & ~visible[row] & (left > 0)
-        if row % 3 == 0:
-            current = cv2.erode(current.astype(np.uint8)[None], narrow)[0] > 0
-        inside[row] |= current
+    if len(columns):
+        end = max(int(tops[columns].max()) - height, 0)
+        for column in columns:
+            inside[end:tops[column], column] |= head[end:tops[column], column]
     return inside
 
 

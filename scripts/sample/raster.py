@@ -7,7 +7,19 @@ import numpy as np
 
 SKIN, CLOTH, EYE, TEETH, TONGUE, LASH, HAIR = range(7)  # materials
 
+EDGE = 1e-5  # barycentric slack, so that neighbouring triangles leave no gap
+
 jit = nb.njit(cache=True, fastmath=True, nogil=True)
+
+
+@jit
+def _narrow(slope, start, low, high):
+    """The part of a row's span low..high in which slope * u + start is not negative."""
+    if slope > 1e-12:
+        return max(low, -(start + EDGE) / slope), high
+    if slope < -1e-12:
+        return low, min(high, -(start + EDGE) / slope)
+    return (low, high) if start >= -EDGE else (1.0, 0.0)
 
 
 @jit
@@ -16,21 +28,26 @@ def raster(x, y, z, triangles, depth, index, bary):
     height, width = depth.shape
     for t in range(triangles.shape[0]):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-        x0, y0, x1, y1, x2, y2 = x[a], y[a], x[b], y[b], x[c], y[c]
+        x0, y0, x1, y1 = float(x[a]), float(y[a]), float(x[b]), float(y[b])
+        x2, y2 = float(x[c]), float(y[c])
         area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
         if area == 0:
             continue
         inverse = 1.0 / area
         left, right = max(math.ceil(min(x0, x1, x2)), 0), min(math.floor(max(x0, x1, x2)), width - 1)
         top, bottom = max(math.ceil(min(y0, y1, y2)), 0), min(math.floor(max(y0, y1, y2)), height - 1)
+        slope1, slope2 = (y2 - y0) * inverse, -(y1 - y0) * inverse  # of the weights of b and c along a row
+        slope0 = -slope1 - slope2
         for v in range(top, bottom + 1):
-            for u in range(left, right + 1):
-                w1 = ((u - x0) * (y2 - y0) - (x2 - x0) * (v - y0)) * inverse
-                w2 = ((x1 - x0) * (v - y0) - (u - x0) * (y1 - y0)) * inverse
-                w0 = 1 - w1 - w2
-                if w0 < -1e-5 or w1 < -1e-5 or w2 < -1e-5:
-                    continue
-                here = w0 * z[a] + w1 * z[b] + w2 * z[c]
+            start1 = (-x0 * (y2 - y0) - (x2 - x0) * (v - y0)) * inverse
+            start2 = ((x1 - x0) * (v - y0) + x0 * (y1 - y0)) * inverse
+            low, high = float(left), float(right)
+            low, high = _narrow(slope0, 1 - start1 - start2, low, high)
+            low, high = _narrow(slope1, start1, low, high)
+            low, high = _narrow(slope2, start2, low, high)
+            for u in range(math.ceil(low), math.floor(high) + 1):
+                w1, w2 = slope1 * u + start1, slope2 * u + start2
+                here = z[a] + w1 * (z[b] - z[a]) + w2 * (z[c] - z[a])
                 if here < depth[v, u]:
                     depth[v, u], index[v, u] = here, t
                     bary[v, u, 0], bary[v, u, 1] = w1, w2
@@ -121,16 +138,17 @@ def _strand(way, normal, eye, light, power):
 def _lit(shadow_depth, point, normal, basis, centre, scale):
     """Share of the key light that reaches a point, 0 to 1, from a 3x3 neighbourhood of the shadow map."""
     size = shadow_depth.shape[0]
-    q = np.zeros(3, np.float32)
-    for d in range(3):
-        for j in range(3):
-            q[d] += basis[d, j] * (point[j] + 0.02 * normal[j] - centre[j])
+    px, py, pz = (point[0] + 0.02 * normal[0] - centre[0], point[1] + 0.02 * normal[1] - centre[1],
+                  point[2] + 0.02 * normal[2] - centre[2])
+    x = (basis[0, 0] * px + basis[0, 1] * py + basis[0, 2] * pz) * scale + size / 2
+    y = size / 2 - (basis[1, 0] * px + basis[1, 1] * py + basis[1, 2] * pz) * scale
+    depth = -(basis[2, 0] * px + basis[2, 1] * py + basis[2, 2] * pz) - 0.03
     lit = 0.0
     for dx in (-2.5, 0.0, 2.5):
         for dy in (-2.5, 0.0, 2.5):
-            u = min(max(int(q[0] * scale + size / 2 + dx), 0), size - 1)
-            v = min(max(int(size / 2 - q[1] * scale + dy), 0), size - 1)
-            if -q[2] - 0.03 < shadow_depth[v, u]:
+            u = min(max(int(x + dx), 0), size - 1)
+            v = min(max(int(y + dy), 0), size - 1)
+            if depth < shadow_depth[v, u]:
                 lit += 1.0 / 9.0
     return lit
 

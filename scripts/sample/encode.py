@@ -1,5 +1,6 @@
 """Frames and sound -> an mp4 that fits a size: H.264 yuv420p and AAC, saying in its metadata what it is."""
 
+import math
 from collections.abc import Callable, Iterable
 from fractions import Fraction
 from pathlib import Path
@@ -9,7 +10,8 @@ import numpy as np
 
 LARGEST = 3_000_000 - 40_000  # bytes
 AUDIO_BITRATE = 72_000  # bit/s
-BEST_CRF, WORST_CRF = 14, 30
+FIRST_CRF = 18  # tried first
+CRF_PER_HALVING = 6.0  # the size halves about every 6 steps
 METADATA = {
     "title": "A synthetic speaker (AI-generated, nobody's face)",
     "comment": "Synthetic, AI-generated person who does not exist: rendered from CC0 MakeHuman data, "
@@ -21,7 +23,7 @@ def encode(path: Path, frames: Iterable[np.ndarray], fps: int, sound: np.ndarray
     """Writes the clip. frames: uint8 [H, W, 3] RGB; sound: float32 [T] mono at `rate` Hz."""
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
         container.metadata.update(METADATA)
-        options = {"crf": str(crf), "preset": "veryslow", "profile": "high", "x264-params": "colorprim=bt709:"
+        options = {"crf": str(crf), "preset": "slow", "profile": "high", "x264-params": "colorprim=bt709:"
                    "transfer=bt709:colormatrix=bt709"}
         video = container.add_stream("libx264", rate=fps, options=options)
         video.pix_fmt = "yuv420p"
@@ -43,11 +45,12 @@ def encode(path: Path, frames: Iterable[np.ndarray], fps: int, sound: np.ndarray
 
 def encode_to_fit(path: Path, frames: Callable[[], Iterable[np.ndarray]], fps: int, sound: np.ndarray,
                   rate: int) -> int:
-    """The lowest CRF (best picture) whose file stays under LARGEST bytes; the file is left at `path`."""
-    low, high = BEST_CRF, WORST_CRF
-    while low < high:
-        middle = (low + high) // 2
-        encode(path, frames(), fps, sound, rate, middle)
-        low, high = (middle + 1, high) if path.stat().st_size > LARGEST else (low, middle)
-    encode(path, frames(), fps, sound, rate, low)
-    return low
+    """The CRF of a file under LARGEST bytes left at `path`: the best that the size of a first try promises."""
+    crf, step = FIRST_CRF, 0
+    while True:
+        encode(path, frames(), fps, sound, rate, crf)
+        excess = math.log2(path.stat().st_size / LARGEST)
+        if excess <= 0 and (step or excess > -1 / CRF_PER_HALVING):
+            return crf
+        step = 1 if step else math.ceil(CRF_PER_HALVING * excess)
+        crf += step

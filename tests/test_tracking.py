@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from being.data.cameras import FLIP, euler_to_rotation
+from being.data.cameras import FLIP, euler_to_rotation, rotation_to_euler
 from being.errors import EnvironmentFault, InputRejected
 from being.preprocess.facemap import CHIN, RIGID
 from being.preprocess.flow import point_flow
@@ -197,3 +197,28 @@ def test_flow_follows_a_known_shift() -> None:
 
 def test_flip_is_the_family_s_camera() -> None:
     assert np.array_equal(FLIP, np.diag([1.0, -1.0, -1.0]))
+
+
+@pytest.mark.slow
+def test_the_rendered_speaker_s_head_is_followed(mesh: tuple[np.ndarray, np.ndarray]) -> None:
+    """The built-in sample: a rendering with hair, shadow and speech, seen through the real landmark network."""
+    from being.media import read_frames
+    from being.preprocess.landmarks import MESH_POINTS, FaceLandmarker
+    from being.sample import sample_clip, sample_truth
+
+    if not sample_clip().is_file():
+        pytest.skip("the sample clip is not in this checkout")
+    frames = list(read_frames(sample_clip()))
+    points = FaceLandmarker().track(frames).points[:, :MESH_POINTS, :2]
+    height, width = frames[0].shape[:2]
+    track = track_head(points, width, height, *mesh, flow=point_flow(frames, points))
+    known = sample_truth()["head_to_camera"].astype(np.float64)
+    rotation = FLIP @ known[:, :3, :3]
+    rotation /= np.cbrt(np.linalg.det(rotation))[:, None, None]
+    true = Truth(rotation_to_euler(rotation), known[:, :3, 3] @ FLIP, track.vertices, points)
+    errors = rotation_errors(track, true)
+    speed, moved = turning(track.euler), turning(true.euler)
+    match = [sum(np.corrcoef(speed[5 + lag:-6 + lag, axis], moved[5:-6, axis])[0, 1] for axis in range(3))
+             for lag in range(-3, 4)]
+    assert int(np.argmax(match)) == 3, match
+    assert np.median(errors) <= 1.0 and np.percentile(errors, 99) <= 3.0, (np.median(errors), errors.max())

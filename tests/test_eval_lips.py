@@ -20,6 +20,7 @@ def speech_like(frames: int = 200, seed: int = 0) -> np.ndarray:
 def test_the_same_series_agrees_fully_at_lag_zero():
     found = agreement(speech_like(), 0.5 * speech_like() + 0.02)
     assert found.correlation == pytest.approx(1, abs=1e-5) and found.best_lag == 0
+    assert found.motion == pytest.approx(0.5, abs=1e-4), "a mouth that opens half as far"
     assert (found.frames, found.misses, found.true_misses, found.reason) == (200, 0, 0, "")
 
 
@@ -67,7 +68,7 @@ def test_what_cannot_be_compared_says_why():
 
 def test_a_mouth_that_never_moves_agrees_with_nothing():
     found = agreement(speech_like(), np.full(200, 0.1, np.float32))
-    assert found.correlation == 0 and found.best_lag == 0
+    assert found.correlation == 0 and found.best_lag == 0 and found.motion < 1e-6
     assert "never moves" in agreement(np.full(200, 0.1, np.float32), speech_like()).reason
 
 

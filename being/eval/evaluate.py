@@ -187,7 +187,7 @@ def _figures(subject: Subject, series: dict[str, np.ndarray], apertures: dict[st
                            "lag_sign": f"positive: the rendered mouth is late; sought within {LAGS} frames",
                            "misses_rule": "a missed rendered frame takes the mean of the found ones",
                            "shuffled": "every frame hears another frame of the part, seed "
-                                       f"{SHUFFLE_SEED}; pose and blink stay"}
+                                       f"{SHUFFLE_SEED}; pose and blink stay, so this is what they alone explain"}
         if holdout <= 0 and subject.part == "test":
             figures["lips"]["hint"] = SHORT_HINT
     return figures

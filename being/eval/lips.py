@@ -28,6 +28,7 @@ class LipAgreement:
     correlation: float | None  # Pearson at lag 0; None when `reason` says why it cannot be had
     best_lag: int | None  # frames by which the rendered mouth comes after the true one (negative: before)
     best_correlation: float | None
+    motion: float | None  # deviation of the rendered aperture over that of the true one: near 0 the mouth hardly moves
     frames: int  # frames with a true aperture: what was compared
     misses: int  # of those, frames in which no face was found on the render
     true_misses: int  # frames in which none was found on the true frame: there is nothing to compare with
@@ -90,11 +91,12 @@ def agreement(true: np.ndarray, rendered: np.ndarray) -> LipAgreement:
         f"only {known.sum()} frames" if known.sum() < LEAST_FRAMES else \
         "the true mouth never moves" if np.ptp(true[known]) == 0 else ""
     if reason:
-        return LipAgreement(None, None, None, *counts, reason)
+        return LipAgreement(None, None, None, None, *counts, reason)
     filled = np.where(found, rendered, rendered[found].mean())
     lags = {lag: value for lag in range(-LAGS, LAGS + 1) if (value := correlation_at(true, filled, lag)) is not None}
     best = max(lags, key=lambda lag: (lags[lag], -abs(lag)))
-    return LipAgreement(lags[0], best, lags[best], *counts)
+    motion = float(filled[known].std() / true[known].std())
+    return LipAgreement(lags[0], best, lags[best], motion, *counts)
 
 
 def correlation_at(true: np.ndarray, rendered: np.ndarray, lag: int) -> float | None:

@@ -140,6 +140,8 @@ def table(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
     return [*rows,
             ("Lip correlation", _text(lips["correlation"]), lips["reason"] or lips["measure"]),
             ("Best lag", late, f"{lips['lag_sign']}; correlation there {_text(lips['best_correlation'])}"),
+            ("Lip motion", _text(lips["motion"], "{:.0%}"),
+             "deviation of the rendered aperture over that of the true one; near 0 the mouth hardly moves"),
             ("Sound shuffled", _text(lips["shuffled_correlation"]),
              f"{lips['shuffled']}; chance alone gives 0 with deviation {_text(lips['shuffled_chance'], '{:.2f}')}"),
             ("Misses", f"{lips['misses']} of {lips['frames']}",

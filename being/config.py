@@ -141,6 +141,8 @@ class TrainConfig:
     seed: int = 0
     coarse: StageConfig = field(default_factory=StageConfig)
     fine: StageConfig = field(default_factory=lambda: StageConfig(10_000, 32))
+    mixed_precision: bool = False
+    """Fine stage: the network in bfloat16 where the device computes in it (CUDA, AVX512-BF16), Gaussians in float32."""
     audio_warmup: int = 0
     """Steps of the sound branch on tracked lip motion alone, before the fine stage (seconds of work)."""
     sh_every: int = 1000

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# The tests' scenes are tiny: threads would only wait for each other, all the more where tests share the machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from being.config import ModelConfig
 from being.conventions import ATTENTION_WINDOW, FEATURE_WINDOW
@@ -30,6 +31,10 @@ class Offsets:
     opacity_logits: Tensor  # [B, N, 1]
     sh: Tensor  # [B, N, K, 3]
     attention: Tensor  # [B, layers, N, 4] over audio, eye, camera, null
+
+    def float(self) -> Offsets:
+        """The same in float32 (what a network in bfloat16 gives is added to float32 parameters)."""
+        return Offsets(**{name: value.float() for name, value in vars(self).items()})
 
 
 class GaussianTalker(nn.Module):
@@ -80,8 +85,16 @@ class GaussianTalker(nn.Module):
     def deform(self, queries: Tensor, tokens: Tensor) -> Offsets:
         """Queries [1, N, D] and tokens [B, 4, D] -> offsets of each frame."""
         feature, attention = self.transformer(queries, tokens)
-        return Offsets(self.pos_deform(feature), self.scales_deform(feature), self.rotations_deform(feature),
-                       self.opacity_deform(feature), self.shs_deform(feature).unflatten(-1, (-1, 3)), attention)
+        means, log_scales, quaternions, opacity_logits, sh = self._heads(feature)
+        return Offsets(means, log_scales, quaternions, opacity_logits, sh.unflatten(-1, (-1, 3)), attention)
+
+    def _heads(self, feature: Tensor) -> list[Tensor]:
+        """The five decoding heads of features [B, N, D]; their first layers share an input and are one product."""
+        heads = (self.pos_deform, self.scales_deform, self.rotations_deform, self.opacity_deform, self.shs_deform)
+        weight = torch.cat([head[1].weight for head in heads])
+        bias = torch.cat([head[1].bias for head in heads])
+        hidden = F.relu(F.linear(F.relu(feature), weight, bias)).chunk(len(heads), -1)
+        return [head[3](part) for head, part in zip(heads, hidden, strict=True)]
 
     def forward(self, means: Tensor, conditions: Conditions) -> Offsets:
         """Canonical means [N, 3] and a batch of conditions -> offsets."""

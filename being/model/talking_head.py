@@ -51,12 +51,16 @@ class TalkingHead(nn.Module):
         self.gaussians.sh_rest += sh[:, 1:]
 
     def forward(self, conditions: Conditions | None, world_to_camera: Tensor, focal: float, size: int,
-                sh_degree: int | None = None, screen_offsets: Tensor | None = None) -> Rendering:
+                sh_degree: int | None = None, screen_offsets: Tensor | None = None,
+                low_precision: bool = False) -> Rendering:
         """Render S x S pictures: talking frames of `conditions`, or without them the coarse stage's canonical head.
 
-        `world_to_camera` [B, 4, 4], `focal` in px.
+        `world_to_camera` [B, 4, 4], `focal` in px; `low_precision` runs the network in bfloat16.
         """
-        offsets = None if conditions is None else self.network(self.gaussians.means, conditions)
+        offsets = None
+        if conditions is not None:
+            with torch.autocast(world_to_camera.device.type, torch.bfloat16, enabled=low_precision):
+                offsets = self.network(self.gaussians.means, conditions).float()
         gaussians = self.canonical() if offsets is None else self.gaussians.activate(offsets)
         output = rasterize(gaussians, Cameras(world_to_camera, focal, size, size), sh_degree=sh_degree,
                            screen_offsets=screen_offsets)

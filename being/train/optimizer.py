@@ -20,7 +20,7 @@ def make_optimizer(model: TalkingHead, rate: RateConfig) -> torch.optim.Adam:
               {"name": "network", "params": network, "decay": rate.network}]
     groups += [{"name": name, "params": [getattr(g, name)], "decay": (lr, lr)} for name, lr in fixed.items()
                if getattr(g, name).numel()]
-    return torch.optim.Adam(groups, lr=0.0, eps=1e-15)
+    return torch.optim.Adam(groups, lr=0.0, eps=1e-15, fused=True)
 
 
 def set_rates(optimizer: torch.optim.Optimizer, step: int, steps: int) -> None:

@@ -16,6 +16,7 @@ from being.config import Config, StageConfig
 from being.data.clip import Clip
 from being.data.dataset import Dataset, Split
 from being.errors import BeingError, ExitCode
+from being.model.device import has_bfloat16
 from being.model.gaussians import CanonicalGaussians
 from being.model.talking_head import Rendering, TalkingHead
 from being.progress import Progress
@@ -50,6 +51,7 @@ class Trainer:
                  motion: FaceMotion):
         self.run, self.config, self.dataset, self.clip, self.split = run, config, dataset, clip, split
         self.model, self.motion = model, motion
+        self.low_precision = config.train.mixed_precision and has_bfloat16(clip.device)
         self.features = FeatureLoss(clip.device) if config.train.loss.feature > 0 else None
         self.stopped = threading.Event()
         self.best = -1.0
@@ -97,7 +99,7 @@ class Trainer:
                               requires_grad=True) if watched else None
         conditions = None if coarse else self.clip.conditions(index)
         rendering = self.model(conditions, self.clip.world_to_camera[index], self.clip.focal, self.clip.size, degree,
-                               offsets)
+                               offsets, self.low_precision)
         terms = self._losses(rendering, index, step, plan.steps)
         loss = torch.stack(list(terms.values())).sum()
         if not bool(torch.isfinite(loss)):

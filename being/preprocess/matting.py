@@ -39,6 +39,7 @@ NOISE_FLOOR = 4.0  # grey levels: smaller differences from the background plate 
 GUESS_FLOOR = 25.0  # the same where the background was never seen and is guessed from beside
 CRISP = (0.1, 0.9)  # alpha below and above is none and full
 CONTRAST = 24.0  # grey levels between person and background at which colour counts as much as the network
+GUESS_CONTRAST = 80.0  # the same where the background is guessed
 # Along the face's own axes, in face heights (brow to chin) or widths.
 JAW_MARGIN = 0.012  # the cut runs this far below the mesh's jaw line
 EARS = ((127, 234, 93, 132), (356, 454, 323, 361))  # the mesh's rim where the ears are
@@ -231,7 +232,7 @@ class Matting:
         scores = np.maximum(self.colours[:, _bins(frame[band][None])[0]], UNKNOWN_COLOUR)
         likely = 1 / (1 + np.exp(scores[3] - scores[:3].max(0)))
         colour = np.where(still, colour, (colour + likely) / 2)
-        trust = strength / (strength + CONTRAST ** 2) * np.where(still, 1.0, 0.6)
+        trust = strength / (strength + np.where(still, CONTRAST, GUESS_CONTRAST) ** 2)
         trust = np.maximum(trust, np.where(away > 0.9, 0.7, 0))
         alpha = (1.0 - outer).astype(np.float32)
         alpha[band] = edge[band] + trust * (colour - edge[band])
@@ -331,8 +332,8 @@ class _Face:
     def ears(self, height: int, width: int) -> np.ndarray:
         """Where ears can be: beside the oval from the brow to the jaw's corner, bool [H, W]."""
         mask = np.zeros((height, width), np.uint8)
-        for side in EARS:
-            line = self.position[list(side)].round().astype(np.int32)
+        for side, outward in zip(EARS, (-self.right, self.right), strict=True):
+            line = (self.position[list(side)] + EAR_WIDTH * self.width * outward).round().astype(np.int32)
             cv2.polylines(mask, [line], False, (1,), max(1, round(2 * EAR_WIDTH * self.width)))
         return mask > 0
 

@@ -107,9 +107,10 @@ def _channels(picture: np.ndarray) -> np.ndarray:
 class TorsoPlates:
     """The clip's torso without the head, from which every frame's plate takes what its head hides."""
 
-    colour: np.ndarray  # float32 [H, W, 3] RGB, complete inside `inside`
+    colour: np.ndarray  # float32 [H, W, 3] RGB, complete inside `inside` and wherever a head was near it
     inside: np.ndarray  # bool [H, W]: neck and torso, continued behind the head
     always: np.ndarray  # bool [H, W]: neck or torso in nearly every frame: what is aligned
+    strip: int  # px: how far neck and torso continue behind the head
     scale: float  # picture height / 512
 
     @classmethod
@@ -130,10 +131,12 @@ class TorsoPlates:
             columns = known[row]
             values = np.where(seen[:, row, columns, None], pictures[:, row, columns], np.nan).astype(np.float32)
             colour[row, columns] = np.nanmedian(values, 0)
-        inside = _continue_upward(visible, (parts == HEAD).mean(0) > 0.5, round(STRIP * face_height))
-        colour = _continue_colours(colour, known, inside)
-        always = (body & clear).mean(0) > 0.95
-        return cls(colour, inside, always, scale)
+        strip = round(STRIP * face_height)
+        inside = _continue_upward(visible, (parts == HEAD).mean(0) > 0.5, strip)
+        reach = (parts == HEAD).any(0) | body.any(0)
+        reach[:max(int(np.argmax(inside.any(1))) - strip, 0)] = False
+        colour = _continue_colours(colour, known, inside | reach)
+        return cls(colour, inside, (body & clear).mean(0) > 0.95, strip, scale)
 
     def plate(self, frame: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Torso of one frame uint8 [H, W, 4] RGBA, alpha 0 or 255, RGB zero where alpha is 0.
@@ -143,6 +146,7 @@ class TorsoPlates:
         head, body = labels == HEAD, (labels == NECK) | (labels == TORSO)
         own = body & _away_from(labels, HEAD, RIM_PX * self.scale)
         colour, inside = self._aligned(frame, own)
+        inside = inside | _continue_upward(body, head, self.strip)
         hidden = (head | (body & ~own)) & (inside | body)
         plate = np.zeros((*labels.shape, 4), np.uint8)
         plate[own, :3] = frame[own]

@@ -1,0 +1,80 @@
+"""Background and torso plates of a drawn clip whose background and torso are known; the sheets made of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from test_matting import SIZE, draw_clip
+
+from being.preprocess.matting import BACKGROUND, HEAD
+from being.preprocess.plates import TorsoPlates, background_plate, membrane, over
+from being.preprocess.sheet import ROWS, TEXT_PX, contact_sheet, frame_grid
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return draw_clip(24)
+
+
+@pytest.fixture(scope="module")
+def torso(clip):
+    return TorsoPlates.learn(clip.frames, lambda i: clip.labels[i], face_height=104)
+
+
+def test_background_that_was_ever_seen_is_recovered(clip):
+    plate = background_plate(clip.frames, lambda i: clip.labels[i])
+    seen = np.any([part == BACKGROUND for part in clip.labels], 0)
+    always = np.all([part == BACKGROUND for part in clip.labels], 0)
+    error = np.abs(plate.astype(int) - clip.wall).max(-1)
+    assert plate.dtype == np.uint8 and plate.shape == (SIZE, SIZE, 3)
+    assert np.median(error[always]) <= 2 and np.quantile(error[always], 0.95) <= 4
+    assert np.quantile(error[seen], 0.9) <= 8  # a rim of 6 px at 512 round the person is guessed
+
+
+def test_torso_over_background_is_the_frame_outside_the_head(clip, torso):
+    background = background_plate(clip.frames, lambda i: clip.labels[i])
+    for i in (0, 7, 18):
+        plate = torso.plate(clip.frames[i], clip.labels[i])
+        assert set(np.unique(plate[..., 3])) <= {0, 255} and not plate[plate[..., 3] == 0].any()
+        outside = clip.labels[i] != HEAD
+        error = (over(plate, background).astype(float) - clip.frames[i])[outside]
+        assert 10 * np.log10(255 ** 2 / (error ** 2).mean()) > 30
+
+
+def test_the_strip_behind_the_jaw_is_painted_in_the_necks_colour(clip, torso):
+    for i in (0, 6, 12):
+        plate = torso.plate(clip.frames[i], clip.labels[i])
+        hidden = (clip.labels[i] == HEAD) & (plate[..., 3] > 0)
+        centre = int(clip.points[i, 0, 0])
+        strip = plate[126:140, centre - 8:centre + 8]
+        assert hidden.sum() > 400 and (strip[..., 3] == 255).all()
+        assert np.abs(strip[..., :3].astype(int) - (190, 130, 105)).max() < 30
+
+
+def test_membrane_keeps_what_is_known_and_is_smooth_between():
+    columns = np.arange(64, dtype=np.float32)
+    values = np.repeat(columns[None], 48, 0)[..., None]
+    known = np.zeros((48, 64), bool)
+    known[:, :8] = known[:, -8:] = True
+    filled = membrane(np.where(known[..., None], values, -99), known)
+    assert np.array_equal(filled[known], values[known])
+    assert np.abs(filled - values).max() < 8 and np.abs(np.diff(filled, axis=1)).max() < 4
+
+
+def test_frame_grid_places_every_picture_under_its_label():
+    reds = [np.full((40, 60, 3), (200, 0, 0), np.uint8)] * 3
+    blues = [np.full((20, 30, 3), (0, 0, 200), np.uint8)] * 2
+    grid = frame_grid([reds, blues], ["true", "rendered"])
+    assert grid.dtype == np.uint8 and grid.shape[1] == 3 * 60 + 2 * 4
+    assert (grid[TEXT_PX:TEXT_PX + 40, :60] == (200, 0, 0)).all()
+    assert (grid[TEXT_PX + 44 + TEXT_PX:][:40, :60] == (0, 0, 200)).all()
+    assert (grid[:TEXT_PX, :60] > 150).any()  # the label is drawn
+
+
+def test_contact_sheet_shows_the_head_on_a_loud_colour(clip, torso):
+    background = background_plate(clip.frames, lambda i: clip.labels[i])
+    sheet = contact_sheet(clip.frames, clip.points, lambda i: clip.labels[i],
+                          lambda i: ((clip.labels[i] == HEAD) * 255).astype(np.uint8),
+                          lambda i: torso.plate(clip.frames[i], clip.labels[i]), background, count=4, cell=128)
+    assert sheet.dtype == np.uint8 and len(sheet) == len(ROWS) * (128 + TEXT_PX + 4)
+    assert ((sheet == (255, 0, 255)).all(-1)).mean() > 0.05

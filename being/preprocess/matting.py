@@ -22,6 +22,7 @@ import numpy as np
 from being.conventions import PARSING_BACKGROUND, PARSING_HEAD, PARSING_NECK, PARSING_TORSO
 from being.errors import EnvironmentFault
 from being.preprocess.facemap import CHIN, FACE_OVAL
+from being.preprocess.jawline import Face, above_jaw
 from being.preprocess.smoothing import fill
 
 BACKGROUND, HEAD, NECK, TORSO = range(4)
@@ -41,11 +42,6 @@ CRISP = (0.1, 0.9)  # alpha below and above is none and full
 CONTRAST = 24.0  # grey levels between person and background at which colour counts as much as the network
 GUESS_CONTRAST = 80.0  # the same where the background is guessed
 # Along the face's own axes, in face heights (brow to chin) or widths.
-JAW_MARGIN = 0.012  # the cut runs this far below the mesh's jaw line
-EARS = ((127, 234, 93, 132), (356, 454, 323, 361))  # the mesh's rim where the ears are
-EAR_WIDTH = 0.06
-EAR_DROP = 0.02
-EAR_REACH = 0.45  # width beside the jaw in which the cut runs level; beyond it rises
 COLLAR_REACH = 0.25  # cloth may stand this far above the cut, beside the jaw
 NECK_REACH = 0.9  # how far down skin can be neck
 HOLE_AREA = 0.002  # of the picture: larger holes in a person stay open
@@ -168,7 +164,7 @@ class Matting:
         pictures = [frames[i] for i in chosen]
         height, width = pictures[0].shape[:2]
         masks = [cv2.resize(person(picture), (width, height), interpolation=cv2.INTER_LINEAR) for picture in pictures]
-        masks = [np.where((mask < 0.5) & _Face.of(positions[i]).ears(height, width), 0.5, mask).astype(np.float32)
+        masks = [np.where((mask < 0.5) & Face.of(positions[i]).ears(height, width), 0.5, mask).astype(np.float32)
                  for mask, i in zip(masks, chosen, strict=True)]
         plate, known, spread = background_statistics(pictures, lambda i: (masks[i] > 0.3).astype(np.uint8))
         plate = complete(plate, known)
@@ -181,17 +177,17 @@ class Matting:
         short = cls(plate.astype(np.float32), noise.astype(np.float32), colours, False)
         hanging = [short.hanging_hair(picture, positions[i], mask > 0.5)
                    for picture, mask, i in zip(pictures, masks, chosen, strict=True)]
-        areas = [hair.sum() / _Face.of(positions[i]).area for hair, i in zip(hanging, chosen, strict=True)]
+        areas = [hair.sum() / Face.of(positions[i]).area for hair, i in zip(hanging, chosen, strict=True)]
         return cls(short.background, short.noise, colours, bool(np.median(areas) > 0.04))
 
     def parse(self, frame: np.ndarray, position: np.ndarray, probability: np.ndarray) -> Parsing:
         """Parts of one frame uint8 [H, W, 3] RGB from landmarks [478, 2] px and the network's float32 [h, w]."""
         height, width = frame.shape[:2]
         rough = cv2.resize(probability, (width, height), interpolation=cv2.INTER_LINEAR)
-        alpha = self.person_alpha(frame, rough, _Face.of(position).ears(height, width))
+        alpha = self.person_alpha(frame, rough, Face.of(position).ears(height, width))
         person = _one_piece(alpha > 0.5, position)
         alpha = np.where(person, np.maximum(alpha, 0.5), np.where(_grown(person, 4 * height / 512), alpha, 0))
-        share = _above_jaw(position, height, width)
+        share = above_jaw(position, height, width)
         neck, collar = self._neck_and_collar(frame, position, person, share > 0.5)
         share[collar] = 0
         if self.long_hair:
@@ -214,7 +210,7 @@ class Matting:
         outer = cv2.erode(((rough < 0.2) & ~doubt).astype(np.uint8), disc, borderValue=1)
         grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
         edge = _guided(grey, rough, max(1, round(GUIDE_PX * scale)))
-        band = np.nonzero((inner | outer) == 0)
+        band = np.nonzero((inner == 0) & (outer == 0))
         near = 2 * round(NEAR_PX * scale / 2) + 1  # colours of the neighbourhood: at half the size
         half = cv2.resize(frame, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA).astype(np.float32)
         at = tuple(np.minimum(i // 2, n - 1) for i, n in zip(band, half.shape, strict=False))
@@ -243,8 +239,8 @@ class Matting:
 
     def hanging_hair(self, frame: np.ndarray, position: np.ndarray, person: np.ndarray) -> np.ndarray:
         """Hair below the jaw cut that hangs together with hair above it, bool [H, W]."""
-        face = _Face.of(position)
-        above = _above_jaw(position, *frame.shape[:2]) > 0.5
+        face = Face.of(position)
+        above = above_jaw(position, *frame.shape[:2]) > 0.5
         scores = self._scores(frame)
         hair = person & (scores[0] > np.maximum(scores[1], scores[2]) + 1) & ~face.oval(*frame.shape[:2])
         hair = cv2.morphologyEx(hair.astype(np.uint8), cv2.MORPH_OPEN, _disc(0.012 * face.height))
@@ -258,7 +254,7 @@ class Matting:
                          ) -> tuple[np.ndarray, np.ndarray]:
         """Neck below the cut and cloth that reaches above it beside the jaw, both bool [H, W]."""
         height, width = frame.shape[:2]
-        face = _Face.of(position)
+        face = Face.of(position)
         across, down = face.coordinates(height, width)
         beside = down > face.ear_level - COLLAR_REACH * face.height
         rows = np.flatnonzero((beside & (np.abs(across) < face.width)).any(1))
@@ -286,76 +282,6 @@ class Matting:
         return self.colours[:, _bins(frame)]
 
 
-@dataclass(frozen=True)
-class _Face:
-    """The face's own axes in the picture."""
-
-    position: np.ndarray  # [478, 2] px
-    centre: np.ndarray
-    down: np.ndarray  # unit vectors
-    right: np.ndarray
-    height: float  # px, top of the oval to the chin
-    width: float
-
-    @classmethod
-    def of(cls, position: np.ndarray) -> _Face:
-        oval = position[FACE_OVAL].astype(np.float64)
-        down = oval[18] - oval[0]
-        height = float(np.hypot(*down))
-        down = down / height
-        right = np.array([down[1], -down[0]])
-        return cls(position, oval.mean(0), down, right, height, float(np.ptp(oval @ right)))
-
-    @property
-    def area(self) -> float:
-        return self.height * self.width
-
-    @property
-    def ear_level(self) -> float:
-        """Along `down` from the centre: where the ears end."""
-        corners = (self.position[[58, 288]] - self.centre) @ self.down
-        return float(corners.mean()) + EAR_DROP * self.height
-
-    def coordinates(self, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-        """Of every pixel: px to the right of and below the face's centre along its axes, float32 [H, W] each."""
-        x = np.arange(width, dtype=np.float32) - np.float32(self.centre[0])
-        y = (np.arange(height, dtype=np.float32) - np.float32(self.centre[1]))[:, None]
-        right, down = self.right.astype(np.float32), self.down.astype(np.float32)
-        return x * right[0] + y * right[1], x * down[0] + y * down[1]
-
-    def oval(self, height: int, width: int) -> np.ndarray:
-        mask = np.zeros((height, width), np.uint8)
-        cv2.fillPoly(mask, [self.position[FACE_OVAL].round().astype(np.int32)], (1,))
-        return mask > 0
-
-
-    def ears(self, height: int, width: int) -> np.ndarray:
-        """Where ears can be: beside the oval from the brow to the jaw's corner, bool [H, W]."""
-        mask = np.zeros((height, width), np.uint8)
-        for side, outward in zip(EARS, (-self.right, self.right), strict=True):
-            line = (self.position[list(side)] + EAR_WIDTH * self.width * outward).round().astype(np.int32)
-            cv2.polylines(mask, [line], False, (1,), max(1, round(2 * EAR_WIDTH * self.width)))
-        return mask > 0
-
-
-def _above_jaw(position: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Share float32 [H, W] of each pixel on the head's side of the cut along the jaw and out below the ears."""
-    face = _Face.of(position)
-    jaw = position[FACE_OVAL[11:26]].astype(np.float64)  # from the picture's right jaw corner by the chin to its left
-    out = jaw - face.centre
-    jaw = jaw + out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-6) * JAW_MARGIN * face.height
-    far = 3.0 * max(height, width)
-    ears, reach = EAR_DROP * face.height * face.down, EAR_REACH * face.width
-    right = [jaw[0] + ears, jaw[0] + ears + reach * face.right]
-    left = [jaw[-1] + ears - reach * face.right, jaw[-1] + ears]
-    right.append(right[-1] + far * (face.right - face.down))
-    left.insert(0, left[0] - far * (face.right + face.down))
-    corners = np.concatenate([right[::-1], jaw, left[::-1]])
-    mask = np.zeros((height, width), np.uint8)
-    cv2.fillPoly(mask, [(np.clip(corners, -8000, 8000) * 16).round().astype(np.int32)], (255,), cv2.LINE_AA, 4)
-    return mask.astype(np.float32) / 255
-
-
 def _one_piece(mask: np.ndarray, position: np.ndarray) -> np.ndarray:
     """The connected part of a mask bool [H, W] that the face is in, without small holes."""
     contours, family = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
@@ -376,14 +302,14 @@ def _one_piece(mask: np.ndarray, position: np.ndarray) -> np.ndarray:
 
 def _tidy(labels: np.ndarray, position: np.ndarray) -> None:
     """Keep the head in one piece, the neck only where it hangs on the head, and no specks of torso; in place."""
-    face = _Face.of(position)
+    face = Face.of(position)
     head = _one_piece(labels == HEAD, position)
     labels[(labels == HEAD) & ~head] = TORSO
     labels[head & (labels != BACKGROUND)] = HEAD
     found = (labels == NECK).astype(np.uint8)
-    neck = cv2.morphologyEx(found, cv2.MORPH_OPEN, _disc(0.02 * face.height))
-    neck = _touching(neck, _grown(head, 0.02 * face.height))
-    neck = cv2.morphologyEx(neck.astype(np.uint8), cv2.MORPH_CLOSE, _disc(0.03 * face.height)) > 0
+    opened = cv2.morphologyEx(found, cv2.MORPH_OPEN, _disc(0.02 * face.height))
+    hanging = _touching(opened, _grown(head, 0.02 * face.height))
+    neck = cv2.morphologyEx(hanging.astype(np.uint8), cv2.MORPH_CLOSE, _disc(0.03 * face.height)) > 0
     body = (labels == NECK) | (labels == TORSO)
     labels[body] = TORSO
     labels[body & neck] = NECK
@@ -408,7 +334,7 @@ def _count_colours(counts: np.ndarray, picture: np.ndarray, mask: np.ndarray, po
     """Add one frame's pixels to the histograms of hair, skin, cloth and background. mask: float32 [H, W] in [0, 1]."""
     person = mask > 0.9
     height, width = picture.shape[:2]
-    face = _Face.of(position)
+    face = Face.of(position)
     bins = _bins(picture)
     across, down = face.coordinates(height, width)
     oval = face.oval(height, width)

@@ -95,7 +95,7 @@ def _mesh(frame: np.ndarray, points: np.ndarray, axes: np.ndarray | None) -> np.
             cv2.polylines(picture, [points[ring, :2].round().astype(np.int32)], True, (255, 255, 0), size, cv2.LINE_AA)
     if axes is not None and np.isfinite(axes).all():
         for end, colour in zip(axes[1:], ((255, 0, 0), (0, 255, 0), (0, 128, 255)), strict=True):
-            cv2.line(picture, *(tuple(int(v) for v in p.round()) for p in (axes[0], end)), colour, 3 * size,
+            cv2.line(picture, axes[0].round().astype(int).tolist(), end.round().astype(int).tolist(), colour, 3 * size,
                      cv2.LINE_AA)
     return picture
 

@@ -14,11 +14,10 @@ from scene import FRAMES, SIZE, WIDTH, head_mesh, write_scene
 from being.config import load
 from being.data.clip import head_box
 from being.errors import EnvironmentFault, InputRejected, UsageError
-from being.eval import evaluate as evaluation
-from being.eval.evaluate import Subject, evaluate_run, fidelity, measure, open_subject
+from being.eval import evaluate
 from being.eval.lips import shuffled
+from being.eval.measure import Subject, evaluate_run, fidelity, measure, open_subject
 from being.eval.plot import curves
-from being.eval.report import evaluate
 from being.media import probe, read_audio, read_frames
 from being.train.run import Run
 from being.train.stages import fresh_model
@@ -87,7 +86,7 @@ def test_the_head_box_is_the_masks_box_grown_by_a_tenth():
 
 
 def test_rendered_lips_that_come_two_frames_late_are_found_so(run, monkeypatch):
-    monkeypatch.setattr(evaluation, "LipReader", RedReader)
+    monkeypatch.setattr("being.eval.measure.LipReader", RedReader)
     subject = open_subject(run)
     late = Late(**{f.name: getattr(subject, f.name) for f in dataclasses.fields(subject)})
     measured = measure(late)
@@ -130,8 +129,8 @@ def test_measures_that_cannot_be_had_say_why(run, monkeypatch):
     def missing(*_):
         raise EnvironmentFault("cannot fetch the weights", "no network")
 
-    monkeypatch.setattr(evaluation, "Lpips", missing)
-    monkeypatch.setattr(evaluation, "LipReader", missing)
+    monkeypatch.setattr("being.eval.measure.Lpips", missing)
+    monkeypatch.setattr("being.eval.measure.LipReader", missing)
     figures = evaluate_run(run, part="validation")
     assert figures["head"]["lpips"] is None and "no network" in figures["lpips_reason"]
     assert figures["lips"] is None and "no network" in figures["lips_reason"]

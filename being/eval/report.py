@@ -16,7 +16,7 @@ from PIL import Image
 from being.audio.features import SAMPLES_PER_FRAME
 from being.data.dataset import Dataset
 from being.errors import BeingError
-from being.eval.evaluate import Measured, Subject, measure, open_subject
+from being.eval.measure import Measured, Subject, measure, open_subject
 from being.eval.plot import curves
 from being.files import write_json
 from being.media import VideoWriter, read_audio
@@ -61,8 +61,11 @@ def evaluate(run_path: Path | None = None, *, part: str = "test", lips: bool = T
         _replace(work, folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    say(f"report {folder / 'report.html'}")
-    return {**measured.figures, "files": {name.split(".")[0]: str(folder / name) for name in FILES}}
+    held = measured.figures
+    say("\n".join([f"{part} part, {held['frames']} frames, {held['split']}; target: {held['target']}",
+                   *(f"  {name:18} {value}" for name, value, _ in table(held) if value),
+                   f"report {folder / 'report.html'}"]))
+    return {**held, "files": {name.split(".")[0]: str(folder / name) for name in FILES}}
 
 
 def part_sound(dataset: Dataset, frames: np.ndarray) -> np.ndarray:

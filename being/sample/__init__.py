@@ -17,7 +17,7 @@ def sample_truth() -> dict[str, np.ndarray]:
     """What made the sample's F frames, name -> array; the camera is the render camera of `being/conventions.py`.
 
     fps, size (px) int; focal float64, px; text str: scalars
-    head_to_camera float32 [F, 4, 4]: head space (10 cm; the head in rest, origin inside it at eye depth) to the camera
+    head_to_camera float32 [F, 4, 4]: head space (10 cm; the head at rest, origin inside it at nose height) to camera
     yaw_pitch_roll float32 [F, 3], degrees: the head's R = Y(yaw) X(pitch) Z(roll) in x right, y up, z to the camera
     unit_names str [U]; unit_weights float16 [F, U] in 0..1: the ARKit-named face units (jawOpen, eyeBlinkLeft, ...)
     lip_aperture float32 [F], px: height between the true inner lips in the picture, 0 when pressed together

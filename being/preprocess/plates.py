@@ -24,6 +24,7 @@ PLATE_FRAMES = 64
 STRIP = 0.30  # of the face height: how far neck and torso continue behind the head
 RIM_PX = 3.0  # at 512: the torso's rim along the head that carries the head's colour
 MAX_CHANGE = 40.0  # grey levels between a frame's rim and the clip's torso; more is another thing, not other light
+EDGE_PX = 3.0  # at 512: the torso's soft outline, taken from the frame as it is
 SHIFT_SIZE = 128  # px: size at which a frame's torso is aligned with the clip's
 MIN_SHIFT = 0.05  # px
 MAX_SHIFT = 0.03  # of the picture; more is a failed alignment
@@ -144,7 +145,9 @@ class TorsoPlates:
         frame: uint8 [H, W, 3] RGB; labels: uint8 [H, W] of that frame.
         """
         head, body = labels == HEAD, (labels == NECK) | (labels == TORSO)
-        own = body & _away_from(labels, HEAD, RIM_PX * self.scale)
+        rim = cv2.dilate(body.astype(np.uint8), np.ones((2 * round(EDGE_PX * self.scale) + 1,) * 2, np.uint8)) > 0
+        rim &= (labels == BACKGROUND) & _away_from(labels, HEAD, (RIM_PX + EDGE_PX) * self.scale)
+        own = rim | (body & _away_from(labels, HEAD, RIM_PX * self.scale))
         colour, inside = self._aligned(frame, own)
         inside = inside | _continue_upward(body, head, self.strip)
         hidden = (head | (body & ~own)) & (inside | body)

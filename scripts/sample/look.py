@@ -109,7 +109,7 @@ def cloth_look(part: Part) -> tuple[np.ndarray, np.ndarray]:
     r = part.rest
     weave = noise(r, 40, 1) * 0.5 + noise(r * np.array([1, 4, 1]), 16, 2) * 0.5 - 0.5
     colour = linear(0.16, 0.27, 0.38) * (1 + 0.35 * weave)[:, None]
-    band = step(0.16, 0.13, collar_height(r) - r[:, 1]) if len(r) else weave
+    band = 1 - step(0.13, 0.16, collar_height(r) - r[:, 1])
     return colour * (1 - 0.3 * band)[:, None], np.full(len(part), 0.85)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 SKIN, CLOTH, EYE, TEETH, TONGUE, LASH, HAIR = range(7)  # materials
 
+WRAP = (0.35, 0.16, 0.10)  # how far red, green, blue light reaches round the terminator of skin
 EDGE = 1e-5  # barycentric slack, so that neighbouring triangles leave no gap
 
 jit = nb.njit(cache=True, fastmath=True, nogil=True)
@@ -154,6 +155,17 @@ def _lit(shadow_depth, point, normal, basis, centre, scale):
 
 
 @jit
+def _diffuse(normal, lights, strengths, soft, lit, open_sky):
+    """Light of one colour channel from key, fill and rim; soft: how far it wraps round the terminator."""
+    total = 0.0
+    for k in range(3):
+        cosine = normal[0] * lights[k, 0] + normal[1] * lights[k, 1] + normal[2] * lights[k, 2]
+        reach = lit if k == 0 else (open_sky if k == 1 else 0.35 * open_sky)
+        total += max((cosine + soft) / (1 + soft) ** 2, 0.0) * strengths[k] * reach
+    return total
+
+
+@jit
 def shade(index, bary, triangles, vertex, normal, way, colour, rough, material, occlusion, shadow_depth, basis, centre,
           scale, lights, light_colour, eye_at, lid_height, irradiance, albedo, added, kind):
     """Light of every covered pixel: irradiance, albedo and added highlight [H, W, 3], and material `kind` [H, W].
@@ -162,14 +174,13 @@ def shade(index, bary, triangles, vertex, normal, way, colour, rough, material, 
     """
     work = np.zeros((5, 3), np.float32)
     n, p, c, w, e = work[0], work[1], work[2], work[3], work[4]
-    wrap = (0.35, 0.16, 0.10)
     for v in range(index.shape[0]):
         for u in range(index.shape[1]):
             t = index[v, u]
             if t < 0:
                 continue
             r, m = np.float32(0), material[triangles[t, 0]]
-            n[:], p[:], c[:], w[:] = 0, 0, 0, 0
+            work[:] = 0
             for k in range(3):
                 i = triangles[t, k]
                 share = bary[v, u, k - 1] if k else 1 - bary[v, u, 0] - bary[v, u, 1]
@@ -206,13 +217,8 @@ def shade(index, bary, triangles, vertex, normal, way, colour, rough, material, 
             elif m == EYE:
                 dim = shine = math.sqrt(0.45 + 0.55 * min(max(1 - (p[1] - lid_height) / 0.12, 0.0), 1.0))
             for d in range(3):
-                soft = wrap[d] if m == SKIN else 0.0
-                total = 0.0
-                for k in range(3):
-                    cosine = n[0] * lights[k, 0] + n[1] * lights[k, 1] + n[2] * lights[k, 2]
-                    reach = lit if k == 0 else (ao if k == 1 else 0.35 * ao)
-                    total += max((cosine + soft) / (1 + soft) ** 2, 0.0) * light_colour[k, d] * reach
                 ambient = (0.30, 0.315, 0.345)[d] * (0.62 + 0.38 * n[1]) * ao
-                irradiance[v, u, d] = total + ambient
+                soft = WRAP[d] if m == SKIN else 0.0
+                irradiance[v, u, d] = ambient + _diffuse(n, lights, light_colour[:, d], soft, lit, ao)
                 albedo[v, u, d] = 0.75 * c[d] * dim
                 added[v, u, d] = (s0 * light_colour[0, d] + s1 * light_colour[1, d] + s2 * light_colour[2, d]) * shine

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from scipy.spatial import cKDTree
 
 from scripts.sample import look
 from scripts.sample.mesh import PIVOT, Head, rotation
@@ -133,7 +134,7 @@ class Renderer:
         """Rest-pose data of the small corrections: lash anchors, collar, teeth."""
         parts, lash = self.head.parts, self.head.parts["lash"].rest
         lids = np.where(self.head.painted(parts["skin"], "eyelids") > 0.3)[0]
-        self.lash_anchor = lids[look.cKDTree(parts["skin"].rest[lids]).query(lash)[1]]
+        self.lash_anchor = lids[cKDTree(parts["skin"].rest[lids]).query(lash)[1]]
         cloth, skin = parts["cloth"].rest, parts["skin"].rest
         self.over_collar = np.maximum(cloth[:, 1] - look.collar_height(cloth), 0.0)
         ring = skin[np.abs(skin[:, 1] - look.collar_height(skin)) < 0.05]

@@ -22,6 +22,7 @@ from being.progress import Progress
 
 LIPS = (61, 291, 0, 17, 37, 267, 84, 314, 78, 308, 13, 14)  # outline and middle of the lips in the 478 points
 HEAD_BOX_MARGIN = 0.1  # the head box is the box of the head mask grown by this share of its sides
+WINDOW_MARGIN = 8  # px round all head boxes
 TARGET_GROW = 2  # px: soft hair edges lie just outside the hard head mask and belong to the head
 
 
@@ -38,6 +39,7 @@ class Clip:
     blink: Tensor  # [F, 1] float32
     lips: Tensor  # [F, 4] int64: top, bottom, left, right of the lip square in px (bottom, right exclusive)
     boxes: Tensor  # [F, 4] int64: the same of the head box
+    window: tuple[slice, slice]  # rows and columns that hold the head in every frame, with a margin
     focal: float  # px at resolution S
     size: int  # S
 
@@ -50,20 +52,27 @@ class Clip:
         """What drives the frames `index` [B] int64."""
         return Conditions(windows(self.features, index), self.blink[index], self.camera[index])
 
-    def plate(self, index: Tensor) -> Tensor:
-        """Plates float32 [B, 3, S, S] in [0, 1]."""
-        return self.plates[index].float() / 255
+    def plate(self, index: Tensor, window: bool = False) -> Tensor:
+        """Plates float32 [B, 3, S, S] in [0, 1], or [B, 3, h, w] of the window."""
+        return self._pictures(self.plates, index, window)
 
-    def frame(self, index: Tensor) -> Tensor:
-        """Raw frames float32 [B, 3, S, S] in [0, 1]."""
-        return self.frames[index].float() / 255
+    def frame(self, index: Tensor, window: bool = False) -> Tensor:
+        """Raw frames float32 [B, 3, S, S] in [0, 1], or [B, 3, h, w] of the window."""
+        return self._pictures(self.frames, index, window)
 
-    def target(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Training target float32 [B, 3, S, S] (frame inside the grown head mask, plate elsewhere) and the soft head
-        mask [B, 1, S, S] in [0, 1]."""
-        mask = self.head[index].float() / 255
+    def mask(self, index: Tensor, window: bool = False) -> Tensor:
+        """Soft head masks float32 [B, 1, S, S] in [0, 1], or [B, 1, h, w] of the window."""
+        return self._pictures(self.head, index, window)
+
+    def target(self, index: Tensor, window: bool = False) -> Tensor:
+        """Training target, float32 as `frame`: the frame inside the grown head mask, the plate elsewhere."""
+        mask = self.mask(index, window)
         grown = torch.nn.functional.max_pool2d(mask, 2 * TARGET_GROW + 1, 1, TARGET_GROW)
-        return torch.lerp(self.plate(index), self.frame(index), (grown > 0.5).float()), mask
+        return torch.lerp(self.plate(index, window), self.frame(index, window), (grown > 0.5).float())
+
+    def _pictures(self, bytes_: Tensor, index: Tensor, window: bool) -> Tensor:
+        chosen = bytes_[(slice(None), slice(None), *self.window)] if window else bytes_
+        return chosen[index].float() / 255
 
 
 def load_clip(dataset: Dataset, size: int, encoder: str, device: torch.device | str = "cpu",
@@ -86,13 +95,13 @@ def load_clip(dataset: Dataset, size: int, encoder: str, device: torch.device | 
     _each(read, [int(i) for i in chosen], "load clip")
     scale = size / dataset.height
     matrices = dataset.world_to_camera
+    boxes = np.stack([head_box(mask[0]) for mask in head])
     return Clip(
         *(torch.from_numpy(x).to(device) for x in (frames, plates, head)),
         torch.from_numpy(matrices).to(device), torch.from_numpy(camera_numbers(matrices)).to(device),
         torch.from_numpy(dataset.features(encoder)).to(device), torch.from_numpy(dataset.blink).to(device),
         torch.from_numpy(lip_squares(dataset.landmarks * scale, size)).to(device),
-        torch.from_numpy(np.stack([head_box(mask[0]) for mask in head])).to(device),
-        dataset.focal * scale, size)
+        torch.from_numpy(boxes).to(device), head_window(boxes, size), dataset.focal * scale, size)
 
 
 def head_mask(dataset: Dataset, i: int, size: int) -> np.ndarray:
@@ -116,6 +125,16 @@ def head_box(mask: np.ndarray) -> np.ndarray:
         margin = HEAD_BOX_MARGIN * (line[-1] + 1 - line[0]) / 2
         box += [max(0, int(line[0] - margin)), min(side, int(np.ceil(line[-1] + 1 + margin)))]
     return np.array(box, np.int64)
+
+
+def head_window(boxes: np.ndarray, size: int) -> tuple[slice, slice]:
+    """Rows and columns that hold every head box [F, 4] of a clip, grown by 8 px; everything when there is no box."""
+    found = boxes[boxes[:, 1] > boxes[:, 0]]
+    if not len(found):
+        return slice(0, size), slice(0, size)
+    top, left = np.maximum(found[:, (0, 2)].min(0) - WINDOW_MARGIN, 0)
+    bottom, right = np.minimum(found[:, (1, 3)].max(0) + WINDOW_MARGIN, size)
+    return slice(int(top), int(bottom)), slice(int(left), int(right))
 
 
 def lip_squares(points: np.ndarray, size: int) -> np.ndarray:

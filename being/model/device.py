@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import platform
 from pathlib import Path
 
 import torch
@@ -18,6 +20,19 @@ def has_bfloat16(device: torch.device) -> bool:
     except OSError:
         return False
     return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep freed memory for the next step instead of handing it back to the system (nothing elsewhere).
+
+    A training step frees and takes the same hundreds of MB again; mapping them anew each time, page by page, cost a
+    third of a fine step on two cores. Call it before the first step.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    for option, value in ((-4, 0), (-1, 2**31 - 1), (-8, 1)):  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_ARENA_MAX
+        libc.mallopt(option, value)
 
 
 def pick_device(name: str) -> torch.device:

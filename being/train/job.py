@@ -13,7 +13,7 @@ from being.data.dataset import Dataset
 from being.errors import InputRejected, UsageError
 from being.files import home, latest_dataset, newest
 from being.model.avatar import save_avatar
-from being.model.device import pick_device
+from being.model.device import keep_freed_memory, pick_device
 from being.model.talking_head import TalkingHead
 from being.progress import say
 from being.train.cloud import face_motion, initial_cloud
@@ -42,6 +42,7 @@ def train(data: Path | None, config: Config, label: str = "config", stage: str =
     if dataset.frames < LEAST_FRAMES:
         raise InputRejected(f"{data} has {dataset.frames} frames", f"training needs at least {LEAST_FRAMES}",
                             "Record some seconds of speech")
+    keep_freed_memory()
     where, runs = pick_device(device), runs or home() / "runs"
     if current is None and not fresh:
         current = unfinished(runs, dataset, config, label)

@@ -116,16 +116,25 @@ class Trainer:
         return {"loss": float(loss.detach()), **{k: float(v.detach()) for k, v in terms.items()}}
 
     def _losses(self, rendering: Rendering, index: Tensor, step: int, steps: int) -> dict[str, Tensor]:
-        """Weighted loss terms of a batch."""
-        w = self.config.train.loss
-        target, mask = self.clip.target(index)
-        picture = composite(rendering.output, self.clip.plate(index))
-        terms = {"l1": w.l1 * (picture - target).abs().mean(), "ssim": w.ssim * (1 - ssim(picture, target)),
-                 "mask": w.mask * (rendering.output.alpha - mask).abs().mean()}
+        """Weighted loss terms of a batch.
+
+        Pictures are compared in the clip's head window only and counted by its share of the picture: outside it the
+        target is the plate, and so is the rendering wherever alpha is 0, which the mask term sees to.
+        """
+        w, output, clip = self.config.train.loss, rendering.output, self.clip
+        rows, columns = clip.window
+        view = (slice(None), slice(None), rows, columns)
+        target = clip.target(index, window=True)
+        picture = output.rgb[view] + (1 - output.alpha[view]) * clip.plate(index, window=True)
+        share = target[0, 0].numel() / clip.size**2
+        terms = {"l1": share * w.l1 * (picture - target).abs().mean(),
+                 "ssim": share * w.ssim * (1 - ssim(picture, target)),
+                 "mask": w.mask * (output.alpha - clip.mask(index)).abs().mean()}
         if w.lips:
-            terms["lips"] = w.lips * square_l1(picture, target, self.clip.lips[index])
+            corner = torch.tensor([rows.start, rows.start, columns.start, columns.start], device=clip.device)
+            terms["lips"] = w.lips * square_l1(picture, target, clip.lips[index] - corner)
         if self.features is not None:
-            terms["feature"] = w.feature * self.features(picture, target)
+            terms["feature"] = w.feature * self.features(composite(output, clip.plate(index)), clip.target(index))
         if w.plane_tv:
             terms["plane_tv"] = w.plane_tv * self.model.network.tri_plane.grid.total_variation()
         if rendering.offsets is not None and w.motion:

@@ -316,7 +316,7 @@ def _put(tree: dict[str, Any], name: str, value: Any, where: str) -> None:
     tree[last] = value
 
 
-def _known_keys(section: type, prefix: str = "") -> list[str]:
+def _known_keys(section: Any, prefix: str = "") -> list[str]:
     keys = []
     for item in dataclasses.fields(section):
         kind = typing.get_type_hints(section)[item.name]
@@ -324,7 +324,7 @@ def _known_keys(section: type, prefix: str = "") -> list[str]:
     return keys
 
 
-def _build(section: type, tree: Any, prefix: str) -> Any:
+def _build(section: Any, tree: Any, prefix: str) -> Any:
     if not isinstance(tree, dict):
         raise UsageError(f"config section '{prefix.rstrip('.')}' must be a mapping, not {tree!r}")
     hints = typing.get_type_hints(section)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
+from typing import cast
 
 import av
 import numpy as np
@@ -221,15 +222,15 @@ class VideoWriter:
         video_codec, audio_codec = VIDEO_CODECS[self.path.suffix.lower()]
         self._container = av.open(str(self._part), "w")
         self._container.metadata.update({"comment": f"{AI_NOTICE}. {note}".strip(), "title": AI_NOTICE})
-        self._video = self._container.add_stream(video_codec, rate=fps)
+        self._video = cast(av.VideoStream, self._container.add_stream(video_codec, rate=fps))
         self._video.width, self._video.height, self._video.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
         self._video.options = {"crf": str(quality), "preset": "veryfast"} if video_codec == "libx264" else \
             {"crf": str(quality + 12), "b:v": "0", "deadline": "realtime", "cpu-used": "6"}
         self._sound, self._rate, self._sent = sound, rate, 0
-        self._audio = None
+        self._audio: av.AudioStream | None = None
         if sound is not None:
             rate_out = 48000 if audio_codec == "libopus" else rate
-            self._audio = self._container.add_stream(audio_codec, rate=rate_out, layout="mono")
+            self._audio = cast(av.AudioStream, self._container.add_stream(audio_codec, rate=rate_out, layout="mono"))
         self._fps, self.frames = fps, 0
 
     def __enter__(self) -> VideoWriter:

@@ -133,7 +133,8 @@ def cloud(scales, opacity=0.5):
     count = len(scales)
     generator = torch.Generator().manual_seed(0)
     logit = torch.logit(torch.full((count, 1), opacity))
-    return CanonicalGaussians(torch.rand(count, 3, generator=generator), torch.tensor(scales).log()[:, None].repeat(1, 3),
+    log_scales = torch.tensor(scales).log()[:, None].repeat(1, 3)
+    return CanonicalGaussians(torch.rand(count, 3, generator=generator), log_scales,
                               torch.tensor([[1.0, 0, 0, 0]]).repeat(count, 1), logit, torch.zeros(count, 1, 3),
                               torch.zeros(count, 3, 3))
 

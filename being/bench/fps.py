@@ -65,21 +65,21 @@ def split(engine: Engine, features: torch.Tensor, path: torch.Tensor, frames: in
     """Median ms of each step of a single frame, each step synchronised by itself."""
     spent: dict[str, list[float]] = {name: [] for name in STEPS}
 
-    def timed(name: str, work: Callable[[], Any]) -> Any:
+    def timed(name: str, work: Callable[..., Any], *inputs: Any) -> Any:
         start = _now(engine.device)
-        value = work()
+        value = work(*inputs)
         spent[name].append((_now(engine.device) - start) * 1000)
         return value
 
     for k in range(frames):
         at, pose = torch.tensor([k % FEATURE_FRAMES], device=engine.device), path[k % len(path)][None]
-        conditions = timed("conditions", lambda at=at, pose=pose: engine.conditions(features, at, pose))
-        tokens = timed("audio and tokens", lambda c=conditions: engine.tokens(c))
-        offsets = timed("deformation", lambda t=tokens: engine.deform(t))
-        gaussians = timed("activation", lambda o=offsets: engine.activate(o))
-        output = timed("rasterizer", lambda g=gaussians, pose=pose: engine.splat(g, pose))
-        plates = timed("plates", lambda pose=pose: engine.plates(pose))
-        timed("composite and copy", lambda o=output, p=plates: engine.pictures(o, p))
+        conditions = timed("conditions", engine.conditions, features, at, pose)
+        tokens = timed("audio and tokens", engine.tokens, conditions)
+        offsets = timed("deformation", engine.deform, tokens)
+        gaussians = timed("activation", engine.activate, offsets)
+        output = timed("rasterizer", engine.splat, gaussians, pose)
+        plates = timed("plates", engine.plates, pose)
+        timed("composite and copy", engine.pictures, output, plates)
     return {name: round(float(np.median(values)), 3) for name, values in spent.items()}
 
 

@@ -71,7 +71,8 @@ class Clip:
         return torch.lerp(self.plate(index, window), self.frame(index, window), (grown > 0.5).float())
 
     def _pictures(self, bytes_: Tensor, index: Tensor, window: bool) -> Tensor:
-        chosen = bytes_[(slice(None), slice(None), *self.window)] if window else bytes_
+        rows, columns = self.window
+        chosen = bytes_[:, :, rows, columns] if window else bytes_
         return chosen[index].float() / 255
 
 
@@ -96,12 +97,14 @@ def load_clip(dataset: Dataset, size: int, encoder: str, device: torch.device | 
     scale = size / dataset.height
     matrices = dataset.world_to_camera
     boxes = np.stack([head_box(mask[0]) for mask in head])
-    return Clip(
-        *(torch.from_numpy(x).to(device) for x in (frames, plates, head)),
-        torch.from_numpy(matrices).to(device), torch.from_numpy(camera_numbers(matrices)).to(device),
-        torch.from_numpy(dataset.features(encoder)).to(device), torch.from_numpy(dataset.blink).to(device),
-        torch.from_numpy(lip_squares(dataset.landmarks * scale, size)).to(device),
-        torch.from_numpy(boxes).to(device), head_window(boxes, size), dataset.focal * scale, size)
+
+    def tensor(array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(device)
+
+    return Clip(tensor(frames), tensor(plates), tensor(head), tensor(matrices), tensor(camera_numbers(matrices)),
+                tensor(dataset.features(encoder)), tensor(dataset.blink),
+                tensor(lip_squares(dataset.landmarks * scale, size)), tensor(boxes), head_window(boxes, size),
+                dataset.focal * scale, size)
 
 
 def head_mask(dataset: Dataset, i: int, size: int) -> np.ndarray:

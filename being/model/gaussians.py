@@ -16,6 +16,13 @@ class CanonicalGaussians(nn.Module):
     """Raw parameters, float32: means [N, 3] head units, log_scales [N, 3], quaternions [N, 4] (w first),
     opacity_logits [N, 1], sh_dc [N, 1, 3], sh_rest [N, K-1, 3]."""
 
+    means: Tensor
+    log_scales: Tensor
+    quaternions: Tensor
+    opacity_logits: Tensor
+    sh_dc: Tensor
+    sh_rest: Tensor
+
     def __init__(self, means: Tensor, log_scales: Tensor, quaternions: Tensor, opacity_logits: Tensor, sh_dc: Tensor,
                  sh_rest: Tensor):
         super().__init__()

@@ -91,8 +91,8 @@ class GaussianTalker(nn.Module):
     def _heads(self, feature: Tensor) -> list[Tensor]:
         """The five decoding heads of features [B, N, D]; their first layers share an input and are one product."""
         heads = (self.pos_deform, self.scales_deform, self.rotations_deform, self.opacity_deform, self.shs_deform)
-        weight = torch.cat([head[1].weight for head in heads])
-        bias = torch.cat([head[1].bias for head in heads])
+        weight = torch.cat([head.get_parameter("1.weight") for head in heads])
+        bias = torch.cat([head.get_parameter("1.bias") for head in heads])
         hidden = F.relu(F.linear(F.relu(feature), weight, bias)).chunk(len(heads), -1)
         return [head[3](part) for head, part in zip(heads, hidden, strict=True)]
 

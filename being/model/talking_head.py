@@ -26,6 +26,9 @@ class Rendering:
 class TalkingHead(nn.Module):
     """Canonical Gaussians and GaussianTalker's network over them."""
 
+    gaussians: CanonicalGaussians
+    network: GaussianTalker
+
     def __init__(self, config: ModelConfig, audio_width: int, gaussians: CanonicalGaussians):
         super().__init__()
         self.gaussians = gaussians

@@ -15,6 +15,7 @@ class PlaneGrid(nn.Module):
     """Multi-resolution planes xy, xz, yz; per scale the three samples are multiplied, the scales are concatenated."""
 
     aabb: Tensor
+    grids: nn.ModuleList
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -33,19 +34,17 @@ class PlaneGrid(nn.Module):
         unit = (means - self.aabb[0]) * (2.0 / (self.aabb[1] - self.aabb[0])) - 1.0
         scales = []
         for planes in self.grids:
-            product = None
-            for plane, (i, j) in zip(planes, combinations(range(3), 2), strict=True):
-                at = unit[:, (i, j)].view(1, -1, 1, 2)
-                sample = F.grid_sample(plane, at, align_corners=True, padding_mode="border")[0, :, :, 0]
-                product = sample if product is None else product * sample
-            scales.append(product)
+            samples = [F.grid_sample(plane, unit[:, (i, j)].view(1, -1, 1, 2), align_corners=True,
+                                     padding_mode="border")[0, :, :, 0]
+                       for plane, (i, j) in zip(planes.parameters(), combinations(range(3), 2), strict=True)]
+            scales.append(samples[0] * samples[1] * samples[2])
         return torch.cat(scales).T
 
     def total_variation(self) -> Tensor:
         """Mean square difference of neighbouring cells, summed over planes (K-Planes, equation 3)."""
         loss = self.aabb.new_zeros(())
         for planes in self.grids:
-            for plane in planes:
+            for plane in planes.parameters():
                 loss = loss + (plane.diff(dim=2) ** 2).mean() + (plane.diff(dim=3) ** 2).mean()
         return loss
 

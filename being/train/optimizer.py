@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from being.config import RateConfig
@@ -15,7 +17,7 @@ def make_optimizer(model: TalkingHead, rate: RateConfig) -> torch.optim.Adam:
     network = [p for p in model.network.parameters() if id(p) not in known]
     fixed = {"log_scales": rate.scales, "quaternions": rate.rotations, "opacity_logits": rate.opacity,
              "sh_dc": rate.sh_dc, "sh_rest": rate.sh_rest}
-    groups = [{"name": "means", "params": [g.means], "decay": rate.means},
+    groups: list[dict[str, Any]] = [{"name": "means", "params": [g.means], "decay": rate.means},
               {"name": "planes", "params": planes, "decay": rate.planes},
               {"name": "network", "params": network, "decay": rate.network}]
     groups += [{"name": name, "params": [getattr(g, name)], "decay": (lr, lr)} for name, lr in fixed.items()

@@ -1,0 +1,46 @@
+# `make help` lists the targets; each sets up what it needs by itself.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+STAMP = $(VENV)/.being-installed
+SOURCES = pyproject.toml constraints.txt setup.py $(wildcard being/splat/cpu/*.cpp being/splat/cpu/*.h)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow lint type bench clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+setup: $(STAMP)  ## make the virtual environment and install everything into it
+
+$(STAMP): $(SOURCES)
+	@command -v $${CXX:-g++} >/dev/null || command -v clang++ >/dev/null || command -v c++ >/dev/null || \
+	  echo "no C++ compiler: the rasterizer will be the slow torch twin; install one (apt-get install g++) and run again"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (a minute or two) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "setuptools>=77" wheel
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	  --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP)  ## do all of it on the built-in clip: video, dataset, avatar, talking video
+	@$(BIN)/being demo
+
+test: $(STAMP)  ## the default tests
+	@$(BIN)/python -m pytest
+
+test-slow: $(STAMP)  ## all tests, also the slow ones and those on shared footage
+	@$(BIN)/python -m pytest -m "" --timeout 1800
+
+lint: $(STAMP)  ## ruff
+	@$(BIN)/ruff check .
+
+type: $(STAMP)  ## mypy
+	@$(BIN)/mypy being
+
+bench: $(STAMP)  ## rasterizer and, where a trained avatar is, frames per second
+	@$(BIN)/python -m being.bench.splat
+	@if ls runs/*/*/avatar/manifest.json >/dev/null 2>&1; then $(BIN)/being bench-fps; fi
+
+clean:  ## remove the virtual environment and build products
+	@rm -rf $(VENV) build being.egg-info

@@ -1,9 +1,9 @@
-"""How fast the rasterizer is: forward, and forward with backward, on Gaussians given or on a head-like shell.
+"""How fast the rasterizer is: forward, and forward with backward, on a trained head or on a head-like shell.
 
-    python -m being.bench.splat [--gaussians 32655] [--size 512] [--batch 1] [--backend auto] [--repeats 30]
+    python -m being.bench.splat [--avatar RUN] [--gaussians 32655] [--size 512] [--batch 1] [--repeats 30]
 
-prints a table and, as its last line, one JSON object. The time of a fixed matrix product measured in the same run tells
-how fast the machine was then.
+prints a table and, as its last line, one JSON object. A trained head is resampled to the number of Gaussians asked for.
+The time of a fixed matrix product measured in the same run tells how fast the machine was then.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
-from ..splat import Cameras, Gaussians, available_backends, composite, rasterize
-from ..splat.reference import Projected, project, tile_rectangles
+from being.bench.machine import matmul_ms
+from being.splat import Cameras, Gaussians, available_backends, composite, rasterize
+from being.splat.reference import Projected, project, tile_rectangles
 
-MATRIX = 2048  # side of the fixed float32 matrix product
 HEAD_DISTANCE = 7.0  # view-space z of the head's centre, as trackers give it
 
 
@@ -50,7 +51,6 @@ def bench_splat(gaussians: Gaussians, cameras: Cameras, repeats: int = 30, backe
     backends = available_backends()
     if backend == "auto":
         backend = next(name for name, status in backends.items() if status.startswith("OK"))
-    matrix = torch.rand(MATRIX, MATRIX, generator=torch.Generator().manual_seed(2))
     seen, tiles = tiles_per_gaussian(gaussians, cameras)
     return {
         "device": "cpu",
@@ -65,7 +65,7 @@ def bench_splat(gaussians: Gaussians, cameras: Cameras, repeats: int = 30, backe
         "backend": backend,
         "backend_status": backends[backend],
         "repeats": repeats,
-        "matmul_2048_ms": times_ms(lambda: torch.mm(matrix, matrix), min(repeats, 10)),
+        "matmul_2048_ms": round(matmul_ms(), 1),
         "forward_ms": times_ms(forward, repeats),
         "forward_backward_ms": times_ms(forward_backward, repeats),
     }
@@ -124,17 +124,41 @@ def head_shell(count: int, size: int, batch: int = 1) -> tuple[Gaussians, Camera
     return gaussians, Cameras(world_to_camera, 2.4 * size, size, size)
 
 
+def trained_head(path: Path, count: int, size: int, batch: int = 1) -> tuple[Gaussians, Cameras]:
+    """Return the canonical head of the avatar at `path` resampled to `count` Gaussians of SH degree 3, and cameras of
+    `batch` of its poses at `size` px.
+
+    Each new Gaussian is one of the trained ones, moved by half its own spread; scales shrink with the square root of
+    how many share a surface, so that coverage stays as trained.
+    """
+    from being.model.avatar import load_avatar
+
+    avatar = load_avatar(path)
+    head = avatar.model.gaussians.activate()
+    random = torch.Generator().manual_seed(0)
+    chosen = torch.randint(head.means.shape[1], (count,), generator=random)
+    scales = head.scales[:, chosen] * min(1.0, (head.means.shape[1] / count) ** 0.5)
+    means = head.means[:, chosen] + 0.5 * head.scales[:, chosen] * torch.randn(1, count, 3, generator=random)
+    sh = torch.nn.functional.pad(head.sh[:, chosen], (0, 0, 0, 16 - head.sh.shape[2]))
+    poses = torch.linspace(0, avatar.poses - 1, batch).long()
+    gaussians = Gaussians(means, head.quaternions[:, chosen], scales, head.opacities[:, chosen], sh)
+    return gaussians, Cameras(avatar.world_to_camera[poses], avatar.focal * size / avatar.size, size, size)
+
+
 def main() -> None:
     """Print the table and the JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--avatar", type=Path, help="run or bundle whose head is rendered")
     parser.add_argument("--gaussians", type=int, default=32_655)
     parser.add_argument("--size", type=int, default=512, help="px, both sides")
     parser.add_argument("--batch", type=int, default=1, help="frames at once, the Gaussians shared")
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--repeats", type=int, default=30)
     arguments = parser.parse_args()
-    gaussians, cameras = head_shell(arguments.gaussians, arguments.size, arguments.batch)
-    result = {"scene": "head-like shell", **bench_splat(gaussians, cameras, arguments.repeats, arguments.backend)}
+    shape = (arguments.gaussians, arguments.size, arguments.batch)
+    gaussians, cameras = trained_head(arguments.avatar, *shape) if arguments.avatar else head_shell(*shape)
+    scene = "trained head, resampled" if arguments.avatar else "head-like shell"
+    result = {"scene": scene, **bench_splat(gaussians, cameras, arguments.repeats, arguments.backend)}
     for name, value in result.items():
         print(f"{name:>24}  {value}")
     print(json.dumps(result))

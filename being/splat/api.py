@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..errors import EnvironmentFault, UsageError
-from . import cpu, reference
+from being.errors import EnvironmentFault, UsageError
+from being.splat import cpu, reference
 
 SH_COEFFICIENTS = (1, 4, 9, 16)  # K of degree 0 to 3
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ..conventions import ALPHA_MAX, ALPHA_MIN, LOW_PASS, NEAR_PLANE, TILE, TRANSMITTANCE_MIN
+from being.conventions import ALPHA_MAX, ALPHA_MIN, LOW_PASS, NEAR_PLANE, TILE, TRANSMITTANCE_MIN
 
 FIELD_OF_VIEW_MARGIN = 1.3  # x/z and y/z in the Jacobian are clamped to this times the half field of view's tangent
 EIGENVALUE_FLOOR = 0.1  # px^4 under the root of the eigenvalue formula

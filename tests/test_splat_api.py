@@ -60,4 +60,4 @@ def test_the_benchmark_describes_its_scene_and_takes_any_gaussians():
     assert (result["gaussians"], result["width"], result["batch"]) == (500, 64, 2)
     assert result["tiles_per_gaussian"] >= 1 and result["gaussians_on_screen"] > 250
     assert 0 < result["forward_ms"]["min"] <= result["forward_ms"]["median"]
-    assert result["forward_backward_ms"]["min"] > 0 and result["matmul_2048_ms"]["min"] > 0
+    assert result["forward_backward_ms"]["min"] > 0 and result["matmul_2048_ms"] > 0

@@ -20,9 +20,9 @@ from being.eval.measure import Measured, Subject, measure, open_subject
 from being.eval.plot import curves
 from being.files import write_json
 from being.media import VideoWriter, read_audio
+from being.model.device import pick_device
 from being.preprocess.sheet import frame_grid
 from being.progress import say
-from being.train.job import pick_device
 from being.train.run import Run
 
 FILES = ("metrics.json", "report.html", "sheet.jpg", "side_by_side.mp4")

@@ -11,6 +11,7 @@ import ast
 import dataclasses
 import difflib
 import inspect
+import math
 import os
 import textwrap
 import types
@@ -24,6 +25,14 @@ import yaml
 from being.errors import UsageError
 
 CONFIG_DIR = Path(__file__).parent / "configs"
+AT_LEAST = {"data.size": 16, "data.gaussians": 8, "model.plane_resolution": 2, "model.sh_degree": 0,
+            **dict.fromkeys(("model.plane_scales", "model.plane_channels", "model.net_width", "model.d_model",
+                             "model.n_head", "model.n_layer", "model.ffn_hidden", "train.coarse.steps",
+                             "train.coarse.batch", "train.fine.steps", "train.fine.batch", "train.sh_every",
+                             "train.density.every", "train.checkpoint_every", "train.evaluate_every",
+                             "avatar.plate_quality"), 1)}  # every other number: 0
+AT_MOST = {"data.size": 4096, "data.holdout": 0.9, "model.drop_prob": 0.9, "model.sh_degree": 3,
+           "avatar.plate_quality": 100}
 RESERVED_ENV = ("BEING_HOME", "BEING_CACHE", "BEING_OFFLINE", "BEING_SHARED")
 
 
@@ -207,7 +216,11 @@ def load(file: Path | str | None = None, overrides: list[str] | None = None, fla
 
 def from_dict(tree: dict[str, Any]) -> Config:
     """A checked Config of a plain nested dict (as `Config.to_dict` gives)."""
-    return _build(Config, tree, "")
+    config = _build(Config, tree, "")
+    if config.model.d_model % config.model.n_head:
+        raise UsageError(f"config key 'model.d_model' is {config.model.d_model}",
+                         f"not a multiple of model.n_head, {config.model.n_head}")
+    return config
 
 
 def resolve(name: Path | str) -> Path:
@@ -339,8 +352,18 @@ def _build(section: Any, tree: Any, prefix: str) -> Any:
     for key, value in tree.items():
         kind = hints[key]
         values[key] = _build(kind, value, f"{prefix}{key}.") if dataclasses.is_dataclass(kind) else \
-            _convert(kind, value, prefix + key)
+            _checked(_convert(kind, value, prefix + key), prefix + key)
     return section(**values)
+
+
+def _checked(value: Any, name: str) -> Any:
+    """`value` if its numbers are finite and in the range of the key."""
+    least, most = AT_LEAST.get(name, 0), AT_MOST.get(name, math.inf)
+    for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, (int, float)) and not (least <= number <= most and number < math.inf):
+            raise UsageError(f"config key '{name}' is {number}", f"it must be at least {least}"
+                             + (f" and at most {most}" if most < math.inf else " and finite"))
+    return value
 
 
 def _convert(kind: Any, value: Any, name: str) -> Any:

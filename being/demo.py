@@ -26,8 +26,10 @@ def run_demo(out: Path, config: str, text: str | None) -> dict[str, Any]:
     from being.sample import sample_clip
     from being.splat import available_backends
     from being.train.job import train
+    from being.tts.speech import checked_text
 
     start = time.monotonic()
+    text, settings = checked_text(TEXT if text is None else text), load(config, flags={"data.holdout": HOLDOUT})
     status = available_backends()["cpu"]
     say(f"rasterizer on the CPU: {status}")
     if not status.startswith("OK"):
@@ -42,14 +44,14 @@ def run_demo(out: Path, config: str, text: str | None) -> dict[str, Any]:
         preprocess(sample_clip(), data, name="speaker", consent="a synthetic person: nobody's face")
     Dataset.open(data)
     say(f"2/4 dataset to avatar ({config} config)")
-    run = train(data, load(config, flags={"data.holdout": HOLDOUT}), config, runs=out / "runs")
+    run = train(data, settings, Path(config).stem, runs=out / "runs")
     say("3/4 measure on frames that training has not seen")
     figures = evaluate(run.path)
     say("4/4 text to talking video")
     times = Times()
     with times.step("load"):
         engine = Engine.load(run.path)
-    video = speak_video(engine, text or TEXT, "hibari", 1.0, out / "demo.mp4", times)
+    video = speak_video(engine, text, "hibari", 1.0, out / "demo.mp4", times)
     report_times(times.seconds, video["seconds"])
     for name in ("sheet", "report", "side_by_side"):
         shutil.copy(figures["files"][name], out)

@@ -1,18 +1,16 @@
-"""Where datasets and runs lie; JSON and tensor files, written whole or not at all, checked when read."""
+"""Where datasets and runs lie; output places; JSON and tensor files, written whole or not at all, checked when read."""
 
 from __future__ import annotations
 
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
+from being.errors import BeingError, InputRejected, UsageError
 
-from being.errors import InputRejected, UsageError
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def home() -> Path:
@@ -32,6 +30,34 @@ def latest_dataset() -> Path:
     if found is None:
         raise UsageError(f"there is no dataset under {home() / 'data'}", fix="Make one with: being preprocess VIDEO")
     return found
+
+
+def check_place(path: Path) -> None:
+    """Raise BeingError when no file or folder can be made at `path`. Nothing is made: later errors leave no trace."""
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        why = f"{folder} is a file, not a folder"
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        why = f"the folder {folder} may not be written to"
+    else:
+        return
+    raise BeingError(f"cannot write {path}", why, "Choose another place with --out")
+
+
+def make_folders(folder: Path) -> list[Path]:
+    """Make `folder` with its parents; those that were not there before, innermost first (for `remove_empty`)."""
+    absent = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return absent
+
+
+def remove_empty(folders: list[Path]) -> None:
+    """Remove the folders that are empty, innermost first; the others stay."""
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:
+            return
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
@@ -54,6 +80,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
     """Tensors of a safetensors file. Raises InputRejected when it is missing, truncated or not finite."""
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError, ValueError) as error:

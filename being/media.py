@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import wave
 from collections.abc import Iterator
@@ -15,7 +16,8 @@ import av
 import numpy as np
 
 from being.conventions import FPS, SAMPLE_RATE
-from being.errors import BeingError, InputRejected
+from being.errors import BeingError, InputRejected, UsageError
+from being.files import check_place, make_folders, remove_empty
 
 AI_NOTICE = "AI-generated video of a person, made with being"
 VIDEO_CODECS = {".mp4": ("libx264", "aac"), ".mov": ("libx264", "aac"), ".mkv": ("libx264", "aac"),
@@ -154,8 +156,8 @@ def read_audio(path: Path, rate: int = SAMPLE_RATE) -> np.ndarray:
                                 "Give a file in which the person is heard")
         video_start = 0.0
         if container.streams.video and not container.streams.video[0].disposition & 0x400:  # not a cover picture
-            first = next(container.decode(video=0), None)
-            video_start = float(first.time or 0.0) if first is not None else 0.0
+            with contextlib.suppress(StopIteration, av.error.FFmpegError):  # a broken picture does not spoil the sound
+                video_start = float(next(container.decode(video=0)).time or 0.0)
             container.seek(0)
     with _open(path) as container:
         resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
@@ -192,20 +194,14 @@ def write_wav(path: Path, samples: np.ndarray, rate: int = SAMPLE_RATE) -> None:
 
 
 def output_path(path: Path) -> Path:
-    """`path` after its folder was made; raises BeingError when a video cannot be written there."""
+    """`path`, checked: UsageError for a type of video that is not known, BeingError for a place that cannot be made."""
     path = Path(path)
     if path.suffix.lower() not in VIDEO_CODECS:
-        raise BeingError(f"cannot write {path}", f"unknown video type '{path.suffix}'",
+        raise UsageError(f"cannot write {path}", f"unknown video type '{path.suffix}'",
                          f"Name it with one of {', '.join(VIDEO_CODECS)}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise IsADirectoryError(f"{path} is a directory")
-        probe_file = path.with_name(path.name + ".part")
-        probe_file.touch()
-        probe_file.unlink()
-    except OSError as error:
-        raise BeingError(f"cannot write {path}", str(error), "Choose another place with --out") from error
+    if path.is_dir():
+        raise BeingError(f"cannot write {path}", "it is a directory", "Choose another place with --out")
+    check_place(path)
     return path
 
 
@@ -220,7 +216,13 @@ class VideoWriter:
         self.path = output_path(path)
         self._part = self.path.with_name(f".{self.path.stem}.part{self.path.suffix}")
         video_codec, audio_codec = VIDEO_CODECS[self.path.suffix.lower()]
-        self._container = av.open(str(self._part), "w")
+        self._made: list[Path] = []
+        try:
+            self._made = make_folders(self.path.parent)
+            self._container = av.open(str(self._part), "w")
+        except OSError as error:
+            remove_empty(self._made)
+            raise BeingError(f"cannot write {path}", str(error), "Choose another place with --out") from error
         self._container.metadata.update({"comment": f"{AI_NOTICE}. {note}".strip(), "title": AI_NOTICE})
         self._video = cast(av.VideoStream, self._container.add_stream(video_codec, rate=fps))
         self._video.width, self._video.height, self._video.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
@@ -263,8 +265,12 @@ class VideoWriter:
                 if self._audio is not None:
                     self._container.mux(self._audio.encode(None))
                 self._container.mux(self._video.encode(None))
-            self._container.close()
-            if kind is None:
+                self._container.close()
                 os.replace(self._part, self.path)
+                self._made = []
+            else:
+                with contextlib.suppress(av.error.FFmpegError):  # the error that brought us here is the one to show
+                    self._container.close()
         finally:
             self._part.unlink(missing_ok=True)
+            remove_empty(self._made)

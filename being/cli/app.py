@@ -6,10 +6,14 @@ import typer
 
 import being
 from being.cli import avatar_commands, data_commands, train_commands
-from being.cli.shell import stop_on_sigterm
+from being.cli.shell import Commands, stop_on_sigterm
 
-app = typer.Typer(name="being", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-                  help="A short video of a person in, a talking avatar out: video, dataset, avatar, frames.")
+HELP = "A short video of a person in, a talking avatar out: being preprocess, then train, then tts-video."
+EPILOG = ("Datasets go to data/<name>/ and runs to runs/<name>/ under the current directory, or under BEING_HOME. "
+          "Exit codes: 0 done, 1 failed, 2 usage or config, 3 something this machine lacks, 4 the input was rejected, "
+          "5 a quality gate was missed, 130 interrupted.")
+app = typer.Typer(name="being", cls=Commands, add_completion=False, pretty_exceptions_enable=False, help=HELP,
+                  epilog=EPILOG)
 
 
 def _version(wanted: bool) -> None:
@@ -32,3 +36,7 @@ def main() -> None:
     """Entry point of the `being` program."""
     stop_on_sigterm()
     app()
+
+
+if __name__ == "__main__":
+    main()

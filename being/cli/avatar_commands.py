@@ -8,17 +8,16 @@ from typing import Annotated, Any
 import typer
 
 from being.cli.shell import DeviceOption, OutOption, command
-from being.errors import ExitCode
+from being.errors import BeingError, ExitCode, InputRejected, UsageError
 
-AvatarArgument = Annotated[Path | None, typer.Argument(help="Run or avatar bundle (default: the most recent run).")]
-AvatarOption = Annotated[Path | None, typer.Option("--avatar", help="Run or avatar bundle (default: the most recent "
-                                                                    "run).")]
+AvatarArgument = Annotated[Path | None, typer.Argument(metavar="AVATAR", help="Folder of a run or of an avatar "
+                                                       "bundle (default: the most recent finished run).")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
 
-    @command(app, "render")
+    @command(app, "render", epilog="Example: being render --audio speech.wav --out speech.mp4")
     def render(
         avatar: AvatarArgument = None,
         audio: Annotated[Path | None, typer.Option("--audio", help="Sound to speak: any sound or video file (default: "
@@ -41,13 +40,13 @@ def register(app: typer.Typer) -> None:
         report_times(times.seconds, result["seconds"])
         return result
 
-    @command(app, "tts-video")
+    @command(app, "tts-video", epilog="Example: being tts-video --text 'Hello'")
     def tts_video(
+        text: Annotated[str, typer.Option("--text", help="What the avatar says.")],
         avatar: AvatarArgument = None,
-        text: Annotated[str, typer.Option("--text", help="What the avatar says.")] = ...,  # type: ignore[assignment]
-        voice: Annotated[str, typer.Option("--voice", help="hibari (offline), espeak, or edge:NAME "
-                                                           "(online).")] = "hibari",
-        speed: Annotated[float, typer.Option("--speed", help="1 is normal.")] = 1.0,
+        voice: Annotated[str, typer.Option("--voice", help="hibari (offline, English), espeak or espeak:LANGUAGE "
+                                                           "(offline), edge:NAME (online).")] = "hibari",
+        speed: Annotated[float, typer.Option("--speed", help="0.5 (slow) to 2 (fast).")] = 1.0,
         out: OutOption = None,
         device: DeviceOption = "auto",
     ) -> dict[str, Any]:
@@ -67,11 +66,13 @@ def register(app: typer.Typer) -> None:
 
     @command(app, "eval")
     def evaluate(
-        run: Annotated[Path | None, typer.Argument(help="Run (default: the most recent one).")] = None,
-        part: Annotated[str, typer.Option("--part", help="test or validation.")] = "test",
+        run: Annotated[Path | None, typer.Argument(metavar="RUN", help="Folder of a run (default: the most "
+                                                                             "recent one).")] = None,
+        part: Annotated[str, typer.Option("--part", help="Frames to measure on: test, validation or "
+                                                    "train.")] = "test",
         device: DeviceOption = "auto",
     ) -> dict[str, Any]:
-        """Measure a run on held-out frames: PSNR, SSIM, LPIPS, lip motion against the truth; JSON and a report."""
+        """Measure a run on held-out frames: PSNR, SSIM, LPIPS, lips against the truth; figures and a report."""
         from being.eval import evaluate as work
 
         return work(run, part=part, device=device)
@@ -79,7 +80,7 @@ def register(app: typer.Typer) -> None:
     @command(app, "bench-fps")
     def bench_fps(
         avatar: AvatarArgument = None,
-        frames: Annotated[int, typer.Option("--frames", help="Frames to time.", min=8)] = 200,
+        frames: Annotated[int, typer.Option("--frames", help="Frames to time, at least 8.", min=8)] = 200,
         device: DeviceOption = "auto",
     ) -> dict[str, Any]:
         """Time single frames and batches of 8, whole frame to host memory, and the steps inside."""
@@ -94,15 +95,19 @@ def register(app: typer.Typer) -> None:
     @command(app, "demo")
     def demo(
         out: Annotated[Path, typer.Option("--out", help="Folder for all that it makes.")] = Path("demo"),
-        text: Annotated[str | None, typer.Option("--text", help="What the avatar says at the end.")] = None,
-        config: Annotated[str, typer.Option("--config", help="Training config.")] = "quick",
+        text: Annotated[str | None, typer.Option("--text", help="What the avatar says at the end, in "
+                                                           "English.")] = None,
+        config: Annotated[str, typer.Option("--config", help="Training config: a file or a shipped one's "
+                                                      "name.")] = "quick",
     ) -> dict[str, Any]:
         """Do all of it on the built-in clip of a person who does not exist; ends with demo.mp4 and a report."""
         from being.demo import run_demo
 
         result = run_demo(out, config, text)
         if not result["lips_follow"]:
-            raise typer.Exit(ExitCode.QUALITY)
+            raise BeingError("the lips do not follow the sound",
+                             f"correlation {result['lip_correlation']} with the true ones on held-out frames",
+                             f"Look at {result['report']}", ExitCode.QUALITY)
         return result
 
 
@@ -115,8 +120,6 @@ def _engine(avatar: Path | None, device: str) -> tuple[Path, Any]:
 
     folder = avatar if avatar is not None else Run.find(None, finished=True).path
     if not folder.exists():
-        from being.errors import InputRejected
-
         raise InputRejected(f"{folder} does not exist", fix="Give the folder of a run or of an avatar bundle")
     say(f"avatar {folder}")
     return folder, Engine.load(folder, pick_device(device))
@@ -125,7 +128,6 @@ def _engine(avatar: Path | None, device: str) -> tuple[Path, Any]:
 def _own_sound(folder: Path) -> Path:
     """The sound of the clip that the run was trained on."""
     from being.data.dataset import Dataset
-    from being.errors import UsageError
     from being.train.run import Run
 
     if not (folder / "run.json").is_file():

@@ -13,11 +13,12 @@ from being.cli.shell import command
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
 
-    @command(app, "preprocess")
+    @command(app, "preprocess", epilog="Example: being preprocess me.mp4 --consent 'my own face'")
     def preprocess(
-        video: Annotated[Path, typer.Argument(help="Video of one person who speaks to the camera.")],
-        out: Annotated[Path | None, typer.Option("--out", help="Dataset directory (default data/<name>).")] = None,
-        name: Annotated[str | None, typer.Option("--name", help="Name of the subject (default: the file's).")] = None,
+        video: Annotated[Path, typer.Argument(metavar="VIDEO", help="Video of one person who speaks to the "
+                                                                "camera, with sound, 2 s or longer.")],
+        out: Annotated[Path | None, typer.Option("--out", help="Dataset directory (default: data/<name>).")] = None,
+        name: Annotated[str | None, typer.Option("--name", help="Name of the subject (default: the video's).")] = None,
         size: Annotated[int | None, typer.Option("--size", help="Side of the square picture in px (default: the "
                                                                 "clip's, at most 512).", min=128, max=2048)] = None,
         consent: Annotated[str | None, typer.Option("--consent", help="Whose face it is and how they agreed; recorded "

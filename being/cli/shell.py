@@ -1,4 +1,4 @@
-"""What every command shares: --json, -q, --config, -o, errors in one sentence, exit codes."""
+"""What every command shares: --json, -q, --config, -o, errors in one line, exit codes."""
 
 from __future__ import annotations
 
@@ -9,23 +9,51 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from being.errors import BeingError, ExitCode
+from being.errors import BeingError, ExitCode, UsageError
 from being.progress import voice
 
-JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; text for people on stderr.")]
-QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="No text but warnings and errors.")]
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="Config file, or the name of a shipped one "
-                                                                    "(quick, 64_dim_1_transformer, ...).")]
+ParsingError: type[Exception] = typer.BadParameter.__mro__[1]  # UsageError of the click that this typer carries
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # how torch says it, in a RuntimeError
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; text for people goes to "
+                                                           "stderr.")]
+QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but warnings and errors.")]
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="Config file, or the name of a shipped one: "
+                                                                    "quick (two CPU cores), 64_dim_1_transformer "
+                                                                    "(GPU), 64_dim_2_transformer. Default: by the "
+                                                                    "device.")]
 OverrideOption = Annotated[list[str] | None, typer.Option("-o", "--override", metavar="KEY.PATH=VALUE",
-                                                          help="Override a config value; may be repeated.")]
+                                                          help="Set one config value, for instance "
+                                                               "train.fine.steps=500; may be repeated.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, or auto: CUDA where there is one.")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Where the video goes (mp4, mov, mkv or webm).")]
+
+
+class Commands(TyperGroup):
+    """The group of all commands: what is wrong with the command line itself ends like every other error."""
+
+    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None,  # type: ignore[override]
+             **settings: Any) -> Any:
+        """Parse and run, then exit with the command's code; without arguments the help is shown."""
+        arguments = list(sys.argv[1:] if args is None else args) or ["--help"]
+        voice.json, voice.quiet = "--json" in arguments, False
+        try:
+            code = super().main(arguments, prog_name or "being", **{**settings, "standalone_mode": False})
+        except ParsingError as error:
+            context = getattr(error, "ctx", None)
+            path = context.command_path if context is not None else "being"
+            what, near, hint = error.format_message().partition(" Did you mean")  # type: ignore[attr-defined]
+            code = _fail(UsageError(what.rstrip("."), fix=f"{near}{hint} See {path} --help".strip()))
+        except (KeyboardInterrupt, typer.Abort):
+            code = _fail(BeingError("interrupted", code=ExitCode.INTERRUPTED))
+        sys.exit(code or ExitCode.DONE)
 
 
 def command(app: typer.Typer, name: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., None]]:
@@ -68,22 +96,35 @@ def _run(work: Callable[[], dict[str, Any] | None]) -> int:
                                 "this command needs one of the extras", "pip install 'being[all]'",
                                 ExitCode.ENVIRONMENT))
     except MemoryError:
-        return _fail(BeingError("out of memory", fix="Use a smaller picture (-o data.size=256) or fewer Gaussians"))
+        return _fail(_out_of_memory())
     except OSError as error:
         return _fail(BeingError(f"{error.filename or 'a file'}: {error.strerror or error}",
                                 fix="Check the path, the rights and the space left"))
-    except Exception as error:  # a fault of ours: say so in a line, keep the trace for whoever asks
-        if os.environ.get("BEING_TRACE"):
-            traceback.print_exc()
-        return _fail(BeingError(f"internal error: {type(error).__name__}", str(error).split("\n")[0],
-                                "Run again with BEING_TRACE=1 to see where"))
+    except Exception as error:
+        if isinstance(error, RuntimeError) and any(phrase in str(error).lower() for phrase in OUT_OF_MEMORY):
+            return _fail(_out_of_memory())
+        return _fail(_internal(error))
     if voice.json:
         print(json.dumps({"ok": True, **(result or {})}, default=str))
     return ExitCode.DONE
 
 
+def _out_of_memory() -> BeingError:
+    return BeingError("out of memory", fix="Train on a smaller picture (-o data.size=256) or with fewer Gaussians "
+                                           "(-o data.gaussians=10000)")
+
+
+def _internal(error: Exception) -> BeingError:
+    """A fault of ours: said in a line, with the trace for whoever asks."""
+    if os.environ.get("BEING_TRACE"):
+        traceback.print_exception(error)
+    return BeingError(f"internal error: {type(error).__name__}", (str(error).splitlines() or [""])[0],
+                      "Run again with BEING_TRACE=1 to see where")
+
+
 def _fail(error: BeingError) -> int:
-    print(f"error: {error.message()}", file=sys.stderr, flush=True)
+    """Print the error in one line, under `--json` also as the object on stdout; its exit code."""
+    print(f"error: {' '.join(error.message().split())}", file=sys.stderr, flush=True)
     if voice.json:
         print(json.dumps({"ok": False, "error": {"what": error.what, "why": error.why, "fix": error.fix,
                                                  "code": int(error.code)}}))

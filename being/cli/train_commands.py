@@ -8,34 +8,44 @@ from typing import Annotated, Any
 import typer
 
 from being.cli.shell import ConfigOption, DeviceOption, OverrideOption, command
+from being.errors import UsageError
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
 
-    @command(app, "train")
+    @command(app, "train", epilog="Examples: being train data/me; being train --stage fine; "
+                                  "being train data/me --config quick -o train.fine.steps=500")
     def train(
-        data: Annotated[Path | None, typer.Argument(help="Dataset directory (default: the most recent one).")] = None,
-        stage: Annotated[str, typer.Option("--stage", help="coarse, fine (after coarse), or all.")] = "all",
+        data: Annotated[Path | None, typer.Argument(metavar="DATA", help="Dataset directory (default: the most "
+                                                                         "recent one).")] = None,
+        stage: Annotated[str, typer.Option("--stage", help="How far to go: coarse, fine (coarse first where "
+                                                      "it is not done), or all.")] = "all",
         config: ConfigOption = None,
         override: OverrideOption = None,
-        run: Annotated[Path | None, typer.Option("--run", help="Continue this run.")] = None,
+        run: Annotated[Path | None, typer.Option("--run", help="Go on with this run, on its own dataset and "
+                                                                   "config.")] = None,
         fresh: Annotated[bool, typer.Option("--fresh", help="Start a new run even where an unfinished one could go "
                                                             "on.")] = False,
-        holdout: Annotated[float | None, typer.Option("--holdout", help="Share held out at the clip's end (default: "
-                                                                        "the family's 1/11).")] = None,
+        holdout: Annotated[float | None, typer.Option("--holdout", help="Share of the clip held out at its end, 0 to "
+                                                                        "0.9 (default: the family's 1/11).")] = None,
         device: DeviceOption = "auto",
     ) -> dict[str, Any]:
         """Train an avatar: the coarse stage (a still head), then the fine one (moved by sound)."""
         from being.config import load
         from being.files import latest_dataset
-        from being.progress import say
-
         from being.model.device import pick_device
+        from being.progress import say
         from being.train.job import continued
         from being.train.job import train as work
 
-        if run is None and data is None and config is None and not override and not fresh:
+        choices = {"DATA": data, "--config": config, "-o": override or None, "--fresh": fresh or None,
+                   "--holdout": holdout}
+        given = [name for name, value in choices.items() if value is not None]
+        if run is not None and given:
+            raise UsageError(f"--run and {given[0]} exclude each other", "a run goes on with its own data and config",
+                             "Leave one of them out")
+        if run is None and not given:
             run = continued(stage)
         if config is None and run is None:
             gpu = pick_device(device).type == "cuda"

@@ -99,9 +99,9 @@ def open_subject(run: Run, part: str = "test", device: torch.device | str = "cpu
                             f"those of {dataset.path} are {clip.features.shape[2]} wide", "Train afresh with --fresh")
     try:
         model = TalkingHead.from_state(config.model, width, checkpoint.model).to(clip.device).eval()
-    except (RuntimeError, KeyError) as error:
+    except (RuntimeError, KeyError, AssertionError) as error:
         raise InputRejected(f"checkpoint {name} of {run.path} does not fit its config",
-                            str(error).splitlines()[0]) from error
+                            (str(error).splitlines() or [type(error).__name__])[0]) from error
     return Subject(run, config, dataset, model.requires_grad_(False), clip, frames, part, checkpoint.state, name)
 
 

@@ -17,8 +17,9 @@ from being.conventions import FPS, SAMPLE_RATE
 from being.errors import InputRejected
 from being.inference.engine import Engine
 from being.media import VideoWriter, output_path
-from being.progress import Progress, say
+from being.progress import Progress, say, warn
 from being.tts import speak
+from being.tts.speech import shown
 
 SHORTEST = 0.04  # s, one frame
 LONGEST = 3600.0  # s
@@ -39,7 +40,7 @@ class Times:
 
 
 def check_sound(samples: np.ndarray, what: str) -> None:
-    """Raise InputRejected for sound that cannot drive a video: too short, too long, not finite, or silent."""
+    """Raise InputRejected for sound that cannot drive a video: too short, too long or not finite. Silence can."""
     seconds = len(samples) / SAMPLE_RATE
     if seconds < SHORTEST:
         raise InputRejected(f"{what} is {seconds * 1000:.0f} ms long", "one frame takes 40 ms", "Give a longer sound")
@@ -71,6 +72,8 @@ def speak_video(engine: Engine, text: str, voice: str, speed: float, out: Path, 
     output_path(out)
     with times.step("voice"):
         speech = speak(text, voice, speed)
+        if speech.unspoken:
+            warn(f"the voice leaves out what it has no reading for: {shown(speech.unspoken)}")
         samples = to_rate(speech.samples, speech.rate, SAMPLE_RATE)
     return render_video(engine, samples, out, "the spoken text", times)
 

@@ -32,7 +32,9 @@ from being.files import load_tensors, read_json, write_json
 from being.model.talking_head import TalkingHead
 
 SCHEMA = 1
-MANIFEST_KEYS = ("name", "size", "focal", "encoder", "audio_width", "model", "poses", "files")
+MANIFEST_KEYS: dict[str, type | tuple[type, ...]] = {
+    "name": str, "size": int, "focal": (int, float), "encoder": str, "audio_width": int, "model": dict, "poses": int,
+    "files": dict}
 
 
 @dataclass
@@ -118,9 +120,11 @@ def load_avatar(path: Path, device: torch.device | str = "cpu") -> Avatar:
     if manifest.get("schema") != SCHEMA:
         raise InputRejected(f"{folder} has avatar schema {manifest.get('schema')}, this version reads {SCHEMA}",
                             fix="Use the version of being that made it, or train again")
-    absent = [key for key in MANIFEST_KEYS if key not in manifest]
-    if absent:
-        raise InputRejected(f"{folder / 'manifest.json'} is incomplete", f"no {', '.join(absent)}")
+    wrong = [key for key, kind in MANIFEST_KEYS.items() if not isinstance(manifest.get(key), kind)]
+    if wrong or min(manifest["size"], manifest["focal"], manifest["audio_width"], manifest["poses"]) <= 0:
+        raise InputRejected(f"{folder / 'manifest.json'} does not describe an avatar",
+                            f"missing or wrong: {', '.join(wrong) or 'size, focal, audio_width or poses'}",
+                            "Copy the bundle again")
     plates = [f"plates/{k:06d}.jpg" for k in range(manifest["poses"])]
     content: dict[str, bytes] = {}
     for name in ["model.safetensors", "poses.safetensors", *plates]:
@@ -137,7 +141,11 @@ def load_avatar(path: Path, device: torch.device | str = "cpu") -> Avatar:
         model = TalkingHead.from_state(config.model, manifest["audio_width"], state).to(device).eval()
     except (UsageError, RuntimeError, KeyError, AssertionError) as error:
         raise InputRejected(f"{folder / 'model.safetensors'} does not fit its manifest",
-                            str(error).splitlines()[0]) from error
+                            (str(error).splitlines() or [type(error).__name__])[0], "Copy the bundle again") from error
+    shapes = {name: tuple(poses[name].shape) if name in poses else None for name in ("world_to_camera", "blink")}
+    if shapes != {"world_to_camera": (len(plates), 4, 4), "blink": (len(plates), 1)}:
+        raise InputRejected(f"{folder / 'poses.safetensors'} does not fit its manifest",
+                            f"{shapes} for {len(plates)} poses", "Copy the bundle again")
     return Avatar(folder, manifest, model.requires_grad_(False), poses["world_to_camera"].to(device),
                   poses["blink"].to(device), [content[name] for name in plates])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import platform
+import re
 from pathlib import Path
 
 import torch
@@ -36,13 +37,14 @@ def keep_freed_memory() -> None:
 
 
 def pick_device(name: str) -> torch.device:
-    """The device called `name`; "auto" is CUDA where there is one. Raises EnvironmentFault when it is not there."""
+    """The device called `name`; "auto" is CUDA where there is one. Raises EnvironmentFault when it is not there,
+    UsageError for a name that is none."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise EnvironmentFault(f"there is no device '{name}' on this machine", "torch sees no CUDA GPU",
-                               "Use --device cpu")
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f"unknown device '{name}'", str(error).splitlines()[0], "Use cpu or cuda") from error
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise UsageError(f"unknown device '{name}'", "known are cpu, cuda, cuda:NUMBER and auto", "Use --device auto")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise EnvironmentFault(f"there is no device '{name}' on this machine",
+                               f"torch sees {torch.cuda.device_count() or 'no'} CUDA GPU", "Use --device cpu")
+    return device

@@ -14,7 +14,8 @@ import numpy as np
 
 from being import media
 from being.conventions import FPS, SAMPLE_RATE
-from being.errors import BeingError, InputRejected
+from being.errors import BeingError, InputRejected, UsageError
+from being.files import check_place, write_json
 from being.preprocess import family
 from being.preprocess.expression import write_au
 from being.preprocess.facemap import BROW_TOP, CHIN
@@ -74,6 +75,11 @@ def preprocess(video: Path, out: Path, *, name: str | None = None, size: int | N
     write, or something is there already), EnvironmentFault (a pretrained file cannot be had).
     """
     video, out = Path(video), Path(out).absolute()
+    name = out.name if name is None else name
+    if name in ("", ".", "..") or "/" in name or "\\" in name:
+        raise UsageError(f"'{name}' cannot be the name of a subject", "runs lie in folders of that name",
+                         "Give one without slashes: --name NAME")
+    media.probe(video)  # what is no video is told without loading a network
     folder = _workplace(out, force)
     try:
         with progress("look at the clip"):
@@ -87,7 +93,7 @@ def preprocess(video: Path, out: Path, *, name: str | None = None, size: int | N
             with progress(label, total, "frames") as shown:
                 files = step(work, shown.advance)
             steps[label] = {"seconds": round(shown.seconds, 2), "digest": _digest(folder, files)}
-        _write_manifest(work, name or out.name, steps, consent)
+        _write_manifest(work, name, steps, consent)
         _put_in_place(folder, out)
     except OSError as error:
         raise BeingError(f"cannot write {out}", str(error), "Make room on the disk or choose another place") from error
@@ -186,8 +192,6 @@ STEPS: tuple[tuple[str, Callable[[_Work, Advance], list[str]]], ...] = (
 
 
 def _write_manifest(work: _Work, name: str, steps: dict[str, Any], consent: str | None) -> None:
-    from being.files import write_json
-
     frames = len(work.frames)
     features = np.load(work.folder / f"aud_{ENCODER}.npy", mmap_mode="r")
     write_json(work.folder / "dataset.json", {
@@ -207,14 +211,9 @@ def _workplace(out: Path, force: bool) -> Path:
         if not force:
             raise BeingError(f"the dataset {out} exists already", fix="Replace it with --force, or choose an --out")
     folder = out.with_name(f".{out.name}.part")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        if folder.exists():
-            shutil.rmtree(folder)
-        folder.mkdir()
-        folder.rmdir()
-    except OSError as error:
-        raise BeingError(f"cannot write {out}", str(error), "Choose another place with --out") from error
+    check_place(folder)
+    if folder.exists():
+        shutil.rmtree(folder)
     return folder
 
 

@@ -46,17 +46,17 @@ def train(data: Path | None, config: Config, label: str = "config", stage: str =
     where, runs = pick_device(device), runs or home() / "runs"
     if current is None and not fresh:
         current = unfinished(runs, dataset, config, label)
-    if current is None:
-        current = Run.create(data, dataset.name, config, label, runs)
-        say(f"run {current.path}")
-    else:
+    if current is not None:
         config = current.config
         say(f"run {current.path} goes on")
     split = dataset.split(config.data.holdout)
     clip = load_clip(dataset, config.data.size, config.data.encoder, where)
     motion = face_motion(dataset, split.train, where)
-    last = current.load("last")
+    last = current.load("last") if current is not None else None
     model = _model(config, dataset, clip, split.train, last)
+    if current is None:  # only now: a dataset that will not do leaves no run behind
+        current = Run.create(data, dataset.name, config, label, runs)
+        say(f"run {current.path}")
     trainer = Trainer(current, config, dataset, clip, split, model, motion)
     if last is None or last.state["stage"] == "coarse":
         done = last is not None and last.state["step"] >= config.train.coarse.steps
@@ -102,7 +102,7 @@ def _model(config: Config, dataset: Dataset, clip: Clip, frames: np.ndarray, las
 def continued(stage: str) -> Path | None:
     """The most recent run, where a bare `train --stage fine` means to go on with it: its fine stage is not done."""
     latest = newest(home() / "runs", "run.json")
-    return latest if latest is not None and stage != "coarse" and not Run.open(latest).record["finished"] else None
+    return latest if latest is not None and stage != "coarse" and not Run.open(latest).record.get("finished") else None
 
 
 def unfinished(folder: Path, dataset: Dataset, config: Config, label: str) -> Run | None:

@@ -74,7 +74,9 @@ class Run:
         run = cls(path)
         if run.record.get("schema") != CHECKPOINT_SCHEMA:
             raise InputRejected(f"{path} has run schema {run.record.get('schema')}, this version reads "
-                                f"{CHECKPOINT_SCHEMA}")
+                                f"{CHECKPOINT_SCHEMA}", fix="Use the version of being that made it, or train again")
+        if not isinstance(run.record.get("dataset"), str):
+            raise InputRejected(f"{path / 'run.json'} is incomplete", "it names no dataset", "Train again")
         return run
 
     @classmethod
@@ -93,7 +95,7 @@ class Run:
         """The resolved config the run was started with."""
         try:
             return from_dict(yaml.safe_load((self.path / "config.yaml").read_text()) or {})
-        except (OSError, yaml.YAMLError) as error:
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise InputRejected(f"{self.path / 'config.yaml'} cannot be read", str(error)) from error
 
     @property
@@ -134,7 +136,8 @@ class Run:
             return None
         state = read_json(folder / "state.json")
         if state.get("schema") != CHECKPOINT_SCHEMA:
-            raise InputRejected(f"{folder} has schema {state.get('schema')}, this version reads {CHECKPOINT_SCHEMA}")
+            raise InputRejected(f"{folder} has checkpoint schema {state.get('schema')}, this version reads "
+                                f"{CHECKPOINT_SCHEMA}", fix="Use the version of being that made it, or train again")
         optimizer = folder / "optimizer.safetensors"
         return Checkpoint(load_tensors(folder / "model.safetensors"),
                           load_tensors(optimizer) if optimizer.exists() else {}, state)

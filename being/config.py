@@ -92,12 +92,6 @@ class LossConfig:
     """Absolute difference of alpha and the head mask."""
     plane_tv: float = 2e-4
     """Total variation of the tri-planes."""
-    motion: float = 0.0
-    """Fine stage: offsets of Gaussians on the face against the motion of the tracked mesh (units of 0.1 head units)."""
-    motion_steps: int = 0
-    """Steps over which the motion term fades to a tenth; 0 keeps it constant."""
-    offset: float = 0.0
-    """Fine stage: mean square of the added colour and opacity offsets, so that geometry, not colour, moves."""
 
 
 @dataclass(frozen=True)

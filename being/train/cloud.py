@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,32 +13,6 @@ FACE_SHARE, MOUTH_SHARE = 0.55, 0.05
 HULL_VIEWS, HULL_VOTES = 24, 0.9
 INNER_LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
 MOUTH_DEPTH = (0.02, 0.22)  # head units behind the lips, where teeth and tongue are
-BIND_DISTANCE = 0.06  # head units: Gaussians nearer to the face mesh than this follow its motion
-
-
-@dataclass
-class FaceMotion:
-    """How the tracked mesh moves: rest vertices and per-frame offsets, on the training device."""
-
-    rest: Tensor  # [V, 3] mean over the training frames, head units
-    offsets: Tensor  # [F, V, 3]
-
-    def bind(self, means: Tensor) -> tuple[Tensor, Tensor]:
-        """Numbers [M] of Gaussians `means` [N, 3] near the mesh and of their nearest vertices [M]."""
-        distance, vertex = [], []
-        for chunk in means.split(8192):
-            least = torch.cdist(chunk, self.rest).min(1)
-            distance.append(least.values)
-            vertex.append(least.indices)
-        near = torch.nonzero(torch.cat(distance) < BIND_DISTANCE)[:, 0]
-        return near, torch.cat(vertex)[near]
-
-
-def face_motion(dataset: Dataset, train: np.ndarray, device: torch.device) -> FaceMotion:
-    """Motion of the tracked mesh round its mean over the training frames."""
-    vertices = torch.from_numpy(dataset.mesh[0]).to(device)
-    rest = vertices[torch.from_numpy(train).to(device)].mean(0)
-    return FaceMotion(rest, vertices - rest)
 
 
 def initial_cloud(dataset: Dataset, clip: Clip, train: np.ndarray, count: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ from being.model.avatar import save_avatar
 from being.model.device import keep_freed_memory, pick_device
 from being.model.talking_head import TalkingHead
 from being.progress import say
-from being.train.cloud import face_motion, initial_cloud
+from being.train.cloud import initial_cloud
 from being.train.run import Checkpoint, Run
 from being.train.stages import Trainer, fresh_model
 from being.train.warmup import warm_up_sound
@@ -51,13 +51,12 @@ def train(data: Path | None, config: Config, label: str = "config", stage: str =
         say(f"run {current.path} goes on")
     split = dataset.split(config.data.holdout)
     clip = load_clip(dataset, config.data.size, config.data.encoder, where)
-    motion = face_motion(dataset, split.train, where)
     last = current.load("last") if current is not None else None
     model = _model(config, dataset, clip, split.train, last)
     if current is None:  # only now: a dataset that will not do leaves no run behind
         current = Run.create(data, dataset.name, config, label, runs)
         say(f"run {current.path}")
-    trainer = Trainer(current, config, dataset, clip, split, model, motion)
+    trainer = Trainer(current, config, dataset, clip, split, model)
     if last is None or last.state["stage"] == "coarse":
         done = last is not None and last.state["step"] >= config.train.coarse.steps
         if stage == "fine" and not done:
@@ -71,7 +70,7 @@ def train(data: Path | None, config: Config, label: str = "config", stage: str =
             return current
         if config.train.audio_warmup:
             torch.manual_seed(config.train.seed)
-            score = warm_up_sound(model.network, clip, motion, split.train, split.validation,
+            score = warm_up_sound(model.network, clip, dataset.mesh[0], split.train, split.validation,
                                   config.train.audio_warmup, config.train.seed)
             say(f"sound to lips before the fine stage: correlation {score:.2f} on validation frames")
     trainer.train("fine", last)

@@ -48,9 +48,3 @@ def square_l1(a: Tensor, b: Tensor, squares: Tensor) -> Tensor:
             total = total + (a[k, :, top:bottom, left:right] - b[k, :, top:bottom, left:right]).abs().mean()
             count += 1
     return total / max(count, 1)
-
-
-def motion_l1(offsets: Tensor, motion: Tensor, bound: Tensor) -> Tensor:
-    """Mean absolute difference of Gaussian offsets [B, N, 3] on the face (`bound` [M] their numbers) and the tracked
-    mesh's motion there `motion` [B, M, 3], in units of 0.1 head units (1 cm)."""
-    return (offsets[:, bound] - motion).abs().mean() * 10

@@ -21,15 +21,13 @@ from being.model.gaussians import CanonicalGaussians
 from being.model.talking_head import Rendering, TalkingHead
 from being.progress import Progress
 from being.splat import composite
-from being.train.cloud import FaceMotion
 from being.train.density import Density
 from being.train.feature_loss import FeatureLoss
-from being.train.losses import motion_l1, square_l1, ssim
+from being.train.losses import square_l1, ssim
 from being.train.optimizer import make_optimizer, set_rates
 from being.train.preview import evaluate, write_previews
 from being.train.run import Checkpoint, Run
 
-BIND_EVERY = 100  # fine steps after which Gaussians are bound anew to the face mesh
 GENERATOR_STRIDE = 1_000_003
 
 
@@ -47,10 +45,10 @@ def sample(frames: np.ndarray, seed: int, step: int, batch: int) -> np.ndarray:
 class Trainer:
     """State of a run while it trains; `train` goes through a stage from where the checkpoint left off."""
 
-    def __init__(self, run: Run, config: Config, dataset: Dataset, clip: Clip, split: Split, model: TalkingHead,
-                 motion: FaceMotion):
+    def __init__(self, run: Run, config: Config, dataset: Dataset, clip: Clip, split: Split,
+                 model: TalkingHead):
         self.run, self.config, self.dataset, self.clip, self.split = run, config, dataset, clip, split
-        self.model, self.motion = model, motion
+        self.model = model
         self.low_precision = config.train.mixed_precision and has_bfloat16(clip.device)
         self.features = FeatureLoss(clip.device) if config.train.loss.feature > 0 else None
         self.stopped = threading.Event()
@@ -100,7 +98,7 @@ class Trainer:
         conditions = None if coarse else self.clip.conditions(index)
         rendering = self.model(conditions, self.clip.world_to_camera[index], self.clip.focal, self.clip.size, degree,
                                offsets, self.low_precision)
-        terms = self._losses(rendering, index, step, plan.steps)
+        terms = self._losses(rendering, index)
         loss = torch.stack(list(terms.values())).sum()
         if not bool(torch.isfinite(loss)):
             raise BeingError(f"the loss is not finite at {stage} step {step}", str({k: v.item() for k, v in
@@ -115,7 +113,7 @@ class Trainer:
                           torch.Generator().manual_seed(seed * GENERATOR_STRIDE + step))
         return {"loss": float(loss.detach()), **{k: float(v.detach()) for k, v in terms.items()}}
 
-    def _losses(self, rendering: Rendering, index: Tensor, step: int, steps: int) -> dict[str, Tensor]:
+    def _losses(self, rendering: Rendering, index: Tensor) -> dict[str, Tensor]:
         """Weighted loss terms of a batch.
 
         Pictures are compared in the clip's head window only and counted by its share of the picture: outside it the
@@ -137,21 +135,7 @@ class Trainer:
             terms["feature"] = w.feature * self.features(composite(output, clip.plate(index)), clip.target(index))
         if w.plane_tv:
             terms["plane_tv"] = w.plane_tv * self.model.network.tri_plane.grid.total_variation()
-        if rendering.offsets is not None and w.motion:
-            bound, vertex = self._bound(step)
-            fade = 0.1 ** min(step / w.motion_steps, 1.0) if w.motion_steps else 1.0
-            moved = self.motion.offsets[index][:, vertex]
-            terms["motion"] = w.motion * fade * motion_l1(rendering.offsets.means, moved, bound)
-        if rendering.offsets is not None and w.offset:
-            terms["offset"] = w.offset * (rendering.offsets.sh.square().mean() +
-                                          rendering.offsets.opacity_logits.square().mean())
         return terms
-
-    def _bound(self, step: int) -> tuple[Tensor, Tensor]:
-        """Gaussians near the face mesh and their vertices, found anew every BIND_EVERY steps from that step's means."""
-        if not hasattr(self, "_binding") or (step - 1) % BIND_EVERY == 0:
-            self._binding = self.motion.bind(self.model.gaussians.means.detach())
-        return self._binding
 
     def _note(self, averages: dict[str, float]) -> str:
         best = f"  PSNR {self.latest:.2f} dB held out" if hasattr(self, "latest") else ""

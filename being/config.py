@@ -200,7 +200,8 @@ def load(file: Path | str | None = None, overrides: list[str] | None = None, fla
     for item in overrides or []:
         name, equals, text = item.partition("=")
         if not equals:
-            raise UsageError(f"-o {item} is not of the form key.path=value")
+            raise UsageError(f"-o {item} is not of the form key.path=value",
+                             fix="Write for instance -o train.fine.steps=500")
         _put(tree, name.strip(), _value(text, item), f"-o {item}")
     for name, value in (flags or {}).items():
         if value is not None:
@@ -239,14 +240,14 @@ def read_file(path: Path) -> dict[str, Any]:
     current: Path | None = path
     while current is not None:
         if current.resolve() in seen:
-            raise UsageError(f"{path} refers to itself through _base_")
+            raise UsageError(f"cannot read config {path}", "it refers to itself through _base_")
         seen.add(current.resolve())
         try:
             tree = yaml.safe_load(current.read_text()) or {}
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise UsageError(f"cannot read config {current}", str(error).replace("\n", " ")) from error
         if not isinstance(tree, dict):
-            raise UsageError(f"config {current} is not a mapping of sections")
+            raise UsageError(f"cannot read config {current}", "it is not a mapping of sections")
         base = tree.pop("_base_", None)
         chain.append(tree)
         current = None if base is None else current.parent / str(base)
@@ -319,7 +320,7 @@ def _put(tree: dict[str, Any], name: str, value: Any, where: str) -> None:
     for part in parents:
         tree = tree.setdefault(part, {})
         if not isinstance(tree, dict):
-            raise UsageError(f"{where}: '{part}' is a value, not a section")
+            raise UsageError(f"{where} cannot be set", f"'{part}' is a value, not a section")
     tree[last] = value
 
 
@@ -333,7 +334,7 @@ def _known_keys(section: Any, prefix: str = "") -> list[str]:
 
 def _build(section: Any, tree: Any, prefix: str) -> Any:
     if not isinstance(tree, dict):
-        raise UsageError(f"config section '{prefix.rstrip('.')}' must be a mapping, not {tree!r}")
+        raise UsageError(f"config section '{prefix.rstrip('.')}' cannot be {tree!r}", "it must be a mapping")
     hints = typing.get_type_hints(section)
     for key in tree:
         if key not in hints:
@@ -366,7 +367,7 @@ def _convert(kind: Any, value: Any, name: str) -> Any:
         return None if value is None else _convert(next(a for a in arguments if a is not type(None)), value, name)
     if origin is tuple and isinstance(value, (list, tuple)):
         if Ellipsis not in arguments and len(value) != len(arguments):
-            raise UsageError(f"config key '{name}' needs {len(arguments)} values, got {value!r}")
+            raise UsageError(f"config key '{name}' cannot be {value!r}", f"it needs {len(arguments)} values")
         return tuple(_convert(arguments[0], v, name) for v in value)
     if kind is float and isinstance(value, str):  # YAML 1.1 reads 1e-4 as text
         try:
@@ -377,7 +378,7 @@ def _convert(kind: Any, value: Any, name: str) -> Any:
         return float(value)
     if isinstance(value, kind if origin is None else origin) and (kind is bool or not isinstance(value, bool)):
         return value
-    raise UsageError(f"config key '{name}' must be {getattr(kind, '__name__', kind)}, got {value!r}")
+    raise UsageError(f"config key '{name}' cannot be {value!r}", f"it must be {getattr(kind, '__name__', kind)}")
 
 
 def _plain(value: Any) -> Any:

@@ -74,7 +74,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise InputRejected(f"{path} cannot be read", str(error)) from error
     if not isinstance(value, dict):
-        raise InputRejected(f"{path} is not a JSON object")
+        raise InputRejected(f"{path} cannot be read", "it is not a JSON object")
     return value
 
 

@@ -92,7 +92,7 @@ def read_frames(path: Path, fps: int = FPS) -> Iterator[np.ndarray]:
     """
     with _open(path) as container:
         if not container.streams.video:
-            raise InputRejected(f"{path} has no video stream")
+            raise InputRejected(f"{path} has no video stream", fix="Give a video of a person who speaks")
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         start, before, index = None, None, 0
@@ -111,7 +111,7 @@ def read_frames(path: Path, fps: int = FPS) -> Iterator[np.ndarray]:
             if before is None:
                 raise InputRejected(f"{path} cannot be decoded", str(error)) from error
         if before is None:
-            raise InputRejected(f"{path} holds no frames")
+            raise InputRejected(f"{path} holds no frames", fix="Export the video again as H.264 mp4")
         while index / fps < before[0] + 0.5 / fps:
             yield before[1]
             index += 1
@@ -125,7 +125,7 @@ def sample_frames(path: Path, count: int) -> list[np.ndarray]:
     frames: list[np.ndarray] = []
     with _open(path) as container:
         if not container.streams.video:
-            raise InputRejected(f"{path} has no video stream")
+            raise InputRejected(f"{path} has no video stream", fix="Give a video of a person who speaks")
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         length = float(stream.duration * stream.time_base) if stream.duration else (container.duration or 0) / 1e6
@@ -174,7 +174,7 @@ def read_audio(path: Path, rate: int = SAMPLE_RATE) -> np.ndarray:
             if not pieces:
                 raise InputRejected(f"the sound of {path} cannot be decoded", str(error)) from error
     if not pieces:
-        raise InputRejected(f"{path} has an empty sound track")
+        raise InputRejected(f"{path} is not usable", "its sound track is empty")
     samples = np.concatenate(pieces).astype(np.float32)
     shift = round(((start or 0.0) - video_start) * rate)
     return np.pad(samples, (shift, 0)) if shift > 0 else samples[-shift:]

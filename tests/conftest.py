@@ -1,4 +1,4 @@
-"""Fixtures shared by the tests: where the optional real footage and golden data are."""
+"""Fixtures shared by the tests: the tiny synthetic dataset; where the optional real footage and golden data are."""
 
 from __future__ import annotations
 
@@ -18,3 +18,11 @@ def shared_dir() -> Path:
     if not folder.is_dir():
         pytest.skip("no shared footage beside this checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny synthetic dataset of `scene.write_scene`, written once; tests that change files do so in a copy."""
+    from scene import write_scene
+
+    return write_scene(tmp_path_factory.mktemp("scene") / "scene")

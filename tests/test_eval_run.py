@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scene import FRAMES, SIZE, WIDTH, head_mesh, write_scene
+from scene import FRAMES, SIZE, WIDTH, head_mesh
 
 from being.config import load
 from being.data.clip import head_box
@@ -27,13 +27,13 @@ HELD = FRAMES // 2
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Run:
+def run(scene, tmp_path_factory) -> Run:
     """A run whose only checkpoint is an untrained model over the scene's own mesh."""
     folder = tmp_path_factory.mktemp("eval")
-    data, config = write_scene(folder / "data"), load("quick", SETTINGS, environment={})
+    config = load("quick", SETTINGS, environment={})
     points = torch.from_numpy(head_mesh()[0]).float()
     model = fresh_model(config, WIDTH, points, torch.full((len(points), 3), 0.5))
-    made = Run.create(data, "scene", config, "test", folder / "runs")
+    made = Run.create(scene, "scene", config, "test", folder / "runs")
     made.save("best", model.state_dict(), {"stage": "fine", "step": 7, "best": 20.0, "audio_width": WIDTH})
     return made
 

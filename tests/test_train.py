@@ -1,6 +1,7 @@
 """Training on the tiny synthetic scene: it learns, it is deterministic, it resumes where it was killed."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from scene import write_scene
 
 from being.config import DensityConfig, load
 from being.errors import InputRejected
@@ -25,11 +25,6 @@ TINY = ["data.size=48", "data.gaussians=400", "train.fine.batch=2", "train.audio
         "train.density.start=20", "train.density.every=10", "train.density.stop=60", "train.density.prune_start=20",
         "train.density.gradient=0.0005", "train.evaluate_every=1000", "train.checkpoint_every=1000",
         "model.plane_resolution=16", "train.sh_every=20", "train.loss.feature=0"]
-
-
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory):
-    return write_scene(tmp_path_factory.mktemp("scene") / "scene")
 
 
 def settings(coarse, fine, *more, config="quick"):
@@ -96,7 +91,7 @@ def wait_for_steps(process, runs, already):
 
 
 def test_a_dataset_of_another_schema_or_without_files_is_refused(scene, tmp_path):
-    copy = write_scene(tmp_path / "copy", frames=24)
+    copy = shutil.copytree(scene, tmp_path / "copy")
     (copy / "au.csv").unlink()
     with pytest.raises(InputRejected, match="au.csv"):
         train(copy, settings(1, 1), runs=tmp_path)

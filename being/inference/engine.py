@@ -17,6 +17,7 @@ from torch import Tensor
 from being.audio.features import encode, frame_count, windows
 from being.data.cameras import camera_numbers
 from being.data.conditions import Conditions
+from being.errors import InputRejected
 from being.model.avatar import Avatar, load_avatar
 from being.model.gaussiantalker import Offsets
 from being.splat import Cameras, Gaussians, RenderOutput, composite, rasterize
@@ -85,8 +86,15 @@ class Engine:
         return self.pictures(self.splat(gaussians, poses), self.plates(poses))
 
     def encode(self, samples: np.ndarray) -> Tensor:
-        """Speech features [F, 16, C] of sound float32 [T] at 16 kHz, one row for every frame that it fills."""
-        features = encode(samples, frame_count(samples), self.avatar.manifest["encoder"])
+        """Speech features [F, 16, C] of sound float32 [T] at 16 kHz, one row for every frame that it fills.
+
+        Raises InputRejected when the avatar was trained on features of another width.
+        """
+        name, width = self.avatar.manifest["encoder"], self.avatar.manifest["audio_width"]
+        features = encode(samples, frame_count(samples), name)
+        if features.shape[2] != width:
+            raise InputRejected(f"the avatar {self.avatar.path} hears {width}-wide speech features",
+                                f"those of the encoder '{name}' are {features.shape[2]} wide", "Train it again")
         return torch.from_numpy(features).to(self.device)
 
     def stream(self, features: Tensor, batch: int = BATCH) -> Iterator[np.ndarray]:

@@ -135,6 +135,9 @@ def load_avatar(path: Path, device: torch.device | str = "cpu") -> Avatar:
         if digest(content[name]) != manifest["files"].get(name):
             raise InputRejected(f"{folder / name} was altered", "its sha256 is not the manifest's",
                                 "Copy the bundle again")
+        if name in plates and not _is_picture(content[name], manifest["size"]):
+            raise InputRejected(f"{folder / name} will not do", f"it is no picture of {manifest['size']} px a side",
+                                "Copy the bundle again")
     state, poses = load_tensors(folder / "model.safetensors"), load_tensors(folder / "poses.safetensors")
     try:
         config = from_dict({"model": manifest["model"]})
@@ -148,6 +151,15 @@ def load_avatar(path: Path, device: torch.device | str = "cpu") -> Avatar:
                             f"{shapes} for {len(plates)} poses", "Copy the bundle again")
     return Avatar(folder, manifest, model.requires_grad_(False), poses["world_to_camera"].to(device),
                   poses["blink"].to(device), [content[name] for name in plates])
+
+
+def _is_picture(content: bytes, size: int) -> bool:
+    """Whether a file's head is that of a picture of size x size px."""
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return image.size == (size, size)
+    except (OSError, SyntaxError):
+        return False
 
 
 def digest(content: bytes) -> str:

@@ -192,21 +192,30 @@ def load(file: Path | str | None = None, overrides: list[str] | None = None, fla
     to value, None values are ignored. Raises UsageError naming the key, the file and the nearest known key.
     """
     tree: dict[str, Any] = {}
+    places: dict[str, str] = {}  # of keys that no file set
     if file is not None:
         tree = read_file(resolve(file))
     for key, text in sorted((os.environ if environment is None else environment).items()):
         if key.startswith("BEING_") and "__" in key and key not in RESERVED_ENV:
-            _put(tree, key[len("BEING_"):].lower().replace("__", "."), _value(text, key), f"environment {key}")
+            name = key[len("BEING_"):].lower().replace("__", ".")
+            places[name] = f"the environment variable {key}"
+            _put(tree, name, _value(text, key), places[name])
     for item in overrides or []:
         name, equals, text = item.partition("=")
         if not equals:
             raise UsageError(f"-o {item} is not of the form key.path=value",
                              fix="Write for instance -o train.fine.steps=500")
+        places[name.strip()] = f"-o {item}"
         _put(tree, name.strip(), _value(text, item), f"-o {item}")
     for name, value in (flags or {}).items():
         if value is not None:
-            _put(tree, name, value, name)
-    return from_dict(tree)
+            places[name] = f"--{name.split('.')[-1]}"
+            _put(tree, name, value, places[name])
+    try:
+        return from_dict(tree)
+    except UsageError as error:
+        place = next((place for key, place in places.items() if f"'{key}'" in error.what), str(file or "the defaults"))
+        raise UsageError(error.what, "; ".join(filter(None, (error.why, f"set by {place}"))), error.fix) from None
 
 
 def from_dict(tree: dict[str, Any]) -> Config:

@@ -201,6 +201,24 @@ def test_a_place_for_the_dataset_that_will_not_do(home: Path) -> None:
     refused(2, "cannot be the name", "preprocess", clip, "--name", "../../elsewhere")
 
 
+def test_an_interrupted_preprocess_leaves_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = pytest.importorskip("being.preprocess.pipeline")
+    clip = grey_clip(Path("clip.mp4"), 3, hum(3))
+    checked = pipeline.Preflight(probe(clip), (0, 0, 64), 64, hum(3), 3.0)
+
+    def interrupt(work: Any, advance: Any) -> list[str]:
+        assert len(list(Path("new/.out.part/ori_imgs").iterdir())) == 75, "it was being written"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "FaceLandmarker", lambda: None)
+    monkeypatch.setattr(pipeline, "preflight", lambda *_: checked)
+    monkeypatch.setattr(pipeline, "STEPS", (pipeline.STEPS[0], ("landmarks", interrupt)))
+    before = listing(Path.cwd())
+    result = being("preprocess", clip, "--out", "new/out")
+    assert result.exit_code == 130 and "error: interrupted" in result.stderr, result.stderr
+    assert listing(Path.cwd()) == before
+
+
 # --- train -----------------------------------------------------------------------------------------------------------
 
 
@@ -210,7 +228,7 @@ def test_a_place_for_the_dataset_that_will_not_do(home: Path) -> None:
     (["-o", "data.size=-5"], "data.size.*at least"), (["-o", "train.fine.steps=0"], "at least 1"),
     (["-o", "train.loss.l1=.nan"], "train.loss.l1"), (["-o", "model.d_model=63"], "multiple of model.n_head"),
     (["--holdout", "1.5"], "holdout.*at most 0.9"), (["--config", "nowhere.yaml"], "no config file nowhere.yaml"),
-    (["--config", "own.yaml"], "train.coarse.batch"), (["--config", "broken.yaml"], "broken.yaml"),
+    (["--config", "own.yaml"], "own.yaml.*train.coarse.batch"), (["--config", "broken.yaml"], "broken.yaml"),
     (["--device", "gpu"], "unknown device 'gpu'"), (["--device", "meta"], "unknown device"),
     (["--run", "somewhere", "--fresh"], "exclude each other")])
 def test_train_refuses_wrong_settings(home: Path, arguments: list[str], says: str) -> None:
@@ -221,7 +239,7 @@ def test_train_refuses_wrong_settings(home: Path, arguments: list[str], says: st
 
 def test_an_unknown_key_in_the_environment_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BEING_DATA__SISE", "64")
-    refused(2, "data.sise.*data.size", "train", home / "data/scene", watch=(home,))
+    refused(2, "data.sise.*BEING_DATA__SISE.*data.size", "train", home / "data/scene", watch=(home,))
 
 
 @pytest.mark.parametrize("fault, says", [

@@ -77,8 +77,21 @@ class Avatar:
 
 def save_avatar(path: Path, model: TalkingHead, config: Config, dataset: Dataset, clip: Clip) -> Path:
     """Write the bundle of a trained model at `path`; it appears whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
+    part, old = (path.with_name(f".{path.name}.{ending}") for ending in ("part", "old"))
     shutil.rmtree(part, ignore_errors=True)
+    try:
+        _write_bundle(part, model, config, dataset, clip)
+        shutil.rmtree(old, ignore_errors=True)
+        if path.exists():
+            os.rename(path, old)
+        os.rename(part, path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+    return path
+
+
+def _write_bundle(part: Path, model: TalkingHead, config: Config, dataset: Dataset, clip: Clip) -> None:
     (part / "plates").mkdir(parents=True)
     start, stop = max(dataset.segments, key=lambda s: s[1] - s[0])
     poses = range(start, min(stop, start + round(config.avatar.seconds * FPS)))
@@ -95,13 +108,6 @@ def save_avatar(path: Path, model: TalkingHead, config: Config, dataset: Dataset
         "model": dataclasses.asdict(config.model), "poses": len(poses), "gaussians": len(model.gaussians),
         "consent": dataset.manifest.get("consent"), "files": files,
         "licence": "Made from footage of the person named; their consent and the footage's licence govern its use."})
-    old = path.with_name(f".{path.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if path.exists():
-        os.rename(path, old)
-    os.rename(part, path)
-    shutil.rmtree(old, ignore_errors=True)
-    return path
 
 
 def load_avatar(path: Path, device: torch.device | str = "cpu") -> Avatar:

@@ -15,7 +15,7 @@ import numpy as np
 from being import media
 from being.conventions import FPS, SAMPLE_RATE
 from being.errors import BeingError, InputRejected, UsageError
-from being.files import check_place, write_json
+from being.files import check_place, make_folders, remove_empty, write_json
 from being.preprocess import family
 from being.preprocess.expression import write_au
 from being.preprocess.facemap import BROW_TOP, CHIN
@@ -80,12 +80,13 @@ def preprocess(video: Path, out: Path, *, name: str | None = None, size: int | N
         raise UsageError(f"'{name}' cannot be the name of a subject", "runs lie in folders of that name",
                          "Give one without slashes: --name NAME")
     media.probe(video)  # what is no video is told without loading a network
-    folder = _workplace(out, force)
+    folder, parents = _workplace(out, force), list[Path]()
     try:
         with progress("look at the clip"):
             landmarker = FaceLandmarker()
             checked = preflight(video, landmarker, size or PICTURE_SIDE)
-        folder.mkdir(parents=True)
+        parents = make_folders(folder.parent)
+        folder.mkdir()
         work = _Work(video, folder, checked, landmarker)
         steps = {}
         for label, step in STEPS:
@@ -99,6 +100,7 @@ def preprocess(video: Path, out: Path, *, name: str | None = None, size: int | N
         raise BeingError(f"cannot write {out}", str(error), "Make room on the disk or choose another place") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        remove_empty(parents)
     return out
 
 

@@ -55,6 +55,8 @@ def preflight(video: Path, landmarker: FaceLandmarker, size: int = PICTURE_SIDE)
     if 0 < info.duration < SECONDS_MIN:
         raise _too_short(video, info.duration)
     sound = media.read_audio(video)
+    if not np.isfinite(sound).all():
+        raise InputRejected(f"the sound of {video} holds samples that are not numbers", fix="Export the clip again")
     if np.abs(sound).max(initial=0.0) < SILENCE_PEAK:
         raise InputRejected(f"the sound of {video} is silent", "speech is what moves the lips",
                             "Give a clip in which the person is heard")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 import shutil
 from html import escape
 from pathlib import Path
@@ -18,7 +17,7 @@ from being.data.dataset import Dataset
 from being.errors import BeingError
 from being.eval.measure import Measured, Subject, measure, open_subject
 from being.eval.plot import curves
-from being.files import write_json
+from being.files import replace_folder, write_json
 from being.media import VideoWriter, read_audio
 from being.model.device import pick_device
 from being.preprocess.sheet import frame_grid
@@ -58,7 +57,7 @@ def evaluate(run_path: Path | None = None, *, part: str = "test", lips: bool = T
         with VideoWriter(work / "side_by_side.mp4", 2 * size, size, sound=sound, note=VIDEO_NOTE) as video:
             measured = measure(subject, lips, lambda true, made: video.write(np.concatenate([true, made], 1)))
         write_report(work, subject, measured)
-        _replace(work, folder)
+        replace_folder(work, folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     held = measured.figures
@@ -155,13 +154,3 @@ def table(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 def _text(value: float | None, form: str = "{:.3f}") -> str:
     return "-" if value is None else form.format(value)
-
-
-def _replace(work: Path, folder: Path) -> None:
-    """Put the finished folder in the place of the old one."""
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.rename(folder, old)
-    os.rename(work, folder)
-    shutil.rmtree(old, ignore_errors=True)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,7 @@ from being.conventions import FPS
 from being.data.clip import Clip
 from being.data.dataset import Dataset
 from being.errors import InputRejected, UsageError
-from being.files import load_tensors, read_json, write_json
+from being.files import load_tensors, read_json, replace_folder, write_json
 from being.model.talking_head import TalkingHead
 
 SCHEMA = 1
@@ -77,17 +76,13 @@ class Avatar:
 
 def save_avatar(path: Path, model: TalkingHead, config: Config, dataset: Dataset, clip: Clip) -> Path:
     """Write the bundle of a trained model at `path`; it appears whole or not at all."""
-    part, old = (path.with_name(f".{path.name}.{ending}") for ending in ("part", "old"))
+    part = path.with_name(f".{path.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
         _write_bundle(part, model, config, dataset, clip)
-        shutil.rmtree(old, ignore_errors=True)
-        if path.exists():
-            os.rename(path, old)
-        os.rename(part, path)
+        replace_folder(part, path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
     return path
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from being import media
 from being.conventions import FPS, SAMPLE_RATE
 from being.errors import BeingError, InputRejected, UsageError
-from being.files import check_place, make_folders, remove_empty, write_json
+from being.files import check_place, make_folders, remove_empty, replace_folder, write_json
 from being.preprocess import family
 from being.preprocess.expression import write_au
 from being.preprocess.facemap import BROW_TOP, CHIN
@@ -27,7 +27,7 @@ from being.preprocess.matting import encode as encode_parsing
 from being.preprocess.matting import parse_clip
 from being.preprocess.mesh import canonical_mesh
 from being.preprocess.plates import TorsoPlates, background_plate
-from being.preprocess.probe import FACES_IN_MIN, PICTURE_SIDE, Preflight, check_length, preflight
+from being.preprocess.probe import FACES_IN_MIN, PICTURE_SIDE, Preflight, check_length, picture_and_sound, preflight
 from being.preprocess.sheet import contact_sheet, pose_axes
 from being.preprocess.tracking import Track, project, track_head
 from being.progress import Progress
@@ -79,7 +79,7 @@ def preprocess(video: Path, out: Path, *, name: str | None = None, size: int | N
     if name in ("", ".", "..") or "/" in name or "\\" in name:
         raise UsageError(f"'{name}' cannot be the name of a subject", "runs lie in folders of that name",
                          "Give one without slashes: --name NAME")
-    media.probe(video)  # what is no video is told without loading a network
+    picture_and_sound(video)  # these refusals need no network, which may first have to be fetched
     folder, parents = _workplace(out, force), list[Path]()
     try:
         with progress("look at the clip"):
@@ -95,7 +95,7 @@ def preprocess(video: Path, out: Path, *, name: str | None = None, size: int | N
                 files = step(work, shown.advance)
             steps[label] = {"seconds": round(shown.seconds, 2), "digest": _digest(folder, files)}
         _write_manifest(work, name, steps, consent)
-        _put_in_place(folder, out)
+        replace_folder(folder, out)
     except OSError as error:
         raise BeingError(f"cannot write {out}", str(error), "Make room on the disk or choose another place") from error
     finally:
@@ -217,15 +217,6 @@ def _workplace(out: Path, force: bool) -> Path:
     if folder.exists():
         shutil.rmtree(folder)
     return folder
-
-
-def _put_in_place(folder: Path, out: Path) -> None:
-    old = out.with_name(f".{out.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        out.rename(old)
-    folder.rename(out)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _digest(folder: Path, names: list[str]) -> str:

@@ -19,7 +19,7 @@ from torch import Tensor
 import being
 from being.config import Config, from_dict
 from being.errors import BeingError, InputRejected, UsageError
-from being.files import home, load_tensors, newest, read_json, write_json
+from being.files import home, load_tensors, newest, read_json, replace_folder, write_json
 from being.progress import warn
 
 CHECKPOINT_SCHEMA = 1
@@ -119,12 +119,7 @@ class Run:
         if optimizer is not None:
             save_file({k: v.detach().cpu().contiguous() for k, v in optimizer.items()}, part / "optimizer.safetensors")
         write_json(part / "state.json", {"schema": CHECKPOINT_SCHEMA, **state})
-        old = folder.with_name(f".{name}.old")
-        if folder.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            folder.rename(old)
-        part.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
+        replace_folder(part, folder)
         return folder
 
     def load(self, name: str) -> Checkpoint | None:

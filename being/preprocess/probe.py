@@ -44,13 +44,11 @@ class Preflight:
         return cv2.resize(square, (self.size, self.size), interpolation=cv2.INTER_AREA)
 
 
-def preflight(video: Path, landmarker: FaceLandmarker, size: int = PICTURE_SIDE) -> Preflight:
-    """Facts of a usable clip of one speaking person. size: largest side of the dataset's pictures, px.
+def picture_and_sound(video: Path) -> tuple[media.MediaInfo, np.ndarray]:
+    """Facts of a clip and its sound, float32 [T] at 16 kHz: what can be refused without looking for a face.
 
-    Raises InputRejected with the reason: not a video, no or silent sound, too short, no face, several faces, a face
-    too small.
+    Raises InputRejected with the reason: not a video, too short, no sound, silent or damaged sound.
     """
-    video = Path(video)
     info = media.probe(video)
     if 0 < info.duration < SECONDS_MIN:
         raise _too_short(video, info.duration)
@@ -60,6 +58,16 @@ def preflight(video: Path, landmarker: FaceLandmarker, size: int = PICTURE_SIDE)
     if np.abs(sound).max(initial=0.0) < SILENCE_PEAK:
         raise InputRejected(f"the sound of {video} is silent", "speech is what moves the lips",
                             "Give a clip in which the person is heard")
+    return info, sound
+
+
+def preflight(video: Path, landmarker: FaceLandmarker, size: int = PICTURE_SIDE) -> Preflight:
+    """Facts of a usable clip of one speaking person. size: largest side of the dataset's pictures, px.
+
+    Raises InputRejected with the reason: as `picture_and_sound`, no face, several faces, a face too small.
+    """
+    video = Path(video)
+    info, sound = picture_and_sound(video)
     frames = media.sample_frames(video, SAMPLES)
     faces = [landmarker.faces(frame) for frame in frames]
     _check_faces(video, faces)

@@ -64,8 +64,8 @@ def remove_empty(folders: list[Path]) -> None:
 def replace_folder(part: Path, folder: Path) -> None:
     """Put the finished folder `part` in the place of `folder`; killed in between, `.NAME.old` is what was there."""
     old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
+    if folder.exists():  # else `old` may be all that a killed run left
+        shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
     part.rename(folder)
     shutil.rmtree(old, ignore_errors=True)

@@ -36,6 +36,11 @@ def split_frames(frames: int, holdout: float = 0.0, missing: list[int] | None = 
     return Split(train, everything[validation:test], everything[test:])
 
 
+def consent_note(consent: dict[str, Any] | None) -> str:
+    """What the metadata of every video of a person say of their consent record."""
+    return f"Consent: {consent.get('statement', 'recorded')}" if consent else "Consent of the person: unconfirmed"
+
+
 class Dataset:
     """One dataset directory (layout: DESIGN, `docs/dataset.md`). Files are read when first asked for."""
 

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from being.audio.features import SAMPLES_PER_FRAME
-from being.data.dataset import Dataset
+from being.data.dataset import Dataset, consent_note
 from being.errors import BeingError
 from being.eval.measure import Measured, Subject, measure, open_subject
 from being.eval.plot import curves
@@ -54,7 +54,8 @@ def evaluate(run_path: Path | None = None, *, part: str = "test", lips: bool = T
         raise BeingError(f"cannot write {folder}", str(error), "Make the run's folder writable") from error
     try:
         sound, size = part_sound(subject.dataset, subject.frames), subject.clip.size
-        with VideoWriter(work / "side_by_side.mp4", 2 * size, size, sound=sound, note=VIDEO_NOTE) as video:
+        with VideoWriter(work / "side_by_side.mp4", 2 * size, size, sound=sound,
+                         note=f"{VIDEO_NOTE}. {consent_note(subject.dataset.manifest.get('consent'))}") as video:
             measured = measure(subject, lips, lambda true, made: video.write(np.concatenate([true, made], 1)))
         write_report(work, subject, measured)
         replace_folder(work, folder)

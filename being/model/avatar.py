@@ -25,7 +25,7 @@ from torch import Tensor
 from being.config import Config, from_dict
 from being.conventions import FPS
 from being.data.clip import Clip
-from being.data.dataset import Dataset
+from being.data.dataset import Dataset, consent_note
 from being.errors import InputRejected, UsageError
 from being.files import load_tensors, read_json, replace_folder, write_json
 from being.model.talking_head import TalkingHead
@@ -70,8 +70,7 @@ class Avatar:
     @property
     def note(self) -> str:
         """What the metadata of every video made from this avatar say of consent."""
-        consent = self.manifest.get("consent")
-        return f"Consent: {consent.get('statement', 'recorded')}" if consent else "Consent of the person: unconfirmed"
+        return consent_note(self.manifest.get("consent"))
 
 
 def save_avatar(path: Path, model: TalkingHead, config: Config, dataset: Dataset, clip: Clip) -> Path:

@@ -13,7 +13,7 @@ from torch import Tensor
 from being.audio.features import windows
 from being.conventions import FPS, SAMPLE_RATE
 from being.data.clip import Clip
-from being.data.dataset import Dataset, Split
+from being.data.dataset import Dataset, Split, consent_note
 from being.media import VideoWriter, read_audio
 from being.model.talking_head import TalkingHead
 from being.preprocess.sheet import frame_grid
@@ -86,6 +86,7 @@ def write_previews(run: Run, model: TalkingHead, clip: Clip, dataset: Dataset, s
     frames = held[:round(seconds * FPS)]
     start = int(frames[0]) * SAMPLE_RATE // FPS
     sound = read_audio(dataset.sound_file)[start:start + len(frames) * SAMPLE_RATE // FPS]
-    with VideoWriter(folder / f"preview_{stage}_{step:06d}.mp4", 2 * clip.size, clip.size, sound=sound) as video:
+    with VideoWriter(folder / f"preview_{stage}_{step:06d}.mp4", 2 * clip.size, clip.size, sound=sound,
+                     note=consent_note(dataset.manifest.get("consent"))) as video:
         for i, picture in zip(frames, render_clip(model, clip, frames, stage), strict=True):
             video.write(np.concatenate([clip.frames[int(i)].permute(1, 2, 0).cpu().numpy(), to_uint8(picture)], 1))

@@ -85,9 +85,10 @@ def colours(points: Tensor, clip: Clip, views: np.ndarray) -> Tensor:
         colour = clip.frames[int(i)].cpu().numpy()[:, at[:, 1], at[:, 0]].T / 255.0
         inside = clip.head[int(i), 0].cpu().numpy()[at[:, 1], at[:, 0]] > 127
         seen.append(np.where(inside[:, None], colour, np.nan))
-    with np.errstate(all="ignore"):
-        stacked = np.stack(seen)
-        median = np.where(np.isnan(stacked).all(0), 0.5, np.nanmedian(np.nan_to_num(stacked, nan=np.nan), 0))
+    stacked = np.stack(seen)
+    held = ~np.isnan(stacked[..., 0]).all(0)
+    median = np.full(stacked.shape[1:], 0.5)
+    median[held] = np.nanmedian(stacked[:, held], 0)
     return torch.from_numpy(median.astype(np.float32))
 
 

@@ -104,6 +104,15 @@ def test_a_dataset_of_another_schema_or_without_files_is_refused(scene, tmp_path
     assert not (tmp_path / "scene").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_cuda_device_trains_to_the_cpu_s_figures(scene, tmp_path):
+    ends = [metrics(train(scene, settings(60, 80), runs=tmp_path / device, fresh=True, device=device))
+            for device in ("cpu", "cuda")]
+    for on_cpu, on_cuda in zip(*ends, strict=True):
+        assert abs(on_cpu["psnr_head"] - on_cuda["psnr_head"]) < 0.5
+
+
 @pytest.mark.parametrize("config", ["64_dim_1_transformer", "64_dim_2_transformer", "quick"])
 def test_every_shipped_config_trains_two_steps(scene, tmp_path, config):
     run = train(scene, settings(2, 2, config=config), runs=tmp_path, fresh=True)

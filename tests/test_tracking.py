@@ -200,8 +200,8 @@ def test_flip_is_the_family_s_camera() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="through a long lens turns come out a fifth too small: focal length and relief of "
-                   "the face are not told apart; see docs/measurements.md")
+@pytest.mark.xfail(strict=True, reason="through a long lens turns come out a fifth too small: focal length and relief "
+                   "of the face are not told apart; see docs/measurements.md")
 def test_the_rendered_speaker_s_head_is_followed(mesh: tuple[np.ndarray, np.ndarray]) -> None:
     """The built-in sample: a rendering with hair, shadow and speech, seen through the real landmark network."""
     from being.media import read_frames

@@ -113,6 +113,12 @@ def test_a_cuda_device_trains_to_the_cpu_s_figures(scene, tmp_path):
         assert abs(on_cpu["psnr_head"] - on_cuda["psnr_head"]) < 0.5
 
 
+def test_the_best_checkpoint_is_one_that_was_evaluated(scene, tmp_path):
+    run = train(scene, settings(2, 4, "train.checkpoint_every=2"), runs=tmp_path, fresh=True)
+    best = run.load("best")
+    assert best.state["step"] == 4 and best.state["best"] == metrics(run)[-1]["psnr_head"]
+
+
 @pytest.mark.parametrize("config", ["64_dim_1_transformer", "64_dim_2_transformer", "quick"])
 def test_every_shipped_config_trains_two_steps(scene, tmp_path, config):
     run = train(scene, settings(2, 2, config=config), runs=tmp_path, fresh=True)

@@ -50,7 +50,7 @@ def on_hull(face: np.ndarray, clip: Clip, views: np.ndarray, count: int, rng: np
     """Points [count, 3] on an ellipsoid round the head that the masks of `views` agree with: hair, ears, neck line.
 
     The masks give the ellipsoid's width and height, the face its depth; points that fewer than nine in ten masks hold
-    are dropped, those in front of the face mesh pushed behind it.
+    are dropped.
     """
     spread = []
     for i in views:

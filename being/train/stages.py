@@ -52,7 +52,8 @@ class Trainer:
         self.low_precision = config.train.mixed_precision and has_bfloat16(clip.device)
         self.features = FeatureLoss(clip.device) if config.train.loss.feature > 0 else None
         self.stopped = threading.Event()
-        self.best = -1.0
+        self.latest: float | None = None  # head-box PSNR of the last evaluation, dB
+        self.best = -1.0  # the best one of the fine stage
 
     def train(self, stage: str, resume: Checkpoint | None = None) -> None:
         """Run `stage` ("coarse" or "fine") to its end; on SIGTERM or SIGINT save `last` and raise BeingError (130)."""
@@ -65,7 +66,7 @@ class Trainer:
             load_optimizer(optimizer, resume.optimizer)
             density.load(resume.optimizer)
         self.model.train()
-        with self._signals(), Progress(stage, plan.steps, "steps", done=first) as progress:
+        with _Stop(self.stopped), Progress(stage, plan.steps, "steps", done=first) as progress:
             averages: dict[str, float] = {}
             for step in range(first + 1, plan.steps + 1):
                 set_rates(optimizer, step - 1, plan.steps)
@@ -138,30 +139,30 @@ class Trainer:
         return terms
 
     def _note(self, averages: dict[str, float]) -> str:
-        best = f"  PSNR {self.latest:.2f} dB held out" if hasattr(self, "latest") else ""
-        return f"loss {averages['loss']:.4f}  {len(self.model.gaussians)} Gaussians{best}"
+        held = f"  PSNR {self.latest:.2f} dB held out" if self.latest is not None else ""
+        return f"loss {averages['loss']:.4f}  {len(self.model.gaussians)} Gaussians{held}"
 
     def _evaluate(self, stage: str, step: int, averages: dict[str, float]) -> None:
         figures = evaluate(self.model, self.clip, self.split.validation, stage)
         self.latest = figures["psnr_head"]
         self.run.log(stage, step, {**averages, **figures, "gaussians": len(self.model.gaussians)})
+        if stage == "fine" and self.latest > self.best:
+            self.best = self.latest
+            self.run.save("best", self.model.state_dict(), self._state(stage, step))
         self.model.train()
+
+    def _state(self, stage: str, step: int) -> dict[str, Any]:
+        return {"stage": stage, "step": step, "best": self.best, "audio_width": self.model.network.audio_width}
 
     def _checkpoint(self, stage: str, step: int, optimizer: torch.optim.Optimizer, density: Density,
                     keep: bool) -> None:
-        state = {"stage": stage, "step": step, "best": self.best, "audio_width": self.model.network.audio_width}
-        if keep and stage == "fine" and self.latest > self.best:
-            self.best = state["best"] = self.latest
-            self.run.save("best", self.model.state_dict(), state)
+        state = self._state(stage, step)
         self.run.save("last", self.model.state_dict(), state, {**optimizer_state(optimizer), **density.state()})
         if keep:
             self.run.save(f"{stage}-{step:06d}", self.model.state_dict(), state)
             write_previews(self.run, self.model, self.clip, self.dataset, self.split, stage, step,
                            self.config.train.preview_seconds)
             self.model.train()
-
-    def _signals(self) -> _Stop:
-        return _Stop(self.stopped)
 
 
 class _Stop:

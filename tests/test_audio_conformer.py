@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from needs import had
 
 from being import assets
 from being.audio import conformer, encoders, features
@@ -42,10 +43,7 @@ def babble(seconds: float, seed: int = 0) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def hama() -> encoders.HamaEncoder:
-    try:
-        return encoders.encoder("hama")
-    except EnvironmentFault as reason:
-        pytest.skip(str(reason))
+    return had(lambda: encoders.encoder("hama"))
 
 
 def test_log_probabilities_equal_the_original_runtime(hama):

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from needs import had
 from scene import FRAMES, SIZE
 from typer.testing import CliRunner
 
 from being.cli.app import app
-from being.errors import EnvironmentFault
 from being.media import VideoWriter, probe, read_audio, read_frames, write_wav
 
 TINY = ["data.size=48", "data.gaussians=200", "train.coarse.steps=4", "train.fine.steps=2", "train.fine.batch=2",
@@ -64,10 +64,7 @@ def hearing() -> None:
     """Skip where the speech encoder cannot be had."""
     from being.audio.encoders import encoder
 
-    try:
-        encoder("hama")
-    except EnvironmentFault as fault:
-        pytest.skip(str(fault))
+    had(lambda: encoder("hama"))
 
 
 def being(*arguments: Any) -> Any:
@@ -161,13 +158,9 @@ def test_from_outside_one_line_on_stderr_and_json_alone_on_stdout(tmp_path: Path
 
 
 def landmarker_or_skip() -> None:
-    pytest.importorskip("ai_edge_litert")
     from being.preprocess.landmarks import FaceLandmarker
 
-    try:
-        FaceLandmarker(workers=1)
-    except EnvironmentFault as fault:
-        pytest.skip(str(fault))
+    had(lambda: FaceLandmarker(workers=1))
 
 
 def grey_clip(path: Path, seconds: float, sound: np.ndarray | None) -> Path:

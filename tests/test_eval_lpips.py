@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from needs import had
 
-from being.errors import EnvironmentFault
 from being.eval.lpips import Lpips
 
 # From the package lpips 0.1.4 (net="alex", its own v0.1 heads) on the pictures of `pair`.
@@ -15,10 +15,7 @@ PUBLISHED = 0.103344180
 
 @pytest.fixture(scope="module")
 def lpips() -> Lpips:
-    try:
-        return Lpips()
-    except EnvironmentFault as reason:
-        pytest.skip(str(reason))
+    return had(Lpips)
 
 
 def pair() -> tuple[torch.Tensor, torch.Tensor]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from drawn_face import talking_head
+from needs import had
 
-from being.errors import EnvironmentFault
 from being.preprocess.facemap import (
     BLENDSHAPE_INPUTS,
     BLENDSHAPE_NAMES,
@@ -23,11 +23,7 @@ SIDE = 288
 
 @pytest.fixture(scope="module")
 def landmarker() -> FaceLandmarker:
-    pytest.importorskip("ai_edge_litert")
-    try:
-        return FaceLandmarker()
-    except EnvironmentFault as fault:
-        pytest.skip(str(fault))
+    return had(FaceLandmarker)
 
 
 @pytest.fixture(scope="module")

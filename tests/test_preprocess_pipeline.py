@@ -9,10 +9,11 @@ import cv2
 import numpy as np
 import pytest
 from drawn_face import talking_head, write_clip
+from needs import had
 
 from being.data.cameras import camera_to_world_json, world_to_camera
 from being.data.dataset import Dataset
-from being.errors import BeingError, EnvironmentFault, InputRejected
+from being.errors import BeingError, InputRejected
 from being.media import read_audio
 from being.preprocess import pipeline, preprocess
 from being.preprocess.facemap import CHIN, IBUG_68, RIGID
@@ -25,11 +26,7 @@ SIDE, FRAMES, LOST = 224, 56, (20, 21)
 @pytest.fixture(scope="module", autouse=True)
 def models() -> None:
     """Skip where the pretrained files cannot be had."""
-    pytest.importorskip("ai_edge_litert")
-    try:
-        FaceLandmarker()
-    except EnvironmentFault as fault:
-        pytest.skip(str(fault))
+    had(FaceLandmarker)
 
 
 @pytest.fixture(scope="module")

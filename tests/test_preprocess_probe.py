@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drawn_face import talking_head, write_clip
+from needs import had
 
-from being.errors import EnvironmentFault, ExitCode, InputRejected
+from being.errors import ExitCode, InputRejected
 from being.preprocess.landmarks import FaceBox, FaceLandmarker
 from being.preprocess.probe import FACE_SIDE_MIN, check_length, preflight, square_around_face
 
@@ -18,11 +19,7 @@ SIDE = 224
 
 @pytest.fixture(scope="module")
 def landmarker() -> FaceLandmarker:
-    pytest.importorskip("ai_edge_litert")
-    try:
-        return FaceLandmarker(workers=1)
-    except EnvironmentFault as fault:
-        pytest.skip(str(fault))
+    return had(lambda: FaceLandmarker(workers=1))
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import pytest
+from needs import had
 
 from being.data.cameras import FLIP, euler_to_rotation, rotation_to_euler
-from being.errors import EnvironmentFault, InputRejected
+from being.errors import InputRejected
 from being.preprocess.facemap import CHIN, RIGID
 from being.preprocess.flow import point_flow
 from being.preprocess.mesh import canonical_mesh
@@ -39,10 +40,7 @@ def camera_pixels(vertices: np.ndarray, euler: np.ndarray, trans: np.ndarray) ->
 
 @pytest.fixture(scope="module")
 def mesh() -> tuple[np.ndarray, np.ndarray]:
-    try:
-        return canonical_mesh()
-    except EnvironmentFault as fault:
-        pytest.skip(str(fault))
+    return had(canonical_mesh)
 
 
 @pytest.fixture(scope="module")
@@ -208,8 +206,6 @@ def test_the_rendered_speaker_s_head_is_followed(mesh: tuple[np.ndarray, np.ndar
     from being.preprocess.landmarks import MESH_POINTS, FaceLandmarker
     from being.sample import sample_clip, sample_truth
 
-    if not sample_clip().is_file():
-        pytest.skip("the sample clip is not in this checkout")
     frames = list(read_frames(sample_clip()))
     points = FaceLandmarker().track(frames).points[:, :MESH_POINTS, :2]
     height, width = frames[0].shape[:2]

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from being.data.clip import Clip
 from being.data.dataset import Dataset
+from being.preprocess.facemap import INNER_LIPS
 
 FACE_SHARE, MOUTH_SHARE = 0.55, 0.05
 HULL_VIEWS, HULL_VOTES = 24, 0.9
-INNER_LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
 MOUTH_DEPTH = (0.02, 0.22)  # head units behind the lips, where teeth and tongue are
 
 
@@ -38,7 +38,7 @@ def on_mesh(vertices: np.ndarray, triangles: np.ndarray, count: int, rng: np.ran
 
 def in_mouth(vertices: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """Points [count, 3] behind the lips: in their inner outline, opened a little, as deep as teeth and tongue."""
-    rim = vertices[list(INNER_LIPS)]
+    rim = vertices[INNER_LIPS]
     weight = rng.dirichlet([0.5] * len(rim), count)
     points = weight @ rim
     points[:, 1] += rng.normal(0, 0.04, count)

@@ -88,6 +88,8 @@ class LossConfig:
     """VGG16 feature L1 at 224 px."""
     lips: float = 0.4
     """Absolute difference in the square round the lips."""
+    eyes: float = 0.4
+    """Absolute difference in the box round the eyes, without which a short training never learns the rare blinks."""
     mask: float = 0.4
     """Absolute difference of alpha and the head mask."""
     plane_tv: float = 2e-4

@@ -9,6 +9,7 @@ from being.data.conditions import Conditions
 from being.model.gaussians import CanonicalGaussians
 from being.model.gaussiantalker import GaussianTalker
 from being.model.talking_head import TalkingHead
+from being.model.tokens import spread_blink
 
 UNUSED = ("pos_poc", "rotation_scaling_poc", "opacity_poc", "aud_ch_att_net", "eye_att_net", "enc_x_mlp")
 
@@ -86,3 +87,12 @@ def test_baking_the_canonical_stage_keeps_its_picture():
     after = model.gaussians.activate()
     assert torch.allclose(before.opacities, after.opacities, atol=1e-6)
     assert torch.allclose(before.sh, after.sh, atol=1e-6)
+
+
+def test_an_untrained_eye_token_swings_from_open_to_closed():
+    """Its way from blink 0 to 1 is no random walk (0.01 with the reference's start): short training finds no blink else."""
+    torch.manual_seed(0)
+    network = GaussianTalker(ModelConfig(), audio_width=5)
+    with torch.no_grad():
+        way = network.eye_mlp(spread_blink(torch.linspace(0, 1, 101)[:, None]))
+    assert (way[-1] - way[0]).norm() > 0.25 * way.diff(dim=0).norm(dim=1).sum()

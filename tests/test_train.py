@@ -17,7 +17,7 @@ from being.errors import InputRejected
 from being.model.gaussians import NAMES, CanonicalGaussians
 from being.train.density import Density, rotation_matrices
 from being.train.job import train
-from being.train.losses import square_l1, ssim
+from being.train.losses import box_l1, ssim
 from being.train.optimizer import set_rates
 from being.train.stages import sample
 
@@ -184,4 +184,4 @@ def test_ssim_and_lip_square_values():
     b = a.clone()
     b[0, :, 4:8, 4:8] += 0.5
     squares = torch.tensor([[4, 8, 4, 8], [0, 0, 0, 0]])
-    assert torch.isclose(square_l1(a, b, squares), torch.tensor(0.5))
+    assert torch.isclose(box_l1(a, b, squares), torch.tensor(0.5))

@@ -21,6 +21,7 @@ from being.errors import InputRejected
 from being.progress import Progress
 
 LIPS = (61, 291, 0, 17, 37, 267, 84, 314, 78, 308, 13, 14)  # outline and middle of the lips in the 478 points
+EYES = (33, 133, 159, 145, 362, 263, 386, 374)  # corners and middles of the lids
 HEAD_BOX_MARGIN = 0.1  # the head box is the box of the head mask grown by this share of its sides
 WINDOW_MARGIN = 8  # px round all head boxes
 TARGET_GROW = 2  # px: soft hair edges lie just outside the hard head mask and belong to the head
@@ -38,6 +39,7 @@ class Clip:
     features: Tensor  # [F, 16, C] float32
     blink: Tensor  # [F, 1] float32
     lips: Tensor  # [F, 4] int64: top, bottom, left, right of the lip square in px (bottom, right exclusive)
+    eyes: Tensor  # [F, 4] int64: the same of a box round both eyes
     boxes: Tensor  # [F, 4] int64: the same of the head box
     window: tuple[slice, slice]  # rows and columns that hold the head in every frame, with a margin
     focal: float  # px at resolution S
@@ -103,7 +105,9 @@ def load_clip(dataset: Dataset, size: int, encoder: str, device: torch.device | 
 
     return Clip(tensor(frames), tensor(plates), tensor(head), tensor(matrices), tensor(camera_numbers(matrices)),
                 tensor(dataset.features(encoder)), tensor(dataset.blink),
-                tensor(lip_squares(dataset.landmarks * scale, size)), tensor(boxes), head_window(boxes, size),
+                tensor(landmark_boxes(dataset.landmarks * scale, LIPS, size, (0.6, 0.6), square=True)),
+                tensor(landmark_boxes(dataset.landmarks * scale, EYES, size, (1.0, 0.6))),
+                tensor(boxes), head_window(boxes, size),
                 dataset.focal * scale, size)
 
 
@@ -140,20 +144,22 @@ def head_window(boxes: np.ndarray, size: int) -> tuple[slice, slice]:
     return slice(int(top), int(bottom)), slice(int(left), int(right))
 
 
-def lip_squares(points: np.ndarray, size: int) -> np.ndarray:
-    """Lip squares int64 [F, 4] (top, bottom, left, right) of landmarks [F, 478, 3] in px: round the lips, half side
-    0.6 of their larger side; zeros where the landmarks are missing. All squares of a clip have one side."""
-    lips = points[:, LIPS, :2]
-    found = np.isfinite(lips).all((1, 2))
-    squares = np.zeros((len(points), 4), np.int64)
+def landmark_boxes(points: np.ndarray, which: tuple[int, ...], size: int, half: tuple[float, float],
+                   square: bool = False) -> np.ndarray:
+    """Boxes int64 [F, 4] (top, bottom, left, right) round the landmarks `which` of [F, 478, 3] px; zeros where they are
+    missing. All boxes of a clip have one size: `half` times (height, width) of the landmarks to either side."""
+    chosen = points[:, which, 1::-1]  # rows, columns
+    found = np.isfinite(chosen).all((1, 2))
+    boxes = np.zeros((len(points), 4), np.int64)
     if not found.any():
-        return squares
-    low, high = lips[found].min(1), lips[found].max(1)
-    half = max(4, int(np.ceil(0.6 * np.percentile((high - low).max(1), 95))))
-    half = min(half, size // 2)
-    centre = np.clip(((low + high) / 2).round().astype(np.int64), half, size - half)
-    squares[found] = np.stack([centre[:, 1] - half, centre[:, 1] + half, centre[:, 0] - half, centre[:, 0] + half], 1)
-    return squares
+        return boxes
+    low, high = chosen[found].min(1), chosen[found].max(1)
+    extent = np.percentile(high - low, 95, axis=0)
+    extent = np.maximum(extent, extent.max()) if square else extent
+    reach = np.clip(np.ceil(extent * half), 4, size // 2).astype(np.int64)
+    centre = np.clip(((low + high) / 2).round().astype(np.int64), reach, size - reach)
+    boxes[found] = np.stack([centre - reach, centre + reach], 2).reshape(-1, 4)
+    return boxes
 
 
 def _open(path: Path, size: int | None, mode: str) -> Image.Image:

@@ -37,12 +37,12 @@ def _window(side: int, like: Tensor) -> Tensor:
     return weight / torch.exp(-(half**2) / (2 * SSIM_SIGMA**2)).sum()
 
 
-def square_l1(a: Tensor, b: Tensor, squares: Tensor) -> Tensor:
-    """Mean absolute difference inside one square per picture; `squares` [B, 4] int64 top, bottom, left, right; empty
-    squares (no landmarks) count nothing."""
+def box_l1(a: Tensor, b: Tensor, boxes: Tensor) -> Tensor:
+    """Mean absolute difference inside one box per picture; `boxes` [B, 4] int64 top, bottom, left, right; empty ones
+    (no landmarks) count nothing."""
     total, count = a.new_zeros(()), 0
     height, width = a.shape[2:]
-    for k, (top, bottom, left, right) in enumerate(squares.tolist()):
+    for k, (top, bottom, left, right) in enumerate(boxes.tolist()):
         top, bottom, left, right = max(top, 0), min(bottom, height), max(left, 0), min(right, width)
         if bottom > top and right > left:
             total = total + (a[k, :, top:bottom, left:right] - b[k, :, top:bottom, left:right]).abs().mean()

@@ -23,7 +23,7 @@ from being.progress import Progress
 from being.splat import composite
 from being.train.density import Density
 from being.train.feature_loss import FeatureLoss
-from being.train.losses import square_l1, ssim
+from being.train.losses import box_l1, ssim
 from being.train.optimizer import make_optimizer, set_rates
 from being.train.preview import evaluate, write_previews
 from being.train.run import Checkpoint, Run
@@ -129,9 +129,10 @@ class Trainer:
         terms = {"l1": share * w.l1 * (picture - target).abs().mean(),
                  "ssim": share * w.ssim * (1 - ssim(picture, target)),
                  "mask": w.mask * (output.alpha - clip.mask(index)).abs().mean()}
-        if w.lips:
-            corner = torch.tensor([rows.start, rows.start, columns.start, columns.start], device=clip.device)
-            terms["lips"] = w.lips * square_l1(picture, target, clip.lips[index] - corner)
+        corner = torch.tensor([rows.start, rows.start, columns.start, columns.start], device=clip.device)
+        for name, weight, boxes in (("lips", w.lips, clip.lips), ("eyes", w.eyes, clip.eyes)):
+            if weight:
+                terms[name] = weight * box_l1(picture, target, boxes[index] - corner)
         if self.features is not None:
             terms["feature"] = w.feature * self.features(composite(output, clip.plate(index)), clip.target(index))
         if w.plane_tv:

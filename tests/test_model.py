@@ -90,7 +90,7 @@ def test_baking_the_canonical_stage_keeps_its_picture():
 
 
 def test_an_untrained_eye_token_swings_from_open_to_closed():
-    """Its way from blink 0 to 1 is no random walk (0.01 with the reference's start): short training finds no blink else."""
+    """Its way from blink 0 to 1 is no random walk (0.01 as the reference starts it): short training would miss it."""
     torch.manual_seed(0)
     network = GaussianTalker(ModelConfig(), audio_width=5)
     with torch.no_grad():

@@ -11,7 +11,7 @@ GAP_MAX = 1.6  # longest step inside a run of consecutive frames, over the usual
 
 @dataclass(frozen=True)
 class Look:
-    """Landmarks of the frames looked at, n of them in the order of time: one long run at every frame, samples elsewhere.
+    """Landmarks of the frames looked at, n in the order of time: a long run at every frame, samples elsewhere.
 
     Copies (a frame that repeats the one before it) are left out.
     """

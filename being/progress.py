@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 LINE_EVERY_S = 5.0  # off a terminal: one line every few seconds, so that log files stay readable
@@ -49,7 +50,7 @@ class Progress:
 
     def __init__(self, label: str, total: int | None = None, unit: str = "", done: int = 0):
         self.label, self.total, self.unit, self.done = label, total, unit, done
-        self.note = ""
+        self.note: str | Callable[[], str] = ""
         self._first = done
         self._start = self._shown = time.monotonic()
         self._tty = sys.stderr.isatty()
@@ -59,8 +60,8 @@ class Progress:
     def __enter__(self) -> Progress:
         return self
 
-    def advance(self, steps: int = 1, note: str | None = None) -> None:
-        """Count `steps` more; `note` is shown behind the figures (e.g. a loss)."""
+    def advance(self, steps: int = 1, note: str | Callable[[], str] | None = None) -> None:
+        """Count `steps` more; `note`, or what it says when asked (only when shown), stands behind the figures."""
         self.done += steps
         if note is not None:
             self.note = note
@@ -80,8 +81,9 @@ class Progress:
         elif self.done:
             parts.append(f"{self.done} {self.unit}".rstrip())
         parts.append(clock(spent))
-        if self.note:
-            parts.append(self.note)
+        note = self.note if isinstance(self.note, str) else self.note()
+        if note:
+            parts.append(note)
         return "  ".join(parts)
 
     def _show(self, now: float) -> None:

@@ -17,7 +17,7 @@ from being.errors import InputRejected
 from being.model.gaussians import NAMES, CanonicalGaussians
 from being.train.density import Density, rotation_matrices
 from being.train.job import train
-from being.train.losses import box_l1, ssim
+from being.train.losses import box_mean, ssim
 from being.train.optimizer import set_rates
 from being.train.stages import sample
 
@@ -183,5 +183,6 @@ def test_ssim_and_lip_square_values():
     assert torch.isclose(ssim(a, a), torch.tensor(1.0), atol=1e-5) and ssim(a, a.flip(3)) < 0.2
     b = a.clone()
     b[0, :, 4:8, 4:8] += 0.5
-    squares = torch.tensor([[4, 8, 4, 8], [0, 0, 0, 0]])
-    assert torch.isclose(box_l1(a, b, squares), torch.tensor(0.5))
+    squares = torch.tensor([[4, 8, 4, 8], [0, 0, 0, 0]])  # no landmarks on the second
+    assert torch.isclose(box_mean(b, squares - 6), b[0, :, :2, :2].mean())  # over the border
+    assert torch.isclose(box_mean((a - b).abs(), squares), torch.tensor(0.5))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable
+from functools import lru_cache, partial
 from types import FrameType
 from typing import Any
 
@@ -23,23 +24,26 @@ from being.progress import Progress
 from being.splat import composite
 from being.train.density import Density
 from being.train.feature_loss import FeatureLoss
-from being.train.losses import box_l1, ssim
+from being.train.losses import box_mean, ssim
 from being.train.optimizer import make_optimizer, set_rates
 from being.train.preview import evaluate, write_previews
 from being.train.run import Checkpoint, Run
 
 GENERATOR_STRIDE = 1_000_003
+CHECKED_EVERY = 50  # steps between two looks at the loss on CUDA, where each makes the host wait
+AVERAGED_OVER = 50  # steps, the printed loss terms' running mean
 
 
 def sample(frames: np.ndarray, seed: int, step: int, batch: int) -> np.ndarray:
     """Frame numbers [batch] of `step` (counted from 0): shuffled anew each pass, a pure function of seed and step."""
-    first = step * batch
-    chosen = []
-    for position in range(first, first + batch):
-        lap, place = divmod(position, len(frames))
-        order = np.random.default_rng((seed, lap)).permutation(len(frames))
-        chosen.append(frames[order[place]])
-    return np.array(chosen)
+    laps, places = np.divmod(np.arange(step * batch, (step + 1) * batch), len(frames))
+    return np.array([frames[_order(len(frames), seed, int(lap))[place]]
+                     for lap, place in zip(laps, places, strict=True)])
+
+
+@lru_cache(maxsize=4)
+def _order(count: int, seed: int, lap: int) -> np.ndarray:
+    return np.random.default_rng((seed, lap)).permutation(count)
 
 
 class Trainer:
@@ -51,6 +55,8 @@ class Trainer:
         self.model = model
         self.low_precision = config.train.mixed_precision and has_bfloat16(clip.device)
         self.features = FeatureLoss(clip.device) if config.train.loss.feature > 0 else None
+        rows, columns = clip.window
+        self._corner = torch.tensor([rows.start, rows.start, columns.start, columns.start], device=clip.device)
         self.stopped = threading.Event()
         self.latest: float | None = None  # head-box PSNR of the last evaluation, dB
         self.best = -1.0  # the best one of the fine stage
@@ -67,18 +73,22 @@ class Trainer:
             density.load(resume.optimizer)
         self.model.train()
         with _Stop(self.stopped), Progress(stage, plan.steps, "steps", done=first) as progress:
-            averages: dict[str, float] = {}
+            averages: dict[str, Tensor] = {}
             for step in range(first + 1, plan.steps + 1):
                 set_rates(optimizer, step - 1, plan.steps)
                 torch.manual_seed(self.config.train.seed * GENERATOR_STRIDE + step + (stage == "fine") * 10**9)
                 terms = self._step(stage, step, plan, optimizer, density)
                 for key, value in terms.items():
-                    averages[key] = value if key not in averages else 0.98 * averages[key] + 0.02 * value
-                progress.advance(1, self._note(averages))
+                    averages[key] = averages.get(key, value).lerp(value, 1 / AVERAGED_OVER)
+                progress.advance(1, partial(self._note, averages))
                 stop = self.stopped.is_set()
-                if step % self.config.train.evaluate_every == 0 or step == plan.steps:
+                judge = step % self.config.train.evaluate_every == 0 or step == plan.steps
+                save = step % self.config.train.checkpoint_every == 0 or step == plan.steps or stop
+                if judge or save or self.clip.device.type == "cpu" or step % CHECKED_EVERY == 0:
+                    self._check(stage, step, averages)
+                if judge:
                     self._evaluate(stage, step, averages)
-                if step % self.config.train.checkpoint_every == 0 or step == plan.steps or stop:
+                if save:
                     self._checkpoint(stage, step, optimizer, density, keep=not stop)
                 if stop:
                     raise BeingError(f"stopped at {stage} step {step}", "interrupted",
@@ -87,7 +97,7 @@ class Trainer:
             self.model.bake_canonical()
 
     def _step(self, stage: str, step: int, plan: StageConfig, optimizer: torch.optim.Optimizer,
-              density: Density) -> dict[str, float]:
+              density: Density) -> dict[str, Tensor]:
         seed = self.config.train.seed + (stage == "fine")
         frames = sample(self.split.train, seed, step - 1, plan.batch)
         index = torch.from_numpy(frames).to(self.clip.device)
@@ -101,9 +111,6 @@ class Trainer:
                                offsets, self.low_precision)
         terms = self._losses(rendering, index)
         loss = torch.stack(list(terms.values())).sum()
-        if not bool(torch.isfinite(loss)):
-            raise BeingError(f"the loss is not finite at {stage} step {step}", str({k: v.item() for k, v in
-                             terms.items()}), "Resume from the last checkpoint with lower rates (-o train.rate...)")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if offsets is not None and offsets.grad is not None:
@@ -112,7 +119,7 @@ class Trainer:
         if watched and any(density.due(step)):
             density.apply(step, self.model.gaussians, self.model.canonical().opacities[0].detach(), optimizer,
                           torch.Generator().manual_seed(seed * GENERATOR_STRIDE + step))
-        return {"loss": float(loss.detach()), **{k: float(v.detach()) for k, v in terms.items()}}
+        return {"loss": loss.detach(), **{name: term.detach() for name, term in terms.items()}}
 
     def _losses(self, rendering: Rendering, index: Tensor) -> dict[str, Tensor]:
         """Weighted loss terms of a batch.
@@ -126,27 +133,35 @@ class Trainer:
         target = clip.target(index, window=True)
         picture = output.rgb[view] + (1 - output.alpha[view]) * clip.plate(index, window=True)
         share = target[0, 0].numel() / clip.size**2
-        terms = {"l1": share * w.l1 * (picture - target).abs().mean(),
+        error = (picture - target).abs()
+        terms = {"l1": share * w.l1 * error.mean(),
                  "ssim": share * w.ssim * (1 - ssim(picture, target)),
                  "mask": w.mask * (output.alpha - clip.mask(index)).abs().mean()}
-        corner = torch.tensor([rows.start, rows.start, columns.start, columns.start], device=clip.device)
         for name, weight, boxes in (("lips", w.lips, clip.lips), ("eyes", w.eyes, clip.eyes)):
             if weight:
-                terms[name] = weight * box_l1(picture, target, boxes[index] - corner)
+                terms[name] = weight * box_mean(error, boxes[index] - self._corner)
         if self.features is not None:
             terms["feature"] = w.feature * self.features(composite(output, clip.plate(index)), clip.target(index))
         if w.plane_tv:
             terms["plane_tv"] = w.plane_tv * self.model.network.tri_plane.grid.total_variation()
         return terms
 
-    def _note(self, averages: dict[str, float]) -> str:
+    def _check(self, stage: str, step: int, averages: dict[str, Tensor]) -> None:
+        """Raise BeingError when a loss was not finite since the last look; nothing was saved meanwhile."""
+        if not bool(torch.isfinite(averages["loss"])):
+            raise BeingError(f"the loss is not finite by {stage} step {step}",
+                             ", ".join(f"{name} {float(term):.4g}" for name, term in averages.items()),
+                             "Resume from the last checkpoint with lower rates (-o train.rate...)")
+
+    def _note(self, averages: dict[str, Tensor]) -> str:
         held = f"  PSNR {self.latest:.2f} dB held out" if self.latest is not None else ""
         return f"loss {averages['loss']:.4f}  {len(self.model.gaussians)} Gaussians{held}"
 
-    def _evaluate(self, stage: str, step: int, averages: dict[str, float]) -> None:
+    def _evaluate(self, stage: str, step: int, averages: dict[str, Tensor]) -> None:
         figures = evaluate(self.model, self.clip, self.split.validation, stage)
         self.latest = figures["psnr_head"]
-        self.run.log(stage, step, {**averages, **figures, "gaussians": len(self.model.gaussians)})
+        terms = {name: float(term) for name, term in averages.items()}
+        self.run.log(stage, step, {**terms, **figures, "gaussians": len(self.model.gaussians)})
         if stage == "fine" and self.latest > self.best:
             self.best = self.latest
             self.run.save("best", self.model.state_dict(), self._state(stage, step))

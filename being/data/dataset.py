@@ -112,15 +112,29 @@ class Dataset:
     @cached_property
     def blink(self) -> np.ndarray:
         """Blink float32 [F, 1] in [0, 1]: AU45 of au.csv clipped to [0, 2] and halved (the family's rule)."""
-        with open(self.path / "au.csv", newline="") as file:
-            rows = list(csv.reader(file))
-        names = [name.strip() for name in rows[0]] if rows else []
-        if "AU45_r" not in names or len(rows) - 1 < self.frames:
-            raise InputRejected(f"{self.path / 'au.csv'} lacks AU45_r or rows",
-                                f"{len(rows) - 1} rows for {self.frames} frames")
-        column = names.index("AU45_r")
-        values = np.array([float(row[column]) for row in rows[1:self.frames + 1]], dtype=np.float32)
-        return (np.clip(values, 0, 2) / 2)[:, None]
+        names, values = self.action_units()
+        if "AU45" not in names:
+            raise InputRejected(f"{self.path / 'au.csv'} lacks AU45_r", f"it has {', '.join(names)}")
+        return np.clip(values[:, [names.index("AU45")]], 0, 2) / 2
+
+    def action_units(self) -> tuple[list[str], np.ndarray]:
+        """Names ("AU01", ...) and intensities float32 [F, K] in [0, 5] of the columns AU.._r of au.csv, in its order.
+
+        Column names may begin with a blank, as OpenFace writes them, or not. Raises InputRejected.
+        """
+        path = self.path / "au.csv"
+        try:
+            with open(path, newline="") as file:
+                rows = list(csv.reader(file))
+            names = [name.strip() for name in rows[0]] if rows else []
+            columns = [k for k, name in enumerate(names) if name.startswith("AU") and name.endswith("_r")]
+            values = np.array([[float(row[k]) for k in columns] for row in rows[1:self.frames + 1]], dtype=np.float32)
+        except (OSError, ValueError, IndexError) as error:
+            raise InputRejected(f"{path} cannot be read", str(error)) from error
+        if not columns or values.shape != (self.frames, len(columns)) or not np.isfinite(values).all():
+            raise InputRejected(f"{path} lacks action units, rows or finite values",
+                                f"{len(rows) - 1} rows for {self.frames} frames, columns {', '.join(names)}")
+        return [names[k].removesuffix("_r") for k in columns], values
 
     def features(self, encoder: str) -> np.ndarray:
         """Speech features float32 [F, 16, C] of `encoder`; a row or two too few or too many is mended by clamping."""

@@ -1,4 +1,4 @@
-"""The one door to ffmpeg (through PyAV): probe, read frames by timestamps, read and write sound, write video."""
+"""The one door to ffmpeg (through PyAV): probe, read pictures by timestamps, read and write sound, write video."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import cast
+from typing import Any, cast
 
 import av
 import numpy as np
+from av.video.reformatter import ColorTrc
 
 from being.conventions import FPS, SAMPLE_RATE
 from being.errors import BeingError, InputRejected, UsageError
@@ -23,22 +24,58 @@ AI_NOTICE = "AI-generated video of a person, made with being"
 VIDEO_CODECS = {".mp4": ("libx264", "aac"), ".mov": ("libx264", "aac"), ".mkv": ("libx264", "aac"),
                 ".webm": ("libvpx-vp9", "libopus")}
 MAX_SIDE = 8192  # px; a larger picture is not decoded
+STEP_MIN = 1e-3  # s, least time from one picture to the next; repeated or falling timestamps are moved up by it
+CLOCK_BACK = 1.0  # s; a larger step back of the timestamps is a clock that was set anew
+SOUND_GAP = 0.04  # s of missing or doubled sound from which the timestamps are followed
+SOUND_GAP_MAX = 3600.0  # s; a longer jump of the timestamps is not filled with silence
+NO_ALPHA = 128  # grey put behind transparent pictures
 
 
 @dataclass(frozen=True)
 class MediaInfo:
-    """What a media file says of itself. Times in seconds, `rotation` in degrees counter-clockwise."""
+    """What a media file says of itself and what its first picture shows. Times in seconds on the container's clock."""
 
     path: Path
-    duration: float
-    width: int
+    container: str  # ffmpeg's name: "mov,mp4,...", "matroska,webm"
+    duration: float  # of the picture as the header says; 0 when it says nothing
+    width: int  # px, of the upright picture with square pixels
     height: int
-    fps: float
+    fps: float  # average rate as the header says; 0 when it says nothing
     codec: str
-    rotation: int
+    pixels: str  # ffmpeg's name of the pixel format: "yuv420p", "yuv420p10le"
+    rotation: int  # degrees counter-clockwise by which the stored picture is turned to be upright
+    aspect: float  # width over height of a stored pixel
+    alpha: bool
+    hdr: bool  # PQ or HLG transfer
+    interlaced: bool
     video_start: float
     audio_start: float | None
     audio_rate: int | None
+    audio_codec: str | None
+
+
+@dataclass(frozen=True)
+class Sound:
+    """The sound of a file as pieces on the container's clock."""
+
+    pieces: tuple[tuple[float, np.ndarray], ...]  # start in s, samples float32 [T] mono in [-1, 1]; in order of time
+    rate: int  # Hz
+
+    @property
+    def stop(self) -> float:
+        """Time in s at which the last piece ends."""
+        start, samples = self.pieces[-1]
+        return start + len(samples) / self.rate
+
+    def between(self, start: float, count: int) -> np.ndarray:
+        """`count` samples float32 [count] from the time `start` in s on; zeros where there is no sound."""
+        found = np.zeros(count, np.float32)
+        for begin, samples in self.pieces:
+            at = round((begin - start) * self.rate)
+            low, high = max(0, at), min(count, at + len(samples))
+            if low < high:
+                found[low:high] = samples[low - at:high - at]
+        return found
 
 
 def _open(path: Path) -> av.container.InputContainer:
@@ -47,101 +84,174 @@ def _open(path: Path) -> av.container.InputContainer:
         raise InputRejected(f"{path} does not exist", fix="Check the path")
     if path.is_dir():
         raise InputRejected(f"{path} is a directory", "a media file is needed")
-    if path.stat().st_size == 0:
-        raise InputRejected(f"{path} is empty", "the file has 0 bytes")
     try:
+        if path.is_file() and path.stat().st_size == 0:
+            raise InputRejected(f"{path} is empty", "the file has 0 bytes")
         return av.open(str(path), metadata_errors="replace")
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise InputRejected(f"{path} is not a readable media file", str(error).split(":")[0],
                             "Give an mp4, mov, mkv or webm video, or a wav, flac, mp3 or m4a sound") from error
 
 
+def _video_stream(container: av.container.InputContainer) -> av.VideoStream | None:
+    """The first stream of moving pictures: cover pictures of sound files are none."""
+    cover = av.stream.Disposition.attached_pic
+    return next((stream for stream in container.streams.video if not stream.disposition & cover), None)
+
+
+def _need_video(path: Path, container: av.container.InputContainer) -> av.VideoStream:
+    stream = _video_stream(container)
+    if stream is None:
+        raise InputRejected(f"{path} has no video stream", fix="Give a video of a person who speaks")
+    if getattr(stream, "codec_context", None) is None:
+        raise InputRejected(f"{path} has a video codec that is not known", fix="Export the video again as H.264 mp4")
+    return stream
+
+
+def _decoded(container: av.container.InputContainer, stream: av.VideoStream | av.AudioStream) -> Iterator[Any]:
+    """All video or audio frames that can be decoded; a damaged packet costs only its own frames."""
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+        except (StopIteration, av.error.FFmpegError):  # the end, or nothing more to be read
+            return
+        with contextlib.suppress(av.error.FFmpegError):
+            yield from packet.decode()
+
+
 def probe(path: Path) -> MediaInfo:
     """Facts of the video at `path`. Raises InputRejected when it has no picture that can be decoded."""
     path = Path(path)
     with _open(path) as container:
-        if not container.streams.video:
-            raise InputRejected(f"{path} has no video stream", fix="Give a video of a person who speaks")
-        stream = container.streams.video[0]
-        try:
-            first = next(container.decode(stream))
-        except (StopIteration, av.error.FFmpegError) as error:
-            raise InputRejected(f"{path} holds no decodable picture", str(error) or "no frame",
-                                "Export the video again as H.264 mp4") from error
+        stream = _need_video(path, container)
+        first = next(_decoded(container, stream), None)
+        if first is None:
+            raise InputRejected(f"{path} holds no decodable picture", fix="Export the video again as H.264 mp4")
         if max(first.width, first.height) > MAX_SIDE:
-            raise InputRejected(f"{path} is {first.width}x{first.height}", f"larger than {MAX_SIDE} px a side")
+            raise InputRejected(f"{path} is {first.width}x{first.height}", f"larger than {MAX_SIDE} px a side",
+                                "Export it smaller: 1080p is plenty")
+        aspect = float(stream.sample_aspect_ratio or 1) or 1.0
+        width, height = _upright_size(first, aspect)
         rate = stream.average_rate or stream.guessed_rate or Fraction(0)
         sound = container.streams.audio[0] if container.streams.audio else None
-        length = float(stream.duration * stream.time_base) if stream.duration else (container.duration or 0) / 1e6
-        return MediaInfo(path, length, first.width, first.height, float(rate), stream.codec_context.name,
-                         int(getattr(first, "rotation", 0) or 0), float(first.time or 0.0),
-                         float((sound.start_time or 0) * sound.time_base) if sound else None,
-                         sound.codec_context.sample_rate if sound else None)
+        clock = stream.time_base or Fraction(1, 1_000_000)
+        length = float(stream.duration * clock) if stream.duration else (container.duration or 0) / 1e6
+        return MediaInfo(
+            path, container.format.name, length, width, height, float(rate), stream.codec_context.name,
+            first.format.name, int(first.rotation or 0), aspect, _has_alpha(first),
+            first.color_trc in (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67), bool(first.interlaced_frame),
+            float(first.time or 0.0), float((sound.start_time or 0) * (sound.time_base or 0)) if sound else None,
+            sound.codec_context.sample_rate if sound else None, sound.codec_context.name if sound else None)
 
 
-def _picture(frame: av.VideoFrame) -> np.ndarray:
-    picture = frame.to_ndarray(format="rgb24")
-    turns = round((getattr(frame, "rotation", 0) or 0) / 90) % 4
-    return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+def _turns(frame: av.VideoFrame) -> int:
+    return round((frame.rotation or 0) / 90) % 4
+
+
+def _upright_size(frame: av.VideoFrame, aspect: float) -> tuple[int, int]:
+    width, height = max(1, round(frame.width * aspect)), frame.height
+    return (height, width) if _turns(frame) % 2 else (width, height)
+
+
+def _has_alpha(frame: av.VideoFrame) -> bool:
+    return any(component.is_alpha for component in frame.format.components)
+
+
+def picture(frame: av.VideoFrame, width: int, height: int, smooth: bool = True) -> np.ndarray:
+    """The upright picture of a decoded frame, uint8 [height, width, 3] RGB, scaled in the same step.
+
+    What is transparent is laid on grey. smooth: every source pixel counts (bicubic, widened where it shrinks);
+    without it a quick bilinear one, for measuring.
+    """
+    turns = _turns(frame)
+    wide, tall = (height, width) if turns % 2 else (width, height)
+    kind = "BICUBIC" if smooth else "FAST_BILINEAR"
+    form = "rgba" if _has_alpha(frame) else "rgb24"
+    pixels = frame.reformat(width=wide, height=tall, format=form, interpolation=kind).to_ndarray()
+    if pixels.shape[2] == 4:
+        alpha = pixels[..., 3:].astype(np.uint16)
+        pixels = ((pixels[..., :3] * alpha + NO_ALPHA * (255 - alpha) + 127) // 255).astype(np.uint8)
+    return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
+
+
+def read_timed(path: Path) -> Iterator[tuple[float, av.VideoFrame]]:
+    """Every picture of the video at `path` that can be decoded, with its time in s on the container's clock.
+
+    Times rise by STEP_MIN at least; a frame without a timestamp, or the first after a clock set back, follows the one
+    before at the average rate. Damaged packets are passed over. Raises InputRejected when there is no video stream.
+    """
+    with _open(path) as container:
+        stream = _need_video(path, container)
+        stream.thread_type = "AUTO"
+        step = 1 / float(stream.average_rate or stream.guessed_rate or FPS)
+        last, shift = None, 0.0
+        for frame in _decoded(container, stream):
+            time = frame.time + shift if frame.pts is not None else None
+            if last is None:
+                last = time or 0.0
+            elif time is not None and time < last - CLOCK_BACK:
+                shift += last + step - time
+                last += step
+            else:
+                last = max(last + STEP_MIN, last + step if time is None else time)
+            yield last, frame
 
 
 def read_frames(path: Path, fps: int = FPS) -> Iterator[np.ndarray]:
     """Frames of the video at `path` as uint8 [H, W, 3] RGB at `fps`: for each output time the nearest by timestamp.
 
-    Decoding errors inside the stream end the clip there; a video without any frame raises InputRejected.
+    A video without any frame raises InputRejected.
     """
-    with _open(path) as container:
-        if not container.streams.video:
-            raise InputRejected(f"{path} has no video stream", fix="Give a video of a person who speaks")
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
-        start, before, index = None, None, 0
-        try:
-            for frame in container.decode(stream):
-                if frame.pts is None:
-                    continue
-                now = float(frame.pts * stream.time_base)
-                start = now if start is None else start
-                now -= start
-                while before is not None and index / fps < (before[0] + now) / 2:
-                    yield before[1]
-                    index += 1
-                before = (now, _picture(frame))
-        except av.error.FFmpegError as error:
-            if before is None:
-                raise InputRejected(f"{path} cannot be decoded", str(error)) from error
-        if before is None:
-            raise InputRejected(f"{path} holds no frames", fix="Export the video again as H.264 mp4")
-        while index / fps < before[0] + 0.5 / fps:
+    info = probe(path)
+    start, before, index = None, None, 0
+    for time, frame in read_timed(path):
+        start = time if start is None else start
+        now = time - start
+        while before is not None and index / fps < (before[0] + now) / 2:
             yield before[1]
             index += 1
+        before = (now, picture(frame, info.width, info.height))
+    assert before is not None, path
+    while index / fps < before[0] + 0.5 / fps:
+        yield before[1]
+        index += 1
 
 
-def sample_frames(path: Path, count: int) -> list[np.ndarray]:
-    """About `count` frames spread over the video, uint8 [H, W, 3] RGB, found by seeking: quick on long videos.
+def read_sound(path: Path, rate: int = SAMPLE_RATE) -> Sound:
+    """The sound of a media file, mono at `rate` Hz, on the container's clock: gaps in it stay gaps.
 
-    Where the container cannot seek, the first frames are taken. Raises InputRejected when there is none.
+    Raises InputRejected when there is no sound track or nothing of it can be decoded.
     """
-    frames: list[np.ndarray] = []
     with _open(path) as container:
-        if not container.streams.video:
-            raise InputRejected(f"{path} has no video stream", fix="Give a video of a person who speaks")
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
-        length = float(stream.duration * stream.time_base) if stream.duration else (container.duration or 0) / 1e6
-        first = float((stream.start_time or 0) * stream.time_base)
-        for i in range(count if length > 0 else 0):
-            moment = first + length * (i + 0.5) / count
-            try:
-                container.seek(round(moment / stream.time_base), stream=stream)
-                found = next((x for x in container.decode(stream) if float(x.time or 0.0) >= moment - 0.5 / FPS), None)
-            except (av.error.FFmpegError, OSError):
-                break
-            if found is not None:
-                frames.append(_picture(found))
-    if not frames:
-        frames = [picture for _, picture in zip(range(count), read_frames(path), strict=False)]
-    return frames
+        if not container.streams.audio:
+            raise InputRejected(f"{path} has no sound track", "speech is what moves the lips",
+                                "Give a file in which the person is heard")
+        pieces: list[tuple[float, list[np.ndarray]]] = []
+        following, kind, resampler = 0.0, None, av.AudioResampler("flt", "mono", rate)
+
+        def add(frame: av.AudioFrame | None) -> None:
+            pieces[-1][1].extend(part.to_ndarray()[0] for part in resampler.resample(frame))
+
+        for frame in _decoded(container, container.streams.audio[0]):
+            start, was = following if frame.pts is None else float(frame.time), kind
+            kind = (frame.sample_rate, frame.layout.name, frame.format.name)
+            if not pieces or kind != was or start - following > SOUND_GAP or SOUND_GAP < following - start < CLOCK_BACK:
+                if pieces:
+                    add(None)
+                resampler = av.AudioResampler("flt", "mono", rate)
+                pieces.append((start if start > following - CLOCK_BACK else following, []))
+                following = pieces[-1][0]
+            following += frame.samples / frame.sample_rate
+            frame.pts = None
+            add(frame)
+        if pieces:
+            add(None)
+    joined = tuple((start, np.concatenate(parts).astype(np.float32)) for start, parts in pieces if parts)
+    if not joined:
+        raise InputRejected(f"the sound of {path} cannot be decoded", "nothing of it could be read",
+                            "Export the clip again with AAC sound")
+    return Sound(joined, rate)
 
 
 def read_audio(path: Path, rate: int = SAMPLE_RATE) -> np.ndarray:
@@ -150,34 +260,15 @@ def read_audio(path: Path, rate: int = SAMPLE_RATE) -> np.ndarray:
     When the file has a picture, sample 0 is the time of its first frame (earlier sound is cut, later sound is padded
     with zeros in front). Raises InputRejected when there is no sound track.
     """
+    sound = read_sound(path, rate)
+    begin = sound.pieces[0][0]
     with _open(path) as container:
-        if not container.streams.audio:
-            raise InputRejected(f"{path} has no sound track", "speech is what moves the lips",
-                                "Give a file in which the person is heard")
-        video_start = 0.0
-        if container.streams.video and not container.streams.video[0].disposition & 0x400:  # not a cover picture
-            with contextlib.suppress(StopIteration, av.error.FFmpegError):  # a broken picture does not spoil the sound
-                video_start = float(next(container.decode(video=0)).time or 0.0)
-            container.seek(0)
-    with _open(path) as container:
-        resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
-        pieces: list[np.ndarray] = []
-        start: float | None = None
-        try:
-            for frame in container.decode(audio=0):
-                if start is None:
-                    start = float(frame.time or 0.0)
-                frame.pts = None
-                pieces += [part.to_ndarray()[0] for part in resampler.resample(frame)]
-            pieces += [part.to_ndarray()[0] for part in resampler.resample(None)]
-        except av.error.FFmpegError as error:
-            if not pieces:
-                raise InputRejected(f"the sound of {path} cannot be decoded", str(error)) from error
-    if not pieces:
-        raise InputRejected(f"{path} is not usable", "its sound track is empty")
-    samples = np.concatenate(pieces).astype(np.float32)
-    shift = round(((start or 0.0) - video_start) * rate)
-    return np.pad(samples, (shift, 0)) if shift > 0 else samples[-shift:]
+        stream = _video_stream(container)
+        first = next(_decoded(container, stream), None) if stream is not None else None
+        begin = begin if first is None else float(first.time or 0.0)
+    while len(sound.pieces) > 1 and sound.stop - begin > SOUND_GAP_MAX:
+        sound = Sound(sound.pieces[:-1], rate)
+    return sound.between(begin, max(0, round((sound.stop - begin) * rate)))
 
 
 def write_wav(path: Path, samples: np.ndarray, rate: int = SAMPLE_RATE) -> None:

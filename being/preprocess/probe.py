@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +69,8 @@ def preflight(video: Path, landmarker: FaceLandmarker, size: int = PICTURE_SIDE)
     """
     video = Path(video)
     info, sound = picture_and_sound(video)
-    frames = media.sample_frames(video, SAMPLES)
+    step = max(1, round(info.duration * FPS / SAMPLES))
+    frames = list(itertools.islice(media.read_frames(video), step // 2, None, step))
     faces = [landmarker.faces(frame) for frame in frames]
     _check_faces(video, faces)
     height, width = frames[0].shape[:2]

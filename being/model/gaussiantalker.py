@@ -28,6 +28,7 @@ from being.model.tokens import (
     spread_blink,
 )
 from being.model.triplane import TriPlane, head
+from being.model.triton import fused
 
 # What the first layer makes of the eye code's frequencies to start with: as loud as noise, the high ones drown the slow
 # swing from open to closed, and 700 steps do not find it (measured: gain 1 no blink, 8 half closed, 24 closed).
@@ -43,11 +44,13 @@ class Offsets:
     quaternions: Tensor  # [B, N, 4]
     opacity_logits: Tensor  # [B, N, 1]
     sh: Tensor  # [B, N, K, 3]
-    attention: Tensor  # [B, layers, N, 4] over audio, eye, camera, null
+    attention: Tensor | None = None  # [B, layers, N, 4] over audio, eye, camera, null
 
     def float(self) -> Offsets:
         """The same in float32 (what a network in bfloat16 gives is added to float32 parameters)."""
-        return Offsets(**{name: value.float() for name, value in vars(self).items()})
+        attention = None if self.attention is None else self.attention.float()
+        return Offsets(self.means.float(), self.log_scales.float(), self.quaternions.float(),
+                       self.opacity_logits.float(), self.sh.float(), attention)
 
 
 class GaussianTalker(nn.Module):
@@ -98,9 +101,13 @@ class GaussianTalker(nn.Module):
         return self.tri_plane.grid(means)[None]
 
     def deform(self, queries: Tensor, tokens: Tensor) -> Offsets:
-        """Queries [1, N, D] and tokens [B, 4, D] -> offsets of each frame."""
-        feature, attention = self.transformer(queries, tokens)
-        means, log_scales, quaternions, opacity_logits, sh = self._heads(feature)
+        """Queries [1, N, D] and tokens [B, 4, D] -> offsets of each frame (by fused kernels: without attention)."""
+        if fused.usable(self, queries):
+            parts, attention = fused.deform(self, queries, tokens), None
+        else:
+            feature, attention = self.transformer(queries, tokens)
+            parts = self._heads(feature)
+        means, log_scales, quaternions, opacity_logits, sh = parts
         return Offsets(means, log_scales, quaternions, opacity_logits, sh.unflatten(-1, (-1, 3)), attention)
 
     def _heads(self, feature: Tensor) -> list[Tensor]:

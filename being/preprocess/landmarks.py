@@ -8,6 +8,7 @@ Attention Mesh, Grishchenko et al. 2020).
 
 from __future__ import annotations
 
+import copy
 import io
 import os
 import zipfile
@@ -95,6 +96,12 @@ class FaceLandmarker:
         self._files = _task_files(model or _default_model())
         self._workers = workers or max(1, min(8, os.cpu_count() or 1))
         self._networks = _Networks(self._files)
+
+    def twin(self) -> FaceLandmarker:
+        """Another one with the same networks, to be used from another thread."""
+        other = copy.copy(self)
+        other._networks = _Networks(self._files)
+        return other
 
     def faces(self, frame: np.ndarray) -> list[FaceBox]:
         """Faces in one picture, largest first. frame: uint8 [H, W, 3] RGB."""

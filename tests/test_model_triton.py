@@ -1,20 +1,13 @@
 """The network's Triton kernels give the plain network's numbers and gradients (run by Triton's interpreter here)."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+from needs import INTERPRETED, run_interpreted
 
-if os.environ.get("TRITON_INTERPRET") != "1":
+if not INTERPRETED:
     pytest.importorskip("triton")
 
     def test_in_the_interpreter():
-        """Triton reads its environment once, when a kernel is first compiled: the tests need a process of their own."""
-        done = subprocess.run([sys.executable, "-m", "pytest", "-q", str(Path(__file__))], capture_output=True,
-                              text=True, env={**os.environ, "TRITON_INTERPRET": "1"})
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+        run_interpreted(__file__)
 else:
     import torch
 

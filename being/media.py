@@ -16,6 +16,7 @@ import av
 import numpy as np
 from av.video.reformatter import ColorTrc
 
+from being.audio.sound import mixed
 from being.conventions import FPS, SAMPLE_RATE
 from being.errors import BeingError, InputRejected, UsageError
 from being.files import check_place, make_folders, remove_empty
@@ -27,6 +28,7 @@ MAX_SIDE = 8192  # px; a larger picture is not decoded
 STEP_MIN = 1e-3  # s, least time from one picture to the next; repeated or falling timestamps are moved up by it
 CLOCK_BACK = 1.0  # s; a larger step back of the timestamps is a clock that was set anew
 SOUND_GAP = 0.04  # s of missing or doubled sound from which the timestamps are followed
+TRACK_SILENT = 1e-3  # of full scale: in a track under it nothing was recorded
 SOUND_GAP_MAX = 3600.0  # s; a longer jump of the timestamps is not filled with silence
 NO_ALPHA = 128  # grey put behind transparent pictures
 
@@ -60,6 +62,7 @@ class Sound:
 
     pieces: tuple[tuple[float, np.ndarray], ...]  # start in s, samples float32 [T] mono in [-1, 1]; in order of time
     rate: int  # Hz
+    mended: tuple[str, ...] = ()  # what was chosen or put right on the way to one channel, each a short sentence
 
     @property
     def stop(self) -> float:
@@ -161,17 +164,25 @@ def _has_alpha(frame: av.VideoFrame) -> bool:
 def picture(frame: av.VideoFrame, width: int, height: int, smooth: bool = True) -> np.ndarray:
     """The upright picture of a decoded frame, uint8 [height, width, 3] RGB, scaled in the same step.
 
-    What is transparent is laid on grey. smooth: every source pixel counts (bicubic, widened where it shrinks);
-    without it a quick bilinear one, for measuring.
+    What is transparent is laid on grey. smooth: bicubic, for keeping; without it area means, quicker, for measuring.
     """
+    pixels = _scaled(frame, width, height, "rgba" if _has_alpha(frame) else "rgb24", smooth)
+    if pixels.shape[2] == 3:
+        return pixels
+    alpha = pixels[..., 3:].astype(np.uint16)
+    return ((pixels[..., :3] * alpha + NO_ALPHA * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
+def grey_picture(frame: av.VideoFrame, width: int, height: int) -> np.ndarray:
+    """The upright picture of a decoded frame in grey, uint8 [height, width], as area means: for measuring."""
+    return _scaled(frame, width, height, "gray", smooth=False)
+
+
+def _scaled(frame: av.VideoFrame, width: int, height: int, form: str, smooth: bool) -> np.ndarray:
     turns = _turns(frame)
     wide, tall = (height, width) if turns % 2 else (width, height)
-    kind = "BICUBIC" if smooth else "FAST_BILINEAR"
-    form = "rgba" if _has_alpha(frame) else "rgb24"
+    kind = "BICUBIC" if smooth else "AREA"
     pixels = frame.reformat(width=wide, height=tall, format=form, interpolation=kind).to_ndarray()
-    if pixels.shape[2] == 4:
-        alpha = pixels[..., 3:].astype(np.uint16)
-        pixels = ((pixels[..., :3] * alpha + NO_ALPHA * (255 - alpha) + 127) // 255).astype(np.uint8)
     return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
 
 
@@ -221,25 +232,48 @@ def read_frames(path: Path, fps: int = FPS) -> Iterator[np.ndarray]:
 def read_sound(path: Path, rate: int = SAMPLE_RATE) -> Sound:
     """The sound of a media file, mono at `rate` Hz, on the container's clock: gaps in it stay gaps.
 
-    Raises InputRejected when there is no sound track or nothing of it can be decoded.
+    Of several sound tracks the first that is not silent is taken. Raises InputRejected when there is no sound track or
+    nothing of it can be decoded.
     """
     with _open(path) as container:
-        if not container.streams.audio:
-            raise InputRejected(f"{path} has no sound track", "speech is what moves the lips",
-                                "Give a file in which the person is heard")
-        pieces: list[tuple[float, list[np.ndarray]]] = []
-        following, kind, resampler = 0.0, None, av.AudioResampler("flt", "mono", rate)
+        tracks = len(container.streams.audio)
+    if not tracks:
+        raise InputRejected(f"{path} has no sound track", "speech is what moves the lips",
+                            "Give a file in which the person is heard")
+    for track in range(tracks):
+        pieces = _read_track(path, track, rate)
+        if any(np.abs(channels).max(initial=0.0) > TRACK_SILENT for _, channels in pieces):
+            break
+    else:
+        track, pieces = 0, pieces if tracks == 1 else _read_track(path, 0, rate)
+    if not pieces:
+        raise InputRejected(f"the sound of {path} cannot be decoded", "nothing of it could be read",
+                            "Export the clip again with AAC sound")
+    wide = max(len(channels) for _, channels in pieces)
+    ends = np.cumsum([channels.shape[1] for _, channels in pieces])[:-1]
+    samples, mended = mixed(np.concatenate([np.broadcast_to(channels, (wide, channels.shape[1]))
+                                            for _, channels in pieces], axis=1))
+    chosen = (f"of {tracks} sound tracks number {track + 1} is used",) if tracks > 1 else ()
+    starts = [start for start, _ in pieces]
+    return Sound(tuple(zip(starts, np.split(samples, ends), strict=True)), rate, chosen + ((mended,) if mended else ()))
 
-        def add(frame: av.AudioFrame | None) -> None:
-            pieces[-1][1].extend(part.to_ndarray()[0] for part in resampler.resample(frame))
 
-        for frame in _decoded(container, container.streams.audio[0]):
+def _read_track(path: Path, track: int, rate: int) -> list[tuple[float, np.ndarray]]:
+    """Pieces of one sound track: start in s, samples float32 [C, T] at `rate` Hz, C at most 2."""
+    pieces: list[tuple[float, list[np.ndarray]]] = []
+    following, kind, resampler = 0.0, None, av.AudioResampler("fltp", "mono", rate)
+
+    def add(frame: av.AudioFrame | None) -> None:
+        pieces[-1][1].extend(part.to_ndarray() for part in resampler.resample(frame))
+
+    with _open(path) as container:
+        for frame in _decoded(container, container.streams.audio[track]):
             start, was = following if frame.pts is None else float(frame.time), kind
             kind = (frame.sample_rate, frame.layout.name, frame.format.name)
             if not pieces or kind != was or start - following > SOUND_GAP or SOUND_GAP < following - start < CLOCK_BACK:
                 if pieces:
                     add(None)
-                resampler = av.AudioResampler("flt", "mono", rate)
+                resampler = av.AudioResampler("fltp", "mono" if frame.layout.nb_channels == 1 else "stereo", rate)
                 pieces.append((start if start > following - CLOCK_BACK else following, []))
                 following = pieces[-1][0]
             following += frame.samples / frame.sample_rate
@@ -247,11 +281,7 @@ def read_sound(path: Path, rate: int = SAMPLE_RATE) -> Sound:
             add(frame)
         if pieces:
             add(None)
-    joined = tuple((start, np.concatenate(parts).astype(np.float32)) for start, parts in pieces if parts)
-    if not joined:
-        raise InputRejected(f"the sound of {path} cannot be decoded", "nothing of it could be read",
-                            "Export the clip again with AAC sound")
-    return Sound(joined, rate)
+    return [(start, np.concatenate(parts, axis=1).astype(np.float32)) for start, parts in pieces if parts]
 
 
 def read_audio(path: Path, rate: int = SAMPLE_RATE) -> np.ndarray:
@@ -267,7 +297,7 @@ def read_audio(path: Path, rate: int = SAMPLE_RATE) -> np.ndarray:
         first = next(_decoded(container, stream), None) if stream is not None else None
         begin = begin if first is None else float(first.time or 0.0)
     while len(sound.pieces) > 1 and sound.stop - begin > SOUND_GAP_MAX:
-        sound = Sound(sound.pieces[:-1], rate)
+        sound = Sound(sound.pieces[:-1], rate, sound.mended)
     return sound.between(begin, max(0, round((sound.stop - begin) * rate)))
 
 

@@ -1,4 +1,4 @@
-"""Waveforms: the checks every sound passes, and the one resampler."""
+"""Waveforms: the checks every sound passes, the one resampler, several channels into one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from being.errors import InputRejected
 
 BLOCK = 1 << 16  # samples handed to the resampler at once
 SHORTEST = 1024  # samples; the resampler swallows sounds shorter than its filter
+DEAD = 1e-4  # power of a channel over the louder one's, -40 dB: nothing was plugged in
+OPPOSITE = -0.5  # correlation of two channels under which one of them is wired the wrong way round
 
 
 def checked(samples: np.ndarray) -> np.ndarray:
@@ -24,6 +26,27 @@ def checked(samples: np.ndarray) -> np.ndarray:
         raise InputRejected("the sound is damaged", f"{bad} of {samples.size} samples are not finite numbers",
                             "Write the file again, for instance with: ffmpeg -i IN -c:a pcm_s16le OUT.wav")
     return np.clip(samples, -1, 1).astype(np.float32, copy=False)
+
+
+def mixed(channels: np.ndarray) -> tuple[np.ndarray, str]:
+    """One channel float32 [T] of float32 [C, T] (1 or 2), their mean, and what had to be mended ("" when nothing).
+
+    A dead channel is left out; channels of opposite phase, whose mean would cancel the voice, are turned the same way.
+    """
+    assert channels.ndim == 2 and channels.shape[0] in (1, 2), channels.shape
+    if len(channels) == 1:
+        return channels[0], ""
+    left, right = channels
+    products = [float(np.dot(a, b)) for a, b in ((left, left), (right, right), (left, right))]
+    if not np.isfinite(products).all():
+        return channels.mean(0), ""
+    loud, quiet = (0, 1) if products[0] >= products[1] else (1, 0)
+    if products[quiet] < DEAD * products[loud]:
+        names = ("left", "right")
+        return channels[loud], f"the {names[quiet]} channel is dead: the {names[loud]} one is used"
+    if products[2] < OPPOSITE * np.sqrt(products[0] * products[1]):
+        return (left - right) / 2, "the channels are of opposite phase: one is turned over"
+    return channels.mean(0), ""
 
 
 def to_rate(samples: np.ndarray, rate_in: int, rate_out: int) -> np.ndarray:

@@ -150,6 +150,10 @@ class TrainConfig:
     """Fine stage: the network in bfloat16 where the device computes in it (CUDA, AVX512-BF16), Gaussians in float32."""
     audio_warmup: int = 0
     """Steps of the sound branch on tracked lip motion alone, before the fine stage (seconds of work)."""
+    compat: str = "none"
+    """"reference" trains with GaussianTalker's own faults, to compare: opacity and SH overwritten by the planes' in the
+    coarse stage, pruning that mostly sees the first opacity, no gradient through the mask, no plane regulariser, rates
+    that grow with how far the head moves and decay over 20,000 steps whatever the length."""
     sh_every: int = 1000
     """Coarse steps after which one more degree of spherical harmonics is used."""
     loss: LossConfig = field(default_factory=LossConfig)

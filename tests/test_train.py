@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import load_file
 
 from being.config import DensityConfig, load
-from being.errors import InputRejected
+from being.errors import InputRejected, UsageError
 from being.model.gaussians import NAMES, CanonicalGaussians
+from being.train.compat import camera_extent
 from being.train.density import Density, rotation_matrices
 from being.train.job import train
 from being.train.losses import box_mean, ssim
@@ -120,6 +121,23 @@ def test_the_best_checkpoint_is_one_that_was_evaluated(scene, tmp_path, monkeypa
     run = train(scene, settings(2, 4, "train.checkpoint_every=2"), runs=tmp_path, fresh=True)
     best = run.load("best")
     assert (best.state["step"], best.state["best"]) == (4, 20.0)
+
+
+def test_the_reference_s_faults_are_there_when_asked_for(scene, tmp_path):
+    """Explicit opacity stays what it was and the planes' is baked in; nothing densified is pruned by what is seen."""
+    asked = settings(60, 2, "train.compat=reference")
+    run = train(scene, asked, runs=tmp_path, stage="coarse", fresh=True)
+    saved = load_file(run.path / "checkpoints/last/model.safetensors")
+    assert torch.allclose(saved["gaussians.opacity_logits"], torch.logit(torch.tensor(0.1)))
+    mended = load_file(train(scene, settings(60, 2), runs=tmp_path / "mended", stage="coarse", fresh=True).path
+                       / "checkpoints/last/model.safetensors")
+    assert not torch.allclose(mended["gaussians.opacity_logits"], torch.logit(torch.tensor(0.1)))
+    with pytest.raises(UsageError, match="unknown train.compat 'peer'"):
+        train(scene, settings(1, 1, "train.compat=peer"), runs=tmp_path / "bad", fresh=True)
+    assert not (tmp_path / "bad").exists()
+    turned = torch.eye(4).repeat(2, 1, 1)
+    turned[:, 2, 3] = torch.tensor([6.0, 8.0])
+    assert camera_extent(turned) == pytest.approx(1.1)
 
 
 @pytest.mark.parametrize("config", ["64_dim_1_transformer", "64_dim_2_transformer", "quick"])

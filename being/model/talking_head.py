@@ -33,6 +33,7 @@ class TalkingHead(nn.Module):
         super().__init__()
         self.gaussians = gaussians
         self.network = GaussianTalker(config, audio_width)
+        self.planes_alone = False  # the reference's coarse stage: explicit opacity and SH count nothing
         self.set_box(gaussians.means.detach())
 
     def set_box(self, points: Tensor) -> None:
@@ -41,14 +42,21 @@ class TalkingHead(nn.Module):
 
     def canonical(self) -> Gaussians:
         """The coarse stage's Gaussians [1, N, ...]: explicit opacity and SH plus what the planes add to them."""
-        opacity, sh = self.network.tri_plane.canonical(self.gaussians.means)
+        opacity, sh = self._from_planes()
         zero = torch.zeros((), device=opacity.device)
-        return self.gaussians.activate(Offsets(zero, zero, zero, opacity[None], sh[None], zero))
+        return self.gaussians.activate(Offsets(zero, zero, zero, opacity[None], sh[None]))
+
+    def _from_planes(self) -> tuple[Tensor, Tensor]:
+        """What is added to the explicit opacity logits [N, 1] and SH [N, K, 3]."""
+        opacity, sh = self.network.tri_plane.canonical(self.gaussians.means)
+        if not self.planes_alone:
+            return opacity, sh
+        return opacity - self.gaussians.opacity_logits, sh - self.gaussians.sh
 
     @torch.no_grad()
     def bake_canonical(self) -> None:
         """End of the coarse stage: write the planes' opacity and SH into the explicit parameters."""
-        opacity, sh = self.network.tri_plane.canonical(self.gaussians.means)
+        opacity, sh = self._from_planes()
         self.gaussians.opacity_logits += opacity
         self.gaussians.sh_dc += sh[:, :1]
         self.gaussians.sh_rest += sh[:, 1:]

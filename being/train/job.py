@@ -17,6 +17,7 @@ from being.model.device import keep_freed_memory, pick_device
 from being.model.talking_head import TalkingHead
 from being.progress import say
 from being.train.cloud import initial_cloud
+from being.train.compat import is_reference
 from being.train.run import Checkpoint, Run
 from being.train.stages import Trainer, fresh_model
 from being.train.warmup import warm_up_sound
@@ -49,6 +50,7 @@ def train(data: Path | None, config: Config, label: str = "config", stage: str =
     if current is not None:
         config = current.config
         say(f"run {current.path} goes on")
+    is_reference(config.train.compat)  # an unknown word leaves no run behind
     split = dataset.split(config.data.holdout)
     clip = load_clip(dataset, config.data.size, config.data.encoder, where)
     last = current.load("last") if current is not None else None

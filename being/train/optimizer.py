@@ -10,16 +10,17 @@ from being.config import RateConfig
 from being.model.talking_head import TalkingHead
 
 
-def make_optimizer(model: TalkingHead, rate: RateConfig) -> torch.optim.Adam:
-    """One group a kind of parameter; a group's `decay` pair (start, end) is followed by `set_rates`."""
+def make_optimizer(model: TalkingHead, rate: RateConfig, extent: float = 1.0) -> torch.optim.Adam:
+    """One group a kind of parameter; a group's `decay` pair (start, end) is followed by `set_rates`. extent: scales the
+    rates of means, planes and network."""
     g, planes = model.gaussians, list(model.network.tri_plane.grid.grids.parameters())
     known = {id(p) for p in planes}
     network = [p for p in model.network.parameters() if id(p) not in known]
     fixed = {"log_scales": rate.scales, "quaternions": rate.rotations, "opacity_logits": rate.opacity,
              "sh_dc": rate.sh_dc, "sh_rest": rate.sh_rest}
-    groups: list[dict[str, Any]] = [{"name": "means", "params": [g.means], "decay": rate.means},
-              {"name": "planes", "params": planes, "decay": rate.planes},
-              {"name": "network", "params": network, "decay": rate.network}]
+    groups: list[dict[str, Any]] = [
+        {"name": name, "params": params, "decay": (start * extent, end * extent)} for name, params, (start, end) in
+        (("means", [g.means], rate.means), ("planes", planes, rate.planes), ("network", network, rate.network))]
     groups += [{"name": name, "params": [getattr(g, name)], "decay": (lr, lr)} for name, lr in fixed.items()
                if getattr(g, name).numel()]
     return torch.optim.Adam(groups, lr=0.0, eps=1e-15, fused=True)

@@ -22,6 +22,7 @@ from being.model.gaussians import CanonicalGaussians
 from being.model.talking_head import Rendering, TalkingHead
 from being.progress import Progress
 from being.splat import composite
+from being.train.compat import DECAY_STEPS, camera_extent, is_reference, pruned_by
 from being.train.density import Density
 from being.train.feature_loss import FeatureLoss
 from being.train.losses import box_mean, ssim
@@ -53,6 +54,8 @@ class Trainer:
                  model: TalkingHead):
         self.run, self.config, self.dataset, self.clip, self.split = run, config, dataset, clip, split
         self.model = model
+        self.reference = is_reference(config.train.compat)
+        model.planes_alone = self.reference
         self.low_precision = config.train.mixed_precision and has_bfloat16(clip.device)
         self.features = FeatureLoss(clip.device) if config.train.loss.feature > 0 else None
         rows, columns = clip.window
@@ -64,7 +67,8 @@ class Trainer:
     def train(self, stage: str, resume: Checkpoint | None = None) -> None:
         """Run `stage` ("coarse" or "fine") to its end; on SIGTERM or SIGINT save `last` and raise BeingError (130)."""
         plan: StageConfig = getattr(self.config.train, stage)
-        optimizer = make_optimizer(self.model, self.config.train.rate)
+        extent = camera_extent(self.clip.world_to_camera[self.split.train]) if self.reference else 1.0
+        optimizer = make_optimizer(self.model, self.config.train.rate, extent)
         density = Density(self.config.train.density, len(self.model.gaussians), self.clip.device)
         first = 0
         if resume is not None:
@@ -75,7 +79,7 @@ class Trainer:
         with _Stop(self.stopped), Progress(stage, plan.steps, "steps", done=first) as progress:
             averages: dict[str, Tensor] = {}
             for step in range(first + 1, plan.steps + 1):
-                set_rates(optimizer, step - 1, plan.steps)
+                set_rates(optimizer, step - 1, DECAY_STEPS if self.reference else plan.steps)
                 torch.manual_seed(self.config.train.seed * GENERATOR_STRIDE + step + (stage == "fine") * 10**9)
                 terms = self._step(stage, step, plan, optimizer, density)
                 for key, value in terms.items():
@@ -117,7 +121,9 @@ class Trainer:
             density.observe(offsets.grad, rendering.output.radii, self.clip.size)
         optimizer.step()
         if watched and any(density.due(step)):
-            density.apply(step, self.model.gaussians, self.model.canonical().opacities[0].detach(), optimizer,
+            opacity = pruned_by(self.model, density, step) if self.reference else \
+                self.model.canonical().opacities[0].detach()
+            density.apply(step, self.model.gaussians, opacity, optimizer,
                           torch.Generator().manual_seed(seed * GENERATOR_STRIDE + step))
         return {"loss": loss.detach(), **{name: term.detach() for name, term in terms.items()}}
 
@@ -133,16 +139,17 @@ class Trainer:
         target = clip.target(index, window=True)
         picture = output.rgb[view] + (1 - output.alpha[view]) * clip.plate(index, window=True)
         share = target[0, 0].numel() / clip.size**2
+        alpha = output.alpha.detach() if self.reference else output.alpha
         error = (picture - target).abs()
         terms = {"l1": share * w.l1 * error.mean(),
                  "ssim": share * w.ssim * (1 - ssim(picture, target)),
-                 "mask": w.mask * (output.alpha - clip.mask(index)).abs().mean()}
+                 "mask": w.mask * (alpha - clip.mask(index)).abs().mean()}
         for name, weight, boxes in (("lips", w.lips, clip.lips), ("eyes", w.eyes, clip.eyes)):
             if weight:
                 terms[name] = weight * box_mean(error, boxes[index] - self._corner)
         if self.features is not None:
             terms["feature"] = w.feature * self.features(composite(output, clip.plate(index)), clip.target(index))
-        if w.plane_tv:
+        if w.plane_tv and not self.reference:
             terms["plane_tv"] = w.plane_tv * self.model.network.tri_plane.grid.total_variation()
         return terms
 

@@ -8,7 +8,8 @@ from being.config import ModelConfig
 from being.data.cameras import world_to_camera
 from being.data.clip import Clip, head_window
 from being.data.conditions import Conditions
-from being.inference.engine import Engine, pose_path
+from being.inference.engine import Engine
+from being.inference.pose_path import pose_path
 from being.model.avatar import Avatar
 from being.model.gaussians import CanonicalGaussians
 from being.model.talking_head import TalkingHead
@@ -84,7 +85,7 @@ def test_training_target_is_the_frame_on_the_head_and_the_plate_elsewhere():
     head[..., 6:10, 6:10] = 255
     blank = torch.zeros(1)
     clip = Clip(torch.full((1, 3, 16, 16), 200, dtype=torch.uint8), torch.full((1, 3, 16, 16), 50, dtype=torch.uint8),
-                head, blank, blank, blank, blank, blank, blank, (slice(2, 14), slice(3, 13)), 1.0, 16)
+                head, blank, blank, blank, blank, blank, blank, blank, (slice(2, 14), slice(3, 13)), 1.0, 16)
     target = clip.target(torch.tensor([0])) * 255
     assert torch.allclose(target[..., 4:12, 4:12], torch.tensor(200.0))  # grown by two pixels
     assert torch.allclose(target[..., :4, :], torch.tensor(50.0))

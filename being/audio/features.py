@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -45,24 +46,40 @@ def encode(samples: np.ndarray, frames: int, encoder: str = "hama") -> np.ndarra
     return np.ascontiguousarray(view.transpose(0, 2, 1))
 
 
-def windows(features: Any, indices: Sequence[int] | np.ndarray | torch.Tensor) -> Any:
+def encode_segments(samples: np.ndarray, segments: Sequence[tuple[int, int]], encoder: str = "hama") -> np.ndarray:
+    """Speech features float32 [F, 16, C] of a clip with breaks: each segment is encoded by itself, so that none of its
+    windows, nor the encoder's own context, hears across a break; there steps are zero as at the ends of a clip.
+
+    samples: float [640 F] in [-1, 1], mono at 16 kHz; segments: [start, stop) in frames, one after the other from 0 to
+    F. Raises as `encode`.
+    """
+    assert segments[0][0] == 0 and all(a[1] == b[0] for a, b in itertools.pairwise(segments)), segments
+    return np.concatenate([encode(samples[start * SAMPLES_PER_FRAME:stop * SAMPLES_PER_FRAME], stop - start, encoder)
+                           for start, stop in segments])
+
+
+def windows(features: Any, indices: Sequence[int] | np.ndarray | torch.Tensor, bounds: Any = None) -> Any:
     """Attention windows float32 [B, 8, C, 16]: the features of frames i-4 to i+3 of each index, channels first.
 
     features: float32 [F, 16, C] of the whole clip, a numpy array or a torch tensor (the result is of the same kind, on
-    the same device); indices: int [B], frames 0 to F-1. Frames outside the clip are zero; at the border of a split the
-    true neighbours are used.
+    the same device); indices: int [B], frames 0 to F-1; bounds: int [F, 2] of the same kind, the first and the last
+    frame of the segment that each frame lies in (`Dataset.bounds`; by default the clip is one). Frames outside the
+    segment are zero; at the border of a split the true neighbours are used.
     """
     assert features.ndim == 3 and features.shape[1] == FEATURE_WINDOW, f"features are {tuple(features.shape)}"
     last = features.shape[0] - 1
     if isinstance(features, np.ndarray):
-        frames = np.asarray(indices)[:, None] + np.arange(-ATTENTION_PAST, ATTENTION_WINDOW - ATTENTION_PAST)
-        inside = ((frames >= 0) & (frames <= last))[:, :, None, None]
+        indices = np.asarray(indices)
+        frames = indices[:, None] + np.arange(-ATTENTION_PAST, ATTENTION_WINDOW - ATTENTION_PAST)
+        low, high = (0, last) if bounds is None else (bounds[indices, :1], bounds[indices, 1:])
+        inside = ((frames >= low) & (frames <= high))[:, :, None, None]
         return np.where(inside, features[frames.clip(0, last)].swapaxes(2, 3), np.float32(0))
     import torch
 
-    offsets = torch.arange(-ATTENTION_PAST, ATTENTION_WINDOW - ATTENTION_PAST, device=features.device)
-    steps = torch.as_tensor(indices, device=features.device)[:, None] + offsets
-    outside = ((steps < 0) | (steps > last))[:, :, None, None]
+    indices = torch.as_tensor(indices, device=features.device)
+    steps = indices[:, None] + torch.arange(-ATTENTION_PAST, ATTENTION_WINDOW - ATTENTION_PAST, device=features.device)
+    low, high = (0, last) if bounds is None else (bounds[indices, :1], bounds[indices, 1:])
+    outside = ((steps < low) | (steps > high))[:, :, None, None]
     return features[steps.clamp(0, last)].swapaxes(2, 3).masked_fill(outside, 0.0)
 
 

@@ -17,7 +17,8 @@ import torch
 
 from being.bench.machine import matmul_ms
 from being.conventions import FPS
-from being.inference.engine import Engine, pose_path
+from being.inference.engine import Engine
+from being.inference.pose_path import pose_path
 
 BATCHES = (1, 8)
 WARM_UP = 3

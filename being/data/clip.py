@@ -44,6 +44,7 @@ class Clip:
     window: tuple[slice, slice]  # rows and columns that hold the head in every frame, with a margin
     focal: float  # px at resolution S
     size: int  # S
+    bounds: Tensor | None = None  # [F, 2] int64: first and last frame of each frame's segment; None: the clip is one
 
     @property
     def device(self) -> torch.device:
@@ -52,7 +53,11 @@ class Clip:
 
     def conditions(self, index: Tensor) -> Conditions:
         """What drives the frames `index` [B] int64."""
-        return Conditions(windows(self.features, index), self.blink[index], self.camera[index])
+        return Conditions(self.sound(index), self.blink[index], self.camera[index])
+
+    def sound(self, index: Tensor) -> Tensor:
+        """Sound windows float32 [B, 8, C, 16] of the frames `index` [B] int64; none hears across a break."""
+        return windows(self.features, index, self.bounds)
 
     def plate(self, index: Tensor, window: bool = False) -> Tensor:
         """Plates float32 [B, 3, S, S] in [0, 1], or [B, 3, h, w] of the window."""
@@ -108,7 +113,7 @@ def load_clip(dataset: Dataset, size: int, encoder: str, device: torch.device | 
                 tensor(landmark_boxes(dataset.landmarks * scale, LIPS, size, (0.6, 0.6), square=True)),
                 tensor(landmark_boxes(dataset.landmarks * scale, EYES, size, (1.0, 0.6))),
                 tensor(boxes), head_window(boxes, size),
-                dataset.focal * scale, size)
+                dataset.focal * scale, size, tensor(dataset.bounds))
 
 
 def head_mask(dataset: Dataset, i: int, size: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -38,7 +39,19 @@ def split_frames(frames: int, holdout: float = 0.0, missing: list[int] | None = 
 
 def consent_note(consent: dict[str, Any] | None) -> str:
     """What the metadata of every video of a person say of their consent record."""
-    return f"Consent: {consent.get('statement', 'recorded')}" if consent else "Consent of the person: unconfirmed"
+    if not consent or not consent.get("statement"):
+        return "Consent of the person: unconfirmed"
+    return f"Consent: {consent['statement']}"
+
+
+def _in_a_row(segments: Any, frames: int) -> bool:
+    """Whether segments [start, stop) cover 0 to `frames` one after the other, none of them empty."""
+    try:
+        borders = [0, *(stop for _, stop in segments)]
+        return borders[-1] == frames and all(
+            a < b and start == a for (start, _), (a, b) in zip(segments, itertools.pairwise(borders), strict=True))
+    except (TypeError, ValueError):
+        return False
 
 
 class Dataset:
@@ -51,7 +64,7 @@ class Dataset:
         self.width: int = manifest["width"]
         self.height: int = manifest["height"]
         self.missing: list[int] = manifest.get("missing", [])
-        self.segments: list[list[int]] = manifest.get("segments", [[0, self.frames]])
+        self.segments: list[list[int]] = manifest.get("segments") or [[0, self.frames]]
 
     @classmethod
     def open(cls, path: Path) -> Dataset:
@@ -74,11 +87,28 @@ class Dataset:
         if absent:
             raise InputRejected(f"{file} is incomplete", f"no {', '.join(absent)}")
         dataset = cls(path, manifest)
+        if not _in_a_row(dataset.segments, dataset.frames):
+            raise InputRejected(f"{file} will not do", f"its segments {dataset.segments} do not cover the "
+                                f"{dataset.frames} frames one after the other", "Preprocess the clip again")
         for name in ("track_params.pt", "mesh.npz", "landmarks.npz", "au.csv", "aud.wav", "bc.jpg", "ori_imgs",
                      "parsing", "torso_imgs"):
             if not (path / name).exists():
                 raise InputRejected(f"{path} lacks {name}", fix="Preprocess the clip again")
         return dataset
+
+    @cached_property
+    def bounds(self) -> np.ndarray:
+        """First and last frame of the segment that each frame lies in, int64 [F, 2]: between segments the clip has
+        breaks, which no window of sound and no sequence of poses crosses."""
+        return np.concatenate([np.tile([start, stop - 1], (stop - start, 1)) for start, stop in self.segments])
+
+    def longest_stretch(self, limit: int) -> range:
+        """The longest run of neighbouring frames of one segment that all show a face; at most its first `limit`."""
+        runs: list[range] = []
+        for start, stop in self.segments:
+            borders = [start - 1, *(i for i in sorted(self.missing) if start <= i < stop), stop]
+            runs += [range(a + 1, b) for a, b in itertools.pairwise(borders)]
+        return max(runs, key=len)[:limit]
 
     def split(self, holdout: float = 0.0) -> Split:
         """Train, validation and test frames (`split_frames`)."""

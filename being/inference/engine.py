@@ -18,19 +18,12 @@ from being.audio.features import encode, frame_count, windows
 from being.data.cameras import camera_numbers
 from being.data.conditions import Conditions
 from being.errors import InputRejected
+from being.inference.pose_path import pose_path
 from being.model.avatar import Avatar, load_avatar
 from being.model.gaussiantalker import Offsets
 from being.splat import Cameras, Gaussians, RenderOutput, composite, rasterize
 
 BATCH = 8
-
-
-def pose_path(frames: int, poses: int) -> np.ndarray:
-    """Pose of each frame [frames]: the loop forth and back without a jump (0, 1, ..., P-1, P-2, ..., 0, 1, ...)."""
-    assert poses > 0
-    lap = max(2 * (poses - 1), 1)
-    place = np.arange(frames) % lap
-    return np.minimum(place, lap - place) if poses > 1 else np.zeros(frames, np.int64)
 
 
 class Engine:

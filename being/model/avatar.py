@@ -87,8 +87,7 @@ def save_avatar(path: Path, model: TalkingHead, config: Config, dataset: Dataset
 
 def _write_bundle(part: Path, model: TalkingHead, config: Config, dataset: Dataset, clip: Clip) -> None:
     (part / "plates").mkdir(parents=True)
-    start, stop = max(dataset.segments, key=lambda s: s[1] - s[0])
-    poses = range(start, min(stop, start + round(config.avatar.seconds * FPS)))
+    poses = dataset.longest_stretch(round(config.avatar.seconds * FPS))
     save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, part / "model.safetensors")
     save_file({"world_to_camera": clip.world_to_camera[poses.start:poses.stop].cpu().contiguous(),
                "blink": clip.blink[poses.start:poses.stop].cpu().contiguous()}, part / "poses.safetensors")

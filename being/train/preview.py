@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from being.audio.features import windows
 from being.conventions import FPS, SAMPLE_RATE
 from being.data.clip import Clip
 from being.data.dataset import Dataset, Split, consent_note
@@ -39,7 +38,7 @@ def render_clip(model: TalkingHead, clip: Clip, frames: np.ndarray, stage: str =
         index = torch.from_numpy(part).to(clip.device)
         conditions = clip.conditions(index) if stage == "fine" else None
         if conditions is not None and heard is not None:
-            conditions.audio = windows(clip.features, torch.from_numpy(sound).to(clip.device))
+            conditions.audio = clip.sound(torch.from_numpy(sound).to(clip.device))
         rendering = model(conditions, clip.world_to_camera[index], clip.focal, clip.size)
         yield from composite(rendering.output, clip.plate(index)).clamp(0, 1)
 

@@ -204,22 +204,24 @@ def test_a_place_for_the_dataset_that_will_not_do(home: Path) -> None:
     refused(2, "cannot be the name", "preprocess", clip, "--name", "../../elsewhere")
 
 
-def test_an_interrupted_preprocess_leaves_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pipeline = pytest.importorskip("being.preprocess.pipeline")
-    clip = grey_clip(Path("clip.mp4"), 3, hum(3))
-    checked = pipeline.Preflight(probe(clip), (0, 0, 64), 64, hum(3), 3.0)
+def test_an_interrupted_preprocess_says_that_it_can_go_on(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from being.preprocess import pipeline, steps
+    from being.preprocess import probe as look
+    from being.preprocess.graph import Step
 
-    def interrupt(work: Any, advance: Any) -> list[str]:
-        assert len(list(Path("new/.out.part/ori_imgs").iterdir())) == 75, "it was being written"
+    clip, frames = grey_clip(Path("clip.mp4"), 3, hum(3)), steps.STEPS[:2]
+
+    def interrupt(work: Any, advance: Any) -> None:
+        assert len(list(work.folder.glob("ori_imgs/*.jpg"))) == 75
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline, "FaceLandmarker", lambda: None)
-    monkeypatch.setattr(pipeline, "preflight", lambda *_: checked)
-    monkeypatch.setattr(pipeline, "STEPS", (pipeline.STEPS[0], ("landmarks", interrupt)))
-    before = listing(Path.cwd())
+    monkeypatch.setattr(steps, "FaceLandmarker", lambda: None)
+    monkeypatch.setattr(steps, "preflight", lambda *_: look.Preflight(probe(clip), (0, 0, 64), 64, hum(3), 3.0))
+    monkeypatch.setattr(pipeline, "STEPS", (*frames, Step("landmarks", interrupt, (), ("frames",))))
     result = being("preprocess", clip, "--out", "new/out")
-    assert result.exit_code == 130 and "error: interrupted" in result.stderr, result.stderr
-    assert listing(Path.cwd()) == before
+    assert result.exit_code == 130, result.stderr
+    assert "error: interrupted. 2 of 3 steps are done. The same command goes on from there" in result.stderr
+    assert [path.name for path in Path("new").iterdir()] == [".out.part"], "nothing under the dataset's name"
 
 
 # --- train -----------------------------------------------------------------------------------------------------------
@@ -249,7 +251,7 @@ def test_an_unknown_key_in_the_environment_is_refused(home: Path, monkeypatch: p
     ("missing", "not a dataset"), ("file", "not a dataset"), ("empty folder", "not a dataset"),
     ("schema", "schema 99"), ("not json", "cannot be read"), ("lacks a file", "lacks bc.jpg"),
     ("broken picture", "3.jpg cannot be read"), ("other encoder", "no 'hama'"), ("few frames", "at least"),
-    ("NaN poses", "track_params.pt")])
+    ("segments", "segments.*do not cover"), ("NaN poses", "track_params.pt")])
 def test_train_refuses_what_is_no_dataset(home: Path, scene: Path, fault: str, says: str) -> None:
     import torch
 
@@ -261,7 +263,8 @@ def test_train_refuses_what_is_no_dataset(home: Path, scene: Path, fault: str, s
     elif fault != "missing":
         shutil.copytree(scene, data)
         manifest = json.loads((data / "dataset.json").read_text())
-        changes = {"schema": {"schema": 99}, "other encoder": {"features": {"other": {}}}, "few frames": {"frames": 9}}
+        changes = {"schema": {"schema": 99}, "other encoder": {"features": {"other": {}}},
+                   "few frames": {"frames": 9, "segments": [[0, 9]]}, "segments": {"segments": [[0, 20], [21, 44]]}}
         (data / "dataset.json").write_text(json.dumps({**manifest, **changes.get(fault, {})}))
     if fault == "not json":
         (data / "dataset.json").write_text("{")

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -18,9 +22,12 @@ from being.media import read_audio
 from being.preprocess import pipeline, preprocess
 from being.preprocess.facemap import CHIN, IBUG_68, RIGID
 from being.preprocess.frames import read_image
+from being.preprocess.graph import Advance, Step
 from being.preprocess.landmarks import FaceLandmarker
+from being.preprocess.steps import STEPS, Work
 
 SIDE, FRAMES, LOST = 224, 56, (20, 21)
+TIMES = re.compile(rb'<section id="times">.*?</section>', re.S)  # all in the report that differs from run to run
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -50,8 +57,11 @@ def test_the_manifest_says_what_is_there(made: Path) -> None:
     assert (manifest["width"], manifest["height"], manifest["frames"]) == (SIDE, SIDE, FRAMES)
     assert manifest["segments"] == [[0, FRAMES]] and manifest["missing"] == list(LOST)
     assert manifest["features"] == {"hama": {"file": "aud_hama.npy", "width": 144}}
-    assert manifest["consent"] == {"statement": "nobody's face"} and len(manifest["source"]["sha256"]) == 64
-    assert all(len(step["digest"]) == 64 and step["seconds"] >= 0 for step in manifest["steps"].values())
+    assert manifest["consent"] == {"confirmed": True, "statement": "nobody's face"}
+    assert len(manifest["source"]["sha256"]) == 64
+    times = json.loads((made / "times.json").read_text())
+    assert set(times) == set(manifest["steps"]) == {step.name for step in STEPS}
+    assert all(len(step["digest"]) == 64 for step in manifest["steps"].values()) and min(times.values()) >= 0
 
 
 def test_every_file_of_the_family_is_there(made: Path) -> None:
@@ -138,18 +148,61 @@ def test_an_existing_dataset_is_kept_unless_forced(made: Path, clip: tuple[Path,
     assert (made / "dataset.json").read_bytes() == before
 
 
-def test_a_failure_leaves_nothing_behind(clip: tuple[Path, np.ndarray, np.ndarray], tmp_path: Path,
-                                         monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full disk in the middle of the masks: one clear error, no dataset, no temporary folder."""
-    def full(work: pipeline._Work, advance: pipeline.Advance) -> list[str]:
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from being.preprocess import preprocess
+from being.progress import Progress
+
+class Fatal(Progress):
+    def advance(self, steps=1, note=None):
+        super().advance(steps, note)
+        if self.label == sys.argv[3] and self.done >= int(sys.argv[4]):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+preprocess(Path(sys.argv[1]), Path(sys.argv[2]), name="drawn", consent="nobody's face", progress=Fatal)
+"""
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file of a dataset but the times, which are not to be the same."""
+    files = {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    times = json.loads(files.pop("times.json"))
+    assert all(seconds >= 0 for seconds in times.values())
+    files["report.html"] = TIMES.sub(b"", files.get("report.html", b""))
+    return files
+
+
+def test_killed_again_and_again_the_dataset_is_the_same(made: Path, clip: tuple[Path, np.ndarray, np.ndarray],
+                                                        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """SIGKILL in the middle of two steps; each run goes on after the steps that were done."""
+    out = tmp_path / "drawn"
+    for step, frame in (("masks", 20), ("plates", 31)):
+        ended = subprocess.run([sys.executable, "-c", KILLED, clip[0], out, step, str(frame)], capture_output=True)
+        assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+        assert not out.exists() and (tmp_path / ".drawn.part").is_dir()
+    preprocess(clip[0], out, name="drawn", consent="nobody's face")
+    again = capsys.readouterr().out
+    assert all(f"{step}  done by the run before" in again for step in ("look at the clip", "frames", "masks"))
+    assert "plates  done by" not in again
+    whole, resumed = content(made), content(out)
+    assert whole.keys() == resumed.keys() and [name for name in whole if whole[name] != resumed[name]] == []
+    assert [path.name for path in tmp_path.iterdir()] == ["drawn"]
+
+
+def test_a_full_disk_leaves_no_dataset_and_what_was_done(clip: tuple[Path, np.ndarray, np.ndarray], tmp_path: Path,
+                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(work: Work, advance: Advance) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pipeline, "STEPS", (pipeline.STEPS[0], ("masks", full)))
+    steps = STEPS[:2]
+    monkeypatch.setattr(pipeline, "STEPS", (*steps, Step("masks", full, ("parsing",), ("frames",))))
     (tmp_path / ".one.part").mkdir()
-    (tmp_path / ".one.part" / "left_by_a_killed_run").write_text("")
-    with pytest.raises(BeingError, match="No space left"):
+    (tmp_path / ".one.part" / "left_by_another_run").write_text("")
+    with pytest.raises(BeingError, match="No space left.*Make room.*2 of 3 steps are done"):
         preprocess(clip[0], tmp_path / "one")
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == [".one.part"]
+    assert {path.name for path in (tmp_path / ".one.part").iterdir()} == {".work", "ori_imgs"}
 
 
 def test_a_folder_that_is_no_dataset_is_never_replaced(clip: tuple[Path, np.ndarray, np.ndarray],

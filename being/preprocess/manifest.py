@@ -1,0 +1,40 @@
+"""`dataset.json`: what a dataset is, of what it was made, and what is known of the person's consent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from being.conventions import FPS
+from being.data.dataset import SCHEMA
+from being.preprocess.steps import ENCODER, Work
+from being.preprocess.workplace import Done
+
+
+@dataclass(frozen=True)
+class Consent:
+    """Whose face it is and how they agreed; without a statement the consent is unconfirmed."""
+
+    statement: str | None = None
+
+    def record(self) -> dict[str, Any]:
+        """As `dataset.json` and every avatar carry it."""
+        statement = (self.statement or "").strip()
+        return {"confirmed": True, "statement": statement} if statement else {"confirmed": False}
+
+
+def manifest(work: Work, name: str, source: str, done: Mapping[str, Done], consent: Consent) -> dict[str, Any]:
+    """The content of `dataset.json`; source: sha256 of the video. It does not tell how long anything took, so that two
+    runs on one video give the same file; `times.json` does."""
+    features = np.load(work.folder / f"aud_{ENCODER}.npy", mmap_mode="r")
+    checked = work.checked
+    return {"schema": SCHEMA, "name": name,
+            "source": {"file": work.video.name, "sha256": source, "crop": list(checked.crop)},
+            "fps": FPS, "width": checked.size, "height": checked.size, "frames": checked.frames,
+            "segments": [list(segment) for segment in checked.segments],
+            "features": {ENCODER: {"file": f"aud_{ENCODER}.npy", "width": features.shape[2]}},
+            "missing": work.missing, "findings": [asdict(finding) for finding in checked.findings],
+            "steps": {step: {"digest": did.digest} for step, did in done.items()}, "consent": consent.record()}

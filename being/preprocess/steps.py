@@ -1,0 +1,236 @@
+"""The steps from a video to a dataset's files, each one real work of another module, and what they hand to each other.
+
+A step reads what the others wrote, never what they hold in memory: a run that goes on after a kill reads the same.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from being import media
+from being.audio.features import encode_segments
+from being.conventions import FPS, SAMPLE_RATE
+from being.errors import InputRejected
+from being.files import read_json, write_json
+from being.preprocess import family
+from being.preprocess.expression import write_au
+from being.preprocess.facemap import BROW_TOP, CHIN
+from being.preprocess.findings import Finding
+from being.preprocess.flow import point_flow
+from being.preprocess.frames import FrameFolder, read_image, write_frames, write_image
+from being.preprocess.graph import Advance, Step, Stop
+from being.preprocess.landmarks import MESH_POINTS, FaceLandmarker, Landmarks
+from being.preprocess.matting import decode as decode_parsing
+from being.preprocess.matting import encode as encode_parsing
+from being.preprocess.matting import parse_clip
+from being.preprocess.mesh import canonical_mesh
+from being.preprocess.plates import TorsoPlates, background_plate
+from being.preprocess.probe import FACES_IN_MIN, Preflight, check_length, preflight
+from being.preprocess.tracking import track_head
+from being.preprocess.workplace import OWN
+
+ENCODER = "hama"
+CHECKED = f"{OWN}/checked.json"
+Segments = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user chose that changes the files."""
+
+    size: int  # px, largest side of the pictures
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What the look at the clip decided."""
+
+    crop: tuple[int, int, int]  # left, top, side, px of the upright source picture
+    size: int  # px, side of the dataset's pictures
+    frames: int
+    segments: Segments  # [start, stop) in frames
+    findings: tuple[Finding, ...]
+
+    @classmethod
+    def read(cls, path: Path) -> Checked:
+        """As `write` left it."""
+        value = read_json(path)
+        findings = tuple(Finding(**{**f, "at": tuple(tuple(span) for span in f["at"])}) for f in value["findings"])
+        left, top, side = value["crop"]
+        return cls((left, top, side), value["size"], value["frames"],
+                   tuple((start, stop) for start, stop in value["segments"]), findings)
+
+    def write(self, path: Path) -> None:
+        """As JSON."""
+        write_json(path, asdict(self))
+
+
+@dataclass
+class Work:
+    """What the steps share; `folder` is the dataset in the making. Properties read what earlier steps wrote."""
+
+    video: Path
+    folder: Path
+    settings: Settings
+    stop: Stop
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _landmarker: FaceLandmarker | None = None
+    _preflight: Preflight | None = None
+
+    @property
+    def landmarker(self) -> FaceLandmarker:
+        """The landmark networks, loaded when first needed; used by one step at a time."""
+        if self._landmarker is None:
+            self._landmarker = FaceLandmarker()
+        return self._landmarker
+
+    @property
+    def preflight(self) -> Preflight:
+        """The look at the clip, taken when first needed: a run that goes on may not need it again."""
+        with self._lock:
+            if self._preflight is None:
+                self._preflight = preflight(self.video, self.landmarker, self.settings.size)
+            return self._preflight
+
+    @cached_property
+    def checked(self) -> Checked:
+        """What the look decided."""
+        return Checked.read(self.folder / CHECKED)
+
+    @property
+    def size(self) -> int:
+        """Side of the pictures in px."""
+        return self.checked.size
+
+    @cached_property
+    def frames(self) -> FrameFolder:
+        """The dataset's pictures."""
+        return _Frames(self.folder / "ori_imgs", self.checked.frames, self.stop)
+
+    @cached_property
+    def landmarks(self) -> Landmarks:
+        """Landmarks of every frame."""
+        data = np.load(self.folder / "landmarks.npz", allow_pickle=False)
+        return Landmarks(data["points"], data["blendshapes"], data["confidence"])
+
+    @property
+    def missing(self) -> list[int]:
+        """Frames without a face."""
+        return np.flatnonzero(~self.landmarks.found).tolist()
+
+    def labels(self, i: int) -> np.ndarray:
+        """Parts of frame i, uint8 [H, W] as `matting` numbers them."""
+        return decode_parsing(read_image(self.folder / f"parsing/{i}.png"))
+
+
+class _Frames(FrameFolder):
+    """Frames whose readers end soon after the run is told to stop."""
+
+    def __init__(self, folder: Path, count: int, stop: Stop):
+        super().__init__(folder, count)
+        self._stop = stop
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]  # both overloads of the base
+        self._stop.check()
+        return super().__getitem__(index)
+
+
+def _look(work: Work, advance: Advance) -> None:
+    found = work.preflight
+    frames = sum(1 for _ in media.read_frames(work.video))
+    check_length(work.video, frames)
+    Checked(found.crop, found.size, frames, ((0, frames),), ()).write(work.folder / CHECKED)
+
+
+def _frames(work: Work, advance: Advance) -> None:
+    shutil.rmtree(work.folder / "ori_imgs", ignore_errors=True)
+    pictures = (work.preflight.cut(frame) for frame in media.read_frames(work.video))
+    written = len(write_frames(pictures, work.folder / "ori_imgs", advance))
+    assert written == work.checked.frames, (written, work.checked.frames)
+
+
+def _sound(work: Work, advance: Advance) -> None:
+    samples = work.checked.frames * SAMPLE_RATE // FPS
+    sound = work.preflight.sound[:samples]
+    media.write_wav(work.folder / "aud.wav", np.pad(sound, (0, samples - len(sound))))
+
+
+def _landmarks(work: Work, advance: Advance) -> None:
+    landmarks = work.landmarker.track(work.frames, advance)
+    found = int(landmarks.found.sum())
+    if found < FACES_IN_MIN * len(work.frames):
+        raise InputRejected(f"{work.video} shows a face only part of the time",
+                            f"in {found} of {len(work.frames)} frames",
+                            "Record one person who looks at the camera, with the whole head in the picture")
+    family.write_landmarks(work.folder, landmarks)
+    family.write_mouth_masks(work.folder, landmarks, work.size, work.size)
+
+
+def _head_pose(work: Work, advance: Advance) -> None:
+    vertices, triangles = canonical_mesh()
+    points, segments = work.landmarks.points[:, :MESH_POINTS, :2], work.checked.segments
+    flow = point_flow(work.frames, points, progress=advance)
+    flow[[start - 1 for start, _ in segments[1:]]] = np.nan  # there is no motion from one shot to the next
+    track = track_head(points, work.size, work.size, vertices, triangles, segments, flow)
+    family.write_track(work.folder, track, triangles)
+    family.write_transforms(work.folder, track, work.size, work.size, work.missing)
+
+
+def _masks(work: Work, advance: Advance) -> None:
+    (work.folder / "parsing").mkdir()
+    (work.folder / "head_alpha").mkdir()
+    for i, parts in enumerate(parse_clip(work.frames, work.landmarks.points)):
+        write_image(work.folder / f"parsing/{i}.png", encode_parsing(parts.labels))
+        write_image(work.folder / f"head_alpha/{i}.png", parts.head_alpha)
+        advance(1)
+
+
+def _plates(work: Work, advance: Advance) -> None:
+    points = work.landmarks.points[work.landmarks.found]
+    face_height = float(np.median(np.linalg.norm(points[:, CHIN, :2] - points[:, BROW_TOP, :2], axis=1)))
+    write_image(work.folder / "bc.jpg", background_plate(work.frames, work.labels))
+    torso = TorsoPlates.learn(work.frames, work.labels, face_height)
+    (work.folder / "torso_imgs").mkdir()
+
+    def write(i: int) -> None:
+        write_image(work.folder / f"torso_imgs/{i}.png", torso.plate(work.frames[i], work.labels(i)))
+
+    with ThreadPoolExecutor() as pool:
+        for _ in pool.map(write, range(len(work.frames))):
+            advance(1)
+
+
+def _speech(work: Work, advance: Advance) -> None:
+    sound = media.read_audio(work.folder / "aud.wav")
+    np.save(work.folder / f"aud_{ENCODER}.npy", encode_segments(sound, work.checked.segments, ENCODER))
+    advance(work.checked.frames)
+
+
+def _expression(work: Work, advance: Advance) -> None:
+    write_au(work.folder / "au.csv", work.landmarks, work.checked.segments)
+    advance(len(work.frames))
+
+
+def _count(work: Work) -> int:
+    return work.checked.frames
+
+
+STEPS: Sequence[Step[Work]] = (
+    Step("look at the clip", _look, (CHECKED,), settings=lambda work: asdict(work.settings)),
+    Step("frames", _frames, ("ori_imgs/*.jpg",), ("look at the clip",), total=_count),
+    Step("sound", _sound, ("aud.wav",), ("look at the clip",)),
+    Step("landmarks", _landmarks, ("landmarks.npz", "ori_imgs/*.lms", "mouth_mask"), ("frames",), total=_count),
+    Step("masks", _masks, ("parsing", "head_alpha"), ("frames", "landmarks"), total=_count),
+    Step("head pose", _head_pose, ("track_params.pt", "mesh.npz", "transforms_*.json"), ("frames", "landmarks"),
+         total=_count),
+    Step("speech", _speech, ("aud_*.npy",), ("sound",), total=_count),
+    Step("expression", _expression, ("au.csv",), ("landmarks",), total=_count),
+    Step("plates", _plates, ("bc.jpg", "torso_imgs"), ("frames", "landmarks", "masks"), total=_count))

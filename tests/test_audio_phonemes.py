@@ -1,0 +1,139 @@
+"""Sound classes are heard where they are said, speech is told from everything else, and lips agree with closures."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from needs import had
+
+from being import media, sample
+from being.audio import encoders
+from being.audio.phonemes import CLASS_OF, CLASSES, CLOSURE, Heard, levels, listen
+
+RATE = 16_000
+SECONDS = 6
+SPEAKER = Path(sample.__file__).parent / "speaker.mp4"
+
+
+@pytest.fixture(scope="module")
+def sound() -> np.ndarray:
+    had(lambda: encoders.encoder("hama"))
+    return media.read_audio(SPEAKER)
+
+
+@pytest.fixture(scope="module")
+def heard(sound: np.ndarray) -> Heard:
+    return listen(sound)
+
+
+def melody(seconds: float, seed: int = 0) -> np.ndarray:
+    """Plucked notes of six partials over a chord, four a second."""
+    rng, t = np.random.default_rng(seed), np.arange(round(seconds * RATE)) / RATE
+    music = sum(0.07 * np.sin(2 * np.pi * pitch * t) for pitch in (220, 277, 330, 440))
+    for begin in np.arange(0, seconds - 0.5, 0.25):
+        pitch = 220 * 2 ** (rng.integers(0, 24) / 12)
+        swell = np.clip((t - begin) / 0.02, 0, 1) * np.exp(-2 * np.clip(t - begin, 0, None)) * (t < begin + 1.2)
+        music = music + 0.1 * swell * sum(np.sin(2 * np.pi * pitch * k * t) / k for k in range(1, 7))
+    return music.astype(np.float32)
+
+
+def other_sounds() -> dict[str, np.ndarray]:
+    rng, t = np.random.default_rng(0), np.arange(SECONDS * RATE) / RATE
+    white = rng.normal(size=len(t))
+    pink = np.fft.irfft(np.fft.rfft(white) / np.sqrt(np.arange(1, len(t) // 2 + 2)), len(t))
+    drums = sum(np.where((t > x) & (t < x + 0.15), np.exp(-(t - x) * 40), 0) for x in np.arange(0, 5.8, 0.3)) * white
+    sounds = {"silence": 0 * t, "tone": 0.2 * np.sin(4800 * t), "hum": 0.1 * np.sign(np.sin(314 * t)),
+              "white noise": 0.05 * white, "pink noise": 0.1 * pink / pink.std(), "drums": 0.3 * drums,
+              "noise at the pace of syllables": 0.05 * white * (1 + np.sin(25 * t)), "melody": melody(SECONDS),
+              "clicks": 0.5 * (np.arange(len(t)) % 4000 < 3)}
+    return {name: samples.astype(np.float32) for name, samples in sounds.items()}
+
+
+@pytest.mark.parametrize("name", list(other_sounds()))
+def test_no_speech_is_heard_in_other_sounds(sound: np.ndarray, name: str) -> None:
+    heard = listen(other_sounds()[name])
+    assert not heard.speech and len(heard.times) == 0 and not heard.counts().any()
+
+
+def test_speech_is_found_where_it_is(heard: Heard) -> None:
+    truth = np.load(SPEAKER.parent / "truth.npz")
+    said = np.zeros(len(heard.level), bool)
+    for start, stop in truth["phoneme_spans"]:
+        said[round(start * 100):round(stop * 100)] = True
+    found = heard.speaking((np.arange(len(heard.level)) + 0.5) / 100)
+    assert (found & said).sum() > 0.88 * said.sum() and (found & ~said).sum() < 0.25 * said.sum()
+    pauses = heard.level[~found]
+    assert heard.speech_level > -30 and np.median(pauses) < heard.speech_level - 40
+
+
+def test_closed_lips_are_heard_and_nothing_else_taken_for_them(heard: Heard) -> None:
+    truth = np.load(SPEAKER.parent / "truth.npz")
+    at = heard.times[heard.kinds == CLOSURE]
+    near = np.abs(at[:, None] - truth["closures"]).min(1)
+    caught = np.abs(at[:, None] - truth["closures"]).min(0)
+    assert (caught < 0.1).mean() > 0.9 and (near < 0.1).mean() > 0.9, (caught, near)
+    assert heard.closure.max() > 0.9 and heard.closure.min() >= 0 and len(heard.closure) == -(-len(heard.mel) // 2)
+
+
+def test_classes_come_in_their_true_order(heard: Heard) -> None:
+    """Nearly every phoneme said by the voice is heard as one of its class, within a tenth of a second."""
+    truth = np.load(SPEAKER.parent / "truth.npz")
+    letters = {"f v": "fv", "s z": "sz", "k g h": "kgɡh", "p b m": "pbm"}
+    for name, wanted in letters.items():
+        said = truth["phoneme_spans"].mean(1)[[str(p) in wanted for p in truth["phonemes"]]]
+        found = heard.times[heard.kinds == CLASSES.index(name)]
+        assert (np.abs(said[:, None] - found).min(1) < 0.1).mean() > 0.8, name
+
+
+def test_long_sound_is_heard_as_its_parts_and_quiet_sound_as_loud(sound: np.ndarray, heard: Heard) -> None:
+    long = listen(np.tile(sound, 3))
+    assert len(long.times) == pytest.approx(3 * len(heard.times), rel=0.05)
+    assert len(long.mel) == 1 + len(long.sound) // 160 and len(long.level) == -(-len(long.sound) // 160)
+    quiet = listen(sound * np.float32(0.01))
+    assert np.abs(quiet.counts() - heard.counts()).sum() < 0.1 * len(heard.times)
+    assert quiet.speech_level == pytest.approx(heard.speech_level - 40, abs=0.5)
+
+
+def test_speed(sound: np.ndarray) -> None:
+    started = time.process_time()
+    listen(np.tile(sound, 2)[:50 * RATE])
+    assert time.process_time() - started < 3  # 0.5 s on a quiet core
+
+
+@pytest.mark.parametrize("samples", [0, 1, 200, 9_999])
+def test_short_and_damaged_sound(sound: np.ndarray, samples: int) -> None:
+    part = sound[RATE:RATE + samples].copy()
+    part[::7] = np.nan
+    heard = listen(part)
+    assert heard.damaged == len(part[::7]) and np.isfinite(heard.sound).all() and len(heard.sound) == samples
+
+
+def test_the_classes_are_a_partition_of_the_phonemes() -> None:
+    assert set(CLASS_OF.values()) == set(range(len(CLASSES))) and len(CLASSES) == 12
+    assert not {189, 190, 4, 139} & set(CLASS_OF)  # word border, blank, space, length mark
+    assert levels(np.zeros(0, np.float32)).shape == (1,)
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("clip", ["address_fr_50s.mp4", "newsdesk_en_21s.mp4"])
+def test_lips_are_closed_where_closures_are_heard(clip: str, sound: np.ndarray, shared_dir: Path) -> None:
+    """In French too: before at least nine of ten p, b, m heard the lips touch, several times as often as elsewhere."""
+    from looks import look_at
+
+    from being.preprocess.landmarks import lip_aperture
+
+    look = look_at(shared_dir / "clips" / clip, 15)
+    heard = listen(media.read_audio(shared_dir / "clips" / clip))
+    aperture = lip_aperture(look.points)
+
+    def least(times: np.ndarray) -> np.ndarray:
+        return np.array([aperture[(look.times >= t - 0.12) & (look.times <= t + 0.02)].min() for t in times])
+
+    at = heard.times[(heard.kinds == CLOSURE) & (heard.times > 0.2) & (heard.times < 14.9)]
+    anywhere = np.arange(0.2, 14.8, 0.04)
+    anywhere = least(anywhere[heard.speaking(anywhere)])
+    assert len(at) >= 8 and (least(at) < 0.015).mean() >= 0.9
+    assert np.median(least(at)) < 0.6 * np.median(anywhere)

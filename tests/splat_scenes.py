@@ -71,17 +71,20 @@ def hostile_gaussians(seed: int = 3) -> Gaussians:
     return scene
 
 
-def render(scene: Gaussians, cameras: Cameras, backend: str, dtype: torch.dtype = torch.float32, **options) -> Rendered:
-    """Return the render by `backend` and the gradients of its fixed loss, all in float64."""
-    leaves = {name: getattr(scene, name).detach().clone().to(dtype).requires_grad_() for name in NAMES}
+def render(
+    scene: Gaussians, cameras: Cameras, backend: str, dtype: torch.dtype = torch.float32, device: str = "cpu", **options
+) -> Rendered:
+    """Return the render by `backend` on `device` and the gradients of its fixed loss, the latter in float64."""
+    leaves = {name: getattr(scene, name).detach().clone().to(device, dtype).requires_grad_() for name in NAMES}
     frames = max(tensor.shape[0] for tensor in (*leaves.values(), cameras.world_to_camera))
-    offsets = torch.zeros(frames, scene.means.shape[1], 2, dtype=dtype, requires_grad=True)
-    focal = cameras.focal.to(dtype) if isinstance(cameras.focal, Tensor) else cameras.focal
-    seen_from = Cameras(cameras.world_to_camera.to(dtype), focal, cameras.width, cameras.height)
+    offsets = torch.zeros(frames, scene.means.shape[1], 2, dtype=dtype, device=device, requires_grad=True)
+    focal = cameras.focal.to(device, dtype) if isinstance(cameras.focal, Tensor) else cameras.focal
+    seen_from = Cameras(cameras.world_to_camera.to(device, dtype), focal, cameras.width, cameras.height)
     output = rasterize(Gaussians(**leaves), seen_from, screen_offsets=offsets, backend=backend, **options)
     loss(output).backward()
     inputs = {**leaves, "screen_offsets": offsets}
-    return Rendered(output, {name: leaf.grad.double() for name, leaf in inputs.items()})
+    pictures = RenderOutput(*(tensor.detach().cpu() for tensor in vars(output).values()))
+    return Rendered(pictures, {name: leaf.grad.cpu().double() for name, leaf in inputs.items()})
 
 
 def loss(output: RenderOutput) -> Tensor:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from being.errors import EnvironmentFault, UsageError
-from being.splat import cpu, reference
+from being.splat import cpu, reference, triton
+from being.splat.room import Room
 
 SH_COEFFICIENTS = (1, 4, 9, 16)  # K of degree 0 to 3
 
@@ -55,22 +56,27 @@ def rasterize(
     sh_degree: int | None = None,
     screen_offsets: Tensor | None = None,
     backend: str = "auto",
+    room: Room | None = None,
 ) -> RenderOutput:
     """Return colour, alpha, depth and radii of every frame, differentiable in all Gaussian fields.
 
     `sh_degree` is the active degree (default: all that `gaussians.sh` holds). `screen_offsets` [B, N, 2] px is added
     to the projected centres; pass zeros that require a gradient to get the 2-D mean gradient of density control.
-    `backend`: "auto", "cpu" (native, float32) or "reference" (the torch twin, any device and float type).
+    `backend`: "auto", "triton" (CUDA, float32), "cpu" (native, float32) or "reference" (the torch twin, any device and
+    float type). `room` is for "triton" alone: with it a call reads nothing back and a CUDA graph can capture it.
     Raises UsageError for an unknown backend or one that cannot take these tensors, EnvironmentFault for one that this
     machine lacks. Method: Kerbl et al. 2023, 3D Gaussian Splatting (EWA projection: Zwicker et al. 2001).
     """
     degree = _check(gaussians, cameras, sh_degree, screen_offsets)
-    name = _pick(backend, gaussians)
-    render = cpu.rasterize if name == "cpu" else reference.rasterize
+    name = pick_backend(backend, gaussians.means)
     fields = (gaussians.means, gaussians.quaternions, gaussians.scales, gaussians.opacities, gaussians.sh)
     focal = torch.as_tensor(cameras.focal, dtype=gaussians.means.dtype, device=gaussians.means.device).reshape(-1)
-    out = render(*fields, cameras.world_to_camera, focal, cameras.width, cameras.height, degree, screen_offsets)
-    return RenderOutput(*out)
+    arguments = (*fields, cameras.world_to_camera, focal, cameras.width, cameras.height, degree, screen_offsets)
+    if name == "triton":
+        return RenderOutput(*triton.rasterize(*arguments, room))
+    if room is not None:
+        raise UsageError("only the triton rasterizer takes fixed room", f"this is for {name!r}", "Leave room out.")
+    return RenderOutput(*(cpu if name == "cpu" else reference).rasterize(*arguments))
 
 
 def composite(output: RenderOutput, background: Tensor) -> Tensor:
@@ -83,35 +89,45 @@ def composite(output: RenderOutput, background: Tensor) -> Tensor:
 
 def available_backends() -> dict[str, str]:
     """Return each backend's name with "OK (detail)" or the reason why this machine cannot use it, fastest first."""
-    return {"cpu": cpu.status(), "reference": "OK (torch twin: slow, any device)"}
+    found = {name: module.status() for name, module in FAST.items()}
+    return {**found, "reference": "OK (torch twin: slow, any device)"}
 
 
+FAST = {"triton": triton, "cpu": cpu}  # each takes some tensors only
 _warned: set[str] = set()
 
 
-def _pick(backend: str, gaussians: Gaussians) -> str:
-    """Return the name of the backend to use for these tensors; warn once when only the twin is left."""
-    if backend == "reference":
-        return backend
-    if backend not in ("auto", "cpu"):
-        raise UsageError(f"unknown rasterizer backend {backend!r}", "", 'Use "auto", "cpu" or "reference".')
-    means = gaussians.means
-    fits = means.device.type == "cpu" and means.dtype == torch.float32
-    status = cpu.status() if fits or backend == "cpu" else ""
-    usable = status.startswith("OK")
+def pick_backend(backend: str, means: Tensor) -> str:
+    """Return the name of the backend that renders `means` and fields like it; warn once when only the twin is left.
+
+    Raises UsageError for an unknown backend or one that cannot take these tensors, EnvironmentFault for one that this
+    machine lacks.
+    """
     if backend == "auto":
-        if fits and not usable and status not in _warned:
+        name = "triton" if means.is_cuda else "cpu"
+        if not FAST[name].takes(means):
+            return "reference"
+        status = FAST[name].status()
+        if status.startswith("OK"):
+            return name
+        if status not in _warned:
             _warned.add(status)
             warnings.warn(f"rendering with the slow torch twin: {status}", RuntimeWarning, stacklevel=3)
-        return "cpu" if fits and usable else "reference"
-    if not fits:
+        return "reference"
+    if backend == "reference":
+        return backend
+    if backend not in FAST:
+        names = ", ".join(f'"{name}"' for name in FAST)
+        raise UsageError(f"unknown rasterizer backend {backend!r}", "", f'Use "auto", {names} or "reference".')
+    if not FAST[backend].takes(means):
         raise UsageError(
-            "the cpu rasterizer takes float32 tensors on the CPU",
+            f"the {backend} rasterizer takes float32 tensors on {FAST[backend].DEVICE}",
             f"got {means.dtype} on {means.device}",
             'Use backend="auto".',
         )
-    if not usable:
-        raise EnvironmentFault("the cpu rasterizer cannot run here", status)
+    status = FAST[backend].status()
+    if not status.startswith("OK"):
+        raise EnvironmentFault(f"the {backend} rasterizer cannot run here", status)
     return backend
 
 

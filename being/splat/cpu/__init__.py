@@ -21,6 +21,7 @@ CONSTANTS = ("TILE", "LOW_PASS", "NEAR_PLANE", "ALPHA_MIN", "ALPHA_MAX", "TRANSM
 LIBRARIES = (("x86_64_v4", ("avx512f", "avx512dq", "avx512bw", "avx512vl", "avx2", "fma")),
              ("x86_64_v3", ("avx2", "fma")), ("baseline", ()))  # fmt: skip  # name in setup.py, flags it needs
 INTERFACE = 1  # of the C functions; as in rasterizer.cpp, raised with every change of theirs
+DEVICE = "the CPU"
 MAX_SIDE = 65535 * 16  # px: tiles are numbered in 16 bits
 _POINTER, _INT64 = ctypes.c_void_p, ctypes.c_int64
 
@@ -46,6 +47,11 @@ def status() -> str:
     """Return "OK (instruction set)" or why the library cannot be used and what to do."""
     library, detail = _load()
     return f"OK ({detail})" if library else detail
+
+
+def takes(tensor: Tensor) -> bool:
+    """True for the tensors that this backend renders."""
+    return tensor.dtype == torch.float32 and tensor.device.type == "cpu"
 
 
 @functools.cache

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +39,8 @@ def head_mesh(count: int = 468) -> tuple[np.ndarray, np.ndarray]:
     return vertices, Delaunay(np.stack([x, y], 1)).simplices
 
 
-def write_scene(folder: Path, frames: int = FRAMES, seed: int = 0) -> Path:
-    """Write the dataset at `folder` and return it."""
+def write_scene(folder: Path, frames: int = FRAMES, seed: int = 0, breaks: tuple[int, ...] = ()) -> Path:
+    """Write the dataset at `folder` and return it; a new segment begins at each frame of `breaks`."""
     rng = np.random.default_rng(seed)
     for name in ("ori_imgs", "parsing", "torso_imgs"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -84,6 +85,6 @@ def write_scene(folder: Path, frames: int = FRAMES, seed: int = 0) -> Path:
         csv.writer(file).writerows([["frame", " AU45_r"], *[[i, 0.0] for i in range(frames)]])
     (folder / "dataset.json").write_text(json.dumps({
         "schema": 1, "name": "scene", "fps": 25, "width": SIZE, "height": SIZE, "frames": frames,
-        "segments": [[0, frames]], "missing": [], "consent": None,
+        "segments": [list(s) for s in pairwise((0, *breaks, frames))], "missing": [], "consent": None,
         "features": {"hama": {"file": "aud_hama.npy", "width": WIDTH}}}))
     return folder

@@ -77,8 +77,10 @@ def shuffled(frames: np.ndarray, seed: int = 0) -> np.ndarray:
     return order
 
 
-def agreement(true: np.ndarray, rendered: np.ndarray) -> LipAgreement:
+def agreement(true: np.ndarray, rendered: np.ndarray, segment: np.ndarray | None = None) -> LipAgreement:
     """Correlation and lag of two aperture series float [F] over the same frames, NaN where no face was found.
+
+    segment: int [F], which of the clip's segments a frame lies in; a lag compares no frames across a break.
 
     A missed rendered frame takes the mean of the found ones: it adds the truth's variance and no agreement, so misses
     can only lower the size of a correlation. A mouth that never moves has correlation 0.
@@ -93,17 +95,19 @@ def agreement(true: np.ndarray, rendered: np.ndarray) -> LipAgreement:
     if reason:
         return LipAgreement(None, None, None, None, *counts, reason)
     filled = np.where(found, rendered, rendered[found].mean())
-    lags = {lag: value for lag in range(-LAGS, LAGS + 1) if (value := correlation_at(true, filled, lag)) is not None}
+    lags = {lag: value for lag in range(-LAGS, LAGS + 1) if (value := correlation_at(true, filled, lag, segment))
+            is not None}
     best = max(lags, key=lambda lag: (lags[lag], -abs(lag)))
     motion = float(filled[known].std() / true[known].std())
     return LipAgreement(lags[0], best, lags[best], motion, *counts)
 
 
-def correlation_at(true: np.ndarray, rendered: np.ndarray, lag: int) -> float | None:
-    """Pearson correlation of true[t] and rendered[t + lag] over all t inside both; 0 when either is constant, None when
-    fewer than LEAST_FRAMES are left. NaN of `true` are left out, `rendered` is finite."""
+def correlation_at(true: np.ndarray, rendered: np.ndarray, lag: int, segment: np.ndarray | None = None) -> float | None:
+    """Pearson correlation of true[t] and rendered[t + lag] over all t inside both, in one `segment` where these are
+    given; 0 when either is constant, None when fewer than LEAST_FRAMES are left. NaN of `true` are left out, `rendered`
+    is finite."""
     t = np.arange(max(0, -lag), min(len(true), len(true) - lag))
-    t = t[np.isfinite(true[t])]
+    t = t[np.isfinite(true[t]) & (segment is None or segment[t] == segment[t + lag])]
     if len(t) < LEAST_FRAMES:
         return None
     x, y = true[t].astype(np.float64), rendered[t + lag].astype(np.float64)

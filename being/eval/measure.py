@@ -179,7 +179,8 @@ def _figures(subject: Subject, series: dict[str, np.ndarray], apertures: dict[st
                  "frames_without_box": int(np.isnan(series["head.psnr"]).sum())},
         "lpips_reason": lpips_reason, "lips": None, "lips_reason": lips_reason}
     if apertures:
-        own, other = (agreement(apertures["true"], apertures[key]) for key in ("rendered", "shuffled"))
+        segment = subject.dataset.bounds[subject.frames, 0]
+        own, other = (agreement(apertures["true"], apertures[key], segment) for key in ("rendered", "shuffled"))
         figures["lips"] = {**asdict(own), "shuffled_correlation": other.correlation, "shuffled_misses": other.misses,
                            "shuffled_chance": own.frames**-0.5 if own.frames else None,
                            "measure": "lip aperture, inner-lip over outer-eye distance of 478-point landmarks, found "

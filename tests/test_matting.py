@@ -10,7 +10,7 @@ import pytest
 
 from being.conventions import PARSING_HEAD
 from being.preprocess.facemap import FACE_OVAL
-from being.preprocess.matting import BACKGROUND, HEAD, NECK, TORSO, decode, encode, parse_clip
+from being.preprocess.matting import BACKGROUND, HEAD, NECK, TORSO, Matting, _parse_piece, decode, encode, parse_clip
 
 SIZE = 256
 FACE = (38, 52)  # px: half axes of the face
@@ -32,7 +32,7 @@ class DrawnClip:
         def person(frame: np.ndarray) -> np.ndarray:
             index = next(i for i, f in enumerate(self.frames) if f is frame)
             mask = cv2.dilate((self.labels[index] != BACKGROUND).astype(np.uint8), disc).astype(np.float32)
-            return cv2.resize(mask, (SIZE // 2, SIZE // 2), interpolation=cv2.INTER_AREA)
+            return cv2.resize(mask, (SIZE // 2, SIZE // 2), interpolation=cv2.INTER_AREA)[None]
 
         return person
 
@@ -77,7 +77,7 @@ def overlap(one: np.ndarray, other: np.ndarray) -> float:
 @pytest.mark.parametrize("long_hair", [False, True])
 def test_parts_of_a_drawn_person_are_found(long_hair):
     clip = draw_clip(long_hair=long_hair)
-    parsed = list(parse_clip(clip.frames, clip.points, workers=2, network=clip.network))
+    parsed = list(parse_clip(clip.frames, clip.points, parser=clip.network()))
     assert len(parsed) == len(clip.frames)
     for parsing, truth in zip(parsed, clip.labels, strict=True):
         assert overlap(parsing.labels != BACKGROUND, truth != BACKGROUND) > 0.96
@@ -88,7 +88,7 @@ def test_parts_of_a_drawn_person_are_found(long_hair):
 
 def test_alpha_sharpens_the_network_and_agrees_with_the_labels():
     clip = draw_clip()
-    for parsing, truth in zip(parse_clip(clip.frames, clip.points, network=clip.network), clip.labels, strict=True):
+    for parsing, truth in zip(parse_clip(clip.frames, clip.points, parser=clip.network()), clip.labels, strict=True):
         assert parsing.head_alpha.dtype == np.uint8
         assert overlap(parsing.head_alpha > 127, parsing.labels == HEAD) > 0.98
         error = np.abs(parsing.head_alpha / 255.0 - (truth == HEAD)).sum()
@@ -99,14 +99,48 @@ def test_alpha_sharpens_the_network_and_agrees_with_the_labels():
 def test_a_frame_without_a_face_takes_its_neighbours_landmarks():
     clip = draw_clip()
     clip.points[4] = np.nan
-    parsed = list(parse_clip(clip.frames, clip.points, network=clip.network))
+    parsed = list(parse_clip(clip.frames, clip.points, parser=clip.network()))
     assert overlap(parsed[4].labels == HEAD, clip.labels[4] == HEAD) > 0.93
+
+
+def test_nothing_is_averaged_across_a_break():
+    clip = draw_clip(12)
+    whole = draw_clip(20)
+    both = [*clip.frames, *whole.frames]
+    points = np.concatenate([clip.points, whole.points])
+    one, two = clip.network(), whole.network()
+
+    def person(frame: np.ndarray) -> np.ndarray:
+        return one(frame) if any(frame is f for f in clip.frames) else two(frame)
+
+    parsed = list(parse_clip(both, points, [(0, 12), (12, 32)], person))
+    changed = [both[0]] * 12 + whole.frames
+    points = np.concatenate([np.repeat(clip.points[:1], 12, 0), whole.points])
+    matting = Matting.learn(both, np.concatenate([clip.points, whole.points])[:, :, :2], person)
+    shot = range(12, 32)
+    again = _parse_piece(matting, person, changed, points[:, :, :2], shot, shot)
+    assert all(np.array_equal(a.head_alpha, b.head_alpha) for a, b in zip(parsed[12:], again, strict=True))
+
+
+def test_a_frame_that_flickers_takes_its_neighbours_edge():
+    clip = draw_clip(12)
+    good, count = clip.network(), [0]
+
+    def person(frame: np.ndarray) -> np.ndarray:
+        mask = good(frame)
+        if frame is clip.frames[5]:
+            count[0] += 1
+            mask[:, :40, 40:80] = 0  # the network loses the top of the head in one frame
+        return mask
+
+    lost = list(parse_clip(clip.frames, clip.points, parser=person))[5]
+    assert count[0] and overlap(lost.labels == HEAD, clip.labels[5] == HEAD) > 0.9
 
 
 def test_the_order_of_work_does_not_change_the_masks():
     clip = draw_clip(40)
-    one = list(parse_clip(clip.frames, clip.points, workers=1, network=clip.network))
-    two = list(parse_clip(clip.frames, clip.points, workers=3, network=clip.network))
+    one = list(parse_clip(clip.frames, clip.points, parser=clip.network(), workers=1))
+    two = list(parse_clip(clip.frames, clip.points, parser=clip.network(), workers=3))
     assert all(np.array_equal(a.labels, b.labels) and np.array_equal(a.head_alpha, b.head_alpha)
                for a, b in zip(one, two, strict=True))
 

@@ -10,7 +10,7 @@ import numpy as np
 from being.preprocess.facemap import FACE_OVAL
 
 # Along the face's own axes, in face heights (brow to chin) or widths.
-JAW_MARGIN = 0.018  # the cut runs this far below the mesh's jaw line
+JAW_MARGIN = (0.008, 0.018)  # the cut runs this far outside the mesh's jaw line, at the jaw's corners and at the chin
 EARS = ((127, 234, 93, 132), (356, 454, 323, 361))  # the mesh's rim where the ears are
 EAR_WIDTH = 0.06
 EAR_DROP = 0.02
@@ -62,7 +62,6 @@ class Face:
         cv2.fillPoly(mask, [self.position[FACE_OVAL].round().astype(np.int32)], (1,))
         return mask > 0
 
-
     def ears(self, height: int, width: int) -> np.ndarray:
         """Where ears can be: beside the oval from the brow to the jaw's corner, bool [H, W]."""
         mask = np.zeros((height, width), np.uint8)
@@ -77,7 +76,8 @@ def above_jaw(position: np.ndarray, height: int, width: int) -> np.ndarray:
     face = Face.of(position)
     jaw = position[FACE_OVAL[11:26]].astype(np.float64)  # from the picture's right jaw corner by the chin to its left
     out = jaw - face.centre
-    jaw = jaw + out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-6) * JAW_MARGIN * face.height
+    margin = np.interp(np.sin(np.linspace(0, np.pi, len(jaw))), (0, 1), JAW_MARGIN)[:, None] * face.height
+    jaw = jaw + out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-6) * margin
     far = 3.0 * max(height, width)
     ears, reach = EAR_DROP * face.height * face.down, EAR_REACH * face.width
     right = [jaw[0] + ears, jaw[0] + ears + reach * face.right]

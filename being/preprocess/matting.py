@@ -1,54 +1,45 @@
 """Frames and landmarks -> head, neck, torso or background for every pixel, and a soft head alpha at the hair's edge.
 
-A small network (MediaPipe selfie segmentation, 256 px) says where the person is to within a few pixels. The edge comes
-from the picture: in the band round the network's edge, alpha is how far a pixel's colour has moved from the background
-(known from the clip's other frames, since the camera stands still) towards the person's colour next to it; a guided
-filter (He et al. 2010) joins both. The head is cut from neck and torso along the jaw line of the landmarks and outward
-below the ears; hair that hangs below that line is told from skin and cloth by colours learned over the whole clip.
+A parser (by default a small network, MediaPipe selfie segmentation, 256 px) says where the person is to within a few
+pixels; `edge.soft_edge` takes the outline from the picture and the clip's background, and the outlines of neighbouring
+frames, laid on one head, are averaged. Where the parser knows no parts, the head is cut from neck and torso along the
+jaw line of the landmarks and outward below the ears; hair that hangs below that line is told from skin and cloth by
+colours learned over the whole clip.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from queue import SimpleQueue
 
 import cv2
 import numpy as np
 
 from being.conventions import PARSING_BACKGROUND, PARSING_HEAD, PARSING_NECK, PARSING_TORSO
-from being.errors import EnvironmentFault
-from being.preprocess.facemap import CHIN, FACE_OVAL
+from being.errors import InputRejected
+from being.preprocess.colours import UNKNOWN_COLOUR, PartColours
+from being.preprocess.edge import Backdrop, disc, grown, soft_edge
+from being.preprocess.facemap import FACE_OVAL, RIGID
 from being.preprocess.jawline import Face, above_jaw
+from being.preprocess.parser import BACKGROUND, HEAD, NECK, TORSO, Parser, SelfieSegmentation
 from being.preprocess.smoothing import fill
 
-BACKGROUND, HEAD, NECK, TORSO = range(4)
 LABEL_COLOURS = np.array([PARSING_BACKGROUND, PARSING_HEAD, PARSING_NECK, PARSING_TORSO], np.uint8)
 # Other members of the family also paint these; both belong to the head.
 PARSING_HAIR, PARSING_MOUTH = (0, 0, 0), (100, 100, 100)
 
 LEARN_FRAMES = 40
-CHUNK = 16  # frames of one piece of work
-# Lengths in px at a picture height of 512.
-BAND_PX = 7  # the network's edge is believed to this
-NEAR_PX = 9  # neighbourhood of a pixel that lends its foreground and background colour
-GUIDE_PX = 3
-NOISE_FLOOR = 4.0  # grey levels: smaller differences from the background plate are noise
-GUESS_FLOOR = 25.0  # the same where the background was never seen and is guessed from beside
-CRISP = (0.1, 0.9)  # alpha below and above is none and full
-CONTRAST = 24.0  # grey levels between person and background at which colour counts as much as the network
-GUESS_CONTRAST = 80.0  # the same where the background is guessed
+CHUNK = 32  # frames of one piece of work
+AGREE = 0.35  # alpha: neighbours that differ by more are not averaged
+KNOWN_FACE = 0.5  # of the face must be in the parser's head, else it does not know heads
 # Along the face's own axes, in face heights (brow to chin) or widths.
 COLLAR_REACH = 0.25  # cloth may stand this far above the cut, beside the jaw
 NECK_REACH = 0.9  # how far down skin can be neck
+SPIKE = 0.02  # thinner bits of head beside the jaw are cloth
 HOLE_AREA = 0.002  # of the picture: larger holes in a person stay open
-UNKNOWN_COLOUR = -9.0  # log-likelihood of a colour bin by chance
-BINS = (12, 24, 24)  # of lightness, a, b
-
-Person = Callable[[np.ndarray], np.ndarray]  # uint8 [H, W, 3] -> float32 [h, w] in [0, 1]
+OUTLINE_PX = 4  # at 512: how far the soft outline reaches beyond the labels
 
 
 @dataclass(frozen=True)
@@ -79,171 +70,161 @@ def sample(length: int, count: int) -> list[int]:
     return sorted({int(i) for i in np.linspace(0, length - 1, min(length, count)).round()})
 
 
-class PersonNetwork:
-    """The person's silhouette by MediaPipe's selfie segmentation; one object for each thread."""
-
-    def __init__(self, model: Path | None = None):
-        try:
-            from ai_edge_litert.interpreter import Interpreter
-        except ImportError as error:
-            raise EnvironmentFault("masks need the package ai-edge-litert", str(error),
-                                   "Install being with its preprocess extra: pip install 'being[preprocess]'"
-                                   ) from error
-        if model is None:
-            from being import assets
-
-            model = assets.fetch("selfie_segmentation")
-        self._network = Interpreter(model_content=Path(model).read_bytes(), num_threads=1)
-        self._network.allocate_tensors()
-        self._input, self._output = self._network.get_input_details()[0], self._network.get_output_details()[0]
-
-    def __call__(self, frame: np.ndarray) -> np.ndarray:
-        """Probability of person float32 [256, 256] of a frame uint8 [H, W, 3] RGB."""
-        _, height, width, _ = self._input["shape"]
-        small = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
-        self._network.set_tensor(self._input["index"], small.astype(np.float32)[None] / 255)
-        self._network.invoke()
-        return self._network.get_tensor(self._output["index"])[0, :, :, 0].copy()
-
-
-def parse_clip(frames: Sequence[np.ndarray], points: np.ndarray, workers: int = 2,
-               network: Callable[[], Person] = PersonNetwork) -> Iterator[Parsing]:
+def parse_clip(frames: Sequence[np.ndarray], points: np.ndarray, segments: Sequence[Sequence[int]] | None = None,
+               parser: Parser | None = None, workers: int = 2) -> Iterator[Parsing]:
     """The parts of every frame, in order; memory stays flat in the length of the clip.
 
     frames: uint8 [H, W, 3] RGB each, read by index from several threads; points: float32 [F, 478, 3] px, NaN where no
-    face was found (those frames take their neighbours'); network makes one silhouette finder for each thread.
+    face was found (those frames take their neighbours'); segments: (start, stop) frames that follow each other without
+    a cut (the whole clip by default): nothing is averaged across a break. parser: says where the person and its parts
+    are (`parser.parser(name)`; SelfieSegmentation by default).
+    Raises InputRejected when the parser does not find the faces.
     """
     count = len(frames)
     assert points.shape[:2] == (count, 478), points.shape
     found = np.isfinite(points[:, :, :2]).all((1, 2))
     assert found.any(), "no face in any frame"
     positions = fill(points[:, :, :2].reshape(count, -1), found).reshape(count, 478, 2)
-    idle: SimpleQueue[Person] = SimpleQueue()
-    people = [network() for _ in range(max(1, workers))]
-    matting = Matting.learn(frames, positions, people[0])
-    for person in people:
-        idle.put(person)
-
-    def chunk(start: int) -> list[Parsing]:
-        person = idle.get()
-        try:
-            stop = min(start + CHUNK, count)
-            first, last = max(start - 1, 0), min(stop + 1, count)
-            seen = {i: person(frames[i]) for i in range(first, last)}
-            return [matting.parse(frames[i], positions[i],
-                                  (seen[max(i - 1, 0)] + 2 * seen[i] + seen[min(i + 1, count - 1)]) / 4)
-                    for i in range(start, stop)]
-        finally:
-            idle.put(person)
-
+    pieces = _pieces(segments or [(0, count)], count)
+    parser = parser or SelfieSegmentation()
+    matting = Matting.learn(frames, positions, parser)
     waiting: deque[Future[list[Parsing]]] = deque()
-    with ThreadPoolExecutor(len(people)) as pool:
-        for start in range(0, count, CHUNK):
-            waiting.append(pool.submit(chunk, start))
-            if len(waiting) > len(people):
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        for piece in pieces:
+            waiting.append(pool.submit(_parse_piece, matting, parser, frames, positions, *piece))
+            if len(waiting) > max(1, workers):
                 yield from waiting.popleft().result()
         while waiting:
             yield from waiting.popleft().result()
+
+
+def _pieces(segments: Sequence[Sequence[int]], count: int) -> list[tuple[range, range]]:
+    """(frames of a piece of work, frames of the segment it lies in), covering all frames in order."""
+    starts = sorted({0, *(edge for segment in segments for edge in segment if 0 <= edge < count)})
+    shots = [range(start, stop) for start, stop in zip(starts, [*starts[1:], count], strict=True)]
+    return [(range(start, min(start + CHUNK, shot.stop)), shot)
+            for shot in shots for start in range(shot.start, shot.stop, CHUNK)]
+
+
+def _parse_piece(matting: Matting, parser: Parser, frames: Sequence[np.ndarray], positions: np.ndarray,
+                 piece: range, shot: range) -> list[Parsing]:
+    """The parts of the frames of `piece`, with what its neighbours in the same shot lend."""
+    def near(i: int, to: int) -> int:
+        return min(max(i + to, shot.start), shot.stop - 1)
+
+    shown = range(near(piece.start, -1), near(piece.stop, 0) + 1)
+    pictures = {i: frames[i] for i in range(near(piece.start, -2), near(piece.stop, 1) + 1)}
+    parts = {i: parser(picture) for i, picture in pictures.items()}
+    parts = {i: _averaged(parts[i], parts[near(i, -1)], parts[near(i, 1)]) for i in shown}
+    faces = {i: (positions[near(i, -1)] + 2 * positions[i] + positions[near(i, 1)]) / 4 for i in shown}
+    alphas = {i: matting.person_alpha(pictures[i], faces[i], parts[i]) for i in shown}
+    done = []
+    for i in piece:
+        steady = _steady(alphas[i], [(alphas[j], _similarity(faces[j], faces[i])) for j in (near(i, -1), near(i, 1))])
+        done.append(matting.parse(pictures[i], faces[i], parts[i], alphas[i], steady))
+    return done
+
+
+def _steady(own: np.ndarray, others: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """An outline float32 [H, W] averaged with those of the frames before and after, which [2, 3] matrices lay on it.
+
+    What only this frame shows goes (median of three), what the neighbours show alike is averaged with weights 1, 2, 1.
+    """
+    before, after = (cv2.warpAffine(alpha, matrix, own.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
+                     for alpha, matrix in others)
+    return _averaged(np.clip(own, np.minimum(before, after), np.maximum(before, after)), before, after)
+
+
+def _averaged(own: np.ndarray, *others: np.ndarray) -> np.ndarray:
+    """A quarter of each of two others and half of `own`, where they agree; `own` where they do not. All float32."""
+    result = own.copy()
+    for other in others:
+        change = other - own
+        result += change * np.clip(1 - np.abs(change) / AGREE, 0, 1) / 4
+    return result
+
+
+def _similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Turn, scale and shift float32 [2, 3] that lay the rigid landmarks of one face [478, 2] px on another's."""
+    a, b = source[RIGID].astype(np.float64), target[RIGID].astype(np.float64)
+    middle, goal = a.mean(0), b.mean(0)
+    a, b = a - middle, b - goal
+    turn = np.array([(a * b).sum(), (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum()]) / (a ** 2).sum()
+    matrix = np.array([[turn[0], -turn[1]], [turn[1], turn[0]]])
+    return np.column_stack([matrix, goal - matrix @ middle]).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Matting:
     """What a clip teaches: its background and the colours of skin, hair and cloth. Then each frame by itself."""
 
-    background: np.ndarray  # float32 [H, W, 3]
-    noise: np.ndarray  # float32 [H, W], grey levels: how far a pixel of the background may be from `background`
-    colours: np.ndarray  # float32 [4, bins]: log-likelihood of hair, skin, cloth, background
+    backdrop: Backdrop
+    colours: PartColours
     long_hair: bool  # hair hangs below the ears
 
     @classmethod
-    def learn(cls, frames: Sequence[np.ndarray], positions: np.ndarray, person: Person) -> Matting:
+    def learn(cls, frames: Sequence[np.ndarray], positions: np.ndarray, parser: Parser) -> Matting:
         """From frames uint8 [H, W, 3] RGB spread over the clip and their landmarks float [F, 478, 2] px."""
         from being.preprocess.plates import background_statistics, complete
 
         chosen = sample(len(frames), LEARN_FRAMES)
-        pictures = [frames[i] for i in chosen]
+        pictures, faces = [frames[i] for i in chosen], positions[chosen]
         height, width = pictures[0].shape[:2]
-        masks = [cv2.resize(person(picture), (width, height), interpolation=cv2.INTER_LINEAR) for picture in pictures]
-        masks = [np.where((mask < 0.5) & Face.of(positions[i]).ears(height, width), 0.5, mask).astype(np.float32)
-                 for mask, i in zip(masks, chosen, strict=True)]
+        parts = [_resized(parser(picture), height, width) for picture in pictures]
+        _check_faces(parts, faces)
+        masks = [part[0] if len(part) == 1 else 1 - part[BACKGROUND] for part in parts]
+        masks = [np.where((mask < 0.5) & Face.of(face).ears(height, width), 0.5, mask).astype(np.float32)
+                 for mask, face in zip(masks, faces, strict=True)]
         plate, known, spread = background_statistics(pictures, lambda i: (masks[i] > 0.3).astype(np.uint8))
-        plate = complete(plate, known)
-        counts = np.full((4, int(np.prod(BINS))), 1e-3, np.float32)
-        for picture, mask, i in zip(pictures, masks, chosen, strict=True):
-            _count_colours(counts, picture, mask, positions[i])
-        smooth = np.stack([_smooth_bins(row) for row in counts])
-        colours = np.log(smooth / smooth.sum(1, keepdims=True))
-        noise = np.where(spread < 255, NOISE_FLOOR + 2 * spread, GUESS_FLOOR)
-        short = cls(plate.astype(np.float32), noise.astype(np.float32), colours, False)
-        hanging = [short.hanging_hair(picture, positions[i], mask > 0.5)
-                   for picture, mask, i in zip(pictures, masks, chosen, strict=True)]
-        areas = [hair.sum() / Face.of(positions[i]).area for hair, i in zip(hanging, chosen, strict=True)]
-        return cls(short.background, short.noise, colours, bool(np.median(areas) > 0.04))
+        colours = PartColours.learn(pictures, masks, faces)
+        short = cls(Backdrop.of(complete(plate, known), spread), colours, False)
+        areas = [short.hanging_hair(picture, face, mask > 0.5).sum() / Face.of(face).area
+                 for picture, mask, face in zip(pictures, masks, faces, strict=True)]
+        return cls(short.backdrop, colours, bool(np.median(areas) > 0.04))
 
-    def parse(self, frame: np.ndarray, position: np.ndarray, probability: np.ndarray) -> Parsing:
-        """Parts of one frame uint8 [H, W, 3] RGB from landmarks [478, 2] px and the network's float32 [h, w]."""
+    def person_alpha(self, frame: np.ndarray, position: np.ndarray, parts: np.ndarray) -> np.ndarray:
+        """Soft silhouette float32 [H, W] of a frame uint8 [H, W, 3] from landmarks [478, 2] px and a parser's parts."""
         height, width = frame.shape[:2]
-        rough = cv2.resize(probability, (width, height), interpolation=cv2.INTER_LINEAR)
-        alpha = self.person_alpha(frame, rough, Face.of(position).ears(height, width))
+        rough = _resized(parts[:1] if len(parts) == 1 else 1 - parts[:1], height, width)[0]
+        return soft_edge(frame, rough, Face.of(position).ears(height, width), self.backdrop, self.colours.person)
+
+    def parse(self, frame: np.ndarray, position: np.ndarray, parts: np.ndarray, own: np.ndarray, steady: np.ndarray
+              ) -> Parsing:
+        """Parts of one frame uint8 [H, W, 3] RGB.
+
+        position: landmarks [478, 2] px; parts: what the parser says, float32 [1 or 4, h, w]; own, steady: soft
+        silhouettes float32 [H, W], of this frame alone (for the body) and averaged on the head (for the head).
+        """
+        height, width = frame.shape[:2]
+        outline = OUTLINE_PX * height / 512
+        by_parts = _resized(parts, height, width) if len(parts) > 1 else None
+        share = above_jaw(position, height, width) if by_parts is None else by_parts[HEAD] / np.maximum(
+            1 - by_parts[BACKGROUND], 1e-3)
+        alpha = np.where(share > 0, steady, own)
         person = _one_piece(alpha > 0.5, position)
-        alpha = np.where(person, np.maximum(alpha, 0.5), np.where(_grown(person, 4 * height / 512), alpha, 0))
-        share = above_jaw(position, height, width)
-        neck, collar = self._neck_and_collar(frame, position, person, share > 0.5)
-        share[collar] = 0
-        if self.long_hair:
-            share = np.maximum(share, self.hanging_hair(frame, position, person).astype(np.float32))
+        alpha = np.where(person, np.maximum(alpha, 0.5), np.where(grown(person, outline), alpha, 0))
+        if by_parts is None:
+            neck, collar = self._neck_and_collar(frame, position, person, share > 0.5)
+            share *= 1 - cv2.GaussianBlur(collar.astype(np.float32), (3, 3), 0)
+            if self.long_hair:
+                share = np.maximum(share, self.hanging_hair(frame, position, person).astype(np.float32))
+        else:
+            neck = person & (by_parts[NECK] > by_parts[TORSO])
         labels = np.where(person, TORSO, BACKGROUND).astype(np.uint8)
         labels[neck] = NECK
         labels[person & (share > 0.5)] = HEAD
-        _tidy(labels, position)
-        head = alpha * share * _grown(labels == HEAD, 4 * height / 512)
+        _tidy(labels, position, not self.long_hair)
+        share[((labels == NECK) | (labels == TORSO)) & (share > 0.5)] = 0
+        head = alpha * np.clip(share, 0, 1) * grown(labels == HEAD, outline)
         return Parsing(labels, (head * 255 + 0.5).astype(np.uint8))
-
-    def person_alpha(self, frame: np.ndarray, rough: np.ndarray, doubt: np.ndarray) -> np.ndarray:
-        """Soft silhouette float32 [H, W] of a frame, from the network's rough one of the same size.
-
-        doubt: bool [H, W], where the network is not believed when it says background (it drops ears).
-        """
-        scale = frame.shape[0] / 512
-        disc = _disc(BAND_PX * scale)
-        inner = cv2.erode((rough > 0.8).astype(np.uint8), disc, borderValue=1)
-        outer = cv2.erode(((rough < 0.2) & ~doubt).astype(np.uint8), disc, borderValue=1)
-        grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
-        edge = _guided(grey, rough, max(1, round(GUIDE_PX * scale)))
-        band = np.nonzero((inner == 0) & (outer == 0))
-        near = 2 * round(NEAR_PX * scale / 2) + 1  # colours of the neighbourhood: at half the size
-        half = cv2.resize(frame, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA).astype(np.float32)
-        at = tuple(np.minimum(i // 2, n - 1) for i, n in zip(band, half.shape, strict=False))
-        fore = _local_colour(half, cv2.resize(inner, half.shape[1::-1], interpolation=cv2.INTER_NEAREST), near)[at]
-        back = _local_colour(half, cv2.resize(outer, half.shape[1::-1], interpolation=cv2.INTER_NEAREST), near)[at]
-        floor = np.minimum(self.noise[band], GUESS_FLOOR)
-        still = floor < GUESS_FLOOR
-        back = np.where(still[:, None], self.background[band], back)
-        contrast, moved = fore - back, frame[band] - back
-        strength = (contrast ** 2).sum(-1)
-        along = (moved * contrast).sum(-1) / (strength + 1)
-        length = np.sqrt((moved ** 2).sum(-1)) - floor
-        away = np.minimum(length / np.maximum(np.sqrt(strength) - floor, CONTRAST), 1)
-        colour = np.clip(np.maximum(along, away), 0, 1)
-        scores = np.maximum(self.colours[:, _bins(frame[band][None])[0]], UNKNOWN_COLOUR)
-        likely = 1 / (1 + np.exp(scores[3] - scores[:3].max(0)))
-        colour = np.where(still, colour, (colour + likely) / 2)
-        trust = strength / (strength + np.where(still, CONTRAST, GUESS_CONTRAST) ** 2)
-        trust = np.maximum(trust, np.where(away > 0.9, 0.7, 0))
-        alpha = (1.0 - outer).astype(np.float32)
-        alpha[band] = edge[band] + trust * (colour - edge[band])
-        depth = cv2.distanceTransform((rough > 0.5).astype(np.uint8), cv2.DIST_L2, 5) / scale
-        alpha = _guided(grey, np.maximum(alpha, np.clip((depth - 4) / 3, 0, 1)), 1)
-        alpha = np.clip((alpha - CRISP[0]) / (CRISP[1] - CRISP[0]), 0, 1)
-        return np.where(inner > 0, 1, np.where(outer > 0, 0, alpha)).astype(np.float32)
 
     def hanging_hair(self, frame: np.ndarray, position: np.ndarray, person: np.ndarray) -> np.ndarray:
         """Hair below the jaw cut that hangs together with hair above it, bool [H, W]."""
         face = Face.of(position)
         above = above_jaw(position, *frame.shape[:2]) > 0.5
-        scores = self._scores(frame)
+        scores = self.colours.scores(frame)
         hair = person & (scores[0] > np.maximum(scores[1], scores[2]) + 1) & ~face.oval(*frame.shape[:2])
-        hair = cv2.morphologyEx(hair.astype(np.uint8), cv2.MORPH_OPEN, _disc(0.012 * face.height))
+        hair = cv2.morphologyEx(hair.astype(np.uint8), cv2.MORPH_OPEN, disc(0.012 * face.height))
         across, down = face.coordinates(*frame.shape[:2])
         level = face.ear_level
         crossing = above & (np.abs(down - level) < 0.06 * face.height) & (np.abs(across) < 1.1 * face.width)
@@ -263,7 +244,7 @@ class Matting:
             return neck, collar
         part = slice(rows[0], height)
         person, above, across, down = person[part], above[part], across[part], down[part]
-        hair, skin, cloth, _ = np.maximum(self._scores(frame[part]), -14)
+        hair, skin, cloth, _ = np.maximum(self.colours.scores(frame[part]), -14)
         soft = (2 * round(0.012 * face.height) + 1,) * 2
         reach = np.clip((down - face.ear_level) / (NECK_REACH * face.height), 0, 1)
         prior = 2 - 4 * reach - 4 * np.clip(np.abs(across) / (0.5 * face.width) - 0.8, 0, 2)
@@ -274,12 +255,9 @@ class Matting:
             odds = cv2.blur(np.clip(cloth - np.maximum(hair, skin), -6, 6), soft)
             outside = person & above & beside[part] & ~face.oval(height, width)[part]
             cloths = cv2.morphologyEx(((outside | (person & ~above & ~neck[part])) & (odds > 0)).astype(np.uint8),
-                                      cv2.MORPH_OPEN, _disc(0.01 * face.height))
+                                      cv2.MORPH_OPEN, disc(0.01 * face.height))
             collar[part] = _touching(cloths, ~above) & outside
         return neck, collar
-
-    def _scores(self, frame: np.ndarray) -> np.ndarray:
-        return self.colours[:, _bins(frame)]
 
 
 def _one_piece(mask: np.ndarray, position: np.ndarray) -> np.ndarray:
@@ -300,16 +278,24 @@ def _one_piece(mask: np.ndarray, position: np.ndarray) -> np.ndarray:
     return filled > 0
 
 
-def _tidy(labels: np.ndarray, position: np.ndarray) -> None:
-    """Keep the head in one piece, the neck only where it hangs on the head, and no specks of torso; in place."""
+def _tidy(labels: np.ndarray, position: np.ndarray, spikes: bool) -> None:
+    """Keep the head in one piece, the neck only where it hangs on the head, and no specks of torso; in place.
+
+    spikes: thin bits of head beside the jaw go too.
+    """
     face = Face.of(position)
-    head = _one_piece(labels == HEAD, position)
+    head = labels == HEAD
+    if spikes:
+        blunt = cv2.morphologyEx(head.astype(np.uint8), cv2.MORPH_OPEN, disc(SPIKE * face.height)) > 0
+        beside = face.coordinates(*head.shape)[1] > face.ear_level - 0.5 * COLLAR_REACH * face.height
+        head &= blunt | ~beside | (labels == BACKGROUND)
+    head = _one_piece(head, position)
     labels[(labels == HEAD) & ~head] = TORSO
     labels[head & (labels != BACKGROUND)] = HEAD
     found = (labels == NECK).astype(np.uint8)
-    opened = cv2.morphologyEx(found, cv2.MORPH_OPEN, _disc(0.02 * face.height))
-    hanging = _touching(opened, _grown(head, 0.02 * face.height))
-    neck = cv2.morphologyEx(hanging.astype(np.uint8), cv2.MORPH_CLOSE, _disc(0.03 * face.height)) > 0
+    opened = cv2.morphologyEx(found, cv2.MORPH_OPEN, disc(0.02 * face.height))
+    hanging = _touching(opened, grown(head, 0.02 * face.height))
+    neck = cv2.morphologyEx(hanging.astype(np.uint8), cv2.MORPH_CLOSE, disc(0.03 * face.height)) > 0
     body = (labels == NECK) | (labels == TORSO)
     labels[body] = TORSO
     labels[body & neck] = NECK
@@ -330,62 +316,18 @@ def _touching(mask: np.ndarray, place: np.ndarray) -> np.ndarray:
     return wanted[pieces]
 
 
-def _count_colours(counts: np.ndarray, picture: np.ndarray, mask: np.ndarray, position: np.ndarray) -> None:
-    """Add one frame's pixels to the histograms of hair, skin, cloth and background. mask: float32 [H, W] in [0, 1]."""
-    person = mask > 0.9
-    height, width = picture.shape[:2]
-    face = Face.of(position)
-    bins = _bins(picture)
-    across, down = face.coordinates(height, width)
-    oval = face.oval(height, width)
-    chin = float((position[CHIN] - face.centre) @ face.down)
-    top = float((position[FACE_OVAL[0]] - face.centre) @ face.down)
-    cheeks = oval & (np.abs(across) < 0.33 * face.width) & (down > 0.5 * top) & (down < 0.9 * chin)
-    crown = person & ~oval & (down < 0.5 * top) & ~_grown(oval, 0.07 * face.height)
-    cloth = person & (down > chin + 0.35 * face.height)
-    cloth |= person & (down > chin) & (np.abs(across) > 0.75 * face.width)
-    for row, part in enumerate((crown, cheeks, cloth, mask < 0.02)):
-        counts[row] += np.bincount(bins[part], minlength=counts.shape[1])
+def _resized(parts: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A parser's probabilities float32 [C, h, w] at the picture's size, float32 [C, H, W]."""
+    if parts.shape[1:] == (height, width):
+        return parts
+    return np.stack([cv2.resize(part, (width, height), interpolation=cv2.INTER_LINEAR) for part in parts])
 
 
-def _bins(picture: np.ndarray) -> np.ndarray:
-    """Colour bin int32 [H, W] of a picture uint8 [H, W, 3] RGB."""
-    lab = cv2.cvtColor(picture, cv2.COLOR_RGB2LAB)
-    stride = (BINS[1] * BINS[2], BINS[2], 1)
-    lightness, a, b = (cv2.LUT(lab[..., c], step) for c, step in enumerate(
-        (np.minimum((np.arange(256) - low) * n // span, n - 1).clip(0).astype(np.uint8)
-         for n, low, span in zip(BINS, (0, 80, 80), (256, 96, 96), strict=True))))
-    return lightness.astype(np.int32) * stride[0] + a.astype(np.int32) * stride[1] + b
-
-
-def _smooth_bins(counts: np.ndarray) -> np.ndarray:
-    from scipy.ndimage import gaussian_filter
-
-    return gaussian_filter(counts.reshape(BINS), (1.5, 1.0, 1.0)).ravel() + 1e-5 * counts.sum() / counts.size + 1e-9
-
-
-def _local_colour(picture: np.ndarray, weight: np.ndarray, near: int) -> np.ndarray:
-    """Mean colour float32 [H, W, 3] of the weighted pixels in the neighbourhood, wider where there are none near."""
-    wide, weight = 3 * near, weight.astype(np.float32)
-    weighted = picture * weight[..., None]
-    total, sum_ = cv2.blur(weight, (near, near)), cv2.blur(weighted, (near, near))
-    far_total, far_sum = cv2.blur(weight, (wide, wide)), cv2.blur(weighted, (wide, wide))
-    total, sum_ = total + 0.01 * far_total, sum_ + 0.01 * far_sum
-    return sum_ / (total + 1e-6)[..., None]
-
-
-def _guided(guide: np.ndarray, values: np.ndarray, radius: int, eps: float = 1e-3) -> np.ndarray:
-    """Guided filter float32 [H, W] of `values` by a grey guide in [0, 1]."""
-    size = (2 * radius + 1, 2 * radius + 1)
-    mean_g, mean_v = cv2.blur(guide, size), cv2.blur(values, size)
-    slope = (cv2.blur(guide * values, size) - mean_g * mean_v) / (cv2.blur(guide * guide, size) - mean_g ** 2 + eps)
-    return cv2.blur(slope, size) * guide + cv2.blur(mean_v - slope * mean_g, size)
-
-
-def _grown(mask: np.ndarray, radius: float) -> np.ndarray:
-    return cv2.dilate(mask.astype(np.uint8), _disc(radius)) > 0
-
-
-def _disc(radius: float) -> np.ndarray:
-    size = 2 * max(1, round(radius)) + 1
-    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+def _check_faces(parts: list[np.ndarray], faces: np.ndarray) -> None:
+    """Refuse a parser whose person or head is not where the landmarks have the face."""
+    share = [float(part[0 if len(part) == 1 else HEAD][Face.of(face).oval(*part.shape[1:])].mean())
+             for part, face in zip(parts, faces, strict=True)]
+    if np.median(share) < KNOWN_FACE:
+        raise InputRejected("the parser does not find the faces of this clip",
+                            f"{np.median(share):.0%} of the face lies in what it calls the head",
+                            "Check the model's classes and its normalisation (docs/dataset.md), or use the default")

@@ -64,7 +64,7 @@ def test_speech_is_found_where_it_is(heard: Heard) -> None:
     for start, stop in truth["phoneme_spans"]:
         said[round(start * 100):round(stop * 100)] = True
     found = heard.speaking((np.arange(len(heard.level)) + 0.5) / 100)
-    assert (found & said).sum() > 0.88 * said.sum() and (found & ~said).sum() < 0.25 * said.sum()
+    assert (found & said).sum() > 0.88 * said.sum() and (found & ~said).sum() < 0.3 * said.sum()
     pauses = heard.level[~found]
     assert heard.speech_level > -30 and np.median(pauses) < heard.speech_level - 40
 

@@ -4,16 +4,16 @@ The output layer of the phoneme conformer (`conformer.py`, English by training) 
 of the phonetic alphabet, as peaks: one step of 20 ms for each phoneme heard. They are gathered into twelve classes that
 look alike on lips in any language. How far that can be trusted, measured against the lips of two real clips:
 - English (news 21 s) comes out word for word, 11 phonemes a second of speech. In French (address 50 s) it hears English
-  words that sound alike, 10 a second where a Frenchman says about 13. So a count is a lower bound, and an "r" or a nasal
-  vowel of another language falls into a neighbouring class.
+  words that sound alike, 10 a second. So a count is a lower bound, and an "r" or a nasal vowel of another language
+  falls into a neighbouring class.
 - closures (p, b, m) are the surest class: in the 0.12 s before each of 21 heard in 30 s of French the lips were closed
   (aperture under 0.015 of the eyes' distance; before any moment of speech: 22 %), in English before each of 15 (63 %,
-  small openings). Peaks come 60 to 80 ms after the instant at which the lips are closest: what is heard of p, b and m is
-  their opening. The other classes were not checked against lips.
-- in silence, tones, hum, white and pink noise, clicks, drums, chords and melodies made by a program it hears nothing: 0
-  to 1 symbol in 12 s each, against 7 to 13 a second of speech in six languages. So it also says where speech is.
-- pieces of 10 s are better than a whole clip at once (attention spans a piece; it was trained on sentences): 397 phonemes
-  in address 50 s against 300.
+  small openings). Peaks come 60 to 80 ms after the instant at which the lips are closest: what is heard of p, b and m
+  is their opening. The other classes were not checked against lips.
+- in silence, tones, hum, white and pink noise, clicks, drums, chords and melodies made by a program it hears nothing, 0
+  to 1 symbol in 12 s each, against 7 to 13 a second of speech in five languages. So it also says where speech is.
+- pieces of 10 s are better than a whole clip at once (attention spans a piece; it was trained on sentences): 397
+  phonemes in address 50 s against 300.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Heard:
 
     sound: np.ndarray  # float32 [T] at 16 kHz, finite
     damaged: int  # samples that were not numbers, 0 in `sound`
-    level: np.ndarray  # float32 [L] dB of full scale (a sine of full swing has -3), the sound's power in 10 ms each
+    level: np.ndarray  # float32 [L] dB of full scale (a sine of full swing has -3), power round the mean in 10 ms each
     mel: np.ndarray  # float32 [M, 80], natural logarithm of the power in mel bands, frame j centred on j / 100 s
     closure: np.ndarray  # float32 [S] in 0..1: probability of p, b or m, step k centred on k / 50 s
     times: np.ndarray  # float64 [n], phonemes heard, ascending
@@ -112,7 +112,7 @@ def listen(sound: np.ndarray) -> Heard:
     assert sound.ndim == 1, sound.shape
     damaged = len(sound) - int(np.count_nonzero(np.isfinite(sound)))
     sound = np.nan_to_num(sound.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    level = levels(sound)
+    level = levels(sound - sound.mean() if len(sound) else sound)
     mel, steps = _through_the_network(np.pad(sound, (0, max(0, SAMPLE_RATE // 2 - len(sound)))))
     best = steps.argmax(1)
     peaks = np.flatnonzero(np.isin(best, list(CLASS_OF)) & (best != np.concatenate([[BLANK], best[:-1]])))

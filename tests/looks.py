@@ -12,22 +12,32 @@ from being.preprocess.facemap import EYE_LEFT, EYE_OUTER_LEFT, EYE_OUTER_RIGHT, 
 from being.preprocess.landmarks import POINTS
 from being.preprocess.look import Look
 
-EYES_APART = 100.0  # px
+EYES_APART, EYE_WIDE = 100.0, 30.0  # px
 
 
-def made_up(times: np.ndarray, aperture: np.ndarray, eyes: np.ndarray | float = 0.3) -> Look:
-    """A look at times float [n], s, with lip aperture [n] (over the eyes' distance) and eye opening (over width)."""
+def made_up(times: np.ndarray, aperture: np.ndarray, eyes: np.ndarray | float = 0.3,
+            face: np.ndarray | None = None) -> Look:
+    """A look at times float [n], s, with lip aperture [n] (over the eyes' distance) and eye opening (over width).
+
+    face: points [n, 478, 3] px whose lips and lids are moved; by default only eyes and lips have a place.
+    """
     points = np.zeros((len(times), POINTS, 3), np.float32)
-    points[:, EYE_OUTER_LEFT, 0] = EYES_APART
-    points[:, LIP_UPPER] = (EYES_APART / 2, 80, 0)
+    if face is None:
+        points[:, EYE_OUTER_LEFT, 0] = EYES_APART
+        points[:, EYE_RIGHT[8], 0], points[:, EYE_LEFT[8], 0] = EYE_WIDE, EYES_APART - EYE_WIDE
+        points[:, LIP_UPPER] = (EYES_APART / 2, 80, 0)
+    else:
+        points[:] = face
+    apart = np.linalg.norm(points[:, EYE_OUTER_LEFT, :2] - points[:, EYE_OUTER_RIGHT, :2], axis=1)
     points[:, LIP_LOWER] = points[:, LIP_UPPER]
-    points[:, LIP_LOWER, 1] += (EYES_APART * aperture).astype(np.float32)
-    height = np.broadcast_to(np.asarray(eyes, np.float32), times.shape) * 30
-    for eye, outer, inwards in ((EYE_RIGHT, 0.0, 1), (EYE_LEFT, EYES_APART, -1)):
-        for k, index in enumerate(eye):
-            points[:, index, 0] = outer + inwards * 30 * (k if k <= 8 else 16 - k) / 8
-            points[:, index, 1] = height / 2 * np.sign((8 - k) * (k > 0)) * (k != 8)
-    assert points[0, EYE_OUTER_RIGHT, 0] == 0
+    points[:, LIP_LOWER, 1] += apart * aperture
+    for eye in (EYE_RIGHT, EYE_LEFT):
+        outer, inner = points[:, eye[0]], points[:, eye[8]]
+        height = np.linalg.norm((inner - outer)[:, :2], axis=1) * eyes
+        for k in (*range(1, 8), *range(9, 16)):
+            along = (k if k < 8 else 16 - k) / 8
+            points[:, eye[k]] = outer + along * (inner - outer)
+            points[:, eye[k], 1] += height / 2 * (1 if k > 8 else -1)
     return Look(np.asarray(times, np.float64), points, None, np.ones(len(times), np.int64))
 
 

@@ -206,8 +206,9 @@ def test_a_place_for_the_dataset_that_will_not_do(home: Path) -> None:
 
 def test_an_interrupted_preprocess_says_that_it_can_go_on(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from being.preprocess import pipeline, steps
-    from being.preprocess import probe as look
     from being.preprocess.graph import Step
+    from being.preprocess.look import Look
+    from being.preprocess.preflight import Preflight
 
     clip, frames = grey_clip(Path("clip.mp4"), 3, hum(3)), steps.STEPS[:2]
 
@@ -216,7 +217,9 @@ def test_an_interrupted_preprocess_says_that_it_can_go_on(home: Path, monkeypatc
         raise KeyboardInterrupt
 
     monkeypatch.setattr(steps, "FaceLandmarker", lambda: None)
-    monkeypatch.setattr(steps, "preflight", lambda *_: look.Preflight(probe(clip), (0, 0, 64), 64, hum(3), 3.0))
+    look = Look(np.zeros(0), np.zeros((0, 478, 3), np.float32), None, np.zeros(0, int))
+    checked = Preflight(probe(clip), (0, 0, 64), 64, np.arange(75), ((0, 75),), hum(3), (), look)
+    monkeypatch.setattr(steps, "preflight", lambda *_: checked)
     monkeypatch.setattr(pipeline, "STEPS", (*frames, Step("landmarks", interrupt, (), ("frames",))))
     result = being("preprocess", clip, "--out", "new/out")
     assert result.exit_code == 130, result.stderr

@@ -9,7 +9,7 @@ from being.errors import BeingError, ExitCode, InputRejected, UsageError
 from being.files import write_json
 from being.preprocess.graph import Stop, run_steps
 from being.preprocess.manifest import Consent, manifest
-from being.preprocess.probe import PICTURE_SIDE, picture_and_sound
+from being.preprocess.preflight import PICTURE_SIDE, picture_and_sound
 from being.preprocess.report import write_report
 from being.preprocess.steps import STEPS, Settings, Work
 from being.preprocess.workplace import Workplace, check_free, sha256

@@ -149,8 +149,8 @@ class _Inspection:
         kept, found = len(sources) / FPS, list[Finding]()
         found += [checks.check_file(self.info), checks.check_length(self.info, self.length, kept),
                   self._sound_finding(), checks.check_rate(self.timing, worst),
-                  checks.check_picture(self.spans, self.seen, self.times),
                   *checks.check_faces(self.info, self.seen.views, self.spans, self.times, kept),
+                  checks.check_picture(self.spans, self.seen, self.times),
                   *checks.check_cuts(self.seen, self.spans, self.kept, self.times)]
         crop, side = (0, 0, min(self.info.width, self.info.height)), 0
         if self.views:

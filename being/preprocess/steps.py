@@ -17,7 +17,6 @@ import numpy as np
 
 from being import media
 from being.audio.features import encode_segments
-from being.conventions import FPS, SAMPLE_RATE
 from being.errors import InputRejected
 from being.files import read_json, write_json
 from being.preprocess import family
@@ -33,11 +32,12 @@ from being.preprocess.matting import encode as encode_parsing
 from being.preprocess.matting import parse_clip
 from being.preprocess.mesh import canonical_mesh
 from being.preprocess.plates import TorsoPlates, background_plate
-from being.preprocess.probe import FACES_IN_MIN, Preflight, check_length, preflight
+from being.preprocess.preflight import Preflight, preflight
 from being.preprocess.tracking import track_head
 from being.preprocess.workplace import OWN
 
 ENCODER = "hama"
+FACES_IN_MIN = 0.5  # share of the frames that must show a face
 CHECKED = f"{OWN}/checked.json"
 Segments = tuple[tuple[int, int], ...]
 
@@ -145,22 +145,17 @@ class _Frames(FrameFolder):
 
 def _look(work: Work, advance: Advance) -> None:
     found = work.preflight
-    frames = sum(1 for _ in media.read_frames(work.video))
-    check_length(work.video, frames)
-    Checked(found.crop, found.size, frames, ((0, frames),), ()).write(work.folder / CHECKED)
+    Checked(found.crop, found.size, found.frames, found.segments, found.findings).write(work.folder / CHECKED)
 
 
 def _frames(work: Work, advance: Advance) -> None:
     shutil.rmtree(work.folder / "ori_imgs", ignore_errors=True)
-    pictures = (work.preflight.cut(frame) for frame in media.read_frames(work.video))
-    written = len(write_frames(pictures, work.folder / "ori_imgs", advance))
+    written = len(write_frames(work.preflight.pictures(), work.folder / "ori_imgs", advance))
     assert written == work.checked.frames, (written, work.checked.frames)
 
 
 def _sound(work: Work, advance: Advance) -> None:
-    samples = work.checked.frames * SAMPLE_RATE // FPS
-    sound = work.preflight.sound[:samples]
-    media.write_wav(work.folder / "aud.wav", np.pad(sound, (0, samples - len(sound))))
+    media.write_wav(work.folder / "aud.wav", work.preflight.sound)
 
 
 def _landmarks(work: Work, advance: Advance) -> None:

@@ -12,12 +12,12 @@ import torch
 from scene import FRAMES, SIZE, WIDTH, head_mesh
 
 from being.config import load
+from being.curves import curves
 from being.data.clip import head_box
 from being.errors import EnvironmentFault, InputRejected, UsageError
 from being.eval import evaluate
 from being.eval.lips import shuffled
 from being.eval.measure import Subject, evaluate_run, fidelity, measure, open_subject
-from being.eval.plot import curves
 from being.media import probe, read_audio, read_frames
 from being.train.run import Run
 from being.train.stages import fresh_model

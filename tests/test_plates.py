@@ -8,7 +8,7 @@ from test_matting import SIZE, draw_clip
 
 from being.preprocess.matting import BACKGROUND, HEAD
 from being.preprocess.plates import TorsoPlates, background_plate, membrane, over
-from being.preprocess.sheet import ROWS, TEXT_PX, contact_sheet, frame_grid
+from being.preprocess.sheet import TEXT_PX, frame_grid
 
 
 @pytest.fixture(scope="module")
@@ -69,12 +69,3 @@ def test_frame_grid_places_every_picture_under_its_label():
     assert (grid[TEXT_PX:TEXT_PX + 40, :60] == (200, 0, 0)).all()
     assert (grid[TEXT_PX + 44 + TEXT_PX:][:40, :60] == (0, 0, 200)).all()
     assert (grid[:TEXT_PX, :60] > 150).any()  # the label is drawn
-
-
-def test_contact_sheet_shows_the_head_on_a_loud_colour(clip, torso):
-    background = background_plate(clip.frames, lambda i: clip.labels[i])
-    sheet = contact_sheet(clip.frames, clip.points, lambda i: clip.labels[i],
-                          lambda i: ((clip.labels[i] == HEAD) * 255).astype(np.uint8),
-                          lambda i: torso.plate(clip.frames[i], clip.labels[i]), background, count=4, cell=128)
-    assert sheet.dtype == np.uint8 and len(sheet) == len(ROWS) * (128 + TEXT_PX + 4)
-    assert ((sheet == (255, 0, 255)).all(-1)).mean() > 0.05

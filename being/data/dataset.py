@@ -134,6 +134,16 @@ class Dataset:
         """Focal length in px at the dataset's own resolution."""
         return float(np.ravel(self._track["focal"])[0])
 
+    @property
+    def euler(self) -> np.ndarray:
+        """Turns of the head float32 [F, 3], radians, the tracker's (`being/conventions.py`)."""
+        return self._track["euler"]
+
+    @property
+    def trans(self) -> np.ndarray:
+        """Places of the head float32 [F, 3], head units, the tracker's."""
+        return self._track["trans"]
+
     @cached_property
     def world_to_camera(self) -> np.ndarray:
         """Render cameras float32 [F, 4, 4]."""

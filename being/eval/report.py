@@ -13,10 +13,10 @@ import numpy as np
 from PIL import Image
 
 from being.audio.features import SAMPLES_PER_FRAME
+from being.curves import curves
 from being.data.dataset import Dataset, consent_note
 from being.errors import BeingError
 from being.eval.measure import Measured, Subject, measure, open_subject
-from being.eval.plot import curves
 from being.files import replace_folder, write_json
 from being.media import VideoWriter, read_audio
 from being.model.device import pick_device

@@ -1,8 +1,9 @@
-"""Pictures a person judges by: labelled grids, and the contact sheet of a dataset."""
+"""Pictures a person judges by: labelled grids, and the views of a dataset's frames."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -16,9 +17,7 @@ PAPER = (24, 24, 24)
 INK = (235, 235, 235)
 TEXT_PX = 22  # height of a label line
 GAP = 4
-SHEET_FRAMES = 12
-SHEET_CELL = 256
-ROWS = ("frame, mesh, pose", "parsing", "torso over background", "head alone", "inner mouth")
+SUBPIXEL_BITS = 4  # of coordinates given to OpenCV
 
 
 def frame_grid(rows: Sequence[Sequence[np.ndarray]], labels: Sequence[str], cell: int | None = None) -> np.ndarray:
@@ -43,31 +42,28 @@ def frame_grid(rows: Sequence[Sequence[np.ndarray]], labels: Sequence[str], cell
     return grid
 
 
-def contact_sheet(frames: Sequence[np.ndarray], points: np.ndarray, labels: Callable[[int], np.ndarray],
-                  head_alpha: Callable[[int], np.ndarray], torso: Callable[[int], np.ndarray], background: np.ndarray,
-                  axes: np.ndarray | None = None, count: int = SHEET_FRAMES, cell: int = SHEET_CELL) -> np.ndarray:
-    """One picture uint8 [h, w, 3] RGB by which a dataset is judged: `count` frames over the clip, five rows.
+@dataclass(frozen=True)
+class Views:
+    """One frame as a person judges it, five pictures uint8 [H, W, 3] RGB."""
 
-    frames: uint8 [H, W, 3] RGB each; points: float [F, 478, 3] px, NaN where no face; labels(i), head_alpha(i): uint8
-    [H, W]; torso(i): uint8 [H, W, 4] RGBA; background: uint8 [H, W, 3]; axes: float [F, 4, 2] px, the head's origin
-    and the ends of its x, y and z axes.
+    mesh: np.ndarray  # the frame with the tracked mesh, face oval, inner lips and the head's axes
+    parts: np.ndarray  # its parts in the family's palette over it
+    plate: np.ndarray  # the torso over the background: what is seen behind the head
+    head: np.ndarray  # the head alone on a loud colour
+    mouth: np.ndarray  # the mouth enlarged, with the edge of the inner lips
+
+
+def views(frame: np.ndarray, meshed: np.ndarray, points: np.ndarray, labels: np.ndarray, head_alpha: np.ndarray,
+          torso: np.ndarray, background: np.ndarray) -> Views:
+    """The pictures of one frame uint8 [H, W, 3] RGB.
+
+    meshed: the frame as `with_mesh` drew on it; points: float [478, 3] px, NaN without a face; labels, head_alpha:
+    uint8 [H, W]; torso: uint8 [H, W, 4] RGBA; background: uint8 [H, W, 3].
     """
-    chosen = np.unique(np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int))
-    rows: list[list[np.ndarray]] = [[] for _ in ROWS]
-    for i in map(int, chosen):
-        frame, part = frames[i], labels(i)
-        rows[0].append(_numbered(_mesh(frame, points[i], None if axes is None else axes[i]), i))
-        rows[1].append(cv2.addWeighted(frame, 0.5, LABEL_COLOURS[part], 0.5, 0))
-        rows[2].append(over(torso(i), background))
-        alpha = head_alpha(i)[..., None] / np.float32(255)
-        rows[3].append((frame * alpha + np.array(LOUD, np.float32) * (1 - alpha) + 0.5).astype(np.uint8))
-        rows[4].append(_mouth(frame, points[i]))
-    return frame_grid(rows, ROWS, cell)
-
-
-def pose_axes(project: Callable[[np.ndarray], np.ndarray], length: float = 0.8) -> np.ndarray:
-    """Pixels [F, 4, 2] of the head's origin and axis ends. project: head-space points [4, 3] -> [F, 4, 2] px."""
-    return project(np.concatenate([np.zeros((1, 3)), np.eye(3) * length]).astype(np.float32))
+    alpha = head_alpha[..., None] / np.float32(255)
+    head = (frame * alpha + np.array(LOUD, np.float32) * (1 - alpha) + 0.5).astype(np.uint8)
+    return Views(meshed, cv2.addWeighted(frame, 0.5, LABEL_COLOURS[labels], 0.5, 0),
+                 over(torso, background), head, _mouth(frame, points))
 
 
 def _fit(picture: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -77,27 +73,37 @@ def _fit(picture: np.ndarray, width: int, height: int) -> np.ndarray:
     return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
-def _numbered(picture: np.ndarray, number: int) -> np.ndarray:
-    size = picture.shape[0] / 512
-    for colour, thickness in (((0, 0, 0), 4), ((255, 255, 255), 2)):
-        cv2.putText(picture, str(number), (round(8 * size), round(36 * size)), cv2.FONT_HERSHEY_SIMPLEX, 1.1 * size,
-                    colour, max(1, round(thickness * size)), cv2.LINE_AA)
-    return picture
+def with_mesh(frame: np.ndarray, points: np.ndarray, mesh: np.ndarray | None = None, edges: np.ndarray | None = None,
+              axes: np.ndarray | None = None) -> np.ndarray:
+    """The frame uint8 [H, W, 3] RGB with the tracked mesh, the landmarks of face oval and inner lips, the head's axes.
 
-
-def _mesh(frame: np.ndarray, points: np.ndarray, axes: np.ndarray | None) -> np.ndarray:
+    points: float [478, >= 2] px, NaN without a face; mesh: float [V, 2] px with edges int [E, 2]; axes: float [4, 2]
+    px. What is None is left out.
+    """
     picture = frame.copy()
     size = max(1, round(frame.shape[0] / 512))
+    if mesh is not None and edges is not None:
+        lines = picture.copy()
+        cv2.polylines(lines, list(_fixed(mesh[edges])), False, (0, 255, 0), size, cv2.LINE_AA, SUBPIXEL_BITS)
+        picture = cv2.addWeighted(picture, 0.55, lines, 0.45, 0)
     if np.isfinite(points).all():
-        for x, y in points[:, :2]:
-            cv2.circle(picture, (round(float(x)), round(float(y))), size, (0, 255, 0), -1)
         for ring in (FACE_OVAL, INNER_LIPS):
-            cv2.polylines(picture, [points[ring, :2].round().astype(np.int32)], True, (255, 255, 0), size, cv2.LINE_AA)
+            cv2.polylines(picture, [_fixed(points[ring, :2])], True, (255, 255, 0), size, cv2.LINE_AA, SUBPIXEL_BITS)
     if axes is not None and np.isfinite(axes).all():
-        for end, colour in zip(axes[1:], ((255, 0, 0), (0, 255, 0), (0, 128, 255)), strict=True):
-            cv2.line(picture, axes[0].round().astype(int).tolist(), end.round().astype(int).tolist(), colour, 3 * size,
-                     cv2.LINE_AA)
+        for end, colour in zip(_fixed(axes[1:]), ((255, 0, 0), (0, 255, 0), (0, 128, 255)), strict=True):
+            cv2.line(picture, _fixed(axes[0]).tolist(), end.tolist(), colour, 3 * size, cv2.LINE_AA, SUBPIXEL_BITS)
     return picture
+
+
+def mesh_edges(triangles: np.ndarray) -> np.ndarray:
+    """Edges int [E, 2] of triangles int [T, 3], each once."""
+    pairs = np.concatenate([triangles[:, (0, 1)], triangles[:, (1, 2)], triangles[:, (2, 0)]])
+    return np.unique(np.sort(pairs, 1), axis=0)
+
+
+def _fixed(points: np.ndarray) -> np.ndarray:
+    """Pixels as OpenCV's fixed-point numbers."""
+    return np.round(points * (1 << SUBPIXEL_BITS)).astype(np.int32)
 
 
 def _mouth(frame: np.ndarray, points: np.ndarray) -> np.ndarray:

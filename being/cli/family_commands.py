@@ -1,4 +1,4 @@
-"""`being data import`: datasets of the AD-NeRF / ER-NeRF / GaussianTalker / InsTaG family."""
+"""`being data import` and `export`: datasets of the AD-NeRF / ER-NeRF / GaussianTalker / InsTaG family."""
 
 from __future__ import annotations
 
@@ -42,3 +42,32 @@ def register(app: typer.Typer) -> None:
         say(f"dataset {report.path}\nnext: being train {report.path}")
         return {"dataset": str(report.path), "system": report.system, "frames": report.frames, "found": report.found,
                 "rebuilt": report.rebuilt, "missing": report.missing}
+
+    @command(data, "export", epilog="Example: being data export data/me --for gaussiantalker")
+    def export(
+        dataset: Annotated[Path | None, typer.Argument(metavar="DATASET", help="Dataset directory (default: the most "
+                                                                               "recent one).")] = None,
+        system: Annotated[str, typer.Option("--for", help="gaussiantalker, talkinggaussian or "
+                                                     "instag.")] = "gaussiantalker",
+        out: Annotated[Path | None, typer.Option("--out", help="Directory to write (default: "
+                                                               "exports/<name>-<system>).")] = None,
+        full_width: Annotated[bool, typer.Option("--full-width", help="Keep all channels of the speech features: one line "
+                                                 "of the system's code has to change, and is named.")] = False,
+        force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
+    ) -> dict[str, Any]:
+        """Write a dataset as a directory that another system of the family reads and trains on."""
+        from being.data.dataset import Dataset
+        from being.data.family import export_family
+        from being.files import home, latest_dataset
+        from being.progress import say
+
+        source = dataset or latest_dataset()
+        place = out or home() / "exports" / f"{Dataset.open(source).name}-{system}"
+        report = export_family(source, system, place, full_width=full_width, force=force)
+        for line in [*report.written, *report.notes]:
+            say(f"  {line}")
+        if report.change:
+            say(f"one line of their code to change: {report.change}")
+        say(f"directory {report.path}")
+        return {"directory": str(report.path), "system": system, "written": report.written, "notes": report.notes,
+                "change": report.change}

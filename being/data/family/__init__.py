@@ -1,5 +1,7 @@
 """Datasets of the AD-NeRF / ER-NeRF / GaussianTalker / InsTaG family: read into ours, written from ours."""
 
-from being.data.family.importer import Imported, import_family
+from being.data.family.exporter import SYSTEMS, Exported, export_family
+from being.data.family.importer import import_family
+from being.data.family.pictures import Imported
 
-__all__ = ["Imported", "import_family"]
+__all__ = ["SYSTEMS", "Exported", "Imported", "export_family", "import_family"]

@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import pytest
 from needs import had
+from painted_head import painted_clip
 
 from being.data.cameras import FLIP, euler_to_rotation, rotation_to_euler
 from being.errors import InputRejected
 from being.preprocess.facemap import CHIN, RIGID
-from being.preprocess.flow import point_flow
 from being.preprocess.mesh import canonical_mesh
 from being.preprocess.smoothing import smooth
 from being.preprocess.tracking import MEAN_DISTANCE, Track, project, track_head
@@ -156,18 +156,58 @@ def test_missing_frames_are_bridged(noisy: np.ndarray, truth: Truth, mesh: tuple
     assert rotation_errors(track, truth)[[0, *range(100, 104)]].max() < 2.0
 
 
-def test_flow_corrects_landmarks_that_are_biased_with_the_pose(noisy: np.ndarray, truth: Truth,
-                                                               mesh: tuple[np.ndarray, np.ndarray]) -> None:
-    """Landmark networks flatten nods: the upper and lower face give way. Flow sees the skin's true motion."""
-    pitch = truth.euler[:, :1, None] - truth.euler[:, 0].mean()
-    biased = noisy + (pitch * 40 * (truth.vertices[..., 2:] - 0.4)) * [0, 1]
-    rng = np.random.default_rng(1)
-    flow = np.diff(truth.clean, axis=0) + rng.normal(0, 0.1, (FRAMES - 1, 468, 2))
-    flow[rng.random(flow.shape[:2]) < 0.1] = np.nan
-    with_flow = rotation_errors(track_head(biased, SIDE, SIDE, *mesh, flow=flow), truth)
-    without = rotation_errors(track_head(biased, SIDE, SIDE, *mesh), truth)
-    assert np.median(with_flow) < 0.6 * np.median(without), (np.median(with_flow), np.median(without))
-    assert np.median(with_flow) < 0.8
+@dataclass
+class Errors:
+    """Of a track against the truth after one rotation, shift and scale of head space for the whole clip."""
+
+    rotation: np.ndarray  # [F], degrees
+    translation: np.ndarray  # [F], of the distance
+    lag: int  # frames
+
+
+def errors_of(track: Track, rotation: np.ndarray, trans: np.ndarray) -> Errors:
+    """rotation: true [F, 3, 3]. trans: true [F, 3], of any origin in the head and any unit."""
+    estimated = euler_to_rotation(track.euler)
+    left, _, right = np.linalg.svd((np.swapaxes(estimated, 1, 2) @ rotation).sum(0))
+    aligned = estimated @ (left @ np.diag([1, 1, np.linalg.det(left @ right)]) @ right)
+    turn = np.linalg.norm([cv2.Rodrigues(a.T @ b)[0][:, 0] for a, b in zip(aligned, rotation, strict=True)], axis=1)
+    columns = np.concatenate([track.trans.reshape(-1, 1), estimated.reshape(-1, 3)], 1).astype(float)
+    scale_and_origin = np.linalg.lstsq(columns, trans.ravel(), rcond=None)[0]
+    away = np.linalg.norm((columns @ scale_and_origin).reshape(-1, 3) - trans, axis=1)
+    speed, true = turning(track.euler), turning(rotation_to_euler(rotation))
+    match = [sum(np.corrcoef(speed[5 + lag:-6 + lag, axis], true[5:-6, axis])[0, 1] for axis in range(3))
+             for lag in range(-3, 4)]
+    return Errors(np.degrees(turn), away / np.linalg.norm(trans, axis=1), int(np.argmax(match)) - 3)
+
+
+def meets_the_bar(errors: Errors) -> None:
+    assert np.median(errors.rotation) <= 0.5, np.median(errors.rotation)
+    assert np.percentile(errors.rotation, 99) <= 1.5, np.percentile(errors.rotation, 99)
+    assert errors.translation.max() <= 0.01, errors.translation.max()
+    assert errors.lag == 0
+
+
+@pytest.mark.parametrize(("lens", "stretch", "turns"), [
+    pytest.param(1.5, [1.06, 0.97, 1.08], [7, 18, 5], marks=pytest.mark.slow),
+    (2.5, [0.95, 1.03, 0.93], [8, 14, 5]),
+    pytest.param(4.0, [1.03, 1.02, 1.1], [6, 20, 4], marks=pytest.mark.slow)])
+def test_a_head_is_followed_though_landmarks_flatten_its_turns(mesh: tuple[np.ndarray, np.ndarray], lens: float,
+                                                               stretch: list[float], turns: list[float]) -> None:
+    """Heads that are not the canonical one; their landmarks show 65 % of the nods and 90 % of the turns."""
+    clip = painted_clip(mesh, 100, lens, round(lens), stretch, turns)
+    track = track_head(clip.points, SIDE, SIDE, *mesh, frames=clip.frames)
+    rotation = euler_to_rotation(clip.euler)
+    meets_the_bar(errors_of(track, rotation, clip.trans))
+    assert track.focal == pytest.approx(clip.focal, rel=0.1)
+    by_landmarks = errors_of(track_head(clip.points, SIDE, SIDE, *mesh), rotation, clip.trans)
+    assert np.median(by_landmarks.rotation) > 1.0, "the landmarks of this test are to mislead"
+
+
+def test_pictures_that_show_no_skin_leave_the_landmarks_poses(noisy: np.ndarray, truth: Truth,
+                                                              mesh: tuple[np.ndarray, np.ndarray]) -> None:
+    flat = np.full((FRAMES, SIDE, SIDE, 3), 128, np.uint8)
+    track = track_head(noisy, SIDE, SIDE, *mesh, frames=flat)
+    assert np.median(rotation_errors(track, truth)) < 1.0
 
 
 def test_motion_is_not_smoothed_across_cuts() -> None:
@@ -182,41 +222,20 @@ def test_a_clip_without_faces_is_refused(mesh: tuple[np.ndarray, np.ndarray]) ->
         track_head(np.full((20, 478, 3), np.nan, np.float32), SIDE, SIDE, *mesh)
 
 
-def test_flow_follows_a_known_shift() -> None:
-    rng = np.random.default_rng(2)
-    canvas = cv2.GaussianBlur(rng.integers(0, 255, (200, 200, 3)).astype(np.uint8), (0, 0), 2)
-    frames = [np.ascontiguousarray(canvas[10:170, 10 + i:170 + i]) for i in range(4)]
-    points = np.stack([rng.uniform(40, 120, (30, 2)) for _ in frames])
-    points[2] = np.nan
-    flow = point_flow(frames, points)
-    assert flow.shape == (3, 30, 2) and np.isnan(flow[1:]).all()
-    assert np.abs(np.nanmedian(flow[0], axis=0) - [-1, 0]).max() < 0.05
-
-
 def test_flip_is_the_family_s_camera() -> None:
     assert np.array_equal(FLIP, np.diag([1.0, -1.0, -1.0]))
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="through a long lens turns come out a fifth too small: focal length and relief "
-                   "of the face are not told apart; see docs/measurements.md")
 def test_the_rendered_speaker_s_head_is_followed(mesh: tuple[np.ndarray, np.ndarray]) -> None:
     """The built-in sample: a rendering with hair, shadow and speech, seen through the real landmark network."""
     from being.media import read_frames
-    from being.preprocess.landmarks import MESH_POINTS, FaceLandmarker
+    from being.preprocess.landmarks import FaceLandmarker
     from being.sample import sample_clip, sample_truth
 
     frames = list(read_frames(sample_clip()))
-    points = FaceLandmarker().track(frames).points[:, :MESH_POINTS, :2]
+    points = FaceLandmarker().track(frames).points
     height, width = frames[0].shape[:2]
-    track = track_head(points, width, height, *mesh, flow=point_flow(frames, points))
     known = sample_truth()["head_to_camera"].astype(np.float64)
-    rotation = FLIP @ known[:, :3, :3]
-    rotation /= np.cbrt(np.linalg.det(rotation))[:, None, None]
-    true = Truth(rotation_to_euler(rotation), known[:, :3, 3] @ FLIP, track.vertices, points)
-    errors = rotation_errors(track, true)
-    speed, moved = turning(track.euler), turning(true.euler)
-    match = [sum(np.corrcoef(speed[5 + lag:-6 + lag, axis], moved[5:-6, axis])[0, 1] for axis in range(3))
-             for lag in range(-3, 4)]
-    assert int(np.argmax(match)) == 3, match
-    assert np.median(errors) <= 1.0 and np.percentile(errors, 99) <= 3.0, (np.median(errors), errors.max())
+    meets_the_bar(errors_of(track_head(points, width, height, *mesh, frames=frames), FLIP @ known[:, :3, :3],
+                            known[:, :3, 3] @ FLIP))

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from being import assets
+from being.preprocess.facemap import FACE_OVAL
 from being.preprocess.landmarks import MESH_POINTS
 
 METADATA = "geometry_pipeline_metadata_landmarks.binarypb"
@@ -66,3 +67,31 @@ def _varint(message: bytes, at: int) -> tuple[int, int]:
         if byte < 128:
             return value, at
         shift += 7
+
+
+SKULL_CENTRE = np.array([0.0, 1.5, -3.5])  # cm, of the ellipsoid on which the upper border of the mesh lies
+SKULL_AXES = np.array([8.0, 11.5, 10.0])  # cm
+HAIR = 1.12  # ears and hair stand off the skull
+SKULL_RINGS = (0.35, 0.7, 1.0)  # radians from the mesh's border towards the back of the head
+CROWN = FACE_OVAL[np.r_[27:36, 0:10]]  # border from ear to ear over the forehead: 19 vertices
+
+
+def with_skull(vertices: np.ndarray, triangles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The canonical mesh continued over temples, ears and hair: vertices float64 [468 + 57, 3] cm, triangles.
+
+    The first 468 vertices and the first triangles are the mesh's own. Roughly a skull: good enough to say how a patch
+    of hair will look after a turn of the head.
+    """
+    border = (vertices[CROWN] - SKULL_CENTRE) / SKULL_AXES
+    around = np.arctan2(border[:, 1], border[:, 0])
+    away = np.arctan2(np.hypot(border[:, 0], border[:, 1]), border[:, 2])
+    rings = [np.stack([np.sin(away + r) * np.cos(around), np.sin(away + r) * np.sin(around), np.cos(away + r)], 1)
+             for r in SKULL_RINGS]
+    added = np.concatenate(rings) * (HAIR * SKULL_AXES) + SKULL_CENTRE
+    columns = [CROWN, *(MESH_POINTS + len(CROWN) * r + np.arange(len(CROWN)) for r in range(len(SKULL_RINGS)))]
+    strips = []
+    for inner, outer in zip(columns[:-1], columns[1:], strict=True):
+        strips.append(np.stack([inner[:-1], inner[1:], outer[:-1]], 1))
+        strips.append(np.stack([inner[1:], outer[1:], outer[:-1]], 1))
+    every = np.concatenate([triangles, *strips])
+    return np.concatenate([vertices.astype(np.float64), added]), every.astype(np.int32)

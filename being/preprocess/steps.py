@@ -23,7 +23,6 @@ from being.preprocess import family
 from being.preprocess.expression import write_au
 from being.preprocess.facemap import BROW_TOP, CHIN
 from being.preprocess.findings import Finding
-from being.preprocess.flow import point_flow
 from being.preprocess.frames import FrameFolder, read_image, write_frames, write_image
 from being.preprocess.graph import Advance, Step, Stop
 from being.preprocess.landmarks import MESH_POINTS, FaceLandmarker, Landmarks
@@ -172,9 +171,7 @@ def _landmarks(work: Work, advance: Advance) -> None:
 def _head_pose(work: Work, advance: Advance) -> None:
     vertices, triangles = canonical_mesh()
     points, segments = work.landmarks.points[:, :MESH_POINTS, :2], work.checked.segments
-    flow = point_flow(work.frames, points, progress=advance)
-    flow[[start - 1 for start, _ in segments[1:]]] = np.nan  # there is no motion from one shot to the next
-    track = track_head(points, work.size, work.size, vertices, triangles, segments, flow)
+    track = track_head(points, work.size, work.size, vertices, triangles, work.frames, segments, advance)
     family.write_track(work.folder, track, triangles)
     family.write_transforms(work.folder, track, work.size, work.size, work.missing)
 
@@ -225,7 +222,7 @@ STEPS: Sequence[Step[Work]] = (
     Step("landmarks", _landmarks, ("landmarks.npz", "ori_imgs/*.lms", "mouth_mask"), ("frames",), total=_count),
     Step("masks", _masks, ("parsing", "head_alpha"), ("frames", "landmarks"), total=_count),
     Step("head pose", _head_pose, ("track_params.pt", "mesh.npz", "transforms_*.json"), ("frames", "landmarks"),
-         total=_count),
+         total=_count, version=2),
     Step("speech", _speech, ("aud_*.npy",), ("sound",), total=_count),
     Step("expression", _expression, ("au.csv",), ("landmarks",), total=_count),
     Step("plates", _plates, ("bc.jpg", "torso_imgs"), ("frames", "landmarks", "masks"), total=_count))

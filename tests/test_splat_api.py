@@ -16,7 +16,7 @@ from being.splat import Gaussians, available_backends, composite, rasterize
 
 def test_backends_are_reported():
     backends = available_backends()
-    assert list(backends) == ["triton", "cpu", "reference"] and backends["reference"].startswith("OK")
+    assert list(backends) == ["triton", "gsplat", "cpu", "reference"] and backends["reference"].startswith("OK")
 
 
 def test_an_unknown_backend_or_one_that_does_not_fit_is_refused():

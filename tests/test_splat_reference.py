@@ -6,7 +6,8 @@ import pytest
 import torch
 from splat_scenes import NAMES, camera, golden, loss, random_gaussians
 
-from being.splat import Cameras, Gaussians, composite, cpu, rasterize
+from being.bench.splat import to_device
+from being.splat import Cameras, Gaussians, RenderOutput, composite, cpu, rasterize
 from being.splat.reference import FIELD_OF_VIEW_MARGIN, sh_basis
 
 STEP = 1e-5
@@ -92,7 +93,7 @@ def test_nothing_in_front_gives_an_empty_picture_with_zero_gradients():
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("backend", ["reference", "cpu", "triton"])
 @pytest.mark.parametrize("name", ["small", "large", "many"])
 def test_golden_scene(shared_dir, name, backend):
     """Equals GaussianTalker's CUDA rasterizer: picture 1e-4, gradients 1e-3 of their largest.
@@ -104,9 +105,15 @@ def test_golden_scene(shared_dir, name, backend):
     case = golden(shared_dir, name)
     if backend == "cpu" and not cpu.status().startswith("OK"):
         pytest.skip(cpu.status())
+    if backend == "triton" and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device: too slow in Triton's interpreter")
     data, cameras = case.data, case.cameras
+    device = "cuda" if backend == "triton" else "cpu"
     offsets = torch.zeros(1, len(data["means"]), 2, requires_grad=True)
-    output = rasterize(case.scene, cameras, sh_degree=case.degree, screen_offsets=offsets, backend=backend)
+    scene, seen_from = to_device(case.scene, cameras, device)
+    options = {"sh_degree": case.degree, "backend": backend}
+    output = rasterize(scene, seen_from, screen_offsets=offsets.to(device), **options)
+    output = RenderOutput(*(value.cpu() for value in vars(output).values()))
     picture = composite(output, data["background"][None])[0]
     assert (picture - data["image"]).abs().max() < 1e-4
     assert (output.depth[0] - data["depth"]).abs().max() < 1e-4

@@ -1,42 +1,51 @@
 """How fast the rasterizer is: forward, and forward with backward, on a trained head or on a head-like shell.
 
-    python -m being.bench.splat [--avatar RUN] [--gaussians 32655] [--size 512] [--batch 1] [--repeats 30]
+    python -m being.bench.splat [--avatar RUN] [--gaussians 32655] [--size 512] [--batch 1,8,32] [--repeats 30]
+                                [--device cuda] [--backend triton,gsplat]
 
-prints a table and, as its last line, one JSON object. A trained head is resampled to the number of Gaussians asked for.
-The time of a fixed matrix product measured in the same run tells how fast the machine was then.
+prints a table and, as its last line, one JSON object. A trained head is resampled to the number of Gaussians asked for;
+in a batch every frame has its own values of every field, as after a deformation network. Every call is timed by itself,
+from an idle device: with CUDA events on a GPU, by the wall clock on a CPU, where the time of a fixed matrix product
+measured in the same run tells how fast the machine was then.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from being.bench.machine import matmul_ms
 from being.splat import Cameras, Gaussians, available_backends, composite, rasterize
+from being.splat.api import pick_backend
 from being.splat.reference import Projected, project, tile_rectangles
 
 HEAD_DISTANCE = 7.0  # view-space z of the head's centre, as trackers give it
 
 
 def bench_splat(gaussians: Gaussians, cameras: Cameras, repeats: int = 30, backend: str = "auto") -> dict:
-    """Return times in ms (median and min over `repeats`) of one batch and what describes the scene.
+    """Return times in ms of one batch, on the device of its tensors, and what describes the scene.
 
     Forward is without gradients; forward + backward takes gradients of all fields and of the 2-D means from a picture
     loss on rgb over a plate, as training does. `tiles_per_gaussian` is the family's figure: 16x16 tiles met by the
-    square of three standard deviations, averaged over Gaussians on screen in the first frame.
+    square of three standard deviations, averaged over Gaussians on screen in the first frame. `peak_mib` is what
+    forward + backward takes over its inputs, on a GPU.
     """
     fields = (gaussians.means, gaussians.quaternions, gaussians.scales, gaussians.opacities, gaussians.sh)
     leaves = [field.detach().clone().requires_grad_() for field in fields]
+    device = gaussians.means.device
     frames = max(tensor.shape[0] for tensor in (*fields, cameras.world_to_camera))
-    plate = torch.rand(1, 3, cameras.height, cameras.width, generator=torch.Generator().manual_seed(0))
-    offsets = torch.zeros(frames, gaussians.means.shape[1], 2, requires_grad=True)
-    weight = torch.rand(plate.shape, generator=torch.Generator().manual_seed(1))
+    plate, weight = (
+        torch.rand(1, 3, cameras.height, cameras.width, generator=torch.Generator().manual_seed(seed)).to(device)
+        for seed in (0, 1)
+    )
+    offsets = torch.zeros(frames, gaussians.means.shape[1], 2, device=device, requires_grad=True)
+    backend = pick_backend(backend, gaussians.means)
 
     def forward() -> None:
         with torch.no_grad():
@@ -48,12 +57,9 @@ def bench_splat(gaussians: Gaussians, cameras: Cameras, repeats: int = 30, backe
         output = rasterize(Gaussians(*leaves), cameras, screen_offsets=offsets, backend=backend)
         composite(output, plate).backward(weight.expand(frames, -1, -1, -1))
 
-    backends = available_backends()
-    if backend == "auto":
-        backend = next(name for name, status in backends.items() if status.startswith("OK"))
     seen, tiles = tiles_per_gaussian(gaussians, cameras)
-    return {
-        "device": "cpu",
+    result = {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
         "gaussians": gaussians.means.shape[1],
         "gaussians_on_screen": seen,
@@ -63,18 +69,24 @@ def bench_splat(gaussians: Gaussians, cameras: Cameras, repeats: int = 30, backe
         "batch": frames,
         "sh_coefficients": gaussians.sh.shape[2],
         "backend": backend,
-        "backend_status": backends[backend],
+        "backend_status": available_backends()[backend],
         "repeats": repeats,
         "matmul_2048_ms": round(matmul_ms(), 1),
-        "forward_ms": times_ms(forward, repeats),
-        "forward_backward_ms": times_ms(forward_backward, repeats),
+        "forward_ms": times_ms(forward, repeats, device),
     }
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+    result["forward_backward_ms"] = times_ms(forward_backward, repeats, device)
+    if device.type == "cuda":
+        result["peak_mib"] = round((torch.cuda.max_memory_allocated(device) - before) / 2**20)
+    return result
 
 
 def tiles_per_gaussian(gaussians: Gaussians, cameras: Cameras) -> tuple[int, float]:
     """Return how many Gaussians of the first frame are on screen and how many tiles such a one meets on average."""
     fields = [gaussians.means, gaussians.quaternions, gaussians.scales, gaussians.opacities, gaussians.sh[:, :, :1]]
-    focal = torch.as_tensor(cameras.focal, dtype=torch.float32).reshape(-1)[0]
+    focal = torch.as_tensor(cameras.focal, dtype=torch.float32, device=gaussians.means.device).reshape(-1)[0]
     with torch.no_grad():
         radii = rasterize(gaussians, cameras).radii[0]
         offsets = torch.zeros_like(gaussians.means[0, :, :2])
@@ -85,16 +97,29 @@ def tiles_per_gaussian(gaussians: Gaussians, cameras: Cameras) -> tuple[int, flo
     return count, float(((right - left) * (bottom - top)).sum()) / max(count, 1)
 
 
-def times_ms(run: Callable[[], object], repeats: int) -> dict[str, float]:
-    """Return the median, min and max of the wall time in ms after two warm-up runs."""
-    for _ in range(2):
+def times_ms(run: Callable[[], object], repeats: int, device: torch.device) -> dict[str, float]:
+    """Return the median, min, p99 and max of the time of a call in ms after three warm-up calls."""
+    for _ in range(3):
         run()
-    spent = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        run()
-        spent.append((time.perf_counter() - start) * 1e3)
-    return {"median": round(statistics.median(spent), 3), "min": round(min(spent), 3), "max": round(max(spent), 3)}
+    spent = [_time_on_gpu(run) if device.type == "cuda" else _time_on_cpu(run) for _ in range(repeats)]
+    figures = {"median": np.median(spent), "min": min(spent), "p99": np.percentile(spent, 99), "max": max(spent)}
+    return {name: round(float(value), 3) for name, value in figures.items()}
+
+
+def _time_on_cpu(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return (time.perf_counter() - start) * 1e3
+
+
+def _time_on_gpu(run: Callable[[], object]) -> float:
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    start.record()
+    run()
+    end.record()
+    torch.cuda.synchronize()
+    return start.elapsed_time(end)
 
 
 def head_shell(count: int, size: int, batch: int = 1) -> tuple[Gaussians, Cameras]:
@@ -145,23 +170,57 @@ def trained_head(path: Path, count: int, size: int, batch: int = 1) -> tuple[Gau
     return gaussians, Cameras(avatar.world_to_camera[poses], avatar.focal * size / avatar.size, size, size)
 
 
+def own_frames(gaussians: Gaussians, frames: int) -> Gaussians:
+    """Return the Gaussians [frames, N, ...], moved a little in every frame."""
+    own = [field.repeat(frames, *[1] * (field.dim() - 1)) for field in vars(gaussians).values()]
+    own[0] = own[0] + 1e-3 * torch.randn(own[0].shape, generator=torch.Generator().manual_seed(0))
+    return Gaussians(*own)
+
+
+def to_device(gaussians: Gaussians, cameras: Cameras, device: str) -> tuple[Gaussians, Cameras]:
+    """Return the scene on `device`."""
+    moved = Gaussians(*(field.to(device) for field in vars(gaussians).values()))
+    return moved, Cameras(cameras.world_to_camera.to(device), cameras.focal, cameras.width, cameras.height)
+
+
+def table(results: list[dict]) -> str:
+    """Return one line a result: ms a frame, median (min to p99)."""
+
+    def figure(result: dict, name: str) -> str:
+        low, middle, high = (result[name][key] / result["batch"] for key in ("min", "median", "p99"))
+        return f"{middle:8.3f} ({low:.3f} to {high:.3f})"
+
+    lines = [f"{'backend':>10} {'batch':>5}  {'forward, ms a frame':>27}  {'forward + backward':>27}  {'peak MiB':>8}"]
+    for result in results:
+        times = (figure(result, "forward_ms"), figure(result, "forward_backward_ms"))
+        lines.append(f"{result['backend']:>10} {result['batch']:>5}  {times[0]:>27}  {times[1]:>27}  "
+                     f"{result.get('peak_mib', '-'):>8}")  # fmt: skip
+    return "\n".join(lines)
+
+
 def main() -> None:
-    """Print the table and the JSON line."""
+    """Print the scene, the table and the JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--avatar", type=Path, help="run or bundle whose head is rendered")
     parser.add_argument("--gaussians", type=int, default=32_655)
     parser.add_argument("--size", type=int, default=512, help="px, both sides")
-    parser.add_argument("--batch", type=int, default=1, help="frames at once, the Gaussians shared")
-    parser.add_argument("--backend", default="auto")
+    parser.add_argument("--batch", default="1", help="frames at once; several with commas")
+    parser.add_argument("--backend", default="auto", help="several with commas")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--repeats", type=int, default=30)
     arguments = parser.parse_args()
-    shape = (arguments.gaussians, arguments.size, arguments.batch)
-    gaussians, cameras = trained_head(arguments.avatar, *shape) if arguments.avatar else head_shell(*shape)
-    scene = "trained head, resampled" if arguments.avatar else "head-like shell"
-    result = {"scene": scene, **bench_splat(gaussians, cameras, arguments.repeats, arguments.backend)}
-    for name, value in result.items():
-        print(f"{name:>24}  {value}")
-    print(json.dumps(result))
+    results = []
+    for batch in map(int, arguments.batch.split(",")):
+        shape = (arguments.gaussians, arguments.size, batch)
+        head, cameras = trained_head(arguments.avatar, *shape) if arguments.avatar else head_shell(*shape)
+        scene = to_device(own_frames(head, batch), cameras, arguments.device)
+        for backend in arguments.backend.split(","):
+            results.append(bench_splat(*scene, arguments.repeats, backend))
+    print("scene: " + ("trained head, resampled" if arguments.avatar else "head-like shell"))
+    for name in ("device", "gaussians", "gaussians_on_screen", "tiles_per_gaussian", "width", "height"):
+        print(f"{name:>24}  {results[0][name]}")
+    print(table(results))
+    print(json.dumps({"scene": "avatar" if arguments.avatar else "shell", "results": results}))
 
 
 if __name__ == "__main__":

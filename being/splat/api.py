@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from being.errors import EnvironmentFault, UsageError
-from being.splat import cpu, reference, triton
+from being.splat import cpu, gsplat, reference, triton
 from being.splat.room import Room
 
 SH_COEFFICIENTS = (1, 4, 9, 16)  # K of degree 0 to 3
@@ -62,8 +62,9 @@ def rasterize(
 
     `sh_degree` is the active degree (default: all that `gaussians.sh` holds). `screen_offsets` [B, N, 2] px is added
     to the projected centres; pass zeros that require a gradient to get the 2-D mean gradient of density control.
-    `backend`: "auto", "triton" (CUDA, float32), "cpu" (native, float32) or "reference" (the torch twin, any device and
-    float type). `room` is for "triton" alone: with it a call reads nothing back and a CUDA graph can capture it.
+    `backend`: "auto", "triton" (CUDA, float32), "cpu" (native, float32), "reference" (the torch twin, any device and
+    float type), or "gsplat" where it is installed (CUDA, float32, by its own rules). `room` is for "triton" alone: with
+    it a call reads nothing back and a CUDA graph can capture it.
     Raises UsageError for an unknown backend or one that cannot take these tensors, EnvironmentFault for one that this
     machine lacks. Method: Kerbl et al. 2023, 3D Gaussian Splatting (EWA projection: Zwicker et al. 2001).
     """
@@ -76,7 +77,7 @@ def rasterize(
         return RenderOutput(*triton.rasterize(*arguments, room))
     if room is not None:
         raise UsageError("only the triton rasterizer takes fixed room", f"this is for {name!r}", "Leave room out.")
-    return RenderOutput(*(cpu if name == "cpu" else reference).rasterize(*arguments))
+    return RenderOutput(*(reference if name == "reference" else FAST[name]).rasterize(*arguments))
 
 
 def composite(output: RenderOutput, background: Tensor) -> Tensor:
@@ -93,7 +94,7 @@ def available_backends() -> dict[str, str]:
     return {**found, "reference": "OK (torch twin: slow, any device)"}
 
 
-FAST = {"triton": triton, "cpu": cpu}  # each takes some tensors only
+FAST = {"triton": triton, "gsplat": gsplat, "cpu": cpu}  # each takes some tensors only
 _warned: set[str] = set()
 
 

@@ -26,7 +26,7 @@ MAX_PAIRS = 2**31 - 2**20
 
 class _Size(NamedTuple):
     frames: int
-    count: int
+    number: int  # of Gaussians
     width: int
     height: int
     degree: int
@@ -58,7 +58,7 @@ def rasterize(
     fields = (means, quaternions, scales, opacities, sh, world_to_camera, focal)
     size = _Size(max(field.shape[0] for field in fields), means.shape[1], width, height, sh_degree)
     assert width * height < 2**31, f"picture of {width} x {height} px"
-    if size.count == 0:
+    if size.number == 0:
         rgb, alpha, depth = _pictures(size, means)
         inputs = (*fields[:5], *([] if screen_offsets is None else [screen_offsets]))
         empty = torch.stack([field.sum() for field in inputs]).sum()  # zero; keeps the graph
@@ -104,11 +104,11 @@ class _Rasterize(torch.autograd.Function):
             PARTS=ctx.parts, CLEAR=CLEAR, num_warps=_warps(ctx.parts))  # fmt: skip
         wanted = (*ctx.needs_input_grad[3:8], ctx.needs_input_grad[2])
         new = [torch.empty(size.frames, *shape[1:], dtype=torch.float32, device=splats.device) if want else None
-               for want, shape in zip(wanted, (*ctx.shapes, (1, size.count, 2)), strict=True)]  # fmt: skip
+               for want, shape in zip(wanted, (*ctx.shapes, (1, size.number, 2)), strict=True)]  # fmt: skip
         if new[4] is not None and new[4].shape[2] > (size.degree + 1) ** 2:
             new[4].zero_()  # coefficients of higher degrees
-        project_backward[(triton.cdiv(size.count, BLOCK), size.frames)](
-            *tensors, *_strides(tensors), splats, touched, made.first_slot, pairs, len(made.slot), *new, size.count,
+        project_backward[(triton.cdiv(size.number, BLOCK), size.frames)](
+            *tensors, *_strides(tensors), splats, touched, made.first_slot, pairs, len(made.slot), *new, size.number,
             tensors[4].shape[2], size.width, size.height, DEGREE=size.degree, DEPTH=depth, PARTS=ctx.parts,
             BLOCK=BLOCK, num_warps=BLOCK // 32)  # fmt: skip
         summed = [value.sum(0, keepdim=True) if value is not None and shape[0] < size.frames else value
@@ -142,13 +142,13 @@ def _pictures(size: _Size, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _project(size: _Size, offsets: Tensor | None, tensors: list[Tensor]) -> _Projected:
     means = tensors[0]
-    shape = (size.frames, size.count)
+    shape = (size.frames, size.number)
     splats = means.new_empty(*shape, RECORD.value)
     depths = means.new_empty(shape)
     radii, touched = (torch.empty(shape, dtype=torch.int32, device=means.device) for _ in range(2))
     needed = torch.zeros(1, dtype=torch.int64, device=means.device)
-    project[(triton.cdiv(size.count, BLOCK), size.frames)](
-        *tensors, offsets, *_strides(tensors), splats, depths, radii, touched, needed, size.count, tensors[4].shape[2],
+    project[(triton.cdiv(size.number, BLOCK), size.frames)](
+        *tensors, offsets, *_strides(tensors), splats, depths, radii, touched, needed, size.number, tensors[4].shape[2],
         size.width, size.height, *size.tiles, DEGREE=size.degree, BLOCK=BLOCK, num_warps=BLOCK // 32)  # fmt: skip
     return _Projected(splats, depths, radii, touched, needed)
 
@@ -174,7 +174,7 @@ def _with_guessed_room(size: _Size, projected: _Projected, parts: int):
     if projected.needed.is_cuda and torch.cuda.is_current_stream_capturing():
         raise UsageError("a CUDA graph cannot capture a call without fixed room", "", "Give room=Room(pairs, device).")
     device = projected.splats.device
-    key, items = (device, size.width, size.height), size.frames * size.count
+    key, items = (device, size.width, size.height), size.frames * size.number
     needed = projected.needed.to("cpu", non_blocking=True)
     counted = torch.cuda.Event() if projected.needed.is_cuda else None
     if counted:

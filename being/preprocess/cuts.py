@@ -1,8 +1,8 @@
 """Cuts of a clip, found while its pictures go by: a change that stands alone in time and that no motion explains.
 
 A candidate is a frame whose difference to the one before, after matching mean and contrast (so that light may change),
-is several times that of the frames around it; fast motion, zooms and dissolves go on for several frames and are none.
-It is a cut when the difference that remains after dense optical flow (DIS, Kroeger et al. 2016) stands out as well.
+stands out from that of the frames around it; fast motion, zooms and dissolves go on for several frames and are none.
+It is a cut when what remains of the difference after dense optical flow (DIS, Kroeger et al. 2016) stands out as well.
 A flash is taken back: before and after it the picture is the same.
 """
 
@@ -16,8 +16,8 @@ BLOCK = 16  # px
 REACH = 6  # frames on either side a change is compared with
 FLASH = 12  # frames a flash may last
 HOLD = REACH + FLASH + 2  # pictures kept on either side of the frame that is judged
-ALONE = 4.0  # change over the second largest around it: 6.6 and more at the cuts of real clips, 2.2 elsewhere
-ALONE_AFTER_FLOW = 1.8  # the same after flow: 2.3 and more at cuts, 1.6 elsewhere
+ALONE = 1.5  # change over the second largest around it, and the same of what flow leaves: at least this each
+CUT = 5.4  # product of the two: 11.8 and more at the cuts of real clips, 2.5 and less elsewhere in them
 QUIET = 0.3  # levels (of 255) added to what is around: noise and key frames of a still picture are no cuts
 STRONG = 12.0  # levels, mean of the tenth of blocks that changes most
 SAME_AGAIN = 0.5  # difference across a flash over the difference at its edges
@@ -63,18 +63,19 @@ class CutFinder:
                 self.cuts.append(self._judged)
             self._judged += 1
 
-    def _stands_alone(self, at: int) -> bool:
-        if not self._strong[at]:
-            return False
+    def _alone(self, at: int) -> float:
         around = self.change[max(1, at - REACH):at] + self.change[at + 1:at + 1 + REACH]
-        return self.change[at] > ALONE * (_second(around) + QUIET)
+        return self.change[at] / (_second(around) + QUIET)
+
+    def _stands_alone(self, at: int) -> bool:
+        return self._strong[at] and self._alone(at) > ALONE
 
     def _is_cut(self, at: int) -> bool:
         if not self._stands_alone(at) or self._in_flash(at):
             return False
         numbers = [i for i in range(max(1, at - REACH), min(len(self.change), at + 1 + REACH)) if i != at]
-        around = [self._after_flow(i) for i in numbers]
-        return self._after_flow(at) > ALONE_AFTER_FLOW * (_second(around) + QUIET)
+        unexplained = self._after_flow(at) / (_second([self._after_flow(i) for i in numbers]) + QUIET)
+        return unexplained > ALONE and unexplained * self._alone(at) > CUT
 
     def _after_flow(self, at: int) -> float:
         """Mean difference of a frame to the one before moved along the flow between them, levels."""

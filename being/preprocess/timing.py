@@ -71,7 +71,8 @@ def choose_frames(times: np.ndarray) -> tuple[np.ndarray, float]:
 
     times: float64 [k] s, rising. Frame n of the result is the one nearest to times[0] + n / 25.
     """
-    count = int(np.ceil((times[-1] - times[0]) * FPS + 0.5 - 1e-6))
+    step = min(1 / FPS, float(np.median(np.diff(times)))) if len(times) > 1 else 1 / FPS
+    count = int(np.ceil((times[-1] - times[0] + step / 2) * FPS - 1e-6))
     wanted = times[0] + np.arange(max(1, count)) / FPS
     after = np.clip(np.searchsorted(times, wanted), 0, len(times) - 1)
     before = np.maximum(after - 1, 0)

@@ -88,3 +88,12 @@ def above_jaw(position: np.ndarray, height: int, width: int) -> np.ndarray:
     mask = np.zeros((height, width), np.uint8)
     cv2.fillPoly(mask, [(np.clip(corners, -8000, 8000) * 16).round().astype(np.int32)], (255,), cv2.LINE_AA, 4)
     return mask.astype(np.float32) / 255
+
+
+def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Turn, scale and shift float32 [2, 3] that lay points float [N, 2] on others by least squares."""
+    middle, goal = source.mean(0, dtype=np.float64), target.mean(0, dtype=np.float64)
+    a, b = source - middle, target - goal
+    turn = np.array([(a * b).sum(), (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum()]) / (a ** 2).sum()
+    matrix = np.array([[turn[0], -turn[1]], [turn[1], turn[0]]])
+    return np.column_stack([matrix, goal - matrix @ middle]).astype(np.float32)

@@ -22,7 +22,7 @@ from being.errors import InputRejected
 from being.preprocess.colours import UNKNOWN_COLOUR, PartColours
 from being.preprocess.edge import Backdrop, disc, grown, soft_edge
 from being.preprocess.facemap import FACE_OVAL, RIGID
-from being.preprocess.jawline import Face, above_jaw
+from being.preprocess.jawline import Face, above_jaw, similarity
 from being.preprocess.parser import BACKGROUND, HEAD, NECK, TORSO, Parser, SelfieSegmentation
 from being.preprocess.smoothing import fill
 
@@ -120,7 +120,7 @@ def _parse_piece(matting: Matting, parser: Parser, frames: Sequence[np.ndarray],
     alphas = {i: matting.person_alpha(pictures[i], faces[i], parts[i]) for i in shown}
     done = []
     for i in piece:
-        steady = _steady(alphas[i], [(alphas[j], _similarity(faces[j], faces[i])) for j in (near(i, -1), near(i, 1))])
+        steady = _steady(alphas[i], [(alphas[j], similarity(faces[j][RIGID], faces[i][RIGID])) for j in (near(i, -1), near(i, 1))])
         done.append(matting.parse(pictures[i], faces[i], parts[i], alphas[i], steady))
     return done
 
@@ -142,16 +142,6 @@ def _averaged(own: np.ndarray, *others: np.ndarray) -> np.ndarray:
         change = other - own
         result += change * np.clip(1 - np.abs(change) / AGREE, 0, 1) / 4
     return result
-
-
-def _similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Turn, scale and shift float32 [2, 3] that lay the rigid landmarks of one face [478, 2] px on another's."""
-    a, b = source[RIGID].astype(np.float64), target[RIGID].astype(np.float64)
-    middle, goal = a.mean(0), b.mean(0)
-    a, b = a - middle, b - goal
-    turn = np.array([(a * b).sum(), (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum()]) / (a ** 2).sum()
-    matrix = np.array([[turn[0], -turn[1]], [turn[1], turn[0]]])
-    return np.column_stack([matrix, goal - matrix @ middle]).astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -122,25 +122,25 @@ def test_equal_depths_keep_the_order_of_the_gaussians():
 
 
 def test_results_repeat_to_the_bit_whatever_the_room():
-    from being.splat.triton import rasterizer
+    from being.splat.triton import workspace
 
-    scene, cameras = random_gaussians(10 * COUNT if CUDA else 8, seed=8), camera(20, 16, frames=2)
-    rasterizer._density.clear()
+    scene, cameras = random_gaussians(10 * COUNT if CUDA else 5, seed=8), camera(16, 12, frames=2)
+    workspace._density.clear()
     first = triton_render(scene, cameras)  # room as counted
     again = triton_render(scene, cameras)  # guessed from the last call
-    rasterizer._density.update(dict.fromkeys(rasterizer._density, 1e-9))
+    workspace._density.update(dict.fromkeys(workspace._density, 1e-9))
     third = triton_render(scene, cameras)  # guessed far too low, so listed twice
     fixed = triton_render(scene, cameras, room=Room(100_000, DEVICE))
     assert same_bits(first, again) and same_bits(first, third) and same_bits(first, fixed)
 
 
-def test_a_tile_cut_into_strips_gives_the_same(monkeypatch):
+def test_small_and_large_tiles_give_the_same(monkeypatch):
     from being.splat.triton import rasterizer
 
-    scene, cameras = random_gaussians(COUNT, seed=6), camera(20, 16)
+    scene, cameras = random_gaussians(COUNT, seed=6), camera(21, 16)
     want = render(scene, cameras, "reference", torch.float64)
-    for parts in (1, 2, 4):
-        monkeypatch.setattr(rasterizer, "_parts", lambda size, parts=parts: parts)
+    for few in (0, 1_000_000):
+        monkeypatch.setattr(rasterizer, "FEW_TILES", few)
         assert_alike(triton_render(scene, cameras), want)
 
 

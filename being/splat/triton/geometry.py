@@ -2,7 +2,8 @@
 
 The torch twin (`being.splat.reference`) says the same in short; whitened coordinates as in the native backend: the
 exponential of a Gaussian is 2^-(u^2 + v^2) with u = a (dx - lean dy), v = b dy, a sum of squares that loses no digits
-for thin Gaussians. A splat is RECORD floats: x, y, a, a * lean, b, opacity, red, green, blue, depth, two spare.
+for thin Gaussians. A splat is RECORD floats: x, y, a, a * lean, b, opacity, red, green, blue, depth, radius, one spare.
+Lists are kept for tiles of SIDE px, TILE or a part of it.
 Every name that a kernel reads from a module is a `tl.constexpr`; write it to the right of a tensor.
 """
 
@@ -105,16 +106,18 @@ def covariance(s00, s01, s02, s10, s11, s12):
 
 
 @triton.jit
-def tile_at(position, tiles):
-    """The tile number of a position in px, within 0..tiles."""
-    return tl.minimum(tl.maximum(tl.floor(position / TILE), 0.0), tiles * 1.0).to(tl.int32)
+def tile_at(position, tiles, SIDE: tl.constexpr):
+    """The list tile, within 0..tiles, at which the family's tile that holds a position in px begins."""
+    family = tl.minimum(tl.maximum(tl.floor(position / TILE), 0.0), tiles * 1.0).to(tl.int32)
+    return tl.minimum(family * (TILE // SIDE), tiles)
 
 
 @triton.jit
-def tile_rectangle(x, y, radius, tiles_x, tiles_y):
-    """First and past-the-last tile in x and y by the family's rule: the square of `radius` px."""
-    return (tile_at(x - radius, tiles_x), tile_at(y - radius, tiles_y),
-            tile_at(x + radius + (TILE - 1), tiles_x), tile_at(y + radius + (TILE - 1), tiles_y))  # fmt: skip
+def tile_rectangle(x, y, radius, tiles_x, tiles_y, SIDE: tl.constexpr):
+    """First and past-the-last list tile in x and y: those of the family's tiles that the square of `radius` meets."""
+    first_x, first_y = tile_at(x - radius, tiles_x, SIDE), tile_at(y - radius, tiles_y, SIDE)
+    reach = radius + (TILE - 1)
+    return first_x, first_y, tile_at(x + reach, tiles_x, SIDE), tile_at(y + reach, tiles_y, SIDE)
 
 
 @triton.jit
@@ -129,18 +132,18 @@ def ellipse(a, leaning, b, opacity):
 
 
 @triton.jit
-def row_of_tiles(row, x, y, a, b, level, half, extreme, lean, left, right):
+def row_of_tiles(row, x, y, a, b, level, half, extreme, lean, left, right, SIDE: tl.constexpr):
     """First and past-the-last tile that the ellipse meets in one row of tiles, within left..right."""
-    start = row * TILE - y
-    low_row, high_row = tl.maximum(start - 0.01, -half), tl.minimum(start + (TILE - 0.99), half)
+    start = row * SIDE - y
+    low_row, high_row = tl.maximum(start - 0.01, -half), tl.minimum(start + (SIDE - 0.99), half)
     at = tl.minimum(tl.maximum(extreme, low_row), high_row)
     slack = tl.abs(lean * at) * 2e-6 + 0.01
     high = x + lean * at + tl.sqrt(tl.maximum(level - b * b * at * at, 0.0)) / a + slack
     at = tl.minimum(tl.maximum(-extreme, low_row), high_row)
     slack = tl.abs(lean * at) * 2e-6 + 0.01
     low = x + lean * at - tl.sqrt(tl.maximum(level - b * b * at * at, 0.0)) / a - slack
-    first = tl.maximum(tl.ceil(low), left * TILE * 1.0)
-    last = tl.minimum(tl.floor(high), right * TILE - 1.0)
+    first = tl.maximum(tl.ceil(low), left * SIDE * 1.0)
+    last = tl.minimum(tl.floor(high), right * SIDE - 1.0)
     met = (low_row <= high_row) & (first <= last)
     first, last = tl.where(met, first, 0.0).to(tl.int32), tl.where(met, last, -1.0).to(tl.int32)
-    return first // TILE, tl.where(met, last // TILE + 1, first // TILE)
+    return first // SIDE, tl.where(met, last // SIDE + 1, first // SIDE)

@@ -36,7 +36,7 @@ def project(
     means_stride, quaternions_stride, scales_stride, opacities_stride, sh_stride, camera_stride, focal_stride,
     splats, depths, radii, touched, needed,  # outputs: [B, N, RECORD], [B, N] of float, int, int; [1] int64 added to
     count, coefficients, width, height, tiles_x, tiles_y,
-    DEGREE: tl.constexpr, BLOCK: tl.constexpr,
+    DEGREE: tl.constexpr, SIDE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     frame = tl.program_id(1).to(tl.int64)
     index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -78,7 +78,7 @@ def project(
     drawable = drawable & finite(red) & finite(green) & finite(blue)
     drawable = drawable & (tl.abs(px) < SCREEN_MAX) & (tl.abs(py) < SCREEN_MAX) & (radius < SCREEN_MAX)
     px, py, radius = tl.where(drawable, px, 0.0), tl.where(drawable, py, 0.0), tl.where(drawable, radius, 0.0)
-    left, top, right, bottom = tile_rectangle(px, py, radius, tiles_x, tiles_y)
+    left, top, right, bottom = tile_rectangle(px, py, radius, tiles_x, tiles_y, SIDE)
     drawable = drawable & (left < right) & (top < bottom)
     tl.store(radii + row, tl.where(drawable, radius, 0.0).to(tl.int32), mask)
 
@@ -91,7 +91,7 @@ def project(
     rows = tl.max(bottom - top, 0)
     while step < rows:
         at = top + step
-        first, last = row_of_tiles(at, px, py, a, b, level, half, extreme, lean_back, left, right)
+        first, last = row_of_tiles(at, px, py, a, b, level, half, extreme, lean_back, left, right, SIDE)
         tiles += tl.where(at < bottom, last - first, 0)
         step += 1
     tl.store(touched + row, tiles, mask)
@@ -109,3 +109,4 @@ def project(
     tl.store(out + 7, tl.maximum(green, 0.0), mask)
     tl.store(out + 8, tl.maximum(blue, 0.0), mask)
     tl.store(out + 9, vz, mask)
+    tl.store(out + 10, radius, mask)

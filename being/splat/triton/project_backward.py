@@ -77,7 +77,7 @@ def project_backward(
     splats, touched, first_slot, gradients, room,
     d_means, d_quaternions, d_scales, d_opacities, d_sh, d_offsets,  # [B, N, ...], or None where not wanted
     count, coefficients, width, height,
-    DEGREE: tl.constexpr, DEPTH: tl.constexpr, PARTS: tl.constexpr, BLOCK: tl.constexpr,
+    DEGREE: tl.constexpr, DEPTH: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     frame = tl.program_id(1).to(tl.int64)
     index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -87,7 +87,7 @@ def project_backward(
     number = tl.load(touched + row, mask, 0).to(tl.int64)
     number = tl.maximum(tl.minimum(number, room - first), 0)
     seen = mask & (number > 0)
-    g, u, v, uu, uv, vv, red, green, blue, far = sum_pairs(gradients, first * PARTS, number * PARTS, DEPTH)
+    g, u, v, uu, uv, vv, red, green, blue, far = sum_pairs(gradients, first, number, DEPTH)
     splat = splats + row * RECORD
     opacity = tl.load(splat + 5, seen, 1.0)
     if d_opacities is not None:

@@ -16,7 +16,7 @@ SIZE = 256
 
 
 def draw_mouths(count: int = 20, noise: float = 6.0) -> tuple[list[np.ndarray], np.ndarray, list[np.ndarray]]:
-    """Frames, landmarks and true teeth of a swaying head that opens and closes its mouth on upper teeth and a tongue."""
+    """Frames, landmarks and true teeth of a swaying head whose mouth opens on upper teeth and a tongue."""
     rng = np.random.default_rng(5)
     frames, truths, points = [], [], np.full((count, 478, 3), np.nan, np.float32)
     angle = np.arange(36) * np.pi / 18

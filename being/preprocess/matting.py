@@ -120,7 +120,8 @@ def _parse_piece(matting: Matting, parser: Parser, frames: Sequence[np.ndarray],
     alphas = {i: matting.person_alpha(pictures[i], faces[i], parts[i]) for i in shown}
     done = []
     for i in piece:
-        steady = _steady(alphas[i], [(alphas[j], similarity(faces[j][RIGID], faces[i][RIGID])) for j in (near(i, -1), near(i, 1))])
+        steady = _steady(alphas[i], [(alphas[j], similarity(faces[j][RIGID], faces[i][RIGID]))
+                                     for j in (near(i, -1), near(i, 1))])
         done.append(matting.parse(pictures[i], faces[i], parts[i], alphas[i], steady))
     return done
 

@@ -55,7 +55,7 @@ def read_teeth(folder: Path, i: int, height: int, width: int) -> np.ndarray:
     try:
         mask = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise InputRejected(f"{path} cannot be read", str(error), "Remove the folder, or make its masks again") from error
+        raise InputRejected(f"{path} cannot be read", str(error), "Remove the folder, or make it again") from error
     if mask.shape != (height, width) or mask.dtype.kind not in "bu":
         raise InputRejected(f"{path} does not fit the frames", f"it is {mask.dtype} {list(mask.shape)}, not bool "
                             f"[{height}, {width}]", "Remove the folder, or make its masks from these frames")

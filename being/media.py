@@ -26,6 +26,7 @@ VIDEO_CODECS = {".mp4": ("libx264", "aac"), ".mov": ("libx264", "aac"), ".mkv": 
                 ".webm": ("libvpx-vp9", "libopus")}
 MAX_SIDE = 8192  # px; a larger picture is not decoded
 STEP_MIN = 1e-3  # s, least time from one picture to the next; repeated or falling timestamps are moved up by it
+READ_FAILURES = 20  # errors of the container after which the rest is given up
 CLOCK_BACK = 1.0  # s; a larger step back of the timestamps is a clock that was set anew
 SOUND_GAP = 0.04  # s of missing or doubled sound from which the timestamps are followed
 TRACK_SILENT = 1e-3  # of full scale: in a track under it nothing was recorded
@@ -47,7 +48,7 @@ class MediaInfo:
     pixels: str  # ffmpeg's name of the pixel format: "yuv420p", "yuv420p10le"
     rotation: int  # degrees counter-clockwise by which the stored picture is turned to be upright
     aspect: float  # width over height of a stored pixel
-    alpha: bool
+    alpha: bool  # some of the picture may be transparent
     hdr: bool  # PQ or HLG transfer
     interlaced: bool
     video_start: float
@@ -113,12 +114,15 @@ def _need_video(path: Path, container: av.container.InputContainer) -> av.VideoS
 
 def _decoded(container: av.container.InputContainer, stream: av.VideoStream | av.AudioStream) -> Iterator[Any]:
     """All video or audio frames that can be decoded; a damaged packet costs only its own frames."""
-    packets = container.demux(stream)
-    while True:
+    packets, failures = container.demux(stream), 0
+    while failures < READ_FAILURES:
         try:
             packet = next(packets)
-        except (StopIteration, av.error.FFmpegError):  # the end, or nothing more to be read
+        except StopIteration:
             return
+        except av.error.FFmpegError:  # damage to the container itself: what follows may be whole again
+            packets, failures = container.demux(stream), failures + 1
+            continue
         with contextlib.suppress(av.error.FFmpegError):
             yield from packet.decode()
 
@@ -139,12 +143,16 @@ def probe(path: Path) -> MediaInfo:
         rate = stream.average_rate or stream.guessed_rate or Fraction(0)
         sound = container.streams.audio[0] if container.streams.audio else None
         clock = stream.time_base or Fraction(1, 1_000_000)
+        start = float(first.time or 0.0)
         length = float(stream.duration * clock) if stream.duration else (container.duration or 0) / 1e6
+        if not stream.duration and 0 < start < length:  # Matroska gives the time of the end
+            length -= start
         return MediaInfo(
             path, container.format.name, length, width, height, float(rate), stream.codec_context.name,
-            first.format.name, int(first.rotation or 0), aspect, _has_alpha(first),
+            first.format.name, int(first.rotation or 0), aspect,
+            _has_alpha(first) or stream.metadata.get("alpha_mode") == "1",
             first.color_trc in (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67), bool(first.interlaced_frame),
-            float(first.time or 0.0), float((sound.start_time or 0) * (sound.time_base or 0)) if sound else None,
+            start, float((sound.start_time or 0) * (sound.time_base or 0)) if sound else None,
             sound.codec_context.sample_rate if sound else None, sound.codec_context.name if sound else None)
 
 

@@ -41,7 +41,8 @@ def check_file(info: MediaInfo) -> Finding:
     if abs(info.aspect - 1) > 0.01:
         what, fixes = f"{what}, pixels {info.aspect:.2f} times as wide as high", [*fixes, "pixels are made square"]
     if info.alpha:
-        what, fixes = f"{what}, with transparency", [*fixes, "what is transparent is laid on grey"]
+        what, fixes = f"{what}, with transparency", [*fixes, "transparency is ignored" if info.codec in ("vp8", "vp9")
+                                                  else "what is transparent is laid on grey"]
     if info.hdr:
         return Finding("file", "warning", f"{what}, in high dynamic range: colours will look flat", (),
                        "Record or export in standard range (SDR, BT.709)")

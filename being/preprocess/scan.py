@@ -20,9 +20,9 @@ from being.preprocess.landmarks import FaceLandmarker
 LOOK_SIDE = 1280  # px, longer side of the pictures in which the face is looked for
 SMALL_AREA = 288  # px, side of a square of the area of the pictures kept for the steadiness of the camera
 RUN_SECONDS = 16.0  # length of the stretch of which every frame is looked at
-RUN_FROM = 0.1  # its start over the clip's length
-SAMPLE_SECONDS = 0.32  # step between the other frames looked at
-SAMPLES_MAX = 400  # of them, in a clip whose length is known
+RUN_FROM, RUN_FROM_MAX = 0.1, 5.0  # its start over the length that the header gives, and at most in s
+SAMPLE_SECONDS = 0.32  # step between the other frames looked at,
+SAMPLES = 300  # which grows from so many samples on, so that an hour has about 1,400
 BATCH = 32  # frames one thread follows at a time
 SECOND_FACE = 0.4  # side of another face over the first one's, from which it is a second person
 FACE_PIXELS = 160  # px, side to which a face is brought before its sharpness is measured
@@ -122,15 +122,14 @@ class _Looker:
 def scan(info: media.MediaInfo, landmarker: FaceLandmarker, advance: Advance | None = None) -> Scan:
     """What one pass over the clip sees. advance(n): n more frames have gone by.
 
-    Every frame is decoded, a stretch of RUN_SECONDS is looked at frame by frame and the rest in steps. Memory does not
-    grow with the clip's length but for some 20 bytes a frame.
+    Every frame is decoded, a stretch of RUN_SECONDS is looked at frame by frame and the rest in steps. Memory grows
+    with the clip's length by some 200 bytes a frame, and by 90 kB a sample.
     """
     scale = max(1.0, max(info.width, info.height) / LOOK_SIDE)
     size = round(info.width / scale), round(info.height / scale)
     thumb = thumb_size(info.width, info.height)
     looker = _Looker(landmarker, info.width / size[0], thumb_size(*size, SMALL_AREA))
-    run_from = RUN_FROM * info.duration if info.duration > RUN_SECONDS / (1 - RUN_FROM) else 0.0
-    every = max(SAMPLE_SECONDS, info.duration / SAMPLES_MAX)
+    run_from = min(RUN_FROM_MAX, RUN_FROM * info.duration) if info.duration > 1.2 * RUN_SECONDS else 0.0
     finder, stamps, numbers, resized = CutFinder(), list[float](), list[tuple[float, ...]](), list[int]()
     before, shape, following = None, None, 0.0
     try:
@@ -146,7 +145,7 @@ def scan(info: media.MediaInfo, landmarker: FaceLandmarker, advance: Advance | N
             if sample or run:
                 looker.add(number, media.picture(frame, *size, smooth=False), run, sample)
             if sample:
-                following = max(following + every, time)
+                following = max(following + max(SAMPLE_SECONDS, time / SAMPLES), time)
             stamps.append(stamp)
             before = grey
             if advance:

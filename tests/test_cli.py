@@ -218,8 +218,8 @@ def test_an_interrupted_preprocess_says_that_it_can_go_on(home: Path, monkeypatc
 
     monkeypatch.setattr(steps, "FaceLandmarker", lambda: None)
     look = Look(np.zeros(0), np.zeros((0, 478, 3), np.float32), None, np.zeros(0, int))
-    checked = Preflight(probe(clip), (0, 0, 64), 64, np.arange(75), ((0, 75),), hum(3), (), look)
-    monkeypatch.setattr(steps, "preflight", lambda *_: checked)
+    checked = Preflight(probe(clip), (0, 0, 64), 64, np.arange(75), ((0, 75),), hum(3), (), look, (0.0,))
+    monkeypatch.setattr(steps, "look_at", lambda *_: checked)
     monkeypatch.setattr(pipeline, "STEPS", (*frames, Step("landmarks", interrupt, (), ("frames",))))
     result = being("preprocess", clip, "--out", "new/out")
     assert result.exit_code == 130, result.stderr

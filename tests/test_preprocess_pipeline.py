@@ -25,6 +25,7 @@ from being.preprocess.frames import read_image
 from being.preprocess.graph import Advance, Step
 from being.preprocess.landmarks import FaceLandmarker
 from being.preprocess.steps import STEPS, Work
+from being.sample import sample_clip
 
 SIDE, FRAMES, LOST = 224, 56, (20, 21)
 TIMES = re.compile(rb'<section id="times">.*?</section>', re.S)  # all in the report that differs from run to run
@@ -42,8 +43,8 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray, np
     pictures, euler, points = talking_head(FRAMES, SIDE)
     for i in LOST:
         pictures[i] = np.full_like(pictures[i], 120)
-    sound = (0.2 * np.sin(np.arange(FRAMES * 640) * 0.2)).astype(np.float32)
-    return write_clip(tmp_path_factory.mktemp("clip") / "drawn.mp4", pictures, sound), euler, points
+    speech = read_audio(sample_clip())[:FRAMES * 640]
+    return write_clip(tmp_path_factory.mktemp("clip") / "drawn.mp4", pictures, speech), euler, points
 
 
 @pytest.fixture(scope="module")

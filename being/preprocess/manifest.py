@@ -32,7 +32,9 @@ def manifest(work: Work, name: str, source: str, done: Mapping[str, Done], conse
     features = np.load(work.folder / f"aud_{ENCODER}.npy", mmap_mode="r")
     checked = work.checked
     return {"schema": SCHEMA, "name": name,
-            "source": {"file": work.video.name, "sha256": source, "crop": list(checked.crop)},
+            "source": {"file": work.video.name, "sha256": source, "seconds": round(checked.source_seconds, 3),
+                       "crop": list(checked.crop), "frames": [list(run) for run in checked.runs],
+                       "starts": [round(start, 3) for start in checked.starts]},
             "fps": FPS, "width": checked.size, "height": checked.size, "frames": checked.frames,
             "segments": [list(segment) for segment in checked.segments],
             "features": {ENCODER: {"file": f"aud_{ENCODER}.npy", "width": features.shape[2]}},

@@ -48,6 +48,7 @@ class Preflight:
     sound: np.ndarray  # float32 [640 * frames] at 16 kHz: samples 640 n.. belong to frame n, across breaks too
     findings: tuple[Finding, ...]
     look: Look
+    starts: tuple[float, ...]  # where each segment begins in the clip, s from its first picture
 
     @property
     def frames(self) -> int:
@@ -61,20 +62,27 @@ class Preflight:
 
     def pictures(self) -> Iterator[np.ndarray]:
         """The dataset's pictures uint8 [size, size, 3] RGB in order, decoded anew."""
-        left, top, side = self.crop
-        scale = self.size / side
-        width, height = round(self.info.width * scale), round(self.info.height * scale)
-        x, y = min(round(left * scale), width - self.size), min(round(top * scale), height - self.size)
-        following = 0
-        for number, (_, frame) in enumerate(media.read_timed(self.info.path)):
-            if following == self.frames:
-                return
-            if self.sources[following] == number:
-                whole = media.picture(frame, width, height)
-                shown = np.ascontiguousarray(whole[y:y + self.size, x:x + self.size])
-                while following < self.frames and self.sources[following] == number:
-                    yield shown
-                    following += 1
+        return dataset_pictures(self.info, self.crop, self.size, self.sources)
+
+
+def dataset_pictures(info: media.MediaInfo, crop: tuple[int, int, int], size: int, sources: np.ndarray
+                     ) -> Iterator[np.ndarray]:
+    """The pictures uint8 [size, size, 3] RGB of the frames `sources` (int64 [F], rising in each segment) of a clip, cut
+    to `crop`."""
+    left, top, side = crop
+    scale = size / side
+    width, height = round(info.width * scale), round(info.height * scale)
+    x, y = min(round(left * scale), width - size), min(round(top * scale), height - size)
+    following = 0
+    for number, (_, frame) in enumerate(media.read_timed(info.path)):
+        if following == len(sources):
+            return
+        if sources[following] == number:
+            whole = media.picture(frame, width, height)
+            shown = np.ascontiguousarray(whole[y:y + size, x:x + size])
+            while following < len(sources) and sources[following] == number:
+                yield shown
+                following += 1
 
 
 def picture_and_sound(video: Path) -> tuple[media.MediaInfo, media.Sound]:
@@ -166,7 +174,8 @@ class _Inspection:
         pieces = [self._sound_from(start + (self.late or 0.0), (stop - first) * SAMPLES_PER_FRAME)
                   for start, (first, stop) in zip(starts, segments, strict=True)]
         heard = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
-        return Preflight(self.info, crop, side, sources, tuple(segments), heard, tuple(found), self.look)
+        return Preflight(self.info, crop, side, sources, tuple(segments), heard, tuple(found), self.look,
+                         tuple(starts))
 
     def _kept(self) -> list[Span]:
         """The usable stretches with the framing that lasts longest, cut where the sound is."""

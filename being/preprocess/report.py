@@ -39,7 +39,8 @@ SHEETS = (
     ("plate", "Behind the head", "Torso and background with the strip behind the chin painted in. Look for seams, and "
      "for remains of hair or face."),
     ("mouth", "Mouth", "Enlarged; the line should lie on the inner edge of the lips."))
-LEVELS = {"rejection": "will not do", "warning": "warning", "ok": "ok"}
+SPANS = 12  # times of a finding that are written out
+LEVELS = {"rejection": "will not do", "warning": "warning"}
 
 
 def write_report(folder: Path) -> None:
@@ -121,15 +122,23 @@ def _head(dataset: Dataset) -> str:
 def _findings(findings: Sequence[dict[str, Any]]) -> str:
     if not findings:
         return ""
-    order = sorted(findings, key=lambda finding: list(LEVELS).index(finding["level"]))
-    items = []
-    for finding in order:
-        at = ", ".join(_span(*span) for span in finding["at"])
-        items.append(f'<li class="{finding["level"]}"><i>{LEVELS[finding["level"]]}</i><div><b>'
-                     f'{escape(finding["check"])}</b> {escape(_sentence(finding["what"]))}'
-                     + (f' <span class="at">{at}</span>' if at else "")
-                     + (f'<p>{escape(_sentence(finding["fix"]))}</p>' if finding["fix"] else "") + "</div></li>")
-    return f'<section><h2>What the look at the clip found</h2><ul class="findings">{"".join(items)}</ul></section>'
+    loud = sorted((f for f in findings if f["level"] != "ok"), key=lambda f: list(LEVELS).index(f["level"]))
+    calm = [f for f in findings if f["level"] == "ok"]
+    items = [f'<li class="{f["level"]}"><i>{LEVELS[f["level"]]}</i><div><b>{escape(f["check"])}</b> '
+             f'{escape(_sentence(f["what"]))} {_times_of(f)}<p>{escape(_sentence(f["fix"]))}</p></div></li>'
+             for f in loud]
+    rows = [f'<li><b>{escape(f["check"])}</b> {escape("; ".join(t for t in (f["what"], f["fix"]) if t))} '
+            f"{_times_of(f)}</li>" for f in calm]
+    worth = f'<ul class="findings">{"".join(items)}</ul>' if items else '<p class="quiet">Nothing to worry about.</p>'
+    return (f"<section><h2>What the look at the clip found</h2>{worth}<details{'' if items else ' open'}><summary>"
+            f'{len(calm)} checks found nothing wrong</summary><ul class="calm">{"".join(rows)}</ul></details>'
+            "</section>")
+
+
+def _times_of(finding: dict[str, Any]) -> str:
+    at = [_span(*span) for span in finding["at"]]
+    more = f" and {len(at) - SPANS} more" if len(at) > SPANS else ""
+    return f'<span class="at">{", ".join(at[:SPANS])}{more}</span>' if at else ""
 
 
 def _sheets(dataset: Dataset, frames: FrameFolder, chosen: list[int]) -> Iterator[str]:
@@ -217,4 +226,4 @@ def _span(start: float, stop: float) -> str:
 
 def _sentence(text: str) -> str:
     """With a capital and a full stop."""
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+    return text[:1].upper() + text[1:] + ("." if text and text[-1] not in ".!?" else "")

@@ -29,7 +29,12 @@ align-self:start;margin-top:.12rem}
 .findings b::after{content:":"}
 .findings p{color:var(--quiet)}
 .findings .at{color:var(--quiet);font-variant-numeric:tabular-nums}
-.ok i{background:var(--soft-good);color:var(--good)}
+details{margin-top:.7rem}
+summary{cursor:pointer;color:var(--good);font-weight:600;font-size:.95rem}
+.calm{list-style:none;padding:0;margin:.5rem 0;columns:22rem 2;column-gap:2rem;font-size:.92rem;color:var(--quiet)}
+.calm li{break-inside:avoid;padding:.12rem 0}
+.calm b{color:var(--ink);font-weight:600}
+.calm b::after{content:":"}
 .warning i{background:var(--soft-warn);color:var(--warn)}
 .rejection i{background:var(--soft-bad);color:var(--bad)}
 .sheet{display:grid;grid-template-columns:repeat(auto-fill,minmax(150px,1fr));gap:.5rem;margin-top:.6rem}

@@ -9,7 +9,7 @@ import shutil
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -18,11 +18,11 @@ import numpy as np
 from being import media
 from being.audio.features import encode_segments
 from being.errors import InputRejected
-from being.files import read_json, write_json
 from being.preprocess import family
+from being.preprocess.check import look_at, refuse
+from being.preprocess.checked import Checked
 from being.preprocess.expression import write_au
 from being.preprocess.facemap import BROW_TOP, CHIN
-from being.preprocess.findings import Finding
 from being.preprocess.frames import FrameFolder, read_image, write_frames, write_image
 from being.preprocess.graph import Advance, Step, Stop
 from being.preprocess.landmarks import MESH_POINTS, FaceLandmarker, Landmarks
@@ -30,46 +30,34 @@ from being.preprocess.matting import decode as decode_parsing
 from being.preprocess.matting import encode as encode_parsing
 from being.preprocess.matting import parse_clip
 from being.preprocess.mesh import canonical_mesh
+from being.preprocess.openface import read_openface, write_openface
+from being.preprocess.parser import parser as find_parser
 from being.preprocess.plates import TorsoPlates, background_plate
-from being.preprocess.preflight import Preflight, preflight
+from being.preprocess.preflight import PICTURE_SIDE, Preflight
 from being.preprocess.tracking import track_head
-from being.preprocess.workplace import OWN
+from being.preprocess.workplace import OWN, sha256
+from being.progress import warn
 
 ENCODER = "hama"
 FACES_IN_MIN = 0.5  # share of the frames that must show a face
 CHECKED = f"{OWN}/checked.json"
-Segments = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
 class Settings:
     """What the user chose that changes the files."""
 
-    size: int  # px, largest side of the pictures
+    size: int = PICTURE_SIDE  # px, largest side of the pictures
+    parser: str | None = None  # who says where the person is (`parser.parser`)
+    au: Path | None = None  # OpenFace's csv of the video, taken instead of our own action units
 
 
-@dataclass(frozen=True)
-class Checked:
-    """What the look at the clip decided."""
-
-    crop: tuple[int, int, int]  # left, top, side, px of the upright source picture
-    size: int  # px, side of the dataset's pictures
-    frames: int
-    segments: Segments  # [start, stop) in frames
-    findings: tuple[Finding, ...]
-
-    @classmethod
-    def read(cls, path: Path) -> Checked:
-        """As `write` left it."""
-        value = read_json(path)
-        findings = tuple(Finding(**{**f, "at": tuple(tuple(span) for span in f["at"])}) for f in value["findings"])
-        left, top, side = value["crop"]
-        return cls((left, top, side), value["size"], value["frames"],
-                   tuple((start, stop) for start, stop in value["segments"]), findings)
-
-    def write(self, path: Path) -> None:
-        """As JSON."""
-        write_json(path, asdict(self))
+def check_settings(settings: Settings) -> None:
+    """Raise what is wrong with the settings before any long work."""
+    if settings.parser is not None:
+        find_parser(settings.parser)
+    if settings.au is not None and not settings.au.is_file():
+        raise InputRejected(f"{settings.au} is not there", "it was to hold OpenFace's action units", "Check the path")
 
 
 @dataclass
@@ -91,12 +79,12 @@ class Work:
             self._landmarker = FaceLandmarker()
         return self._landmarker
 
-    @property
-    def preflight(self) -> Preflight:
+    def preflight(self, advance: Advance | None = None) -> Preflight:
         """The look at the clip, taken when first needed: a run that goes on may not need it again."""
         with self._lock:
             if self._preflight is None:
-                self._preflight = preflight(self.video, self.landmarker, self.settings.size)
+                self._preflight = look_at(self.video, self.landmarker, self.settings.size, advance)
+                refuse(self.video, self._preflight.findings)
             return self._preflight
 
     @cached_property
@@ -143,18 +131,21 @@ class _Frames(FrameFolder):
 
 
 def _look(work: Work, advance: Advance) -> None:
-    found = work.preflight
-    Checked(found.crop, found.size, found.frames, found.segments, found.findings).write(work.folder / CHECKED)
+    found = work.preflight(advance)
+    for finding in found.findings:
+        if finding.level == "warning":
+            warn(f"{finding.check}: {finding.what}" + (f". {finding.fix}" if finding.fix else ""))
+    Checked.of(found).write(work.folder / CHECKED)
 
 
 def _frames(work: Work, advance: Advance) -> None:
     shutil.rmtree(work.folder / "ori_imgs", ignore_errors=True)
-    written = len(write_frames(work.preflight.pictures(), work.folder / "ori_imgs", advance))
+    written = len(write_frames(work.preflight().pictures(), work.folder / "ori_imgs", advance))
     assert written == work.checked.frames, (written, work.checked.frames)
 
 
 def _sound(work: Work, advance: Advance) -> None:
-    media.write_wav(work.folder / "aud.wav", work.preflight.sound)
+    media.write_wav(work.folder / "aud.wav", work.preflight().sound)
 
 
 def _landmarks(work: Work, advance: Advance) -> None:
@@ -179,7 +170,9 @@ def _head_pose(work: Work, advance: Advance) -> None:
 def _masks(work: Work, advance: Advance) -> None:
     (work.folder / "parsing").mkdir()
     (work.folder / "head_alpha").mkdir()
-    for i, parts in enumerate(parse_clip(work.frames, work.landmarks.points)):
+    chosen = find_parser(work.settings.parser)
+    clip = parse_clip(work.frames, work.landmarks.points, work.checked.segments, chosen)
+    for i, parts in enumerate(clip):
         write_image(work.folder / f"parsing/{i}.png", encode_parsing(parts.labels))
         write_image(work.folder / f"head_alpha/{i}.png", parts.head_alpha)
         advance(1)
@@ -207,7 +200,11 @@ def _speech(work: Work, advance: Advance) -> None:
 
 
 def _expression(work: Work, advance: Advance) -> None:
-    write_au(work.folder / "au.csv", work.landmarks, work.checked.segments)
+    if work.settings.au is None:
+        write_au(work.folder / "au.csv", work.landmarks, work.checked.segments)
+    else:
+        seconds, times = work.checked.source_seconds, work.checked.times
+        write_openface(work.folder / "au.csv", read_openface(work.settings.au, len(work.frames), seconds, times))
     advance(len(work.frames))
 
 
@@ -216,13 +213,15 @@ def _count(work: Work) -> int:
 
 
 STEPS: Sequence[Step[Work]] = (
-    Step("look at the clip", _look, (CHECKED,), settings=lambda work: asdict(work.settings)),
+    Step("look at the clip", _look, (CHECKED,), settings=lambda work: work.settings.size),
     Step("frames", _frames, ("ori_imgs/*.jpg",), ("look at the clip",), total=_count),
     Step("sound", _sound, ("aud.wav",), ("look at the clip",)),
     Step("landmarks", _landmarks, ("landmarks.npz", "ori_imgs/*.lms", "mouth_mask"), ("frames",), total=_count),
-    Step("masks", _masks, ("parsing", "head_alpha"), ("frames", "landmarks"), total=_count),
+    Step("masks", _masks, ("parsing", "head_alpha"), ("frames", "landmarks"), total=_count,
+         settings=lambda work: work.settings.parser),
     Step("head pose", _head_pose, ("track_params.pt", "mesh.npz", "transforms_*.json"), ("frames", "landmarks"),
          total=_count, version=2),
     Step("speech", _speech, ("aud_*.npy",), ("sound",), total=_count),
-    Step("expression", _expression, ("au.csv",), ("landmarks",), total=_count),
+    Step("expression", _expression, ("au.csv",), ("landmarks",), total=_count,
+         settings=lambda work: work.settings.au and sha256(work.settings.au)),
     Step("plates", _plates, ("bc.jpg", "torso_imgs"), ("frames", "landmarks", "masks"), total=_count))

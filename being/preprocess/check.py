@@ -1,0 +1,53 @@
+"""The whole look at a clip: picture and sound, whether they go together, and whether there is enough to learn from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from being.audio.phonemes import Heard, listen
+from being.errors import InputRejected
+from being.preprocess.findings import Finding
+from being.preprocess.landmarks import FaceLandmarker
+from being.preprocess.learnability import forecast
+from being.preprocess.look import Look
+from being.preprocess.preflight import PICTURE_SIDE, Preflight, inspect
+from being.preprocess.scan import Advance
+from being.preprocess.speech_check import check_sound, mended
+from being.preprocess.sync import Offset, check_other_voices, check_sync, sync_offset
+
+
+def look_at(video: Path, landmarker: FaceLandmarker, size: int = PICTURE_SIDE, advance: Advance | None = None
+            ) -> Preflight:
+    """How a clip becomes a dataset, with all findings on picture and sound, rejections among them.
+
+    The sound is moved to the lips where the offset is sure, freed of a constant offset, and made louder where the
+    speech is too quiet. Arguments and errors as `preflight.inspect`.
+    """
+    heard: list[tuple[Heard, Offset]] = []
+
+    def lip_offset(look: Look, sound: np.ndarray) -> float | None:
+        heard.append((clip := listen(sound), offset := sync_offset(clip, look)))
+        return offset.shift or None
+
+    checked = inspect(video, landmarker, size, lip_offset, advance)
+    if not heard:  # no sound to listen to, which is among the findings
+        return checked
+    clip, offset = heard[0]
+    findings = (*checked.findings, *check_sound(clip))
+    if any(finding.level == "rejection" for finding in findings):
+        return replace(checked, findings=findings)
+    used = listen(checked.sound)
+    findings += (check_sync(offset), check_other_voices(clip, checked.look),
+                 *forecast(used, checked.look, checked.frames, checked.segments))
+    return replace(checked, findings=findings, sound=mended(used))
+
+
+def refuse(video: Path, findings: tuple[Finding, ...]) -> None:
+    """Raise InputRejected for the first rejection among the findings, if there is one."""
+    for finding in findings:
+        if finding.level == "rejection":
+            what = finding.what if str(video) in finding.what else f"{video}: {finding.what}"
+            raise InputRejected(what, fix=finding.fix)

@@ -34,6 +34,7 @@ from being.preprocess.openface import read_openface, write_openface
 from being.preprocess.parser import parser as find_parser
 from being.preprocess.plates import TorsoPlates, background_plate
 from being.preprocess.preflight import PICTURE_SIDE, Preflight
+from being.preprocess.teeth import read_teeth, teeth_masks
 from being.preprocess.tracking import track_head
 from being.preprocess.workplace import OWN, sha256
 from being.progress import warn
@@ -178,6 +179,18 @@ def _masks(work: Work, advance: Advance) -> None:
         advance(1)
 
 
+def _teeth(work: Work, advance: Advance) -> None:
+    (work.folder / "teeth_mask").mkdir()
+    given, count = work.video.with_name("teeth_mask"), len(work.frames)
+    if given.is_dir() and len(list(given.glob("*.npy"))) == count:
+        masks = (read_teeth(given, i, work.size, work.size) for i in range(count))
+    else:
+        masks = teeth_masks(work.frames, work.landmarks.points, work.checked.segments)
+    for i, mask in enumerate(masks):
+        write_image(work.folder / f"teeth_mask/{i}.png", mask)
+        advance(1)
+
+
 def _plates(work: Work, advance: Advance) -> None:
     points = work.landmarks.points[work.landmarks.found]
     face_height = float(np.median(np.linalg.norm(points[:, CHIN, :2] - points[:, BROW_TOP, :2], axis=1)))
@@ -224,4 +237,5 @@ STEPS: Sequence[Step[Work]] = (
     Step("speech", _speech, ("aud_*.npy",), ("sound",), total=_count),
     Step("expression", _expression, ("au.csv",), ("landmarks",), total=_count,
          settings=lambda work: work.settings.au and sha256(work.settings.au)),
+    Step("teeth", _teeth, ("teeth_mask",), ("frames", "landmarks"), total=_count),
     Step("plates", _plates, ("bc.jpg", "torso_imgs"), ("frames", "landmarks", "masks"), total=_count))

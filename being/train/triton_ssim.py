@@ -29,7 +29,7 @@ def _window(side: tl.constexpr):
 
 @triton.jit
 def _blur(picture, window):
-    return tl.dot(tl.dot(window, picture, input_precision="ieee"), tl.trans(window), input_precision="ieee")
+    return tl.dot(tl.dot(window, picture, input_precision="tf32x3"), tl.trans(window), input_precision="tf32x3")
 
 
 @triton.jit

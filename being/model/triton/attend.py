@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from being.model.triton.mlp import _kept
+from being.model.triton.mlp import EXACT, _kept
 
 ROWS = 64
 CHUNKS = 16  # of a frame's rows
@@ -111,7 +111,7 @@ class _Attend(torch.autograd.Function):
         return dx, da.sum(1), dc.sum(1), du.sum(1), None, None
 
 
-def attend(x: Tensor, a: Tensor, c: Tensor, u: Tensor, *, exact: str = "ieee") -> Tensor:
+def attend(x: Tensor, a: Tensor, c: Tensor, u: Tensor, *, exact: str = EXACT) -> Tensor:
     """Mixtures [B, N, D] of rows of `u` by the softmax, head by head, of x a + c; in x's type.
 
     x [B or 1, N, D]; a float32 [B, D, heads, tokens], c [B, heads, tokens], u [B, heads, tokens, D]. Tokens and heads

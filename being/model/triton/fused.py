@@ -37,11 +37,10 @@ def usable(network: GaussianTalker, queries: Tensor) -> bool:
                                        (config.d_model, config.ffn_hidden, config.net_width))
 
 
-def deform(network: GaussianTalker, queries: Tensor, tokens: Tensor, exact: str = "ieee") -> list[Tensor]:
+def deform(network: GaussianTalker, queries: Tensor, tokens: Tensor) -> list[Tensor]:
     """Offsets of means, log scales, quaternions, opacity logits and SH (flat), float32 [B, N, .] each.
 
-    queries [1, N, D], tokens [B, S, D]. Inside bfloat16 autocast the rows are bfloat16, sums float32; else float32,
-    products as `exact` says ("ieee" or "tf32").
+    queries [1, N, D], tokens [B, S, D]. Inside bfloat16 autocast the rows are bfloat16 and sums float32, else all is.
     """
     from being.model.triton.mlp import mlp
 
@@ -50,23 +49,23 @@ def deform(network: GaussianTalker, queries: Tensor, tokens: Tensor, exact: str 
         x = queries.to(torch.bfloat16 if low else torch.float32)
         for layer in network.transformer.layers:
             assert isinstance(layer, nn.Module)
-            x = _layer(layer, x, tokens.float(), exact)  # type: ignore[arg-type]
+            x = _layer(layer, x, tokens.float())  # type: ignore[arg-type]
         w1, b1, w2, b2, widths = _heads(network)
-        out = mlp(x, w1, b1, w2, b2, relu_in=True, out=torch.float32, exact=exact)
+        out = mlp(x, w1, b1, w2, b2, relu_in=True, out=torch.float32)
         return list(out[..., :sum(widths)].split(widths, -1))
 
 
-def _layer(layer: AttentionLayer, x: Tensor, tokens: Tensor, exact: str) -> Tensor:
+def _layer(layer: AttentionLayer, x: Tensor, tokens: Tensor) -> Tensor:
     """One attention layer: x [B or 1, N, D] and tokens float32 [B, S, D] -> [B, N, D]."""
     from being.model.triton.attend import add_norm, attend
     from being.model.triton.mlp import mlp
 
     drop = layer.drop if layer.training else 0.0
     seeds = torch.randint(2**31 - 1, (3,)).tolist() if drop else [0, 0, 0]
-    mixed = attend(x, *_folded(layer, tokens), exact=exact)
+    mixed = attend(x, *_folded(layer, tokens))
     x = add_norm(x, mixed, layer.norm1.gamma, layer.norm1.beta, eps=layer.norm1.eps, drop=drop, seed=seeds[0])
     first, second = layer.ffn.linear1, layer.ffn.linear2
-    hidden = mlp(x, first.weight.T, first.bias, second.weight.T, second.bias, drop=drop, seed=seeds[1], exact=exact)
+    hidden = mlp(x, first.weight.T, first.bias, second.weight.T, second.bias, drop=drop, seed=seeds[1])
     return add_norm(x, hidden, layer.norm2.gamma, layer.norm2.beta, eps=layer.norm2.eps, drop=drop, seed=seeds[2])
 
 

@@ -1,0 +1,43 @@
+"""The source video, kept in the dataset where it is small enough to travel with it, and the pictures that it gives."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from being import media
+from being.conventions import FPS
+from being.preprocess.preflight import dataset_pictures
+
+STEM = "source"  # of the video's name in a dataset; its suffix stays
+RATE_MAX = 3_000_000 / 8  # bytes a second of the dataset: a larger video is not kept
+
+
+def keep_source(video: Path, folder: Path, frames: int) -> None:
+    """Put the video into the dataset at `folder`, of so many frames: as a hard link where the disk allows, so that it
+    takes no room, else as a copy. A video above RATE_MAX is not kept."""
+    kept = folder / f"{STEM}{video.suffix.lower()}"
+    kept.unlink(missing_ok=True)
+    if video.stat().st_size > RATE_MAX * frames / FPS:
+        return
+    try:
+        os.link(video.resolve(), kept)
+    except OSError:  # another disk, or one without links
+        shutil.copyfile(video, kept)
+
+
+def kept_source(folder: Path) -> Path | None:
+    """The video that `keep_source` put into a dataset, or None."""
+    return next((path for path in sorted(folder.glob(f"{STEM}.*")) if path.is_file()), None)
+
+
+def source_pictures(video: Path, manifest: dict[str, Any]) -> Iterator[np.ndarray]:
+    """The pictures uint8 [H, W, 3] RGB of the dataset with this dataset.json, made again from its source video."""
+    left, top, side = manifest["source"]["crop"]
+    sources = np.concatenate([np.arange(first, first + count) for first, count in manifest["source"]["frames"]])
+    return dataset_pictures(media.probe(video), (left, top, side), manifest["width"], sources)

@@ -137,3 +137,29 @@ def test_lips_are_closed_where_closures_are_heard(clip: str, sound: np.ndarray, 
     anywhere = least(anywhere[heard.speaking(anywhere)])
     assert len(at) >= 8 and (least(at) < 0.015).mean() >= 0.9
     assert np.median(least(at)) < 0.6 * np.median(anywhere)
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("clip", ["address_fr_50s.mp4", "newsdesk_en_21s.mp4"])
+def test_the_mouth_has_the_shape_of_the_class_heard(clip: str, sound: np.ndarray, shared_dir: Path) -> None:
+    """Nearly closed for f and v, open for a, narrow for o and u, wide for s: in French as in English."""
+    from looks import look_at
+
+    from being.preprocess.facemap import EYE_OUTER_LEFT, EYE_OUTER_RIGHT, OUTER_LIPS
+    from being.preprocess.landmarks import lip_aperture
+
+    look = look_at(shared_dir / "clips" / clip, 20)
+    heard = listen(media.read_audio(shared_dir / "clips" / clip))
+    mouth, eyes = (look.points[:, a, :2] - look.points[:, b, :2] for a, b in (
+        (OUTER_LIPS[0], OUTER_LIPS[10]), (EYE_OUTER_RIGHT, EYE_OUTER_LEFT)))
+    width = np.linalg.norm(mouth, axis=1) / np.linalg.norm(eyes, axis=1)
+    aperture, spoken = lip_aperture(look.points), heard.speaking(look.times)
+
+    def at(values: np.ndarray, *names: str) -> float:
+        kinds = [CLASSES.index(name) for name in names]
+        times = heard.times[np.isin(heard.kinds, kinds) & (heard.times > 0.1) & (heard.times < 20)] - 0.06
+        usual = values[spoken]
+        return float((np.interp(times, look.times, values).mean() - usual.mean()) / usual.std())
+
+    assert at(aperture, "p b m", "f v") < -0.4 and at(aperture, "a") > 0.3
+    assert at(width, "o", "w u") < -0.5 and at(width, "s z") > 0.2

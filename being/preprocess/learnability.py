@@ -132,7 +132,8 @@ def _blinks(look: Look, seconds: float) -> tuple[Finding, str]:
     if not watched:
         return Finding("blinks", "ok", "too few frames in a row to count blinks"), ""
     expected = len(moments) * max(1.0, seconds / watched)
-    said = f"{len(moments)} in the {watched:.0f} s looked at frame by frame, so about {expected:.0f} in the clip"
+    said = f"{len(moments)} in the {watched:.0f} s looked at frame by frame"
+    said += f", so about {expected:.0f} in the clip" if moments else ""
     at = tuple((moment, moment) for moment in moments)
     if expected < BLINKS_LEAST:
         return (Finding("blinks", "warning", said, at, "Blink naturally, some ten times, while recording"),

@@ -64,3 +64,28 @@ def test_of_several_tracks_the_first_with_sound_is_read(tmp_path: Path) -> None:
         assert read_sound(path).mended == (f"of {len(tracks)} sound tracks number {number} is used",)
         assert np.allclose(read_audio(path)[:len(sound)], sound, atol=1e-4)
     assert not read_audio(write_tracks(tmp_path / "c.mkv", silent, silent)).any()
+
+
+def test_the_look_at_a_clip_says_which_channel_was_taken(tmp_path: Path) -> None:
+    from drawn_face import talking_head, write_clip
+    from needs import had
+
+    from being.preprocess.landmarks import FaceLandmarker
+    from being.preprocess.preflight import inspect
+
+    pictures = talking_head(50, 128)[0]
+    path = write_clip(tmp_path / "picture.mp4", pictures, voice())
+    stereo = np.stack([voice(), np.zeros(2 * RATE, np.float32)])
+    with av.open(str(path)) as source, av.open(str(tmp_path / "clip.mkv"), "w") as target:
+        video = target.add_stream_from_template(source.streams.video[0])
+        sound = target.add_stream("pcm_f32le", rate=RATE, layout="stereo")
+        for packet in source.demux(source.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = video
+                target.mux(packet)
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(stereo.T.reshape(1, -1)), "flt", "stereo")
+        frame.sample_rate, frame.pts, frame.time_base = RATE, 0, Fraction(1, RATE)
+        target.mux([*sound.encode(frame), *sound.encode(None)])
+    checked = inspect(tmp_path / "clip.mkv", had(lambda: FaceLandmarker(workers=1)))
+    track = next(finding for finding in checked.findings if finding.check == "sound track")
+    assert track.level == "ok" and "right channel is dead" in track.what

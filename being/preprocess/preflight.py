@@ -225,7 +225,7 @@ class _Inspection:
             why = f": {self.silent.why}" if self.silent.why else ""
             return Finding("sound track", "rejection", f"{self.silent.what}{why}", (), self.silent.fix)
         lead, fixes = self.begin - self.sound.pieces[0][0], []
-        what = f"{self.info.audio_codec}, {self.info.audio_rate} Hz"
+        what = "; ".join((f"{self.info.audio_codec}, {self.info.audio_rate} Hz", *self.sound.mended))
         if abs(lead) > OFFSET_SAID:
             what += f"; the picture starts {abs(1e3 * lead):.0f} ms {'after' if lead > 0 else 'before'} the sound"
             fixes.append("the sound is cut to the picture's start" if lead > 0 else "silence is put before the sound")

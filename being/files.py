@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,3 +104,24 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise InputRejected(f"{path} holds values that are not finite", name)
     return tensors
+
+
+def load_pickled(path: Path) -> Any:
+    """What torch.save wrote to a file of another system: tensors, numbers, text, lists and dicts of them.
+
+    Nothing else is unpickled. Raises InputRejected for a file that holds more, is broken or missing.
+    """
+    import torch
+
+    for mapped in (True, False):  # a file of the old format cannot be mapped
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of what a foreign pickle may hold: it is refused below
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        except Exception as error:  # torch.load raises many kinds for a broken or foreign pickle
+            if not mapped:
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                raise InputRejected(f"{path} cannot be read as plain tensors", reason[:200],
+                                    "Save it again as a dict of tensors with torch.save; files that need code to run "
+                                    "are refused") from error
+    raise AssertionError

@@ -1,4 +1,4 @@
-"""`being data import` and `export`: datasets of the AD-NeRF / ER-NeRF / GaussianTalker / InsTaG family."""
+"""`being data import`, `data export`, `import-checkpoint`: to and from the GaussianTalker family."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def register(app: typer.Typer) -> None:
                                                      "instag.")] = "gaussiantalker",
         out: Annotated[Path | None, typer.Option("--out", help="Directory to write (default: "
                                                                "exports/<name>-<system>).")] = None,
-        full_width: Annotated[bool, typer.Option("--full-width", help="Keep all channels of the speech features: one line "
-                                                 "of the system's code has to change, and is named.")] = False,
+        full_width: Annotated[bool, typer.Option("--full-width", help="Keep all channels of the speech features: a "
+                                                 "line of the system's code has to change, and is named.")] = False,
         force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
     ) -> dict[str, Any]:
         """Write a dataset as a directory that another system of the family reads and trains on."""
@@ -71,3 +71,32 @@ def register(app: typer.Typer) -> None:
         say(f"directory {report.path}")
         return {"directory": str(report.path), "system": system, "written": report.written, "notes": report.notes,
                 "change": report.change}
+
+    @command(app, "import-checkpoint", epilog="Example: being import-checkpoint output/May --data data/May")
+    def import_checkpoint(
+        directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a trained GaussianTalker (its "
+                                                                      "--model_path).")],
+        data: Annotated[Path | None, typer.Option("--data", help="Dataset that gives poses, plates and sound: the one "
+                                                  "imported from the directory it was trained on.")] = None,
+        out: Annotated[Path | None, typer.Option("--out", help="Folder of the run (default: under runs/).")] = None,
+        name: Annotated[str | None, typer.Option("--name", help="Name of the subject (default: the clip's).")] = None,
+        iteration: Annotated[int | None, typer.Option("--iteration", help="Which one (default: the last).")] = None,
+        config: Annotated[Path | None, typer.Option("--config", help="Its config, for the number of attention heads "
+                                                                     "(default: as in the shipped ones).")] = None,
+        consent: ConsentOption = None,
+    ) -> dict[str, Any]:
+        """Turn a trained GaussianTalker into a run that render, tts-video and bench-fps take."""
+        from being.config import read_file, resolve
+        from being.progress import say, warn
+        from being.train.adopt import import_checkpoint as work
+
+        heads = read_file(resolve(config)).get("model", {}).get("n_head") if config is not None else None
+        done = work(directory, data, out, name=name, iteration=iteration, heads=heads, consent=consent)
+        for line in done.warnings:
+            warn(line)
+        for line in done.notes:
+            say(f"  {line}")
+        say(f"run {done.run} (iteration {done.iteration}, {done.gaussians} Gaussians)\n"
+            f"next: being tts-video {done.run} --text \"Hello\"")
+        return {"run": str(done.run), "iteration": done.iteration, "gaussians": done.gaussians, "notes": done.notes,
+                "warnings": done.warnings}

@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import io
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,33 +74,53 @@ class Avatar:
         return consent_note(self.manifest.get("consent"))
 
 
+@dataclass
+class Loop:
+    """Where an avatar stands and what is behind it: neighbouring frames of one person's clip."""
+
+    name: str
+    size: int  # px
+    focal: float  # px
+    world_to_camera: Tensor  # [P, 4, 4] float32
+    blink: Tensor  # [P, 1] float32 in [0, 1]
+    plates: Iterable[np.ndarray]  # P pictures uint8 [S, S, 3] RGB
+    consent: dict[str, Any] | None
+
+
 def save_avatar(path: Path, model: TalkingHead, config: Config, dataset: Dataset, clip: Clip) -> Path:
-    """Write the bundle of a trained model at `path`; it appears whole or not at all."""
+    """Write the bundle of a model trained on `clip` at `path`; it appears whole or not at all."""
+    poses = dataset.longest_stretch(round(config.avatar.seconds * FPS))
+    plates = (clip.plates[i].permute(1, 2, 0).cpu().numpy() for i in poses)
+    return write_avatar(path, model, config, Loop(
+        dataset.name, clip.size, clip.focal, clip.world_to_camera[poses.start:poses.stop],
+        clip.blink[poses.start:poses.stop], plates, dataset.manifest.get("consent")))
+
+
+def write_avatar(path: Path, model: TalkingHead, config: Config, loop: Loop) -> Path:
+    """Write the bundle of a model and its loop of poses at `path`; it appears whole or not at all."""
     part = path.with_name(f".{path.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
-        _write_bundle(part, model, config, dataset, clip)
+        _write_bundle(part, model, config, loop)
         replace_folder(part, path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return path
 
 
-def _write_bundle(part: Path, model: TalkingHead, config: Config, dataset: Dataset, clip: Clip) -> None:
+def _write_bundle(part: Path, model: TalkingHead, config: Config, loop: Loop) -> None:
     (part / "plates").mkdir(parents=True)
-    poses = dataset.longest_stretch(round(config.avatar.seconds * FPS))
     save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, part / "model.safetensors")
-    save_file({"world_to_camera": clip.world_to_camera[poses.start:poses.stop].cpu().contiguous(),
-               "blink": clip.blink[poses.start:poses.stop].cpu().contiguous()}, part / "poses.safetensors")
-    for k, i in enumerate(poses):
-        Image.fromarray(clip.plates[i].permute(1, 2, 0).cpu().numpy()).save(
-            part / f"plates/{k:06d}.jpg", quality=config.avatar.plate_quality, subsampling=0)
+    save_file({"world_to_camera": loop.world_to_camera.cpu().contiguous(), "blink": loop.blink.cpu().contiguous()},
+              part / "poses.safetensors")
+    for k, plate in enumerate(loop.plates):
+        Image.fromarray(plate).save(part / f"plates/{k:06d}.jpg", quality=config.avatar.plate_quality, subsampling=0)
     files = {str(f.relative_to(part)): digest(f.read_bytes()) for f in sorted(part.rglob("*")) if f.is_file()}
     write_json(part / "manifest.json", {
-        "schema": SCHEMA, "name": dataset.name, "size": clip.size, "fps": FPS, "focal": clip.focal,
+        "schema": SCHEMA, "name": loop.name, "size": loop.size, "fps": FPS, "focal": loop.focal,
         "encoder": config.data.encoder, "audio_width": model.network.audio_width,
-        "model": dataclasses.asdict(config.model), "poses": len(poses), "gaussians": len(model.gaussians),
-        "consent": dataset.manifest.get("consent"), "files": files,
+        "model": dataclasses.asdict(config.model), "poses": len(loop.blink), "gaussians": len(model.gaussians),
+        "consent": loop.consent, "files": files,
         "licence": "Made from footage of the person named; their consent and the footage's licence govern its use."})
 
 

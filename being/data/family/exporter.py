@@ -22,7 +22,7 @@ from being.data.family.facemesh import Cameras
 from being.data.family.parts import Skin, depth_of, rich_parsing, subdivided, teeth_of
 from being.data.family.writing import each, link, sound_of_frames, write_track, write_transforms, write_units
 from being.errors import BeingError, InputRejected, UsageError
-from being.files import check_place, make_folders, remove_empty, replace_folder
+from being.files import check_place, load_pickled, make_folders, remove_empty, replace_folder
 from being.preprocess.expression import NAMES, action_units
 from being.preprocess.frames import FrameFolder, read_image, write_image
 from being.preprocess.landmarks import Landmarks
@@ -193,7 +193,7 @@ def _mouth(file: Path, shape: tuple[int, ...]) -> np.ndarray:
 def _cameras(job: _Job) -> None:
     """track_params.pt with vertices that GaussianTalker can start from, and the split files."""
     dataset = job.dataset
-    track = layout.load_plain(dataset.path / "track_params.pt")
+    track = load_pickled(dataset.path / "track_params.pt")
     mesh, triangles = dataset.mesh
     vertices = track["vertices"].float().numpy().mean(0) if "vertices" in track else mesh.mean(0)
     if len(vertices) <= len(mesh[0]):
@@ -257,15 +257,18 @@ def projection(features: np.ndarray) -> tuple[np.ndarray, float]:
     """Matrix float32 [C, 29] onto the strongest directions of speech features [F, 16, C], and the share they keep.
 
     Nothing is subtracted: silence outside a clip (zeros) stays zero, and the map folds into a convolution. The
-    result's root mean square is 1.
+    result's root mean square is 1; narrower features are followed by zeros.
     """
     middle = features.shape[1] // 2
     steps = features[:, middle - 1:middle + 1].reshape(-1, features.shape[2]).astype(np.float64)
     values, vectors = np.linalg.eigh(steps.T @ steps / len(steps))
     order = np.argsort(-values)[:WIDTH]
-    kept = values[order].sum()
-    scale = np.sqrt(WIDTH / max(kept, 1e-12))
-    return (vectors[:, order] * scale).astype(np.float32), float(kept / max(values.sum(), 1e-12))
+    kept, chosen = values[order].sum(), vectors[:, order]
+    sign = np.sign(chosen[np.abs(chosen).argmax(0), np.arange(len(order))])  # the same on every machine
+    scale = sign * np.sqrt(WIDTH / max(kept, 1e-12))
+    matrix = np.zeros((len(vectors), WIDTH), np.float32)
+    matrix[:, :len(order)] = chosen * scale
+    return matrix, float(kept / max(values.sum(), 1e-12))
 
 
 def _units(job: _Job) -> None:
@@ -284,7 +287,7 @@ def _units(job: _Job) -> None:
 def _priors(job: _Job) -> None:
     """Sapiens' places: depth of the tracked face; normals of zero, which leave InsTaG's normal term without effect."""
     dataset, (vertices, triangles) = job.dataset, job.dataset.mesh
-    track = layout.load_plain(dataset.path / "track_params.pt")
+    track = load_pickled(dataset.path / "track_params.pt")
     cameras = Cameras(track["euler"].float().numpy(), track["trans"].float().numpy(), dataset.focal, dataset.width,
                       dataset.height)
     folders = [job.part / f"sapiens/{kind}/sapiens_0.3b" for kind in ("depth", "normal")]

@@ -17,6 +17,7 @@ from being.data.family.pictures import (
     Imported,
     Job,
     Pictures,
+    centre_square,
     write_frames,
     write_parsing,
     write_plates,
@@ -34,6 +35,7 @@ from being.errors import BeingError, EnvironmentFault, InputRejected, UsageError
 from being.files import check_place, make_folders, remove_empty, replace_folder, write_json
 from being.preprocess.facemap import RIGID
 from being.preprocess.landmarks import MESH_POINTS, FaceLandmarker, Landmarks
+from being.preprocess.manifest import Consent
 from being.preprocess.mesh import canonical_mesh
 from being.progress import Progress
 
@@ -60,7 +62,7 @@ def import_family(path: Path, out: Path, *, name: str | None = None, consent: st
     _check_out(out, path, force)
     folder = layout.read_folder(path)
     alignment = align(folder)
-    square = _square(folder)
+    square = centre_square(folder)
     samples = _read_sound(folder)
     landmarks, alignment = _look(folder, alignment, square, landmarker or FaceLandmarker())
     part, parents = out.with_name(f".{out.name}.part"), make_folders(out.parent)
@@ -97,13 +99,6 @@ def _check_out(out: Path, path: Path, force: bool) -> None:
         if not force:
             raise BeingError(f"the dataset {out} exists already", fix="Replace it with --force, or choose an --out")
     check_place(out.with_name(f".{out.name}.part"))
-
-
-def _square(folder: layout.Folder) -> tuple[int, int, int]:
-    """The square round the picture's centre: the cameras' principal point stays in the middle."""
-    side = min(folder.width, folder.height)
-    side -= (max(folder.width, folder.height) - side) % 2  # so that the centre is the same half pixel
-    return (folder.width - side) // 2, (folder.height - side) // 2, side
 
 
 def _read_sound(folder: layout.Folder) -> np.ndarray:
@@ -247,4 +242,4 @@ def _manifest(job: Job, name: str, consent: str | None) -> None:
         "source": {"family": report.system, "folder": job.folder.path.name, "cameras": job.alignment.source,
                    "first_picture": int(job.alignment.numbers[0]), "found": report.found, "rebuilt": report.rebuilt,
                    "missing": report.missing},
-        "steps": {}, "consent": {"statement": consent} if consent else None})
+        "steps": {}, "consent": Consent(consent).record()})

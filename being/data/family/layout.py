@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import json
 import re
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from being.errors import InputRejected
+from being.files import load_pickled
 
 PICTURES = ("ori_imgs", "gt_imgs", "com_imgs")  # where frames lie, best first; com_imgs is AD-NeRF's name for gt_imgs
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -223,29 +223,11 @@ def _text(size: tuple[int, int]) -> str:
     return f"{size[0]} x {size[1]}"
 
 
-def load_plain(file: Path) -> Any:
-    """What torch.save wrote to `file`, plain tensors only. Raises InputRejected for anything else."""
-    import torch
-
-    for mapped in (True, False):  # a file of the old format cannot be mapped
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of what a foreign pickle may hold: it is refused below
-                return torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
-        except Exception as error:  # torch.load raises many kinds for a broken or foreign pickle
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            if not mapped:
-                raise InputRejected(f"{file} cannot be read as plain tensors", reason[:200],
-                                    "Save it again as a dict of tensors with torch.save; files that need code to run "
-                                    "are refused") from error
-    raise AssertionError
-
-
 def _poses(file: Path) -> Poses | None:
     """Tracker parameters of `file`; None when there is no such file."""
     if not file.is_file():
         return None
-    data = load_plain(file)
+    data = load_pickled(file)
     arrays: dict[str, np.ndarray] = {}
     if not isinstance(data, dict):
         raise InputRejected(f"{file} holds a {type(data).__name__}", "expected a dict of tensors: euler [N, 3], "

@@ -102,6 +102,13 @@ def cut(picture: np.ndarray, square: tuple[int, int, int]) -> np.ndarray:
     return picture[top:top + side, left:left + side]
 
 
+def centre_square(folder: layout.Folder) -> tuple[int, int, int]:
+    """The square round the picture's centre: the cameras' principal point stays in the middle."""
+    side = min(folder.width, folder.height)
+    side -= (max(folder.width, folder.height) - side) % 2  # so that the centre is the same half pixel
+    return (folder.width - side) // 2, (folder.height - side) // 2, side
+
+
 def rgb(picture: np.ndarray) -> np.ndarray:
     """[H, W, 3] of a picture that may be grey or have an alpha."""
     return cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB) if picture.ndim == 2 else picture[..., :3]

@@ -191,7 +191,7 @@ def _scaled(frame: av.VideoFrame, width: int, height: int, form: str, smooth: bo
     wide, tall = (height, width) if turns % 2 else (width, height)
     kind = "BICUBIC" if smooth else "AREA"
     pixels = frame.reformat(width=wide, height=tall, format=form, interpolation=kind).to_ndarray()
-    return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
+    return np.ascontiguousarray(np.rot90(pixels, turns))  # rows of some widths come padded
 
 
 def read_timed(path: Path) -> Iterator[tuple[float, av.VideoFrame]]:

@@ -27,12 +27,15 @@ class Backdrop:
 
 
 def backdrop(views: list[View], scale: float) -> Backdrop:
-    """What is behind the person in `views` (samples with a face). scale: px of a small picture over source px."""
-    total = np.zeros(_small(views[0]).shape, np.float32)
-    times = np.zeros_like(total)
+    """What is behind the person in `views` (samples with a face), in the light of the first.
+
+    scale: px of a small picture over source px.
+    """
+    first, lit = _soft(views[0]), behind_person(views[0], scale)
+    total, times = np.zeros_like(first), np.zeros_like(first)
     for view in views:
-        behind = behind_person(view, scale)
-        total += np.where(behind, _soft(view), 0)
+        behind, picture = behind_person(view, scale), _soft(view)
+        total += np.where(behind, picture * _gain(picture, first, behind & lit), 0)
         times += behind
     sizes = [np.ptp(view.points[:MESH_POINTS, :2], axis=0).max() for view in views]
     return Backdrop(total / np.maximum(times, 1), times >= max(1.0, SEEN_IN * len(views)), float(np.median(sizes)))
@@ -56,7 +59,7 @@ def off_by(one: Backdrop, other: Backdrop) -> float:
     both = one.seen & other.seen
     if both.mean() < SEEN_MIN:
         return float("nan")
-    difference = (one.mean - other.mean)[both]
+    difference = (one.mean - other.mean * _gain(other.mean, one.mean, both))[both]
     return float(np.percentile(np.abs(difference - np.median(difference)), 95))
 
 
@@ -100,6 +103,13 @@ def backdrop_light(views: list[View], still: Backdrop, scale: float) -> np.ndarr
         lit = float(still.mean[both].mean()) if both.mean() > SEEN_MIN else 0.0
         light.append(float(_small(view)[both].mean()) / lit if lit > 1 else float("nan"))
     return np.array(light)
+
+
+def _gain(picture: np.ndarray, other: np.ndarray, where: np.ndarray) -> float:
+    """Light of `other` over that of `picture` in the pixels `where` bool [h, w]."""
+    if not where.any():
+        return 1.0
+    return float(np.clip((np.median(other[where]) + 1) / (np.median(picture[where]) + 1), 0.5, 2.0))
 
 
 def _small(view: View) -> np.ndarray:

@@ -194,8 +194,10 @@ def meets_the_bar(errors: Errors) -> None:
 def test_a_head_is_followed_though_landmarks_flatten_its_turns(mesh: tuple[np.ndarray, np.ndarray], lens: float,
                                                                stretch: list[float], turns: list[float]) -> None:
     """Heads that are not the canonical one; their landmarks show 65 % of the nods and 90 % of the turns."""
-    clip = painted_clip(mesh, 100, lens, round(lens), stretch, turns)
-    track = track_head(clip.points, SIDE, SIDE, *mesh, frames=clip.frames)
+    clip = painted_clip(mesh, 70, lens, round(lens), stretch, turns)
+    points = clip.points.copy()
+    points[[0, 30, 31]] = np.nan  # frames without a face
+    track = track_head(points, SIDE, SIDE, *mesh, frames=clip.frames, segments=[(0, 40), (40, 70)])
     rotation = euler_to_rotation(clip.euler)
     meets_the_bar(errors_of(track, rotation, clip.trans))
     assert track.focal == pytest.approx(clip.focal, rel=0.1)
@@ -205,8 +207,8 @@ def test_a_head_is_followed_though_landmarks_flatten_its_turns(mesh: tuple[np.nd
 
 def test_pictures_that_show_no_skin_leave_the_landmarks_poses(noisy: np.ndarray, truth: Truth,
                                                               mesh: tuple[np.ndarray, np.ndarray]) -> None:
-    flat = np.full((FRAMES, SIDE, SIDE, 3), 128, np.uint8)
-    track = track_head(noisy, SIDE, SIDE, *mesh, frames=flat)
+    flat = np.full((SIDE, SIDE, 3), 128, np.uint8)
+    track = track_head(noisy, SIDE, SIDE, *mesh, frames=[flat] * FRAMES)
     assert np.median(rotation_errors(track, truth)) < 1.0
 
 

@@ -115,10 +115,10 @@ def follow_skin(picture: Callable[[int], np.ndarray], points: np.ndarray, mesh: 
 
 def _choose_keyframes(poses: Poses) -> np.ndarray:
     """Frames [K]: the one nearest to the mean pose, then always the one farthest from those chosen."""
-    apart = angles_between(poses.rotation, poses.rotation)
     keys = [int(angles_between(poses.rotation, mean_rotation(poses.rotation)[None])[:, 0].argmin())]
+    distance = np.full(len(poses), np.inf)
     while len(keys) < min(KEYFRAMES_MAX, len(poses)):
-        distance = apart[:, keys].min(1)
+        distance = np.minimum(distance, angles_between(poses.rotation, poses.rotation[keys[-1:]])[:, 0])
         far = int(distance.argmax())
         if distance[far] < KEYFRAME_ANGLE and len(keys) >= KEYFRAMES_MIN:
             break
@@ -128,7 +128,7 @@ def _choose_keyframes(poses: Poses) -> np.ndarray:
 
 def _take_patches(pictures: list[np.ndarray], points: np.ndarray, mesh: Mesh) -> Anchors:
     steady = steadiness(mesh.vertices, mesh.face)
-    patches = [choose_patches(picture, seen, mesh.triangles, steady)
+    patches = [choose_patches(picture, seen, mesh.triangles, steady, mesh.face)
                for picture, seen in zip(pictures, points, strict=True)]
     normals = _normals(mesh)
     facing = np.concatenate([p.on(normals) for p in patches])

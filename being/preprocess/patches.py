@@ -16,7 +16,7 @@ import numpy as np
 from being.preprocess.facemap import BROWS, EYE_LEFT, EYE_RIGHT, INNER_LIPS, OUTER_LIPS
 from being.preprocess.geometry import Camera, Poses
 
-PATCHES = 120  # of a keyframe, at most
+FACE_PATCHES, SKULL_PATCHES, UNSTEADY_PATCHES = 70, 60, 25  # of a keyframe, at most; unsteady: brows and lids
 TEXTURE_MIN = 1e-3  # of the best corner's
 SPREAD = 7.0  # px at a picture side of 512 px: patches lie at least so far apart
 GRID = 5  # samples of a patch from its middle to its edge, both ways: 11 x 11
@@ -27,7 +27,7 @@ SHADING = 4.0  # times the blur: coarser than this is light, not skin
 ALIKE = 0.8  # correlation of a found patch with its template
 SETTLED = 0.1  # px at 512: length of the last step
 BROW_REACH = 0.12  # head units: skin so near to a brow goes with it
-UNSTEADY, UNSTEADY_PATCHES = 0.1, 30  # what brows and lids may say, and in how many patches
+UNSTEADY = 0.1  # what brows and lids may say
 SHARP_PX = 0.1  # at 512: error of a patch, from noise, that halves its trust
 SLANT = 0.25  # cosine between the skin's normal and the view under which a patch is not used
 
@@ -62,21 +62,23 @@ def pyramid(picture: np.ndarray) -> list[np.ndarray]:
     return out
 
 
-def choose_patches(picture: np.ndarray, points: np.ndarray, triangles: np.ndarray, steady: np.ndarray) -> Patches:
+def choose_patches(picture: np.ndarray, points: np.ndarray, triangles: np.ndarray, steady: np.ndarray,
+                   face: int) -> Patches:
     """The best textured places of a keyframe on the part of the head that moves with the skull.
 
     picture: uint8 [H, W, 3] RGB. points: float [V, 2] px, the mesh in it. triangles: int [T, 3]. steady: float [V]
-    from `steadiness`.
+    from `steadiness`. face: so many of the vertices are the face's, the others the skull's.
     """
     scale = max(picture.shape) / 512
     levels = pyramid(picture)
-    facing = _facing(points, triangles)
-    chosen, say = [], steady[triangles].min(1)
-    for share, low, high in ((PATCHES, 0.5, 1.1), (UNSTEADY_PATCHES, 0.01, 0.5)):
+    facing, say, skull = _facing(points, triangles), steady[triangles].min(1), (triangles >= face).any(1)
+    chosen = []
+    for zone, count in ((~skull & (say >= 0.5), FACE_PATCHES), (skull, SKULL_PATCHES),
+                        (~skull & (say > 0) & (say < 0.5), UNSTEADY_PATCHES)):
         mask = np.zeros(levels[-1].shape, np.uint8)
-        for triangle in triangles[facing & (say >= low) & (say < high)]:
+        for triangle in triangles[facing & zone]:
             cv2.fillConvexPoly(mask, points[triangle].round().astype(np.int32), 255)
-        found = cv2.goodFeaturesToTrack(levels[-1], share, TEXTURE_MIN, SPREAD * scale, mask=mask,
+        found = cv2.goodFeaturesToTrack(levels[-1], count, TEXTURE_MIN, SPREAD * scale, mask=mask,
                                         blockSize=round(9 * scale) | 1)
         chosen.append(np.zeros((0, 2)) if found is None else found[:, 0].astype(np.float64))
     pixels = np.concatenate(chosen)
@@ -91,15 +93,15 @@ def choose_patches(picture: np.ndarray, points: np.ndarray, triangles: np.ndarra
     return Patches(pixels.astype(np.float32), corners, shares, trust, templates, solvers)
 
 
-def steadiness(canonical: np.ndarray, skull: int) -> np.ndarray:
-    """How far each vertex of a mesh [V, 3] goes with the skull, 0 to 1; those from number `skull` on all do."""
+def steadiness(canonical: np.ndarray, face: int) -> np.ndarray:
+    """How far each vertex of a mesh [V, 3] goes with the skull, 0 to 1; those after the `face`'s all do."""
     steady = np.ones(len(canonical))
     brow = np.linalg.norm(canonical[:, None] - canonical[BROWS], axis=-1).min(1) < BROW_REACH
     steady[brow] = UNSTEADY
     steady[np.concatenate([EYE_LEFT, EYE_RIGHT])] = UNSTEADY
     steady[canonical[:, 1] < canonical[OUTER_LIPS, 1].max()] = 0.0
     steady[np.concatenate([INNER_LIPS, OUTER_LIPS])] = 0.0
-    steady[skull:] = 1.0
+    steady[face:] = 1.0
     return steady
 
 

@@ -17,10 +17,10 @@ ROUNDS = 4  # of reweighting
 def smooth(values: np.ndarray, information: np.ndarray, found: np.ndarray) -> np.ndarray:
     """Smoothed values [F, P].
 
-    values: float [F, P], measured. information: float [F, P, P], inverse covariance of each measurement up to a factor.
-    found: bool [F], the frames with a measurement; the others are bridged. The noise is estimated from fourth
-    differences (head motion has little of them at 25 frames/s) and the information scaled to agree with it, as the
-    errors of one frame's points are not independent.
+    values: float [F, P], measured. found: bool [F], the frames with a measurement, at least one; the others are
+    bridged. information: float [F, P, P], inverse covariance of each measurement up to a factor: the noise is estimated
+    from fourth differences (head motion has little of them at 25 frames/s) and the information scaled to agree with it,
+    as the errors of one frame's points are not independent.
     """
     values = fill(values, found)
     if found.sum() < 8:

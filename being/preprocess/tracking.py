@@ -31,11 +31,12 @@ from being.preprocess.geometry import Camera, Poses, exp, log, mean_rotation, po
 from being.preprocess.keyframes import Followed, Mesh, follow_skin
 from being.preprocess.landmarks import MESH_POINTS
 from being.preprocess.mesh import with_skull
-from being.preprocess.smoothing import smooth
+from being.preprocess.smoothing import fill, smooth
 
 EXPRESSIONS = 16  # rank of the expression basis
 MEAN_DISTANCE = 7.0  # head units from camera to head, as in the family's trackers
 SAMPLED_FRAMES = 100  # frames that decide the identity
+TOGETHER = 250  # frames solved at once: memory stays flat
 OUTLIER_PX = 2.0  # Huber threshold at a picture side of 512 px
 IDENTITY_STD = 0.05  # head units of 10 cm: how far a vertex may lie from the canonical face
 IDENTITY_ROUGHNESS = 0.01  # and from the mean of its neighbours' offsets
@@ -108,15 +109,25 @@ def track_head(points: np.ndarray, width: int, height: int, canonical: np.ndarra
         shape = _solve_identity(seen[sample], face, shape, poses[sample], camera, side, smoothness, followed)
         weights = _rigidity(seen, shape, poses, camera, side)
     rotation, shift = _smooth_all(poses, information, found, segments or [(0, len(found))])
-    basis, coefficients = _expression(seen, shape, Poses(rotation[found], shift[found]), camera)
-    scale = MEAN_DISTANCE / -shift[:, 2].mean()
+    return track_of(observed, Poses(rotation, shift), shape, camera, weights / weights.max())
+
+
+def track_of(observed: np.ndarray, poses: Poses, shape: np.ndarray, camera: Camera, rigidity: np.ndarray) -> Track:
+    """The track of known poses of F frames and a known identity; expression is what they leave of the landmarks.
+
+    observed: float64 [F, 468, 2] px, NaN without a face. shape: float64 [468, 3], head units. rigidity: [468] in 0..1.
+    """
+    found = np.isfinite(observed).all(axis=(1, 2))
+    basis, coefficients = _expression(observed[found], shape, poses[found], camera)
     every = np.zeros((len(found), len(basis)))
-    for r in range(len(basis)):
-        every[:, r] = np.interp(np.arange(len(found)), np.flatnonzero(found), coefficients[:, r])
-    track = Track(camera.focal, rotation_to_euler(rotation).astype(np.float32), (shift * scale).astype(np.float32),
-                  (shape * scale).astype(np.float32), basis.astype(np.float32), (every * scale).astype(np.float32),
-                  (weights / weights.max()).astype(np.float32), np.full(len(found), np.nan, np.float32))
-    distance = np.linalg.norm(project(track, track.vertices, width, height) - observed, axis=-1)
+    every[found] = coefficients
+    every, scale = fill(every, found), MEAN_DISTANCE / -poses.shift[:, 2].mean()
+    track = Track(camera.focal, rotation_to_euler(poses.rotation).astype(np.float32),
+                  (poses.shift * scale).astype(np.float32), (shape * scale).astype(np.float32),
+                  basis.astype(np.float32), (every * scale).astype(np.float32),
+                  rigidity.astype(np.float32), np.full(len(found), np.nan, np.float32))
+    posed = Poses(poses.rotation, poses.shift * scale).place(track.vertices.astype(np.float64))
+    distance = np.linalg.norm(camera.project(posed) - observed, axis=-1)
     track.residual[found] = np.median(distance[found], axis=1)
     return track
 
@@ -162,20 +173,24 @@ def _huber(residual: np.ndarray, side: float) -> np.ndarray:
 
 def _solve_poses(observed: np.ndarray, shape: np.ndarray, weights: np.ndarray, poses: Poses, camera: Camera,
                  side: float, steps: int) -> tuple[Poses, np.ndarray]:
-    """Gauss-Newton on all frames at once; also the information matrices [F, 6, 6] (turn in radians, then shift)."""
+    """Gauss-Newton, many frames at once; also the information matrices [F, 6, 6] (turn in radians, then shift)."""
     use = weights > 0.02 * weights.max()
-    points, share, seen = shape[use], weights[use], observed[:, use]
-    for _ in range(steps):
-        turned = points @ np.swapaxes(poses.rotation, 1, 2)
-        placed = turned + poses.shift[:, None]
-        residual = seen - camera.project(placed)
-        jacobian = pose_jacobian(turned, camera.jacobian(placed))  # [F, V, 2, 6]
-        weighted = jacobian * (share * _huber(residual, side))[..., None, None]
-        frames, columns = len(jacobian), jacobian.reshape(len(jacobian), -1, 6)
-        rows = np.swapaxes(weighted.reshape(frames, -1, 6), 1, 2)
-        information = rows @ columns + 1e-9 * np.eye(6)
-        poses = poses.moved(np.linalg.solve(information, rows @ residual.reshape(frames, -1, 1))[..., 0])
-    return poses, information
+    points, share, out = shape[use], weights[use], []
+    for start in range(0, len(observed), TOGETHER):
+        seen, moved = observed[start:start + TOGETHER, use], poses[start:start + TOGETHER]
+        for _ in range(steps):
+            turned = points @ np.swapaxes(moved.rotation, 1, 2)
+            placed = turned + moved.shift[:, None]
+            residual = seen - camera.project(placed)
+            jacobian = pose_jacobian(turned, camera.jacobian(placed))  # [F, V, 2, 6]
+            weighted = jacobian * (share * _huber(residual, side))[..., None, None]
+            frames, columns = len(jacobian), jacobian.reshape(len(jacobian), -1, 6)
+            rows = np.swapaxes(weighted.reshape(frames, -1, 6), 1, 2)
+            information = rows @ columns + 1e-9 * np.eye(6)
+            moved = moved.moved(np.linalg.solve(information, rows @ residual.reshape(frames, -1, 1))[..., 0])
+        out.append((moved.rotation, moved.shift, information))
+    rotation, shift, information = (np.concatenate(column) for column in zip(*out, strict=True))
+    return Poses(rotation, shift), information
 
 
 def _solve_identity(observed: np.ndarray, canonical: np.ndarray, shape: np.ndarray, poses: Poses, camera: Camera,
@@ -246,8 +261,10 @@ def _smooth_all(poses: Poses, information: np.ndarray, found: np.ndarray,
     middle = mean_rotation(poses.rotation)
     values = np.zeros((len(found), 6))
     values[found] = np.concatenate([log(poses.rotation @ middle.T), poses.shift], 1)
+    values = fill(values, found)
     weight = np.zeros((len(found), 6, 6))
     weight[found] = information
     for start, end in segments:
-        values[start:end] = smooth(values[start:end], weight[start:end], found[start:end])
+        if found[start:end].any():
+            values[start:end] = smooth(values[start:end], weight[start:end], found[start:end])
     return exp(values[:, :3]) @ middle, values[:, 3:]

@@ -52,6 +52,8 @@ def test_good_sound_has_no_fault(sound: np.ndarray) -> None:
     assert [finding.check for finding in findings] == CHECKS and not worst(findings)
     for still_good in (sound + noise(sound, 25), 0.1 * sound, 0.99 / np.abs(sound).max() * sound):
         assert not worst(check_sound(listen(still_good)))
+    late = check_sound(listen(np.pad(sound, (5 * SAMPLE_RATE, 0))))
+    assert not worst(late) and late[-1].at[0] == pytest.approx((0, 5.6), abs=0.3)
 
 
 @pytest.mark.parametrize("fault, check, said", [

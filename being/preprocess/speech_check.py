@@ -23,9 +23,11 @@ CLIPPED = 1.17
 CLIPPED_SHARE = 0.9  # of the limit; samples above it are cut ones
 CLIPPED_MOST = 0.01  # of a second's samples above it: this second is named
 NOISY, VERY_NOISY = 15.0, 8.0  # dB of speech over noise
+QUIET_PART = 20  # percentile of the levels up to which it is asked what the noise is
 TELEPHONE_BAND = (4000.0, 5500.0)  # Hz
 TELEPHONE = -70.0  # dB under the strongest part of the spectrum: -27 to -53 in recordings, -94 to -98 from 8 kHz
 TONAL = 0.5  # share of a pause's power that stands in narrow lines, from which it is hum or music and no noise
+LINE_FRAMES = 200  # pieces of 0.13 s that are looked at, spread over the sound
 LINE = 10.0  # a line: a bin this many times stronger than the median of its neighbours
 LONG_PAUSE = 3.0  # s
 
@@ -110,7 +112,7 @@ def _check_noise(heard: Heard) -> Finding:
     said = f"speech stands {ratio:.0f} dB over what is heard between the words"
     if ratio >= NOISY:
         return Finding("noise", "ok", said)
-    quiet = np.repeat(heard.level <= np.percentile(heard.level, 2 * 10), SAMPLE_RATE // LEVEL_RATE)
+    quiet = np.repeat(heard.level <= np.percentile(heard.level, QUIET_PART), SAMPLE_RATE // LEVEL_RATE)
     kind = "music, hum or another tone" if _line_share(heard.sound, quiet[:len(heard.sound)]) > TONAL else "noise"
     worse = ": sounds are missed" if ratio < VERY_NOISY else ""
     return Finding("noise", "warning", f"{said}, which is {kind}{worse}", (),
@@ -137,10 +139,11 @@ def _line_share(sound: np.ndarray, chosen: np.ndarray | None = None) -> float:
     """Share of a sound's power in narrow lines of its spectrum, 0..1; chosen: bool [T], what to look at."""
     size, width = 2048, 33
     hops = np.arange(0, max(1, len(sound) - size), size // 2)
-    frames = np.stack([np.pad(sound[a:a + size], (0, max(0, size - len(sound)))) for a in hops])
     if chosen is not None:
         share = np.array([chosen[a:a + size].mean() for a in hops])
-        frames = frames[share >= min(0.9, share.max())]
+        hops = hops[share >= min(0.9, share.max())]
+    hops = hops[::-(-len(hops) // LINE_FRAMES)]
+    frames = np.stack([np.pad(sound[a:a + size], (0, max(0, size - len(sound)))) for a in hops])
     power = np.square(np.abs(np.fft.rfft(frames * np.hanning(size), axis=1)))
     around = np.median(np.lib.stride_tricks.sliding_window_view(
         np.pad(power, ((0, 0), (width // 2, width // 2)), "reflect"), width, axis=1), axis=2)

@@ -1,10 +1,11 @@
 """The findings of sound and speech of a clip, and the figures behind them.
 
-    python scripts/measure/speech.py VIDEO [--watch 15]
+    python scripts/measure/speech.py VIDEO [--watch 15] [--other SOUND ...]
 
 Prints one finding a line, then JSON with: seconds of speech, counts of the sound classes, offset of the sound and how
-well moved sound is told (it should be by the same as it was moved), lip aperture at the closures (p, b, m) heard
-against the aperture at all times, CPU seconds of the sound side.
+well moved sound is told (it should be by the same as it was moved); how far the offsets of all 15 s lie from it and how
+often they are sure; the confidence that other speakers' sounds reach over the same 15 s (it should stay low); lip
+aperture at the closures (p, b, m) heard against the aperture at all times; CPU seconds of the sound side.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from being.preprocess.landmarks import FaceLandmarker, lip_aperture
 from being.preprocess.learnability import CLOSED, forecast
 from being.preprocess.look import Look
 from being.preprocess.speech_check import check_sound, mended
-from being.preprocess.sync import check_other_voices, check_sync, sync_offset
+from being.preprocess.sync import Offset, check_other_voices, check_sync, sync_offset
 
+PART = 375  # frames, 15 s
 MOVED = (-0.2, -0.1, -0.04, 0.04, 0.1, 0.2)  # s
 
 
@@ -56,11 +58,36 @@ def closures(heard: Heard, look: Look) -> dict[str, float]:
             "closed there": float(np.mean(there < CLOSED)), "closed": float(np.mean(everywhere < CLOSED))}
 
 
+def part(look: Look, start: int, moment: float) -> Look:
+    """15 s of a look from frame `start` on, as if they began at `moment`."""
+    here = slice(start, start + PART)
+    return Look(look.times[here] - look.times[start] + moment, look.points[here], None, look.faces[here])
+
+
+def parts(heard: Heard, look: Look, offset: Offset) -> dict[str, float]:
+    """Offsets from every 15 s of a look, a second apart, against the one from all of it."""
+    found = [sync_offset(heard, part(look, k, float(look.times[k]))) for k in range(0, len(look) - PART + 1, 25)]
+    errors = [abs(one.seconds - offset.seconds) for one in found if one.sure]
+    return {"parts": len(found), "sure": len(errors), "largest error": max(errors, default=float("nan"))}
+
+
+def strangers(look: Look, sounds: list[Path]) -> list[float]:
+    """Confidence float of 15 s of a mouth with other people's sounds, at several moments of both, ascending."""
+    reached = []
+    for path in sounds:
+        heard = listen(media.read_audio(path))
+        for start in range(0, len(look) - PART + 1, 125):
+            for moment in np.arange(0, heard.seconds - PART / 25, 7.5):
+                reached.append(sync_offset(heard, part(look, start, float(moment))).confidence)
+    return sorted(reached)
+
+
 def main() -> None:
     """See the head of this file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("video", type=Path)
     parser.add_argument("--watch", type=float, default=15.0, help="seconds of the clip looked at frame by frame")
+    parser.add_argument("--other", type=Path, nargs="*", default=[], help="sounds of other speakers")
     options = parser.parse_args()
     sound = media.read_audio(options.video)
     look = look_at(options.video, options.watch)
@@ -80,7 +107,8 @@ def main() -> None:
     told = {f"{by:+.2f}": round(sync_offset(listen(moved(sound, by)), look).seconds - offset.seconds, 4)
             for by in MOVED} if offset.sure else {}
     print(json.dumps({"speech_seconds": heard.speech_seconds, "classes": dict(zip(CLASSES, heard.counts().tolist(),
-                      strict=True)), "offset": vars(offset), "moved": told, "closures": closures(heard, look),
+                      strict=True)), "offset": vars(offset), "moved": told, "parts": parts(heard, look, offset),
+                      "strangers": strangers(look, options.other), "closures": closures(heard, look),
                       "cpu_seconds": seconds}))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Any
 
 
 class ExitCode(IntEnum):
@@ -22,6 +23,7 @@ class BeingError(Exception):
 
     def __init__(self, what: str, why: str = "", fix: str = "", code: ExitCode = ExitCode.FAILED):
         self.what, self.why, self.fix, self.code = what, why, fix, code
+        self.details: dict[str, Any] = {}  # what a caller of `--json` gets besides, of JSON types
         super().__init__(self.message())
 
     def message(self) -> str:

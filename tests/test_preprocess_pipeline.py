@@ -178,13 +178,13 @@ def test_killed_again_and_again_the_dataset_is_the_same(made: Path, clip: tuple[
                                                         tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """SIGKILL in the middle of two steps; each run goes on after the steps that were done."""
     out = tmp_path / "drawn"
-    for step, frame in (("masks", 20), ("plates", 31)):
+    for step, frame in (("landmarks", FRAMES), ("plates", 31)):
         ended = subprocess.run([sys.executable, "-c", KILLED, clip[0], out, step, str(frame)], capture_output=True)
         assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
         assert not out.exists() and (tmp_path / ".drawn.part").is_dir()
     preprocess(clip[0], out, name="drawn", consent="nobody's face")
     again = capsys.readouterr().out
-    assert all(f"{step}  done by the run before" in again for step in ("look at the clip", "frames", "masks"))
+    assert all(f"{step}  done by the run before" in again for step in ("look at the clip", "frames", "landmarks", "masks"))
     assert "plates  done by" not in again
     whole, resumed = content(made), content(out)
     assert whole.keys() == resumed.keys() and [name for name in whole if whole[name] != resumed[name]] == []

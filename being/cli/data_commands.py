@@ -1,37 +1,138 @@
-"""`being preprocess`."""
+"""`being preprocess`, `being data pack` and `unpack`: videos to datasets, datasets to single files and back."""
 
 from __future__ import annotations
 
+import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from being.cli.data_group import group
 from being.cli.shell import command
+
+if TYPE_CHECKING:
+    from being.preprocess.manifest import Consent
+
+WHOSE = "Whose face is it? (Enter alone: consent stays unconfirmed, and every video made will say so) "
+HOW = "How did they agree to an avatar of it? (for instance: it is me; signed release of 3 May) "
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
 
-    @command(app, "preprocess", epilog="Example: being preprocess me.mp4 --consent 'my own face'")
+    @command(app, "preprocess", epilog="Examples: being preprocess me.mp4 --check; "
+                                       "being preprocess me.mp4 --consent 'my own face'")
     def preprocess(
         video: Annotated[Path, typer.Argument(metavar="VIDEO", help="Video of one person who speaks to the "
                                                                 "camera, with sound, 2 s or longer.")],
+        check: Annotated[bool, typer.Option("--check", help="Only look at the clip, for some seconds: say what is "
+                                                            "wrong with it and what the avatar would lack.")] = False,
         out: Annotated[Path | None, typer.Option("--out", help="Dataset directory (default: data/<name>).")] = None,
         name: Annotated[str | None, typer.Option("--name", help="Name of the subject (default: the video's).")] = None,
         size: Annotated[int | None, typer.Option("--size", help="Side of the square picture in px (default: the "
                                                                 "clip's, at most 512).", min=128, max=2048)] = None,
+        parser: Annotated[str | None, typer.Option("--parser", metavar="NAME|FILE", help="What finds the person: "
+                                                   "selfie (offline, the default), segformer, or a face-parsing or "
+                                                   "portrait model of yours as a .onnx file.")] = None,
+        au: Annotated[Path | None, typer.Option("--au", metavar="FILE", help="OpenFace's csv of this video, taken "
+                                                "instead of our own action units.")] = None,
         consent: Annotated[str | None, typer.Option("--consent", help="Whose face it is and how they agreed; recorded "
-                                                                      "in the dataset and in every video.")] = None,
+                                                    "in the dataset and in every video. Asked on a terminal.")] = None,
         force: Annotated[bool, typer.Option("--force", help="Replace an existing dataset.")] = False,
     ) -> dict[str, Any]:
-        """Turn a video into a dataset: frames, landmarks, head poses, masks, plates, speech features."""
+        """Turn a video into a dataset: frames, landmarks, head poses, masks, plates, speech features.
+
+        Killed at any moment, the same command goes on after the steps that are done.
+        """
         from being.files import home
         from being.preprocess import preprocess as run
         from being.progress import say
 
+        if check:
+            return _check(video, size)
         subject = name or video.stem
         folder = out or home() / "data" / subject
-        path = run(video, folder, name=subject, size=size, consent=consent, force=force)
-        say(f"dataset {path}\nlook at {path / 'contact_sheet.jpg'}\nnext: being train {path}")
+        agreed = consent if consent is not None else ask_consent if _may_ask() else None
+        path = run(video, folder, name=subject, size=size, parser=parser, au=au, consent=agreed, force=force)
+        say(f"dataset {path}\nlook at {path / 'report.html'}\nnext: being train {path}")
+        return {"dataset": str(path), "report": str(path / "report.html")}
+
+    data = group(app)
+
+    @command(data, "pack", epilog="Example: being data pack data/me --out me.being")
+    def pack(
+        dataset: Annotated[Path | None, typer.Argument(metavar="DATA", help="Dataset directory (default: the most "
+                                                                            "recent one).")] = None,
+        out: Annotated[Path | None, typer.Option("--out", help="The file (default: <name>.being).")] = None,
+    ) -> dict[str, Any]:
+        """Put a dataset into one small file to carry to another machine: some 30 MB for 50 s."""
+        from being.data.pack import pack as work
+        from being.files import latest_dataset
+        from being.progress import say
+
+        folder = dataset or latest_dataset()
+        file = work(folder, out or Path(f"{folder.resolve().name}.being"))
+        size = file.stat().st_size
+        say(f"{folder} in {file}, {size / 1e6:.1f} MB\non the other machine: being data unpack {file.name}")
+        return {"dataset": str(folder), "file": str(file), "bytes": size}
+
+    @command(data, "unpack", epilog="Example: being data unpack me.being")
+    def unpack(
+        file: Annotated[Path, typer.Argument(metavar="FILE", help="What `being data pack` wrote.")],
+        out: Annotated[Path | None, typer.Option("--out", help="Dataset directory (default: data/<name>).")] = None,
+    ) -> dict[str, Any]:
+        """Make a packed dataset whole again."""
+        from being.data.unpack import unpack as work
+        from being.files import home
+        from being.progress import say
+
+        path = work(file, out or home() / "data" / file.stem)
+        say(f"dataset {path}\nnext: being train {path}")
         return {"dataset": str(path)}
+
+
+def _check(video: Path, size: int | None) -> dict[str, Any]:
+    """Look at a clip, print what was found; raises InputRejected, with the findings, for a clip that will not do."""
+    from being.errors import InputRejected
+    from being.preprocess.check import look_at, refuse, table
+    from being.preprocess.landmarks import FaceLandmarker
+    from being.preprocess.preflight import PICTURE_SIDE
+    from being.progress import Progress, say
+
+    with Progress("look at the clip", None, "frames") as shown:
+        checked = look_at(video, FaceLandmarker(), size or PICTURE_SIDE, shown.advance)
+    say(table(checked.findings))
+    found = {"frames": checked.frames, "seconds": round(checked.seconds, 2), "size": checked.size,
+             "crop": list(checked.crop), "segments": [list(map(int, segment)) for segment in checked.segments],
+             "findings": [asdict(finding) for finding in checked.findings], "look_seconds": round(shown.seconds, 1)}
+    try:
+        refuse(video, checked.findings)
+    except InputRejected as refusal:
+        refusal.details = found
+        raise
+    count = len(checked.segments)
+    say(f"it will do: {checked.seconds:.1f} s" + (f" in {count} segments" if count > 1 else ""))
+    return found
+
+
+def _may_ask() -> bool:
+    """Whether somebody is there to answer a question."""
+    from being.progress import voice
+
+    return sys.stdin.isatty() and sys.stderr.isatty() and not voice.quiet and not voice.json
+
+
+def ask_consent() -> Consent:
+    """What the person at the terminal says of the consent; unconfirmed where an answer is empty."""
+    from being.preprocess.manifest import Consent
+
+    answers = []
+    for question in (WHOSE, HOW):
+        sys.stderr.write(question)
+        sys.stderr.flush()
+        answers.append(sys.stdin.readline().strip())
+        if not answers[-1]:
+            return Consent()
+    return Consent("; ".join(answers))

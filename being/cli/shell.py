@@ -126,8 +126,8 @@ def _fail(error: BeingError) -> int:
     """Print the error in one line, under `--json` also as the object on stdout; its exit code."""
     print(f"error: {' '.join(error.message().split())}", file=sys.stderr, flush=True)
     if voice.json:
-        print(json.dumps({"ok": False, "error": {"what": error.what, "why": error.why, "fix": error.fix,
-                                                 "code": int(error.code)}}))
+        said = {"what": error.what, "why": error.why, "fix": error.fix, "code": int(error.code)}
+        print(json.dumps({"ok": False, "error": said, **error.details}))
     return int(error.code)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from being.preprocess.preflight import PICTURE_SIDE, Preflight, inspect
 from being.preprocess.scan import Advance
 from being.preprocess.speech_check import check_sound, mended
 from being.preprocess.sync import Offset, check_other_voices, check_sync, sync_offset
+
+LEVELS = ("rejection", "warning", "ok")  # the order in which findings are shown
+SPANS = 8  # times of a finding that are written out
 
 
 def look_at(video: Path, landmarker: FaceLandmarker, size: int = PICTURE_SIDE, advance: Advance | None = None
@@ -51,3 +55,18 @@ def refuse(video: Path, findings: tuple[Finding, ...]) -> None:
         if finding.level == "rejection":
             what = finding.what if str(video) in finding.what else f"{video}: {finding.what}"
             raise InputRejected(what, fix=finding.fix)
+
+
+def table(findings: Sequence[Finding]) -> str:
+    """The findings for people, what needs attention first: level, check, what, when; under it what to do."""
+    across = max((len(finding.check) for finding in findings), default=0)
+    lines = []
+    for finding in sorted(findings, key=lambda finding: LEVELS.index(finding.level)):
+        at = ", ".join(f"{start:.2f} s" if start == stop else f"{start:.2f}-{stop:.2f} s"
+                       for start, stop in finding.at[:SPANS])
+        more = f" and {len(finding.at) - SPANS} more" if len(finding.at) > SPANS else ""
+        when = f" ({at}{more})" if at else ""
+        lines.append(f"{finding.level:<9}  {finding.check:<{across}}  {finding.what}{when}")
+        if finding.fix:
+            lines.append(f"{'':<9}  {'':<{across}}  -> {finding.fix}")
+    return "\n".join(lines)

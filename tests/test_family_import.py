@@ -149,7 +149,7 @@ def test_talking_gaussian_s_palette_becomes_ours_and_is_kept(tmp_path, known):
     assert all(part.any() for part in head)
     assert np.array_equal((ours == (0, 0, 255)).all(-1), head[0] | head[1] | head[2])
     assert (dataset.path / "parsing_hair/3.png").samefile(folder / "parsing/3.png")
-    assert (dataset.path / "teeth_mask/3.npy").is_file() and report.system == "TalkingGaussian"
+    assert not read_image(dataset.path / "teeth_mask/3.png").any() and report.system == "TalkingGaussian"
 
 
 def test_what_the_pictures_tell_is_rebuilt(folder, known, monkeypatch):
@@ -401,6 +401,8 @@ FAULTS = {
     "few blinks": (lambda f: (f / "au.csv").write_text("frame, AU45_r\n1, 2\n"), "au.csv has 1 rows"),
     "a blink that is text": (lambda f: (f / "au.csv").write_text("frame, AU45_r\n" + "1, open\n" * FRAMES),
                              "not numbers"),
+    "teeth of another size": (lambda f: [(f / "teeth_mask").mkdir(), *(np.save(f / f"teeth_mask/{i}.npy", np.zeros(
+        (9, 9), bool)) for i in range(FRAMES))], "teeth_mask/0.npy does not fit"),
     "no sound": (lambda f: (f / "aud.wav").unlink(), "has no sound"),
     "sound that is none": (lambda f: (f / "aud.wav").write_bytes(b"RIFF"), "aud.wav"),
 }

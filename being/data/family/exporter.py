@@ -19,7 +19,7 @@ from being.data.dataset import Dataset
 from being.data.family import layout
 from being.data.family.alignment import LEAST_FRAMES
 from being.data.family.facemesh import Cameras
-from being.data.family.parts import Skin, depth_of, rich_parsing, subdivided, teeth_of
+from being.data.family.parts import Skin, depth_of, rich_parsing, subdivided
 from being.data.family.writing import each, link, sound_of_frames, write_track, write_transforms, write_units
 from being.errors import BeingError, InputRejected, UsageError
 from being.files import check_place, load_pickled, make_folders, remove_empty, replace_folder
@@ -27,6 +27,7 @@ from being.preprocess.expression import NAMES, action_units
 from being.preprocess.frames import FrameFolder, read_image, write_image
 from being.preprocess.landmarks import Landmarks
 from being.preprocess.matting import BACKGROUND, HEAD, decode
+from being.preprocess.teeth import teeth_masks
 
 WIDTH = 29  # speech features that all three expect of DeepSpeech
 UNITS = ("AU01", "AU04", "AU05", "AU06", "AU07", "AU25", "AU45")  # that TalkingGaussian and InsTaG read
@@ -163,27 +164,27 @@ def _masks(job: _Job) -> None:
     (part / "teeth_mask").mkdir()
     skin = Skin.learn(job.frames, job.landmarks.points, job.labels)
     theirs = all((source / f"parsing_hair/{i}.png").is_file() for i in range(job.dataset.frames))
-    teeth_known = all((source / f"teeth_mask/{i}.npy").is_file() for i in range(job.dataset.frames))
+    known = all((source / f"teeth_mask/{i}.png").is_file() for i in range(job.dataset.frames))
+    masks = (read_image(source / f"teeth_mask/{i}.png") for i in range(job.dataset.frames)) if known else \
+        teeth_masks(job.frames, job.landmarks.points, job.dataset.segments)
+    for i, mask in enumerate(masks):
+        np.save(part / f"teeth_mask/{i}.npy", (mask > 127) & (job.labels(i) == HEAD))
 
     def write(i: int) -> None:
         labels, picture = job.labels(i), job.frames[i]
         mouth = _mouth(source / f"mouth_mask/{i}.png", labels.shape) & (labels == HEAD)
-        teeth = layout.load_array(source / f"teeth_mask/{i}.npy") & (labels == HEAD) if teeth_known else \
-            teeth_of(picture, mouth, skin)
-        np.save(part / f"teeth_mask/{i}.npy", np.ascontiguousarray(teeth, dtype=bool))
         if theirs:
             link(source / f"parsing_hair/{i}.png", part / f"parsing/{i}.png")
         else:
             write_image(part / f"parsing/{i}.png",
-                        rich_parsing(picture, labels, job.landmarks.points[i], mouth, teeth, skin))
+                        rich_parsing(picture, labels, job.landmarks.points[i], mouth,
+                                     np.load(part / f"teeth_mask/{i}.npy"), skin))
 
     each(write, job.dataset.frames, "masks")
     job.report.written.append("parsing with hair and mouth, teeth_mask")
     if not theirs:
         job.report.notes.append("hair is told from skin by colour: their face_parsing makes better masks of a person "
                                 "whose hair is coloured like skin")
-    if not teeth_known:
-        job.report.notes.append("teeth are told by colour: EasyPortrait (create_teeth_mask.py) makes better masks")
 
 
 def _mouth(file: Path, shape: tuple[int, ...]) -> np.ndarray:

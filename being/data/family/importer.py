@@ -22,6 +22,7 @@ from being.data.family.pictures import (
     write_parsing,
     write_plates,
     write_points,
+    write_teeth,
 )
 from being.data.family.writing import (
     SAMPLES_PER_FRAME,
@@ -73,7 +74,7 @@ def import_family(path: Path, out: Path, *, name: str | None = None, consent: st
             f"{len(folder.pictures)} pictures of {folder.width} x {folder.height} px in {folder.place}",
             f"cameras in {alignment.source}, focal length {alignment.focal:g} px", *alignment.notes])
         job = Job(folder, part, square, alignment, landmarks, report)
-        for step in (write_frames, write_points, write_parsing, write_plates, _track):
+        for step in (write_frames, write_points, write_parsing, write_plates, write_teeth, _track):
             step(job)
         _speech(job, samples)
         _units(job)

@@ -1,7 +1,7 @@
-"""Parts of the head that TalkingGaussian and InsTaG tell apart and our masks do not: hair, inside of the mouth, teeth.
+"""Parts of the head that TalkingGaussian and InsTaG tell apart and our masks do not, and the depth InsTaG reads.
 
-Said by colour against the person's own skin, seen on the cheeks and nose over the whole clip. The family uses networks
-for it (BiSeNet, EasyPortrait); what those made is used instead where a dataset carries it.
+Hair is told by colour against the person's own skin, learnt over the whole clip. The family uses BiSeNet for it; what
+that made is used instead where a dataset carries it.
 """
 
 from __future__ import annotations
@@ -26,8 +26,6 @@ LEAST_HAIR = 500  # pixels
 SHADING = np.diag([200.0, 4.0, 4.0])  # variance in Lab added to what was seen: ears and chin lie in shadow
 RIM = 0.08  # of the face's height: the dark rim under the jaw, which is no hair
 OVAL_SHRINK = 0.8  # of the face oval, where skin is learnt
-TEETH_LIGHT = 0.6  # of the skin's lightness: teeth are at least as light as this
-TEETH_RED = 0.0  # redness (a of Lab) over the skin's: teeth are not redder
 
 
 @dataclass(frozen=True)
@@ -67,12 +65,6 @@ class Skin:
         if self.hair is None:
             return np.zeros(lab.shape[:2], bool)
         return _unlikely(lab, self.mean, self.covariance) > _unlikely(lab, *self.hair)
-
-
-def teeth_of(picture: np.ndarray, mouth: np.ndarray, skin: Skin) -> np.ndarray:
-    """bool [H, W]: what is light and no redder than skin inside the lips. mouth: bool [H, W]."""
-    lab = _lab(picture)
-    return mouth & (lab[..., 0] > TEETH_LIGHT * skin.mean[0]) & (lab[..., 1] < skin.mean[1] + TEETH_RED)
 
 
 def rich_parsing(picture: np.ndarray, labels: np.ndarray, points: np.ndarray, mouth: np.ndarray, teeth: np.ndarray,

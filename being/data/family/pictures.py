@@ -20,6 +20,7 @@ from being.preprocess.frames import FrameFolder, read_image, write_image
 from being.preprocess.landmarks import Landmarks
 from being.preprocess.matting import PARSING_HAIR, PARSING_MOUTH, decode, encode, parse_clip
 from being.preprocess.plates import TorsoPlates, background_plate
+from being.preprocess.teeth import read_teeth, teeth_masks
 from being.progress import Progress
 
 LOOKED_AT = 16  # pictures of the parsing that are looked at to learn the palette
@@ -260,14 +261,17 @@ def write_plates(job: Job) -> None:
         each(lambda i: write_image(job.part / f"torso_imgs/{i}.png", torso.plate(job.pictures[i], job.labels(i))),
              job.frames, "torso")
         job.report.rebuilt.append("torso pictures")
-    teeth = [job.folder.teeth.get(int(n)) for n in job.alignment.numbers]
-    if all(file is not None for file in teeth):
-        (job.part / "teeth_mask").mkdir()
-        for i, file in enumerate(teeth):
-            assert file is not None
-            mask = layout.load_array(file)
-            if mask.shape != (job.folder.height, job.folder.width):
-                raise InputRejected(f"{file} is {mask.shape}", f"expected ({job.folder.height}, {job.folder.width})",
-                                    "Remove the folder teeth_mask, or make it again")
-            np.save(job.part / f"teeth_mask/{i}.npy", np.asarray(cut(mask, job.square), bool))
-        job.report.found.append("teeth masks")
+
+
+def write_teeth(job: Job) -> None:
+    """teeth_mask/%d.png: EasyPortrait's where every frame has one, else ours."""
+    (job.part / "teeth_mask").mkdir()
+    numbers = [int(n) for n in job.alignment.numbers]
+    theirs = all(n in job.folder.teeth for n in numbers)
+    masks = (cut(read_teeth(job.folder.path / "teeth_mask", n, job.folder.height, job.folder.width), job.square)
+             for n in numbers) if theirs else teeth_masks(job.pictures, job.landmarks.points)
+    with Progress("teeth", job.frames, "frames") as progress:
+        for i, mask in enumerate(masks):
+            write_image(job.part / f"teeth_mask/{i}.png", np.ascontiguousarray(mask))
+            progress.advance()
+    (job.report.found if theirs else job.report.rebuilt).append("teeth masks")

@@ -30,7 +30,7 @@ MOVE_SIDES = (32, 128)  # px: heights at which a frame's torso is laid on the cl
 MIN_MOVE = 0.2  # px: what is measured may be noise
 MAX_MOVE = 0.1  # of the picture; more is a failed alignment
 RIM_REACH_PX = 10.0  # at 512: where the clip's torso contradicts a frame's rim, the rim is continued this far instead
-STIFF = 20.0  # how much torsos shift rather than turn, lean or grow; in squared grey levels
+STIFF = 2.0  # how much torsos shift rather than turn, lean or grow; in squared grey levels
 BLUR_PX = (4.0, 12.0)  # at 512: what is continued that far from anything seen is blurred by as much
 
 Labels = Callable[[int], np.ndarray]

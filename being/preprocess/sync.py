@@ -2,7 +2,7 @@
 
 Lip aperture is compared with a signal from the sound that rises where an open mouth is likely: loudness of the bands in
 which vowels differ from closed lips, less the conformer's evidence of p, b and m. Nothing is learnt from footage.
-Measured on address 50 s, news 21 s and the built-in sample: from every 15 s the offset is sure and stays within 7 ms of
+Measured on address 50 s, news 21 s and the built-in sample: from every 15 s the offset is sure and stays within 8 ms of
 the whole clip's (within 15 ms from the 67 to 100 % of all 10 s that are sure); of 384 pairs of 15 s of a mouth with
 somebody else's speech 99 % stay under 3.6 deviations of chance and one is taken for sure. `scripts/measure/speech.py`.
 """

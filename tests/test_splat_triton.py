@@ -122,26 +122,16 @@ def test_equal_depths_keep_the_order_of_the_gaussians():
 
 
 def test_results_repeat_to_the_bit_whatever_the_room():
-    from being.splat.triton import workspace
+    from being.splat.triton import replay
 
     scene, cameras = random_gaussians(10 * COUNT if CUDA else 5, seed=8), camera(16, 12, frames=2)
-    workspace._density.clear()
+    replay._density.clear()
     first = triton_render(scene, cameras)  # room as counted
     again = triton_render(scene, cameras)  # guessed from the last call
-    workspace._density.update(dict.fromkeys(workspace._density, 1e-9))
+    replay._density.update(dict.fromkeys(replay._density, 1e-9))
     third = triton_render(scene, cameras)  # guessed far too low, so listed twice
     fixed = triton_render(scene, cameras, room=Room(100_000, DEVICE))
     assert same_bits(first, again) and same_bits(first, third) and same_bits(first, fixed)
-
-
-def test_small_and_large_tiles_give_the_same(monkeypatch):
-    from being.splat.triton import rasterizer
-
-    scene, cameras = random_gaussians(COUNT, seed=6), camera(21, 16)
-    want = render(scene, cameras, "reference", torch.float64)
-    for few in (0, 1_000_000):
-        monkeypatch.setattr(rasterizer, "FEW_TILES", few)
-        assert_alike(triton_render(scene, cameras), want)
 
 
 def test_too_little_room_is_reported_and_harms_nothing_else():

@@ -71,13 +71,20 @@ def rasterize(
     degree = _check(gaussians, cameras, sh_degree, screen_offsets)
     name = pick_backend(backend, gaussians.means)
     fields = (gaussians.means, gaussians.quaternions, gaussians.scales, gaussians.opacities, gaussians.sh)
-    focal = torch.as_tensor(cameras.focal, dtype=gaussians.means.dtype, device=gaussians.means.device).reshape(-1)
+    focal = _focal(cameras.focal, gaussians.means)
     arguments = (*fields, cameras.world_to_camera, focal, cameras.width, cameras.height, degree, screen_offsets)
     if name == "triton":
         return RenderOutput(*triton.rasterize(*arguments, room))
     if room is not None:
         raise UsageError("only the triton rasterizer takes fixed room", f"this is for {name!r}", "Leave room out.")
     return RenderOutput(*(reference if name == "reference" else FAST[name]).rasterize(*arguments))
+
+
+def _focal(focal: float | Tensor, like: Tensor) -> Tensor:
+    """Return the focal length as [B|1]; a number is filled in on the device, not copied there."""
+    if isinstance(focal, Tensor):
+        return focal.to(like).reshape(-1)
+    return torch.full((1,), float(focal), dtype=like.dtype, device=like.device)
 
 
 def composite(output: RenderOutput, background: Tensor) -> Tensor:

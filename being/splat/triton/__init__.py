@@ -47,7 +47,7 @@ def rasterize(
     from being.splat.triton import rasterizer
 
     fields = (means, quaternions, scales, opacities, sh, world_to_camera, focal)
-    if not means.is_cuda:
+    if not means.is_cuda or means.device.index == torch.cuda.current_device():
         return rasterizer.rasterize(*fields, width, height, sh_degree, screen_offsets, room)
     with torch.cuda.device(means.device):
         return rasterizer.rasterize(*fields, width, height, sh_degree, screen_offsets, room)

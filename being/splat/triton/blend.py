@@ -2,8 +2,8 @@
 
 One program, of one warp, takes one tile of SIDE px with its pixels in registers and goes through the tile's list; what
 the next step needs is loaded a step ahead. The backward walk writes one gradient a pair, to be added up Gaussian by
-Gaussian: nothing depends on the order in which programs run. TWO takes two Gaussians a step, which keeps a warp of few
-pixels busy.
+Gaussian: nothing depends on the order in which programs run. Forward, two Gaussians a step keep the warp busy; backward
+that was slower.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from being.splat.triton.geometry import ALPHA_MAX, ALPHA_MIN, RECORD, TRANSMITTANCE_MIN
+from being.splat.triton.geometry import ALPHA_MAX, ALPHA_MIN, RECORD, SIDE, TRANSMITTANCE_MIN
 
 PAIR = tl.constexpr(10)  # floats of a pair's gradient: sums of g, gu, gv, guu, guv, gvv with g = alpha dL/dalpha; of
 #                          dL/d(red, green, blue, depth)
+SIZES = ["width", "height", "tiles_x", "tiles", "total"]
 LOOK = tl.constexpr(8)  # pairs between looks at whether any pixel still lets light through
 
 
@@ -49,11 +50,9 @@ def blend_one(
             weights + weight)  # fmt: skip
 
 
-@triton.jit
-def blend(splats, rows, bounds, rgb, alpha_out, depth_out, walked, width, height, tiles_x, tiles, total,
-          SIDE: tl.constexpr, TWO: tl.constexpr):  # fmt: skip
+@triton.jit(do_not_specialize=SIZES)
+def blend(splats, rows, bounds, rgb, alpha_out, depth_out, walked, width, height, tiles_x, tiles, total):
     """Blend one tile; `walked` [B * tiles] gets the number of pairs looked at."""
-    STEP: tl.constexpr = 2 if TWO else 1
     tile, frame = tl.program_id(0), tl.program_id(1).to(tl.int64)
     pixel = tl.arange(0, SIDE * SIDE)
     left, top = tile % tiles_x * SIDE, tile // tiles_x * SIDE
@@ -65,29 +64,24 @@ def blend(splats, rows, bounds, rgb, alpha_out, depth_out, walked, width, height
     start, end = tl.load(bounds + frame * tiles + tile), tl.load(bounds + total + frame * tiles + tile)
     place = start
     row = tl.load(rows + place, place < end, 0)
-    ahead = tl.load(rows + place + STEP, place + STEP < end, 0)
     x, y, a, leaning, b, opacity, r, g, bl, z = load_splat(splats, row, place < end)
-    if TWO:
-        row = tl.load(rows + place + 1, place + 1 < end, 0)
-        ahead2 = tl.load(rows + place + 3, place + 3 < end, 0)
-        x2, y2, a2, leaning2, b2, opacity2, r2, g2, bl2, z2 = load_splat(splats, row, place + 1 < end)
+    row = tl.load(rows + place + 1, place + 1 < end, 0)
+    x2, y2, a2, leaning2, b2, opacity2, r2, g2, bl2, z2 = load_splat(splats, row, place + 1 < end)
+    ahead, ahead2 = tl.load(rows + place + 2, place + 2 < end, 0), tl.load(rows + place + 3, place + 3 < end, 0)
     while place < end:
-        coming = tl.load(rows + place + 2 * STEP, place + 2 * STEP < end, 0)
-        x_, y_, a_, leaning_, b_, opacity_, r_, g_, bl_, z_ = load_splat(splats, ahead, place + STEP < end)
+        x_, y_, a_, leaning_, b_, opacity_, r_, g_, bl_, z_ = load_splat(splats, ahead, place + 2 < end)
+        ahead = tl.load(rows + place + 4, place + 4 < end, 0)
         light, red, green, blue, far, weights = blend_one(
             light, red, green, blue, far, weights, left, top, column, line, x, y, a, leaning, b, opacity,
             r, g, bl, z)  # fmt: skip
         x, y, a, leaning, b, opacity, r, g, bl, z = x_, y_, a_, leaning_, b_, opacity_, r_, g_, bl_, z_
-        ahead = coming
-        if TWO:
-            coming = tl.load(rows + place + 5, place + 5 < end, 0)
-            x_, y_, a_, leaning_, b_, opacity_, r_, g_, bl_, z_ = load_splat(splats, ahead2, place + 3 < end)
-            light, red, green, blue, far, weights = blend_one(
-                light, red, green, blue, far, weights, left, top, column, line, x2, y2, a2, leaning2, b2, opacity2,
-                r2, g2, bl2, z2)  # fmt: skip
-            x2, y2, a2, leaning2, b2, opacity2, r2, g2, bl2, z2 = x_, y_, a_, leaning_, b_, opacity_, r_, g_, bl_, z_
-            ahead2 = coming
-        place += STEP
+        x_, y_, a_, leaning_, b_, opacity_, r_, g_, bl_, z_ = load_splat(splats, ahead2, place + 3 < end)
+        ahead2 = tl.load(rows + place + 5, place + 5 < end, 0)
+        light, red, green, blue, far, weights = blend_one(
+            light, red, green, blue, far, weights, left, top, column, line, x2, y2, a2, leaning2, b2, opacity2,
+            r2, g2, bl2, z2)  # fmt: skip
+        x2, y2, a2, leaning2, b2, opacity2, r2, g2, bl2, z2 = x_, y_, a_, leaning_, b_, opacity_, r_, g_, bl_, z_
+        place += 2
         if (place - start) % LOOK == 0:
             if tl.max(light, 0) == 0.0:
                 end = tl.minimum(place, end)
@@ -103,7 +97,7 @@ def blend(splats, rows, bounds, rgb, alpha_out, depth_out, walked, width, height
 
 @triton.jit
 def blend_one_backward(
-    out, listed, light, behind, g_red, g_green, g_blue, g_alpha, g_far, left, top, column, line,
+    out, light, behind, g_red, g_green, g_blue, g_alpha, g_far, left, top, column, line,
     x, y, a, leaning, b, opacity, r, g, bl, z, DEPTH: tl.constexpr,
 ):  # fmt: skip
     """Write the gradient of one pair; return the pixels' state behind it."""
@@ -121,30 +115,29 @@ def blend_one_backward(
     d = alpha * (light * value - behind / (1.0 - alpha))
     d = tl.where(blends & (unlimited <= ALPHA_MAX), d, 0.0)
     du, dv = d * u, d * v
-    tl.store(out, tl.sum(d, 0), listed)
-    tl.store(out + 1, tl.sum(du, 0), listed)
-    tl.store(out + 2, tl.sum(dv, 0), listed)
-    tl.store(out + 3, tl.sum(du * u, 0), listed)
-    tl.store(out + 4, tl.sum(du * v, 0), listed)
-    tl.store(out + 5, tl.sum(dv * v, 0), listed)
-    tl.store(out + 6, tl.sum(weight * g_red, 0), listed)
-    tl.store(out + 7, tl.sum(weight * g_green, 0), listed)
-    tl.store(out + 8, tl.sum(weight * g_blue, 0), listed)
+    tl.store(out, tl.sum(d, 0))
+    tl.store(out + 1, tl.sum(du, 0))
+    tl.store(out + 2, tl.sum(dv, 0))
+    tl.store(out + 3, tl.sum(du * u, 0))
+    tl.store(out + 4, tl.sum(du * v, 0))
+    tl.store(out + 5, tl.sum(dv * v, 0))
+    tl.store(out + 6, tl.sum(weight * g_red, 0))
+    tl.store(out + 7, tl.sum(weight * g_green, 0))
+    tl.store(out + 8, tl.sum(weight * g_blue, 0))
     if DEPTH:
-        tl.store(out + 9, tl.sum(weight * g_far, 0), listed)
+        tl.store(out + 9, tl.sum(weight * g_far, 0))
     return tl.where(counts, tl.where(lit, after, 0.0), light), behind
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def blend_backward(
     splats, rows, slots, bounds, walked, rgb, alpha_out, depth_out, d_rgb, d_alpha, d_depth, gradients,
-    width, height, tiles_x, tiles, total, SIDE: tl.constexpr, TWO: tl.constexpr, CLEAR: tl.constexpr,
+    width, height, tiles_x, tiles, total, CLEAR: tl.constexpr,
 ):  # fmt: skip
     """Write a tile's gradient of each of its pairs to `gradients` [room, PAIR], zero behind the walk's end.
 
     `d_alpha` and `d_depth` may be None; CLEAR is how many pairs are zeroed at once.
     """
-    STEP: tl.constexpr = 2 if TWO else 1
     DEPTH: tl.constexpr = d_depth is not None
     tile, frame = tl.program_id(0), tl.program_id(1).to(tl.int64)
     pixel = tl.arange(0, SIDE * SIDE)
@@ -171,32 +164,17 @@ def blend_backward(
     place, listed = tl.load(bounds + frame * tiles + tile), tl.load(bounds + total + frame * tiles + tile)
     end = place + tl.load(walked + frame * tiles + tile)
     row = tl.load(rows + place, place < end, 0)
-    ahead = tl.load(rows + place + STEP, place + STEP < end, 0)
+    ahead = tl.load(rows + place + 1, place + 1 < end, 0)
     x, y, a, leaning, b, opacity, r, g, bl, z = load_splat(splats, row, place < end)
-    if TWO:
-        row = tl.load(rows + place + 1, place + 1 < end, 0)
-        ahead2 = tl.load(rows + place + 3, place + 3 < end, 0)
-        x2, y2, a2, leaning2, b2, opacity2, r2, g2, bl2, z2 = load_splat(splats, row, place + 1 < end)
     while place < end:
-        coming = tl.load(rows + place + 2 * STEP, place + 2 * STEP < end, 0)
-        x_, y_, a_, leaning_, b_, opacity_, r_, g_, bl_, z_ = load_splat(splats, ahead, place + STEP < end)
-        out = gradients + tl.load(slots + place) * PAIR
+        coming = tl.load(rows + place + 2, place + 2 < end, 0)
+        x_, y_, a_, leaning_, b_, opacity_, r_, g_, bl_, z_ = load_splat(splats, ahead, place + 1 < end)
         light, behind = blend_one_backward(
-            out, place < end, light, behind, g_red, g_green, g_blue, g_alpha, g_far, left, top, column, line,
-            x, y, a, leaning, b, opacity, r, g, bl, z, DEPTH)  # fmt: skip
+            gradients + tl.load(slots + place) * PAIR, light, behind, g_red, g_green, g_blue, g_alpha, g_far, left, top,
+            column, line, x, y, a, leaning, b, opacity, r, g, bl, z, DEPTH)  # fmt: skip
         x, y, a, leaning, b, opacity, r, g, bl, z = x_, y_, a_, leaning_, b_, opacity_, r_, g_, bl_, z_
         ahead = coming
-        if TWO:
-            coming = tl.load(rows + place + 5, place + 5 < end, 0)
-            x_, y_, a_, leaning_, b_, opacity_, r_, g_, bl_, z_ = load_splat(splats, ahead2, place + 3 < end)
-            out = gradients + tl.load(slots + place + 1, place + 1 < end, 0) * PAIR
-            light, behind = blend_one_backward(
-                out, place + 1 < end, light, behind, g_red, g_green, g_blue, g_alpha, g_far, left, top, column, line,
-                x2, y2, a2, leaning2, b2, opacity2, r2, g2, bl2, z2, DEPTH)  # fmt: skip
-            x2, y2, a2, leaning2, b2, opacity2, r2, g2, bl2, z2 = x_, y_, a_, leaning_, b_, opacity_, r_, g_, bl_, z_
-            ahead2 = coming
-        place += STEP
-    place = tl.minimum(place, end)
+        place += 1
     while place < listed:
         places = place + tl.arange(0, CLEAR)
         slot = tl.load(slots + places, places < listed, 0)

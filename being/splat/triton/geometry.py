@@ -3,7 +3,8 @@
 The torch twin (`being.splat.reference`) says the same in short; whitened coordinates as in the native backend: the
 exponential of a Gaussian is 2^-(u^2 + v^2) with u = a (dx - lean dy), v = b dy, a sum of squares that loses no digits
 for thin Gaussians. A splat is RECORD floats: x, y, a, a * lean, b, opacity, red, green, blue, depth, radius, one spare.
-Lists are kept for tiles of SIDE px, TILE or a part of it.
+Lists are kept for tiles of SIDE px, a quarter of the family's: fewer pixels wait for Gaussians that miss them, and the
+longest list, which decides the time of a small batch, is half as long.
 Every name that a kernel reads from a module is a `tl.constexpr`; write it to the right of a tensor.
 """
 
@@ -32,6 +33,7 @@ FINITE_MAX = tl.constexpr(3.4028234e38)
 HALF_LOG2E = tl.constexpr(0.72134752)  # natural units of power to those of 2^-(u^2 + v^2)
 ROOT_HALF_LOG2E = tl.constexpr(0.84932180)
 LEVEL_SLACK = tl.constexpr(1e-3)  # added to the power at which alpha falls under ALPHA_MIN
+SIDE = tl.constexpr(8)  # px of a list tile
 RECORD = tl.constexpr(12)  # floats of a splat
 
 
@@ -106,18 +108,18 @@ def covariance(s00, s01, s02, s10, s11, s12):
 
 
 @triton.jit
-def tile_at(position, tiles, SIDE: tl.constexpr):
+def tile_at(position, tiles):
     """The list tile, within 0..tiles, at which the family's tile that holds a position in px begins."""
     family = tl.minimum(tl.maximum(tl.floor(position / TILE), 0.0), tiles * 1.0).to(tl.int32)
     return tl.minimum(family * (TILE // SIDE), tiles)
 
 
 @triton.jit
-def tile_rectangle(x, y, radius, tiles_x, tiles_y, SIDE: tl.constexpr):
+def tile_rectangle(x, y, radius, tiles_x, tiles_y):
     """First and past-the-last list tile in x and y: those of the family's tiles that the square of `radius` meets."""
-    first_x, first_y = tile_at(x - radius, tiles_x, SIDE), tile_at(y - radius, tiles_y, SIDE)
+    first_x, first_y = tile_at(x - radius, tiles_x), tile_at(y - radius, tiles_y)
     reach = radius + (TILE - 1)
-    return first_x, first_y, tile_at(x + reach, tiles_x, SIDE), tile_at(y + reach, tiles_y, SIDE)
+    return first_x, first_y, tile_at(x + reach, tiles_x), tile_at(y + reach, tiles_y)
 
 
 @triton.jit
@@ -132,7 +134,7 @@ def ellipse(a, leaning, b, opacity):
 
 
 @triton.jit
-def row_of_tiles(row, x, y, a, b, level, half, extreme, lean, left, right, SIDE: tl.constexpr):
+def row_of_tiles(row, x, y, a, b, level, half, extreme, lean, left, right):
     """First and past-the-last tile that the ellipse meets in one row of tiles, within left..right."""
     start = row * SIDE - y
     low_row, high_row = tl.maximum(start - 0.01, -half), tl.minimum(start + (SIDE - 0.99), half)

@@ -28,7 +28,7 @@ class Lists(NamedTuple):
     first_slot: Tensor  # [B, N] int64 of each Gaussian
 
 
-def build(splats: Tensor, depths: Tensor, touched: Tensor, room: int, tiles: tuple[int, int], side: int) -> Lists:
+def build(splats: Tensor, depths: Tensor, touched: Tensor, room: int, tiles: tuple[int, int]) -> Lists:
     """Return the lists from what `project` wrote; pairs that do not fit into `room` are left out."""
     frames, count = depths.shape
     total = frames * tiles[0] * tiles[1]
@@ -40,7 +40,7 @@ def build(splats: Tensor, depths: Tensor, touched: Tensor, room: int, tiles: tup
     pairs = torch.empty(room, dtype=torch.int32, device=splats.device)
     first_slot = torch.empty(frames, count, dtype=torch.int64, device=splats.device)
     emit[(triton.cdiv(count, BLOCK), frames)](
-        splats, touched, order, ends, keys, pairs, first_slot, count, room, base, *tiles, SIDE=side, BLOCK=BLOCK
+        splats, touched, order, ends, keys, pairs, first_slot, count, room, base, *tiles, BLOCK=BLOCK
     )
     sorted_keys, slot = torch.sort(keys, stable=True)
     splat = torch.empty(room, dtype=torch.int32, device=splats.device)
@@ -50,10 +50,10 @@ def build(splats: Tensor, depths: Tensor, touched: Tensor, room: int, tiles: tup
     return Lists(splat, slot, bounds, first_slot)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count", "room", "base", "tiles_x", "tiles_y"])
 def emit(
     splats, touched, order, ends, keys, pairs, first_slot, count, room, base, tiles_x, tiles_y,
-    SIDE: tl.constexpr, BLOCK: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Write the pairs of a block of Gaussians in depth order: the tile's number and the splat's row."""
     frame = tl.program_id(1).to(tl.int64)
@@ -69,14 +69,14 @@ def emit(
     x, y = tl.load(splat, drawn, 0.0), tl.load(splat + 1, drawn, 0.0)
     a, leaning = tl.load(splat + 2, drawn, 1.0), tl.load(splat + 3, drawn, 0.0)
     b, opacity = tl.load(splat + 4, drawn, 1.0), tl.load(splat + 5, drawn, 1.0)
-    left, top, right, bottom = tile_rectangle(x, y, tl.load(splat + 10, drawn, 0.0), tiles_x, tiles_y, SIDE)
+    left, top, right, bottom = tile_rectangle(x, y, tl.load(splat + 10, drawn, 0.0), tiles_x, tiles_y)
     bottom = tl.where(drawn, bottom, top)
     level, half, extreme, lean = ellipse(a, leaning, b, opacity)
     step = 0
     rows = tl.max(bottom - top, 0)
     while step < rows:
         at = top + step
-        first, last = row_of_tiles(at, x, y, a, b, level, half, extreme, lean, left, right, SIDE)
+        first, last = row_of_tiles(at, x, y, a, b, level, half, extreme, lean, left, right)
         last = tl.where(at < bottom, last, first)
         column = 0
         columns = tl.max(last - first, 0)
@@ -90,7 +90,7 @@ def emit(
         step += 1
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["room", "base", "total"])
 def arrange(sorted_keys, slot, pairs, splat, bounds, room, base, total, BLOCK: tl.constexpr):
     """Copy the splats' rows into tile order and note where each tile's list begins and ends."""
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)

@@ -29,14 +29,17 @@ from being.splat.triton.geometry import (
 )
 from being.splat.triton.harmonics import colour, direction_from
 
+STRIDES = [f"{name}_stride" for name in ("means", "quaternions", "scales", "opacities", "sh", "camera", "focal")]
+COUNTS = ["count", "coefficients", "width", "height", "tiles_x", "tiles_y"]
 
-@triton.jit
+
+@triton.jit(do_not_specialize=STRIDES + COUNTS)  # one compilation for every size
 def project(
     means, quaternions, scales, opacities, sh, world_to_camera, focal, offsets,  # the last may be None
     means_stride, quaternions_stride, scales_stride, opacities_stride, sh_stride, camera_stride, focal_stride,
     splats, depths, radii, touched, needed,  # outputs: [B, N, RECORD], [B, N] of float, int, int; [1] int64 added to
     count, coefficients, width, height, tiles_x, tiles_y,
-    DEGREE: tl.constexpr, SIDE: tl.constexpr, BLOCK: tl.constexpr,
+    DEGREE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     frame = tl.program_id(1).to(tl.int64)
     index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -78,7 +81,7 @@ def project(
     drawable = drawable & finite(red) & finite(green) & finite(blue)
     drawable = drawable & (tl.abs(px) < SCREEN_MAX) & (tl.abs(py) < SCREEN_MAX) & (radius < SCREEN_MAX)
     px, py, radius = tl.where(drawable, px, 0.0), tl.where(drawable, py, 0.0), tl.where(drawable, radius, 0.0)
-    left, top, right, bottom = tile_rectangle(px, py, radius, tiles_x, tiles_y, SIDE)
+    left, top, right, bottom = tile_rectangle(px, py, radius, tiles_x, tiles_y)
     drawable = drawable & (left < right) & (top < bottom)
     tl.store(radii + row, tl.where(drawable, radius, 0.0).to(tl.int32), mask)
 
@@ -91,7 +94,7 @@ def project(
     rows = tl.max(bottom - top, 0)
     while step < rows:
         at = top + step
-        first, last = row_of_tiles(at, px, py, a, b, level, half, extreme, lean_back, left, right, SIDE)
+        first, last = row_of_tiles(at, px, py, a, b, level, half, extreme, lean_back, left, right)
         tiles += tl.where(at < bottom, last - first, 0)
         step += 1
     tl.store(touched + row, tiles, mask)

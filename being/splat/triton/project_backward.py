@@ -20,6 +20,7 @@ from being.splat.triton.geometry import (
     to_view,
 )
 from being.splat.triton.harmonics import colour_backward, direction_from
+from being.splat.triton.project import COUNTS, STRIDES
 
 
 @triton.jit
@@ -70,7 +71,7 @@ def quaternion_backward(w, x, y, z, length, d00, d01, d02, d10, d11, d12, d20, d
     return (dw - w * along) / length, (dx - x * along) / length, (dy - y * along) / length, (dz - z * along) / length
 
 
-@triton.jit
+@triton.jit(do_not_specialize=[*STRIDES, *COUNTS[:4], "room"])
 def project_backward(
     means, quaternions, scales, opacities, sh, world_to_camera, focal,
     means_stride, quaternions_stride, scales_stride, opacities_stride, sh_stride, camera_stride, focal_stride,

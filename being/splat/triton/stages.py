@@ -17,6 +17,7 @@ from being.splat.triton.project_backward import project_backward
 BLOCK = 64  # Gaussians a program of the projection
 BLOCK_BACKWARD = 32
 CLEAR = 32  # pairs zeroed at once behind a walk's end
+FUSED = {"enable_fp_fusion": True}  # multiply and add in one instruction: from Triton 3.10 on that is no default
 
 Pictures = tuple[Tensor, Tensor, Tensor]  # rgb [B, 3, H, W], alpha and depth [B, 1, H, W]
 
@@ -73,7 +74,7 @@ def project_all(size: Size, inputs: list[Tensor], splats: Splats) -> None:
     project[(triton.cdiv(size.number, BLOCK), size.frames)](
         *inputs[:7], inputs[7] if len(inputs) > 7 else None, *_strides(inputs), *splats, size.number,
         inputs[4].shape[2], size.width, size.height, *size.tiles, DEGREE=size.degree, BLOCK=BLOCK,
-        num_warps=BLOCK // 32)  # fmt: skip
+        num_warps=BLOCK // 32, **FUSED)  # fmt: skip
 
 
 def render(size: Size, splats: Splats, room: int) -> tuple[Rendering, Pictures]:
@@ -84,7 +85,7 @@ def render(size: Size, splats: Splats, room: int) -> tuple[Rendering, Pictures]:
     walked = torch.empty(tiles * size.frames, dtype=torch.int32, device=splats.records.device)
     blend[(tiles, size.frames)](
         splats.records, made.splat, made.bounds, *pictures, walked, size.width, size.height, size.tiles[0], tiles,
-        tiles * size.frames, num_warps=1)  # fmt: skip
+        tiles * size.frames, num_warps=1, **FUSED)  # fmt: skip
     return Rendering(made, walked), pictures
 
 
@@ -102,7 +103,7 @@ def gradients(
     pairs = d_rgb.new_empty(len(made.slot), PAIR.value)
     blend_backward[(tiles, size.frames)](
         splats.records, made.splat, made.slot, made.bounds, rendering.walked, *pictures, d_rgb, d_alpha, d_depth, pairs,
-        size.width, size.height, size.tiles[0], tiles, tiles * size.frames, CLEAR=CLEAR, num_warps=1)  # fmt: skip
+        size.width, size.height, size.tiles[0], tiles, tiles * size.frames, CLEAR=CLEAR, num_warps=1, **FUSED)  # fmt: skip
     tails = [field.shape[1:] for field in inputs[:5]] + [(size.number, 2)]
     new = [d_rgb.new_empty(size.frames, *tail) if want else None for want, tail in zip(wanted, tails, strict=True)]
     if new[4] is not None and new[4].shape[2] > (size.degree + 1) ** 2:
@@ -110,7 +111,7 @@ def gradients(
     project_backward[(triton.cdiv(size.number, BLOCK_BACKWARD), size.frames)](
         *inputs[:7], *_strides(inputs), splats.records, splats.touched, made.first_slot, pairs, len(pairs), *new,
         size.number, inputs[4].shape[2], size.width, size.height, DEGREE=size.degree, DEPTH=d_depth is not None,
-        BLOCK=BLOCK_BACKWARD, num_warps=1)  # fmt: skip
+        BLOCK=BLOCK_BACKWARD, num_warps=1, **FUSED)  # fmt: skip
     return new
 
 

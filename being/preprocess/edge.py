@@ -18,7 +18,7 @@ import numpy as np
 
 # Lengths in px at a picture height of 512.
 BAND_PX = 7  # the rough edge is believed to this
-INWARD_PX = (1.0, 4.0, 8.0)  # behind the band's inner border: where the person's colour is sampled
+INWARD_PX = (1.5, 6.0)  # behind the band's inner border: where the person's colour is sampled
 NEAR_PX = 9  # neighbourhood whose mean colour is one more sample, and the background's where it was never seen
 GUIDE_PX = 3
 NOISE_FLOOR = 4.0  # grey levels: smaller differences from the background plate are noise
@@ -85,18 +85,20 @@ def _mixture(frame: np.ndarray, inner: np.ndarray, outer: np.ndarray, band: tupl
              backdrop: Backdrop, likely: Likely, scale: float) -> tuple[np.ndarray, np.ndarray]:
     """(alpha, alpha that is noise), float32 [N] each, of the band's N pixels (row and column numbers)."""
     pixels, floor = frame[band], backdrop.noise[band]
-    near = 2 * round(NEAR_PX * scale / 2) + 1  # colours of the neighbourhood: at half the size
-    half = cv2.resize(frame, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA).astype(np.float32)
-    at = tuple(np.minimum(i // 2, n - 1) for i, n in zip(band, half.shape, strict=False))
+    near = 2 * round(NEAR_PX * scale / 4) + 1  # colours of the neighbourhood: at a quarter of the size
+    half = cv2.resize(frame, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    quarter = cv2.resize(half, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA).astype(np.float32)
+    at = tuple(np.minimum(i // 4, n - 1) for i, n in zip(band, quarter.shape, strict=False))
     still = floor < GUESS_FLOOR
-    beside = _local_colour(half, cv2.resize(outer, half.shape[1::-1], interpolation=cv2.INTER_NEAREST), near)[at]
-    back = np.where(still[:, None], backdrop.colour[band] + backdrop.light(frame, outer), beside)
-    mean = _local_colour(half, cv2.resize(inner, half.shape[1::-1], interpolation=cv2.INTER_NEAREST), near)[at]
+    guessed = ~still
+    back = backdrop.colour[band] + backdrop.light(frame, outer)
+    back[guessed] = _local_colour(quarter, outer, near)[at][guessed]
+    mean = _local_colour(quarter, inner, near)[at]
     moved = pixels - back
     length = _dot(moved, moved)
     share = weight = np.float32(0)
     best = np.full(len(pixels), np.inf, np.float32)
-    for fore in (mean, *_inward(half, inner, band, scale)):
+    for fore in (mean, *_inward(half.astype(np.float32), inner, band, scale)):
         contrast = fore - back
         strength = _dot(contrast, contrast)
         along = _dot(moved, contrast)
@@ -111,7 +113,7 @@ def _mixture(frame: np.ndarray, inner: np.ndarray, outer: np.ndarray, band: tupl
     away = np.minimum(reach / np.maximum(np.sqrt(strength) - floor, CONTRAST), 1)
     strange = np.clip((np.sqrt(best) - EXPLAINED) / (2 * EXPLAINED), 0, 1)  # a colour of neither: not the background's
     colour = np.clip(colour + strange * np.maximum(away - colour, 0), 0, 1)
-    colour = np.where(still, colour, (colour + likely(pixels)) / 2)
+    colour[guessed] = (colour[guessed] + likely(pixels[guessed])) / 2
     trust = strength / (strength + np.where(still, CONTRAST, GUESS_CONTRAST) ** 2)
     trust = np.maximum(trust, np.where(away > 0.9, 0.7, 0))
     noise = np.clip(2 * floor / np.sqrt(strength + 1), *CRISP)
@@ -144,8 +146,12 @@ def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _local_colour(picture: np.ndarray, weight: np.ndarray, near: int) -> np.ndarray:
-    """Mean colour float32 [H, W, 3] of the weighted pixels in the neighbourhood, wider where there are none near."""
-    wide, weight = 3 * near, weight.astype(np.float32)
+    """Mean colour float32 [h, w, 3] of the weighted pixels in the neighbourhood, wider where there are none near.
+
+    picture: float32 [h, w, 3]; weight: uint8 [H, W], 0 or 1, at the frame's size; near: px of the picture.
+    """
+    wide = 3 * near
+    weight = cv2.resize(weight, picture.shape[1::-1], interpolation=cv2.INTER_NEAREST).astype(np.float32)
     weighted = picture * weight[..., None]
     total, sum_ = cv2.blur(weight, (near, near)), cv2.blur(weighted, (near, near))
     far_total, far_sum = cv2.blur(weight, (wide, wide)), cv2.blur(weighted, (wide, wide))

@@ -277,19 +277,23 @@ def _tidy(labels: np.ndarray, position: np.ndarray, spikes: bool) -> None:
     face = Face.of(position)
     head = labels == HEAD
     if spikes:
-        blunt = cv2.morphologyEx(head.astype(np.uint8), cv2.MORPH_OPEN, disc(SPIKE * face.height)) > 0
         beside = face.coordinates(*head.shape)[1] > face.ear_level - 0.5 * COLLAR_REACH * face.height
-        head &= blunt | ~beside | (labels == BACKGROUND)
+        low = slice(max(int(np.argmax(beside.any(1))) - 2 * round(SPIKE * face.height) - 2, 0), len(head))
+        blunt = cv2.morphologyEx(head[low].astype(np.uint8), cv2.MORPH_OPEN, disc(SPIKE * face.height)) > 0
+        head[low] &= blunt | ~beside[low]
     head = _one_piece(head, position)
     labels[(labels == HEAD) & ~head] = TORSO
     labels[head & (labels != BACKGROUND)] = HEAD
-    found = (labels == NECK).astype(np.uint8)
-    opened = cv2.morphologyEx(found, cv2.MORPH_OPEN, disc(0.02 * face.height))
-    hanging = _touching(opened, grown(head, 0.02 * face.height))
-    neck = cv2.morphologyEx(hanging.astype(np.uint8), cv2.MORPH_CLOSE, disc(0.03 * face.height)) > 0
-    body = (labels == NECK) | (labels == TORSO)
-    labels[body] = TORSO
-    labels[body & neck] = NECK
+    rows = np.flatnonzero((labels == NECK).any(1))
+    if len(rows):
+        reach = round(0.1 * face.height) + 2
+        part = labels[max(rows[0] - reach, 0):rows[-1] + reach]
+        opened = cv2.morphologyEx((part == NECK).astype(np.uint8), cv2.MORPH_OPEN, disc(0.02 * face.height))
+        hanging = _touching(opened, grown(part == HEAD, 0.02 * face.height))
+        neck = cv2.morphologyEx(hanging.astype(np.uint8), cv2.MORPH_CLOSE, disc(0.03 * face.height)) > 0
+        body = (part == NECK) | (part == TORSO)
+        part[body] = TORSO
+        part[body & neck] = NECK
     contours, _ = cv2.findContours((labels == TORSO).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     bottom = len(labels) - 1
     for contour in contours:

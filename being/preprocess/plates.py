@@ -151,8 +151,9 @@ class TorsoPlates:
         """
         head, body = labels == HEAD, (labels == NECK) | (labels == TORSO)
         rim = cv2.dilate(body.astype(np.uint8), np.ones((2 * round(EDGE_PX * self.scale) + 1,) * 2, np.uint8)) > 0
-        rim &= (labels == BACKGROUND) & _away_from(labels, HEAD, (RIM_PX + EDGE_PX) * self.scale)
-        own = rim | (body & _away_from(labels, HEAD, RIM_PX * self.scale))
+        far = cv2.distanceTransform((~head).astype(np.uint8), cv2.DIST_L2, 3)
+        rim &= (labels == BACKGROUND) & (far > (RIM_PX + EDGE_PX) * self.scale)
+        own = rim | (body & (far > RIM_PX * self.scale))
         colour, inside = self._aligned(frame, own)
         inside = inside | _continue_upward(body, head, self.strip)
         hidden = (head | (body & ~own)) & (inside | body)

@@ -278,7 +278,11 @@ def test_export_then_import_gives_the_same_dataset(exported, dataset, known, tmp
     again, back_values = back.action_units()
     assert all(np.allclose(values[:, k], back_values[:, again.index(name)], atol=1e-4)
                for k, name in enumerate(names))
-    assert (back.path / "aud_projection.npz").is_file()
+    sound = {"instag": "aud.npy"}.get(system, "aud_ds.npy")
+    assert np.array_equal(back.features("hama29"), np.load(exported[system] / sound))
+    out = export_family(back.path, system, tmp_path / "out").path
+    assert np.array_equal(np.load(out / sound), np.load(exported[system] / sound))
+    assert (out / "aud_projection.npz").read_bytes() == (exported[system] / "aud_projection.npz").read_bytes()
 
 
 def test_deep_speech_features_that_were_imported_go_out_as_they_are(tmp_path, known, monkeypatch):

@@ -20,7 +20,7 @@ from being.data import cameras
 from being.data.dataset import Dataset
 from being.data.family import layout
 from being.data.family.alignment import align
-from being.data.family.exporter import PROJECTION, WIDTH, projection
+from being.data.family.exporter import WIDTH, projection
 from being.data.family.pictures import centre_square, cut
 from being.data.family.writing import sound_of_frames
 from being.errors import BeingError, EnvironmentFault, InputRejected
@@ -262,7 +262,7 @@ def with_network(model: TalkingHead, network: GaussianTalker) -> TalkingHead:
 
 def _matrix(places: list[Path], width: int) -> np.ndarray | None:
     """The map that an export wrote beside its features, from the first place that has one."""
-    file = next((place / PROJECTION for place in places if (place / PROJECTION).is_file()), None)
+    file = next((place / layout.PROJECTION for place in places if (place / layout.PROJECTION).is_file()), None)
     if file is None:
         return None
     try:

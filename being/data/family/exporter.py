@@ -34,7 +34,6 @@ UNITS = ("AU01", "AU04", "AU05", "AU06", "AU07", "AU25", "AU45")  # that Talking
 LEAST_VERTICES = 20_000  # GaussianTalker starts from the vertices as they are; the tracker it knows gives 34,650
 HELD_SECONDS = 12  # InsTaG's own validation part: the last 12 s
 PRIOR_FRAMES = 500  # InsTaG's geometry is for the first frames only
-PROJECTION = "aud_projection.npz"
 NOTE = "READ_ME.txt"
 
 
@@ -231,8 +230,13 @@ def _speech(job: _Job) -> None:
     dataset, known = job.dataset, job.dataset.manifest["features"]
     for name in known:
         values = dataset.features(name)
-        if name != "hama":
+        if name not in ("hama", layout.PROJECTED):
             np.save(job.part / f"aud_{name}.npy", values)
+    if layout.PROJECTED in known and (dataset.path / layout.PROJECTION).is_file():
+        link(dataset.path / layout.PROJECTION, job.part / layout.PROJECTION)
+        np.save(job.part / job.system.sound, dataset.features(layout.PROJECTED))
+        job.report.written.append(f"{job.system.sound}: as in the export that was imported")
+        return
     if "ds" in known and known["ds"]["width"] == WIDTH:
         if job.system.sound != "aud_ds.npy":
             np.save(job.part / job.system.sound, dataset.features("ds"))
@@ -247,10 +251,10 @@ def _speech(job: _Job) -> None:
         job.report.written.append(f"{job.system.sound}: 'hama' features, {values.shape[2]} wide")
     else:
         matrix, share = projection(values)
-        np.savez(job.part / PROJECTION, matrix=matrix, encoder="hama")
+        np.savez(job.part / layout.PROJECTION, matrix=matrix, encoder="hama")
         values = values @ matrix
         job.report.written.append(f"{job.system.sound}: 'hama' features brought to {WIDTH} channels "
-                                  f"({share:.0%} of their variance) by the matrix in {PROJECTION}")
+                                  f"({share:.0%} of their variance) by the matrix in {layout.PROJECTION}")
     np.save(job.part / job.system.sound, values.astype(np.float32))
 
 

@@ -46,7 +46,7 @@ OUTSIDE_MAX = 0.02  # share of the landmarks that a square cut may lose
 WINDOW = 16  # steps of a speech feature window
 SPARE_ROWS = 2  # rows that features and action units may be short: readers of the family clamp
 FASTER = 0.05  # share by which sound and pictures may differ in length
-KEPT = ("bs.npy", "bundle_adjustment.pt")  # files of others that are carried along as they are
+KEPT = ("bs.npy", "bundle_adjustment.pt", layout.PROJECTION)  # files of others that are carried along as they are
 
 
 def import_family(path: Path, out: Path, *, name: str | None = None, consent: str | None = None,
@@ -235,8 +235,6 @@ def _manifest(job: Job, name: str, consent: str | None) -> None:
     report = job.report
     if job.missing:
         report.missing.append(f"a face or a camera in {len(job.missing)} frames: not trained on")
-    if (job.folder.path / "aud_projection.npz").is_file():
-        link(job.folder.path / "aud_projection.npz", job.part / "aud_projection.npz")
     write_json(job.part / "dataset.json", {
         "schema": SCHEMA, "name": name, "fps": FPS, "width": job.square[2], "height": job.square[2],
         "frames": job.frames, "segments": [[0, job.frames]], "missing": job.missing, "features": job.features,

@@ -27,6 +27,8 @@ RIGID = 1e-3  # how far a camera matrix may be from a rotation
 # aud_*.npy, by the family's names, and the width that tells a plain aud.npy apart.
 FEATURE_FILES = {"aud_ds.npy": "ds", "aud_eo.npy": "eo", "aud_hu.npy": "hu", "aud_hu_cn.npy": "hu_cn",
                  "aud_ave.npy": "ave"}
+PROJECTION = "aud_projection.npz"  # written by our export: its 29-wide features are ours times this matrix
+PROJECTED = "hama29"  # what those are called in a dataset
 FEATURE_WIDTHS = {29: "ds", 44: "eo", 1024: "hu", 512: "ave"}
 
 
@@ -343,7 +345,8 @@ def _features(path: Path) -> list[Features]:
             raise InputRejected(f"{path / file} is {array.dtype} {array.shape}",
                                 "expected float [frames, 16, width] (HuBERT: [frames, 2, 1024])",
                                 "Extract the speech features again, or remove the file")
-        found.append(Features(name, path / file, array.shape))
+        ours = (path / PROJECTION).is_file() and name == "ds"
+        found.append(Features(PROJECTED if ours else name, path / file, array.shape))
     return found
 
 

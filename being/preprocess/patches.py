@@ -23,7 +23,7 @@ GRID = 5  # samples of a patch from its middle to its edge, both ways: 11 x 11
 LEVELS = ((4.0, 3.0, 3), (2.0, 1.0, 4))  # px between samples and blur, px, at 512; Gauss-Newton steps
 NOISE_GREY = 2.0  # of 255: texture weaker than the noise of a compressed picture tells nothing
 REACH = 8.0  # px at 512: how far from its guess a patch is believed
-SHADING = 4.0  # times the blur: coarser than this is light, not skin
+SHADING = 14.0  # times the blur, side of a box: coarser than this is light, not skin
 ALIKE = 0.8  # correlation of a found patch with its template
 SETTLED = 0.1  # px at 512: length of the last step
 BROW_REACH = 0.12  # head units: skin so near to a brow goes with it
@@ -52,13 +52,14 @@ class Patches:
 
 
 def pyramid(picture: np.ndarray) -> list[np.ndarray]:
-    """Grey pictures float32 [H, W] of each level, blurred, from a picture uint8 [H, W, 3] RGB."""
+    """Grey pictures float32 [H, W] of each level, blurred and free of shading, from a picture uint8 [H, W, 3] RGB."""
     grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
     scale = max(grey.shape) / 512
     out = []
     for _, blur, _ in LEVELS:
         fine = cv2.GaussianBlur(grey, (0, 0), blur * scale)
-        out.append(fine - cv2.GaussianBlur(fine, (0, 0), SHADING * blur * scale))
+        box = round(SHADING * blur * scale) | 1
+        out.append(fine - cv2.blur(fine, (box, box)))
     return out
 
 

@@ -23,7 +23,10 @@ BATCHES = (1, 3, 8) if CUDA else (1, 2, 3)
 
 if not CUDA:
     os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported, which only these tests cause
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+pytestmark = [
+    pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed"),
+    pytest.mark.filterwarnings("ignore:(invalid|divide|overflow).*encountered:RuntimeWarning"),  # NumPy's, of bad input
+]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from being.bench.machine import matmul_ms
-from being.splat import Cameras, Gaussians, available_backends, composite, rasterize
+from being.splat import Cameras, Gaussians, available_backends, rasterize
 from being.splat.api import pick_backend
 from being.splat.reference import Projected, project, tile_rectangles
 
@@ -31,19 +31,18 @@ HEAD_DISTANCE = 7.0  # view-space z of the head's centre, as trackers give it
 def bench_splat(gaussians: Gaussians, cameras: Cameras, repeats: int = 30, backend: str = "auto") -> dict:
     """Return times in ms of one batch, on the device of its tensors, and what describes the scene.
 
-    Forward is without gradients; forward + backward takes gradients of all fields and of the 2-D means from a picture
-    loss on rgb over a plate, as training does. `tiles_per_gaussian` is the family's figure: 16x16 tiles met by the
-    square of three standard deviations, averaged over Gaussians on screen in the first frame. `peak_mib` is what
-    forward + backward takes over its inputs, on a GPU.
+    Forward is without gradients; forward + backward takes gradients of all fields and of the 2-D means from those of
+    rgb and alpha, as a picture loss over a plate gives them. `tiles_per_gaussian` is the family's figure: 16x16 tiles
+    met by the square of three standard deviations, averaged over Gaussians on screen in the first frame. `peak_mib` is
+    what forward + backward takes over its inputs, on a GPU.
     """
     fields = (gaussians.means, gaussians.quaternions, gaussians.scales, gaussians.opacities, gaussians.sh)
     leaves = [field.detach().clone().requires_grad_() for field in fields]
     device = gaussians.means.device
     frames = max(tensor.shape[0] for tensor in (*fields, cameras.world_to_camera))
-    plate, weight = (
-        torch.rand(1, 3, cameras.height, cameras.width, generator=torch.Generator().manual_seed(seed)).to(device)
-        for seed in (0, 1)
-    )
+    random = torch.Generator().manual_seed(0)
+    upstream = [torch.randn(frames, channels, cameras.height, cameras.width, generator=random).to(device)
+                for channels in (3, 1)]  # fmt: skip
     offsets = torch.zeros(frames, gaussians.means.shape[1], 2, device=device, requires_grad=True)
     backend = pick_backend(backend, gaussians.means)
 
@@ -55,7 +54,7 @@ def bench_splat(gaussians: Gaussians, cameras: Cameras, repeats: int = 30, backe
         for leaf in (*leaves, offsets):
             leaf.grad = None
         output = rasterize(Gaussians(*leaves), cameras, screen_offsets=offsets, backend=backend)
-        composite(output, plate).backward(weight.expand(frames, -1, -1, -1))
+        torch.autograd.backward([output.rgb, output.alpha], upstream)
 
     seen, tiles = tiles_per_gaussian(gaussians, cameras)
     result = {

@@ -40,8 +40,8 @@ def build(splats: Tensor, depths: Tensor, touched: Tensor, room: int, tiles: tup
     pairs = torch.empty(room, dtype=torch.int32, device=splats.device)
     first_slot = torch.empty(frames, count, dtype=torch.int64, device=splats.device)
     emit[(triton.cdiv(count, BLOCK), frames)](
-        splats, touched, order, ends, keys, pairs, first_slot, count, room, base, *tiles, BLOCK=BLOCK, enable_fp_fusion=True
-    )
+        splats, touched, order, ends, keys, pairs, first_slot, count, room, base, *tiles, BLOCK=BLOCK,
+        enable_fp_fusion=True)  # fmt: skip
     sorted_keys, slot = torch.sort(keys, stable=True)
     splat = torch.empty(room, dtype=torch.int32, device=splats.device)
     bounds = torch.zeros(2, total, dtype=torch.int32, device=splats.device)

@@ -103,7 +103,8 @@ def gradients(
     pairs = d_rgb.new_empty(len(made.slot), PAIR.value)
     blend_backward[(tiles, size.frames)](
         splats.records, made.splat, made.slot, made.bounds, rendering.walked, *pictures, d_rgb, d_alpha, d_depth, pairs,
-        size.width, size.height, size.tiles[0], tiles, tiles * size.frames, CLEAR=CLEAR, num_warps=1, **FUSED)  # fmt: skip
+        size.width, size.height, size.tiles[0], tiles, tiles * size.frames, CLEAR=CLEAR, num_warps=1,
+        **FUSED)  # fmt: skip
     tails = [field.shape[1:] for field in inputs[:5]] + [(size.number, 2)]
     new = [d_rgb.new_empty(size.frames, *tail) if want else None for want, tail in zip(wanted, tails, strict=True)]
     if new[4] is not None and new[4].shape[2] > (size.degree + 1) ** 2:

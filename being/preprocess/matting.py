@@ -36,6 +36,7 @@ AGREE = 0.35  # alpha: neighbours that differ by more are not averaged
 KNOWN_FACE = 0.5  # of the face must be in the parser's head, else it does not know heads
 # Along the face's own axes, in face heights (brow to chin) or widths.
 COLLAR_REACH = 0.25  # cloth may stand this far above the cut, beside the jaw
+SHORT_HAIR = 5.0  # by how much, in log-likelihood, short hair is the less likely below the ears
 NECK_REACH = 0.9  # how far down skin can be neck
 SPIKE = 0.02  # thinner bits of head beside the jaw are cloth
 HOLE_AREA = 0.002  # of the picture: larger holes in a person stay open
@@ -243,6 +244,7 @@ class Matting:
         odds = cv2.blur(np.clip(skin - cloth, -6, 6) + prior, soft)
         neck[part] = person & ~above & (odds > 0) & (reach < 1)
         if not self.long_hair:
+            hair = hair - SHORT_HAIR * (down > face.ear_level)
             odds = cv2.blur(np.clip(cloth - np.maximum(hair, skin), -6, 6), soft)
             outside = person & above & beside[part] & ~face.oval(height, width)[part]
             cloths = cv2.morphologyEx(((outside | (person & ~above & ~neck[part])) & (odds > 0)).astype(np.uint8),

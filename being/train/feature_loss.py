@@ -15,13 +15,14 @@ BLOCKS = (2, 2, 3, 3)  # convolutions a block; a feature is taken at the end of 
 
 
 class FeatureLoss:
-    """Mean absolute difference of VGG16 features, summed over the four layers."""
+    """Mean absolute difference of VGG16 features, summed over the four layers; in bfloat16 with `low_precision`."""
 
-    def __init__(self, device: torch.device):
+    def __init__(self, device: torch.device, low_precision: bool = False):
         weights = load_tensors(fetch("lpips_vgg16"))
         first = 0 if "conv0.weight" in weights else 1
-        self.layers = [(weights[f"conv{k}.weight"].to(device), weights[f"conv{k}.bias"].to(device))
-                       for k in range(first, first + sum(BLOCKS))]
+        kind = torch.bfloat16 if low_precision else torch.float32
+        self.layers = [(weights[f"conv{k}.weight"].to(device, kind, memory_format=torch.channels_last),
+                        weights[f"conv{k}.bias"].to(device, kind)) for k in range(first, first + sum(BLOCKS))]
         self.mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1)
         self.std = torch.tensor(STD, device=device).view(1, 3, 1, 1)
 
@@ -29,6 +30,7 @@ class FeatureLoss:
         """Four feature maps of pictures [B, 3, S, S] in [0, 1]."""
         x = F.interpolate(picture, (SIDE, SIDE), mode="bilinear", align_corners=False, antialias=True)
         x, maps, layer = (x - self.mean) / self.std, [], 0
+        x = x.to(self.layers[0][0].dtype, memory_format=torch.channels_last)
         for block, count in enumerate(BLOCKS):
             x = F.max_pool2d(x, 2) if block else x
             for _ in range(count):
@@ -41,5 +43,5 @@ class FeatureLoss:
         """Scalar loss of pictures [B, 3, S, S] in [0, 1]."""
         with torch.no_grad():
             wanted = self.features(target)
-        terms = [(a - b).abs().mean() for a, b in zip(self.features(picture), wanted, strict=True)]
+        terms = [F.l1_loss(a, b).float() for a, b in zip(self.features(picture), wanted, strict=True)]
         return torch.stack(terms).sum()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5
+SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
@@ -30,18 +31,23 @@ def ssim_map(a: Tensor, b: Tensor) -> Tensor:
     mean_a, mean_b, square_a, square_b, product = _window(a.shape[2], a) @ stack @ _window(a.shape[3], a).T
     variance_a, variance_b = square_a - mean_a**2, square_b - mean_b**2
     covariance = product - mean_a * mean_b
-    c1, c2 = 0.01**2, 0.03**2
-    return ((2 * mean_a * mean_b + c1) * (2 * covariance + c2)) / \
-        ((mean_a**2 + mean_b**2 + c1) * (variance_a + variance_b + c2))
+    return ((2 * mean_a * mean_b + SSIM_C1) * (2 * covariance + SSIM_C2)) / \
+        ((mean_a**2 + mean_b**2 + SSIM_C1) * (variance_a + variance_b + SSIM_C2))
+
+
+def gaussian_window(like: Tensor) -> Tensor:
+    """The window's weights [11], of sum 1, on the device of `like`."""
+    offset = torch.arange(SSIM_WINDOW, device=like.device, dtype=torch.float32) - SSIM_WINDOW // 2
+    weight = torch.exp(-(offset**2) / (2 * SSIM_SIGMA**2))
+    return weight / weight.sum()
 
 
 def _window(side: int, like: Tensor) -> Tensor:
     """Band matrix [side, side]: row i holds the Gaussian window round i, zeros stand outside the picture."""
-    place = torch.arange(side, device=like.device, dtype=like.dtype)
-    offset = place[:, None] - place
-    weight = torch.exp(-(offset**2) / (2 * SSIM_SIGMA**2)) * (offset.abs() <= SSIM_WINDOW // 2)
-    half = torch.arange(-(SSIM_WINDOW // 2), SSIM_WINDOW // 2 + 1, device=like.device, dtype=like.dtype)
-    return weight / torch.exp(-(half**2) / (2 * SSIM_SIGMA**2)).sum()
+    place = torch.arange(side, device=like.device)
+    offset = place - place[:, None] + SSIM_WINDOW // 2
+    weight = gaussian_window(like).to(like.dtype)[offset.clamp(0, SSIM_WINDOW - 1)]
+    return weight * ((offset >= 0) & (offset < SSIM_WINDOW))
 
 
 def box_mean(values: Tensor, boxes: Tensor) -> Tensor:

@@ -57,7 +57,7 @@ class Trainer:
         self.reference = is_reference(config.train.compat)
         model.planes_alone = self.reference
         self.low_precision = config.train.mixed_precision and has_bfloat16(clip.device)
-        self.features = FeatureLoss(clip.device) if config.train.loss.feature > 0 else None
+        self.features = FeatureLoss(clip.device, self.low_precision) if config.train.loss.feature > 0 else None
         rows, columns = clip.window
         self._corner = torch.tensor([rows.start, rows.start, columns.start, columns.start], device=clip.device)
         self.stopped = threading.Event()

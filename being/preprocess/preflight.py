@@ -1,13 +1,8 @@
-"""A look at a clip before any long work: what will not do is refused, what can be mended is mended and said.
-
-`python -m being.preprocess.preflight VIDEO` prints all findings of the picture as a table, and the time it took.
-"""
+"""A look at a clip's picture before any long work: what will not do is said, what can be mended is mended and said."""
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,13 +55,13 @@ class Preflight:
         """Length of the dataset."""
         return self.frames / FPS
 
-    def pictures(self) -> Iterator[np.ndarray]:
+    def pictures(self) -> Generator[np.ndarray, None, None]:
         """The dataset's pictures uint8 [size, size, 3] RGB in order, decoded anew."""
         return dataset_pictures(self.info, self.crop, self.size, self.sources)
 
 
 def dataset_pictures(info: media.MediaInfo, crop: tuple[int, int, int], size: int, sources: np.ndarray
-                     ) -> Iterator[np.ndarray]:
+                     ) -> Generator[np.ndarray, None, None]:
     """The pictures uint8 [size, size, 3] RGB of the frames `sources` (int64 [F], rising in each segment) of a clip, cut
     to `crop`."""
     left, top, side = crop
@@ -94,21 +89,6 @@ def picture_and_sound(video: Path) -> tuple[media.MediaInfo, media.Sound]:
     if 0 < info.duration < checks.SECONDS_MIN:
         raise _refusal(checks.check_length(info, info.duration, info.duration))
     return info, _sound(video)
-
-
-def preflight(video: Path, landmarker: FaceLandmarker, size: int = PICTURE_SIDE, lip_offset: LipOffset | None = None,
-              advance: Advance | None = None) -> Preflight:
-    """A usable clip of one speaking person, as `inspect` sees it.
-
-    Raises InputRejected at the first rejection: not a video, too short, no usable sound, no face, several faces, a
-    face too small or cut off, a picture that does not move.
-    """
-    picture_and_sound(video)
-    checked = inspect(video, landmarker, size, lip_offset, advance)
-    for finding in checked.findings:
-        if finding.level == "rejection":
-            raise _refusal(finding)
-    return checked
 
 
 def inspect(video: Path, landmarker: FaceLandmarker, size: int = PICTURE_SIDE, lip_offset: LipOffset | None = None,
@@ -262,19 +242,3 @@ def _inside(view: View, spans: list[Span]) -> bool:
 
 def _refusal(finding: Finding) -> InputRejected:
     return InputRejected(finding.what, fix=finding.fix)
-
-
-def _main() -> None:
-    start, worked = time.perf_counter(), time.process_time()
-    checked = inspect(Path(sys.argv[1]), FaceLandmarker())
-    took, worked = time.perf_counter() - start, time.process_time() - worked
-    for finding in checked.findings:
-        at = ", ".join(f"{a:.2f}" if a == b else f"{a:.2f}-{b:.2f}" for a, b in finding.at[:6])
-        print(f"{finding.level:9} {finding.check:20} {finding.what}" + (f" [{at}]" if at else "")
-              + (f" -> {finding.fix}" if finding.fix else ""))
-    print(f"{checked.frames} frames of {checked.size} px in segments {list(checked.segments)}; "
-          f"{took:.1f} s, {worked:.1f} s of processor time")
-
-
-if __name__ == "__main__":
-    _main()

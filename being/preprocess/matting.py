@@ -38,6 +38,7 @@ KNOWN_FACE = 0.5  # of the face must be in the parser's head, else it does not k
 COLLAR_REACH = 0.25  # cloth may stand this far above the cut, beside the jaw
 SHORT_HAIR = 5.0  # by how much, in log-likelihood, short hair is the less likely below the ears
 NECK_REACH = 0.9  # how far down skin can be neck
+OVAL_MISS = 0.012  # by how much the mesh's rim may pass the jaw
 SPIKE = 0.02  # thinner bits of head beside the jaw are cloth
 HOLE_AREA = 0.002  # of the picture: larger holes in a person stay open
 OUTLINE_PX = 4  # at 512: how far the soft outline reaches beyond the labels
@@ -246,7 +247,8 @@ class Matting:
         if not self.long_hair:
             hair = hair - SHORT_HAIR * (down > face.ear_level)
             odds = cv2.blur(np.clip(cloth - np.maximum(hair, skin), -6, 6), soft)
-            outside = person & above & beside[part] & ~face.oval(height, width)[part]
+            inner = cv2.erode(face.oval(height, width)[part].astype(np.uint8), disc(OVAL_MISS * face.height)) > 0
+            outside = person & above & beside[part] & ~inner
             cloths = cv2.morphologyEx(((outside | (person & ~above & ~neck[part])) & (odds > 0)).astype(np.uint8),
                                       cv2.MORPH_OPEN, disc(0.01 * face.height))
             collar[part] = _touching(cloths, ~above) & outside

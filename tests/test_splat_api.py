@@ -10,13 +10,14 @@ import torch
 from splat_scenes import camera, random_gaussians
 
 from being.bench.splat import bench_splat, head_shell
-from being.errors import UsageError
-from being.splat import Gaussians, available_backends, composite, rasterize
+from being.errors import EnvironmentFault, UsageError
+from being.splat import Gaussians, available_backends, choose_backend, composite, rasterize
 
 
 def test_backends_are_reported():
     backends = available_backends()
-    assert list(backends) == ["triton", "gsplat", "cpu", "reference"] and backends["reference"].startswith("OK")
+    assert list(backends) == ["triton", "gsplat", "diff-gaussian", "cpu", "reference"]
+    assert backends["reference"].startswith("OK")
 
 
 def test_an_unknown_backend_or_one_that_does_not_fit_is_refused():
@@ -28,6 +29,21 @@ def test_an_unknown_backend_or_one_that_does_not_fit_is_refused():
     with pytest.raises(UsageError, match="float64"):
         rasterize(doubles, cameras, backend="cpu")
     assert rasterize(doubles, cameras).rgb.dtype == torch.float64
+
+
+def test_a_chosen_backend_is_what_auto_stands_for():
+    scene, cameras = random_gaussians(30), camera(24, 24)
+    scene.scales[0, :, 0] = 0.2
+    try:
+        choose_backend("reference")
+        assert torch.equal(rasterize(scene, cameras).rgb, rasterize(scene, cameras, backend="reference").rgb)
+        with pytest.raises(UsageError, match="vulkan"):
+            choose_backend("vulkan")
+        if not available_backends()["diff-gaussian"].startswith("OK"):
+            with pytest.raises(EnvironmentFault, match="diff-gaussian"):
+                choose_backend("diff-gaussian")
+    finally:
+        choose_backend("auto")
 
 
 @pytest.mark.parametrize("field, shape", [("quaternions", (1, 3, 3)), ("opacities", (1, 3, 1)), ("sh", (1, 3, 5, 3)),

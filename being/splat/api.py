@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from being.errors import EnvironmentFault, UsageError
-from being.splat import cpu, gsplat, reference, triton
+from being.splat import cpu, diff_gaussian, gsplat, reference, triton
 from being.splat.room import Room
 
 SH_COEFFICIENTS = (1, 4, 9, 16)  # K of degree 0 to 3
@@ -63,8 +63,8 @@ def rasterize(
     `sh_degree` is the active degree (default: all that `gaussians.sh` holds). `screen_offsets` [B, N, 2] px is added
     to the projected centres; pass zeros that require a gradient to get the 2-D mean gradient of density control.
     `backend`: "auto", "triton" (CUDA, float32), "cpu" (native, float32), "reference" (the torch twin, any device and
-    float type), or "gsplat" where it is installed (CUDA, float32, by its own rules). `room` is for "triton" alone: with
-    it a call reads nothing back and a CUDA graph can capture it.
+    float type), or "gsplat" (by its own rules) or "diff-gaussian" where they are installed (CUDA, float32). `room` is
+    for "triton" alone: with it a call reads nothing back and a CUDA graph can capture it.
     Raises UsageError for an unknown backend or one that cannot take these tensors, EnvironmentFault for one that this
     machine lacks. Method: Kerbl et al. 2023, 3D Gaussian Splatting (EWA projection: Zwicker et al. 2001).
     """
@@ -101,8 +101,29 @@ def available_backends() -> dict[str, str]:
     return {**found, "reference": "OK (torch twin: slow, any device)"}
 
 
-FAST = {"triton": triton, "gsplat": gsplat, "cpu": cpu}  # each takes some tensors only
+# each takes some tensors only
+FAST = {"triton": triton, "gsplat": gsplat, "diff-gaussian": diff_gaussian, "cpu": cpu}
+_chosen: list[str] = []  # what "auto" stands for in this process, if not the fastest
 _warned: set[str] = set()
+
+
+def choose_backend(name: str) -> None:
+    """Let "auto" stand for this backend from now on, in the whole process; "auto" undoes it.
+
+    Raises UsageError for an unknown name, EnvironmentFault for a backend that this machine lacks.
+    """
+    if name not in ("auto", "reference"):
+        _require(name)
+    _chosen[:] = [] if name == "auto" else [name]
+
+
+def _require(name: str) -> None:
+    if name not in FAST:
+        names = ", ".join(f'"{known}"' for known in FAST)
+        raise UsageError(f"unknown rasterizer backend {name!r}", "", f'Use "auto", {names} or "reference".')
+    status = FAST[name].status()
+    if not status.startswith("OK"):
+        raise EnvironmentFault(f"the {name} rasterizer cannot run here", status)
 
 
 def pick_backend(backend: str, means: Tensor) -> str:
@@ -111,6 +132,8 @@ def pick_backend(backend: str, means: Tensor) -> str:
     Raises UsageError for an unknown backend or one that cannot take these tensors, EnvironmentFault for one that this
     machine lacks.
     """
+    if backend == "auto" and _chosen:
+        backend = _chosen[0]
     if backend == "auto":
         name = "triton" if means.is_cuda else "cpu"
         if not FAST[name].takes(means):
@@ -124,18 +147,13 @@ def pick_backend(backend: str, means: Tensor) -> str:
         return "reference"
     if backend == "reference":
         return backend
-    if backend not in FAST:
-        names = ", ".join(f'"{name}"' for name in FAST)
-        raise UsageError(f"unknown rasterizer backend {backend!r}", "", f'Use "auto", {names} or "reference".')
-    if not FAST[backend].takes(means):
+    if backend in FAST and not FAST[backend].takes(means):
         raise UsageError(
             f"the {backend} rasterizer takes float32 tensors on {FAST[backend].DEVICE}",
             f"got {means.dtype} on {means.device}",
             'Use backend="auto".',
         )
-    status = FAST[backend].status()
-    if not status.startswith("OK"):
-        raise EnvironmentFault(f"the {backend} rasterizer cannot run here", status)
+    _require(backend)
     return backend
 
 

@@ -6,12 +6,12 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from being.errors import BeingError, InputRejected
+from being.preprocess import graph
 from being.preprocess.graph import Step, Stop, Stopped, run_steps
 from being.preprocess.workplace import Workplace
 
@@ -85,16 +85,16 @@ def stopped(out: Path) -> Path:
 
 
 @pytest.mark.parametrize("change, expected", [
-    ("setting", "abcd"), ("version of b", "bd"), ("altered file", "bd"), ("lost file", "cd"), ("more files", "cd"),
+    ("setting", "abcd"), ("code", "abcd"), ("altered file", "bd"), ("lost file", "cd"), ("more files", "cd"),
     ("video", "abcd"), ("broken ledger", "abcd"), ("nothing", "d")])
 def test_what_changed_is_done_again(tmp_path: Path, change: str, expected: str,
-                                    capsys: pytest.CaptureFixture[str]) -> None:
-    out, steps, given = tmp_path / "out", list(STEPS), {}
+                                    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    out, given = tmp_path / "out", {}
     part = stopped(out)
     if change == "setting":
         given["setting"] = 2
-    elif change == "version of b":
-        steps[1] = replace(steps[1], version=2)
+    elif change == "code":
+        monkeypatch.setattr(graph, "code_digest", lambda: "another")
     elif change == "altered file":
         (part / "b/1").write_text("another")
     elif change == "lost file":
@@ -103,7 +103,7 @@ def test_what_changed_is_done_again(tmp_path: Path, change: str, expected: str,
         (part / "c/2").write_text("")
     elif change == "broken ledger":
         (part / ".work/steps.json").write_text("[")
-    again = run(out, steps=steps, key="other" if change == "video" else "video", **given)
+    again = run(out, key="other" if change == "video" else "video", **given)
     assert ("discarded" in capsys.readouterr().out) == (change in ("video", "broken ledger"))
     # done again with the same result, a step takes no other along
     assert "".join(sorted(again.ran)) == expected

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import being
@@ -32,7 +34,6 @@ class Step(Generic[Work]):
     after: tuple[str, ...] = ()
     settings: Callable[[Work], Any] = lambda work: None  # of JSON types: what else its outputs depend on
     total: Callable[[Work], int | None] = lambda work: None  # frames that it counts
-    version: int = 1  # raised whenever the same inputs give other outputs than before
 
 
 class Stop:
@@ -79,8 +80,19 @@ def run_steps(steps: Sequence[Step[Work]], work: Work, place: Workplace, stop: S
 
 def _inputs(step: Step[Work], work: Work, digests: list[str]) -> str:
     """Digest over all that a step's outputs depend on."""
-    value = [being.__version__, step.name, step.version, step.settings(work), digests]
+    value = [code_digest(), step.name, step.settings(work), digests]
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+@lru_cache(maxsize=1)
+def code_digest() -> str:
+    """sha256 over the code that makes a dataset: files of another version are never taken for this one's."""
+    package = Path(being.__file__).parent
+    files = [*package.glob("*.py"), *(package / "preprocess").rglob("*.py"), *(package / "audio").rglob("*.py")]
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def _do(step: Step[Work], inputs: str, work: Work, place: Workplace, stop: Stop, progress: type[Progress],

@@ -233,7 +233,7 @@ STEPS: Sequence[Step[Work]] = (
     Step("masks", _masks, ("parsing", "head_alpha"), ("frames", "landmarks"), total=_count,
          settings=lambda work: work.settings.parser),
     Step("head pose", _head_pose, ("track_params.pt", "mesh.npz", "transforms_*.json"), ("frames", "landmarks"),
-         total=_count, version=2),
+         total=_count),
     Step("speech", _speech, ("aud_*.npy",), ("sound",), total=_count),
     Step("expression", _expression, ("au.csv",), ("landmarks",), total=_count,
          settings=lambda work: work.settings.au and sha256(work.settings.au)),

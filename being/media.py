@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import wave
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from being.files import check_place, make_folders, remove_empty
 AI_NOTICE = "AI-generated video of a person, made with being"
 VIDEO_CODECS = {".mp4": ("libx264", "aac"), ".mov": ("libx264", "aac"), ".mkv": ("libx264", "aac"),
                 ".webm": ("libvpx-vp9", "libopus")}
+LISTS = ("hls", "concat", "dash", "imf")  # formats whose files name others
 MAX_SIDE = 8192  # px; a larger picture is not decoded
 STEP_MIN = 1e-3  # s, least time from one picture to the next; repeated or falling timestamps are moved up by it
 READ_FAILURES = 20  # errors of the container after which the rest is given up
@@ -84,17 +86,29 @@ class Sound:
 
 def _open(path: Path) -> av.container.InputContainer:
     path = Path(path)
-    if not path.exists():
-        raise InputRejected(f"{path} does not exist", fix="Check the path")
-    if path.is_dir():
-        raise InputRejected(f"{path} is a directory", "a media file is needed")
     try:
-        if path.is_file() and path.stat().st_size == 0:
-            raise InputRejected(f"{path} is empty", "the file has 0 bytes")
-        return av.open(str(path), metadata_errors="replace")
+        mode, size = path.stat().st_mode, path.stat().st_size
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputRejected(f"{path} does not exist", fix="Check the path") from error
+    except OSError as error:
+        raise InputRejected(f"{path} cannot be read", error.strerror or str(error), "Check the path") from error
+    if stat.S_ISDIR(mode):
+        raise InputRejected(f"{path} is a directory", "a media file is needed")
+    if not stat.S_ISREG(mode):
+        raise InputRejected(f"{path} is not a file", "a pipe or a device can be read only once, a clip is read often",
+                            "Save it to a file first")
+    if size == 0:
+        raise InputRejected(f"{path} is empty", "the file has 0 bytes")
+    what = f"{path} is not a readable media file"
+    fix = "Give an mp4, mov, mkv or webm video, or a wav, flac, mp3 or m4a sound"
+    try:
+        container = av.open(str(path), metadata_errors="replace", options={"protocol_whitelist": "file"})
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise InputRejected(f"{path} is not a readable media file", str(error).split(":")[0],
-                            "Give an mp4, mov, mkv or webm video, or a wav, flac, mp3 or m4a sound") from error
+        raise InputRejected(what, str(error).split(":")[0], fix) from error
+    if container.format.name in LISTS:  # they lead to other files, or into the net
+        container.close()
+        raise InputRejected(what, "it is a list of files", fix)
+    return container
 
 
 def _video_stream(container: av.container.InputContainer) -> av.VideoStream | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +18,9 @@ from being.preprocess.steps import STEPS, Settings, Work, check_settings
 from being.preprocess.workplace import Workplace, check_free, sha256
 from being.progress import Progress
 
+NAME = re.compile(r"[^.\\/\x00-\x1f][^\\/\x00-\x1f]*")  # of a subject: a folder's
+NAME_BYTES = 200  # file systems take 255, and hidden folders have longer names
+CONSENT_MAX = 2000  # characters
 GOES_ON = "The same command goes on from there"
 
 
@@ -37,14 +42,17 @@ def preprocess(video: Path, out: Path, *, name: str | None = None, size: int | N
     """
     video, out = Path(video), Path(out).absolute()
     name = out.name if name is None else name
-    if name in ("", ".", "..") or "/" in name or "\\" in name:
-        raise UsageError(f"'{name}' cannot be the name of a subject", "runs lie in folders of that name",
-                         "Give one without slashes: --name NAME")
+    if not NAME.fullmatch(name) or not name.strip() or len(os.fsencode(name)) > NAME_BYTES:
+        raise UsageError(f"'{name[:80]}' cannot be the name of a subject", "runs lie in folders of that name",
+                         "Give a short one without slashes that does not begin with a dot: --name NAME")
     picture_and_sound(video)  # these refusals need no network, which may first have to be fetched
     check_free(out, force)
     settings = Settings(size or PICTURE_SIDE, parser, Path(au) if au else None)
     check_settings(settings)
     agreed = consent() if callable(consent) else Consent(consent) if isinstance(consent, str) else consent or Consent()
+    if len(agreed.statement or "") > CONSENT_MAX:
+        raise UsageError(f"the consent statement has {len(agreed.statement or '')} characters",
+                         f"every video carries it, so at most {CONSENT_MAX} are kept", "Say it shorter: --consent TEXT")
     with Workplace(out, force) as place:
         try:
             key = sha256(video)

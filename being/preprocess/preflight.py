@@ -107,6 +107,8 @@ def inspect(video: Path, landmarker: FaceLandmarker, size: int = PICTURE_SIDE, l
     except InputRejected as refusal:
         sound, silent = media.Sound(((0.0, np.zeros(1, np.float32)),), SAMPLE_RATE), refusal
     seen = scan(info, landmarker, advance)
+    if not len(seen.stamps):  # only now and then decodable
+        raise InputRejected(f"{video} holds no decodable picture", fix="Export the video again as H.264 mp4")
     timing = find_timing(seen.stamps, seen.change, info.fps, sorted({*seen.cuts, *seen.resized}))
     return _Inspection(seen, timing, sound, silent, size, lip_offset).result()
 

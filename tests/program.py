@@ -1,0 +1,40 @@
+"""The program run in this process, and what a refusal must look like."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from typer.testing import CliRunner
+
+from being.cli.app import app
+
+
+def being(*arguments: Any) -> Any:
+    """Result of the program with these arguments, in this process: exit_code, stdout, stderr."""
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def listing(folder: Path) -> list[str]:
+    """Every file and folder below `folder` with its size."""
+    return sorted(f"{p.relative_to(folder)} {p.stat().st_size if p.is_file() else ''}" for p in folder.rglob("*"))
+
+
+def refused(code: int, says: str, *arguments: Any, watch: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Assert that the command is refused as it should be and leaves no trace; the error it gives as JSON."""
+    folders = (Path.cwd(), *watch)
+    before = [listing(folder) for folder in folders]
+    result = being(*arguments, "--json")
+    assert result.exit_code == code, (result.exit_code, result.stderr, result.exception)
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and "Traceback" not in result.stderr, result.stderr
+    assert re.search(says, lines[0], re.IGNORECASE), lines[0]
+    (line,) = result.stdout.splitlines()
+    answer = json.loads(line)
+    assert answer["ok"] is False and answer["error"]["code"] == code, answer
+    assert lines[0].startswith(f"error: {' '.join(answer['error']['what'].split())}"), (lines, answer)
+    assert answer["error"]["why"] or answer["error"]["fix"], "an error says why, or what to do"
+    assert [listing(folder) for folder in folders] == before, "nothing may be left behind"
+    return answer["error"]

@@ -38,6 +38,7 @@ from being.preprocess.facemap import RIGID
 from being.preprocess.landmarks import MESH_POINTS, FaceLandmarker, Landmarks
 from being.preprocess.manifest import Consent
 from being.preprocess.mesh import canonical_mesh
+from being.preprocess.workplace import check_free
 from being.progress import Progress
 
 ENCODER = "hama"
@@ -92,13 +93,12 @@ def import_family(path: Path, out: Path, *, name: str | None = None, consent: st
 
 
 def _check_out(out: Path, path: Path, force: bool) -> None:
+    if (path / "dataset.json").is_file():
+        raise InputRejected(f"{path} is a dataset of ours already", "it has a dataset.json", f"Use it as it is: being "
+                            f"train {path}")
     if path.exists() and out.exists() and path.samefile(out):
         raise UsageError(f"{path} cannot become a dataset in its own place", fix="Choose another place with --out")
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        if not (out / "dataset.json").is_file():
-            raise BeingError(f"{out} exists and is not a dataset", fix="Choose another place with --out")
-        if not force:
-            raise BeingError(f"the dataset {out} exists already", fix="Replace it with --force, or choose an --out")
+    check_free(out, force)
     check_place(out.with_name(f".{out.name}.part"))
 
 

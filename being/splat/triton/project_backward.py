@@ -22,6 +22,8 @@ from being.splat.triton.geometry import (
 from being.splat.triton.harmonics import colour_backward, direction_from
 from being.splat.triton.project import COUNTS, STRIDES
 
+AT_ONCE = tl.constexpr(4)  # pairs
+
 
 @triton.jit
 def store3(base, index, mask, x, y, z):
@@ -38,19 +40,20 @@ def sum_pairs(gradients, first, number, DEPTH: tl.constexpr):
     step = 0
     most = tl.max(number, 0)
     while step < most:
-        at, mask = gradients + (first + step) * PAIR, step < number
-        g += tl.load(at, mask, 0.0)
-        u += tl.load(at + 1, mask, 0.0)
-        v += tl.load(at + 2, mask, 0.0)
-        uu += tl.load(at + 3, mask, 0.0)
-        uv += tl.load(at + 4, mask, 0.0)
-        vv += tl.load(at + 5, mask, 0.0)
-        red += tl.load(at + 6, mask, 0.0)
-        green += tl.load(at + 7, mask, 0.0)
-        blue += tl.load(at + 8, mask, 0.0)
-        if DEPTH:
-            far += tl.load(at + 9, mask, 0.0)
-        step += 1
+        for ahead in tl.static_range(AT_ONCE):  # loads in flight together
+            at, mask = gradients + (first + step + ahead) * PAIR, step + ahead < number
+            g += tl.load(at, mask, 0.0)
+            u += tl.load(at + 1, mask, 0.0)
+            v += tl.load(at + 2, mask, 0.0)
+            uu += tl.load(at + 3, mask, 0.0)
+            uv += tl.load(at + 4, mask, 0.0)
+            vv += tl.load(at + 5, mask, 0.0)
+            red += tl.load(at + 6, mask, 0.0)
+            green += tl.load(at + 7, mask, 0.0)
+            blue += tl.load(at + 8, mask, 0.0)
+            if DEPTH:
+                far += tl.load(at + 9, mask, 0.0)
+        step += AT_ONCE
     return g, u, v, uu, uv, vv, red, green, blue, far
 
 

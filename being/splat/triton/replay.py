@@ -20,7 +20,7 @@ from being.splat.triton.stages import Size, Splats, gradients, make_splats, proj
 SPARE = 1.25  # room made for pairs, over what the last call of this picture size needed per Gaussian
 MAX_PAIRS = 2**31 - 2**20
 REPLAYED = 2**18  # Gaussians of all frames, up to which graphs are used
-KEPT = 4  # idle sets of buffers
+KEPT = 3  # idle sets of buffers
 
 _density: dict[tuple, float] = {}  # pairs per Gaussian and frame of the last call on a device with one picture size
 _idle: list[tuple[tuple, _Buffers]] = []
@@ -142,7 +142,8 @@ def borrow(size: Size, room: int, inputs: list[Tensor]) -> Replay:
     """Return buffers for such a call on the current stream, new ones if none are idle."""
     device = inputs[0].device
     shapes = tuple(tensor.shape for tensor in inputs)
-    key = (size, room, shapes, device, torch.cuda.current_stream(device).cuda_stream)
+    stream = torch.cuda.current_stream(device).cuda_stream
+    key = (size, room, shapes, device, stream, torch.is_inference_mode_enabled())  # its tensors serve there alone
     with _lock:
         for at, (of, buffers) in enumerate(_idle):
             if of == key:

@@ -208,6 +208,7 @@ class Matting:
         labels[person & (share > 0.5)] = HEAD
         _tidy(labels, position, not self.long_hair)
         share[((labels == NECK) | (labels == TORSO)) & (share > 0.5)] = 0
+        share[(labels == HEAD) & (share <= 0.5)] = 1
         head = alpha * np.clip(share, 0, 1) * grown(labels == HEAD, outline)
         return Parsing(labels, (head * 255 + 0.5).astype(np.uint8))
 
@@ -284,7 +285,8 @@ def _tidy(labels: np.ndarray, position: np.ndarray, spikes: bool) -> None:
         beside = face.coordinates(*head.shape)[1] > face.ear_level - 0.5 * COLLAR_REACH * face.height
         low = slice(max(int(np.argmax(beside.any(1))) - 2 * round(SPIKE * face.height) - 2, 0), len(head))
         blunt = cv2.morphologyEx(head[low].astype(np.uint8), cv2.MORPH_OPEN, disc(SPIKE * face.height)) > 0
-        head[low] &= blunt | ~beside[low]
+        thin = (head[low] & ~blunt & beside[low]).astype(np.uint8)
+        head[low] &= ~_touching(thin, grown(labels[low] == TORSO, 1.0))  # an ear's lobe touches no cloth
     head = _one_piece(head, position)
     labels[(labels == HEAD) & ~head] = TORSO
     labels[head & (labels != BACKGROUND)] = HEAD
@@ -292,6 +294,10 @@ def _tidy(labels: np.ndarray, position: np.ndarray, spikes: bool) -> None:
     if len(rows):
         reach = round(0.1 * face.height) + 2
         part = labels[max(rows[0] - reach, 0):rows[-1] + reach]
+        wide = cv2.morphologyEx(((part == NECK) | (part == TORSO)).astype(np.uint8), cv2.MORPH_OPEN,
+                                disc(SPIKE * face.height))
+        part[(part == NECK) & ~grown(wide > 0, 0.05 * face.height) & grown(part == HEAD, 0.03 * face.height)
+             ] = HEAD  # slivers of jaw that pass its line
         opened = cv2.morphologyEx((part == NECK).astype(np.uint8), cv2.MORPH_OPEN, disc(0.02 * face.height))
         hanging = _touching(opened, grown(part == HEAD, 0.02 * face.height))
         neck = cv2.morphologyEx(hanging.astype(np.uint8), cv2.MORPH_CLOSE, disc(0.03 * face.height)) > 0

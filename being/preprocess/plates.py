@@ -20,6 +20,7 @@ from being.preprocess.matting import BACKGROUND, HEAD, NECK, TORSO, sample
 FAR_PX = 6.0  # at 512: nearer to a person than this a pixel may be mixed with their colour
 SURE_PX = 12.0  # at 512: beyond this the median over frames is taken
 MIN_FRAMES = 3  # of clear sight for a median
+SEEN = 0.02  # of the frames: what is torso less often is a mistake of the masks
 PLATE_FRAMES = 64
 STRIP = 0.30  # of the face height: how far neck and torso continue behind the head
 RIM_PX = 1.0  # at 512: the torso's rim along the head that carries the head's colour (the cut runs outside the jaw)
@@ -130,7 +131,7 @@ class TorsoPlates:
         seen = body & np.stack([_away_from(part, HEAD, CLEAR_PX * scale) for part in parts])
         seen &= np.stack([_away_from(part, BACKGROUND, 2 * EDGE_PX * scale) for part in parts])
         votes = body.sum(0) / np.maximum((parts != HEAD).sum(0), 1)
-        visible = (votes > 0.5) & body.any(0)
+        visible = (votes > 0.5) & (body.mean(0) > SEEN)
         colour = np.zeros(pictures.shape[1:], np.float32)
         known = (seen.sum(0) >= min(MIN_FRAMES, len(chosen))) & visible
         for row in np.flatnonzero(known.any(1)):

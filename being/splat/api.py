@@ -136,9 +136,9 @@ def pick_backend(backend: str, means: Tensor) -> str:
         backend = _chosen[0]
     if backend == "auto":
         name = "triton" if means.is_cuda else "cpu"
-        if not FAST[name].takes(means):
+        if not FAST[name].takes(means) and means.dtype.itemsize >= 4:
             return "reference"
-        status = FAST[name].status()
+        status = FAST[name].status() if FAST[name].takes(means) else f"the tensors are {means.dtype}, not float32"
         if status.startswith("OK"):
             return name
         if status not in _warned:

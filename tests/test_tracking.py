@@ -15,7 +15,7 @@ from being.errors import InputRejected
 from being.preprocess.facemap import CHIN, RIGID
 from being.preprocess.mesh import canonical_mesh
 from being.preprocess.smoothing import smooth
-from being.preprocess.tracking import MEAN_DISTANCE, Track, project, track_head
+from being.preprocess.tracking import Track, project, track_head
 
 SIDE, FOCAL, FRAMES = 512, 1100.0, 260
 LOWER_LIP_EDGE = 17
@@ -89,8 +89,9 @@ def test_rotation_comes_back_within_half_a_degree(track: Track, truth: Truth) ->
     assert np.median(errors) <= 0.5 and np.percentile(errors, 99) <= 1.5, (np.median(errors), errors.max())
 
 
-def test_units_are_the_family_s_and_translation_is_right(track: Track, truth: Truth) -> None:
-    assert track.trans[:, 2].mean() == pytest.approx(-MEAN_DISTANCE, abs=1e-3)
+def test_units_are_those_of_heads_and_translation_is_right(track: Track, truth: Truth,
+                                                           mesh: tuple[np.ndarray, np.ndarray]) -> None:
+    assert np.ptp(track.identity, axis=0) == pytest.approx(np.ptp(mesh[0], axis=0) / 10, rel=0.15)
     ratio = track.trans[:, 2] / truth.trans[:, 2]
     assert np.abs(ratio / np.median(ratio) - 1).max() < 0.02
     pixels = [track.focal * track.trans[:, axis] / -track.trans[:, 2] for axis in (0, 1)]

@@ -9,7 +9,8 @@ The model: x_cam = R_f (S + sum_r c_fr B_r) + t_f, projected with one focal leng
 3. a fixed-interval smoother over time: no lag; frames without a face are bridged;
 4. identity again, from where the patches of skin lie and from the landmarks; what these leave unexplained, seen in head
    space, gives the expression basis (principal components).
-Units and axes: `being/conventions.py`. The head unit is chosen so that the mean t_z is -7, the family's habit.
+Units and axes: `being/conventions.py`. The head unit is the canonical mesh's 10 cm, so that a face has the same size
+through every lens; the distance follows: about 7 units through a usual lens, more through a long one.
 """
 
 from __future__ import annotations
@@ -34,7 +35,6 @@ from being.preprocess.mesh import with_skull
 from being.preprocess.smoothing import fill, smooth
 
 EXPRESSIONS = 16  # rank of the expression basis
-MEAN_DISTANCE = 7.0  # head units from camera to head, as in the family's trackers
 SAMPLED_FRAMES = 100  # frames that decide the identity
 TOGETHER = 250  # frames solved at once: memory stays flat
 OUTLIER_PX = 2.0  # Huber threshold at a picture side of 512 px
@@ -50,7 +50,7 @@ class Track:
 
     focal: float  # px
     euler: np.ndarray  # float32 [F, 3], radians
-    trans: np.ndarray  # float32 [F, 3], head units, mean t_z = -7
+    trans: np.ndarray  # float32 [F, 3], head units
     identity: np.ndarray  # float32 [468, 3], head units: the clip's mean face
     basis: np.ndarray  # float32 [R, 468, 3], orthonormal displacements
     coefficients: np.ndarray  # float32 [F, R], head units
@@ -121,13 +121,13 @@ def track_of(observed: np.ndarray, poses: Poses, shape: np.ndarray, camera: Came
     basis, coefficients = _expression(observed[found], shape, poses[found], camera)
     every = np.zeros((len(found), len(basis)))
     every[found] = coefficients
-    every, scale = fill(every, found), MEAN_DISTANCE / -poses.shift[:, 2].mean()
+    every = fill(every, found)
     track = Track(camera.focal, rotation_to_euler(poses.rotation).astype(np.float32),
-                  (poses.shift * scale).astype(np.float32), (shape * scale).astype(np.float32),
-                  basis.astype(np.float32), (every * scale).astype(np.float32),
+                  poses.shift.astype(np.float32), shape.astype(np.float32),
+                  basis.astype(np.float32), every.astype(np.float32),
                   rigidity.astype(np.float32), np.full(len(found), np.nan, np.float32))
-    posed = Poses(poses.rotation, poses.shift * scale).place(track.vertices.astype(np.float64))
-    distance = np.linalg.norm(camera.project(posed) - observed, axis=-1)
+    shown = camera.project(poses.place(track.vertices.astype(np.float64)))
+    distance = np.linalg.norm(shown - observed, axis=-1)
     track.residual[found] = np.median(distance[found], axis=1)
     return track
 

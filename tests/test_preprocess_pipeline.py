@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 from drawn_face import talking_head, write_clip
 from needs import had
+from typer.testing import CliRunner
 
+from being.cli.app import app
 from being.data.cameras import camera_to_world_json, world_to_camera
 from being.data.dataset import Dataset
 from being.errors import BeingError, InputRejected
 from being.media import read_audio
-from being.preprocess import pipeline, preprocess
+from being.preprocess import graph, pipeline, preprocess
 from being.preprocess.facemap import CHIN, IBUG_68, RIGID
 from being.preprocess.frames import read_image
 from being.preprocess.graph import Advance, Step
@@ -142,6 +144,27 @@ def test_the_head_is_parsed_as_head(made: Path, clip: tuple[Path, np.ndarray, np
     assert not head[min(below, SIDE - 1):].any()
 
 
+def test_a_look_alone_says_what_the_long_run_records(made: Path, clip: tuple[Path, np.ndarray, np.ndarray],
+                                                     tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    looked = CliRunner().invoke(app, ["preprocess", str(clip[0]), "--check", "--json"])
+    assert looked.exit_code == 0 and not list(tmp_path.iterdir()), looked.stderr
+    answer, manifest = json.loads(looked.stdout), json.loads((made / "dataset.json").read_text())
+    assert answer["ok"] and answer["findings"] == manifest["findings"]
+    assert (answer["frames"], answer["segments"]) == (FRAMES, manifest["segments"])
+    assert "warning" in looked.stderr and "the avatar will lack" in looked.stderr
+
+
+def test_a_look_at_what_will_not_do_gives_the_findings_and_exit_code_4(tmp_path: Path) -> None:
+    grey = [np.full((SIDE, SIDE, 3), 90, np.uint8)] * 60
+    video = write_clip(tmp_path / "grey.mp4", grey, read_audio(sample_clip())[:60 * 640])
+    looked = CliRunner().invoke(app, ["preprocess", str(video), "--check", "--json"])
+    answer = json.loads(looked.stdout)
+    assert looked.exit_code == answer["error"]["code"] == 4 and not answer["ok"]
+    assert any(finding["level"] == "rejection" for finding in answer["findings"])
+    assert looked.stderr.count("error: ") == 1 and looked.stderr.lstrip().splitlines()[-1].startswith("error: ")
+
+
 def test_an_existing_dataset_is_kept_unless_forced(made: Path, clip: tuple[Path, np.ndarray, np.ndarray]) -> None:
     before = (made / "dataset.json").read_bytes()
     with pytest.raises(BeingError, match="exists"):
@@ -152,8 +175,10 @@ def test_an_existing_dataset_is_kept_unless_forced(made: Path, clip: tuple[Path,
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from being.preprocess import preprocess
+from being.preprocess import graph, preprocess
 from being.progress import Progress
+
+graph.code_digest = lambda: "as in the test"  # whatever is edited while the test runs
 
 class Fatal(Progress):
     def advance(self, steps=1, note=None):
@@ -175,16 +200,19 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def test_killed_again_and_again_the_dataset_is_the_same(made: Path, clip: tuple[Path, np.ndarray, np.ndarray],
-                                                        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+                                                        tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                                                        monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGKILL in the middle of two steps; each run goes on after the steps that were done."""
     out = tmp_path / "drawn"
+    monkeypatch.setattr(graph, "code_digest", lambda: "as in the test")
     for step, frame in (("landmarks", FRAMES), ("plates", 31)):
         ended = subprocess.run([sys.executable, "-c", KILLED, clip[0], out, step, str(frame)], capture_output=True)
         assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
         assert not out.exists() and (tmp_path / ".drawn.part").is_dir()
     preprocess(clip[0], out, name="drawn", consent="nobody's face")
-    again = capsys.readouterr().out
-    assert all(f"{step}  done by the run before" in again for step in ("look at the clip", "frames", "landmarks", "masks"))
+    again = "".join(capsys.readouterr())
+    kept = ("look at the clip", "frames", "sound", "landmarks", "masks")
+    assert all(f"{step}  done by the run before" in again for step in kept)
     assert "plates  done by" not in again
     whole, resumed = content(made), content(out)
     assert whole.keys() == resumed.keys() and [name for name in whole if whole[name] != resumed[name]] == []

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -179,9 +179,15 @@ def _masks(work: Work, advance: Advance) -> None:
         advance(1)
 
 
+def _given_teeth(work: Work) -> list[str]:
+    """Digests of the teeth masks that lie beside the video."""
+    return [sha256(path) for path in sorted(work.video.with_name("teeth_mask").glob("*.npy"))]
+
+
 def _teeth(work: Work, advance: Advance) -> None:
     (work.folder / "teeth_mask").mkdir()
     given, count = work.video.with_name("teeth_mask"), len(work.frames)
+    masks: Iterator[np.ndarray]
     if given.is_dir() and len(list(given.glob("*.npy"))) == count:
         masks = (read_teeth(given, i, work.size, work.size) for i in range(count))
     else:
@@ -237,5 +243,5 @@ STEPS: Sequence[Step[Work]] = (
     Step("speech", _speech, ("aud_*.npy",), ("sound",), total=_count),
     Step("expression", _expression, ("au.csv",), ("landmarks",), total=_count,
          settings=lambda work: work.settings.au and sha256(work.settings.au)),
-    Step("teeth", _teeth, ("teeth_mask",), ("frames", "landmarks"), total=_count),
+    Step("teeth", _teeth, ("teeth_mask",), ("frames", "landmarks"), total=_count, settings=_given_teeth),
     Step("plates", _plates, ("bc.jpg", "torso_imgs"), ("frames", "landmarks", "masks"), total=_count))

@@ -94,7 +94,7 @@ def test_another_voice_is_found_by_lips_that_keep_still(sound: np.ndarray, mouth
     heard = listen(sound)
     assert check_other_voices(heard, mouth).level == "ok"
     aperture = np.load(SPEAKER.parent / "truth.npz")["lip_aperture"].copy()
-    aperture[235:365] = 0.002  # 9.4 to 14.6 s, where there is speech
+    aperture[238:369] = 0.002  # 9.5 to 14.8 s, where there is speech
     found = check_other_voices(heard, made_up(mouth.times, aperture))
     assert found.level == "warning" and all(a >= 9.3 and b <= 14.7 for a, b in found.at)
     assert sum(b - a for a, b in found.at) > 3.5  # of 5.2 s, a pause and half a second at both ends besides

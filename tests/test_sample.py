@@ -86,6 +86,56 @@ def test_true_lips_are_closed_at_p_b_m_and_open_between(truth: dict[str, np.ndar
     assert spread[0] < 1 < spread[1] < 8 < spread[2]  # px: closed, mid and open are all there
 
 
+def levels(low: float, high: float) -> np.ndarray:
+    """Level of the sample's sound between two frequencies (Hz), dB, every 5 ms, in windows of 20 ms round them."""
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(read_audio(sample_clip()), 160), 320)[::80]
+    power = np.abs(np.fft.rfft(windows * np.hanning(320), axis=1)) ** 2
+    frequency = np.fft.rfftfreq(320, 1 / 16_000)
+    return 10 * np.log10(power[:, (frequency >= low) & (frequency < high)].mean(1) + 1e-7)
+
+
+def lag(signal: np.ndarray, reference: np.ndarray) -> float:
+    """Seconds by which `signal` comes after `reference`, both every 5 ms: where they correlate best within 0.2 s."""
+    lags = np.arange(-40, 41)
+    inner = reference[40:len(signal) - 40]
+    agreement = [np.corrcoef(inner, signal[40 + k:len(signal) - 40 + k])[0, 1] for k in lags]
+    return float(lags[np.argmax(agreement)]) * 0.005
+
+
+@pytest.mark.parametrize(("phonemes", "band"), [("szʃʒʧʤ", (5000, 8000)), ("aɑɔæɛʌoeɜiuɪᵻəɐᵊɚʊ", (250, 3000))])
+def test_phonemes_are_heard_in_their_spans(truth: dict[str, np.ndarray], phonemes: str, band: tuple[int, int]) -> None:
+    """Hiss during s and sh, the voice's level during vowels: the spans name the sound of their own time."""
+    level = levels(*band)
+    times = np.arange(len(level)) * 0.005
+    named = [np.any([(times >= a) & (times < b)], 0) for (a, b), name
+             in zip(truth["phoneme_spans"], truth["phonemes"], strict=True) if str(name) in phonemes]
+    assert abs(lag(level, np.any(named, 0).astype(float))) <= 0.020
+
+
+def test_true_lips_open_at_the_burst_of_p_and_b(truth: dict[str, np.ndarray]) -> None:
+    """Lips are shut before the burst and part with it, not after it: what is heard is their opening."""
+    level = levels(300, 8000)
+    said = truth["phoneme_spans"].mean(1)[np.isin(truth["phonemes"], ["p", "b"])]
+    near = np.round(said[:, None] * 200).astype(int) + np.arange(-7, 8)  # 35 ms to either side
+    bursts = (near[:, 0] + (level[near[:, 2:]] - level[near[:, :-2]]).argmax(1) + 1) * 0.005
+    frames = np.arange(len(truth["lip_aperture"])) / FPS
+    around = np.arange(-40, 41) * 0.005  # s
+    course = np.median([np.interp(b + around, frames, truth["lip_aperture"]) for b in bursts], axis=0)
+    opens = around[np.flatnonzero((course[1:] > 0.5) & (course[:-1] <= 0.5) & (around[1:] > -0.07))[0] + 1]  # 0.5 px
+    assert len(bursts) >= 15 and abs(opens) <= 0.020, opens
+    assert course[np.abs(around + 0.04) < 0.01].max() < 0.1  # and 40 ms before it they are shut
+    assert np.abs(np.median(bursts - said)) <= 0.010
+
+
+def test_true_lips_are_in_step_with_the_level_of_the_sound(truth: dict[str, np.ndarray]) -> None:
+    level = np.maximum(levels(250, 3000), -30)
+    times = np.arange(len(level)) * 0.005
+    aperture = np.interp(times, np.arange(len(truth["lip_aperture"])) / FPS, truth["lip_aperture"])
+    slow = np.full(201, 1 / 201)  # 1 s: pauses between sentences say nothing of the step
+    level, aperture = (x - np.convolve(np.pad(x, 100, "reflect"), slow, "valid") for x in (level, aperture))
+    assert -0.005 <= lag(level, aperture) <= 0.045  # natural lips lead by 0 to 40 ms
+
+
 def test_true_head_turns_both_ways_and_blinks(truth: dict[str, np.ndarray]) -> None:
     yaw = truth["yaw_pitch_roll"][:, 0]
     assert yaw.min() < -18 and yaw.max() > 18

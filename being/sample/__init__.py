@@ -21,8 +21,8 @@ def sample_truth() -> dict[str, np.ndarray]:
     yaw_pitch_roll float32 [F, 3], degrees: the head's R = Y(yaw) X(pitch) Z(roll) in x right, y up, z to the camera
     unit_names str [U]; unit_weights float16 [F, U] in 0..1: the ARKit-named face units (jawOpen, eyeBlinkLeft, ...)
     lip_aperture float32 [F], px: height between the true inner lips in the picture, 0 when pressed together
-    closures float32 [M], s: middles of p, b and m, where the lips are closed
-    phonemes str [E]; phoneme_spans float32 [E, 2], s: what is said (IPA; diphthongs as two), start and end
+    closures float32 [M], s: where the lips are closed for p, b and m, 40 ms before the middle of its span
+    phonemes str [E]; phoneme_spans float32 [E, 2], s: what is heard (IPA; diphthongs as two), start and end
     mask_frames int32 [K]; head_mask, person_mask bool [K, 256, 256]: head (with hair, without neck) and whole person
         in those frames, every second pixel of the picture
     """

@@ -47,13 +47,14 @@ def write_truth(path: Path, head: Head, script: Script, classes: Iterator[np.nda
     """
     shrunk = [c[::MASK_SHRINK, ::MASK_SHRINK] for c in classes]
     spoken = mouth.segments(script.speech.events)
+    heard = np.array([s[1:3] for s in spoken]) + voice.ANTICIPATION
     poses = [render.head_to_camera(a, s) for a, s in zip(script.angles, script.sway, strict=True)]
     np.savez_compressed(
         path, fps=mouth.FPS, size=render.SIZE, focal=render.FOCAL, text=script.speech.text,
         head_to_camera=np.array(poses, np.float32), yaw_pitch_roll=np.degrees(script.angles).astype(np.float32),
         unit_names=np.array(list(script.weights)), unit_weights=np.stack(list(script.weights.values()), 1).astype("f2"),
         lip_aperture=apertures(head, script), closures=mouth.closures(script.speech.events).astype(np.float32),
-        phonemes=np.array([s[0] for s in spoken]), phoneme_spans=np.array([s[1:3] for s in spoken], np.float32),
+        phonemes=np.array([s[0] for s in spoken]), phoneme_spans=heard.astype(np.float32),
         mask_frames=np.arange(0, len(script), MASK_EVERY, dtype=np.int32),
         head_mask=np.packbits([m == render.HEAD_CLASS for m in shrunk], axis=-1),
         person_mask=np.packbits([m != render.BACKGROUND for m in shrunk], axis=-1),

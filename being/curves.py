@@ -38,7 +38,7 @@ def curves(series: dict[str, np.ndarray], label: str, first_frame: int = 0, brea
 
     parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}" '
              'font-family="sans-serif" font-size="11" fill="currentColor">']
-    for value in np.linspace(low, high, 3).tolist():
+    for value in (low, 0.0, high) if low < 0 < high else np.linspace(low, high, 3).tolist():
         said = _short(value, high - low)
         parts.append(f'<line x1="{LEFT}" x2="{right}" y1="{y(value):.1f}" y2="{y(value):.1f}" {FAINT}/>'
                      f'<text x="{LEFT - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{said}</text>')

@@ -25,7 +25,8 @@ from being.progress import clock
 SHOWN = 12  # frames of the contact sheets, spread over the clip
 CELL = 256  # px, side of their pictures
 WORST = 12
-WORST_CELL = 320  # px
+FACE_CELL = 384  # px, side of an enlarged face
+ROOM = 1.35  # side of its square over the face's
 WORST_APART = 8  # frames (fewer in a short clip): nearer ones show the same trouble
 JPEG_QUALITY = 82
 AXIS = 0.8  # head units, length of the drawn axes
@@ -146,14 +147,15 @@ def _sheets(dataset: Dataset, frames: FrameFolder, chosen: list[int]) -> Iterato
     edges, background = mesh_edges(dataset.mesh[1]), read_image(dataset.path / "bc.jpg")
     seen = []
     for i in chosen:
-        meshed = with_mesh(frames[i], dataset.landmarks[i], mesh[i], edges, axes[i])
+        meshed = _on_the_face(frames[i], dataset.landmarks[i, :, :2], mesh[i], edges, axes[i])
         alpha = folder / f"head_alpha/{i}.png"
         labels = decode_parsing(read_image(folder / f"parsing/{i}.png"))
         seen.append(views(frames[i], meshed, dataset.landmarks[i], labels,
                           read_image(alpha) if alpha.is_file() else ((labels == 1) * 255).astype(np.uint8),
                           read_image(folder / f"torso_imgs/{i}.png"), background))
     for kind, title, legend in SHEETS:
-        cells = "".join(_picture(getattr(view, kind), f"{title}, frame {i}", _when(i), CELL)
+        side = FACE_CELL if kind == "mesh" else CELL
+        cells = "".join(_picture(getattr(view, kind), f"{title}, frame {i}", _when(i), side)
                         for i, view in zip(chosen, seen, strict=True))
         yield f'<section><h2>{title}</h2><p class="quiet">{legend}</p><div class="sheet">{cells}</div></section>'
 
@@ -161,6 +163,19 @@ def _sheets(dataset: Dataset, frames: FrameFolder, chosen: list[int]) -> Iterato
 def _axes(dataset: Dataset) -> np.ndarray:
     """Pixels [F, 4, 2] of the head's origin and of the ends of its axes."""
     return project(dataset, np.concatenate([np.zeros((1, 3)), np.eye(3) * AXIS]).astype(np.float32))
+
+
+def _on_the_face(frame: np.ndarray, points: np.ndarray, mesh: np.ndarray, edges: np.ndarray,
+                 axes: np.ndarray | None = None) -> np.ndarray:
+    """The face of a frame, enlarged, with the mesh and the landmarks on it; arguments as `with_mesh`."""
+    low, high = mesh.min(0), mesh.max(0)
+    side = max(float((high - low).max()) * ROOM, 8.0)
+    scale, corner = FACE_CELL / side, (low + high) / 2 - side / 2
+    matrix = np.array([[scale, 0, -scale * corner[0]], [0, scale, -scale * corner[1]]], np.float32)
+    picture = cv2.warpAffine(frame, matrix, (FACE_CELL, FACE_CELL), flags=cv2.INTER_LINEAR,
+                             borderMode=cv2.BORDER_REPLICATE)
+    return with_mesh(picture, (points - corner) * scale, (mesh - corner) * scale, edges,
+                     None if axes is None else (axes - corner) * scale)
 
 
 def _curves(dataset: Dataset, residual: np.ndarray, confidence: np.ndarray) -> str:
@@ -186,8 +201,8 @@ def _worst(dataset: Dataset, frames: FrameFolder, residual: np.ndarray, confiden
     for i in worst_frames(residual, confidence):
         lost = not np.isfinite(residual[i])
         said = "no face" if lost else f"{residual[i]:.1f} px, confidence {confidence[i]:.2f}"
-        picture = with_mesh(frames[i], dataset.landmarks[i], None if lost else mesh[i], edges)
-        cells.append(_picture(picture, f"frame {i}", f"{_when(i)}<br>{said}", WORST_CELL))
+        picture = frames[i] if lost else _on_the_face(frames[i], dataset.landmarks[i, :, :2], mesh[i], edges)
+        cells.append(_picture(picture, f"frame {i}", f"{_when(i)}<br>{said}", FACE_CELL))
     usual = f"{np.nanmedian(residual):.2f}" if np.isfinite(residual).any() else "-"
     return (f'<section><h2>The {len(cells)} worst frames</h2><p class="quiet">By the distance of the mesh to the '
             f"landmarks (usual: {usual} px) and the landmarks' confidence (usual: {np.median(confidence):.2f}). Frames "

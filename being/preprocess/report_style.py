@@ -38,7 +38,7 @@ summary{cursor:pointer;color:var(--good);font-weight:600;font-size:.95rem}
 .warning i{background:var(--soft-warn);color:var(--warn)}
 .rejection i{background:var(--soft-bad);color:var(--bad)}
 .sheet{display:grid;grid-template-columns:repeat(auto-fill,minmax(150px,1fr));gap:.5rem;margin-top:.6rem}
-.worst{grid-template-columns:repeat(auto-fill,minmax(200px,1fr))}
+.worst{grid-template-columns:repeat(auto-fill,minmax(168px,1fr))}
 figure{margin:0}
 img{display:block;width:100%;height:auto;border-radius:.35rem;background:var(--line)}
 figcaption{font-size:.8rem;font-variant-numeric:tabular-nums;padding:.15rem .1rem .4rem}
@@ -52,5 +52,6 @@ td:nth-child(3){width:70%}
 td span{display:block;height:.6rem;min-width:2px;border-radius:.3rem;background:var(--bar)}
 @media(max-width:520px){main{padding:1rem .8rem 3rem}.findings li{grid-template-columns:1fr;gap:.3rem}
 .findings i{justify-self:start;padding:.1rem .6rem}.sheet{grid-template-columns:repeat(3,1fr)}
+.facts{grid-template-columns:1fr 1fr}
 .worst{grid-template-columns:repeat(2,1fr)}}
 """

@@ -46,7 +46,7 @@ def frame_grid(rows: Sequence[Sequence[np.ndarray]], labels: Sequence[str], cell
 class Views:
     """One frame as a person judges it, five pictures uint8 [H, W, 3] RGB."""
 
-    mesh: np.ndarray  # the frame with the tracked mesh, face oval, inner lips and the head's axes
+    mesh: np.ndarray  # the frame, or its face, with the tracked mesh, face oval, inner lips and the head's axes
     parts: np.ndarray  # its parts in the family's palette over it
     plate: np.ndarray  # the torso over the background: what is seen behind the head
     head: np.ndarray  # the head alone on a loud colour
@@ -85,7 +85,7 @@ def with_mesh(frame: np.ndarray, points: np.ndarray, mesh: np.ndarray | None = N
     if mesh is not None and edges is not None:
         lines = picture.copy()
         cv2.polylines(lines, list(_fixed(mesh[edges])), False, (0, 255, 0), size, cv2.LINE_AA, SUBPIXEL_BITS)
-        picture = cv2.addWeighted(picture, 0.55, lines, 0.45, 0)
+        picture = cv2.addWeighted(picture, 0.65, lines, 0.35, 0)
     if np.isfinite(points).all():
         for ring in (FACE_OVAL, INNER_LIPS):
             cv2.polylines(picture, [_fixed(points[ring, :2])], True, (255, 255, 0), size, cv2.LINE_AA, SUBPIXEL_BITS)

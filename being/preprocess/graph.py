@@ -72,8 +72,10 @@ def run_steps(steps: Sequence[Step[Work]], work: Work, place: Workplace, stop: S
                 assert running, f"steps that wait for each other: {[step.name for step in waiting]}"
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     done[running.pop(future)] = future.result()
-        except BaseException:
+        except BaseException as error:
             stop.set()
+            if isinstance(error, KeyboardInterrupt):
+                say("stopping: what is running ends at its next frame")
             raise
     return {step.name: done[step.name] for step in steps}
 

@@ -7,6 +7,7 @@ the 33 projected rigid points, of our poses, of solvePnP's (see `pnp_poses.py`, 
 these points by optical flow, which is neither's: real motion, that a smoother must not take away. `jitter`: the same of
 what is left when each frame's flow is subtracted (median over the points, as flow of single points errs).
 `follows`: slope of our second difference on the skin's; 1 where nothing is smoothed away. Nothing crosses a cut.
+`reprojection_px`: median distance of the projected mesh to the landmarks; `_rigid`: of the 33 points of the mean face.
 """
 
 from __future__ import annotations
@@ -87,8 +88,10 @@ def main() -> None:
     skin = skin_motion(FrameFolder(arguments.dataset / "ori_imgs", dataset.frames), points[:, RIGID], side)
     shown = camera.project(poses.place(vertices))
     reprojection = np.nanmedian(np.linalg.norm(shown - points, axis=-1)) * 512 / side
+    rigid = np.nanmedian(np.linalg.norm(ours - points[:, RIGID], axis=-1)) * 512 / side
     segments = [(int(a), int(b)) for a, b in dataset.segments]
     result = {**figures(ours, single, skin, segments, side / 512), "reprojection_px": float(reprojection),
+              "reprojection_rigid_px": float(rigid),
               "focal_over_side": dataset.focal / side}
     print(json.dumps(result, default=float))
 

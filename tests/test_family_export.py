@@ -257,6 +257,13 @@ def test_instag_s_geometry_of_the_first_frames(exported, dataset):
         assert depth[nose[1], nose[0]] < np.percentile(depth[head], 20)
 
 
+def test_instag_holds_out_the_clip_s_last_seconds(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr("being.data.family.exporter.HELD_SECONDS", 0)  # and one frame, as its split script has it
+    split = parts(export_family(dataset.path, "instag", tmp_path / "out").path)
+    assert [frame["img_id"] for frame in split["val"]["frames"]] == [FRAMES - 1]
+    assert len(split["train"]["frames"]) == FRAMES - 1
+
+
 # --- there and back -------------------------------------------------------------------------------------------------
 
 

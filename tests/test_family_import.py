@@ -182,6 +182,13 @@ def test_png_pictures_and_zero_padded_names(tmp_path, known):
     assert np.abs(difference).mean() < 3
 
 
+def test_a_tracker_file_of_the_old_torch_format(folder, known):
+    track = torch.load(folder / "track_params.pt", weights_only=True)
+    torch.save(track, folder / "track_params.pt", _use_new_zipfile_serialization=False)
+    dataset, _ = brought(folder, known)
+    assert np.array_equal(dataset.world_to_camera, world_to_camera(known.euler, known.trans))
+
+
 def test_cameras_from_the_transforms_alone(folder, known):
     (folder / "track_params.pt").unlink()
     dataset, _ = brought(folder, known)
@@ -363,6 +370,9 @@ FAULTS = {
     "a camera that is not finite": (lambda f: edit_track(f, euler=torch.full((FRAMES, 3), torch.nan)), "all finite"),
     "a focal length of zero": (lambda f: edit_track(f, focal=torch.zeros(1)), "focal is 0.0"),
     "a head behind the camera": (behind, "behind the camera"),
+    "a euler of no axis": (lambda f: edit_track(f, euler=torch.tensor(3.0)), "euler is ()"),
+    "a focal length of nothing": (lambda f: edit_track(f, focal=torch.zeros(0)), "no tensor 'focal'"),
+    "a sparse euler": (lambda f: edit_track(f, euler=torch.zeros(FRAMES, 3).to_sparse()), "no tensor 'euler'"),
     "vertices of another shape": (lambda f: edit_track(f, vertices=torch.zeros(4, 5)), "vertices is (4, 5)"),
     "too few cameras": (short_clip, "track_params.pt has 10 frames"),
     "transforms that are no JSON": (lambda f: (f / "transforms_val.json").write_text("{"), "transforms_val.json"),
@@ -372,6 +382,9 @@ FAULTS = {
     "transforms for another size": (lambda f: [edit_part(f, lambda v: v.update(cx=300.0)),
                                                (f / "transforms_val.json").unlink()], "600 x 128"),
     "split files that disagree": (lambda f: edit_part(f, lambda v: v.update(focal_len=900.0)), "disagree"),
+    "a frame number beyond all": (lambda f: edit_part(f, lambda v: v["frames"][0].update(img_id=10**30)),
+                                  "img_id 1000000"),
+    "transforms without end": (lambda f: (f / "transforms_val.json").write_text("[" * 100_000), "transforms_val.json"),
     "a frame twice": (lambda f: edit_part(f, lambda v: v["frames"].append(v["frames"][0])), "names a frame twice"),
     "frames without pictures": (lambda f: [(f / f"ori_imgs/{i}.jpg").unlink() for i in range(20, 30)],
                                 "without a picture"),
@@ -391,6 +404,10 @@ FAULTS = {
     "landmarks of another face": (far_landmarks, "from the face that the pictures show"),
     "pickled features": (lambda f: np.save(f / "aud_ds.npy", np.array([{}], object), allow_pickle=True),
                          "aud_ds.npy cannot be read as a plain array"),
+    "features with a broken header": (lambda f: (f / "aud_ds.npy").write_bytes(
+        (f / "aud_ds.npy").read_bytes().replace(b"(44, 16", b"(44, (#")), "aud_ds.npy cannot be read as a plain array"),
+    "an archive of features": (lambda f: [np.savez(f / "a.npz", x=np.zeros(3)), (f / "a.npz").rename(f / "aud_ds.npy")],
+                               "aud_ds.npy cannot be read as a plain array"),
     "features of two axes": (lambda f: np.save(f / "aud_ds.npy", np.zeros((FRAMES, 29), np.float32)),
                              "aud_ds.npy is float32 (44, 29)"),
     "features of a shorter clip": (lambda f: np.save(f / "aud_ds.npy", np.zeros((20, 16, 29), np.float32)),

@@ -324,6 +324,10 @@ FAULTS = {
     "a pickle of numbers": (lambda p: torch.save({"a": 3}, p / "deformation.pth"), "is not a state dict"),
     "weights of something else": (lambda p: torch.save({"w": torch.zeros(3)}, p / "deformation.pth"),
                                   "tri-planes of []"),
+    "weights without end": (lambda p: torch.save({"deformation_net.null_vector": torch.zeros(1).expand(2**40)},
+                                                 p / "deformation.pth"), "holds 1099511627776 numbers"),
+    "weights that are sparse": (lambda p: torch.save({"a": torch.eye(3).to_sparse()}, p / "deformation.pth"),
+                                "is not a state dict"),
     "a weight missing": (lambda p: edit_state(p, lambda s: s.pop("deformation_net.null_vector")), "null_vector"),
     "a weight too many": (lambda p: edit_state(p, lambda s: s.update(
         {"deformation_net.extra": torch.zeros(2)})), "extra"),

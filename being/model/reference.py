@@ -26,6 +26,7 @@ PREFIX = "deformation_net."
 # What the reference builds and never uses, and tables of its training.
 UNUSED = ("pos_poc", "rotation_scaling_poc", "opacity_poc", "aud_ch_att_net", "eye_att_net", "enc_x_mlp")
 CFG_MAX = 1 << 20  # bytes
+NUMBERS_MAX = 500_000_000  # the record has 2.1 million
 GIVE = "Give the deformation.pth of a trained GaussianTalker"
 HEADS = 2  # attention heads of both shipped configs
 EXPECTED = "expected GaussianTalker's network as arguments/64_dim_1_transformer.py or 64_dim_2_transformer.py make it"
@@ -124,9 +125,13 @@ def _iteration(path: Path, wanted: int | None) -> tuple[Path, int]:
 def _state(file: Path) -> dict[str, Tensor]:
     """Tensors of deformation.pth, float32, names without their common prefix."""
     data = load_pickled(file)
-    if not isinstance(data, dict) or not all(isinstance(name, str) and isinstance(value, Tensor)
-                                             for name, value in data.items()):
+    if not isinstance(data, dict) or not all(
+            isinstance(name, str) and isinstance(value, Tensor) and value.layout is torch.strided
+            and not value.is_quantized and not value.is_complex() for name, value in data.items()):
         raise InputRejected(f"{file} is not a state dict", EXPECTED, GIVE)
+    numbers = sum(value.numel() for value in data.values())
+    if numbers > NUMBERS_MAX:
+        raise InputRejected(f"{file} holds {numbers} numbers", f"at most {NUMBERS_MAX} are expected", GIVE)
     state = {name.removeprefix(PREFIX): value.float() for name, value in data.items()}
     for name, value in state.items():
         if not bool(torch.isfinite(value).all()):

@@ -22,6 +22,7 @@ from being.files import load_pickled
 PICTURES = ("ori_imgs", "gt_imgs", "com_imgs")  # where frames lie, best first; com_imgs is AD-NeRF's name for gt_imgs
 SUFFIXES = (".jpg", ".jpeg", ".png")
 LANDMARKS = 68
+NUMBER = r"\d{1,9}"  # names of frames
 PARTS = ("train", "val", "test")
 RIGID = 1e-3  # how far a camera matrix may be from a rotation
 # aud_*.npy, by the family's names, and the width that tells a plain aud.npy apart.
@@ -171,9 +172,12 @@ def read_units(file: Path) -> dict[str, np.ndarray]:
 def load_array(file: Path) -> np.ndarray:
     """A .npy file, memory-mapped. Raises InputRejected for pickles and broken files."""
     try:
-        return np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputRejected(f"{file} cannot be read as a plain array", str(error).splitlines()[0],
+        array = np.load(file, mmap_mode="r", allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            raise ValueError("it is an archive of several arrays")
+        return array
+    except Exception as error:  # numpy raises many kinds for a broken header
+        raise InputRejected(f"{file} cannot be read as a plain array", (str(error).splitlines() or [""])[0],
                             "Save it again with numpy.save of a float array, or remove it") from error
 
 
@@ -184,7 +188,7 @@ def _numbered(folder: Path, suffixes: tuple[str, ...]) -> dict[int, Path]:
     """Files of a folder by the number in their name, ascending; two files of one number are refused."""
     files: dict[int, Path] = {}
     for file in folder.iterdir() if folder.is_dir() else ():
-        if file.suffix.lower() in suffixes and re.fullmatch(r"\d+", file.stem):
+        if file.suffix.lower() in suffixes and re.fullmatch(NUMBER, file.stem):
             number = int(file.stem)
             if number in files:
                 raise InputRejected(f"{file} and {files[number].name} have one number", "a frame needs one file",
@@ -206,7 +210,7 @@ def _picture_size(file: Path) -> tuple[int, int]:
     try:
         with Image.open(file) as image:
             return image.size
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputRejected(f"{file} cannot be read as a picture", str(error).splitlines()[0],
                             "Extract it again") from error
 
@@ -235,14 +239,14 @@ def _poses(file: Path) -> Poses | None:
         raise InputRejected(f"{file} holds a {type(data).__name__}", "expected a dict of tensors: euler [N, 3], "
                             "trans [N, 3], focal [1]", "Run the head tracking again")
     for name in ("euler", "trans", "focal"):
-        value: Any = data.get(name)
-        if not hasattr(value, "numpy"):
+        array = _array(data.get(name))
+        if array is None or not array.size:
             raise InputRejected(f"{file} has no tensor '{name}'", f"it holds {', '.join(map(str, data)) or 'nothing'}",
                                 "Run the head tracking again")
-        arrays[name] = value.detach().float().numpy().astype(np.float32)
+        arrays[name] = array
     euler, trans, focal = arrays["euler"], arrays["trans"], float(np.ravel(arrays["focal"])[0])
     for name in ("euler", "trans"):
-        if arrays[name].shape != (len(euler), 3) or not len(euler) or not np.isfinite(arrays[name]).all():
+        if arrays[name].shape != (len(np.atleast_1d(euler)), 3) or not np.isfinite(arrays[name]).all():
             raise InputRejected(f"{file}: {name} is {arrays[name].shape}", "expected (frames, 3), all finite",
                                 "Run the head tracking again")
     if not focal > 0 or not np.isfinite(focal):
@@ -256,18 +260,30 @@ def _poses(file: Path) -> Poses | None:
 
 
 def _plain(data: dict[str, Any], name: str, shape: tuple[int, ...]) -> np.ndarray | None:
-    value: Any = data.get(name)
-    return value.float().numpy() if hasattr(value, "numpy") and tuple(value.shape) == shape else None
+    array = _array(data.get(name))
+    return array if array is not None and array.shape == shape else None
+
+
+def _array(value: Any) -> np.ndarray | None:
+    """A plain tensor as float32; None for anything else."""
+    import torch
+
+    if not isinstance(value, torch.Tensor) or value.layout is not torch.strided or value.is_quantized or \
+            value.is_complex():
+        return None
+    return value.detach().float().numpy()
 
 
 def _vertices(value: Any, file: Path) -> np.ndarray | None:
     """The mean over the first axis of `vertices` [N, V, 3], taken piece by piece: the tensor may be of gigabytes."""
-    if not hasattr(value, "numpy"):
+    import torch
+
+    if not isinstance(value, torch.Tensor):
         return None
-    if value.ndim != 3 or value.shape[2] != 3 or not value.shape[0]:
+    if value.layout is not torch.strided or value.ndim != 3 or value.shape[2] != 3 or not value.shape[0]:
         raise InputRejected(f"{file}: vertices is {tuple(value.shape)}", "expected (frames, V, 3)",
                             "Remove the key to have a mesh made anew")
-    total = sum(value[i:i + 64].double().sum(0) for i in range(0, len(value), 64))
+    total: Any = sum(value[i:i + 64].double().sum(0) for i in range(0, len(value), 64))
     mean = (total / len(value)).float().numpy()
     if not np.isfinite(mean).all():
         raise InputRejected(f"{file}: vertices holds values that are not finite", "expected tracker units",
@@ -314,13 +330,16 @@ def _transforms_file(file: Path) -> tuple[tuple[float, float, float], list[tuple
         head = tuple(float(data[key]) for key in ("focal_len", "cx", "cy"))
         frames = [(int(entry["img_id"]), int(entry.get("aud_id", entry["img_id"])),
                    np.array(entry["transform_matrix"], np.float64)) for entry in data["frames"]]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise InputRejected(f"{file} cannot be read", f"{type(error).__name__}: {error}; {expected}",
                             "Write the transforms again") from error
     if not frames or not all(value > 0 and np.isfinite(value) for value in head):
         raise InputRejected(f"{file} describes no camera", f"focal_len, cx, cy are {head}, {len(frames)} frames; "
                             f"{expected}", "Write the transforms again")
-    for number, _, matrix in frames:
+    for number, sound, matrix in frames:
+        if not (0 <= number < 10**9 and abs(sound) < 10**9):
+            raise InputRejected(f"{file} has a frame with img_id {number}, aud_id {sound}", "expected frame numbers",
+                                "Write the transforms again")
         if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or \
                 np.abs(matrix[:3, :3] @ matrix[:3, :3].T - np.eye(3)).max() > RIGID or \
                 np.linalg.det(matrix[:3, :3]) < 0:

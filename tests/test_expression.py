@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from needs import had
 
 from being.data.cameras import euler_to_rotation
+from being.data.dataset import Dataset
 from being.errors import InputRejected
 from being.preprocess.expression import (
     BLINK_CLOSED,
@@ -129,6 +131,22 @@ def test_the_file_is_what_the_family_reads(tmp_path: Path) -> None:
     assert header.startswith("frame, timestamp, confidence, success, AU01_r") and header.endswith(", AU45_r")
     assert {f" AU{n:02d}_r" for n in (1, 2, 4, 5, 6, 7, 12, 14, 15, 17, 20, 23, 25, 26, 45)} <= set(header.split(","))
     assert first.startswith("1, 0.000, 1.000, 1,") and len(rest) == 59
+
+
+def test_the_dataset_gives_the_units_by_name(scene: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(scene, tmp_path / "copy")
+    frames = Dataset.open(copy).frames
+    landmarks = faces(lid=LID_DROP * pulse(20, 3, frames), frames=frames)
+    write_au(copy / "au.csv", landmarks)
+    names, values = Dataset.open(copy).action_units()
+    assert tuple(names) == NAMES and values.dtype == np.float32
+    assert np.abs(values - action_units(landmarks)).max() < 1e-4
+    assert Dataset.open(copy).blink[:, 0] == pytest.approx(values[:, names.index("AU45")] / 2)
+    lines = (copy / "au.csv").read_text().splitlines()
+    for spoilt in (lines[:-3], [*lines[:5], lines[5].replace("0.", "x."), *lines[6:]], ["frame, AU45_r"], []):
+        (copy / "au.csv").write_text("\n".join(spoilt))
+        with pytest.raises(InputRejected, match="au.csv"):
+            Dataset.open(copy).action_units()
 
 
 @pytest.fixture(scope="module")

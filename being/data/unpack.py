@@ -205,9 +205,9 @@ def _compare(folder: Path, digest: Callable[[tuple[str, ...]], str], encoded: bo
     if not other:
         say(f"the files of all {len(now)} steps are those that were packed, bit for bit")
         return
-    stored = any(name not in MADE_AGAIN for name in other)
-    say(f"not bit for bit what was packed: {', '.join(other)}. Frames and plates were made again, and equal the packed "
-        f"ones within compression{'; the others hold the same in other bytes' if stored else ''}")
+    why = "from frames encoded anew, within compression" if encoded else "by other versions of being or its libraries"
+    stored = "; the others hold the same in other bytes" if any(name not in MADE_AGAIN for name in other) else ""
+    say(f"not bit for bit what was packed: {', '.join(other)}. Frames and plates were made again {why}{stored}")
     for name in set(other) & set(now):
         steps[name]["digest"] = now[name]
     write_json(folder / "dataset.json", {**manifest, "unpacked": {"other bytes": other}})

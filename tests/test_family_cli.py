@@ -30,6 +30,7 @@ def home(tmp_path, monkeypatch, known) -> Path:
     monkeypatch.setattr("being.data.family.importer.FaceLandmarker", lambda: Landmarker(known))
     monkeypatch.setattr("being.audio.features.encode", speech)
     monkeypatch.setattr("being.inference.engine.encode", speech)
+    monkeypatch.setattr("being.train.hearing.STEPS", 50)
     return tmp_path / "home"
 
 

@@ -80,6 +80,7 @@ def speech(samples: np.ndarray, frames: int, encoder: str = "hama") -> np.ndarra
 def quick_speech(monkeypatch):
     monkeypatch.setattr("being.audio.features.encode", speech)
     monkeypatch.setattr("being.inference.engine.encode", speech)
+    monkeypatch.setattr("being.train.hearing.STEPS", 50)
 
 
 def conditions_of(width: int, seed: int = 5) -> Conditions:

@@ -6,10 +6,10 @@ With a CUDA device the kernels run there; without one they run, slowly and on sm
 from __future__ import annotations
 
 import importlib.util
-import os
 
 import pytest
 import torch
+from needs import INTERPRETED
 from splat_scenes import NAMES, assert_alike, camera, hostile_gaussians, random_gaussians, render
 
 from being.errors import BeingError, UsageError
@@ -21,10 +21,9 @@ COUNT = 300 if CUDA else 10
 SIZES = [(64, 64), (80, 50), (17, 130)] if CUDA else [(16, 16), (18, 20), (33, 9)]
 BATCHES = (1, 3, 8) if CUDA else (1, 2, 3)
 
-if not CUDA:
-    os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported, which only these tests cause
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed"),
+    pytest.mark.skipif(not CUDA and not INTERPRETED, reason="runs in Triton's interpreter, by test_interpreted.py"),
     pytest.mark.filterwarnings("ignore:(invalid|divide|overflow).*encountered:RuntimeWarning"),  # NumPy's, of bad input
 ]
 

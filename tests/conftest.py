@@ -11,6 +11,15 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.fixture(autouse=True)
+def own_voice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How a command talked (`-q`, `--json`) does not stay with the next test."""
+    from being import progress
+
+    monkeypatch.setattr(progress.voice, "quiet", False)
+    monkeypatch.setattr(progress.voice, "json", False)
+
+
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
     """Folder with real clips, speech and golden reference data; tests that use it are skipped where it is absent."""

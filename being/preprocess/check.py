@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from being.audio.phonemes import Heard, listen
+from being.conventions import FPS
 from being.errors import InputRejected
 from being.preprocess.findings import Finding
 from being.preprocess.landmarks import FaceLandmarker
@@ -47,6 +48,20 @@ def look_at(video: Path, landmarker: FaceLandmarker, size: int = PICTURE_SIDE, a
     findings += (check_sync(offset), check_other_voices(clip, checked.look),
                  *forecast(used, checked.look, checked.frames, checked.segments))
     return replace(checked, findings=findings, sound=mended(used))
+
+
+def on_every_frame(findings: tuple[Finding, ...], sound: np.ndarray, points: np.ndarray,
+                   segments: Sequence[tuple[int, int]], starts: Sequence[float]) -> tuple[Finding, ...]:
+    """The findings with those on what there is to learn taken again from all frames of the dataset.
+
+    sound: float32 [T] at 16 kHz from frame 0; points: float32 [F, 478, 3] px; segments: (start, stop) in frames, and
+    where each starts in the video, s.
+    """
+    times = np.concatenate([begin + np.arange(stop - start) / FPS
+                            for (start, stop), begin in zip(segments, starts, strict=True)])
+    look = Look(times, points, None, np.full(len(points), -1))
+    again = {finding.check: finding for finding in forecast(listen(sound), look, len(points), segments)}
+    return tuple(again.get(finding.check, finding) for finding in findings)
 
 
 def refuse(video: Path, findings: tuple[Finding, ...]) -> None:

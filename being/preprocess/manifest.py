@@ -10,6 +10,8 @@ import numpy as np
 
 from being.conventions import FPS
 from being.data.dataset import SCHEMA
+from being.media import read_audio
+from being.preprocess.check import on_every_frame
 from being.preprocess.steps import ENCODER, Work
 from being.preprocess.workplace import Done
 
@@ -31,6 +33,8 @@ def manifest(work: Work, name: str, source: str, done: Mapping[str, Done], conse
     runs on one video give the same file; `times.json` does."""
     features = np.load(work.folder / f"aud_{ENCODER}.npy", mmap_mode="r")
     checked = work.checked
+    findings = on_every_frame(checked.findings, read_audio(work.folder / "aud.wav"), work.landmarks.points,
+                              checked.segments, checked.starts)
     return {"schema": SCHEMA, "name": name,
             "source": {"file": work.video.name, "sha256": source, "seconds": round(checked.source_seconds, 3),
                        "crop": list(checked.crop), "frames": [list(run) for run in checked.runs],
@@ -38,5 +42,5 @@ def manifest(work: Work, name: str, source: str, done: Mapping[str, Done], conse
             "fps": FPS, "width": checked.size, "height": checked.size, "frames": checked.frames,
             "segments": [list(segment) for segment in checked.segments],
             "features": {ENCODER: {"file": f"aud_{ENCODER}.npy", "width": features.shape[2]}},
-            "missing": work.missing, "findings": [asdict(finding) for finding in checked.findings],
+            "missing": work.missing, "findings": [asdict(finding) for finding in findings],
             "steps": {step: {"digest": did.digest} for step, did in done.items()}, "consent": consent.record()}

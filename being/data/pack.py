@@ -47,7 +47,7 @@ INDEX = "pack.json"
 SAME_PICTURE = 2.0  # mean difference in grey levels under which a frame made again is the stored one
 CHECKED_FRAMES = 8  # made from the source before it is trusted
 MADE_AGAIN = ("frames", "plates")  # steps whose files are not stored
-REPORT = ("contact_sheet.jpg", "report.html")  # made again, too
+REPORT = ("report.html",)  # made again, too
 
 Entry = dict[str, Any]
 

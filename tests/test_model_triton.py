@@ -68,8 +68,8 @@ def test_dropped_values_are_the_same_in_both_directions():
     gamma, beta = torch.ones(16), torch.zeros(16)
 
     def value(x):
-        hidden = mlp(x, w1, b1, w2, b2, drop=0.4, seed=5)
-        return (add_norm(x, hidden, gamma, beta, eps=1e-5, drop=0.4, seed=6) * weight).sum()
+        hidden = mlp(x, w1, b1, w2, b2, drop=0.4, seed=torch.tensor(5))
+        return (add_norm(x, hidden, gamma, beta, eps=1e-5, drop=0.4, seed=torch.tensor(6)) * weight).sum()
 
     weight, way, step = torch.randn(1, 20, 16), torch.randn(1, 20, 16), 1e-3
     (gradient,) = torch.autograd.grad(value(x), (x,))
@@ -81,9 +81,9 @@ def test_dropped_values_are_the_same_in_both_directions():
 def test_the_share_that_is_dropped():
     x = torch.ones(1, 400, 16)
     identity, zero = torch.eye(16), torch.zeros(16)
-    y = mlp(x, identity, zero, identity, zero, drop=0.25, seed=1)
+    y = mlp(x, identity, zero, identity, zero, drop=0.25, seed=torch.tensor(1))
     assert torch.allclose(y[y > 0], torch.tensor(1 / 0.75)) and abs(float((y == 0).float().mean()) - 0.25) < 0.02
-    assert not torch.equal(y, mlp(x, identity, zero, identity, zero, drop=0.25, seed=2))
+    assert not torch.equal(y, mlp(x, identity, zero, identity, zero, drop=0.25, seed=torch.tensor(2)))
 
 
 @pytest.mark.parametrize("layers", [1, 2])

@@ -20,7 +20,7 @@ from being.train.density import Density, rotation_matrices
 from being.train.job import train
 from being.train.losses import box_mean, ssim
 from being.train.optimizer import set_rates
-from being.train.stages import sample
+from being.train.step import sample
 
 TINY = ["data.size=48", "data.gaussians=400", "train.fine.batch=2", "train.audio_warmup=20", "train.preview_seconds=0",
         "train.density.start=20", "train.density.every=10", "train.density.stop=60", "train.density.prune_start=20",

@@ -11,7 +11,7 @@ from being.config import ModelConfig
 from being.data.conditions import Conditions
 from being.model.gaussians import NAMES, CanonicalGaussians
 from being.model.gaussiantalker import GaussianTalker, Offsets
-from being.splat import Cameras, Gaussians, RenderOutput, rasterize
+from being.splat import Cameras, Gaussians, RenderOutput, Room, rasterize
 
 
 @dataclass
@@ -63,10 +63,11 @@ class TalkingHead(nn.Module):
 
     def forward(self, conditions: Conditions | None, world_to_camera: Tensor, focal: float, size: int,
                 sh_degree: int | None = None, screen_offsets: Tensor | None = None,
-                low_precision: bool = False) -> Rendering:
+                low_precision: bool = False, room: Room | None = None) -> Rendering:
         """Render S x S pictures: talking frames of `conditions`, or without them the coarse stage's canonical head.
 
-        `world_to_camera` [B, 4, 4], `focal` in px; `low_precision` runs the network in bfloat16.
+        `world_to_camera` [B, 4, 4], `focal` in px; `low_precision` runs the network in bfloat16;
+        `room`: see `rasterize`.
         """
         offsets = None
         if conditions is not None:
@@ -74,7 +75,7 @@ class TalkingHead(nn.Module):
                 offsets = self.network(self.gaussians.means, conditions).float()
         gaussians = self.canonical() if offsets is None else self.gaussians.activate(offsets)
         output = rasterize(gaussians, Cameras(world_to_camera, focal, size, size), sh_degree=sh_degree,
-                           screen_offsets=screen_offsets)
+                           screen_offsets=screen_offsets, room=room)
         return Rendering(output, gaussians, offsets)
 
     @classmethod

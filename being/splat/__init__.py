@@ -7,9 +7,11 @@ from being.splat.api import (
     available_backends,
     choose_backend,
     composite,
+    pick_backend,
     rasterize,
 )
 from being.splat.room import Room
+from being.splat.triton import pairs_per_gaussian
 
 __all__ = ["Cameras", "Gaussians", "RenderOutput", "Room", "available_backends", "choose_backend", "composite",
-           "rasterize"]  # fmt: skip
+           "pairs_per_gaussian", "pick_backend", "rasterize"]  # fmt: skip

@@ -24,6 +24,10 @@ class Room:
         """Take in what a call needed, int64 [1], on the device."""
         torch.maximum(self.most, needed, out=self.most)
 
+    def exceeded(self) -> Tensor:
+        """1.0 where a call needed more than there is, else 0.0: float32 [1], on the device."""
+        return (self.most > self.pairs).float()
+
     def check(self) -> int:
         """Return the most pairs that a call needed so far; waits for the device. Raises BeingError on too many."""
         most = int(self.most)

@@ -129,11 +129,11 @@ def attend(x: Tensor, a: Tensor, c: Tensor, u: Tensor, *, exact: str = EXACT) ->
 
 
 @triton.jit
-def _normed(x, a, rows, d, seed, width: tl.constexpr, drop: tl.constexpr, eps: tl.constexpr):
+def _normed(x, a, rows, d, seed_at, width: tl.constexpr, drop: tl.constexpr, eps: tl.constexpr):
     """(x + dropped a) with mean 0 and variance 1 along each row, and the reciprocal deviation."""
     total = x.to(tl.float32)
     if drop > 0.0:
-        total += a.to(tl.float32) * _kept(seed, rows, d, width, drop)
+        total += a.to(tl.float32) * _kept(seed_at, rows, d, width, drop)
     else:
         total += a.to(tl.float32)
     total -= (tl.sum(total, 1) / width)[:, None]
@@ -142,20 +142,20 @@ def _normed(x, a, rows, d, seed, width: tl.constexpr, drop: tl.constexpr, eps: t
 
 
 @triton.jit
-def _add_norm(x_at, a_at, gamma_at, beta_at, y_at, count, queries, seed, width: tl.constexpr, drop: tl.constexpr,
+def _add_norm(x_at, a_at, gamma_at, beta_at, y_at, count, queries, seed_at, width: tl.constexpr, drop: tl.constexpr,
               eps: tl.constexpr, rows_: tl.constexpr):
     rows = tl.program_id(0).to(tl.int64) * rows_ + tl.arange(0, rows_)
     d = tl.arange(0, width)
     inside = rows[:, None] < count
     x = tl.load(x_at + (rows % queries)[:, None] * width + d[None, :], mask=inside, other=0.0)
     a = tl.load(a_at + rows[:, None] * width + d[None, :], mask=inside, other=0.0)
-    normed, _ = _normed(x, a, rows, d, seed, width, drop, eps)
+    normed, _ = _normed(x, a, rows, d, seed_at, width, drop, eps)
     y = normed * tl.load(gamma_at + d)[None, :] + tl.load(beta_at + d)[None, :]
     tl.store(y_at + rows[:, None] * width + d[None, :], y.to(y_at.dtype.element_ty), mask=inside)
 
 
 @triton.jit
-def _add_norm_backward(x_at, a_at, gamma_at, dy_at, dx_at, da_at, dgamma_at, dbeta_at, count, queries, seed,
+def _add_norm_backward(x_at, a_at, gamma_at, dy_at, dx_at, da_at, dgamma_at, dbeta_at, count, queries, seed_at,
                        per_chunk: tl.constexpr, width: tl.constexpr, drop: tl.constexpr, eps: tl.constexpr,
                        rows_: tl.constexpr):
     chunk = tl.program_id(0).to(tl.int64)
@@ -168,7 +168,7 @@ def _add_norm_backward(x_at, a_at, gamma_at, dy_at, dx_at, da_at, dgamma_at, dbe
         x = tl.load(x_at + (rows % queries)[:, None] * width + d[None, :], mask=inside, other=0.0)
         a = tl.load(a_at + rows[:, None] * width + d[None, :], mask=inside, other=0.0)
         dy = tl.load(dy_at + rows[:, None] * width + d[None, :], mask=inside, other=0.0).to(tl.float32)
-        normed, scale = _normed(x, a, rows, d, seed, width, drop, eps)
+        normed, scale = _normed(x, a, rows, d, seed_at, width, drop, eps)
         normed = tl.where(inside, normed, 0.0)
         dgamma += tl.sum(dy * normed, 0)
         dbeta += tl.sum(dy, 0)
@@ -177,7 +177,7 @@ def _add_norm_backward(x_at, a_at, gamma_at, dy_at, dx_at, da_at, dgamma_at, dbe
         back *= scale[:, None]
         tl.store(dx_at + rows[:, None] * width + d[None, :], back.to(dx_at.dtype.element_ty), mask=inside)
         if drop > 0.0:
-            back *= _kept(seed, rows, d, width, drop)
+            back *= _kept(seed_at, rows, d, width, drop)
             tl.store(da_at + rows[:, None] * width + d[None, :], back.to(da_at.dtype.element_ty), mask=inside)
     tl.store(dgamma_at + chunk * width + d, dgamma)
     tl.store(dbeta_at + chunk * width + d, dbeta)
@@ -186,7 +186,7 @@ def _add_norm_backward(x_at, a_at, gamma_at, dy_at, dx_at, da_at, dgamma_at, dbe
 class _AddNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, a: Tensor, gamma: Tensor, beta: Tensor, eps: float, drop: float,
-                seed: int) -> Tensor:
+                seed: Tensor | None) -> Tensor:
         width = a.shape[-1]
         count, queries = a.numel() // width, x.numel() // width
         ctx.sizes = dict(width=width, drop=drop, eps=eps, rows_=ROWS)
@@ -214,7 +214,7 @@ class _AddNorm(torch.autograd.Function):
 
 
 def add_norm(x: Tensor, a: Tensor, gamma: Tensor, beta: Tensor, *, eps: float, drop: float = 0.0,
-             seed: int = 0) -> Tensor:
+             seed: Tensor | None = None) -> Tensor:
     """Layer normalisation of x + dropped a, [B, N, D] in a's type; x [B or 1, N, D], gamma and beta float32 [D]."""
     assert x.shape[1:] == a.shape[1:] and x.dtype == a.dtype, (x.shape, a.shape)
     return _AddNorm.apply(x.contiguous(), a.contiguous(), gamma, beta, eps, drop, seed)

@@ -61,7 +61,9 @@ def _layer(layer: AttentionLayer, x: Tensor, tokens: Tensor) -> Tensor:
     from being.model.triton.mlp import mlp
 
     drop = layer.drop if layer.training else 0.0
-    seeds = torch.randint(2**31 - 1, (3,)).tolist() if drop else [0, 0, 0]
+    seeds: list[Tensor | None] = [None] * 3
+    if drop:
+        seeds = list(torch.randint(2**31 - 1, (3, 2), device=x.device)[:, 0])  # 16 bytes apart: one kernel takes all
     mixed = attend(x, *_folded(layer, tokens))
     x = add_norm(x, mixed, layer.norm1.gamma, layer.norm1.beta, eps=layer.norm1.eps, drop=drop, seed=seeds[0])
     first, second = layer.ffn.linear1, layer.ffn.linear2

@@ -21,14 +21,14 @@ HIDDEN = 64  # of a program at a time
 
 
 @triton.jit
-def _kept(seed, rows, columns, width, drop: tl.constexpr):
+def _kept(seed_at, rows, columns, width, drop: tl.constexpr):
     """0 or 1 / (1 - drop) for each (row, column): the same in forward and backward."""
-    noise = tl.rand(seed, (rows[:, None] * width + columns[None, :]).to(tl.int32))
+    noise = tl.rand(tl.load(seed_at), (rows[:, None] * width + columns[None, :]).to(tl.int32))
     return tl.where(noise >= drop, 1.0 / (1.0 - drop), 0.0)
 
 
 @triton.jit
-def _forward(x_at, w1_at, b1_at, w2_at, b2_at, y_at, count, seed, inputs: tl.constexpr, hidden: tl.constexpr,
+def _forward(x_at, w1_at, b1_at, w2_at, b2_at, y_at, count, seed_at, inputs: tl.constexpr, hidden: tl.constexpr,
              outputs: tl.constexpr, relu_in: tl.constexpr, drop: tl.constexpr, exact: tl.constexpr,
              rows_: tl.constexpr, hidden_: tl.constexpr):
     rows = tl.program_id(0) * rows_ + tl.arange(0, rows_)
@@ -44,14 +44,14 @@ def _forward(x_at, w1_at, b1_at, w2_at, b2_at, y_at, count, seed, inputs: tl.con
         w2 = tl.load(w2_at + h[:, None] * outputs + o[None, :]).to(x.dtype)
         value = tl.maximum(tl.dot(x, w1, input_precision=exact) + tl.load(b1_at + h)[None, :], 0.0)
         if drop > 0.0:
-            value *= _kept(seed, rows, h, hidden, drop)
+            value *= _kept(seed_at, rows, h, hidden, drop)
         y += tl.dot(value.to(x.dtype), w2, input_precision=exact)
     y += tl.load(b2_at + o)[None, :]
     tl.store(y_at + rows[:, None].to(tl.int64) * outputs + o[None, :], y.to(y_at.dtype.element_ty), mask=inside)
 
 
 @triton.jit
-def _backward_rows(x_at, w1_at, b1_at, w2_at, dy_at, dx_at, count, seed, inputs: tl.constexpr, hidden: tl.constexpr,
+def _backward_rows(x_at, w1_at, b1_at, w2_at, dy_at, dx_at, count, seed_at, inputs: tl.constexpr, hidden: tl.constexpr,
                    outputs: tl.constexpr, relu_in: tl.constexpr, drop: tl.constexpr, exact: tl.constexpr,
                    rows_: tl.constexpr, hidden_: tl.constexpr):
     rows = tl.program_id(0) * rows_ + tl.arange(0, rows_)
@@ -68,7 +68,7 @@ def _backward_rows(x_at, w1_at, b1_at, w2_at, dy_at, dx_at, count, seed, inputs:
         before = tl.dot(x, w1, input_precision=exact) + tl.load(b1_at + h)[None, :]
         dh = tl.where(before > 0.0, tl.dot(dy, tl.trans(w2), input_precision=exact), 0.0)
         if drop > 0.0:
-            dh *= _kept(seed, rows, h, hidden, drop)
+            dh *= _kept(seed_at, rows, h, hidden, drop)
         dx += tl.dot(dh.to(x.dtype), tl.trans(w1), input_precision=exact)
     if relu_in:
         dx = tl.where(raw > 0.0, dx, 0.0)
@@ -76,7 +76,7 @@ def _backward_rows(x_at, w1_at, b1_at, w2_at, dy_at, dx_at, count, seed, inputs:
 
 
 @triton.jit
-def _backward_weights(x_at, w1_at, b1_at, w2_at, dy_at, dw1_at, db1_at, dw2_at, db2_at, count, seed,
+def _backward_weights(x_at, w1_at, b1_at, w2_at, dy_at, dw1_at, db1_at, dw2_at, db2_at, count, seed_at,
                       per_chunk: tl.constexpr, inputs: tl.constexpr, hidden: tl.constexpr, outputs: tl.constexpr,
                       relu_in: tl.constexpr, drop: tl.constexpr, exact: tl.constexpr, rows_: tl.constexpr,
                       hidden_: tl.constexpr):
@@ -99,7 +99,7 @@ def _backward_weights(x_at, w1_at, b1_at, w2_at, dy_at, dw1_at, db1_at, dw2_at, 
         value = tl.maximum(before, 0.0)
         dh = tl.where(before > 0.0, tl.dot(dy, tl.trans(w2), input_precision=exact), 0.0)
         if drop > 0.0:
-            kept = _kept(seed, rows, h, hidden, drop)
+            kept = _kept(seed_at, rows, h, hidden, drop)
             value *= kept
             dh *= kept
         dw1 += tl.dot(tl.trans(x), dh.to(x.dtype), input_precision=exact)
@@ -117,7 +117,7 @@ def _backward_weights(x_at, w1_at, b1_at, w2_at, dy_at, dw1_at, db1_at, dw2_at, 
 class _Mlp(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, relu_in: bool, drop: float,
-                seed: int, out: torch.dtype, exact: str) -> Tensor:
+                seed: Tensor | None, out: torch.dtype, exact: str) -> Tensor:
         (inputs, hidden), outputs = w1.shape, w2.shape[1]
         count = x.numel() // inputs
         y = torch.empty(*x.shape[:-1], outputs, device=x.device, dtype=out)
@@ -148,12 +148,13 @@ class _Mlp(torch.autograd.Function):
 
 
 def mlp(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, *, relu_in: bool = False, drop: float = 0.0,
-        seed: int = 0, out: torch.dtype | None = None, exact: str = EXACT) -> Tensor:
+        seed: Tensor | None = None, out: torch.dtype | None = None, exact: str = EXACT) -> Tensor:
     """relu(act(x) w1 + b1) w2 + b2 [..., O] of x [..., I], in x's type or `out`.
 
     w1 float32 [I, H], b1 [H], w2 [H, O], b2 [O]; products take the weights in x's type and sum in float32. relu_in:
-    act is a ReLU. drop: share of hidden values set to 0 (the rest scaled up), chosen by `seed`. exact: what float32
-    products are computed in ("ieee", "tf32x3" or "tf32").
+    act is a ReLU. drop: share of hidden values set to 0 (the rest scaled up), chosen by `seed` (int64, one number
+    on the device, so that a CUDA graph draws anew at every replay). exact: what float32 products are computed in
+    ("ieee", "tf32x3" or "tf32").
     """
     assert w1.shape[1] % 16 == 0, w1.shape
     assert x.shape[-1] == w1.shape[0] and w1.shape[1] == w2.shape[0] == b1.shape[0] and w2.shape[1] == b2.shape[0]

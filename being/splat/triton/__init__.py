@@ -51,3 +51,10 @@ def rasterize(
         return rasterizer.rasterize(*fields, width, height, sh_degree, screen_offsets, room)
     with torch.cuda.device(means.device):
         return rasterizer.rasterize(*fields, width, height, sh_degree, screen_offsets, room)
+
+
+def pairs_per_gaussian(device: torch.device, width: int, height: int) -> float:
+    """Return how many tiles a Gaussian touched in the last call without fixed room of this picture size; 0 before."""
+    from being.splat.triton import replay
+
+    return replay.known_density(device, width, height)

@@ -57,6 +57,11 @@ class GuessedRoom:
         return False
 
 
+def known_density(device: torch.device, width: int, height: int) -> float:
+    """Return the pairs per Gaussian of the last call with guessed room on this device and of this size; 0 before."""
+    return _density.get((device, width, height), 0.0)
+
+
 def rounded(pairs: float) -> int:
     """Return at least `pairs`, in steps of an eighth of its power of two, so that buffers serve again."""
     step = 2 ** max(8, math.ceil(math.log2(max(pairs, 1))) - 3)

@@ -30,9 +30,10 @@ AT_LEAST = {"data.size": 16, "data.gaussians": 8, "model.plane_resolution": 2, "
                              "model.n_head", "model.n_layer", "model.ffn_hidden", "train.coarse.steps",
                              "train.coarse.batch", "train.fine.steps", "train.fine.batch", "train.sh_every",
                              "train.density.every", "train.checkpoint_every", "train.evaluate_every",
-                             "avatar.plate_quality"), 1)}  # every other number: 0
+                             "train.plateau.evaluations", "avatar.plate_quality"), 1)}  # every other number: 0
 AT_MOST = {"data.size": 4096, "data.holdout": 0.9, "model.drop_prob": 0.9, "model.sh_degree": 3,
-           "avatar.plate_quality": 100}
+           "train.mouth_told": 1.0,
+           "avatar.plate_quality": 100, "train.plateau.cool_down": 1.0}
 RESERVED_ENV = ("BEING_HOME", "BEING_CACHE", "BEING_OFFLINE", "BEING_SHARED")
 
 
@@ -72,6 +73,9 @@ class DataConfig:
     """Share of the clip held out at its end; 0 means the family's protocol (9/11 train, 1/11 validation, 1/11 test)."""
     encoder: str = "hama"
     """Speech features, by the name in dataset.json."""
+    expression: str = "full"
+    """What of the face drives the upper half: full (every action unit and the gaze, see docs/expression.md), blink, or
+    dummy (eyes that stay open, to compare)."""
     gaussians: int = 34_650
     """Gaussians in the initial cloud: face mesh plus points in the hull of the head masks."""
 
@@ -140,6 +144,18 @@ class StageConfig:
 
 
 @dataclass(frozen=True)
+class PlateauConfig:
+    """When the fine stage counts as levelled off (with `until_plateau`), and how it ends then."""
+
+    gain: float = 0.1
+    """What the held-out head-box PSNR must gain to count as better, dB."""
+    evaluations: int = 3
+    """Evaluations one after the other that are not better."""
+    cool_down: float = 0.1
+    """Share of the stage's steps over which the rates then fall to their end."""
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """Schedules, losses and what is kept while training."""
 
@@ -154,6 +170,9 @@ class TrainConfig:
     """"reference" trains with GaussianTalker's own faults, to compare: opacity and SH overwritten by the planes' in the
     coarse stage, pruning that mostly sees the first opacity, no gradient through the mask, no plane regulariser, rates
     that grow with how far the head moves and decay over 20,000 steps whatever the length."""
+    mouth_told: float = 0.25
+    """Share of frames that are told how the true mouth is shaped (smile, jaw, ...): enough to learn what an offset means,
+    few enough that the sound does the work. The others, and every frame that is measured, have it neutral."""
     sh_every: int = 1000
     """Coarse steps after which one more degree of spherical harmonics is used."""
     loss: LossConfig = field(default_factory=LossConfig)
@@ -162,6 +181,10 @@ class TrainConfig:
     checkpoint_every: int = 500
     evaluate_every: int = 500
     """Steps between held-out PSNR figures, over at most 16 validation frames."""
+    until_plateau: bool = False
+    """End the fine stage when its held-out PSNR has levelled off. (The coarse one keeps its steps: densifying follows
+    them, and its still head's figure may fall while it still learns.)"""
+    plateau: PlateauConfig = field(default_factory=PlateauConfig)
     preview_seconds: float = 4.0
     """Length of the preview videos; 0 makes none."""
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
-from functools import lru_cache, partial
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -19,33 +20,19 @@ from being.data.dataset import Dataset, Split
 from being.errors import BeingError, ExitCode
 from being.model.device import has_bfloat16
 from being.model.gaussians import CanonicalGaussians
-from being.model.talking_head import Rendering, TalkingHead
+from being.model.talking_head import TalkingHead
 from being.progress import Progress, say
-from being.splat import composite
-from being.train.compat import DECAY_STEPS, camera_extent, is_reference, pruned_by
+from being.train.compat import DECAY_STEPS, camera_extent, is_reference
 from being.train.density import Density
-from being.train.feature_loss import FeatureLoss
-from being.train.losses import box_mean, ssim
+from being.train.objective import Objective
 from being.train.optimizer import make_optimizer, set_rates
 from being.train.plateau import Plateau
 from being.train.preview import evaluate, write_previews
 from being.train.run import Checkpoint, Run
+from being.train.step import Step
 
-GENERATOR_STRIDE = 1_000_003
 CHECKED_EVERY = 50  # steps between two looks at the loss on CUDA, where each makes the host wait
 AVERAGED_OVER = 50  # steps, the printed loss terms' running mean
-
-
-def sample(frames: np.ndarray, seed: int, step: int, batch: int) -> np.ndarray:
-    """Frame numbers [batch] of `step` (counted from 0): shuffled anew each pass, a pure function of seed and step."""
-    laps, places = np.divmod(np.arange(step * batch, (step + 1) * batch), len(frames))
-    return np.array([frames[_order(len(frames), seed, int(lap))[place]]
-                     for lap, place in zip(laps, places, strict=True)])
-
-
-@lru_cache(maxsize=4)
-def _order(count: int, seed: int, lap: int) -> np.ndarray:
-    return np.random.default_rng((seed, lap)).permutation(count)
 
 
 class Trainer:
@@ -58,9 +45,8 @@ class Trainer:
         self.reference = is_reference(config.train.compat)
         model.planes_alone = self.reference
         self.low_precision = config.train.mixed_precision and has_bfloat16(clip.device)
-        self.features = FeatureLoss(clip.device, self.low_precision) if config.train.loss.feature > 0 else None
-        rows, columns = clip.window
-        self._corner = torch.tensor([rows.start, rows.start, columns.start, columns.start], device=clip.device)
+        self.objective = Objective(config.train.loss, clip, model.network.tri_plane.grid, reference=self.reference,
+                                   low_precision=self.low_precision)
         self.stopped = threading.Event()
         self.latest: float | None = None  # head-box PSNR of the last evaluation, dB
         self.best = -1.0  # the best one of the fine stage
@@ -79,25 +65,27 @@ class Trainer:
             load_optimizer(optimizer, resume.optimizer)
             density.load(resume.optimizer)
             self.plateau.load(resume.state.get("plateau"))
+        work = Step(self.config, stage, self.model, self.clip, self.split.train, self.objective, optimizer, density,
+                    self.low_precision)
         self.model.train()
-        with _Stop(self.stopped), Progress(stage, self.plateau.last, "steps", done=first) as progress:
-            averages: dict[str, Tensor] = {}
+        with _Stop(self.stopped), _own_stream(self.clip.device), \
+                Progress(stage, self.plateau.last, "steps", done=first) as progress:
+            averages: Tensor | None = None
             step = first
             while step < self.plateau.last:
                 step += 1
                 set_rates(optimizer, self.plateau.place(step - 1), DECAY_STEPS if self.reference else plan.steps)
-                torch.manual_seed(self.config.train.seed * GENERATOR_STRIDE + step + (stage == "fine") * 10**9)
-                terms = self._step(stage, step, plan, optimizer, density)
-                for key, value in terms.items():
-                    averages[key] = averages.get(key, value).lerp(value, 1 / AVERAGED_OVER)
+                values = work(step)
+                averages = values.clone() if averages is None else averages.lerp_(values, 1 / AVERAGED_OVER)
                 progress.advance(1, partial(self._note, averages))
                 stop = self.stopped.is_set()
                 judge = step % self.config.train.evaluate_every == 0 or step == self.plateau.last
                 save = step % self.config.train.checkpoint_every == 0 or step == self.plateau.last or stop
                 if judge or save or self.clip.device.type == "cpu" or step % CHECKED_EVERY == 0:
-                    self._check(stage, step, averages)
+                    self._check(stage, step, work.names, averages)
+                    work.look()
                 if judge:
-                    self._evaluate(stage, step, averages)
+                    self._evaluate(stage, step, dict(zip(work.names, averages.tolist(), strict=True)))
                     progress.total = self.plateau.last
                 if save:
                     self._checkpoint(stage, step, optimizer, density, keep=not stop)
@@ -107,74 +95,21 @@ class Trainer:
         if stage == "coarse":
             self.model.bake_canonical()
 
-    def _step(self, stage: str, step: int, plan: StageConfig, optimizer: torch.optim.Optimizer,
-              density: Density) -> dict[str, Tensor]:
-        seed = self.config.train.seed + (stage == "fine")
-        frames = sample(self.split.train, seed, step - 1, plan.batch)
-        index = torch.from_numpy(frames).to(self.clip.device)
-        coarse = stage == "coarse"
-        degree = min(self.config.model.sh_degree, (step - 1) // self.config.train.sh_every) if coarse else None
-        watched = coarse and step < self.config.train.density.stop
-        offsets = torch.zeros(len(index), len(self.model.gaussians), 2, device=self.clip.device,
-                              requires_grad=True) if watched else None
-        conditions = None if coarse else self.clip.conditions(index)
-        rendering = self.model(conditions, self.clip.world_to_camera[index], self.clip.focal, self.clip.size, degree,
-                               offsets, self.low_precision)
-        terms = self._losses(rendering, index)
-        loss = torch.stack(list(terms.values())).sum()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if offsets is not None and offsets.grad is not None:
-            density.observe(offsets.grad, rendering.output.radii, self.clip.size)
-        optimizer.step()
-        if watched and any(density.due(step)):
-            opacity = pruned_by(self.model, density, step) if self.reference else \
-                self.model.canonical().opacities[0].detach()
-            density.apply(step, self.model.gaussians, opacity, optimizer,
-                          torch.Generator().manual_seed(seed * GENERATOR_STRIDE + step))
-        return {"loss": loss.detach(), **{name: term.detach() for name, term in terms.items()}}
-
-    def _losses(self, rendering: Rendering, index: Tensor) -> dict[str, Tensor]:
-        """Weighted loss terms of a batch.
-
-        Pictures are compared in the clip's head window only and counted by its share of the picture: outside it the
-        target is the plate, and so is the rendering wherever alpha is 0, which the mask term sees to.
-        """
-        w, output, clip = self.config.train.loss, rendering.output, self.clip
-        rows, columns = clip.window
-        view = (slice(None), slice(None), rows, columns)
-        target = clip.target(index, window=True)
-        picture = output.rgb[view] + (1 - output.alpha[view]) * clip.plate(index, window=True)
-        share = target[0, 0].numel() / clip.size**2
-        alpha = output.alpha.detach() if self.reference else output.alpha
-        error = (picture - target).abs()
-        terms = {"l1": share * w.l1 * error.mean(),
-                 "ssim": share * w.ssim * (1 - ssim(picture, target)),
-                 "mask": w.mask * (alpha - clip.mask(index)).abs().mean()}
-        for name, weight, boxes in (("lips", w.lips, clip.lips), ("eyes", w.eyes, clip.eyes)):
-            if weight:
-                terms[name] = weight * box_mean(error, boxes[index] - self._corner)
-        if self.features is not None:
-            terms["feature"] = w.feature * self.features(composite(output, clip.plate(index)), clip.target(index))
-        if w.plane_tv and not self.reference:
-            terms["plane_tv"] = w.plane_tv * self.model.network.tri_plane.grid.total_variation()
-        return terms
-
-    def _check(self, stage: str, step: int, averages: dict[str, Tensor]) -> None:
+    def _check(self, stage: str, step: int, names: list[str], averages: Tensor) -> None:
         """Raise BeingError when a loss was not finite since the last look; nothing was saved meanwhile."""
-        if not bool(torch.isfinite(averages["loss"])):
+        values = averages.tolist()
+        if not np.isfinite(values[0]):
             raise BeingError(f"the loss is not finite by {stage} step {step}",
-                             ", ".join(f"{name} {float(term):.4g}" for name, term in averages.items()),
+                             ", ".join(f"{name} {value:.4g}" for name, value in zip(names, values, strict=True)),
                              "Resume from the last checkpoint with lower rates (-o train.rate...)")
 
-    def _note(self, averages: dict[str, Tensor]) -> str:
+    def _note(self, averages: Tensor) -> str:
         held = f"  PSNR {self.latest:.2f} dB held out" if self.latest is not None else ""
-        return f"loss {averages['loss']:.4f}  {len(self.model.gaussians)} Gaussians{held}"
+        return f"loss {float(averages[0]):.4f}  {len(self.model.gaussians)} Gaussians{held}"
 
-    def _evaluate(self, stage: str, step: int, averages: dict[str, Tensor]) -> None:
+    def _evaluate(self, stage: str, step: int, terms: dict[str, float]) -> None:
         figures = evaluate(self.model, self.clip, self.split.validation, stage)
         self.latest = figures["psnr_head"]
-        terms = {name: float(term) for name, term in averages.items()}
         self.run.log(stage, step, {**terms, **figures, "gaussians": len(self.model.gaussians)})
         if stage == "fine" and self.latest > self.best:
             self.best = self.latest
@@ -197,6 +132,19 @@ class Trainer:
             write_previews(self.run, self.model, self.clip, self.dataset, self.split, stage, step,
                            self.config.train.preview_seconds)
             self.model.train()
+
+
+@contextmanager
+def _own_stream(device: torch.device) -> Iterator[None]:
+    """On CUDA, a stream other than the default one, as a graph's capture needs."""
+    if device.type != "cuda":
+        yield
+        return
+    stream, before = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    stream.wait_stream(before)
+    with torch.cuda.stream(stream):
+        yield
+    before.wait_stream(stream)
 
 
 class _Stop:
@@ -235,12 +183,12 @@ def load_optimizer(optimizer: torch.optim.Optimizer, flat: dict[str, Tensor]) ->
             state = {key: flat[f"{group['name']}.{k}.{key}"] for key in ("exp_avg", "exp_avg_sq", "step")
                      if f"{group['name']}.{k}.{key}" in flat}
             if state:
-                optimizer.state[parameter] = {key: value.to(parameter.device if key != "step" else "cpu")
-                                              for key, value in state.items()}
+                optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in state.items()}
 
 
-def fresh_model(config: Config, audio_width: int, points: Tensor, colours: Tensor) -> TalkingHead:
+def fresh_model(config: Config, audio_width: int, points: Tensor, colours: Tensor,
+                expression_width: int = 1) -> TalkingHead:
     """An untrained model over a cloud: points [N, 3], colours [N, 3] in [0, 1]."""
     torch.manual_seed(config.train.seed)
     return TalkingHead(config.model, audio_width,
-                       CanonicalGaussians.from_points(points, colours, config.model.sh_degree))
+                       CanonicalGaussians.from_points(points, colours, config.model.sh_degree), expression_width)

@@ -57,8 +57,8 @@ def test_frames_equal_the_plain_model_over_their_own_plate(engine):
 
     at, pose = torch.tensor([6]), torch.tensor([2])  # poses 0 1 2 3 4 3 2 1 0
     with torch.no_grad():
-        plain = engine.avatar.model(Conditions(windows(features, at), engine.avatar.blink[pose], engine.camera[pose]),
-                                    engine.avatar.world_to_camera[pose], 150.0, SIZE)
+        conditions = Conditions(windows(features, at), engine.avatar.expression[pose], engine.camera[pose])
+        plain = engine.avatar.model(conditions, engine.avatar.world_to_camera[pose], 150.0, SIZE)
         picture = composite(plain.output, torch.full((1, 3, SIZE, SIZE), 80 / 255))
     expected = picture[0].permute(1, 2, 0).clamp(0, 1).numpy() * 255
     assert np.abs(expected - frames[6]).max() <= 0.51
@@ -85,7 +85,7 @@ def test_training_target_is_the_frame_on_the_head_and_the_plate_elsewhere():
     head[..., 6:10, 6:10] = 255
     blank = torch.zeros(1)
     clip = Clip(torch.full((1, 3, 16, 16), 200, dtype=torch.uint8), torch.full((1, 3, 16, 16), 50, dtype=torch.uint8),
-                head, blank, blank, blank, blank, blank, blank, blank, (slice(2, 14), slice(3, 13)), 1.0, 16)
+                head, *[blank] * 9, (slice(2, 14), slice(3, 13)), 1.0, 16)
     target = clip.target(torch.tensor([0])) * 255
     assert torch.allclose(target[..., 4:12, 4:12], torch.tensor(200.0))  # grown by two pixels
     assert torch.allclose(target[..., :4, :], torch.tensor(50.0))

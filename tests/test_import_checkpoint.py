@@ -214,7 +214,7 @@ def test_poses_plates_and_blink_of_the_dataset(tmp_path, known, quick_speech):
     dataset, avatar = Dataset.open(ours.path), load_avatar(done.run)
     assert done.run.parent == tmp_path / "runs/theirs" and avatar.size == SIZE and avatar.focal == 300
     assert np.array_equal(avatar.world_to_camera.numpy(), dataset.world_to_camera)
-    assert np.array_equal(avatar.blink.numpy(), dataset.blink) and avatar.note == "Consent: her own"
+    assert np.array_equal(avatar.expression.numpy(), dataset.blink) and avatar.note == "Consent: her own"
     assert avatar.manifest["encoder"] == "hama" and avatar.manifest["audio_width"] == OURS
     run = Run.open(done.run)
     assert run.dataset == dataset.path.resolve() and run.config.data.encoder == "ds" and run.record["finished"]
@@ -232,7 +232,7 @@ def test_poses_of_the_directory_it_was_trained_on(tmp_path, known, quick_speech)
     done = import_checkpoint(tmp_path / "May", out=tmp_path / "run")
     avatar = load_avatar(done.run)
     assert avatar.poses == FRAMES and avatar.manifest["encoder"] == "hama" and not done.warnings
-    assert np.allclose(avatar.blink[:, 0].numpy(), np.arange(FRAMES) % 3 / 2)
+    assert np.allclose(avatar.expression[:, 0].numpy(), np.arange(FRAMES) % 3 / 2)
 
 
 def test_a_checkpoint_trained_on_our_export_hears_our_speech_exactly(tmp_path, known, quick_speech):

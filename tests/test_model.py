@@ -50,7 +50,7 @@ def test_frames_of_a_batch_do_not_touch_each_other():
     conditions = Conditions(torch.randn(3, 8, 5, 16, generator=generator), torch.rand(3, 1, generator=generator),
                             torch.randn(3, 12, generator=generator))
     together = network(means, conditions)
-    alone = network(means, Conditions(conditions.audio[1:2], conditions.blink[1:2], conditions.camera[1:2]))
+    alone = network(means, Conditions(conditions.audio[1:2], conditions.expression[1:2], conditions.camera[1:2]))
     assert torch.allclose(together.means[1:2], alone.means, atol=1e-6)
     assert torch.allclose(together.attention.sum(-1), torch.ones(3, 1, 20), atol=1e-6)
 
@@ -96,3 +96,24 @@ def test_an_untrained_eye_token_swings_from_open_to_closed():
     with torch.no_grad():
         way = network.eye_mlp(spread_blink(torch.linspace(0, 1, 101)[:, None]))
     assert (way[-1] - way[0]).norm() > 0.25 * way.diff(dim=0).norm(dim=1).sum()
+
+
+def test_further_channels_begin_as_the_blink_alone_and_are_learnt():
+    conditions = torch.rand(3, 4, generator=torch.Generator().manual_seed(1))
+    wide = GaussianTalker(ModelConfig(plane_resolution=8, sh_degree=1), 5, expression_width=4)
+    alone = small_network()
+    alone.load_state_dict({k: v for k, v in wide.state_dict().items() if k != "expression_lift.weight"})
+    assert torch.equal(wide.face(conditions), alone.face(conditions[:, :1]))
+    assert torch.equal(alone.face(conditions), alone.face(conditions[:, :1]))  # it takes no other channel
+    wide.face(conditions).sum().backward()
+    assert torch.allclose(wide.expression_lift.weight.grad, conditions[:, 1:].sum(0).expand(64, 3), atol=1e-6)
+
+
+@pytest.mark.parametrize("width", [1, 4])
+def test_a_saved_model_tells_its_number_of_channels(width):
+    points = torch.rand(9, 3, generator=torch.Generator().manual_seed(2))
+    config = ModelConfig(plane_resolution=8, sh_degree=1)
+    model = TalkingHead(config, 5, CanonicalGaussians.from_points(points, points, 1), width)
+    again = TalkingHead.from_state(config, 5, model.state_dict())
+    assert again.network.expression_width == width
+    assert ("network.expression_lift.weight" in model.state_dict()) == (width > 1)

@@ -17,11 +17,13 @@ from being.conventions import PARSING_HEAD
 from being.data.cameras import camera_numbers
 from being.data.conditions import Conditions
 from being.data.dataset import Dataset
+from being.data.expression import BLINK_ALONE, Channels, expression
 from being.errors import InputRejected
 from being.progress import Progress
 
 LIPS = (61, 291, 0, 17, 37, 267, 84, 314, 78, 308, 13, 14)  # outline and middle of the lips in the 478 points
 EYES = (33, 133, 159, 145, 362, 263, 386, 374)  # corners and middles of the lids
+BROWS = (46, 53, 52, 65, 55, 70, 63, 105, 66, 107, 276, 283, 282, 295, 285, 300, 293, 334, 296, 336)  # lower, upper rim
 HEAD_BOX_MARGIN = 0.1  # the head box is the box of the head mask grown by this share of its sides
 WINDOW_MARGIN = 8  # px round all head boxes
 TARGET_GROW = 2  # px: soft hair edges lie just outside the hard head mask and belong to the head
@@ -37,13 +39,16 @@ class Clip:
     world_to_camera: Tensor  # [F, 4, 4] float32
     camera: Tensor  # [F, 12] float32
     features: Tensor  # [F, 16, C] float32
-    blink: Tensor  # [F, 1] float32
+    expression: Tensor  # [F, E] float32, `data.expression`: the blink in [0, 1] first
+    mouth: Tensor  # [E] bool: which of its channels are the sound's
     lips: Tensor  # [F, 4] int64: top, bottom, left, right of the lip square in px (bottom, right exclusive)
     eyes: Tensor  # [F, 4] int64: the same of a box round both eyes
+    brows: Tensor  # [F, 4] int64: the same of a box round both brows
     boxes: Tensor  # [F, 4] int64: the same of the head box
     window: tuple[slice, slice]  # rows and columns that hold the head in every frame, with a margin
     focal: float  # px at resolution S
     size: int  # S
+    channels: Channels = BLINK_ALONE  # names and units of the expression
     bounds: Tensor | None = None  # [F, 2] int64: first and last frame of each frame's segment; None: the clip is one
 
     @property
@@ -51,9 +56,17 @@ class Clip:
         """Where the clip lies."""
         return self.frames.device
 
-    def conditions(self, index: Tensor) -> Conditions:
-        """What drives the frames `index` [B] int64."""
-        return Conditions(self.sound(index), self.blink[index], self.camera[index])
+    def conditions(self, index: Tensor, mouth_told: float = 0.0) -> Conditions:
+        """What drives the frames `index` [B] int64.
+
+        The mouth's channels of expression are neutral: the lips belong to the sound. `mouth_told` is the share of
+        frames, drawn at random, that are given the true ones all the same, for training to learn what they mean.
+        """
+        values = self.expression[index]
+        hidden = self.mouth
+        if mouth_told > 0:
+            hidden = hidden & (torch.rand(len(index), 1, device=self.device) >= mouth_told)
+        return Conditions(self.sound(index), values.masked_fill(hidden, 0.0), self.camera[index])
 
     def sound(self, index: Tensor) -> Tensor:
         """Sound windows float32 [B, 8, C, 16] of the frames `index` [B] int64; none hears across a break."""
@@ -84,9 +97,11 @@ class Clip:
 
 
 def load_clip(dataset: Dataset, size: int, encoder: str, device: torch.device | str = "cpu",
-              index: np.ndarray | None = None) -> Clip:
-    """The clip of a dataset (or its frames `index`) at `size` x `size` px. Sound windows are of the whole clip, so
-    `index` must be None for training; eval of a part passes features through `Clip.features` unchanged."""
+              index: np.ndarray | None = None, kind: str = "full") -> Clip:
+    """The clip of a dataset (or its frames `index`) at `size` x `size` px, with expression of a `kind`
+    (`data.expression`). Sound windows are of the whole clip, so `index` must be None for training; eval of a part
+    passes features through `Clip.features` unchanged."""
+    channels, values = expression(dataset, kind)
     chosen = np.arange(dataset.frames) if index is None else index
     background = _open_rgb(dataset.path / "bc.jpg", size)
     frames = np.zeros((dataset.frames, 3, size, size), np.uint8)
@@ -109,11 +124,12 @@ def load_clip(dataset: Dataset, size: int, encoder: str, device: torch.device | 
         return torch.from_numpy(array).to(device)
 
     return Clip(tensor(frames), tensor(plates), tensor(head), tensor(matrices), tensor(camera_numbers(matrices)),
-                tensor(dataset.features(encoder)), tensor(dataset.blink),
+                tensor(dataset.features(encoder)), tensor(values), tensor(channels.mouth),
                 tensor(landmark_boxes(dataset.landmarks * scale, LIPS, size, (0.6, 0.6), square=True)),
                 tensor(landmark_boxes(dataset.landmarks * scale, EYES, size, (1.0, 0.6))),
+                tensor(landmark_boxes(dataset.landmarks * scale, BROWS, size, (1.0, 0.6))),
                 tensor(boxes), head_window(boxes, size),
-                dataset.focal * scale, size, tensor(dataset.bounds))
+                dataset.focal * scale, size, channels, tensor(dataset.bounds))
 
 
 def head_mask(dataset: Dataset, i: int, size: int) -> np.ndarray:

@@ -92,7 +92,7 @@ def open_subject(run: Run, part: str = "test", device: torch.device | str = "cpu
     frames = getattr(dataset.split(config.data.holdout), part)
     if not len(frames):
         raise InputRejected(f"the {part} part of {dataset.path} is empty", f"the clip has {dataset.frames} frames")
-    clip = load_clip(dataset, config.data.size, config.data.encoder, device, index=frames)
+    clip = load_clip(dataset, config.data.size, config.data.encoder, device, frames, config.data.expression)
     width = checkpoint.state["audio_width"]
     if clip.features.shape[2] != width:
         raise InputRejected(f"{run.path} was trained on {width}-wide speech features",

@@ -1,6 +1,6 @@
 """An avatar baked for rendering: sound in, uint8 frames out.
 
-One frame is: audio window + blink + pose -> offsets -> splats -> composite over the pose's plate -> uint8. What
+One frame is: audio window + expression + pose -> offsets -> splats -> composite over the pose's plate -> uint8. What
 does not depend on the frame (the tri-plane queries) is computed once at load. Frames stream: memory does not grow
 with length.
 """
@@ -43,7 +43,7 @@ class Engine:
 
     def conditions(self, features: Tensor, frames: Tensor, poses: Tensor) -> Conditions:
         """What drives `frames` [B] of sound features [F, 16, C] in `poses` [B]."""
-        return Conditions(windows(features, frames), self.avatar.blink[poses], self.camera[poses])
+        return Conditions(windows(features, frames), self.avatar.expression[poses], self.camera[poses])
 
     def tokens(self, conditions: Conditions) -> Tensor:
         """[B, 4, D]."""

@@ -1,8 +1,11 @@
-"""GaussianTalker: sound, blink and camera of a frame -> offsets of every Gaussian of a canonical head.
+"""GaussianTalker: sound, expression and camera of a frame -> offsets of every Gaussian of a canonical head.
 
 Cho et al., "GaussianTalker: Real-Time Talking Head Synthesis with 3D Gaussian Splatting" (2024). Parameter names are
-the reference's, so that its `deformation.pth` loads as it is; what the reference builds and never uses is left out.
-N Gaussians, B frames, C speech feature channels, K spherical-harmonics coefficients, D = d_model.
+the reference's, so that its `deformation.pth` loads as it is; what the reference builds and never uses is left out. Its
+eye token is the expression token here: the blink goes its old way, further channels are added by a linear map of their
+own that begins at zero, so a network of one channel is the reference's.
+N Gaussians, B frames, C speech feature channels, E expression channels, K spherical-harmonics coefficients,
+D = d_model.
 """
 
 from __future__ import annotations
@@ -44,7 +47,7 @@ class Offsets:
     quaternions: Tensor  # [B, N, 4]
     opacity_logits: Tensor  # [B, N, 1]
     sh: Tensor  # [B, N, K, 3]
-    attention: Tensor | None = None  # [B, layers, N, 4] over audio, eye, camera, null
+    attention: Tensor | None = None  # [B, layers, N, 4] over audio, expression, camera, null
 
     def float(self) -> Offsets:
         """The same in float32 (what a network in bfloat16 gives is added to float32 parameters)."""
@@ -56,10 +59,10 @@ class Offsets:
 class GaussianTalker(nn.Module):
     """The deformation network of record."""
 
-    def __init__(self, config: ModelConfig, audio_width: int):
+    def __init__(self, config: ModelConfig, audio_width: int, expression_width: int = 1):
         super().__init__()
         width, deep = config.d_model, config.net_width
-        self.config, self.audio_width = config, audio_width
+        self.config, self.audio_width, self.expression_width = config, audio_width, expression_width
         self.tri_plane = TriPlane(config)
         assert self.tri_plane.grid.width == width, (self.tri_plane.grid.width, width)
         self.transformer = Transformer(config)
@@ -71,6 +74,9 @@ class GaussianTalker(nn.Module):
         self.rotations_deform, self.opacity_deform = head(width, deep, 4), head(width, deep, 1)
         self.shs_deform = head(width, deep, 3 * (config.sh_degree + 1) ** 2)
         self._initialise()
+        self.expression_lift = nn.Linear(expression_width - 1, width, bias=False) if expression_width > 1 else None
+        if self.expression_lift is not None:
+            nn.init.zeros_(self.expression_lift.weight)
 
     def _initialise(self) -> None:
         for module in self.modules():
@@ -91,10 +97,18 @@ class GaussianTalker(nn.Module):
         return self.audio_att_net(vectors)
 
     def tokens(self, conditions: Conditions) -> Tensor:
-        """[B, 4, D]: audio, eye, camera, null."""
+        """[B, 4, D]: audio, expression, camera, null."""
         speech = self.audio_mlp(self.speech_vector(conditions.audio))
-        eye, camera = self.eye_mlp(spread_blink(conditions.blink)), self.cam_mlp(conditions.camera)
-        return torch.stack([speech, eye, camera, self.null_vector[0].expand_as(eye)], 1)
+        face, camera = self.face(conditions.expression), self.cam_mlp(conditions.camera)
+        return torch.stack([speech, face, camera, self.null_vector[0].expand_as(face)], 1)
+
+    def face(self, expression: Tensor) -> Tensor:
+        """The expression token [B, D] of channels [B, E]; a network that knows the blink alone takes no other."""
+        token = self.eye_mlp(spread_blink(expression[:, :1]))
+        if self.expression_lift is None:
+            return token
+        assert expression.shape[1] == self.expression_width, (expression.shape, self.expression_width)
+        return token + self.expression_lift(expression[:, 1:])
 
     def queries(self, means: Tensor) -> Tensor:
         """[N, 3] -> [1, N, D]: the tri-plane features, the same for every frame."""

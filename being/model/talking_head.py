@@ -29,10 +29,11 @@ class TalkingHead(nn.Module):
     gaussians: CanonicalGaussians
     network: GaussianTalker
 
-    def __init__(self, config: ModelConfig, audio_width: int, gaussians: CanonicalGaussians):
+    def __init__(self, config: ModelConfig, audio_width: int, gaussians: CanonicalGaussians,
+                 expression_width: int = 1):
         super().__init__()
         self.gaussians = gaussians
-        self.network = GaussianTalker(config, audio_width)
+        self.network = GaussianTalker(config, audio_width, expression_width)
         self.planes_alone = False  # the reference's coarse stage: explicit opacity and SH count nothing
         self.set_box(gaussians.means.detach())
 
@@ -80,8 +81,9 @@ class TalkingHead(nn.Module):
 
     @classmethod
     def from_state(cls, config: ModelConfig, audio_width: int, state: dict[str, Tensor]) -> TalkingHead:
-        """The model of a saved state dict (its Gaussian count is read from it)."""
+        """The model of a saved state dict (its numbers of Gaussians and of expression channels are read from it)."""
         gaussians = CanonicalGaussians(*(state[f"gaussians.{name}"] for name in NAMES))
-        model = cls(config, audio_width, gaussians)
+        lift = state.get("network.expression_lift.weight")
+        model = cls(config, audio_width, gaussians, 1 if lift is None else 1 + lift.shape[1])
         model.load_state_dict(state)
         return model

@@ -1,4 +1,4 @@
-"""The tokens a frame is described by: sound, blink, camera and a learned null (GaussianTalker, section 3.2)."""
+"""The tokens a frame is described by: sound, expression, camera and a learned null (GaussianTalker, section 3.2)."""
 
 from __future__ import annotations
 

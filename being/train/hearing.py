@@ -26,7 +26,7 @@ EVERY = 50  # steps between looks at the held-out part
 def fold(network: GaussianTalker, matrix: Tensor) -> GaussianTalker:
     """The same network behind a linear map of the features: matrix [C_ours, C_theirs], features @ matrix are theirs."""
     assert matrix.shape[1] == network.audio_width, (matrix.shape, network.audio_width)
-    folded = GaussianTalker(network.config, matrix.shape[0])
+    folded = GaussianTalker(network.config, matrix.shape[0], network.expression_width)
     state = {name: value.clone() for name, value in network.state_dict().items()}
     first = "audio_net.encoder_conv.0.weight"
     state[first] = torch.einsum("oik,ji->ojk", state[first], matrix.to(state[first]))

@@ -52,7 +52,7 @@ def train(data: Path | None, config: Config, label: str = "config", stage: str =
         say(f"run {current.path} goes on")
     is_reference(config.train.compat)  # an unknown word leaves no run behind
     split = dataset.split(config.data.holdout)
-    clip = load_clip(dataset, config.data.size, config.data.encoder, where)
+    clip = load_clip(dataset, config.data.size, config.data.encoder, where, kind=config.data.expression)
     last = current.load("last") if current is not None else None
     model = _model(config, dataset, clip, split.train, last)
     if current is None:  # only now: a dataset that will not do leaves no run behind
@@ -90,14 +90,18 @@ def finish(run: Run, config: Config, dataset: Dataset, clip: Clip) -> None:
 
 
 def _model(config: Config, dataset: Dataset, clip: Clip, frames: np.ndarray, last: Checkpoint | None) -> TalkingHead:
-    width = clip.features.shape[2]
+    width, channels = clip.features.shape[2], len(clip.channels)
     if last is not None:
         if last.state["audio_width"] != width:
             raise InputRejected(f"the checkpoint was trained on {last.state['audio_width']}-wide speech features",
                                 f"the dataset's are {width} wide", "Train afresh with --fresh")
-        return TalkingHead.from_state(config.model, width, last.model).to(clip.device)
+        model = TalkingHead.from_state(config.model, width, last.model)
+        if model.network.expression_width not in (1, channels):
+            raise InputRejected(f"the checkpoint knows {model.network.expression_width} channels of expression",
+                                f"the dataset has {channels}", "Train afresh with --fresh")
+        return model.to(clip.device)
     points, colours = initial_cloud(dataset, clip, frames, config.data.gaussians, config.train.seed)
-    return fresh_model(config, width, points, colours).to(clip.device)
+    return fresh_model(config, width, points, colours, channels).to(clip.device)
 
 
 def continued(stage: str) -> Path | None:

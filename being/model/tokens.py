@@ -59,12 +59,12 @@ class Lift(nn.Module):
         return self.net[1](F.relu(self.net[0](x)))
 
 
-def eye_frequencies() -> Tensor:
+def eye_frequencies(device: torch.device | str = "cpu") -> Tensor:
     """The 16 frequencies of the eye code, 10000^(2k/32), k = 0..15."""
-    return 10_000.0 ** (2 * torch.arange(EYE_WIDTH // 2) / EYE_WIDTH)
+    return 10_000.0 ** (2 * torch.arange(EYE_WIDTH // 2, device=device) / EYE_WIDTH)
 
 
 def spread_blink(blink: Tensor) -> Tensor:
     """Blink [B, 1] in [0, 1] as 32 numbers: sin and cos of the value times each of `eye_frequencies`."""
-    angle = blink * eye_frequencies().to(blink)
+    angle = blink * eye_frequencies(blink.device).to(blink)
     return torch.stack([angle.sin(), angle.cos()], -1).flatten(1)

@@ -34,7 +34,7 @@ class PlaneGrid(nn.Module):
         unit = (means - self.aabb[0]) * (2.0 / (self.aabb[1] - self.aabb[0])) - 1.0
         scales = []
         for planes in self.grids:
-            samples = [F.grid_sample(plane, unit[:, (i, j)].view(1, -1, 1, 2), align_corners=True,
+            samples = [F.grid_sample(plane, torch.stack([unit[:, i], unit[:, j]], 1)[None, :, None], align_corners=True,
                                      padding_mode="border")[0, :, :, 0]
                        for plane, (i, j) in zip(planes.parameters(), combinations(range(3), 2), strict=True)]
             scales.append(samples[0] * samples[1] * samples[2])

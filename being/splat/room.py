@@ -25,8 +25,8 @@ class Room:
         torch.maximum(self.most, needed, out=self.most)
 
     def exceeded(self) -> Tensor:
-        """1.0 where a call needed more than there is, else 0.0: float32 [1], on the device."""
-        return (self.most > self.pairs).float()
+        """1.0 where a call needed more than there is, else 0.0: a float32 scalar on the device."""
+        return (self.most[0] > self.pairs).float()
 
     def check(self) -> int:
         """Return the most pairs that a call needed so far; waits for the device. Raises BeingError on too many."""

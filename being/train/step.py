@@ -108,7 +108,6 @@ class _Captured:
 
     def __init__(self, step: Step):
         self.step = step
-        self.pool = torch.cuda.graph_pool_handle()  # one for all captures, each takes the memory of the one before
         self.pairs = 0.0  # (Gaussian, tile) pairs per Gaussian: the most that were needed before the last change
         self.room: Room | None = None
         self.forget()
@@ -148,9 +147,9 @@ class _Captured:
     def _capture(self, degree: int | None, watched: bool) -> None:
         self.step.optimizer.zero_grad(set_to_none=True)
         torch.cuda.synchronize()
-        torch.cuda.empty_cache()  # of the step that ran by itself
+        torch.cuda.empty_cache()  # what the last graph, and the step that ran by itself, took
         graph = torch.cuda.CUDAGraph()
-        graph.capture_begin(pool=self.pool, capture_error_mode="thread_local")
+        graph.capture_begin(capture_error_mode="thread_local")
         try:
             self.values = self.step._work(degree, watched, self.room)
         finally:

@@ -7,10 +7,13 @@ pytest.importorskip("triton")
 if not INTERPRETED:
     pytest.skip("runs in Triton's interpreter, by test_interpreted.py", allow_module_level=True)
 
+import dataclasses
+
 import torch
 
 from being.config import ModelConfig
-from being.model.gaussiantalker import GaussianTalker
+from being.model.gaussians import CanonicalGaussians
+from being.model.gaussiantalker import GaussianTalker, Offsets
 from being.model.triton import fused
 from being.model.triton.attend import add_norm, attend
 from being.model.triton.mlp import mlp
@@ -105,3 +108,24 @@ def test_the_whole_network(layers, monkeypatch):
     true = run()
     for a, b in zip(mine, true, strict=True):
         assert (a - b).norm() <= 2e-5 * b.norm() + 2e-5, (a.shape, (a - b).norm(), b.norm())
+
+
+@pytest.mark.parametrize("degree", [0, 1, 3])
+def test_activation_of_a_batch(degree):
+    torch.manual_seed(0)
+    gaussians = CanonicalGaussians.from_points(torch.rand(70, 3), torch.rand(70, 3), degree)
+    with torch.no_grad():
+        gaussians.quaternions += 0.3 * torch.randn(70, 4)
+    numbers = 3 * (degree + 1) ** 2
+    packed = (0.1 * torch.randn(3, 70, 16 if degree == 0 else 64)).requires_grad_()
+    means, scales, quaternions, logits, sh = packed[..., :11 + numbers].split((3, 3, 4, 1, numbers), -1)
+    offsets = Offsets(means, scales, quaternions, logits, sh.unflatten(-1, (-1, 3)))
+    results = []
+    for given in (dataclasses.replace(offsets, packed=packed), offsets):
+        out = gaussians.activate(given)
+        values = [out.means, out.quaternions, out.scales, out.opacities, out.sh]
+        generator = torch.Generator().manual_seed(1)
+        up = [torch.randn(value.shape, generator=generator) for value in values]
+        wanted = [packed, *(p for p in gaussians.parameters() if p.numel())]
+        results.append([*values, *torch.autograd.grad(values, wanted, up)])
+    close(*results)

@@ -1,4 +1,4 @@
-"""Structural similarity by the Triton kernel equals the plain one, value and gradient (run by Triton's interpreter)."""
+"""The losses by Triton's kernels equal the plain ones, values and gradients (run by Triton's interpreter)."""
 
 import pytest
 from needs import INTERPRETED
@@ -9,7 +9,13 @@ if not INTERPRETED:
 
 import torch
 
+from being.config import LossConfig
+from being.data.clip import Clip
+from being.model.talking_head import Rendering
+from being.splat import RenderOutput
 from being.train.losses import ssim_map
+from being.train.objective import Objective, _Fused
+from being.train.triton_compare import mean_difference
 from being.train.triton_ssim import ssim
 
 
@@ -21,3 +27,44 @@ def test_value_and_gradient():
     assert torch.isclose(mine, true, atol=1e-6)
     (mine,), (true,) = torch.autograd.grad(3 * mine, a), torch.autograd.grad(3 * true, a)
     assert (mine - true).norm() < 1e-5 * true.norm()
+
+
+def _clip(size: int) -> Clip:
+    """Three frames of noise, with boxes of which one is empty and one reaches over the window."""
+    generator = torch.Generator().manual_seed(0)
+    frames, plates = (torch.randint(256, (3, 3, size, size), generator=generator, dtype=torch.uint8) for _ in range(2))
+    head = torch.randint(256, (3, 1, size, size), generator=generator, dtype=torch.uint8)
+    boxes = torch.tensor([[10, 20, 12, 30], [0, 0, 0, 0], [30, 90, 20, 70]])
+    blank = torch.zeros(3, 1)
+    return Clip(frames, plates, head, blank, blank, blank, blank, blank, boxes, boxes.roll(1, 0), boxes, boxes,
+                (slice(4, 40), slice(6, 44)), 1.0, size)
+
+
+def test_fused_comparison_equals_the_plain_terms():
+    """All terms of the pictures, values and gradients, with batches that repeat a frame."""
+    clip, index = _clip(48), torch.tensor([2, 0, 1, 2])
+    plain = Objective(LossConfig(feature=0.0, plane_tv=0.0), clip, None, reference=False, low_precision=False)
+    fused = Objective(plain.weights, clip, None, reference=False, low_precision=False)
+    fused._fused = _Fused(clip)
+    generator = torch.Generator().manual_seed(1)
+    results = []
+    for objective in (plain, fused):
+        generator.manual_seed(1)
+        rgb = torch.rand(4, 3, 48, 48, generator=generator).requires_grad_()
+        alpha = torch.rand(4, 1, 48, 48, generator=generator).requires_grad_()
+        output = RenderOutput(rgb, alpha, alpha, torch.zeros(4, 1))
+        terms = objective.terms(Rendering(output, None, None), index)
+        total = sum(weight * term for weight, term in enumerate(terms.values(), 1))
+        results.append([*terms.values(), *torch.autograd.grad(total, (rgb, alpha))])
+    for mine, true in zip(results[1], results[0], strict=True):
+        assert (mine - true).norm() <= 2e-5 * true.norm(), (mine, true)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_mean_difference(layout):
+    a, b = (torch.randn(2, 5, 9, 7).to(memory_format=layout) for _ in range(2))
+    a.requires_grad_()
+    mine, true = mean_difference(a, b), (a - b).abs().mean()
+    assert torch.isclose(mine, true)
+    (mine,), (true,) = torch.autograd.grad(2 * mine, a), torch.autograd.grad(2 * true, a)
+    assert torch.allclose(mine, true)

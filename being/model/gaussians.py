@@ -54,6 +54,12 @@ class CanonicalGaussians(nn.Module):
 
     def activate(self, offsets: Offsets | None = None) -> Gaussians:
         """Gaussians to rasterize: the canonical ones [1, N, ...], or with a batch's offsets [B, N, ...]."""
+        if offsets is not None and offsets.packed is not None:
+            from being.model.triton.activate import activate
+
+            means, quaternions, scales, opacities, sh = activate(
+                offsets.packed, *(getattr(self, name) for name in NAMES))
+            return Gaussians(means, quaternions, scales, opacities, sh)
         raw = [self.means, self.log_scales, self.quaternions, self.opacity_logits, self.sh]
         raw = [value[None] for value in raw]
         if offsets is not None:

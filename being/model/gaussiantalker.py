@@ -48,12 +48,13 @@ class Offsets:
     opacity_logits: Tensor  # [B, N, 1]
     sh: Tensor  # [B, N, K, 3]
     attention: Tensor | None = None  # [B, layers, N, 4] over audio, expression, camera, null
+    packed: Tensor | None = None  # [B, N, P] float32: all of the above side by side, where fused kernels made them
 
     def float(self) -> Offsets:
         """The same in float32 (what a network in bfloat16 gives is added to float32 parameters)."""
         attention = None if self.attention is None else self.attention.float()
         return Offsets(self.means.float(), self.log_scales.float(), self.quaternions.float(),
-                       self.opacity_logits.float(), self.sh.float(), attention)
+                       self.opacity_logits.float(), self.sh.float(), attention, self.packed)
 
 
 class GaussianTalker(nn.Module):
@@ -116,13 +117,14 @@ class GaussianTalker(nn.Module):
 
     def deform(self, queries: Tensor, tokens: Tensor) -> Offsets:
         """Queries [1, N, D] and tokens [B, 4, D] -> offsets of each frame (by fused kernels: without attention)."""
+        packed = attention = None
         if fused.usable(self, queries):
-            parts, attention = fused.deform(self, queries, tokens), None
+            packed, parts = fused.deform(self, queries, tokens)
         else:
             feature, attention = self.transformer(queries, tokens)
             parts = self._heads(feature)
         means, log_scales, quaternions, opacity_logits, sh = parts
-        return Offsets(means, log_scales, quaternions, opacity_logits, sh.unflatten(-1, (-1, 3)), attention)
+        return Offsets(means, log_scales, quaternions, opacity_logits, sh.unflatten(-1, (-1, 3)), attention, packed)
 
     def _heads(self, feature: Tensor) -> list[Tensor]:
         """The five decoding heads of features [B, N, D]; their first layers share an input and are one product."""

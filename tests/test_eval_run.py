@@ -16,9 +16,11 @@ from being.curves import curves
 from being.data.clip import head_box
 from being.errors import EnvironmentFault, InputRejected, UsageError
 from being.eval import evaluate
-from being.eval.lips import shuffled
-from being.eval.measure import Subject, evaluate_run, fidelity, measure, open_subject
+from being.eval.lips import shuffled_frames
+from being.eval.measure import Subject, evaluate_run, measure, open_subject
+from being.eval.ruler import fidelity
 from being.media import probe, read_audio, read_frames
+from being.preprocess.landmarks import Landmarks
 from being.train.run import Run
 from being.train.stages import fresh_model
 
@@ -47,35 +49,42 @@ class Late(Subject):
 
 
 class RedReader:
-    """Stands in for the landmarks: how far down the red mouth of the scene reaches."""
+    """Stands in for the landmarks: how far down the red mouth of the scene reaches is how far the lips are apart."""
 
-    def apertures(self, pictures):
+    def read(self, *sequences):
+        return [self.follow(pictures) for pictures in sequences]
+
+    def follow(self, pictures):
         red = np.clip(pictures[..., 0].astype(np.float32) - pictures[..., 1], 0, None)
         rows = np.arange(pictures.shape[1], dtype=np.float32)[None, :, None]
-        return (red * rows).sum((1, 2)) / red.sum((1, 2))
+        points = np.tile(np.random.default_rng(0).uniform(0, 9, (478, 3)).astype(np.float32), (len(pictures), 1, 1))
+        points[:, [33, 263], :2] = np.array([[0, 0], [10, 0]])
+        points[:, 14, :2] = points[:, 13, :2]
+        points[:, 14, 1] += (red * rows).sum((1, 2)) / red.sum((1, 2))
+        return Landmarks(points, np.zeros((len(pictures), 52), np.float32), np.ones(len(pictures), np.float32))
 
 
 def test_figures_of_known_pictures():
     true = np.full((40, 40, 3), 100, np.uint8)
     made = true.copy()
     made[10:20, 10:20] += 51  # an error of 0.2 in 1/16 of the picture, which is a quarter of the box
-    found = fidelity(made, true, [5, 25, 5, 25], None)
+    found = fidelity(made, true, {"head": [5, 25, 5, 25]}, None)
     assert found["whole.psnr"] == pytest.approx(-10 * np.log10(0.04 / 16), abs=1e-4)
     assert found["head.psnr"] == pytest.approx(-10 * np.log10(0.04 / 4), abs=1e-4)
     assert found["head.ssim"] < found["whole.ssim"] < 1 and np.isnan(found["head.lpips"])
-    same = fidelity(true, true, [5, 25, 5, 25], None)
+    same = fidelity(true, true, {"head": [5, 25, 5, 25]}, None)
     assert same["whole.psnr"] == 100 and same["whole.ssim"] == pytest.approx(1, abs=1e-5)
 
 
 def test_ssim_of_two_flat_pictures_is_that_of_their_means():
     flat, c1 = [np.full((40, 40, 3), v, np.uint8) for v in (51, 102)], 0.01**2
     expected = (2 * 0.2 * 0.4 + c1) / (0.2**2 + 0.4**2 + c1)
-    assert fidelity(*flat, [15, 25, 15, 25], None)["head.ssim"] == pytest.approx(expected, abs=1e-3)
+    assert fidelity(*flat, {"head": [15, 25, 15, 25]}, None)["head.ssim"] == pytest.approx(expected, abs=1e-3)
 
 
 def test_a_frame_without_a_head_has_whole_frame_figures_only():
     picture = np.zeros((40, 40, 3), np.uint8)
-    found = fidelity(picture, picture, [0, 0, 0, 0], None)
+    found = fidelity(picture, picture, {"head": [0, 0, 0, 0]}, None)
     assert found["whole.psnr"] == 100 and all(np.isnan(found[f"head.{k}"]) for k in ("psnr", "ssim", "lpips"))
 
 
@@ -86,7 +95,7 @@ def test_the_head_box_is_the_masks_box_grown_by_a_tenth():
 
 
 def test_rendered_lips_that_come_two_frames_late_are_found_so(run, monkeypatch):
-    monkeypatch.setattr("being.eval.measure.LipReader", RedReader)
+    monkeypatch.setattr("being.eval.ruler.FaceReader", RedReader)
     subject = open_subject(run)
     late = Late(**{f.name: getattr(subject, f.name) for f in dataclasses.fields(subject)})
     measured = measure(late)
@@ -94,12 +103,12 @@ def test_rendered_lips_that_come_two_frames_late_are_found_so(run, monkeypatch):
     assert lips["best_lag"] == 2 and lips["best_correlation"] > 0.98
     assert lips["correlation"] < 0.9 and abs(lips["shuffled_correlation"]) < 0.5
     assert (lips["frames"], lips["misses"], lips["true_misses"]) == (HELD, 0, 0)
-    assert np.allclose(measured.apertures["rendered"][2:], measured.apertures["true"][:-2])
+    assert np.allclose(measured.series["aperture.rendered"][2:], measured.series["aperture.true"][:-2])
 
 
 def test_shuffling_changes_what_is_heard_and_nothing_else(run):
     subject = open_subject(run)
-    heard = shuffled(subject.frames)
+    heard = shuffled_frames(subject.frames)
     torch.manual_seed(0)
     with torch.no_grad():  # an untrained network moves nothing: let it move the Gaussians at random
         for parameter in subject.model.network.pos_deform.parameters():
@@ -129,8 +138,8 @@ def test_measures_that_cannot_be_had_say_why(run, monkeypatch):
     def missing(*_):
         raise EnvironmentFault("cannot fetch the weights", "no network")
 
-    monkeypatch.setattr("being.eval.measure.Lpips", missing)
-    monkeypatch.setattr("being.eval.measure.LipReader", missing)
+    monkeypatch.setattr("being.eval.ruler.Lpips", missing)
+    monkeypatch.setattr("being.eval.ruler.FaceReader", missing)
     figures = evaluate_run(run, part="validation")
     assert figures["head"]["lpips"] is None and "no network" in figures["lpips_reason"]
     assert figures["lips"] is None and "no network" in figures["lips_reason"]

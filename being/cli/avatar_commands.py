@@ -1,4 +1,4 @@
-"""`being render`, `tts-video`, `eval`, `bench-fps`: what is done with a trained avatar."""
+"""`being render`, `tts-video`, `bench-fps`: what is done with a trained avatar."""
 
 from __future__ import annotations
 
@@ -63,19 +63,6 @@ def register(app: typer.Typer) -> None:
         say(f"video {result['video']} ({result['frames']} frames)")
         report_times(times.seconds, result["seconds"])
         return result
-
-    @command(app, "eval")
-    def evaluate(
-        run: Annotated[Path | None, typer.Argument(metavar="RUN", help="Folder of a run (default: the most "
-                                                                             "recent one).")] = None,
-        part: Annotated[str, typer.Option("--part", help="Frames to measure on: test, validation or "
-                                                    "train.")] = "test",
-        device: DeviceOption = "auto",
-    ) -> dict[str, Any]:
-        """Measure a run on held-out frames: PSNR, SSIM, LPIPS, lips against the truth; figures and a report."""
-        from being.eval import evaluate as work
-
-        return work(run, part=part, device=device)
 
     @command(app, "bench-fps")
     def bench_fps(

@@ -1,8 +1,9 @@
-"""A run -> figures on held-out frames and a report. `evaluate` does it all; `evaluate_run` gives the figures alone."""
+"""A run, or any two videos -> figures and a report. `evaluate` and `evaluate_pair` do it all; `evaluate_run` gives the
+figures of a run alone."""
 
 from __future__ import annotations
 
 from being.eval.measure import evaluate_run
-from being.eval.report import evaluate
+from being.eval.report import evaluate, evaluate_pair
 
-__all__ = ["evaluate", "evaluate_run"]
+__all__ = ["evaluate", "evaluate_pair", "evaluate_run"]

@@ -1,38 +1,42 @@
-"""`measure()`: a run on its held-out frames -> fidelity of the pictures, and whether the lips follow the sound.
+"""`measure()`: a run on its held-out frames -> fidelity of the pictures, and how far the face does as the true one.
 
 Target: the raw frame at training resolution. The render is rounded to 8 bits, as a video shows it, and lies over the
-frame's own torso plate (the family's protocol). What drives it: windows of speech features, blink and camera; nothing
-of the true mouth enters.
+frame's own torso plate (the family's protocol). What drives it: windows of speech features, camera, and the expression
+of the upper face; nothing of the true mouth enters.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from being.audio.features import SAMPLES_PER_FRAME
 from being.config import Config
 from being.conventions import FPS
 from being.data.clip import Clip, load_clip
 from being.data.dataset import Dataset
-from being.errors import EnvironmentFault, InputRejected, UsageError
-from being.eval.lips import BLOCK, LAGS, LipReader, agreement, shuffled
-from being.eval.lpips import Lpips
+from being.errors import InputRejected, UsageError
+from being.eval.boxes import region_boxes
+from being.eval.faces import BLOCK
+from being.eval.lips import shuffled_frames
+from being.eval.ruler import Measured, Ruler
+from being.eval.speech import Mouth, heard, mouth_figures
+from being.media import read_audio
 from being.model.talking_head import TalkingHead
-from being.progress import Progress, warn
-from being.train.losses import ssim_map
-from being.train.preview import psnr, render_clip, to_uint8
+from being.preprocess.landmarks import lip_aperture
+from being.progress import Progress
+from being.train.preview import render_clip, to_uint8
 from being.train.run import Run
 
 PARTS = ("train", "validation", "test")
 SHUFFLE_SEED = 0
-INPUTS = "windows of speech features, blink, camera; no jaw, lip or mouth channel of the true frame"
-WHOLE = "the family's protocol: the frame's own torso plate behind"
-HEAD = "box of the head mask grown by a tenth"
+INPUTS = ("windows of speech features, camera, expression of the upper face; no jaw, lip or mouth channel of the true "
+          "frame")
+PLATE = "the family's protocol: the frame's own torso plate behind"
 SHORT_HINT = ("lips are measured on 1/11 of the clip, a few syllables: for the figure that counts, train with "
               "data.holdout=0.2")
 Sink = Callable[[np.ndarray, np.ndarray], None]  # (true, rendered), uint8 [S, S, 3] each, frame after frame
@@ -61,14 +65,10 @@ class Subject:
         for picture in render_clip(self.model, self.clip, frames, self.state["stage"], heard):
             yield to_uint8(picture)
 
-
-@dataclass(frozen=True)
-class Measured:
-    """Figures of a run, and the series over its frames behind them."""
-
-    figures: dict[str, Any]  # JSON types; what `being eval --json` prints
-    fidelity: dict[str, np.ndarray]  # float64 [F] a measure, "whole.psnr" to "head.lpips"; NaN where there is none
-    apertures: dict[str, np.ndarray]  # float32 [F]: "true", "rendered", "shuffled"; empty without lip measures
+    def pairs(self, places: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """True and rendered pictures uint8 [S, S, 3] of the frames at `places` [n] of the part."""
+        chosen = self.frames[places]
+        return [(self.true(int(i)), made) for i, made in zip(chosen, self.render(chosen), strict=True)]
 
 
 def evaluate_run(run: Run, *, part: str = "test", lips: bool = True, device: str = "cpu") -> dict[str, Any]:
@@ -76,8 +76,9 @@ def evaluate_run(run: Run, *, part: str = "test", lips: bool = True, device: str
     return measure(open_subject(run, part, device), lips).figures
 
 
-def open_subject(run: Run, part: str = "test", device: torch.device | str = "cpu") -> Subject:
-    """The run's best checkpoint (without one its last) and the pictures of `part`, on `device`.
+def open_subject(run: Run, part: str = "test", device: torch.device | str = "cpu", most: int | None = None) -> Subject:
+    """The run's best checkpoint (without one its last) and the pictures of `part`, on `device`; of its first `most`
+    frames where that is given.
 
     Raises UsageError for an unknown part, InputRejected for a run without checkpoint or one that does not fit its data.
     """
@@ -89,10 +90,10 @@ def open_subject(run: Run, part: str = "test", device: torch.device | str = "cpu
     if checkpoint is None:
         raise InputRejected(f"{run.path} has no checkpoint yet", fix="Train it further: the same command goes on")
     config, dataset = run.config, Dataset.open(run.dataset)
-    frames = getattr(dataset.split(config.data.holdout), part)
+    frames = getattr(dataset.split(config.data.holdout), part)[:most]
     if not len(frames):
         raise InputRejected(f"the {part} part of {dataset.path} is empty", f"the clip has {dataset.frames} frames")
-    clip = load_clip(dataset, config.data.size, config.data.encoder, device, frames, config.data.expression)
+    clip = load_clip(dataset, config.data.size, config.data.encoder, device, index=frames)
     width = checkpoint.state["audio_width"]
     if clip.features.shape[2] != width:
         raise InputRejected(f"{run.path} was trained on {width}-wide speech features",
@@ -105,105 +106,89 @@ def open_subject(run: Run, part: str = "test", device: torch.device | str = "cpu
     return Subject(run, config, dataset, model.requires_grad_(False), clip, frames, part, checkpoint.state, name)
 
 
-def measure(subject: Subject, lips: bool = True, sink: Sink | None = None) -> Measured:
-    """Fidelity on the whole frame and the head box, and lip agreement with the truth, over all frames of the subject.
+def measure(subject: Subject, lips: bool = True, sink: Sink | None = None, download: bool = False) -> Measured:
+    """Fidelity on the whole frame and in the boxes of head, face, mouth, eyes and brows; lips, upper face, steadiness
+    and identity against the truth; and what the mouth does at what is said: over all frames of the subject.
 
-    Every figure is taken per frame and averaged. `sink` is given each pair of pictures in turn. Where LPIPS or the
-    landmarker cannot be had its figures are None and the reason stands beside them.
+    Every figure is taken per frame and averaged. `sink` is given each pair of pictures in turn. lips: whether faces are
+    looked at at all; download: whether the network of the identity measure is fetched where it is missing. What cannot
+    be had is None and the reason stands beside it.
     """
-    lpips, lpips_reason = _or_reason(Lpips, subject.clip.device)
-    reader, lips_reason = _or_reason(LipReader) if lips else (None, "not asked for")
-    if reader is not None and subject.state["stage"] == "coarse":
-        reader, lips_reason = None, "the coarse stage does not hear the sound"
-    rows: list[dict[str, float]] = []
-    apertures: dict[str, list[np.ndarray]] = {"true": [], "rendered": [], "shuffled": []} if reader else {}
-    heard = shuffled(subject.frames, SHUFFLE_SEED)
-    passes = 5 if reader else 1  # rendered and compared; rendered to shuffled sound; lips read in three series
+    coarse = subject.state["stage"] == "coarse"
+    ruler = Ruler(subject.clip.device, lips and not coarse, download,
+                  "the coarse stage does not hear the sound" if lips else "not asked for")
+    size, scale = subject.clip.size, subject.clip.size / subject.dataset.height
+    boxes = {"head": subject.clip.boxes.cpu().numpy(), **region_boxes(subject.dataset.landmarks * scale, size, size)}
+    heard_frames = shuffled_frames(subject.frames, SHUFFLE_SEED)
+    passes = 3 if ruler.reader else 1  # rendered and compared; rendered to shuffled sound; faces followed
     with Progress("evaluate", passes * len(subject.frames), "steps") as progress:
         for start in range(0, len(subject.frames), BLOCK):  # pictures of one block at a time: memory stays flat
-            block, sound = (numbers[start:start + BLOCK] for numbers in (subject.frames, heard))
-            pictures = {"true": [subject.true(i) for i in block], "rendered": [], "shuffled": []}
-            for i, true, made in zip(block, pictures["true"], subject.render(block), strict=True):
-                pictures["rendered"].append(made)
-                rows.append(fidelity(made, true, subject.clip.boxes[i].tolist(), lpips, subject.clip.device))
+            block, sound = (numbers[start:start + BLOCK] for numbers in (subject.frames, heard_frames))
+            true, made = [subject.true(int(i)) for i in block], []
+            for i, picture in zip(block, subject.render(block), strict=True):
+                made.append(picture)
+                ruler.pictures(picture, true[len(made) - 1], {name: box[i] for name, box in boxes.items()})
                 if sink:
-                    sink(true, made)
-                progress.advance(1, f"whole-frame PSNR {np.mean([row['whole.psnr'] for row in rows]):.2f} dB")
-            if not reader:
+                    sink(true[len(made) - 1], picture)
+                progress.advance(1, f"whole-frame PSNR {np.mean([row['whole.psnr'] for row in ruler.rows]):.2f} dB")
+            if not ruler.reader:
                 continue
-            for made in subject.render(block, sound):
-                pictures["shuffled"].append(made)
+            other = []
+            for picture in subject.render(block, sound):
+                other.append(picture)
                 progress.advance()
-            for key, series in apertures.items():
-                series.append(reader.apertures(np.stack(pictures[key])))
-                progress.advance(len(block))
-    fidelities = {key: np.array([row[key] for row in rows]) for key in rows[0]}
-    lip_series = {key: np.concatenate(values) for key, values in apertures.items()}
-    return Measured(_figures(subject, fidelities, lip_series, lpips_reason, lips_reason), fidelities, lip_series)
+            ruler.faces(*(np.stack(pictures) for pictures in (true, made, other)))
+            progress.advance(len(block))
+    measured = ruler.measured(subject.dataset.bounds[subject.frames, 0])
+    figures = {**_facts(subject), **measured.figures, "speech": _at_what_is_said(subject, measured)}
+    if figures["lips"]:
+        figures["lips"]["shuffled"] = ("every frame hears another frame of the part, seed "
+                                       f"{SHUFFLE_SEED}; pose and upper face stay, so this is what they alone explain")
+        if subject.config.data.holdout <= 0 and subject.part == "test":
+            figures["lips"]["hint"] = SHORT_HINT
+    return Measured(figures, measured.series, measured.boxes)
 
 
-@torch.no_grad()
-def fidelity(picture: np.ndarray, true: np.ndarray, box: list[int], lpips: Lpips | None,
-             device: torch.device | str = "cpu") -> dict[str, float]:
-    """PSNR in dB, SSIM and LPIPS of one frame, whole ("whole.") and in its head box ("head.", NaN for an empty one).
-
-    picture, true: uint8 [S, S, 3]; box: top, bottom, left, right in px. SSIM (Wang et al. 2004, window 11) of the box
-    is the whole frame's map averaged inside; LPIPS of the box is that of the cut-out.
-    """
-    a, b = (torch.from_numpy(x).to(device).permute(2, 0, 1)[None].float() / 255 for x in (picture, true))
-    similarity = ssim_map(a, b)
-    top, bottom, left, right = box
-
-    def three(name: str, one: Tensor, other: Tensor, similar: Tensor) -> dict[str, float]:
-        if not one.numel():
-            return dict.fromkeys((f"{name}.psnr", f"{name}.ssim", f"{name}.lpips"), float("nan"))
-        return {f"{name}.psnr": psnr(one, other), f"{name}.ssim": float(similar.mean()),
-                f"{name}.lpips": float("nan") if lpips is None else float(lpips(one, other))}
-
-    inside = (..., slice(top, bottom), slice(left, right))
-    return {**three("whole", a, b, similarity), **three("head", a[inside], b[inside], similarity[inside])}
+def part_sound(dataset: Dataset, frames: np.ndarray) -> np.ndarray:
+    """Sound float32 [T] at 16 kHz under `frames`, one after the other."""
+    return clip_sound(dataset).reshape(dataset.frames, -1)[frames].reshape(-1)
 
 
-def _figures(subject: Subject, series: dict[str, np.ndarray], apertures: dict[str, np.ndarray], lpips_reason: str,
-             lips_reason: str) -> dict[str, Any]:
+def clip_sound(dataset: Dataset) -> np.ndarray:
+    """The clip's sound float32 [640 F] at 16 kHz."""
+    sound = read_audio(dataset.sound_file)[:dataset.frames * SAMPLES_PER_FRAME]
+    return np.pad(sound, (0, dataset.frames * SAMPLES_PER_FRAME - len(sound)))
+
+
+def real_mouth(dataset: Dataset) -> tuple[Mouth | None, np.ndarray]:
+    """How the mouth of the real footage moves, and its lip aperture float32 [F] over the whole clip."""
+    aperture = lip_aperture(dataset.landmarks)
+    return Mouth.of(aperture, dataset.bounds[:, 0]), aperture
+
+
+def real_speech(dataset: Dataset) -> dict[str, Any] | None:
+    """`mouth_figures` of the real footage over the whole clip: what an avatar of it is held against."""
+    mouth, aperture = real_mouth(dataset)
+    said = heard(clip_sound(dataset))
+    return mouth_figures(aperture, said, mouth, dataset.bounds[:, 0]) if mouth else None
+
+
+def _at_what_is_said(subject: Subject, measured: Measured) -> dict[str, Any] | None:
+    """What rendered and true mouth do at what is said in the part, and the real one in the whole clip."""
+    mouth, _ = real_mouth(subject.dataset)
+    if mouth is None or "aperture.true" not in measured.series:
+        return None
+    said, segment = heard(part_sound(subject.dataset, subject.frames)), subject.dataset.bounds[subject.frames, 0]
+    figures: dict[str, Any] = {key: mouth_figures(measured.series[f"aperture.{key}"], said, mouth, segment)
+                               for key in ("rendered", "true")}
+    return {**figures, "footage": real_speech(subject.dataset)}
+
+
+def _facts(subject: Subject) -> dict[str, Any]:
     holdout, count, size = subject.config.data.holdout, len(subject.frames), subject.clip.size
     held = f"last {holdout:.0%} of the clip held out" if holdout > 0 else "family split 9/11, 1/11, 1/11"
-    figures: dict[str, Any] = {
-        "run": str(subject.run.path), "dataset": subject.dataset.name, "checkpoint": subject.checkpoint,
-        "stage": subject.state["stage"], "step": subject.state["step"],
-        "part": subject.part, "split": held, "first_frame": int(subject.frames[0]), "frames": count,
-        "seconds": count / FPS, "size": size, "target": f"raw frame at {size}x{size} px, the training resolution",
-        "inputs": INPUTS, "averaging": "each figure per frame, then the mean",
-        "whole": {"protocol": WHOLE, **{k: _mean(series[f"whole.{k}"]) for k in ("psnr", "ssim", "lpips")}},
-        "head": {"protocol": HEAD, **{k: _mean(series[f"head.{k}"]) for k in ("psnr", "ssim", "lpips")},
-                 "frames_without_box": int(np.isnan(series["head.psnr"]).sum())},
-        "lpips_reason": lpips_reason, "lips": None, "lips_reason": lips_reason}
-    if apertures:
-        segment = subject.dataset.bounds[subject.frames, 0]
-        own, other = (agreement(apertures["true"], apertures[key], segment) for key in ("rendered", "shuffled"))
-        figures["lips"] = {**asdict(own), "shuffled_correlation": other.correlation, "shuffled_misses": other.misses,
-                           "shuffled_chance": own.frames**-0.5 if own.frames else None,
-                           "measure": "lip aperture, inner-lip over outer-eye distance of 478-point landmarks, found "
-                                      "on raw and rendered frames alike; Pearson at lag 0",
-                           "lag_sign": f"positive: the rendered mouth is late; sought within {LAGS} frames",
-                           "misses_rule": "a missed rendered frame takes the mean of the found ones",
-                           "shuffled": "every frame hears another frame of the part, seed "
-                                       f"{SHUFFLE_SEED}; pose and blink stay, so this is what they alone explain"}
-        if holdout <= 0 and subject.part == "test":
-            figures["lips"]["hint"] = SHORT_HINT
-    return figures
-
-
-def _mean(values: np.ndarray) -> float | None:
-    """Mean over the frames that have the figure; None when none has."""
-    found = values[np.isfinite(values)]
-    return float(found.mean()) if len(found) else None
-
-
-def _or_reason(make: Callable[..., Any], *arguments: Any) -> tuple[Any, str]:
-    """What `make` gives, or None and why this machine cannot give it."""
-    try:
-        return make(*arguments), ""
-    except EnvironmentFault as error:
-        warn(error.message())
-        return None, error.message()
+    return {"run": str(subject.run.path), "dataset": subject.dataset.name, "checkpoint": subject.checkpoint,
+            "stage": subject.state["stage"], "step": subject.state["step"],
+            "part": subject.part, "split": held, "first_frame": int(subject.frames[0]), "frames": count,
+            "seconds": count / FPS, "size": size, "target": f"raw frame at {size}x{size} px, the training resolution",
+            "inputs": INPUTS, "plate": PLATE, "averaging": "each figure per frame, then the mean"}

@@ -1,24 +1,28 @@
-"""`evaluate()`: a run's figures as `metrics.json`, `report.html`, a sheet of frames and a side-by-side video."""
+"""`evaluate()` and `evaluate_pair()`: figures as `metrics.json`, `report.html`, a sheet and a side-by-side video."""
 
 from __future__ import annotations
 
-import base64
-import io
 import shutil
-from html import escape
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from being.audio.features import SAMPLES_PER_FRAME
-from being.curves import curves
-from being.data.dataset import Dataset, consent_note
+from being.conventions import FPS, SAMPLE_RATE
+from being.data.dataset import consent_note
 from being.errors import BeingError
-from being.eval.measure import Measured, Subject, measure, open_subject
-from being.files import replace_folder, write_json
-from being.media import VideoWriter, read_audio
+from being.eval import gates
+from being.eval.cross import Driven, cross_driven, sources
+from being.eval.measure import measure, open_subject, part_sound
+from being.eval.page import page
+from being.eval.pair import Pair, measure_pair, pair_sound
+from being.eval.ruler import Measured
+from being.eval.tables import lines
+from being.files import home, replace_folder, write_json
+from being.media import VideoWriter
 from being.model.device import pick_device
 from being.preprocess.sheet import frame_grid
 from being.progress import say
@@ -27,131 +31,192 @@ from being.train.run import Run
 FILES = ("metrics.json", "report.html", "sheet.jpg", "side_by_side.mp4")
 VIDEO_NOTE = "Left the true frame, right the rendered one"
 DIFFERENCE_GAIN = 4  # the sheet's third row shows absolute differences brightened so many times
-
-STYLE = ("body{font:15px/1.45 sans-serif;max-width:1000px;margin:2em auto;padding:0 1em;color:#1b1b1b}"
-         "table{border-collapse:collapse}td{padding:.25em .9em .25em 0;border-bottom:1px solid #e4e4e4;"
-         "vertical-align:top}td:nth-child(2){font-weight:600;white-space:nowrap}img,video,svg{max-width:100%}"
-         ".note{color:#666}")
+SHORT_SECONDS, SHORT_SIDE, SHORT_QUALITY = 8, 320, 27  # of the video inside the report: s, px a picture, x264's crf
+WORST, WORST_CELL, WORST_GAP = 3, 224, 5  # worst frames of each kind, px, frames that two of them lie apart at least
+Pairs = Callable[[np.ndarray], list[tuple[np.ndarray, np.ndarray]]]  # true and rendered pictures at places [n]
 
 
-def evaluate(run_path: Path | None = None, *, part: str = "test", lips: bool = True,
-             device: str = "auto") -> dict[str, Any]:
+def evaluate(run_path: Path | None = None, *, part: str = "test", lips: bool = True, device: str = "auto",
+             cross: Sequence[str] = (), require: str = "", frames: int | None = None,
+             identity: bool = False) -> dict[str, Any]:
     """Figures of the run at `run_path` (the most recent one by default) with "files", the paths of its report.
 
-    Writes `<run>/eval/` for the test part, `<run>/eval_<part>/` for another; the folder appears whole or not at all.
+    cross: sounds and voices that the avatar also speaks (`cross.sources`); require: bounds as `gates.parse` reads them;
+    frames: only the first so many of the part; identity: fetch the network of that measure. Writes `<run>/eval/` for
+    the test part, `<run>/eval_<part>/` for another; the folder appears whole or not at all.
     Raises UsageError, InputRejected, EnvironmentFault as `measure` and `Run.find` do, BeingError for an output place
-    that cannot be made.
+    that cannot be made, and with exit code 5, when everything is written, for a bound that was missed.
     """
+    bounds, names = gates.parse(require), sources(cross)
     run = Run.find(run_path)
     say(f"run {run.path}")
-    subject = open_subject(run, part, pick_device(device))
+    subject = open_subject(run, part, pick_device(device), frames)
     folder = run.path / ("eval" if part == "test" else f"eval_{part}")
+    sound, size = part_sound(subject.dataset, subject.frames), subject.clip.size
+    note = f"{VIDEO_NOTE}. {consent_note(subject.dataset.manifest.get('consent'))}"
+    with _folder(folder) as work:
+        with _Videos(work, size, size, sound, note) as videos:
+            measured = measure(subject, lips, videos.write, identity)
+        spoken, driven = cross_driven(run.path, subject.dataset, names, subject.clip.device) if names else (None, [])
+        if spoken:
+            measured.figures["cross"] = spoken
+        f = measured.figures
+        facts = [f"Run {run.path.name}, checkpoint {f['checkpoint']} ({f['stage']} step {f['step']}). "
+                 f"{f['part'].capitalize()} part, {f['frames']} frames from {f['first_frame']} on "
+                 f"({f['seconds']:.1f} s); {f['split']}. Target: {f['target']}; {f['plate']}.",
+                 f"What drives the face: {f['inputs']}."]
+        _write(work, f["dataset"], facts, measured, subject.pairs, subject.frames, videos.short, spoken, driven)
+    say(f"{part} part, {f['frames']} frames, {f['split']}; target: {f['target']}")
+    return _told(folder, f, bounds)
+
+
+def evaluate_pair(pred: Path, truth: Path, *, out: Path | None = None, require: str = "", frames: int | None = None,
+                  identity: bool = False) -> dict[str, Any]:
+    """Figures of the video `pred` against the true one `truth`, with "files", the paths of the report.
+
+    Writes the folder `out`, by default `eval/<pred>_<truth>/` under BEING_HOME or the current folder. Raises as
+    `measure_pair` and `evaluate` do.
+    """
+    bounds = gates.parse(require)
+    pair = Pair.open(pred, truth, frames)
+    folder = out or home() / "eval" / f"{Path(pred).stem}_{Path(truth).stem}"
+    with _folder(folder) as work:
+        sound = pair_sound(pair, frames or 10**6)
+        with _Videos(work, pair.width, pair.height, sound, VIDEO_NOTE) as videos:
+            measured = measure_pair(pair, videos.write, identity)
+        f = measured.figures
+        facts = [f"{f['pred']} against {f['truth']}: {f['frames']} frames at {FPS} frames/s ({f['seconds']:.1f} s), "
+                 f"both from their first picture on. Target: {f['target']}."]
+        _write(work, f"{Path(pred).name} against {Path(truth).name}", facts, measured, pair.pairs,
+               np.arange(f["frames"]), videos.short)
+    say(f"{f['frames']} frames; target: {f['target']}")
+    return _told(folder, f, bounds)
+
+
+def _told(folder: Path, figures: dict[str, Any], bounds: dict[str, float]) -> dict[str, Any]:
+    """The figures with the report's files, said on the terminal; raises where a bound was missed."""
+    say("\n".join([*lines(figures), f"report {folder / 'report.html'}"]))
+    result = {**figures, "files": {name.split(".")[0]: str(folder / name) for name in FILES}}
+    gates.check(result, bounds)
+    return result
+
+
+@contextmanager
+def _folder(folder: Path) -> Iterator[Path]:
+    """A place to write to that becomes `folder` when all went well, and vanishes otherwise."""
     work = folder.with_name(f".{folder.name}.part")
     try:
         shutil.rmtree(work, ignore_errors=True)
-        work.mkdir()
+        work.mkdir(parents=True)
     except OSError as error:
-        raise BeingError(f"cannot write {folder}", str(error), "Make the run's folder writable") from error
+        raise BeingError(f"cannot write {folder}", str(error), "Make its folder writable, or choose another place") \
+            from error
     try:
-        sound, size = part_sound(subject.dataset, subject.frames), subject.clip.size
-        with VideoWriter(work / "side_by_side.mp4", 2 * size, size, sound=sound,
-                         note=f"{VIDEO_NOTE}. {consent_note(subject.dataset.manifest.get('consent'))}") as video:
-            measured = measure(subject, lips, lambda true, made: video.write(np.concatenate([true, made], 1)))
-        write_report(work, subject, measured)
+        yield work
         replace_folder(work, folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    held = measured.figures
-    say("\n".join([f"{part} part, {held['frames']} frames, {held['split']}; target: {held['target']}",
-                   *(f"  {name:18} {value}" for name, value, _ in table(held) if value),
-                   f"report {folder / 'report.html'}"]))
-    return {**held, "files": {name.split(".")[0]: str(folder / name) for name in FILES}}
 
 
-def part_sound(dataset: Dataset, frames: np.ndarray) -> np.ndarray:
-    """Sound float32 [T] at 16 kHz under `frames`, one after the other."""
-    sound = read_audio(dataset.sound_file)
-    sound = np.pad(sound, (0, max(0, dataset.frames * SAMPLES_PER_FRAME - len(sound))))
-    return sound[:dataset.frames * SAMPLES_PER_FRAME].reshape(dataset.frames, -1)[frames].reshape(-1)
+class _Videos:
+    """The side-by-side video, and a short small one that goes into the report."""
+
+    def __init__(self, work: Path, width: int, height: int, sound: np.ndarray | None, note: str):
+        scale = min(1.0, SHORT_SIDE / height)
+        self.side = (round(width * scale), round(height * scale))
+        self.path = work / "short.mp4"
+        self._long = VideoWriter(work / "side_by_side.mp4", 2 * width, height, sound=sound, note=note)
+        self._short = VideoWriter(self.path, 2 * self.side[0], self.side[1], quality=SHORT_QUALITY, note=note,
+                                  sound=None if sound is None else sound[:SHORT_SECONDS * SAMPLE_RATE])
+        self.short = b""
+
+    def __enter__(self) -> _Videos:
+        return self
+
+    def write(self, true: np.ndarray, made: np.ndarray) -> None:
+        """Append a pair of pictures uint8 [H, W, 3]."""
+        both = np.concatenate([true, made], 1)
+        self._long.write(both)
+        if self._short.frames < SHORT_SECONDS * FPS:
+            small = Image.fromarray(both).resize((2 * self.side[0], self.side[1]), Image.Resampling.BICUBIC)
+            self._short.write(np.asarray(small))
+
+    def __exit__(self, *error: Any) -> None:
+        self._short.__exit__(*error)
+        self._long.__exit__(*error)
+        if error[0] is None:
+            self.short = self.path.read_bytes()
+            self.path.unlink()
 
 
-def write_report(folder: Path, subject: Subject, measured: Measured) -> None:
-    """Write `metrics.json` (figures and their series), `sheet.jpg` and `report.html` into `folder`."""
-    series = {**measured.fidelity, **{f"aperture.{k}": v for k, v in measured.apertures.items()}}
+def _write(folder: Path, title: str, facts: Sequence[str], measured: Measured, pairs: Pairs, frames: np.ndarray,
+           video: bytes, cross: dict[str, Any] | None = None, driven: Sequence[Driven] = ()) -> None:
+    """Write `metrics.json` (figures and their series), `sheet.jpg` and `report.html` into `folder`.
+
+    pairs: gives true and rendered pictures; frames: int [F], the numbers of the measured frames.
+    """
     per_frame = {key: [round(float(v), 5) if np.isfinite(v) else None for v in values]
-                 for key, values in series.items()}
-    write_json(folder / "metrics.json", {**measured.figures,
-                                         "per_frame": {"frame": subject.frames.tolist(), **per_frame}})
-    sheet = Image.fromarray(judged_frames(subject, measured))
-    sheet.save(folder / "sheet.jpg", quality=92)
-    (folder / "report.html").write_text(page(measured, sheet), encoding="utf-8")
+                 for key, values in measured.series.items()}
+    write_json(folder / "metrics.json", {**measured.figures, "per_frame": {"frame": frames.tolist(), **per_frame}})
+    sheet = judged_frames(measured, pairs, frames)
+    Image.fromarray(sheet).save(folder / "sheet.jpg", quality=92)
+    html = page(title, facts, measured, sheet, worst_frames(measured, pairs, frames), video, cross, driven)
+    (folder / "report.html").write_text(html, encoding="utf-8")
 
 
-def judged_frames(subject: Subject, measured: Measured) -> np.ndarray:
-    """A sheet uint8 [H, W, 3]: the frames of best, median and worst head-box PSNR (whole-frame where there is no box),
-    true over rendered over their brightened difference."""
-    score = measured.fidelity["head.psnr"]
-    score = np.where(np.isfinite(score), score, measured.fidelity["whole.psnr"])
+def judged_frames(measured: Measured, pairs: Pairs, frames: np.ndarray) -> np.ndarray:
+    """A sheet uint8 [H, W, 3]: the frames of best, median and worst PSNR of the head (of the face without a head mask,
+    of the whole frame without either), true over rendered over their brightened difference."""
+    score = _score(measured)
     order = np.argsort(-score, kind="stable")
-    places = [order[0], order[len(order) // 2], order[-1]]
-    chosen = subject.frames[places]
-    true, made = [subject.true(int(i)) for i in chosen], list(subject.render(chosen))
+    places = np.array([order[0], order[len(order) // 2], order[-1]])
+    true, made = zip(*pairs(places), strict=True)
     apart = [np.clip(np.abs(a.astype(np.int16) - b) * DIFFERENCE_GAIN, 0, 255).astype(np.uint8)
              for a, b in zip(true, made, strict=True)]
-    titles = ", ".join(f"{word} {i} ({score[k]:.1f} dB)" for word, i, k in
-                       zip(("best", "median", "worst"), chosen, places, strict=True))
+    titles = ", ".join(f"{word} {frames[k]} ({score[k]:.1f} dB)" for word, k in
+                       zip(("best", "median", "worst"), places, strict=True))
     return frame_grid([true, made, apart], [f"true: {titles}", "rendered", f"difference x {DIFFERENCE_GAIN}"])
 
 
-def page(measured: Measured, sheet: Image.Image) -> str:
-    """The report as HTML; pictures and curves are inside it, the video lies beside it."""
-    f = measured.figures
-    rows = "".join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td><td>{escape(meaning)}</td></tr>"
-                   for name, value, meaning in table(f))
-    shown = {name: measured.apertures[key] for name, key in
-             (("true", "true"), ("rendered", "rendered"), ("sound shuffled", "shuffled")) if key in measured.apertures}
-    plot = ("<h2>Lip aperture</h2>" + curves(shown, "lip aperture over time", f["first_frame"]) +
-            '<p class="note">Ticks under the axis: frames in which no face was found.</p>') if shown else ""
-    data = io.BytesIO()
-    sheet.save(data, "JPEG", quality=90)
-    picture = base64.b64encode(data.getvalue()).decode()
-    return (f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(f["dataset"])}: evaluation</title>'
-            f"<style>{STYLE}</style><h1>{escape(f['dataset'])}</h1>"
-            f"<p>Run {escape(Path(f['run']).name)}, checkpoint {f['checkpoint']} ({f['stage']} step {f['step']}). "
-            f"{f['part'].capitalize()} part, {f['frames']} frames from {f['first_frame']} on ({f['seconds']:.1f} s); "
-            f"{escape(f['split'])}. Target: {escape(f['target'])}. What drives the face: {escape(f['inputs'])}. "
-            f"Averages: {escape(f['averaging'])}."
-            f"</p><table>{rows}</table>{plot}<h2>Frames of best, median and worst head-box PSNR</h2>"
-            f'<img alt="true, rendered, difference" src="data:image/jpeg;base64,{picture}">'
-            '<h2>Side by side</h2><p class="note">Left the true frame, right rendered; AI-generated.</p>'
-            '<video controls src="side_by_side.mp4"></video></html>\n')
+def worst_frames(measured: Measured, pairs: Pairs, frames: np.ndarray) -> np.ndarray:
+    """A sheet uint8 [H, W, 3]: the frames of lowest PSNR, then those of largest LMD, true over rendered, and their
+    mouths enlarged."""
+    score, distance = _score(measured), measured.series.get("lmd", np.full(len(frames), np.nan))
+    by_score, by_lips = _apart(score), _apart(np.where(np.isfinite(distance), -distance, np.inf))
+    places = np.array(by_score + [k for k in by_lips if np.isfinite(distance[k])])
+    shown = pairs(places)
+    true, made = [a for a, _ in shown], [b for _, b in shown]
+    titles = [f"{frames[k]} ({score[k]:.1f} dB)" for k in by_score] + \
+        [f"{frames[k]} (LMD {distance[k]:.1f} px)" for k in places[len(by_score):]]
+    rows, labels = [true, made], [f"true: {', '.join(titles)}", "rendered"]
+    mouths = measured.boxes.get("mouth")
+    if mouths is not None and all(mouths[k].any() for k in places):
+        for pictures, name in ((true, "true mouths"), (made, "rendered mouths")):
+            rows.append([_cut(picture, mouths[k]) for picture, k in zip(pictures, places, strict=True)])
+            labels.append(name)
+    return frame_grid(rows, labels, WORST_CELL)
 
 
-def table(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Rows of the report: name, value, what it is."""
-    rows = []
-    for name, box in (("Whole frame", "whole"), ("Head box", "head")):
-        values, where = figures[box], figures[box]["protocol"]
-        rows += [(f"{name} PSNR", _text(values["psnr"], "{:.2f} dB"), f"peak signal over mean square error; {where}"),
-                 (f"{name} SSIM", _text(values["ssim"]), "structural similarity, window 11; 1 is equal"),
-                 (f"{name} LPIPS", _text(values["lpips"]),
-                  figures["lpips_reason"] or "learned perceptual distance, AlexNet 0.1; 0 is equal")]
-    lips = figures["lips"]
-    if lips is None:
-        return [*rows, ("Lips", "none", figures["lips_reason"])]
-    late = "-" if lips["best_lag"] is None else f"{lips['best_lag']:+d} frames"
-    return [*rows,
-            ("Lip correlation", _text(lips["correlation"]), lips["reason"] or lips["measure"]),
-            ("Best lag", late, f"{lips['lag_sign']}; correlation there {_text(lips['best_correlation'])}"),
-            ("Lip motion", _text(lips["motion"], "{:.0%}"),
-             "deviation of the rendered aperture over that of the true one; near 0 the mouth hardly moves"),
-            ("Sound shuffled", _text(lips["shuffled_correlation"]),
-             f"{lips['shuffled']}; chance alone gives 0 with deviation {_text(lips['shuffled_chance'], '{:.2f}')}"),
-            ("Misses", f"{lips['misses']} of {lips['frames']}",
-             f"frames without a face found on the render; {lips['misses_rule']}. With shuffled sound "
-             f"{lips['shuffled_misses']}; on the true frames {lips['true_misses']}, which cannot be compared"),
-            *([("Note", "", lips["hint"])] if "hint" in lips else [])]
+def _score(measured: Measured) -> np.ndarray:
+    """PSNR float [F] of the head, else of the face, else of the whole frame."""
+    score = measured.series["whole.psnr"]
+    for key in ("face.psnr", "head.psnr"):
+        if key in measured.series:
+            score = np.where(np.isfinite(measured.series[key]), measured.series[key], score)
+    return score
 
 
-def _text(value: float | None, form: str = "{:.3f}") -> str:
-    return "-" if value is None else form.format(value)
+def _apart(values: np.ndarray) -> list[int]:
+    """Places of the lowest values, lowest first, that lie WORST_GAP apart."""
+    chosen: list[int] = []
+    for k in np.argsort(values, kind="stable").tolist():
+        if len(chosen) < WORST and all(abs(k - other) >= WORST_GAP for other in chosen):
+            chosen.append(k)
+    return chosen
+
+
+def _cut(picture: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """The box of a picture, brought to the picture's proportions by the grid."""
+    top, bottom, left, right = box.tolist()
+    part = Image.fromarray(picture[top:bottom, left:right])
+    return np.asarray(part.resize((picture.shape[1], picture.shape[0]), Image.Resampling.BICUBIC))

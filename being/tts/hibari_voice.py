@@ -30,17 +30,19 @@ def say_hibari(text: str, name: str, speed: float) -> Speech:
         raise UsageError(f"no voice is called 'hibari:{name}'", "the built-in voice is just 'hibari'")
     voice = load()
     text, unspoken = voice.readable(text)
-    sounds, words, start = [], [], 0.0
+    sounds, words, said, start = [], [], [], 0.0
     rng = np.random.default_rng(SEED)
     for phonemes, marks in voice.passages(text):
         sound, edges = voice.sound(phonemes, speed, rng)
         words += [(word, start + float(edges[first]), start + float(edges[last])) for word, first, last in marks]
+        said += [(symbol, start + float(a), start + float(b))
+                 for symbol, a, b in zip(phonemes, edges, edges[1:], strict=False)]
         sounds.append(sound)
         start += len(sound) / voice.rate
     if not words:
         raise InputRejected("the voice has no sound for this text", f"it reads as silence: {shown(text)}",
                             "Write it in English words")
-    return Speech(np.clip(np.concatenate(sounds), -1, 1), voice.rate, words, unspoken)
+    return Speech(np.clip(np.concatenate(sounds), -1, 1), voice.rate, words, said, unspoken)
 
 
 @functools.lru_cache(maxsize=1)

@@ -16,6 +16,7 @@ class Speech:
     samples: np.ndarray  # float32 [T] in [-1, 1], mono
     rate: int  # Hz
     words: list[tuple[str, float, float]] | None = None  # (word as spoken, start s, end s), where the voice tells
+    phonemes: list[tuple[str, float, float]] | None = None  # (IPA symbol, start s, end s), where the voice tells
     unspoken: str = ""  # characters of the text that were left out, each once (emoji, symbols without a reading)
 
     @property

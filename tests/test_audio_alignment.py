@@ -18,7 +18,7 @@ WHOLE = 0.12  # s to either side of a burst in which its response lies; bursts n
 MOVED = np.arange(-0.04, 0.0401, 0.005)  # s
 
 
-@pytest.fixture(scope="module", params=sorted(encoders.ENCODERS))
+@pytest.fixture(scope="module", params=["hama"])
 def encoder(request: pytest.FixtureRequest) -> str:
     had(lambda: encoders.encoder(request.param))
     return request.param

@@ -149,11 +149,12 @@ class Conformer(nn.Module):
         return (self.mel @ (real.square() + imaginary.square())).clamp_min(MEL_FLOOR).log()
 
     def hidden(self, mel: Tensor, blocks: int) -> Tensor:
-        """float32 [B, ceil(M / 2), 144]: output of block number `blocks` (1 to 4), step k centred on mel frame 2 k.
+        """float32 [B, ceil(M / 2), 144]: output of block number `blocks` (1 to 4; 0: what the first one is given),
+        step k centred on mel frame 2 k.
 
         mel: float32 [B, 80, M] as from `log_mel`.
         """
-        assert 1 <= blocks <= BLOCKS, blocks
+        assert 0 <= blocks <= BLOCKS, blocks
         x = F.gelu(self.subsample(mel)).transpose(1, 2)
         for block in self.blocks[:blocks]:
             x = block(x)

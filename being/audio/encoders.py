@@ -1,10 +1,17 @@
-"""Speech encoders behind one interface: a clip's waveform -> feature steps, 50 a second."""
+"""Speech encoders behind one interface: a waveform -> feature steps, 50 a second, whole or as it comes in.
+
+By name: `hama` (the default), `wav2vec2-eo`, `hubert`, any speech model of the `transformers` library by its hub name
+or folder, `deepspeech` arrays read from disk. `NAME@stream` and `NAME@low` are the same encoder with bounded look-ahead
+(`streaming.py`). Which hears lips best is measured in docs/encoders.md.
+"""
 
 from __future__ import annotations
 
 import difflib
 import functools
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,12 +22,14 @@ from being.conventions import FEATURE_RATE, SAMPLE_RATE
 from being.errors import UsageError
 
 SAMPLES_PER_STEP = SAMPLE_RATE // FEATURE_RATE
+PIECE = 8 * FEATURE_RATE  # steps of long sound that go through at once
+CONTEXT = 1 * FEATURE_RATE  # steps seen besides on both sides of a piece
 
 
 class Encoder(Protocol):
     """What every encoder offers."""
 
-    name: str  # as in `--encoder` and in the file name aud_<name>.npy
+    name: str  # as in `--encoder` and in the dataset
     width: int  # channels of a step
     rate: int  # steps/s, FEATURE_RATE
 
@@ -31,63 +40,147 @@ class Encoder(Protocol):
         """
 
 
-class HamaEncoder:
+class PieceEncoder:
+    """An encoder that is given whole pieces of sound; long sound goes through in pieces, each seen with context on
+    both sides, so that memory does not grow with length."""
+
+    name: str
+    width: int
+    rate = FEATURE_RATE
+
+    def encode_pieces(self, sounds: np.ndarray) -> np.ndarray:
+        """float32 [B, S, width] of pieces of sound float32 [B, 320 S], each heard by itself; S is at least 2."""
+        raise NotImplementedError
+
+    def encode_clip(self, samples: np.ndarray) -> np.ndarray:
+        """See `Encoder.encode_clip`. A sound of up to 9 s goes through in one piece."""
+        return np.concatenate(list(self.stretches(samples)))
+
+    def stretches(self, samples: np.ndarray) -> Iterator[np.ndarray]:
+        """The steps of `encode_clip` one piece after the other, float32 [s, width] each (8 s; the last up to 9)."""
+        return by_pieces(samples, lambda piece: self.encode_pieces(piece[None])[0])
+
+
+def by_pieces(samples: np.ndarray, encode: Callable[[np.ndarray], np.ndarray]) -> Iterator[np.ndarray]:
+    """The steps [s, C] of one piece of a sound after the other, in all ceil(T / 320).
+
+    samples: float32 [T]; encode: float32 [320 S] -> [S, C].
+    """
+    assert samples.ndim == 1 and samples.size >= 2 * SAMPLES_PER_STEP, samples.shape
+    steps, start = -(-samples.size // SAMPLES_PER_STEP), 0
+    while start < steps:
+        stop = start + PIECE
+        if steps - stop < CONTEXT:  # no tiny last piece
+            stop = steps
+        first, last = max(0, start - CONTEXT), min(steps, stop + CONTEXT)
+        sound = samples[first * SAMPLES_PER_STEP:last * SAMPLES_PER_STEP].astype(np.float32, copy=False)
+        sound = np.pad(sound, (0, (last - first) * SAMPLES_PER_STEP - sound.size))
+        yield encode(sound)[start - first:stop - first]
+        start = stop
+
+
+class HamaEncoder(PieceEncoder):
     """Hidden states after the second block of the phoneme conformer: the best lip features measured.
 
-    Long sound goes through in pieces, each seen with context on both sides, so that memory does not grow with length.
     Attention spans a whole piece, so pieces differ a little from one pass over everything (9 % of a state's length over
     60 s of speech, correlation 0.994); the edge of a piece is felt for 0.5 s, half of the context.
     """
 
     name = "hama"
-    rate = FEATURE_RATE
     blocks = 2
-    piece = 8 * FEATURE_RATE  # steps
-    context = 1 * FEATURE_RATE  # steps on both sides of a piece
 
     def __init__(self) -> None:
         self.model = conformer.load(assets.fetch("hama"))
         self.width = self.model.width
 
-    def encode_clip(self, samples: np.ndarray) -> np.ndarray:
-        """See `Encoder.encode_clip`. A sound of up to 9 s goes through in one piece."""
-        assert samples.ndim == 1 and samples.size >= 2 * SAMPLES_PER_STEP, samples.shape
-        steps = -(-samples.size // SAMPLES_PER_STEP)
-        sound = np.pad(samples.astype(np.float32, copy=False), (0, steps * SAMPLES_PER_STEP - samples.size))
-        features = np.empty((steps, self.width), np.float32)
-        start = 0
-        while start < steps:
-            stop = start + self.piece
-            if steps - stop < self.context:  # no tiny last piece
-                stop = steps
-            first, last = max(0, start - self.context), min(steps, stop + self.context)
-            seen = self._encode(sound[first * SAMPLES_PER_STEP : last * SAMPLES_PER_STEP])
-            features[start:stop] = seen[start - first : stop - first]
-            start = stop
-        return features
-
     @torch.inference_mode()
-    def _encode(self, sound: np.ndarray) -> np.ndarray:
-        """float32 [S, 144] of float32 [320 S].
+    def encode_pieces(self, sounds: np.ndarray) -> np.ndarray:
+        """See `PieceEncoder.encode_pieces`.
 
         The network's own steps are centred on k / 50 s. Without the first mel frame they sit half a step later, on
         (k + 1/2) / 50 s, so that a window of 2 i - 8 to 2 i + 7 is centred exactly on frame i.
         """
-        mel = self.model.log_mel(torch.from_numpy(sound)[None])
-        return self.model.hidden(mel[:, :, 1:], self.blocks)[0].numpy()
+        mel = self.model.log_mel(torch.from_numpy(sounds).to(self.model.mel.device))
+        return self.model.hidden(mel[:, :, 1:], self.blocks).cpu().numpy()
 
 
-ENCODERS = {"hama": HamaEncoder}
+def _wav2vec2_eo() -> Encoder:
+    from being.audio.pretrained import TransformersEncoder
+
+    return TransformersEncoder("wav2vec2-eo", "cpierse/wav2vec2-large-xlsr-53-esperanto", "logits", width=44)
 
 
-@functools.lru_cache(maxsize=2)
-def encoder(name: str) -> Encoder:
-    """The encoder called `name`, loaded once.
+def _hubert() -> Encoder:
+    from being.audio.pretrained import TransformersEncoder
 
-    Raises UsageError for an unknown name, EnvironmentFault where the weights cannot be had.
+    return TransformersEncoder("hubert", "facebook/hubert-large-ls960-ft", "last", width=1024)
+
+
+def _deepspeech() -> Encoder:
+    from being.audio.arrays import ArrayEncoder
+
+    return ArrayEncoder("deepspeech", width=29)
+
+
+ENCODERS: dict[str, Callable[[], Any]] = {"hama": HamaEncoder, "wav2vec2-eo": _wav2vec2_eo, "hubert": _hubert,
+                                          "deepspeech": _deepspeech}
+FAMILY_NAMES = {"eo": "wav2vec2-eo", "ds": "deepspeech"}  # of features that an imported dataset brought with it
+FILES = {"wav2vec2-eo": "aud_eo.npy", "deepspeech": "aud_ds.npy"}  # as the family's readers know them
+
+
+@functools.lru_cache(maxsize=4)
+def encoder(name: str, device: str = "cpu") -> Encoder:
+    """The encoder called `name`, loaded once, its network on `device`.
+
+    Raises UsageError for an unknown name, EnvironmentFault where the weights cannot be had, InputRejected for a model
+    of another kind.
     """
-    if name not in ENCODERS:
-        near = difflib.get_close_matches(name, ENCODERS, 1)
-        raise UsageError(f"no speech encoder is called {name!r}", "known are: " + ", ".join(ENCODERS),
-                         f"Did you mean {near[0]!r}?" if near else "")
-    return ENCODERS[name]()
+    base, _, latency = name.rpartition("@") if "@" in name else (name, "", "")
+    if latency:
+        from being.audio.streaming import BoundedEncoder, latency_of
+
+        return BoundedEncoder(encoder(base, device), latency_of(latency))
+    found = _loaded(FAMILY_NAMES.get(name, name))
+    model = getattr(found, "model", None)
+    if model is not None:
+        model.to(device)
+    return found
+
+
+def _loaded(name: str) -> Encoder:
+    if name in ENCODERS:
+        return ENCODERS[name]()
+    folder, _, layer = name.rpartition(":") if name.rpartition(":")[2] in ("last", "logits") or \
+        name.rpartition(":")[2].isdecimal() else (name, "", "last")
+    if "/" in folder or "\\" in folder or Path(folder).is_dir():
+        from being.audio.pretrained import TransformersEncoder
+
+        return TransformersEncoder(name, folder, layer)
+    near = difflib.get_close_matches(name, ENCODERS, 1)
+    raise UsageError(f"no speech encoder is called {name!r}",
+                     "known are: " + ", ".join(ENCODERS) + ", owner/model of the transformers library, and folders",
+                     f"Did you mean {near[0]!r}?" if near else "")
+
+
+def named(name: str, latency: str | None) -> str:
+    """The name under which a dataset keeps the features of the encoder `name` with the look-ahead `latency` ("whole",
+    "stream" or "low"; None: as the name says). Raises UsageError for an unknown latency or one named twice."""
+    from being.audio.streaming import latency_of
+
+    if latency is None or latency == "whole":
+        if "@" in name:
+            latency_of(name.rpartition("@")[2])
+        return name
+    if "@" in name:
+        raise UsageError(f"the look-ahead of {name} is given twice", f"by its name and as {latency!r}",
+                         "Leave one of them out")
+    return f"{name}@{latency_of(latency).name}"
+
+
+def file_of(name: str) -> str:
+    """Name of the file in which a dataset keeps the features called `name`."""
+    if name in FILES:
+        return FILES[name]
+    plain = name if not Path(name.partition("@")[0]).is_dir() else Path(name.partition("@")[0]).resolve().name + \
+        name.partition("@")[2].join(["_", ""] if "@" in name else ["", ""])
+    return "aud_" + "".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in plain) + ".npy"

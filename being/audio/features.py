@@ -28,7 +28,8 @@ def encode(samples: np.ndarray, frames: int, encoder: str = "hama") -> np.ndarra
     samples: float [T] in [-1, 1], mono at 16 kHz, of any length: silence follows a shorter sound, a longer one is used
     as far as the last window reaches. Window i holds steps 2 i - 8 to 2 i + 7, which is the sound from i / 25 - 0.16 s
     to i / 25 + 0.16 s, centred on the time of frame i; steps before the start or past the end are zero
-    (AD-NeRF's layout: 50 steps/s, 8 rows of zeros at both ends, windows of 16 with stride 2).
+    (AD-NeRF's layout: 50 steps/s, 8 rows of zeros at both ends, windows of 16 with stride 2). An encoder of low latency
+    has its windows that much earlier (`streaming.Latency.shift`).
     Raises InputRejected for a sound that is empty or not finite, UsageError for an unknown encoder.
     """
     from being.audio import encoders  # brings torch
@@ -37,10 +38,12 @@ def encode(samples: np.ndarray, frames: int, encoder: str = "hama") -> np.ndarra
     sound = checked(samples)
     reach = frames * SAMPLES_PER_FRAME + SAMPLE_RATE  # a second more, so that the last windows' context is real
     sound = np.pad(sound[:reach], (0, max(0, frames * SAMPLES_PER_FRAME - sound.size)))
-    steps = encoders.encoder(encoder).encode_clip(sound)
-    half = FEATURE_WINDOW // 2
+    chosen = encoders.encoder(encoder)
+    steps = chosen.encode_clip(sound)
+    before = FEATURE_WINDOW // 2 + getattr(chosen, "shift", 0)
     needed = STEPS_PER_FRAME * (frames - 1) + FEATURE_WINDOW  # rows from -8 on
-    rows = np.pad(steps[: needed - half], ((half, max(0, needed - half - len(steps))), (0, 0)))
+    steps = steps[:max(0, needed - before)]
+    rows = np.pad(steps, ((before, max(0, needed - before - len(steps))), (0, 0)))[:needed]
     assert len(rows) == needed, (len(rows), needed)
     view = np.lib.stride_tricks.sliding_window_view(rows, FEATURE_WINDOW, axis=0)[::STEPS_PER_FRAME]
     return np.ascontiguousarray(view.transpose(0, 2, 1))

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from being.preprocess.manifest import Consent
 
 WHOSE = "Whose face is it? (Enter alone: consent stays unconfirmed, and every video made will say so) "
+EncoderOption = Annotated[str | None, typer.Option("--encoder", metavar="NAME", help="Speech features besides those of "
+                                                   "hama: wav2vec2-eo, hubert, owner/model or a folder of the "
+                                                   "transformers library (owner/model:LAYER for a hidden layer), "
+                                                   "deepspeech=FILE.npy.")]
+LatencyOption = Annotated[str | None, typer.Option("--latency", metavar="NAME", help="How far the features may look "
+                                                   "ahead: whole (the default), stream (0.5 s), low (0.24 s).")]
 HOW = "How did they agree to an avatar of it? (for instance: it is me; signed release of 3 May) "
 
 
@@ -38,6 +44,8 @@ def register(app: typer.Typer) -> None:
                                                    "portrait model of yours as a .onnx file.")] = None,
         au: Annotated[Path | None, typer.Option("--au", metavar="FILE", help="OpenFace's csv of this video, taken "
                                                 "instead of our own action units.")] = None,
+        encoder: EncoderOption = None,
+        latency: LatencyOption = None,
         consent: Annotated[str | None, typer.Option("--consent", help="Whose face it is and how they agreed; recorded "
                                                     "in the dataset and in every video. Asked on a terminal.")] = None,
         force: Annotated[bool, typer.Option("--force", help="Replace an existing dataset.")] = False,
@@ -55,8 +63,11 @@ def register(app: typer.Typer) -> None:
         subject = name or video.stem
         folder = out or home() / "data" / subject
         agreed = consent if consent is not None else ask_consent if _may_ask() else None
-        path = run(video, folder, name=subject, size=size, parser=parser, au=au, consent=agreed, force=force)
-        say(f"dataset {path}\nlook at {path / 'report.html'}\nnext: being train {path}")
+        path = run(video, folder, name=subject, size=size, parser=parser, au=au, encoder=encoder, latency=latency,
+                   consent=agreed, force=force)
+        further = _further(path)
+        say(f"dataset {path}\nlook at {path / 'report.html'}\nnext: being train {path}"
+            + (f" -o data.encoder={further}" if further else ""))
         return {"dataset": str(path), "report": str(path / "report.html")}
 
     data = group(app)
@@ -78,6 +89,23 @@ def register(app: typer.Typer) -> None:
         say(f"{folder} in {file}, {size / 1e6:.1f} MB\non the other machine: being data unpack {file.name}")
         return {"dataset": str(folder), "file": str(file), "bytes": size}
 
+    @command(data, "features", epilog="Example: being data features data/me --latency low")
+    def features(
+        dataset: Annotated[Path | None, typer.Argument(metavar="DATA", help="Dataset directory (default: the most "
+                                                                            "recent one).")] = None,
+        encoder: EncoderOption = None,
+        latency: LatencyOption = None,
+    ) -> dict[str, Any]:
+        """Add further speech features to a dataset: of another encoder, or with bounded look-ahead for live use."""
+        from being.files import latest_dataset
+        from being.preprocess.speech_features import ENCODER, add_features
+        from being.progress import say
+
+        folder = dataset or latest_dataset()
+        name, width = add_features(folder, encoder or ENCODER, latency)
+        say(f"{folder} has '{name}' features, {width} wide\nnext: being train {folder} -o data.encoder={name}")
+        return {"dataset": str(folder), "encoder": name, "width": width}
+
     @command(data, "unpack", epilog="Example: being data unpack me.being")
     def unpack(
         file: Annotated[Path, typer.Argument(metavar="FILE", help="What `being data pack` wrote.")],
@@ -91,6 +119,14 @@ def register(app: typer.Typer) -> None:
         path = work(file, out or home() / "data" / file.stem)
         say(f"dataset {path}\nnext: being train {path}")
         return {"dataset": str(path)}
+
+
+def _further(dataset: Path) -> str | None:
+    """The speech features of a dataset besides the default ones."""
+    from being.data.dataset import Dataset
+    from being.preprocess.speech_features import ENCODER
+
+    return next((name for name in Dataset.open(dataset).manifest["features"] if name != ENCODER), None)
 
 
 def _check(video: Path, size: int | None) -> dict[str, Any]:

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from being.conventions import FPS
 from being.data.dataset import SCHEMA
 from being.media import read_audio
 from being.preprocess.check import on_every_frame
-from being.preprocess.steps import ENCODER, Work
+from being.preprocess.speech_features import entry
+from being.preprocess.steps import Work
 from being.preprocess.workplace import Done
 
 
@@ -31,7 +30,6 @@ class Consent:
 def manifest(work: Work, name: str, source: str, done: Mapping[str, Done], consent: Consent) -> dict[str, Any]:
     """The content of `dataset.json`; source: sha256 of the video. It does not tell how long anything took, so that two
     runs on one video give the same file; `times.json` does."""
-    features = np.load(work.folder / f"aud_{ENCODER}.npy", mmap_mode="r")
     checked = work.checked
     findings = on_every_frame(checked.findings, read_audio(work.folder / "aud.wav"), work.landmarks.points,
                               checked.segments, checked.starts)
@@ -41,6 +39,6 @@ def manifest(work: Work, name: str, source: str, done: Mapping[str, Done], conse
                        "starts": [round(start, 3) for start in checked.starts]},
             "fps": FPS, "width": checked.size, "height": checked.size, "frames": checked.frames,
             "segments": [list(segment) for segment in checked.segments],
-            "features": {ENCODER: {"file": f"aud_{ENCODER}.npy", "width": features.shape[2]}},
+            "features": {choice.name: entry(work.folder, choice) for choice in work.settings.all_features},
             "missing": work.missing, "findings": [asdict(finding) for finding in findings],
             "steps": {step: {"digest": did.digest} for step, did in done.items()}, "consent": consent.record()}

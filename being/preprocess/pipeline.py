@@ -14,6 +14,7 @@ from being.preprocess.manifest import Consent, manifest
 from being.preprocess.preflight import PICTURE_SIDE, picture_and_sound
 from being.preprocess.report import write_report
 from being.preprocess.source import keep_source
+from being.preprocess.speech_features import ENCODER, choose
 from being.preprocess.steps import STEPS, Settings, Work, check_settings
 from being.preprocess.workplace import Workplace, check_free, sha256
 from being.progress import Progress
@@ -25,14 +26,16 @@ GOES_ON = "The same command goes on from there"
 
 
 def preprocess(video: Path, out: Path, *, name: str | None = None, size: int | None = None, parser: str | None = None,
-               au: Path | None = None, consent: str | Consent | Callable[[], Consent] | None = None,
+               au: Path | None = None, encoder: str | None = None, latency: str | None = None,
+               consent: str | Consent | Callable[[], Consent] | None = None,
                force: bool = False, progress: type[Progress] = Progress) -> Path:
     """The path of a dataset made from a video of one speaking person.
 
     video: any file with a picture and sound that PyAV decodes. out: the dataset's directory; it appears under this
     name only when whole. name: by default the directory's. size: largest side of the pictures, px (512); a picture
     that is not square is cut to a square round the head. parser: who says where the person is (`parser.parser`). au:
-    OpenFace's csv of this video, taken instead of our own action units. consent: whose face it is and how they agreed,
+    OpenFace's csv of this video, taken instead of our own action units. encoder, latency: speech features besides the
+    default ones (`speech_features.choose`). consent: whose face it is and how they agreed,
     or a function that asks. force: replace a dataset that is already there. progress: shows each step.
     A run that was killed, interrupted or failed leaves the hidden folder `.NAME.part` beside `out`; the next one on the
     same video goes on after the steps that are done, and makes the same files.
@@ -47,7 +50,8 @@ def preprocess(video: Path, out: Path, *, name: str | None = None, size: int | N
                          "Give a short one without slashes that does not begin with a dot: --name NAME")
     picture_and_sound(video)  # these refusals need no network, which may first have to be fetched
     check_free(out, force)
-    settings = Settings(size or PICTURE_SIDE, parser, Path(au) if au else None)
+    chosen = choose(encoder or ENCODER, latency, video.parent) if encoder or latency else None
+    settings = Settings(size or PICTURE_SIDE, parser, Path(au) if au else None, chosen)
     check_settings(settings)
     agreed = consent() if callable(consent) else Consent(consent) if isinstance(consent, str) else consent or Consent()
     if len(agreed.statement or "") > CONSENT_MAX:

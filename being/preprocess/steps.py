@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 
 from being import media
-from being.audio.features import encode_segments
 from being.errors import InputRejected
 from being.preprocess import family
 from being.preprocess.check import look_at, refuse
@@ -34,12 +33,12 @@ from being.preprocess.openface import read_openface, write_openface
 from being.preprocess.parser import parser as find_parser
 from being.preprocess.plates import TorsoPlates, background_plate
 from being.preprocess.preflight import PICTURE_SIDE, Preflight
+from being.preprocess.speech_features import ENCODER, OUTPUTS, STEP, Choice, write_features
 from being.preprocess.teeth import read_teeth, teeth_masks
 from being.preprocess.tracking import track_head
 from being.preprocess.workplace import OWN, sha256
 from being.progress import warn
 
-ENCODER = "hama"
 FACES_IN_MIN = 0.5  # share of the frames that must show a face
 CHECKED = f"{OWN}/checked.json"
 
@@ -51,6 +50,13 @@ class Settings:
     size: int = PICTURE_SIDE  # px, largest side of the pictures
     parser: str | None = None  # who says where the person is (`parser.parser`)
     au: Path | None = None  # OpenFace's csv of the video, taken instead of our own action units
+    features: Choice | None = None  # speech features besides the default ones
+
+    @property
+    def all_features(self) -> list[Choice]:
+        """The default speech features, then the others."""
+        chosen = [] if self.features is None else [self.features]
+        return [Choice(ENCODER), *(choice for choice in chosen if choice.name != ENCODER)]
 
 
 def check_settings(settings: Settings) -> None:
@@ -214,8 +220,17 @@ def _plates(work: Work, advance: Advance) -> None:
 
 def _speech(work: Work, advance: Advance) -> None:
     sound = media.read_audio(work.folder / "aud.wav")
-    np.save(work.folder / f"aud_{ENCODER}.npy", encode_segments(sound, work.checked.segments, ENCODER))
+    for choice in work.settings.all_features:
+        write_features(work.folder, choice, sound, work.checked.segments)
     advance(work.checked.frames)
+
+
+def _further_features(work: Work) -> list[str | None] | None:
+    """The features besides the default ones, with the digest of the file that they come from."""
+    chosen = work.settings.features
+    if chosen is None:
+        return None
+    return [chosen.name, None if chosen.array is None else sha256(chosen.array)]
 
 
 def _expression(work: Work, advance: Advance) -> None:
@@ -240,7 +255,7 @@ STEPS: Sequence[Step[Work]] = (
          settings=lambda work: work.settings.parser),
     Step("head pose", _head_pose, ("track_params.pt", "mesh.npz", "transforms_*.json"), ("frames", "landmarks"),
          total=_count),
-    Step("speech", _speech, ("aud_*.npy",), ("sound",), total=_count),
+    Step(STEP, _speech, OUTPUTS, ("sound",), total=_count, settings=_further_features),
     Step("expression", _expression, ("au.csv",), ("landmarks",), total=_count,
          settings=lambda work: work.settings.au and sha256(work.settings.au)),
     Step("teeth", _teeth, ("teeth_mask",), ("frames", "landmarks"), total=_count, settings=_given_teeth),

@@ -95,13 +95,7 @@ class Workplace:
 
     def digest(self, patterns: tuple[str, ...]) -> str:
         """sha256 over the names and contents of the files that match, and of all files in folders that match."""
-        found = {path for pattern in patterns for path in self.folder.glob(pattern)}
-        files = {file for path in found for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()}
-        digest = hashlib.sha256()
-        for file in sorted(files):
-            digest.update(f"{file.relative_to(self.folder)}\n{file.stat().st_size}\n".encode())
-            _feed(digest, file)
-        return digest.hexdigest()
+        return digest_of(self.folder, patterns)
 
     def finish(self) -> None:
         """Put the folder, now whole, in the dataset's place."""
@@ -131,6 +125,17 @@ def check_free(out: Path, force: bool) -> None:
             raise BeingError(f"{out} exists and is not a dataset", fix="Choose another place with --out")
         if not force:
             raise BeingError(f"the dataset {out} exists already", fix="Replace it with --force, or choose an --out")
+
+
+def digest_of(folder: Path, patterns: tuple[str, ...]) -> str:
+    """See `Workplace.digest`, for any `folder`."""
+    found = {path for pattern in patterns for path in folder.glob(pattern)}
+    files = {file for path in found for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()}
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        digest.update(f"{file.relative_to(folder)}\n{file.stat().st_size}\n".encode())
+        _feed(digest, file)
+    return digest.hexdigest()
 
 
 def sha256(path: Path) -> str:

@@ -1,6 +1,7 @@
-"""Builds the native rasterizer (being/splat/cpu) at install; everything else about the package is in pyproject.toml.
+"""Builds the native rasterizer (being/splat/cpu) and the native engine (being/inference/cpu) at install; everything
+else about the package is in pyproject.toml.
 
-One C++ source becomes one library for each instruction set; the best that the processor has is chosen when loading.
+Each C++ source becomes one library for each instruction set; the best that the processor has is chosen when loading.
 No headers of Python or torch are used, so the wheel serves every Python version. Without a C++ compiler the package
 installs all the same and renders with the slow torch twin.
 """
@@ -19,8 +20,12 @@ from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
-SOURCE = "being/splat/cpu/rasterizer.cpp"
-HEADERS = sorted(str(path) for path in Path("being/splat/cpu").glob("*.h"))
+# Library stems, as those that load them name them, and their sources.
+SOURCES = {
+    "being.splat.cpu._splat": "being/splat/cpu/rasterizer.cpp",
+    "being.inference.cpu._head": "being/inference/cpu/head.cpp",
+}
+HEADERS = sorted(str(path) for folder in ("splat", "inference") for path in Path(f"being/{folder}/cpu").glob("*.h"))
 COMMON = [
     "-std=c++17",
     "-O3",
@@ -30,18 +35,20 @@ COMMON = [
     "-fno-trapping-math",
     "-ffp-contract=fast",
     "-Wall",
+    "-Wextra",
 ]
 AVX2 = ["-mavx2", "-mfma"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mprefer-vector-width=512"]
-# Names as in LIBRARIES of being/splat/cpu/__init__.py.
+# Names as in LIBRARIES of being/splat/cpu/library.py and being/inference/cpu/__init__.py.
 TARGETS = {"x86_64_v4": AVX512, "x86_64_v3": AVX2, "baseline": []}
+BFLOAT16 = {"x86_64_v4_bf16": [*AVX512, "-mavx512bf16"]}
 
 
-def targets() -> dict[str, list[str]]:
+def targets(stem: str) -> dict[str, list[str]]:
     """Return the instruction sets worth building for this machine, with their compiler flags."""
-    if platform.machine().lower() in ("x86_64", "amd64"):
-        return TARGETS
-    return {"baseline": []}
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return {"baseline": []}
+    return {**BFLOAT16, **TARGETS} if stem.endswith("_head") else TARGETS
 
 
 def compiler() -> list[str] | None:
@@ -66,23 +73,27 @@ class BuildRasterizer(build_ext):
         running = [self.start(command, ext) for ext in self.extensions]
         for target, process in running:
             errors = process.communicate()[1].strip()
+            made = Path(f"{target}.new")
             if process.returncode:
+                made.unlink(missing_ok=True)
                 target.unlink(missing_ok=True)
                 lines = errors.splitlines() or [f"exit status {process.returncode}"]
                 give_up(f"{target.name}: {command[0]}: {next((x for x in lines if 'error' in x), lines[-1])}")
+            else:
+                made.replace(target)  # at once: a running process may have the old one loaded
 
     def start(self, command: list[str], ext: Extension) -> tuple[Path, subprocess.Popen]:
         """Return the library to be and the compiler at work on it."""
         target = Path(self.get_ext_fullpath(ext.name))
         target.parent.mkdir(parents=True, exist_ok=True)
-        words = [*command, *COMMON, *ext.extra_compile_args, SOURCE, "-o", str(target), "-pthread"]
+        words = [*command, *COMMON, *ext.extra_compile_args, *ext.sources, "-o", f"{target}.new", "-pthread"]
         print(shlex.join(words))
         return target, subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
 
 
 def give_up(reason: str) -> None:
     """Say in one line why rendering will be slow."""
-    print(f"the native rasterizer is not built, rendering will be slow: {reason}", file=sys.stderr)
+    print(f"the native rasterizer and engine are not built, rendering will be slow: {reason}", file=sys.stderr)
 
 
 class AnyPythonWheel(bdist_wheel):
@@ -94,8 +105,9 @@ class AnyPythonWheel(bdist_wheel):
 
 setup(
     ext_modules=[
-        Extension(f"being.splat.cpu._splat_{name}", [SOURCE], depends=HEADERS, extra_compile_args=flags, optional=True)
-        for name, flags in targets().items()
+        Extension(f"{stem}_{name}", [source], depends=HEADERS, extra_compile_args=flags, optional=True)
+        for stem, source in SOURCES.items()
+        for name, flags in targets(stem).items()
     ],
     cmdclass={"build_ext": BuildRasterizer, "bdist_wheel": AnyPythonWheel},
 )

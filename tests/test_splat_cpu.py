@@ -16,6 +16,7 @@ from splat_scenes import NAMES, assert_alike, camera, hostile_gaussians, random_
 
 from being import conventions
 from being.splat import Cameras, Gaussians, available_backends, cpu, rasterize, reference
+from being.splat.cpu.library import LIBRARIES, processor_flags
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.skipif(not cpu.status().startswith("OK"), reason=cpu.status())
@@ -51,10 +52,10 @@ def test_equals_the_twin_at_every_degree(degree):
     assert not got.gradients["sh"][:, :, (degree + 1) ** 2 :].any()
 
 
-@pytest.mark.parametrize("name", [name for name, _ in cpu.LIBRARIES])
+@pytest.mark.parametrize("name", [name for name, _ in LIBRARIES])
 def test_every_built_library_equals_the_twin(name, monkeypatch):
     path = Path(cpu.__file__).parent / f"_splat_{name}.so"
-    if not path.exists() or not cpu._processor_flags().issuperset(dict(cpu.LIBRARIES)[name]):
+    if not path.exists() or not processor_flags().issuperset(dict(LIBRARIES)[name]):
         pytest.skip("not built or not for this processor")
     loaded = cpu._declare(ctypes.CDLL(str(path)))
     monkeypatch.setattr(cpu, "_load", lambda: loaded)

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import platform
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from being.splat.cpu.library import find
+
 FIELDS = ("means", "quaternions", "scales", "opacities", "sh", "world_to_camera", "focal")
 CONSTANTS = ("TILE", "LOW_PASS", "NEAR_PLANE", "ALPHA_MIN", "ALPHA_MAX", "TRANSMITTANCE_MIN", "FIELD_OF_VIEW_MARGIN",
              "EIGENVALUE_FLOOR", "QUATERNION_MIN", "SCREEN_MAX")  # fmt: skip
-LIBRARIES = (("x86_64_v4", ("avx512f", "avx512dq", "avx512bw", "avx512vl", "avx2", "fma")),
-             ("x86_64_v3", ("avx2", "fma")), ("baseline", ()))  # fmt: skip  # name in setup.py, flags it needs
 INTERFACE = 1  # of the C functions; as in rasterizer.cpp, raised with every change of theirs
 DEVICE = "the CPU"
 MAX_SIDE = 65535 * 16  # px: tiles are numbered in 16 bits
@@ -57,42 +56,8 @@ def takes(tensor: Tensor) -> bool:
 @functools.cache
 def _load() -> tuple[ctypes.CDLL | None, str]:
     """Return the library and its instruction set, or None and the reason."""
-    folder = Path(__file__).parent
-    built = {name: folder / f"_splat_{name}.so" for name, _ in LIBRARIES}
-    if not any(path.exists() for path in built.values()):
-        return None, (
-            "the native rasterizer was not built at install; install a C++ compiler (`apt-get install g++`) "
-            "and install this package again"
-        )
-    flags, reason = _processor_flags(), "none of the built libraries fits this processor"
-    for name, needed in LIBRARIES:
-        if not built[name].exists() or not flags.issuperset(needed):
-            continue
-        try:
-            library = ctypes.CDLL(str(built[name]))
-            if library.splat_interface() == INTERFACE:
-                return _declare(library)
-            reason = f"{built[name].name} was built from another version of the source"
-        except (OSError, AttributeError) as error:  # built for another system, or long ago
-            reason = f"{built[name].name} cannot be loaded: {error}"
-    return None, f"{reason}; install this package again on this machine"
-
-
-def _processor_flags() -> set[str]:
-    """Return the processor's feature flags as Linux names them, as far as torch or the system tells."""
-    flags = set()
-    if platform.machine().lower() in ("x86_64", "amd64"):
-        capability = torch.backends.cpu.get_cpu_capability()
-        if capability in ("AVX2", "AVX512"):  # what torch checked, the system's saved registers included
-            flags |= {"avx2", "fma"}
-        if capability == "AVX512":
-            flags |= {"avx512f", "avx512dq", "avx512bw", "avx512vl"}
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        flags |= set(next((line for line in lines if line.startswith("flags")), ":").split(":")[1].split())
-    except OSError:
-        pass
-    return flags
+    library, reason = find(Path(__file__).parent, "splat", "rasterizer", INTERFACE)
+    return (None, reason) if library is None else _declare(library)
 
 
 def _declare(library: ctypes.CDLL) -> tuple[ctypes.CDLL, str]:

@@ -49,10 +49,23 @@ struct Geometry {
     vfloat axes[2][3], scaled[2][3];   // jacobian * rotation, and that times the scales: covariance = scaled scaled^T
     vfloat x, y, xx, xy, yy, determinant;
 
+    Geometry() = default;
+
     INLINE Geometry(const Scene& scene, const Camera& camera, int64_t frame, int64_t first) {
         gather(scene.means + frame * scene.stride[MEANS], first, scene.count, mean);
         gather(scene.quaternions + frame * scene.stride[QUATERNIONS], first, scene.count, quaternion);
         gather(scene.scales + frame * scene.stride[SCALES], first, scene.count, scale);
+        project(camera);
+        if (scene.offsets) {
+            vfloat offset[2];
+            gather(scene.offsets + frame * scene.count * 2, first, scene.count, offset);
+            x += offset[0];
+            y += offset[1];
+        }
+    }
+
+    // From `mean`, `quaternion` and `scale` as they are set.
+    INLINE void project(const Camera& camera) {
         vfloat view[3];
         for (int i = 0; i < 3; i++) {
             view[i] = camera.r[i][0] * mean[0] + camera.r[i][1] * mean[1] + camera.r[i][2] * mean[2] + camera.t[i];
@@ -65,12 +78,6 @@ struct Geometry {
         clamped[1] = vmax(vmin(slope[1], splat(camera.limit_y)), splat(-camera.limit_y));
         x = camera.focal * slope[0] + camera.mid_x;
         y = camera.focal * slope[1] + camera.mid_y;
-        if (scene.offsets) {
-            vfloat offset[2];
-            gather(scene.offsets + frame * scene.count * 2, first, scene.count, offset);
-            x += offset[0];
-            y += offset[1];
-        }
         rotate();
         vfloat magnification = camera.focal * inverse_z;
         for (int a = 0; a < 2; a++) {

@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "blend.h"
+#include "place.h"
 #include "pool.h"
-#include "project.h"
 
 namespace {
 
@@ -62,25 +62,6 @@ int64_t parts_of(const Scene& scene) {
     return std::min<int64_t>(MAX_PARTS, 1 + scene.count / 2048);
 }
 
-INLINE bool finite(float x) { return std::fabs(x) <= std::numeric_limits<float>::max(); }
-
-// Fills the ellipse's tiles by the family's rule and returns the radius, or 0 if the square meets no tile.
-int32_t place(const Scene& scene, Ellipse& e, float xx, float yy, float determinant) {
-    float middle = 0.5f * (xx + yy);
-    float largest = middle + std::sqrt(std::max(EIGENVALUE_FLOOR, middle * middle - determinant));
-    float radius = std::ceil(3.0f * std::sqrt(largest));
-    e.left = e.top = e.right = e.bottom = 0;
-    if (!(radius < SCREEN_MAX && std::fabs(e.x) < SCREEN_MAX && std::fabs(e.y) < SCREEN_MAX)) return 0;
-    auto tile = [](float at, int64_t count) {
-        return uint16_t(std::min(std::max(std::floor(at / TILE), 0.0f), float(count)));
-    };
-    e.left = tile(e.x - radius, scene.tiles_x());
-    e.right = tile(e.x + radius + (TILE - 1), scene.tiles_x());
-    e.top = tile(e.y - radius, scene.tiles_y());
-    e.bottom = tile(e.y + radius + (TILE - 1), scene.tiles_y());
-    return e.left < e.right && e.top < e.bottom ? int32_t(radius) : 0;
-}
-
 void evaluate_colours(const Scene& scene, const Harmonics& harmonics, int64_t frame, int64_t first, int64_t end,
                       Splat* splats) {
     const int64_t used = (scene.degree + 1) * (scene.degree + 1);
@@ -108,30 +89,20 @@ void project_block(const Scene& scene, const Camera& camera, State& state, int64
     Splat* splats = state.splats.data() + frame * scene.count;
     Ellipse* ellipses = state.ellipses.data() + frame * scene.count;
     evaluate_colours(scene, harmonics, frame, first, end, splats);
-    const vfloat root_xx = vsqrt(g.xx), root_yy = vsqrt(g.yy), root_det = vsqrt(g.determinant);
-    const vfloat a = ROOT_HALF_LOG2E * root_yy / root_det, b = ROOT_HALF_LOG2E / root_yy;
-    const vfloat lean_x = g.xy / g.yy, lean_y = g.xy / g.xx;
+    const Shape shape(g);
     for (int64_t i = first; i < end; i++) {
         const int lane = int(i - first);
         const float opacity = scene.opacities[frame * scene.stride[OPACITIES] + i];
         Splat& s = splats[i];
         s.x = g.x[lane], s.y = g.y[lane], s.depth = g.z[lane], s.opacity = opacity;
-        s.a = a[lane], s.b = b[lane], s.lean = lean_x[lane];
-        const float det = g.determinant[lane];
-        bool good = s.depth > NEAR_PLANE && g.length[lane] >= QUATERNION_MIN && finite(s.x + s.y) && finite(opacity) &&
-                    finite(s.depth) && finite(det) && finite(g.xx[lane]) && finite(g.yy[lane]) && finite(g.xy[lane]) &&
-                    finite(s.colour[0]) && finite(s.colour[1]) && finite(s.colour[2]) && finite(s.a) && s.a > 0;
+        s.a = shape.a[lane], s.b = shape.b[lane], s.lean = shape.lean_x[lane];
+        const bool good = projects(g, shape, lane) && finite(opacity) && finite(s.colour[0]) && finite(s.colour[1]) &&
+                          finite(s.colour[2]);
         Ellipse& e = ellipses[i];
-        e.x = s.x, e.y = s.y;
-        radii[i] = good ? place(scene, e, g.xx[lane], g.yy[lane], det) : 0;
+        radii[i] = good ? place(scene, g, lane, e) : 0;
         uint32_t touched = 0;
         if (radii[i] && opacity >= ALPHA_MIN) {
-            e.level = std::log2(255.0f * opacity) + 1e-3f;
-            const float root = std::sqrt(e.level) / ROOT_HALF_LOG2E;
-            const float half_x = root * root_xx[lane], half_y = root * root_yy[lane];
-            e.rows = {half_y, lean_y[lane] * half_x, lean_x[lane], 1 / s.a, s.b * s.b};
-            e.columns = {half_x, lean_x[lane] * half_y, lean_y[lane], root_det[lane] / (ROOT_HALF_LOG2E * root_xx[lane]),
-                         HALF_LOG2E / g.xx[lane]};
+            shape.outline(g, lane, opacity, e);
             for_each_tile(e, [&](int, int) { touched++; });
         }
         state.touched[frame * scene.count + i] = touched;

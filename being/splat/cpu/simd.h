@@ -44,6 +44,7 @@ INLINE void store(float* p, vfloat v) { std::memcpy(p, &v, sizeof v); }
 // Lane masks: predicate registers on AVX-512, all-ones lanes elsewhere.
 #if LANES == 16
 typedef __mmask16 vmask;
+constexpr __mmask16 ALL = 0xffff;  // zero-masked intrinsics: GCC 12 warns of the others' undefined sources
 INLINE vmask less(vfloat a, vfloat b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LT_OQ); }
 INLINE vmask at_least(vfloat a, vfloat b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GE_OQ); }
 INLINE vfloat select(vmask m, vfloat a, vfloat b) { return (vfloat)_mm512_mask_blend_ps(m, (__m512)b, (__m512)a); }
@@ -72,7 +73,7 @@ INLINE vfloat zero_unless(vmask m, vfloat a) { return select(m, a, vfloat{}); }
 
 INLINE vfloat vsqrt(vfloat x) {
 #if LANES == 16
-    return (vfloat)_mm512_sqrt_ps((__m512)x);
+    return (vfloat)_mm512_maskz_sqrt_ps(ALL, (__m512)x);
 #elif LANES == 8
     return (vfloat)_mm256_sqrt_ps((__m256)x);
 #elif defined(__SSE2__)
@@ -88,7 +89,7 @@ INLINE vfloat vsqrt(vfloat x) {
 // 1 / x to about 1 ulp; on AVX-512 by one Newton step, which is several times faster than its division.
 INLINE vfloat reciprocal(vfloat x) {
 #if LANES == 16
-    vfloat r = (vfloat)_mm512_rcp14_ps((__m512)x);
+    vfloat r = (vfloat)_mm512_maskz_rcp14_ps(ALL, (__m512)x);
     return r + r * (1.0f - x * r);
 #else
     return 1.0f / x;
@@ -109,10 +110,12 @@ INLINE vfloat exp2_negative(vfloat x) {
 }
 
 INLINE float sum(vfloat v) {
-#if LANES == 16
-    return _mm512_reduce_add_ps((__m512)v);
-#elif LANES == 8
-    __m128 s = _mm_add_ps(_mm256_castps256_ps128((__m256)v), _mm256_extractf128_ps((__m256)v, 1));
+#if LANES >= 8
+    __m256 parts[LANES / 8];
+    std::memcpy(parts, &v, sizeof v);
+    __m256 half = parts[0];
+    if (LANES > 8) half = _mm256_add_ps(half, parts[LANES / 8 - 1]);
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
     s = _mm_add_ps(s, _mm_movehl_ps(s, s));
     return _mm_cvtss_f32(_mm_add_ss(s, _mm_shuffle_ps(s, s, 1)));
 #else

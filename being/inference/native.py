@@ -1,0 +1,112 @@
+"""A talking head rendered by the native CPU library: the plain model's pictures, many times faster.
+
+What does not depend on the frame is folded at load: tri-plane queries, and of each attention layer the projections of
+queries, keys, values and output, which leave one map from a token to a row of scores and one to a row of values. The
+library (`being/inference/cpu`) then carries each block of Gaussians through the whole network in the processor's cache.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from being.errors import EnvironmentFault, UsageError
+from being.inference import cpu
+from being.model.attention import AttentionLayer
+from being.model.talking_head import TalkingHead
+
+PRECISIONS = ("auto", "bf16", "fp32")
+
+
+def status() -> str:
+    """Return "OK (instruction set)" or why this machine has no native engine and what to do."""
+    return cpu.status()
+
+
+class NativeHead:
+    """A head baked for the CPU, and the time its last call took."""
+
+    def __init__(self, model: TalkingHead, focal: float, size: int, threads: int | None = None,
+                 precision: str = "auto", library: str | None = None):
+        """`focal` in px, pictures of `size` px a side, `threads` as many as torch uses if not given.
+
+        `precision`: the network's layers in "fp32" or "bf16" (sums in float32), "auto" the latter where the processor
+        multiplies it. `library` asks for one of `being.inference.cpu.LIBRARIES` in place of the best.
+        Raises UsageError for an unknown precision, EnvironmentFault where this machine has not what is asked for.
+        """
+        if precision not in PRECISIONS:
+            raise UsageError(f"unknown precision {precision!r}", "", f"Use one of {', '.join(PRECISIONS)}.")
+        loaded, detail = cpu.load(library)
+        if loaded is None:
+            raise EnvironmentFault("the native engine cannot run here", detail)
+        low = bool(loaded.head_has_bfloat16())
+        if precision == "bf16" and not low:
+            raise EnvironmentFault("this processor does not multiply bfloat16", f"it has {detail}", "Use fp32.")
+        self.size, self.isa, self.threads = size, detail, threads
+        self.precision = "bf16" if low and precision != "fp32" else "fp32"
+        self.times: dict[str, float] = {}
+        config = model.network.config
+        self.width, self.count = config.d_model, len(model.gaussians)
+        description = cpu.Description(self.count, config.d_model, config.n_head, config.n_layer, config.ffn_hidden,
+                                      config.net_width, config.sh_degree, size, self.precision == "bf16", focal)
+        self._head = cpu.Head(loaded, description, folded(model))
+
+    def render(self, tokens: Tensor, world_to_camera: Tensor, plates: Tensor) -> Tensor:
+        """Return pictures uint8 [B, S, S, 3] RGB.
+
+        `tokens` float32 [B, T, D], `world_to_camera` float32 [B, 4, 4], `plates` uint8 [B, S, S, 3], all on the CPU.
+        A Gaussian that is not finite is left out, as the rasterizer does.
+        """
+        frames = tokens.shape[0]
+        assert tokens.dim() == 3 and tokens.shape[2] == self.width, f"tokens [B, T, {self.width}]: {tokens.shape}"
+        assert world_to_camera.shape == (frames, 4, 4), f"world_to_camera [{frames}, 4, 4]: {world_to_camera.shape}"
+        assert plates.shape == (frames, self.size, self.size, 3) and plates.dtype == torch.uint8, (
+            f"plates uint8 [{frames}, {self.size}, {self.size}, 3]: {plates.dtype} {plates.shape}")
+        out = torch.empty_like(plates, memory_format=torch.contiguous_format)
+        inputs = (tokens.detach().float().contiguous(), world_to_camera.detach().float().contiguous(),
+                  plates.contiguous())
+        seconds = self._head.render(*inputs, out, self.threads or torch.get_num_threads())
+        self.times = dict(zip(cpu.STAGES, seconds, strict=True))
+        return out
+
+
+@torch.no_grad()
+def folded(model: TalkingHead) -> list[Tensor]:
+    """The tensors that the library copies: layers, heads, canonical Gaussians, queries; float32, in its order."""
+    network = model.network
+    tensors: list[Tensor] = []
+    for layer in network.transformer.layers:
+        assert isinstance(layer, AttentionLayer)
+        first, second = layer.ffn.linear1, layer.ffn.linear2
+        tensors += [*attention_maps(layer), layer.norm1.gamma, layer.norm1.beta, torch.tensor([layer.norm1.eps]),
+                    first.weight, first.bias, second.weight, second.bias,
+                    layer.norm2.gamma, layer.norm2.beta, torch.tensor([layer.norm2.eps])]  # fmt: skip
+    for head in (network.pos_deform, network.scales_deform, network.rotations_deform, network.opacity_deform,
+                 network.shs_deform):
+        tensors += [head.get_parameter(name) for name in ("1.weight", "1.bias", "3.weight", "3.bias")]
+    raw = model.gaussians
+    queries = network.queries(raw.means)[0]
+    tensors += [raw.means, raw.log_scales, raw.quaternions, raw.opacity_logits, raw.sh, queries]
+    return [tensor.detach().to("cpu", torch.float32).contiguous() for tensor in tensors]
+
+
+def attention_maps(layer: AttentionLayer) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What a token t gives to each head of a layer's attention: M [H, D + 1, D] t + m and P [H, D, D] t + p.
+
+    With x a query, the score of t in powers of two is the first's leading D rows times x, plus its last row; the second
+    is what t's share is multiplied by and added to x. The output's bias is in it: shares of a head sum to one.
+    """
+    attention = layer.enc_dec_attention
+    heads = attention.heads
+
+    def split(linear: torch.nn.Linear) -> tuple[Tensor, Tensor]:  # [H, d, D], [H, d]
+        return linear.weight.double().unflatten(0, (heads, -1)), linear.bias.double().unflatten(0, (heads, -1))
+
+    (wq, bq), (wk, bk), (wv, bv) = split(attention.w_q), split(attention.w_k), split(attention.w_v)
+    unit = math.log2(math.e) / math.sqrt(wq.shape[1])
+    query = torch.cat([wq, bq[..., None]], 2).transpose(1, 2) * unit  # [H, D + 1, d]
+    out = attention.w_concat.weight.double().unflatten(1, (heads, -1)).transpose(0, 1)  # [H, D, d]
+    share = attention.w_concat.bias.double() / heads
+    return query @ wk, (query @ bk[..., None])[..., 0], out @ wv, (out @ bv[..., None])[..., 0] + share

@@ -336,7 +336,7 @@ SPOILT: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no manifest": (lambda f: (f / "manifest.json").unlink(), "not an avatar"),
     "manifest not JSON": (lambda f: (f / "manifest.json").write_text("{"), "cannot be read"),
     "manifest a list": (lambda f: (f / "manifest.json").write_text("[]"), "not a JSON object"),
-    "schema 99": (lambda f: rewrite(f, schema=99), "schema 99, this version reads 1"),
+    "schema 99": (lambda f: rewrite(f, schema=99), "schema 99, this version reads up to 2"),
     "no poses": (lambda f: rewrite(f, poses=None), "missing or wrong: poses"),
     "no size": (lambda f: rewrite(f, size=0), "does not describe an avatar"),
     "weights missing": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors is missing"),
@@ -454,8 +454,8 @@ def test_ctrl_c_leaves_no_part_of_a_video(run: Path, hearing: None, monkeypatch:
 
     whole = Engine.stream
 
-    def interrupted(self: Engine, features: Any) -> Any:
-        yield from (picture for picture, _ in zip(whole(self, features), range(90), strict=False))
+    def interrupted(self: Engine, features: Any, **settings: Any) -> Any:
+        yield from (picture for picture, _ in zip(whole(self, features, **settings), range(90), strict=False))
         assert Path("new/.one.part.mp4").stat().st_size, "it was being written"
         raise KeyboardInterrupt
 

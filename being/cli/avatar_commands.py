@@ -7,6 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
+from being.cli.expression_options import (
+    BlinkRateOption,
+    CurvesOption,
+    ExpressionOption,
+    MoodOption,
+    SeedOption,
+    wish,
+)
 from being.cli.shell import DeviceOption, OutOption, command
 from being.errors import BeingError, ExitCode, InputRejected, UsageError
 
@@ -22,10 +30,16 @@ def register(app: typer.Typer) -> None:
         avatar: AvatarArgument = None,
         audio: Annotated[Path | None, typer.Option("--audio", help="Sound to speak: any sound or video file (default: "
                                                                    "the clip's own).")] = None,
+        mood: MoodOption = "neutral",
+        expression: ExpressionOption = None,
+        blink_rate: BlinkRateOption = None,
+        curves: CurvesOption = None,
+        seed: SeedOption = 0,
         out: OutOption = None,
         device: DeviceOption = "auto",
     ) -> dict[str, Any]:
         """Make a video of the avatar speaking a sound file of any length; poses go back and forth."""
+        asked = wish(mood, expression, blink_rate, curves, seed)
         folder, engine = _engine(avatar, device)
         from being.inference.video import Times, render_video, report_times
         from being.media import read_audio
@@ -35,7 +49,8 @@ def register(app: typer.Typer) -> None:
         source = audio or _own_sound(folder)
         with times.step("read sound"):
             samples = read_audio(source)
-        result = render_video(engine, samples, out or folder / "videos" / f"{source.stem}.mp4", str(source), times)
+        result = render_video(engine, samples, out or folder / "videos" / f"{source.stem}.mp4", str(source), times,
+                              asked)
         say(f"video {result['video']} ({result['frames']} frames)")
         report_times(times.seconds, result["seconds"])
         return result
@@ -47,6 +62,11 @@ def register(app: typer.Typer) -> None:
         voice: Annotated[str, typer.Option("--voice", help="hibari (offline, English), espeak or espeak:LANGUAGE "
                                                            "(offline), edge:NAME (online).")] = "hibari",
         speed: Annotated[float, typer.Option("--speed", help="0.5 (slow) to 2 (fast).")] = 1.0,
+        mood: MoodOption = "neutral",
+        expression: ExpressionOption = None,
+        blink_rate: BlinkRateOption = None,
+        curves: CurvesOption = None,
+        seed: SeedOption = 0,
         out: OutOption = None,
         device: DeviceOption = "auto",
     ) -> dict[str, Any]:
@@ -56,10 +76,12 @@ def register(app: typer.Typer) -> None:
         from being.tts.speech import checked_text
 
         checked_text(text)
+        asked = wish(mood, expression, blink_rate, curves, seed)
         times = Times()
         with times.step("load"):
             folder, engine = _engine(avatar, device)
-        result = speak_video(engine, text, voice, speed, out or folder / "videos" / f"{file_stem(text)}.mp4", times)
+        result = speak_video(engine, text, voice, speed, out or folder / "videos" / f"{file_stem(text)}.mp4", times,
+                             asked)
         say(f"video {result['video']} ({result['frames']} frames)")
         report_times(times.seconds, result["seconds"])
         return result

@@ -41,9 +41,11 @@ class Engine:
         """The engine of the bundle, or of the run's bundle, at `path`."""
         return cls(load_avatar(path, device))
 
-    def conditions(self, features: Tensor, frames: Tensor, poses: Tensor) -> Conditions:
-        """What drives `frames` [B] of sound features [F, 16, C] in `poses` [B]."""
-        return Conditions(windows(features, frames), self.avatar.expression[poses], self.camera[poses])
+    def conditions(self, features: Tensor, frames: Tensor, poses: Tensor,
+                   expression: Tensor | None = None) -> Conditions:
+        """What drives `frames` [B] of sound features [F, 16, C] in `poses` [B], by default with their expression."""
+        face = self.avatar.expression[poses] if expression is None else expression
+        return Conditions(windows(features, frames), face, self.camera[poses])
 
     def tokens(self, conditions: Conditions) -> Tensor:
         """[B, 4, D]."""
@@ -73,9 +75,10 @@ class Engine:
         return picture.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
     @torch.no_grad()
-    def render(self, features: Tensor, frames: Tensor, poses: Tensor) -> np.ndarray:
-        """Pictures uint8 [B, S, S, 3] of `frames` [B] of the sound features [F, 16, C] in `poses` [B]."""
-        gaussians = self.activate(self.deform(self.tokens(self.conditions(features, frames, poses))))
+    def render(self, features: Tensor, frames: Tensor, poses: Tensor, expression: Tensor | None = None) -> np.ndarray:
+        """Pictures uint8 [B, S, S, 3] of `frames` [B] of the sound features [F, 16, C] in `poses` [B], by default with
+        the poses' expression [B, E]."""
+        gaussians = self.activate(self.deform(self.tokens(self.conditions(features, frames, poses, expression))))
         return self.pictures(self.splat(gaussians, poses), self.plates(poses))
 
     def encode(self, samples: np.ndarray) -> Tensor:
@@ -90,9 +93,14 @@ class Engine:
                                 f"those of the encoder '{name}' are {features.shape[2]} wide", "Train it again")
         return torch.from_numpy(features).to(self.device)
 
-    def stream(self, features: Tensor, batch: int = BATCH) -> Iterator[np.ndarray]:
-        """Frames uint8 [S, S, 3], one for every row of `features`; poses go back and forth."""
+    def stream(self, features: Tensor, batch: int = BATCH, expression: np.ndarray | None = None
+               ) -> Iterator[np.ndarray]:
+        """Frames uint8 [S, S, 3], one for every row of `features`; poses go back and forth.
+
+        expression: float32 [F, E] of each frame, by default that of its pose.
+        """
         path = torch.from_numpy(pose_path(len(features), self.avatar.poses)).to(self.device)
         for start in range(0, len(features), batch):
             frames = torch.arange(start, min(start + batch, len(features)), device=self.device)
-            yield from self.render(features, frames, path[frames])
+            yield from self.render(features, frames, path[frames], None if expression is None else torch.from_numpy(
+                expression[start:start + batch]).to(self.device))

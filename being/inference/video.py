@@ -16,6 +16,8 @@ from being.audio.sound import to_rate
 from being.conventions import FPS, SAMPLE_RATE
 from being.errors import InputRejected
 from being.inference.engine import Engine
+from being.inference.expression import Wish, drive
+from being.inference.pose_path import pose_path
 from being.media import VideoWriter, output_path
 from being.progress import Progress, say, warn
 from being.tts import speak
@@ -50,16 +52,29 @@ def check_sound(samples: np.ndarray, what: str) -> None:
         raise InputRejected(f"{what} holds samples that are not numbers", fix="Export the sound again")
 
 
-def render_video(engine: Engine, samples: np.ndarray, out: Path, what: str, times: Times) -> dict[str, Any]:
-    """Write the avatar speaking `samples` (float32 [T] at 16 kHz) to `out`; figures of the video made."""
+def face_of(engine: Engine, samples: np.ndarray, frames: int, wish: Wish | None) -> np.ndarray:
+    """What the face does beside speaking `samples`, float32 [frames, E], while the poses go back and forth."""
+    avatar = engine.avatar
+    own = avatar.expression.cpu().numpy()[pose_path(frames, avatar.poses)]
+    return drive(samples, frames, avatar.channels, wish, own)
+
+
+def render_video(engine: Engine, samples: np.ndarray, out: Path, what: str, times: Times,
+                 wish: Wish | None = None) -> dict[str, Any]:
+    """Write the avatar speaking `samples` (float32 [T] at 16 kHz) to `out`; figures of the video made.
+
+    wish: what the face does meanwhile; by default it blinks and raises its brows as people do.
+    """
     check_sound(samples, what)
     output_path(out)
     with times.step("features"):
         features = engine.encode(samples)
+    with times.step("expression"):
+        face = face_of(engine, samples, len(features), wish)
     size = engine.avatar.size
     with times.step("render and encode"), Progress("render", len(features), "frames") as progress, \
             VideoWriter(out, size, size, sound=samples, note=engine.avatar.note) as video:
-        for picture in engine.stream(features):
+        for picture in engine.stream(features, expression=face):
             video.write(picture)
             progress.advance()
     spent = times.seconds["render and encode"]
@@ -67,7 +82,8 @@ def render_video(engine: Engine, samples: np.ndarray, out: Path, what: str, time
             "frames_per_second": round(len(features) / max(spent, 1e-9), 1), "times": times.seconds}
 
 
-def speak_video(engine: Engine, text: str, voice: str, speed: float, out: Path, times: Times) -> dict[str, Any]:
+def speak_video(engine: Engine, text: str, voice: str, speed: float, out: Path, times: Times,
+                wish: Wish | None = None) -> dict[str, Any]:
     """Write the avatar saying `text` to `out`."""
     output_path(out)
     with times.step("voice"):
@@ -75,7 +91,7 @@ def speak_video(engine: Engine, text: str, voice: str, speed: float, out: Path, 
         if speech.unspoken:
             warn(f"the voice leaves out what it has no reading for: {shown(speech.unspoken)}")
         samples = to_rate(speech.samples, speech.rate, SAMPLE_RATE)
-    return render_video(engine, samples, out, "the spoken text", times)
+    return render_video(engine, samples, out, "the spoken text", times, wish)
 
 
 def report_times(times: dict[str, float], seconds: float) -> None:

@@ -166,6 +166,9 @@ class TrainConfig:
     """Fine stage: the network in bfloat16 where the device computes in it (CUDA, AVX512-BF16), Gaussians in float32."""
     audio_warmup: int = 0
     """Steps of the sound branch on tracked lip motion alone, before the fine stage (seconds of work)."""
+    voices: int = 0
+    """How many other voices, rooms and channels say the clip's words while training, each frame in one at random: what
+    the sound branch should not care about. 0: the clip's own voice alone."""
     compat: str = "none"
     """"reference" trains with GaussianTalker's own faults, to compare: opacity and SH overwritten by the planes' in the
     coarse stage, pruning that mostly sees the first opacity, no gradient through the mask, no plane regulariser, rates

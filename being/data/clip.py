@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from being.audio.features import windows
+from being.audio.augment import voices as other_voices
+from being.audio.features import SAMPLES_PER_FRAME, windows
 from being.conventions import PARSING_HEAD
 from being.data.cameras import camera_numbers
 from being.data.conditions import Conditions
 from being.data.dataset import Dataset
 from being.data.expression import BLINK_ALONE, Channels, expression
 from being.errors import InputRejected
+from being.media import read_audio
 from being.progress import Progress
 
 LIPS = (61, 291, 0, 17, 37, 267, 84, 314, 78, 308, 13, 14)  # outline and middle of the lips in the 478 points
@@ -50,27 +53,51 @@ class Clip:
     size: int  # S
     channels: Channels = BLINK_ALONE  # names and units of the expression
     bounds: Tensor | None = None  # [F, 2] int64: first and last frame of each frame's segment; None: the clip is one
+    voices: Tensor | None = None  # [V, F, 16, C] float32: the features of the same words in other voices
 
     @property
     def device(self) -> torch.device:
         """Where the clip lies."""
         return self.frames.device
 
+    def pick(self, index: Tensor) -> Tensor:
+        """Rows [B] int64 for `conditions` and `sound`, by torch's generator of the device: each of the frames `index`
+        [B] int64 in one of its voices, the clip's own among them. Without other voices they are the frames."""
+        if self.voices is None:
+            return index
+        return index + len(self.frames) * torch.randint(len(self.voices) + 1, index.shape, device=index.device)
+
     def conditions(self, index: Tensor, mouth_told: float = 0.0) -> Conditions:
-        """What drives the frames `index` [B] int64.
+        """What drives the frames `index` [B] int64, or the rows of `pick`.
 
         The mouth's channels of expression are neutral: the lips belong to the sound. `mouth_told` is the share of
         frames, drawn at random, that are given the true ones all the same, for training to learn what they mean.
         """
-        values = self.expression[index]
+        frame = index % len(self.frames)
+        values = self.expression[frame]
         hidden = self.mouth
         if mouth_told > 0:
             hidden = hidden & (torch.rand(len(index), 1, device=self.device) >= mouth_told)
-        return Conditions(self.sound(index), values.masked_fill(hidden, 0.0), self.camera[index])
+        return Conditions(self.sound(index), values.masked_fill(hidden, 0.0), self.camera[frame])
 
     def sound(self, index: Tensor) -> Tensor:
-        """Sound windows float32 [B, 8, C, 16] of the frames `index` [B] int64; none hears across a break."""
-        return windows(self.features, index, self.bounds)
+        """Sound windows float32 [B, 8, C, 16] of the frames `index` [B] int64, or the rows of `pick`; none hears across
+        a break."""
+        if self.voices is None:
+            return windows(self.features, index, self.bounds)
+        features, bounds = self._all_voices
+        return windows(features, index, bounds)
+
+    @cached_property
+    def _all_voices(self) -> tuple[Tensor, Tensor]:
+        """Features [(1 + V) F, 16, C] of the clip's own voice and the others one after the other, and their bounds."""
+        assert self.voices is not None and self.voices.shape[1:] == self.features.shape, "voices are of another clip"
+        count, voices = len(self.features), 1 + len(self.voices)
+        one = self.bounds
+        if one is None:
+            one = torch.tensor([[0, count - 1]], device=self.device).expand(count, 2)
+        starts = count * torch.arange(voices, device=self.device)
+        return torch.cat([self.features, *self.voices]), (one + starts[:, None, None]).flatten(0, 1)
 
     def plate(self, index: Tensor, window: bool = False) -> Tensor:
         """Plates float32 [B, 3, S, S] in [0, 1], or [B, 3, h, w] of the window."""
@@ -97,10 +124,11 @@ class Clip:
 
 
 def load_clip(dataset: Dataset, size: int, encoder: str, device: torch.device | str = "cpu",
-              index: np.ndarray | None = None, kind: str = "full") -> Clip:
+              index: np.ndarray | None = None, kind: str = "full", voices: int = 0, seed: int = 0) -> Clip:
     """The clip of a dataset (or its frames `index`) at `size` x `size` px, with expression of a `kind`
     (`data.expression`). Sound windows are of the whole clip, so `index` must be None for training; eval of a part
-    passes features through `Clip.features` unchanged."""
+    passes features through `Clip.features` unchanged. voices: how many others say the same (`audio.augment`, by
+    `seed`)."""
     channels, values = expression(dataset, kind)
     chosen = np.arange(dataset.frames) if index is None else index
     background = _open_rgb(dataset.path / "bc.jpg", size)
@@ -129,7 +157,17 @@ def load_clip(dataset: Dataset, size: int, encoder: str, device: torch.device | 
                 tensor(landmark_boxes(dataset.landmarks * scale, EYES, size, (1.0, 0.6))),
                 tensor(landmark_boxes(dataset.landmarks * scale, BROWS, size, (1.0, 0.6))),
                 tensor(boxes), head_window(boxes, size),
-                dataset.focal * scale, size, channels, tensor(dataset.bounds))
+                dataset.focal * scale, size, channels, tensor(dataset.bounds),
+                tensor(_voices(dataset, encoder, voices, seed)) if voices else None)
+
+
+def _voices(dataset: Dataset, encoder: str, count: int, seed: int) -> np.ndarray:
+    """Features float32 [count, F, 16, C] of the dataset's sound in other voices, kept in its folder `.voices`."""
+    with Progress("other voices"):
+        sound, length = read_audio(dataset.sound_file), dataset.frames * SAMPLES_PER_FRAME
+        sound = np.pad(sound[:length], (0, max(0, length - len(sound))))
+        segments = [(first, stop) for first, stop in dataset.segments]
+        return other_voices(sound, segments, encoder, count, seed, dataset.path / ".voices")
 
 
 def head_mask(dataset: Dataset, i: int, size: int) -> np.ndarray:

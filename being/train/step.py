@@ -74,7 +74,7 @@ class Step:
         model, clip, index = self.model, self.clip, self.index
         offsets = torch.zeros(len(index), len(model.gaussians), 2, device=clip.device, requires_grad=True) \
             if watched else None
-        conditions = None if self.coarse else clip.conditions(index, self.config.mouth_told)
+        conditions = None if self.coarse else clip.conditions(clip.pick(index), self.config.mouth_told)
         rendering = model(conditions, clip.world_to_camera[index], clip.focal, clip.size, degree, offsets,
                           self.low_precision, room)
         terms = self.objective.terms(rendering, index)

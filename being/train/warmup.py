@@ -63,7 +63,7 @@ def warm_up_sound(network: GaussianTalker, clip: Clip, vertices: np.ndarray, tra
     with Progress("sound warm-up", steps) as progress:
         for step in range(1, steps + 1):
             at = index[torch.randint(len(index), (BATCH,), generator=generator).to(clip.device)]
-            audio = clip.conditions(at).audio
+            audio = clip.sound(clip.pick(at))
             noise = torch.randn(audio.shape, generator=generator).to(audio) * FEATURE_NOISE
             keep = (torch.rand(audio.shape[0], 1, audio.shape[2], 1, generator=generator) > FEATURE_DROP).to(audio)
             loss = (predict((audio + noise) * keep) - target[at]).abs().mean()

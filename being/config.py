@@ -169,13 +169,15 @@ class TrainConfig:
     voices: int = 0
     """How many other voices, rooms and channels say the clip's words while training, each frame in one at random: what
     the sound branch should not care about. 0: the clip's own voice alone."""
+    splat: str = "auto"
+    """Rasterizer backend: auto (the fastest that is here), triton, cpu, torch, gsplat or diff-gaussian."""
     compat: str = "none"
     """"reference" trains with GaussianTalker's own faults, to compare: opacity and SH overwritten by the planes' in the
     coarse stage, pruning that mostly sees the first opacity, no gradient through the mask, no plane regulariser, rates
     that grow with how far the head moves and decay over 20,000 steps whatever the length."""
     mouth_told: float = 0.25
-    """Share of frames that are told how the true mouth is shaped (smile, jaw, ...): enough to learn what an offset means,
-    few enough that the sound does the work. The others, and every frame that is measured, have it neutral."""
+    """Share of frames that are told how the true mouth is shaped (smile, jaw, ...): enough to learn what an offset
+    means, few enough that the sound does the work. The others, and every frame that is measured, have it neutral."""
     sh_every: int = 1000
     """Coarse steps after which one more degree of spherical harmonics is used."""
     loss: LossConfig = field(default_factory=LossConfig)

@@ -33,6 +33,9 @@ OverrideOption = Annotated[list[str] | None, typer.Option("-o", "--override", me
                                                           help="Set one config value, for instance "
                                                                "train.fine.steps=500; may be repeated.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, or auto: CUDA where there is one.")]
+SplatOption = Annotated[str | None, typer.Option("--splat", metavar="NAME", help="Rasterizer: triton (CUDA), cpu, "
+                                                 "torch (slow, any device), gsplat or diff-gaussian where they are "
+                                                 "installed (CUDA); default: auto, the fastest that is here.")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Where the video goes (mp4, mov, mkv or webm).")]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from being.cli.shell import ConfigOption, DeviceOption, OverrideOption, command
+from being.cli.shell import ConfigOption, DeviceOption, OverrideOption, SplatOption, command
 from being.errors import UsageError
 
 
@@ -29,7 +29,13 @@ def register(app: typer.Typer) -> None:
                                                             "on.")] = False,
         holdout: Annotated[float | None, typer.Option("--holdout", help="Share of the clip held out at its end, 0 to "
                                                                         "0.9 (default: the family's 1/11).")] = None,
+        until_plateau: Annotated[bool | None, typer.Option("--until-plateau", help="End the fine stage when its "
+                                                           "held-out PSNR has levelled off, with a short "
+                                                           "cool-down.")] = None,
         device: DeviceOption = "auto",
+        splat: SplatOption = None,
+        log: Annotated[str | None, typer.Option("--log", metavar="wandb", help="Send the figures to Weights & Biases "
+                                                "too (TensorBoard's events are always written).")] = None,
     ) -> dict[str, Any]:
         """Train an avatar: the coarse stage (a still head), then the fine one (moved by sound)."""
         from being.config import load
@@ -40,7 +46,7 @@ def register(app: typer.Typer) -> None:
         from being.train.job import train as work
 
         choices = {"DATA": data, "--config": config, "-o": override or None, "--fresh": fresh or None,
-                   "--holdout": holdout}
+                   "--holdout": holdout, "--until-plateau": until_plateau}
         given = [name for name, value in choices.items() if value is not None]
         if run is not None and given:
             raise UsageError(f"--run and {given[0]} exclude each other", "a run goes on with its own data and config",
@@ -51,14 +57,15 @@ def register(app: typer.Typer) -> None:
             gpu = pick_device(device).type == "cuda"
             config = Path("64_dim_1_transformer" if gpu else "quick")
             say(f"config {config} ({'the model of record' if gpu else 'no GPU is used; on one: 64_dim_1_transformer'})")
-        settings = load(config, override, {"data.holdout": holdout})
+        settings = load(config, override, {"data.holdout": holdout, "train.until_plateau": until_plateau})
         label = config.stem if config else ""
         folder = data if data is not None else latest_dataset() if run is None else None
         if folder is not None:
             say(f"dataset {folder}")
-        done = work(folder, settings, label, stage, run, fresh, device)
+        done = work(folder, settings, label, stage, run, fresh, device, splat=splat, log=log)
         if done.record.get("finished"):
             say(f"avatar {done.path / 'avatar'}\nsee {done.path / 'previews'}\n"
                 f"next: being tts-video --text \"Hello\"")
         return {"run": str(done.path), "finished": bool(done.record.get("finished")),
-                "best_psnr_head": done.record.get("best")}
+                "best_psnr_head": done.record.get("best"), "device": done.record["device"],
+                "splat": done.record["splat"]}

@@ -6,12 +6,15 @@ from being.splat.api import (
     RenderOutput,
     available_backends,
     choose_backend,
+    chosen_backend,
     composite,
     pick_backend,
     rasterize,
+    using_backend,
 )
 from being.splat.room import Room
 from being.splat.triton import pairs_per_gaussian
 
-__all__ = ["Cameras", "Gaussians", "RenderOutput", "Room", "available_backends", "choose_backend", "composite",
-           "pairs_per_gaussian", "pick_backend", "rasterize"]  # fmt: skip
+__all__ = ["Cameras", "Gaussians", "RenderOutput", "Room", "available_backends", "choose_backend",
+           "chosen_backend", "composite", "pairs_per_gaussian", "pick_backend", "rasterize",
+           "using_backend"]  # fmt: skip

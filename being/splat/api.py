@@ -6,6 +6,8 @@ Letters: B frames, N Gaussians, K spherical-harmonics coefficients, H and W pict
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -103,27 +105,51 @@ def available_backends() -> dict[str, str]:
 
 # each takes some tensors only
 FAST = {"triton": triton, "gsplat": gsplat, "diff-gaussian": diff_gaussian, "cpu": cpu}
+ALIASES = {"torch": "reference"}
 _chosen: list[str] = []  # what "auto" stands for in this process, if not the fastest
 _warned: set[str] = set()
 
 
-def choose_backend(name: str) -> None:
-    """Let "auto" stand for this backend from now on, in the whole process; "auto" undoes it.
+def choose_backend(name: str, device: torch.device | None = None) -> None:
+    """Let "auto" stand for this backend ("torch" is another word for "reference") from now on, in the whole process;
+    "auto" undoes it.
 
-    Raises UsageError for an unknown name, EnvironmentFault for a backend that this machine lacks.
+    Raises UsageError for an unknown name, EnvironmentFault for a backend that this machine lacks or that does not
+    render on `device`, where one is given.
     """
+    name = ALIASES.get(name, name)
     if name not in ("auto", "reference"):
         _require(name)
+        if device is not None and not FAST[name].takes(torch.empty(0, device=device)):
+            raise EnvironmentFault(f"the {name} rasterizer cannot run on the device '{device}'",
+                                   f"it renders on {FAST[name].DEVICE}", "Choose another device, or --splat auto")
     _chosen[:] = [] if name == "auto" else [name]
+
+
+def chosen_backend(device: torch.device) -> str:
+    """Return the name of the backend that renders float32 Gaussians on `device`, as things are chosen now."""
+    return pick_backend("auto", torch.empty(0, device=device))
+
+
+@contextmanager
+def using_backend(name: str, device: torch.device) -> Iterator[str]:
+    """Within, "auto" stands for `name` ("auto": for what was chosen before); gives the name of the one that renders on
+    `device`. Raises as `choose_backend` does."""
+    before = list(_chosen)
+    try:
+        if name != "auto":
+            choose_backend(name, device)
+        yield chosen_backend(device)
+    finally:
+        _chosen[:] = before
 
 
 def _require(name: str) -> None:
     if name not in FAST:
-        names = ", ".join(f'"{known}"' for known in FAST)
-        raise UsageError(f"unknown rasterizer backend {name!r}", "", f'Use "auto", {names} or "reference".')
+        raise UsageError(f"unknown rasterizer backend {name!r}", "", f"One of auto, {', '.join(FAST)}, torch")
     status = FAST[name].status()
     if not status.startswith("OK"):
-        raise EnvironmentFault(f"the {name} rasterizer cannot run here", status)
+        raise EnvironmentFault(f"the {name} rasterizer cannot run here", status, "--splat auto takes what there is")
 
 
 def pick_backend(backend: str, means: Tensor) -> str:
@@ -132,8 +158,7 @@ def pick_backend(backend: str, means: Tensor) -> str:
     Raises UsageError for an unknown backend or one that cannot take these tensors, EnvironmentFault for one that this
     machine lacks.
     """
-    if backend == "auto" and _chosen:
-        backend = _chosen[0]
+    backend = _chosen[0] if backend == "auto" and _chosen else ALIASES.get(backend, backend)
     if backend == "auto":
         name = "triton" if means.is_cuda else "cpu"
         if not FAST[name].takes(means) and means.dtype.itemsize >= 4:

@@ -16,6 +16,8 @@ from being.model.avatar import save_avatar
 from being.model.device import keep_freed_memory, pick_device
 from being.model.talking_head import TalkingHead
 from being.progress import say
+from being.splat import using_backend
+from being.train.board import check as check_board
 from being.train.cloud import initial_cloud
 from being.train.compat import is_reference
 from being.train.run import Checkpoint, Run
@@ -27,16 +29,19 @@ LEAST_FRAMES = 22  # so that each part of the split has a frame or two
 
 
 def train(data: Path | None, config: Config, label: str = "config", stage: str = "all", run: Path | None = None,
-          fresh: bool = False, device: str = "auto", runs: Path | None = None) -> Run:
+          fresh: bool = False, device: str = "auto", runs: Path | None = None, splat: str | None = None,
+          log: str | None = None) -> Run:
     """Train on the dataset at `data`, through `stage` ("coarse", "fine" or "all"); the run that was made or continued.
 
     With `run`, that run goes on, on its own dataset and config. Otherwise an unfinished run of the same dataset and
     config goes on from its last checkpoint unless `fresh`. "fine" trains coarse first where there is no coarse
-    checkpoint. New runs lie under `runs` (default: `runs/` under BEING_HOME). Raises InputRejected, UsageError, or
-    BeingError (130) when interrupted, with the state saved.
+    checkpoint. New runs lie under `runs` (default: `runs/` under BEING_HOME). `splat`: the rasterizer backend (default:
+    the config's). `log`: "wandb" sends the figures there too. Raises InputRejected, UsageError, EnvironmentFault for a
+    device, backend or board that is not here, or BeingError (130) when interrupted, with the state saved.
     """
     if stage not in STAGES:
         raise UsageError(f"unknown stage '{stage}'", fix=f"One of {', '.join(STAGES)}")
+    check_board(log)
     current = Run.open(run) if run is not None else None
     data = data or (current.dataset if current is not None else latest_dataset())
     dataset = Dataset.open(data)
@@ -51,15 +56,29 @@ def train(data: Path | None, config: Config, label: str = "config", stage: str =
         config = current.config
         say(f"run {current.path} goes on")
     is_reference(config.train.compat)  # an unknown word leaves no run behind
-    split = dataset.split(config.data.holdout)
-    clip = load_clip(dataset, config.data.size, config.data.encoder, where, kind=config.data.expression,
-                     voices=config.train.voices, seed=config.train.seed)
-    last = current.load("last") if current is not None else None
-    model = _model(config, dataset, clip, split.train, last)
-    if current is None:  # only now: a dataset that will not do leaves no run behind
-        current = Run.create(data, dataset.name, config, label, runs)
-        say(f"run {current.path}")
-    trainer = Trainer(current, config, dataset, clip, split, model)
+    with using_backend(splat or config.train.splat, where) as rasterizer:
+        split = dataset.split(config.data.holdout)
+        clip = load_clip(dataset, config.data.size, config.data.encoder, where, kind=config.data.expression,
+                         voices=config.train.voices, seed=config.train.seed)
+        last = current.load("last") if current is not None else None
+        model = _model(config, dataset, clip, split.train, last)
+        if current is None:  # only now: a dataset that will not do leaves no run behind
+            current = Run.create(data, dataset.name, config, label, runs)
+            say(f"run {current.path}")
+        current.update(device=str(where), splat=rasterizer)
+        current.rewind(last)
+        current.open_boards(log)
+        try:
+            if _through(stage, Trainer(current, config, dataset, clip, split, model), last):
+                finish(current, config, dataset, clip)
+        finally:
+            current.close_boards()
+    return current
+
+
+def _through(stage: str, trainer: Trainer, last: Checkpoint | None) -> bool:
+    """Train from the checkpoint `last` through `stage`; whether the fine stage is done."""
+    config, split, clip, model = trainer.config, trainer.split, trainer.clip, trainer.model
     if last is None or last.state["stage"] == "coarse":
         done = last is not None and last.state["step"] >= config.train.coarse.steps
         if stage == "fine" and not done:
@@ -70,15 +89,14 @@ def train(data: Path | None, config: Config, label: str = "config", stage: str =
             trainer.train("coarse", last)
         last = None
         if stage == "coarse":
-            return current
+            return False
         if config.train.audio_warmup:
             torch.manual_seed(config.train.seed)
-            score = warm_up_sound(model.network, clip, dataset.mesh[0], split.train, split.validation,
+            score = warm_up_sound(model.network, clip, trainer.dataset.mesh[0], split.train, split.validation,
                                   config.train.audio_warmup, config.train.seed)
             say(f"sound to lips before the fine stage: correlation {score:.2f} on validation frames")
     trainer.train("fine", last)
-    finish(current, config, dataset, clip)
-    return current
+    return True
 
 
 def finish(run: Run, config: Config, dataset: Dataset, clip: Clip) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import secrets
 import shutil
 import time
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ import being
 from being.config import Config, from_dict
 from being.errors import BeingError, InputRejected, UsageError
 from being.files import home, load_tensors, newest, read_json, replace_folder, write_json
-from being.progress import warn
+from being.train.board import Board, WeightsAndBiases, events
 
 CHECKPOINT_SCHEMA = 1
 
@@ -40,7 +41,7 @@ class Run:
     def __init__(self, path: Path):
         self.path = path
         self.record: dict[str, Any] = read_json(path / "run.json")
-        self._events: Any = None
+        self._boards: list[Board] | None = None
 
     @classmethod
     def create(cls, dataset: Path, name: str, config: Config, label: str, runs: Path) -> Run:
@@ -138,18 +139,43 @@ class Run:
                           load_tensors(optimizer) if optimizer.exists() else {}, state)
 
     def log(self, stage: str, step: int, values: dict[str, float]) -> None:
-        """Append figures to metrics.jsonl and, where tensorboard is installed, to the events."""
+        """Append figures to metrics.jsonl and to the boards that are open (by themselves: the events)."""
         with open(self.path / "metrics.jsonl", "a") as file:
             file.write(json.dumps({"stage": stage, "step": step, **values}) + "\n")
-        if self._events is None:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
+        if self._boards is None:
+            self.open_boards(None)
+        for board in self._boards or []:
+            board.write(stage, step, values)
 
-                self._events = SummaryWriter(str(self.path / "events"))
-            except ImportError:
-                warn("tensorboard is not installed: figures go to metrics.jsonl only (pip install 'being[train]')")
-                self._events = False
-        if self._events:
-            for key, value in values.items():
-                self._events.add_scalar(f"{stage}/{key}", value, step)
-            self._events.flush()
+    def rewind(self, last: Checkpoint | None) -> None:
+        """Drop what metrics.jsonl holds of steps after the checkpoint, or all: they are done again."""
+        file = self.path / "metrics.jsonl"
+        if not file.exists():
+            return
+        reached = ("", 0) if last is None else (last.state["stage"], last.state["step"])
+        kept = []
+        for line in file.read_text().splitlines():
+            try:
+                figures = json.loads(line)
+            except ValueError:  # cut off by the kill
+                continue
+            if (figures["stage"], figures["step"]) <= reached:  # "coarse" sorts before "fine"
+                kept.append(line + "\n")
+        part = file.with_name(file.name + ".part")
+        part.write_text("".join(kept))
+        os.replace(part, file)
+
+    def open_boards(self, log: str | None) -> None:
+        """Open TensorBoard's events and the board `log` ("wandb") for figures; an earlier one of the run goes on."""
+        self._boards = events(self.path / "events")
+        if log == "wandb":
+            key = self.record.get("wandb") or f"{self.record['name']}-{secrets.token_hex(4)}"
+            name = f"{self.record['name']} {self.path.name}"
+            self._boards.append(WeightsAndBiases(self.path, key, name, self.config.to_dict()))
+            self.update(wandb=key)
+
+    def close_boards(self) -> None:
+        """Let the boards write what they still hold."""
+        for board in self._boards or []:
+            board.close()
+        self._boards = None

@@ -209,7 +209,9 @@ def test_an_interrupted_preprocess_says_that_it_can_go_on(home: Path, monkeypatc
     (["--holdout", "1.5"], "holdout.*at most 0.9"), (["--config", "nowhere.yaml"], "no config file nowhere.yaml"),
     (["--config", "own.yaml"], "own.yaml.*train.coarse.batch"), (["--config", "broken.yaml"], "broken.yaml"),
     (["--device", "gpu"], "unknown device 'gpu'"), (["--device", "meta"], "unknown device"),
-    (["--run", "somewhere", "--fresh"], "exclude each other")])
+    (["--run", "somewhere", "--fresh"], "exclude each other"), (["--log", "tensorbord"], "unknown log.*wandb"),
+    (["--run", "somewhere", "--until-plateau"], "exclude each other"),
+    (["-o", "train.splat=vulkan"], "unknown rasterizer backend 'vulkan'")])
 def test_train_refuses_wrong_settings(home: Path, arguments: list[str], says: str) -> None:
     Path("own.yaml").write_text("train: {coarse: {bath: 2}}")
     Path("broken.yaml").write_text("train: [")
@@ -377,6 +379,41 @@ def test_a_gpu_that_is_not_there(home: Path, command: list[str]) -> None:
 
     missing = f"cuda:{torch.cuda.device_count()}" if torch.cuda.is_available() else "cuda"
     refused(3, f"no device '{missing}'", *command, "--device", missing, watch=(home,))
+
+
+RASTERIZING = [["render"], ["tts-video", "--text", "Hello"], ["bench-fps"], ["eval"], ["train"]]
+
+
+@pytest.fixture
+def own_rasterizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rasterizer that a command chooses does not stay with the next test."""
+    monkeypatch.setattr("being.splat.api._chosen", [])
+
+
+@pytest.mark.parametrize("command", RASTERIZING)
+def test_a_rasterizer_that_is_not_there(home: Path, own_rasterizer: None, command: list[str],
+                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("being.splat.gsplat.status", lambda: "not installed: pip install gsplat (needs nvcc)")
+    refused(3, "gsplat rasterizer cannot run here: not installed: pip install gsplat.*--splat auto", *command,
+            "--splat", "gsplat", watch=(home,))
+    monkeypatch.setattr("being.splat.gsplat.status", lambda: "OK")
+    refused(3, "gsplat rasterizer cannot run on the device 'cpu'", *command, "--splat", "gsplat", "--device", "cpu",
+            watch=(home,))
+    refused(2, "unknown rasterizer backend 'vulkan'.*auto, triton", *command, "--splat", "vulkan", watch=(home,))
+
+
+def test_the_rasterizer_that_is_asked_for_is_the_one_that_draws(run: Path, own_rasterizer: None,
+                                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    from being.splat import reference
+
+    drawn, twin = [], reference.rasterize
+    monkeypatch.setattr(reference, "rasterize", lambda *given: drawn.append(1) or twin(*given))
+    result = being("bench-fps", run, "--frames", "8", "--device", "cpu", "--splat", "torch", "--json")
+    assert result.exit_code == 0 and json.loads(result.stdout)["splat"] == "reference" and drawn, result.stderr
+    drawn.clear()
+    result = being("bench-fps", run, "--frames", "8", "--device", "cpu", "--json")
+    if json.loads(result.stdout)["splat"] == "cpu":
+        assert not drawn, "without the option it is the fastest again"
 
 
 def test_without_any_run(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,16 @@ from splat_scenes import camera, random_gaussians
 
 from being.bench.splat import bench_splat, head_shell
 from being.errors import EnvironmentFault, UsageError
-from being.splat import Gaussians, available_backends, choose_backend, composite, rasterize
+from being.splat import (
+    Gaussians,
+    available_backends,
+    choose_backend,
+    chosen_backend,
+    composite,
+    gsplat,
+    rasterize,
+    using_backend,
+)
 
 
 def test_backends_are_reported():
@@ -44,6 +53,24 @@ def test_a_chosen_backend_is_what_auto_stands_for():
                 choose_backend("diff-gaussian")
     finally:
         choose_backend("auto")
+
+
+def test_a_backend_chosen_for_a_while_is_given_back_even_after_an_error():
+    here = torch.device("cpu")
+    before = chosen_backend(here)
+    with pytest.raises(ZeroDivisionError), using_backend("torch", here) as name:
+        assert name == chosen_backend(here) == "reference"
+        with using_backend("auto", here) as inner:
+            assert inner == "reference", "auto leaves what was chosen before"
+        raise ZeroDivisionError
+    assert chosen_backend(here) == before
+
+
+def test_a_backend_that_is_here_but_not_on_the_device_is_refused(monkeypatch):
+    monkeypatch.setattr(gsplat, "status", lambda: "OK (gsplat 1.5.3)")
+    with pytest.raises(EnvironmentFault, match="gsplat.*device 'cpu'.*a CUDA device"):
+        choose_backend("gsplat", torch.device("cpu"))
+    assert chosen_backend(torch.device("cpu")) != "gsplat"
 
 
 @pytest.mark.parametrize("field, shape", [("quaternions", (1, 3, 3)), ("opacities", (1, 3, 1)), ("sh", (1, 3, 5, 3)),

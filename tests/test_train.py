@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_training import TINY, metrics, settings
 
-from being.config import DensityConfig, load
+from being.config import DensityConfig
 from being.errors import InputRejected, UsageError
 from being.model.gaussians import NAMES, CanonicalGaussians
 from being.train.compat import camera_extent
@@ -21,19 +22,6 @@ from being.train.job import train
 from being.train.losses import box_mean, ssim
 from being.train.optimizer import set_rates
 from being.train.step import sample
-
-TINY = ["data.size=48", "data.gaussians=400", "train.fine.batch=2", "train.audio_warmup=20", "train.preview_seconds=0",
-        "train.density.start=20", "train.density.every=10", "train.density.stop=60", "train.density.prune_start=20",
-        "train.density.gradient=0.0005", "train.evaluate_every=1000", "train.checkpoint_every=1000",
-        "model.plane_resolution=16", "train.sh_every=20", "train.loss.feature=0"]
-
-
-def settings(coarse, fine, *more, config="quick"):
-    return load(config, [*TINY, f"train.coarse.steps={coarse}", f"train.fine.steps={fine}", *more], environment={})
-
-
-def metrics(run):
-    return [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_the_fine_stage_learns_what_the_coarse_head_cannot_show(scene, tmp_path):

@@ -15,7 +15,7 @@ from being.cli.expression_options import (
     SeedOption,
     wish,
 )
-from being.cli.shell import DeviceOption, OutOption, command
+from being.cli.shell import DeviceOption, OutOption, SplatOption, command, take_rasterizer
 from being.errors import BeingError, ExitCode, InputRejected, UsageError
 
 AvatarArgument = Annotated[Path | None, typer.Argument(metavar="AVATAR", help="Folder of a run or of an avatar "
@@ -37,10 +37,11 @@ def register(app: typer.Typer) -> None:
         seed: SeedOption = 0,
         out: OutOption = None,
         device: DeviceOption = "auto",
+        splat: SplatOption = None,
     ) -> dict[str, Any]:
         """Make a video of the avatar speaking a sound file of any length; poses go back and forth."""
         asked = wish(mood, expression, blink_rate, curves, seed)
-        folder, engine = _engine(avatar, device)
+        folder, engine = _engine(avatar, device, splat)
         from being.inference.video import Times, render_video, report_times
         from being.media import read_audio
         from being.progress import say
@@ -69,6 +70,7 @@ def register(app: typer.Typer) -> None:
         seed: SeedOption = 0,
         out: OutOption = None,
         device: DeviceOption = "auto",
+        splat: SplatOption = None,
     ) -> dict[str, Any]:
         """Make a video of the avatar saying a text; the time of each step is printed."""
         from being.inference.video import Times, file_stem, report_times, speak_video
@@ -79,7 +81,7 @@ def register(app: typer.Typer) -> None:
         asked = wish(mood, expression, blink_rate, curves, seed)
         times = Times()
         with times.step("load"):
-            folder, engine = _engine(avatar, device)
+            folder, engine = _engine(avatar, device, splat)
         result = speak_video(engine, text, voice, speed, out or folder / "videos" / f"{file_stem(text)}.mp4", times,
                              asked)
         say(f"video {result['video']} ({result['frames']} frames)")
@@ -91,13 +93,15 @@ def register(app: typer.Typer) -> None:
         avatar: AvatarArgument = None,
         frames: Annotated[int, typer.Option("--frames", help="Frames to time, at least 8.", min=8)] = 200,
         device: DeviceOption = "auto",
+        splat: SplatOption = None,
     ) -> dict[str, Any]:
         """Time single frames and batches of 8, whole frame to host memory, and the steps inside."""
-        folder, engine = _engine(avatar, device)
+        folder, engine = _engine(avatar, device, splat)
         from being.bench.fps import bench, table
         from being.progress import say
+        from being.splat import chosen_backend
 
-        result = bench(engine, frames)
+        result = {**bench(engine, frames), "splat": chosen_backend(engine.device)}
         say(table(result))
         return result
 
@@ -120,7 +124,7 @@ def register(app: typer.Typer) -> None:
         return result
 
 
-def _engine(avatar: Path | None, device: str) -> tuple[Path, Any]:
+def _engine(avatar: Path | None, device: str, splat: str | None) -> tuple[Path, Any]:
     """The folder of the run or bundle that is meant, and its engine; the path is printed."""
     from being.inference.engine import Engine
     from being.model.device import pick_device
@@ -131,6 +135,7 @@ def _engine(avatar: Path | None, device: str) -> tuple[Path, Any]:
     if not folder.exists():
         raise InputRejected(f"{folder} does not exist", fix="Give the folder of a run or of an avatar bundle")
     say(f"avatar {folder}")
+    take_rasterizer(device, splat)
     return folder, Engine.load(folder, pick_device(device))
 
 

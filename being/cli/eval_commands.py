@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from being.cli.shell import DeviceOption, command
+from being.cli.shell import DeviceOption, SplatOption, command, take_rasterizer
 from being.errors import UsageError
 
 
@@ -33,6 +33,7 @@ def register(app: typer.Typer) -> None:
         identity: Annotated[bool, typer.Option("--identity", help="Fetch the network of the identity measure where it "
                                                                   "is missing (100 MB, once).")] = False,
         device: DeviceOption = "auto",
+        splat: SplatOption = None,
     ) -> dict[str, Any]:
         """Measure a run on held-out frames, or any video against the true one: pictures, lips, face; with a report."""
         from being.eval import evaluate as work
@@ -41,11 +42,12 @@ def register(app: typer.Typer) -> None:
         if pred is None and truth is None:
             if out is not None:
                 raise UsageError("--out belongs to --pred", "a run's report goes into the run's folder")
-            return work(run, part=part, device=device, cross=cross or (), require=require, frames=frames,
-                        identity=identity)
+            rasterizer = take_rasterizer(device, splat)
+            return {**work(run, part=part, device=device, cross=cross or (), require=require, frames=frames,
+                           identity=identity), "splat": rasterizer}
         if pred is None or truth is None:
             raise UsageError("--pred and --truth belong together", fix="Give both videos")
-        if run is not None or cross or part != "test":
+        if run is not None or cross or part != "test" or splat is not None:
             raise UsageError("a pair of videos has no run, no part and nothing to drive", fix="Give only --pred, "
                              "--truth, --out, --frames, --require and --identity")
         return evaluate_pair(pred, truth, out=out, require=require, frames=frames, identity=identity)

@@ -81,6 +81,19 @@ def command(app: typer.Typer, name: str, **settings: Any) -> Callable[[Callable[
     return register
 
 
+def take_rasterizer(device: str, splat: str | None) -> str:
+    """The name of the rasterizer backend that renders on `device` from now on: the one called `splat`, or the fastest.
+
+    Raises UsageError for a name that is none, EnvironmentFault for a device or backend that is not here.
+    """
+    from being.model.device import pick_device
+    from being.splat import choose_backend, chosen_backend
+
+    where = pick_device(device)
+    choose_backend(splat or "auto", where)
+    return chosen_backend(where)
+
+
 def _run(work: Callable[[], dict[str, Any] | None]) -> int:
     """Do the work; print its result or its error; the exit code."""
     try:

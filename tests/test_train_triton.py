@@ -16,6 +16,7 @@ from being.splat import RenderOutput
 from being.train.losses import ssim_map
 from being.train.objective import Objective, _Fused
 from being.train.triton_compare import mean_difference
+from being.train.triton_pool import halved
 from being.train.triton_ssim import ssim
 
 
@@ -68,3 +69,12 @@ def test_mean_difference(layout):
     assert torch.isclose(mine, true)
     (mine,), (true,) = torch.autograd.grad(2 * mine, a), torch.autograd.grad(2 * true, a)
     assert torch.allclose(mine, true)
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 8, 6), (3, 16, 4, 12)])
+def test_halved_maps(shape):
+    x = torch.randint(5, shape).float().requires_grad_()  # with equal neighbours
+    mine, true = halved(x), torch.nn.functional.max_pool2d(x, 2)
+    assert torch.equal(mine, true)
+    up = torch.randn_like(true)
+    assert torch.equal(*torch.autograd.grad(mine, x, up), *torch.autograd.grad(true, x, up))

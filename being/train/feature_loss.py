@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,9 +35,9 @@ class FeatureLoss:
         x, maps, layer = (x - self.mean) / self.std, [], 0
         x = x.to(self.layers[0][0].dtype, memory_format=torch.channels_last)
         for block, count in enumerate(BLOCKS):
-            x = F.max_pool2d(x, 2) if block else x
+            x = halved(x) if block else x
             for _ in range(count):
-                x = F.relu(F.conv2d(x, *self.layers[layer], padding=1))
+                x = convolved(x, *self.layers[layer])
                 layer += 1
             maps.append(x)
         return maps
@@ -47,6 +48,38 @@ class FeatureLoss:
             wanted = self.features(target)
         terms = [difference(a, b) for a, b in zip(self.features(picture), wanted, strict=True)]
         return torch.stack(terms).sum()
+
+
+def convolved(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """ReLU of a 3 x 3 convolution [B, C, H, W]; weights take no gradient."""
+    return _ConvolutionRelu.apply(x, weight, bias) if x.is_cuda else F.relu(F.conv2d(x, weight, bias, padding=1))
+
+
+class _ConvolutionRelu(torch.autograd.Function):
+    """In one kernel of cuDNN, where autograd's own would add the bias and clamp in passes of their own."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        y = torch.cudnn_convolution_relu(x, weight, bias, (1, 1), (1, 1), (1, 1), 1)
+        ctx.save_for_backward(x, weight, y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, up: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        x, weight, y = ctx.saved_tensors
+        passed = torch.ops.aten.threshold_backward(up, y, 0)
+        dx = torch.ops.aten.convolution_backward(passed, x, weight, None, (1, 1), (1, 1), (1, 1), False, (0, 0), 1,
+                                                 (True, False, False))[0]
+        return dx, None, None
+
+
+def halved(x: Tensor) -> Tensor:
+    """Maximum of every 2 x 2 pixels, [B, C, H / 2, W / 2]."""
+    if x.is_cuda and find_spec("triton") is not None:
+        from being.train.triton_pool import halved as fused
+
+        return fused(x)
+    return F.max_pool2d(x, 2)
 
 
 def difference(a: Tensor, b: Tensor) -> Tensor:

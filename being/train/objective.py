@@ -44,7 +44,6 @@ class Objective:
             picture, target, means = self._fused.means(output.rgb, output.alpha, index)
             seen, wanted = picture[view], target[view]
         else:
-            picture = target = None
             wanted = clip.target(index, window=True)
             seen = output.rgb[view] + (1 - output.alpha[view]) * clip.plate(index, window=True)
             error = (seen - wanted).abs()
@@ -58,7 +57,7 @@ class Objective:
             if weight:
                 terms[name] = weight * means[name]
         if self.features is not None:
-            if picture is None:
+            if self._fused is None:
                 picture, target = composite(output, clip.plate(index)), clip.target(index)
             terms["feature"] = w.feature * self.features(picture, target)
         if w.plane_tv and not self.reference:

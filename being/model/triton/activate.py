@@ -111,7 +111,8 @@ class _Activate(torch.autograd.Function):
         ctx.sizes = dict(wide=wide, numbers=numbers, block=block, rows_=ROWS)
         means, turns, scales, opacities, sh = (packed.new_empty(frames, count, *shape)
                                                for shape in ((3,), (4,), (3,), (), (numbers // 3, 3)))
-        _forward[triton.cdiv(count, ROWS), frames](packed, *raw, means, turns, scales, opacities, sh, count, **ctx.sizes)
+        grid = triton.cdiv(count, ROWS), frames
+        _forward[grid](packed, *raw, means, turns, scales, opacities, sh, count, **ctx.sizes)
         ctx.save_for_backward(packed, raw[2], scales, opacities)
         ctx.shapes = [value.shape for value in raw]
         return means, turns, scales, opacities, sh

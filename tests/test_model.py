@@ -98,12 +98,14 @@ def test_an_untrained_eye_token_swings_from_open_to_closed():
     assert (way[-1] - way[0]).norm() > 0.25 * way.diff(dim=0).norm(dim=1).sum()
 
 
-def test_further_channels_begin_as_the_blink_alone_and_are_learnt():
+def test_channels_at_rest_leave_the_blink_alone_and_the_others_are_heard_from_the_start():
     conditions = torch.rand(3, 4, generator=torch.Generator().manual_seed(1))
     wide = GaussianTalker(ModelConfig(plane_resolution=8, sh_degree=1), 5, expression_width=4)
     alone = small_network()
     alone.load_state_dict({k: v for k, v in wide.state_dict().items() if k != "expression_lift.weight"})
-    assert torch.equal(wide.face(conditions), alone.face(conditions[:, :1]))
+    resting = conditions * torch.tensor([1.0, 0, 0, 0])
+    assert torch.equal(wide.face(resting), alone.face(conditions[:, :1]))
+    assert ((wide.face(resting + torch.eye(4)[3]) - wide.face(resting)).norm(dim=1) > 4).all()
     assert torch.equal(alone.face(conditions), alone.face(conditions[:, :1]))  # it takes no other channel
     wide.face(conditions).sum().backward()
     assert torch.allclose(wide.expression_lift.weight.grad, conditions[:, 1:].sum(0).expand(64, 3), atol=1e-6)

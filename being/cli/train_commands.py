@@ -29,9 +29,8 @@ def register(app: typer.Typer) -> None:
                                                             "on.")] = False,
         holdout: Annotated[float | None, typer.Option("--holdout", help="Share of the clip held out at its end, 0 to "
                                                                         "0.9 (default: the family's 1/11).")] = None,
-        until_plateau: Annotated[bool | None, typer.Option("--until-plateau", help="End the fine stage when its "
-                                                           "held-out PSNR has levelled off, with a short "
-                                                           "cool-down.")] = None,
+        until_plateau: Annotated[bool, typer.Option("--until-plateau", help="End the fine stage when its held-out "
+                                                    "PSNR has levelled off, with a short cool-down.")] = False,
         device: DeviceOption = "auto",
         splat: SplatOption = None,
         log: Annotated[str | None, typer.Option("--log", metavar="wandb", help="Send the figures to Weights & Biases "
@@ -46,7 +45,7 @@ def register(app: typer.Typer) -> None:
         from being.train.job import train as work
 
         choices = {"DATA": data, "--config": config, "-o": override or None, "--fresh": fresh or None,
-                   "--holdout": holdout, "--until-plateau": until_plateau}
+                   "--holdout": holdout, "--until-plateau": until_plateau or None}
         given = [name for name, value in choices.items() if value is not None]
         if run is not None and given:
             raise UsageError(f"--run and {given[0]} exclude each other", "a run goes on with its own data and config",
@@ -57,7 +56,7 @@ def register(app: typer.Typer) -> None:
             gpu = pick_device(device).type == "cuda"
             config = Path("64_dim_1_transformer" if gpu else "quick")
             say(f"config {config} ({'the model of record' if gpu else 'no GPU is used; on one: 64_dim_1_transformer'})")
-        settings = load(config, override, {"data.holdout": holdout, "train.until_plateau": until_plateau})
+        settings = load(config, override, {"data.holdout": holdout, "train.until_plateau": until_plateau or None})
         label = config.stem if config else ""
         folder = data if data is not None else latest_dataset() if run is None else None
         if folder is not None:

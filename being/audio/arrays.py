@@ -39,7 +39,7 @@ def read_array(file: Path, frames: int, width: int | None = None) -> np.ndarray:
     except (OSError, ValueError, EOFError) as error:
         raise InputRejected(f"{file} cannot be read", str(error).split("\n")[0], fix) from error
     if not isinstance(values, np.ndarray) or values.dtype.kind != "f" or values.ndim != 3 or \
-            values.shape[1] != FEATURE_WINDOW or not values.shape[2]:
+            values.shape[1] != FEATURE_WINDOW or not values.size:
         told = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else "not one array"
         raise InputRejected(f"{file} is {told}", f"expected float [frames, {FEATURE_WINDOW}, width]", fix)
     if width is not None and values.shape[2] != width:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import difflib
 import functools
+import hashlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -125,7 +127,28 @@ def _deepspeech() -> Encoder:
 ENCODERS: dict[str, Callable[[], Any]] = {"hama": HamaEncoder, "wav2vec2-eo": _wav2vec2_eo, "hubert": _hubert,
                                           "deepspeech": _deepspeech}
 FAMILY_NAMES = {"eo": "wav2vec2-eo", "ds": "deepspeech"}  # of features that an imported dataset brought with it
+LAYERS = ("last", "logits")  # of a transformers model, besides the numbers of its hidden ones
 FILES = {"wav2vec2-eo": "aud_eo.npy", "deepspeech": "aud_ds.npy"}  # as the family's readers know them
+
+
+@dataclass(frozen=True)
+class Name:
+    """The parts of an encoder's name, `BASE[:LAYER][@LATENCY]`."""
+
+    base: str
+    layer: str  # "", "last", "logits" or a number
+    latency: str  # "" for the whole clip
+
+    @classmethod
+    def of(cls, text: str) -> Name:
+        """Folders may have @ and : in their own names."""
+        base, _, latency = text.rpartition("@")
+        if not base or "/" in latency or "\\" in latency:
+            base, latency = text, ""
+        front, _, layer = base.rpartition(":")
+        if not front or not (layer in LAYERS or layer.isdecimal()):
+            front, layer = base, ""
+        return cls(FAMILY_NAMES.get(front, front), layer, latency)
 
 
 @functools.lru_cache(maxsize=4)
@@ -135,28 +158,27 @@ def encoder(name: str, device: str = "cpu") -> Encoder:
     Raises UsageError for an unknown name, EnvironmentFault where the weights cannot be had, InputRejected for a model
     of another kind.
     """
-    base, _, latency = name.rpartition("@") if "@" in name else (name, "", "")
-    if latency:
+    parts = Name.of(name)
+    if parts.latency:
         from being.audio.streaming import BoundedEncoder, latency_of
 
-        return BoundedEncoder(encoder(base, device), latency_of(latency))
-    found = _loaded(FAMILY_NAMES.get(name, name))
+        latency = latency_of(parts.latency)
+        return BoundedEncoder(encoder(name.removesuffix(f"@{parts.latency}"), device), latency)
+    found = _loaded(name, parts)
     model = getattr(found, "model", None)
     if model is not None:
         model.to(device)
     return found
 
 
-def _loaded(name: str) -> Encoder:
-    if name in ENCODERS:
-        return ENCODERS[name]()
-    folder, _, layer = name.rpartition(":") if name.rpartition(":")[2] in ("last", "logits") or \
-        name.rpartition(":")[2].isdecimal() else (name, "", "last")
-    if "/" in folder or "\\" in folder or Path(folder).is_dir():
+def _loaded(name: str, parts: Name) -> Encoder:
+    if parts.base in ENCODERS and not parts.layer:
+        return ENCODERS[parts.base]()
+    if "/" in parts.base or "\\" in parts.base or Path(parts.base).is_dir():
         from being.audio.pretrained import TransformersEncoder
 
-        return TransformersEncoder(name, folder, layer)
-    near = difflib.get_close_matches(name, ENCODERS, 1)
+        return TransformersEncoder(name, parts.base, parts.layer or "last")
+    near = difflib.get_close_matches(parts.base, ENCODERS, 1)
     raise UsageError(f"no speech encoder is called {name!r}",
                      "known are: " + ", ".join(ENCODERS) + ", owner/model of the transformers library, and folders",
                      f"Did you mean {near[0]!r}?" if near else "")
@@ -167,11 +189,12 @@ def named(name: str, latency: str | None) -> str:
     "stream" or "low"; None: as the name says). Raises UsageError for an unknown latency or one named twice."""
     from being.audio.streaming import latency_of
 
-    if latency is None or latency == "whole":
-        if "@" in name:
-            latency_of(name.rpartition("@")[2])
+    given = Name.of(name).latency
+    if given:
+        latency_of(given)
+    if latency is None or latency == "whole" and not given:
         return name
-    if "@" in name:
+    if given:
         raise UsageError(f"the look-ahead of {name} is given twice", f"by its name and as {latency!r}",
                          "Leave one of them out")
     return f"{name}@{latency_of(latency).name}"
@@ -181,6 +204,9 @@ def file_of(name: str) -> str:
     """Name of the file in which a dataset keeps the features called `name`."""
     if name in FILES:
         return FILES[name]
-    plain = name if not Path(name.partition("@")[0]).is_dir() else Path(name.partition("@")[0]).resolve().name + \
-        name.partition("@")[2].join(["_", ""] if "@" in name else ["", ""])
+    parts = Name.of(name)
+    base, folder = parts.base, Path(parts.base)
+    if folder.is_dir():
+        base = f"{folder.resolve().name}-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:6]}"
+    plain = "_".join(part for part in (base, parts.layer, parts.latency) if part)
     return "aud_" + "".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in plain) + ".npy"

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from being.audio.encoders import SAMPLES_PER_STEP, Encoder, PieceEncoder, encoder
+from being.audio.encoders import SAMPLES_PER_STEP, Encoder, Name, PieceEncoder, encoder
 from being.audio.features import SAMPLES_PER_FRAME
 from being.audio.sound import checked
 from being.conventions import (
@@ -115,7 +115,8 @@ class StreamEncoder:
 
     def __init__(self, name: str = "hama", latency: str | None = None, device: str = "cpu"):
         """Raises UsageError for unknown names and encoders without a streaming form, and as `encoders.encoder`."""
-        base, _, given = name.partition("@")
+        given = Name.of(name).latency
+        base = name.removesuffix(f"@{given}") if given else name
         self.latency = latency_of(given or latency or "stream")
         if given and latency and given != latency:
             raise UsageError(f"the latency is {given!r} by the encoder's name and {latency!r} besides",

@@ -31,9 +31,6 @@ def kinds(sound: np.ndarray) -> dict[str, np.ndarray]:
     found["hidden 1, smoothed"] = np.stack([np.convolve(np.pad(row, 1, mode="edge"), SMOOTH, "valid")
                                             for row in hidden.T], 1)
     found["hidden 1 + log-mel"] = np.concatenate([hidden, found["log-mel, 80 bands"] / 3], 1)
-    found["hidden 0 + hidden 1"] = np.concatenate([found["hidden 0 (block 1)"], hidden], 1)
-    found["hidden 1 + hidden 2"] = np.concatenate([hidden, found["hidden 2 (block 3)"]], 1)
-    found["hidden 0 to 3"] = np.concatenate([found[f"hidden {k} (block {k + 1})"] for k in range(4)], 1)
     return found
 
 

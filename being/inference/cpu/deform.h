@@ -12,9 +12,11 @@ struct Canonical {
     int width = 0, coefficients = 0;
     Buffer<float> values;
 
-    enum Row { MEAN, LOG_SCALE = 3, QUATERNION = 6, OPACITY_LOGIT = 10, HARMONIC = 11 };  // then the query's
+    enum Row { MEAN, LOG_SCALE = 3, QUATERNION = 6, OPACITY_LOGIT = 10, HARMONIC = 11 };
 
-    int rows() const { return HARMONIC + 3 * coefficients + padded(width); }
+    // The harmonics are [3][padded coefficients], as the SH head gives them; then comes the query.
+    int query() const { return HARMONIC + 3 * padded(coefficients); }
+    int rows() const { return query() + padded(width); }
     int64_t blocks() const { return (count + BLOCK - 1) / BLOCK; }
     const float* block(int64_t number) const { return values.data() + number * rows() * BLOCK; }
 
@@ -23,13 +25,16 @@ struct Canonical {
         values.resize(blocks() * rows() * BLOCK);
         std::fill(values.data(), values.data() + blocks() * rows() * BLOCK, 0.0f);
         const int fields[6][2] = {{MEAN, 3}, {LOG_SCALE, 3}, {QUATERNION, 4}, {OPACITY_LOGIT, 1},
-                                  {HARMONIC, 3 * coefficients}, {HARMONIC + 3 * coefficients, width}};
+                                  {HARMONIC, 3 * coefficients}, {query(), width}};
         for (const auto& [first, size] : fields) {
             const float* from = *reader.at++;
             for (int64_t i = 0; i < blocks() * BLOCK; i++) {
                 const float* source = from + std::min(i, count - 1) * size;
                 float* to = values.data() + (i / BLOCK * rows() + first) * BLOCK + i % BLOCK;
-                for (int k = 0; k < size; k++) to[k * BLOCK] = source[k];
+                for (int k = 0; k < size; k++) {
+                    const int row = first == HARMONIC ? k % 3 * padded(coefficients) + k / 3 : k;
+                    to[row * BLOCK] = source[k];
+                }
             }
         }
     }
@@ -83,7 +88,7 @@ struct Deformer {
     // Moves and places the Gaussians of block `number`; appends the drawn ones to `keyed` and returns how many.
     int run(int64_t number, Scratch<Format>& s, Placed& out, Keyed* keyed, Parts& parts) const {
         const float* raw = canonical.block(number);
-        const float* queries = raw + (Canonical::HARMONIC + 3 * canonical.coefficients) * BLOCK;
+        const float* queries = raw + canonical.query() * BLOCK;
         Clock clock;
         std::copy(queries, queries + padded(canonical.width) * BLOCK, s.x);
         for (size_t l = 0; l < network.layers.size(); l++) {
@@ -130,7 +135,10 @@ struct Deformer {
             for (int i = 0; i < 4; i++) g.quaternion[i] = row(Canonical::QUATERNION + i);
             g.project(camera);
             const Harmonics harmonics(g.mean, camera, degree);
-            for (int k = 0; k < (degree + 1) * (degree + 1); k++) store(basis[k] + v * LANES, harmonics.basis[k]);
+            const int used = (degree + 1) * (degree + 1);
+            for (int k = 0; k < padded(used); k++) {
+                store(basis[k] + v * LANES, k < used ? harmonics.basis[k] : vfloat{});
+            }
             const vfloat logit = row(Canonical::OPACITY_LOGIT);
             const vfloat opacity = 1.0f / (1.0f + exp2_any(-LOG2E * logit));
             const Shape shape(g);
@@ -157,16 +165,27 @@ struct Deformer {
         for (int c = 0; c < 3; c++) {
             for (int v = 0; v < VECTORS; v++) store(colour[c] + v * LANES, splat(0.5f));
         }
-        const int used = 3 * (degree + 1) * (degree + 1);
-        auto add = [&](int output, int v, vfloat offset) {
-            if (output >= used) return;
-            const vfloat value = load(raw + (Canonical::HARMONIC + output) * BLOCK + v * LANES) + offset;
-            float* to = colour[output % 3] + v * LANES;
-            store(to, load(to) + value * load(basis[output / 3] + v * LANES));
-        };
-        network.decode(SH_HEAD, s, [&](int output, int v, vfloat even, vfloat odd) {
-            add(output, v, even);
-            add(output + 1, v, odd);
+        const auto& decoder = network.decoders[SH_HEAD];
+        const int row = padded(canonical.coefficients);
+        network.rectify(decoder.first, s.low, s.hidden);
+        for_each_panel(decoder.second, [&](int first, auto size) __attribute__((always_inline)) {
+            const float* harmonics = raw + (Canonical::HARMONIC + first) * BLOCK;
+            vfloat sums[size()][VECTORS];
+            for (int p = 0; p < size(); p++) {
+                for (int v = 0; v < VECTORS; v++) {
+                    sums[p][v] = load(harmonics + p * BLOCK + v * LANES) + decoder.second.bias[first + p];
+                }
+            }
+            multiply<size()>(decoder.second, first, s.hidden, sums);
+            for (int p = 0; p < size(); p += LITTLE_PANEL) {  // as many are of one colour
+                for (int v = 0; v < VECTORS; v++) {
+                    float* to = colour[(first + p) / row] + v * LANES;
+                    const float* by = basis[(first + p) % row] + v * LANES;
+                    vfloat total = load(to);
+                    for (int k = 0; k < LITTLE_PANEL; k++) total += sums[p + k][v] * load(by + k * BLOCK);
+                    store(to, total);
+                }
+            }
         });
     }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 #include "../../splat/cpu/scene.h"
@@ -101,13 +102,10 @@ struct Dense {
     }
 };
 
-template <class Format, int SIZE, class Sink>
-INLINE void panel(const Dense<Format>& layer, int first, const typename Format::Item* x, Sink&& sink) {
+// Outputs [first, first + SIZE) of inputs x [steps][BLOCK]: `sums` comes with what they start from.
+template <int SIZE, class Format>
+INLINE void multiply(const Dense<Format>& layer, int first, const typename Format::Item* x, vfloat (&sums)[SIZE][VECTORS]) {
     const auto* weight = layer.weights.data() + size_t(first) * layer.steps();
-    vfloat sums[SIZE][VECTORS];
-    for (int p = 0; p < SIZE; p++) {
-        for (int v = 0; v < VECTORS; v++) sums[p][v] = splat(layer.bias[first + p]);
-    }
     for (int step = layer.steps(); step; step--, weight += SIZE, x += BLOCK) {
 #pragma GCC unroll 8
         for (int p = 0; p < SIZE; p++) {
@@ -115,19 +113,29 @@ INLINE void panel(const Dense<Format>& layer, int first, const typename Format::
             for (int v = 0; v < VECTORS; v++) Format::add_product(sums[p][v], x + v * LANES, weight[p]);
         }
     }
-#pragma GCC unroll 8
-    for (int p = 0; p < SIZE; p += 2) {
-#pragma GCC unroll 3
-        for (int v = 0; v < VECTORS; v++) sink(first + p, v, sums[p][v], sums[p + 1][v]);
+}
+
+// Calls visit(first output, size) for all panels; the size is a constant of its type.
+template <class Format, class Visit>
+INLINE void for_each_panel(const Dense<Format>& layer, Visit&& visit) {
+    int first = 0;
+    for (; first + PANEL <= layer.out; first += PANEL) visit(first, std::integral_constant<int, PANEL>());
+    if constexpr (PANEL > LITTLE_PANEL) {
+        if (first < layer.out) visit(first, std::integral_constant<int, LITTLE_PANEL>());
     }
 }
 
-// Calls sink(output, vector, value, value of the next output) for all outputs of inputs x [steps][BLOCK].
+// Calls sink(output, vector, value, value of the next output) for all outputs of inputs x [steps][BLOCK], bias included.
 template <class Format, class Sink>
 INLINE void apply(const Dense<Format>& layer, const typename Format::Item* x, Sink&& sink) {
-    int first = 0;
-    for (; first + PANEL <= layer.out; first += PANEL) panel<Format, PANEL>(layer, first, x, sink);
-    if constexpr (PANEL > LITTLE_PANEL) {
-        if (first < layer.out) panel<Format, LITTLE_PANEL>(layer, first, x, sink);
-    }
+    for_each_panel(layer, [&](int first, auto size) __attribute__((always_inline)) {
+        vfloat sums[size()][VECTORS];
+        for (int p = 0; p < size(); p++) {
+            for (int v = 0; v < VECTORS; v++) sums[p][v] = splat(layer.bias[first + p]);
+        }
+        multiply<size()>(layer, first, x, sums);
+        for (int p = 0; p < size(); p += 2) {
+            for (int v = 0; v < VECTORS; v++) sink(first + p, v, sums[p][v], sums[p + 1][v]);
+        }
+    });
 }

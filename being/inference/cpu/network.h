@@ -94,13 +94,12 @@ struct Scratch {
 
 template <class Format>
 struct Network {
-    int width = 0, heads = 0, hidden = 0, deep = 0, coefficients = 0;
+    int width = 0, heads = 0, hidden = 0, deep = 0;
     std::vector<Layer<Format>> layers;
     Decoder<Format> decoders[HEADS];
 
     void fill(const Description& d, Reader& reader) {
         width = int(d.width), heads = int(d.heads), hidden = int(d.hidden), deep = int(d.deep);
-        coefficients = int((d.degree + 1) * (d.degree + 1));
         layers.resize(size_t(d.layers));
         for (auto& layer : layers) {
             layer.score_map = reader.copy(size_t(heads) * (width + 1) * width);
@@ -118,10 +117,24 @@ struct Network {
                 }
             }
         }
-        const int outputs[HEADS] = {3, 3, 4, 1, 3 * coefficients};
+        const int outputs[] = {3, 3, 4, 1};
         for (int h = 0; h < HEADS; h++) {
             reader.dense(decoders[h].first, width, deep);
-            reader.dense(decoders[h].second, deep, outputs[h]);
+            if (h != SH_HEAD) reader.dense(decoders[h].second, deep, outputs[h]);
+        }
+        const float* weight = *reader.at++;
+        fill_harmonics(int((d.degree + 1) * (d.degree + 1)), weight, *reader.at++);
+    }
+
+    // The SH head's last layer, colour by colour [3][padded coefficients]: one panel is of one colour.
+    void fill_harmonics(int coefficients, const float* weight, const float* bias) {
+        Dense<Format>& layer = decoders[SH_HEAD].second;
+        const int row = padded(coefficients);
+        layer.resize(deep, 3 * row);
+        for (int o = 0; o < 3 * coefficients; o++) {
+            const int to = o % 3 * row + o / 3;
+            layer.bias[to] = bias[o];
+            for (int i = 0; i < deep; i++) layer.set(i, to, weight[size_t(o) * deep + i]);
         }
     }
 
@@ -211,6 +224,7 @@ struct Network {
         });
     }
 
+    // Calls sink(output, vector, value, value of the next output) for a head's outputs.
     template <class Sink>
     INLINE void decode(HeadName head, Scratch<Format>& s, Sink&& sink) const {
         rectify(decoders[head].first, s.low, s.hidden);

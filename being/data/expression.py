@@ -6,6 +6,7 @@ sound. Cheek raiser and lid tightener (AU06, AU07) count among these although th
 lips (from them and the brows a regression reads the aperture of held-out frames of two clips with r 0.3 to 0.5, without
 them with 0.0 to 0.2, which is chance there).
 
+The gaze runs to the right of the picture and up; shapes are named by the person's own left and right.
 A channel's value is 0 for the person's usual face (the median of their clip) and 1 for about the strongest they show.
 """
 
@@ -43,7 +44,7 @@ SOURCES = (
     Source("brow_outer_up", "AU02"),
     Source("brow_down", "AU04"),
     Source("lid_up", "AU05"),
-    Source("gaze_right", plus=("eyeLookInLeft", "eyeLookOutRight"), minus=("eyeLookOutLeft", "eyeLookInRight")),
+    Source("gaze_right", plus=("eyeLookOutLeft", "eyeLookInRight"), minus=("eyeLookInLeft", "eyeLookOutRight")),
     Source("gaze_up", plus=("eyeLookUpLeft", "eyeLookUpRight"), minus=("eyeLookDownLeft", "eyeLookDownRight")),
     Source("cheek_up", "AU06", mouth=True),
     Source("lid_tight", "AU07", mouth=True),

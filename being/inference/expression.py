@@ -144,9 +144,7 @@ def brows(heard: Prosody, frames: int, seed: int = 0) -> np.ndarray:
     random = np.random.default_rng((seed, 2))
     knots = np.arange(0, frames / FPS + 2 * DRIFT_SECONDS, DRIFT_SECONDS)
     seconds = np.arange(frames) / FPS
-    raised = np.zeros(frames)
-    if heard.speaking.any():
-        raised += DRIFT * np.interp(seconds, knots, random.normal(size=len(knots)))
+    drift, raised = DRIFT * np.interp(seconds, knots, random.normal(size=len(knots))), np.zeros(frames)
     for at, prominence in zip(heard.accents, heard.prominence, strict=True):
         low, high = RAISE
         size = (low + (high - low) * min(prominence / STRONG_ACCENT, 1)) * random.uniform(0.7, 1.0)
@@ -154,7 +152,7 @@ def brows(heard: Prosody, frames: int, seed: int = 0) -> np.ndarray:
             since = seconds - at / FPS
             way = np.clip(np.where(since < 0, -since / RISE, since / FALL), 0, 1)
             raised = np.maximum(raised, size * (0.5 + 0.5 * np.cos(np.pi * way)))
-    return raised
+    return raised + drift * heard.speaking.any()
 
 
 def _check(wish: Wish) -> None:

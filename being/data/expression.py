@@ -3,8 +3,7 @@
 The first channel is always the blink, as the family has it. The upper face's other channels (brows, lids, gaze) are
 conditions like it. The channels of the mouth and cheeks are offsets that somebody may ask for: the lips belong to the
 sound. Cheek raiser and lid tightener (AU06, AU07) count among these although they lie above the mouth: they go with the
-lips (from them and the brows a regression reads the aperture of held-out frames of two clips with r 0.3 to 0.5, without
-them with 0.0 to 0.2, which is chance there).
+lips (`scripts/measure/mouth_leak.py`: with them the upper face tells the lip aperture of one clip of three far better).
 
 The gaze runs to the right of the picture and up; shapes are named by the person's own left and right.
 A channel's value is 0 for the person's usual face (the median of their clip) and 1 for about the strongest they show.

@@ -136,7 +136,7 @@ def fidelity(picture: np.ndarray, true: np.ndarray, boxes: dict[str, np.ndarray]
     picture, true: uint8 [H, W, 3]; boxes: top, bottom, left, right in px. SSIM (Wang et al. 2004, window 11) of a box
     is the whole frame's map averaged inside; LPIPS of a box is that of the cut-out.
     """
-    a, b = (torch.from_numpy(x).to(device).permute(2, 0, 1)[None].float() / 255 for x in (picture, true))
+    a, b = (torch.tensor(x, device=device).permute(2, 0, 1)[None].float() / 255 for x in (picture, true))
     similarity = ssim_map(a, b)
     found: dict[str, float] = {}
 

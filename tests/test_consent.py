@@ -23,7 +23,7 @@ from being.inference.video import Times, render_video
 from being.model.avatar import load_avatar, save_avatar
 from being.preprocess.manifest import Consent
 from being.progress import voice
-from being.train.preview import write_previews
+from being.train.preview import Previews
 from being.train.run import Run
 from being.train.stages import fresh_model
 
@@ -95,5 +95,6 @@ def test_every_video_made_says_so(scene: Path, tmp_path: Path, monkeypatch: pyte
     assert comment(out).endswith(says) and comment(out).startswith("AI-generated")
     if suffix == ".mp4":
         run = Run.create(data, "scene", config, "x", tmp_path / "runs")
-        write_previews(run, model, clip, dataset, dataset.split(), "fine", 1, 0.2)
+        with Previews(run, clip, dataset, dataset.split(), 0.2) as previews:
+            previews.make(model, "fine", 1)
         assert comment(next((run.path / "previews").glob("*.mp4"))).endswith(says)

@@ -50,6 +50,7 @@ def train(data: Path | None, config: Config, label: str = "config", stage: str =
                             "Record some seconds of speech")
     keep_freed_memory()
     where, runs = pick_device(device), runs or home() / "runs"
+    torch.backends.cudnn.benchmark = True  # the shapes of a stage stay the same
     if current is None and not fresh:
         current = unfinished(runs, dataset, config, label)
     if current is not None:
@@ -106,6 +107,10 @@ def finish(run: Run, config: Config, dataset: Dataset, clip: Clip) -> None:
     model = TalkingHead.from_state(config.model, best.state["audio_width"], best.model)
     save_avatar(run.path / "avatar", model, config, dataset, clip)
     run.update(finished=True, best=best.state["best"])
+    if clip.device.type == "cuda":
+        most = torch.cuda.max_memory_allocated(clip.device)
+        run.update(peak_memory=most)
+        say(f"at most {most / 1e9:.1f} GB of the device's memory were in use")
 
 
 def _model(config: Config, dataset: Dataset, clip: Clip, frames: np.ndarray, last: Checkpoint | None) -> TalkingHead:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -21,7 +22,9 @@ from being.train.run import Run
 
 EVALUATED_FRAMES = 16
 SHEET_FRAMES = 6
-BATCH = 4
+BATCH = {"cpu": 4, "cuda": 16}  # frames rendered at once, by device
+
+Pair = tuple[np.ndarray, np.ndarray]  # a true and a rendered picture, uint8 [S, S, 3]
 
 
 @torch.no_grad()
@@ -32,7 +35,7 @@ def render_clip(model: TalkingHead, clip: Clip, frames: np.ndarray, stage: str =
     `heard` int [F]: the frames whose sound is heard instead of the frame's own (blink and camera stay its own).
     """
     model.eval()
-    pieces = max(1, -(-len(frames) // BATCH))
+    pieces = max(1, -(-len(frames) // BATCH[clip.device.type]))
     for part, sound in zip(np.array_split(frames, pieces), np.array_split(frames if heard is None else heard, pieces),
                            strict=True):
         index = torch.from_numpy(part).to(clip.device)
@@ -66,26 +69,54 @@ def to_uint8(picture: Tensor) -> np.ndarray:
     return (picture.clamp(0, 1) * 255 + 0.5).byte().permute(1, 2, 0).cpu().numpy()
 
 
-def write_previews(run: Run, model: TalkingHead, clip: Clip, dataset: Dataset, split: Split, stage: str, step: int,
-                   seconds: float) -> None:
-    """Write `sheet_<stage>_<step>.jpg` and `preview_<stage>_<step>.mp4`: held-out frames, true left, rendered right."""
-    folder = run.path / "previews"
-    folder.mkdir(exist_ok=True)
-    held = np.concatenate([split.validation, split.test])
-    chosen = held[np.linspace(0, len(held) - 1, SHEET_FRAMES).astype(int)]
-    true = [clip.frames[int(i)].permute(1, 2, 0).cpu().numpy() for i in chosen]
-    made = [to_uint8(p) for p in render_clip(model, clip, chosen, stage)]
-    sheet = folder / f"sheet_{stage}_{step:06d}.jpg"
-    part = sheet.with_name("." + sheet.name)
-    Image.fromarray(frame_grid([true, made], [f"true, frames {', '.join(map(str, chosen))}",
-                                              f"rendered, {stage} step {step}"])).save(part, quality=92)
-    os.replace(part, sheet)
-    if seconds <= 0:
-        return
-    frames = held[:round(seconds * FPS)]
-    start = int(frames[0]) * SAMPLE_RATE // FPS
-    sound = read_audio(dataset.sound_file)[start:start + len(frames) * SAMPLE_RATE // FPS]
-    with VideoWriter(folder / f"preview_{stage}_{step:06d}.mp4", 2 * clip.size, clip.size, sound=sound,
-                     note=consent_note(dataset.manifest.get("consent"))) as video:
-        for i, picture in zip(frames, render_clip(model, clip, frames, stage), strict=True):
-            video.write(np.concatenate([clip.frames[int(i)].permute(1, 2, 0).cpu().numpy(), to_uint8(picture)], 1))
+class Previews:
+    """Writes previews of a run at its checkpoints. Pictures are rendered at once, files made while training goes on."""
+
+    def __init__(self, run: Run, clip: Clip, dataset: Dataset, split: Split, seconds: float):
+        self.folder, self.clip, self.dataset, self.seconds = run.path / "previews", clip, dataset, seconds
+        self.held = np.concatenate([split.validation, split.test])
+        self._worker = ThreadPoolExecutor(1)
+        self._job: Future[None] | None = None
+
+    def __enter__(self) -> Previews:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._worker.shutdown()
+        self._finish()
+
+    def make(self, model: TalkingHead, stage: str, step: int) -> None:
+        """Write `sheet_<stage>_<step>.jpg` and `preview_<stage>_<step>.mp4`: held-out frames, true and rendered.
+
+        Raises what went wrong with the files of the checkpoint before.
+        """
+        self._finish()
+        self.folder.mkdir(exist_ok=True)
+        chosen = self.held[np.linspace(0, len(self.held) - 1, SHEET_FRAMES).astype(int)]
+        frames = self.held[:round(self.seconds * FPS)]
+        shown = np.concatenate([chosen, frames])
+        made = [to_uint8(p) for p in render_clip(model, self.clip, shown, stage)]
+        true = list(self.clip.frames[torch.from_numpy(shown).to(self.clip.device)].permute(0, 2, 3, 1).cpu().numpy())
+        pairs = list(zip(true, made, strict=True))
+        self._job = self._worker.submit(self._write, stage, step, chosen, pairs[:len(chosen)], pairs[len(chosen):])
+
+    def _finish(self) -> None:
+        if self._job is not None:
+            self._job.result()
+            self._job = None
+
+    def _write(self, stage: str, step: int, chosen: np.ndarray, sheet: list[Pair], video: list[Pair]) -> None:
+        rows = [[true for true, _ in sheet], [made for _, made in sheet]]
+        path = self.folder / f"sheet_{stage}_{step:06d}.jpg"
+        part = path.with_name("." + path.name)
+        Image.fromarray(frame_grid(rows, [f"true, frames {', '.join(map(str, chosen))}",
+                                          f"rendered, {stage} step {step}"])).save(part, quality=92)
+        os.replace(part, path)
+        if not video:
+            return
+        start, samples = int(self.held[0]) * SAMPLE_RATE // FPS, len(video) * SAMPLE_RATE // FPS
+        sound = read_audio(self.dataset.sound_file)[start:start + samples]
+        with VideoWriter(self.folder / f"preview_{stage}_{step:06d}.mp4", 2 * self.clip.size, self.clip.size,
+                         sound=sound, note=consent_note(self.dataset.manifest.get("consent"))) as out:
+            for pair in video:
+                out.write(np.concatenate(pair, 1))

@@ -27,7 +27,7 @@ from being.train.density import Density
 from being.train.objective import Objective
 from being.train.optimizer import make_optimizer, set_rates
 from being.train.plateau import Plateau
-from being.train.preview import evaluate, write_previews
+from being.train.preview import Previews, evaluate
 from being.train.run import Checkpoint, Run
 from being.train.step import Step
 
@@ -68,7 +68,8 @@ class Trainer:
         work = Step(self.config, stage, self.model, self.clip, self.split.train, self.objective, optimizer, density,
                     self.low_precision)
         self.model.train()
-        with _Stop(self.stopped), _own_stream(self.clip.device), \
+        pictures = Previews(self.run, self.clip, self.dataset, self.split, self.config.train.preview_seconds)
+        with _Stop(self.stopped), _own_stream(self.clip.device), pictures as previews, \
                 Progress(stage, self.plateau.last, "steps", done=first) as progress:
             averages: Tensor | None = None
             step = first
@@ -88,7 +89,7 @@ class Trainer:
                     self._evaluate(stage, step, dict(zip(work.names, averages.tolist(), strict=True)))
                     progress.total = self.plateau.last
                 if save:
-                    self._checkpoint(stage, step, optimizer, density, keep=not stop)
+                    self._checkpoint(stage, step, optimizer, density, previews, keep=not stop)
                 if stop:
                     raise BeingError(f"stopped at {stage} step {step}", "interrupted",
                                      "The same command goes on from there", ExitCode.INTERRUPTED)
@@ -124,13 +125,12 @@ class Trainer:
                 "plateau": self.plateau.state()}
 
     def _checkpoint(self, stage: str, step: int, optimizer: torch.optim.Optimizer, density: Density,
-                    keep: bool) -> None:
+                    previews: Previews, keep: bool) -> None:
         state = self._state(stage, step)
         self.run.save("last", self.model.state_dict(), state, {**optimizer_state(optimizer), **density.state()})
         if keep:
             self.run.save(f"{stage}-{step:06d}", self.model.state_dict(), state)
-            write_previews(self.run, self.model, self.clip, self.dataset, self.split, stage, step,
-                           self.config.train.preview_seconds)
+            previews.make(self.model, stage, step)
             self.model.train()
 
 

@@ -41,7 +41,8 @@ AVX2 = ["-mavx2", "-mfma"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mprefer-vector-width=512"]
 # Names as in LIBRARIES of being/splat/cpu/library.py and being/inference/cpu/__init__.py.
 TARGETS = {"x86_64_v4": AVX512, "x86_64_v3": AVX2, "baseline": []}
-BFLOAT16 = {"x86_64_v4_bf16": [*AVX512, "-mavx512bf16"]}
+AVX512_BF16 = [*AVX512, "-mavx512bf16"]
+BFLOAT16 = {"x86_64_v4_amx": [*AVX512_BF16, "-mamx-tile", "-mamx-bf16"], "x86_64_v4_bf16": AVX512_BF16}
 
 
 def targets(stem: str) -> dict[str, list[str]]:
@@ -71,16 +72,24 @@ class BuildRasterizer(build_ext):
         if command is None:
             return give_up("there is no C++ compiler; install one (`apt-get install g++`) and install again")
         running = [self.start(command, ext) for ext in self.extensions]
+        reasons, built = {}, set()
         for target, process in running:
             errors = process.communicate()[1].strip()
-            made = Path(f"{target}.new")
+            made, folder = Path(f"{target}.new"), target.parent
             if process.returncode:
                 made.unlink(missing_ok=True)
                 target.unlink(missing_ok=True)
                 lines = errors.splitlines() or [f"exit status {process.returncode}"]
-                give_up(f"{target.name}: {command[0]}: {next((x for x in lines if 'error' in x), lines[-1])}")
+                error = next((x for x in lines if "error" in x), lines[-1])
+                reasons[folder] = f"{target.name}: {command[0]}: {error}"
             else:
                 made.replace(target)  # at once: a running process may have the old one loaded
+                built.add(folder)
+        for folder, reason in reasons.items():
+            if folder in built:  # an older compiler does not know every instruction set
+                print(f"not built for one instruction set, another will serve: {reason}", file=sys.stderr)
+            else:
+                give_up(reason)
 
     def start(self, command: list[str], ext: Extension) -> tuple[Path, subprocess.Popen]:
         """Return the library to be and the compiler at work on it."""

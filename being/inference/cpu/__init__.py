@@ -14,7 +14,9 @@ from torch import Tensor
 
 from being.splat.cpu import library as native
 
-LIBRARIES = (("x86_64_v4_bf16", (*native.LIBRARIES[0][1], "avx512_bf16")), *native.LIBRARIES)
+_BFLOAT16 = (*native.LIBRARIES[0][1], "avx512_bf16")
+LIBRARIES = (("x86_64_v4_amx", (*_BFLOAT16, "amx_tile", "amx_bf16")), ("x86_64_v4_bf16", _BFLOAT16),
+             *native.LIBRARIES)  # fmt: skip
 INTERFACE = 1  # of the C functions; as in head.cpp, raised with every change of theirs
 STAGES = ("fold", "attention", "feed-forward", "geometry heads", "projection", "colour head", "sort", "lists", "blend")
 _POINTER, _INT64 = ctypes.c_void_p, ctypes.c_int64

@@ -177,12 +177,12 @@ struct Deformer {
                 }
             }
             multiply<size()>(decoder.second, first, s.hidden, sums);
-            for (int p = 0; p < size(); p += LITTLE_PANEL) {  // as many are of one colour
+            for (int p = 0; p < size() && first + p < 3 * row; p += GROUP) {  // of one colour
                 for (int v = 0; v < VECTORS; v++) {
                     float* to = colour[(first + p) / row] + v * LANES;
                     const float* by = basis[(first + p) % row] + v * LANES;
                     vfloat total = load(to);
-                    for (int k = 0; k < LITTLE_PANEL; k++) total += sums[p + k][v] * load(by + k * BLOCK);
+                    for (int k = 0; k < GROUP; k++) total += sums[p + k][v] * load(by + k * BLOCK);
                     store(to, total);
                 }
             }

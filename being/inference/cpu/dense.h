@@ -1,5 +1,11 @@
-// Dense layers over a block of Gaussians: one Gaussian a lane, weights broadcast, in float32 or in bfloat16 pairs.
+// Dense layers over a block of Gaussians: one Gaussian a lane, weights broadcast, in float32 or in bfloat16 pairs; or
+// in bfloat16 by the tile unit (AMX), which takes the same rows of pairs.
 #pragma once
+
+#if defined(__AMX_BF16__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #include <cstring>
 #include <type_traits>
@@ -10,12 +16,10 @@
 
 constexpr int VECTORS = 3;                // vectors of Gaussians that one weight serves
 constexpr int BLOCK = VECTORS * LANES;    // Gaussians that pass through all layers together, in the first cache
-constexpr int PANEL = LANES == 16 ? 8 : 4;  // outputs summed at once: PANEL * VECTORS registers hold the sums
-constexpr int LITTLE_PANEL = 4;           // for what PANEL leaves over; widths are padded to it with zeros
+constexpr int GROUP = 4;                  // rows of a block are padded with zeros to a multiple of it
 
-inline int padded(int width) { return (width + LITTLE_PANEL - 1) / LITTLE_PANEL * LITTLE_PANEL; }
-
-typedef vfloat Sums[VECTORS];
+constexpr int rounded(int width, int to) { return (width + to - 1) / to * to; }
+constexpr int padded(int width) { return rounded(width, GROUP); }
 
 // 2^x for any x; what is beyond the exponent's range is limited to it, NaN to its upper end.
 INLINE vfloat exp2_any(vfloat x) {
@@ -30,8 +34,18 @@ INLINE vfloat exp2_any(vfloat x) {
     return (vfloat)((vint)y + ((vint)shifted << 23));
 }
 
+// What broadcast weights need: PANEL outputs are summed at once, as registers hold PANEL * VECTORS sums; LITTLE are
+// when PANEL leaves some over.
+struct Broadcast {
+    static constexpr int PANEL = LANES == 16 ? 8 : 4, LITTLE = GROUP, INPUTS = GROUP;
+
+    // Where in its panel the weight of a step and an output is.
+    static size_t place(int step, int output, int panel) { return size_t(step) * panel + output; }
+    struct Session {};  // what a thread holds while it multiplies
+};
+
 // A number format of inputs and weights. `Item` holds DEPTH inputs of one Gaussian, or DEPTH weights of one output.
-struct Float32 {
+struct Float32 : Broadcast {
     typedef float Item;
     static constexpr int DEPTH = 1;
 
@@ -46,7 +60,7 @@ struct Float32 {
 
 #if defined(__AVX512BF16__)
 #define HAS_BFLOAT16 1
-struct Bfloat16 {
+struct Bfloat16 : Broadcast {
     typedef uint32_t Item;
     static constexpr int DEPTH = 2;
 
@@ -71,6 +85,41 @@ struct Bfloat16 {
 #define HAS_BFLOAT16 0
 #endif
 
+#if defined(__AMX_BF16__)
+#define HAS_TILES 1
+// Products in tiles of 16 outputs by 16 Gaussians, 32 inputs at a time. Tiles 0 to 2 hold the sums of the vectors of a
+// block, 3 and 4 weights and inputs.
+struct Tiled : Bfloat16 {
+    static constexpr int PANEL = 16, LITTLE = 16, INPUTS = 32, STEPS = 16;  // steps of a tile: pairs of inputs
+    static_assert(LANES == 16 && VECTORS == 3, "a vector of Gaussians is a tile's columns");
+
+    static size_t place(int step, int output, int) {
+        return size_t(step / STEPS * PANEL + output) * STEPS + step % STEPS;
+    }
+    // For widths that fill tiles, once the system has lent the process the tiles' registers.
+    static bool usable(int width) {
+        static const bool granted = syscall(SYS_arch_prctl, 0x1023, 18) == 0;  // ARCH_REQ_XCOMP_PERM, tile data
+        return granted && width % INPUTS == 0;
+    }
+
+    // The tiles' shape, set for the thread as long as this lives.
+    struct Session {
+        Session() {
+            struct alignas(64) {
+                uint8_t palette = 1, start = 0, unused[14] = {};
+                uint16_t bytes[16] = {64, 64, 64, 64, 64};
+                uint8_t rows[16] = {16, 16, 16, 16, 16};
+            } shape;
+            static_assert(sizeof shape == 64, "as the instruction reads it");
+            _tile_loadconfig(&shape);
+        }
+        ~Session() { _tile_release(); }
+    };
+};
+#else
+#define HAS_TILES 0
+#endif
+
 // The weights of one layer, panel by panel: [steps][outputs of the panel], a step being DEPTH inputs.
 template <class Format>
 struct Dense {
@@ -81,15 +130,15 @@ struct Dense {
 
     int steps() const { return in / Format::DEPTH; }
     void resize(int inputs, int outputs) {
-        in = padded(inputs), out = padded(outputs);
+        in = rounded(inputs, Format::INPUTS), out = rounded(outputs, Format::LITTLE);
         weights.assign(size_t(steps()) * out, Item(0));
         bias.assign(out, 0.0f);
     }
     void set(int input, int output, float weight) {
-        const int large = out / PANEL * PANEL;
-        const int panel = output < large ? PANEL : LITTLE_PANEL;
-        const int first = output < large ? output / PANEL * PANEL : large + (output - large) / LITTLE_PANEL * LITTLE_PANEL;
-        const size_t at = size_t(first) * steps() + size_t(input / Format::DEPTH) * panel + (output - first);
+        const int large = out / Format::PANEL * Format::PANEL;
+        const int size = output < large ? Format::PANEL : Format::LITTLE;
+        const int first = output < large ? output / size * size : large + (output - large) / size * size;
+        const size_t at = size_t(first) * steps() + Format::place(input / Format::DEPTH, output - first, size);
         Format::pack(weights[at], input % Format::DEPTH, weight);
     }
     // From torch's [outputs, inputs].
@@ -115,13 +164,40 @@ INLINE void multiply(const Dense<Format>& layer, int first, const typename Forma
     }
 }
 
+#if HAS_TILES
+template <int SIZE>
+INLINE void multiply(const Dense<Tiled>& layer, int first, const uint32_t* x, vfloat (&sums)[SIZE][VECTORS]) {
+    const uint32_t* weight = layer.weights.data() + size_t(first) * layer.steps();
+    constexpr long ROW = sizeof sums[0];
+    asm volatile("" ::: "memory");  // the compiler does not know that tiles are loaded from memory
+    _tile_loadd(0, &sums[0][0], ROW);
+    _tile_loadd(1, &sums[0][1], ROW);
+    _tile_loadd(2, &sums[0][2], ROW);
+    for (int step = 0; step < layer.steps(); step += Tiled::STEPS) {
+        _tile_loadd(3, weight + size_t(step) * SIZE, 64);
+        _tile_loadd(4, x + step * BLOCK, 4 * BLOCK);
+        _tile_dpbf16ps(0, 3, 4);
+        _tile_loadd(4, x + step * BLOCK + LANES, 4 * BLOCK);
+        _tile_dpbf16ps(1, 3, 4);
+        _tile_loadd(4, x + step * BLOCK + 2 * LANES, 4 * BLOCK);
+        _tile_dpbf16ps(2, 3, 4);
+    }
+    _tile_stored(0, &sums[0][0], ROW);
+    _tile_stored(1, &sums[0][1], ROW);
+    _tile_stored(2, &sums[0][2], ROW);
+    asm volatile("" ::: "memory");
+}
+#endif
+
 // Calls visit(first output, size) for all panels; the size is a constant of its type.
 template <class Format, class Visit>
 INLINE void for_each_panel(const Dense<Format>& layer, Visit&& visit) {
     int first = 0;
-    for (; first + PANEL <= layer.out; first += PANEL) visit(first, std::integral_constant<int, PANEL>());
-    if constexpr (PANEL > LITTLE_PANEL) {
-        if (first < layer.out) visit(first, std::integral_constant<int, LITTLE_PANEL>());
+    for (; first + Format::PANEL <= layer.out; first += Format::PANEL) {
+        visit(first, std::integral_constant<int, Format::PANEL>());
+    }
+    if constexpr (Format::PANEL > Format::LITTLE) {
+        if (first < layer.out) visit(first, std::integral_constant<int, Format::LITTLE>());
     }
 }
 

@@ -136,6 +136,7 @@ private:
         int64_t elapsed = 0;
         share(chunks(), threads, [&](int64_t chunk) {
             static thread_local Scratch<Format> scratch;
+            [[maybe_unused]] const typename Format::Session session;
             scratch.resize(network_.width, std::max(network_.hidden, network_.deep), network_.heads * tokens);
             Parts parts;
             int drawn = 0;
@@ -223,13 +224,20 @@ extern "C" {
 
 int32_t head_interface() { return 1; }  // INTERFACE in cpu/__init__.py: raise both with every change of these functions
 
-const char* head_isa() { return HAS_BFLOAT16 ? ISA_NAME " with bfloat16" : ISA_NAME; }
+const char* head_isa() {
+    return HAS_TILES ? ISA_NAME " with bfloat16 and tiles" : HAS_BFLOAT16 ? ISA_NAME " with bfloat16" : ISA_NAME;
+}
 
 int32_t head_has_bfloat16() { return HAS_BFLOAT16; }
 
 // A head to be given to head_release; null when there is no memory left.
 Head* head_create(const Description* description) {
     try {
+#if HAS_TILES
+        const auto& d = *description;
+        const bool fits = Tiled::usable(int(d.width)) && Tiled::usable(int(d.hidden)) && Tiled::usable(int(d.deep));
+        if (d.low_precision && fits) return new HeadIn<Tiled>(d);
+#endif
 #if HAS_BFLOAT16
         if (description->low_precision) return new HeadIn<Bfloat16>(*description);
 #endif

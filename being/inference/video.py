@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from being.audio.features import frame_count
 from being.audio.sound import to_rate
 from being.conventions import FPS, SAMPLE_RATE
 from being.errors import InputRejected
@@ -67,10 +68,10 @@ def render_video(engine: Engine, samples: np.ndarray, out: Path, what: str, time
     """
     check_sound(samples, what)
     output_path(out)
+    with times.step("expression"):
+        face = face_of(engine, samples, frame_count(samples), wish)
     with times.step("features"):
         features = engine.encode(samples)
-    with times.step("expression"):
-        face = face_of(engine, samples, len(features), wish)
     size = engine.avatar.size
     with times.step("render and encode"), Progress("render", len(features), "frames") as progress, \
             VideoWriter(out, size, size, sound=samples, note=engine.avatar.note) as video:

@@ -58,27 +58,35 @@ class PieceEncoder:
         """See `Encoder.encode_clip`. A sound of up to 9 s goes through in one piece."""
         return np.concatenate(list(self.stretches(samples)))
 
-    def stretches(self, samples: np.ndarray) -> Iterator[np.ndarray]:
-        """The steps of `encode_clip` one piece after the other, float32 [s, width] each (8 s; the last up to 9)."""
-        return by_pieces(samples, lambda piece: self.encode_pieces(piece[None])[0])
+    def stretches(self, samples: np.ndarray, steps: int | None = None) -> Iterator[np.ndarray]:
+        """The steps of `encode_clip` one piece after the other, float32 [s, width] each (8 s; the last up to 9).
+
+        steps: how many in all, where silence is to follow the sound.
+        """
+        return by_pieces(samples, lambda piece: self.encode_pieces(piece[None])[0], steps)
 
 
-def by_pieces(samples: np.ndarray, encode: Callable[[np.ndarray], np.ndarray]) -> Iterator[np.ndarray]:
-    """The steps [s, C] of one piece of a sound after the other, in all ceil(T / 320).
+def by_pieces(samples: np.ndarray, encode: Callable[[np.ndarray], np.ndarray],
+              steps: int | None = None) -> Iterator[np.ndarray]:
+    """The steps [s, C] of one piece of a sound after the other, in all `steps` or ceil(T / 320).
 
-    samples: float32 [T]; encode: float32 [320 S] -> [S, C].
+    samples: float [T]; encode: float32 [320 S] in [-1, 1] -> [S, C].
     """
-    assert samples.ndim == 1 and samples.size >= 2 * SAMPLES_PER_STEP, samples.shape
-    steps, start = -(-samples.size // SAMPLES_PER_STEP), 0
+    steps, start = -(-samples.size // SAMPLES_PER_STEP) if steps is None else steps, 0
+    assert samples.ndim == 1 and steps >= 2, (samples.shape, steps)
     while start < steps:
         stop = start + PIECE
         if steps - stop < CONTEXT:  # no tiny last piece
             stop = steps
         first, last = max(0, start - CONTEXT), min(steps, stop + CONTEXT)
-        sound = samples[first * SAMPLES_PER_STEP:last * SAMPLES_PER_STEP].astype(np.float32, copy=False)
-        sound = np.pad(sound, (0, (last - first) * SAMPLES_PER_STEP - sound.size))
-        yield encode(sound)[start - first:stop - first]
+        yield encode(piece_of(samples, first, last))[start - first:stop - first]
         start = stop
+
+
+def piece_of(samples: np.ndarray, first: int, last: int) -> np.ndarray:
+    """The sound of steps `first` to `last`, float32 [320 (last - first)] in [-1, 1], silence past its end."""
+    sound = samples[first * SAMPLES_PER_STEP:last * SAMPLES_PER_STEP].astype(np.float32, copy=False).clip(-1, 1)
+    return np.pad(sound, (0, (last - first) * SAMPLES_PER_STEP - sound.size))
 
 
 class HamaEncoder(PieceEncoder):

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from being.audio.encoders import SAMPLES_PER_STEP, Encoder, Name, PieceEncoder, encoder
-from being.audio.features import SAMPLES_PER_FRAME
+from being.audio.encoders import SAMPLES_PER_STEP, Encoder, Name, PieceEncoder, encoder, piece_of
+from being.audio.features import SAMPLES_PER_FRAME, frame_count
 from being.audio.sound import checked
 from being.conventions import (
     ATTENTION_PAST,
@@ -33,6 +33,7 @@ from being.errors import UsageError
 
 PAST = 100  # steps (2 s) of sound seen before the steps that are computed
 HOP = STEPS_PER_FRAME  # steps computed at once
+CHECKED = 1 << 22  # samples looked at at once
 TOGETHER = 64  # stretches of a whole clip that go through the network side by side
 FUTURE_FRAMES = ATTENTION_WINDOW - 1 - ATTENTION_PAST  # windows after a frame's own that the network hears
 REACH = FUTURE_FRAMES * STEPS_PER_FRAME + FEATURE_WINDOW // 2  # steps from a frame's time to the end of its last window
@@ -86,15 +87,14 @@ class BoundedEncoder:
         heard from 2 s before it to `ahead` after."""
         return np.concatenate(list(self.stretches(samples)))
 
-    def stretches(self, samples: np.ndarray) -> Iterator[np.ndarray]:
-        """The steps of `encode_clip` one stretch after the other, float32 [s, width]."""
-        assert samples.ndim == 1 and samples.size >= HOP * SAMPLES_PER_STEP, samples.shape
-        steps = -(-samples.size // SAMPLES_PER_STEP)
+    def stretches(self, samples: np.ndarray, steps: int | None = None) -> Iterator[np.ndarray]:
+        """The steps of `encode_clip` one stretch after the other, float32 [s, width]; see `PieceEncoder.stretches`."""
+        steps = -(-samples.size // SAMPLES_PER_STEP) if steps is None else steps
+        assert samples.ndim == 1 and steps >= HOP, (samples.shape, steps)
         waiting: list[tuple[np.ndarray, int, int]] = []
         for start in range(0, steps, HOP):
             first, last = max(0, start - PAST), min(steps, start + HOP + self.latency.ahead)
-            sound = samples[first * SAMPLES_PER_STEP:last * SAMPLES_PER_STEP].astype(np.float32, copy=False)
-            sound = np.pad(sound, (0, (last - first) * SAMPLES_PER_STEP - sound.size))
+            sound = piece_of(samples, first, last)
             if waiting and (sound.size != waiting[0][0].size or len(waiting) == TOGETHER):
                 yield self._together(waiting)
                 waiting = []
@@ -151,6 +151,11 @@ class StreamEncoder:
         self._sound = np.pad(self._sound, (0, missing))
         return self._until(total, total)
 
+    @property
+    def steps(self) -> int:
+        """Steps that have come out."""
+        return self._done
+
     def _until(self, stop: int, end: int | None) -> np.ndarray:
         """Steps `_done` to `stop`, the sound ending at step `end` where that is known."""
         found = [np.zeros((0, self.width), np.float32)]
@@ -178,43 +183,71 @@ class StreamWindows:
     def __init__(self, name: str = "hama", latency: str | None = None, device: str = "cpu"):
         """As `StreamEncoder`."""
         self.encoder = StreamEncoder(name, latency, device)
-        self.seconds = self.encoder.latency.seconds
-        self.width = self.encoder.width
-        zeros = FEATURE_WINDOW // 2 + self.encoder.latency.shift
-        self._first = -(FEATURE_WINDOW // 2)  # number of the first kept row, which is that of its step and the shift
-        self._rows = np.zeros((zeros, self.width), np.float32)
-        self._frame = 0  # next to come out
+        self.seconds, self.width = self.encoder.latency.seconds, self.encoder.width
+        self._cut = WindowCutter(self.width, self.encoder.latency.shift)
 
     def push(self, samples: np.ndarray) -> np.ndarray:
         """Windows float32 [k, 8, C, 16] of the frames that are complete now, k often 0; see `StreamEncoder.push`."""
-        return self._add(self.encoder.push(samples), None)
+        return self._cut.push(self.encoder.push(samples))
 
     def finish(self) -> np.ndarray:
         """Windows of the remaining frames: in all as many as the sound begins, at least one."""
         steps = self.encoder.finish()
-        rows = self._first + len(self._rows) + len(steps)
-        frames = max(1, (rows - self.encoder.latency.shift) // STEPS_PER_FRAME)
-        return self._add(np.pad(steps, ((0, FEATURE_WINDOW), (0, 0))), frames)
+        return self._cut.finish(steps, max(1, self.encoder.steps // STEPS_PER_FRAME))
 
-    def _add(self, steps: np.ndarray, frames: int | None) -> np.ndarray:
-        """Windows that can be cut now that `steps` have come; frames: how many the sound has, once known."""
+
+class WindowCutter:
+    """Feature steps in, attention windows out: frame i's as soon as its last step is there."""
+
+    def __init__(self, width: int, shift: int = 0):
+        """width: channels of a step; shift: of the latency, steps."""
+        self.width = width
+        self._first = -(FEATURE_WINDOW // 2)  # number of the first kept row, which is that of its step and the shift
+        self._rows = np.zeros((FEATURE_WINDOW // 2 + shift, width), np.float32)
+        self._frame = 0  # next to come out
+
+    def push(self, steps: np.ndarray) -> np.ndarray:
+        """Windows float32 [k, 8, C, 16] that are complete with these further steps float32 [s, C]."""
         self._rows = np.concatenate([self._rows, steps])
         known = self._first + len(self._rows)  # rows before this one are there
-        stop = (known - REACH) // STEPS_PER_FRAME + 1 if frames is None else frames
-        found = [self._windows(i, frames) for i in range(self._frame, max(stop, self._frame))]
-        self._frame = max(stop, self._frame)
-        keep = STEPS_PER_FRAME * (self._frame - ATTENTION_PAST) - FEATURE_WINDOW // 2
+        return self._until((known - REACH) // STEPS_PER_FRAME + 1, None)
+
+    def finish(self, steps: np.ndarray, frames: int) -> np.ndarray:
+        """The rest of the windows of `frames` frames in all; steps float32 [s, C]: the last ones."""
+        missing = STEPS_PER_FRAME * (frames - 1) + FEATURE_WINDOW // 2 - self._first - len(self._rows) - len(steps)
+        self._rows = np.concatenate([self._rows, np.pad(steps, ((0, max(0, missing)), (0, 0)))])
+        return self._until(frames, frames)
+
+    def _until(self, stop: int, frames: int | None) -> np.ndarray:
+        """Windows of the frames before `stop` that have not come out; frames: how many there are, once known."""
+        stop = max(stop, self._frame)
+        heard = np.arange(self._frame, stop)[:, None] + np.arange(-ATTENTION_PAST, ATTENTION_WINDOW - ATTENTION_PAST)
+        outside = (heard < 0) | (False if frames is None else heard >= frames)  # their windows are zero
+        first = STEPS_PER_FRAME * heard - FEATURE_WINDOW // 2 - self._first
+        rows = np.where(outside[..., None], 0, first[..., None] + np.arange(FEATURE_WINDOW))
+        out = np.ascontiguousarray(self._rows[rows].swapaxes(2, 3))
+        out[outside] = 0
+        self._frame = stop
+        keep = STEPS_PER_FRAME * (stop - ATTENTION_PAST) - FEATURE_WINDOW // 2
         if keep > self._first:
             self._rows, self._first = self._rows[keep - self._first:], keep
-        return np.stack(found) if found else np.zeros((0, ATTENTION_WINDOW, self.width, FEATURE_WINDOW), np.float32)
-
-    def _windows(self, frame: int, frames: int | None) -> np.ndarray:
-        """Windows of frames i-4 to i+3, float32 [8, C, 16]; those of frames outside the sound are zero."""
-        out = np.zeros((ATTENTION_WINDOW, self.width, FEATURE_WINDOW), np.float32)
-        for place in range(ATTENTION_WINDOW):
-            at = frame + place - ATTENTION_PAST
-            if at >= 0 and (frames is None or at < frames):
-                first = STEPS_PER_FRAME * at - FEATURE_WINDOW // 2 - self._first
-                out[place] = self._rows[first:first + FEATURE_WINDOW].T
         return out
 
+
+def window_blocks(samples: np.ndarray, name: str = "hama") -> Iterator[np.ndarray]:
+    """Attention windows float32 [k, 8, C, 16] of all frames of a sound, some seconds at a time.
+
+    The same as `features.windows` of `features.encode`, for sound of any length: memory does not grow with it.
+    samples: float [T], mono at 16 kHz. Raises as `features.encode`, before the first block.
+    """
+    for start in range(0, max(1, samples.size), CHECKED):
+        checked(samples[start:start + CHECKED])
+    frames, chosen = frame_count(samples), encoder(name)
+    if not hasattr(chosen, "stretches"):
+        chosen.encode_clip(samples)  # says why it cannot
+    cut = WindowCutter(chosen.width, getattr(chosen, "shift", 0))
+    before = np.zeros((0, chosen.width), np.float32)
+    for steps in chosen.stretches(samples, STEPS_PER_FRAME * frames):  # type: ignore[attr-defined]
+        yield cut.push(before)
+        before = steps
+    yield cut.finish(before, frames)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from being.errors import EnvironmentFault, UsageError
-from being.progress import warn
+from being.progress import voice, warn
 
 CHOICES = ("wandb",)
 
@@ -47,9 +47,11 @@ class WeightsAndBiases:
     def __init__(self, folder: Path, key: str, name: str, settings: dict[str, Any]):
         wandb = _wandb()
         try:
-            self.run = wandb.init(id=key, name=name, dir=str(folder), config=settings, resume="allow")
+            self.run = wandb.init(id=key, name=name, dir=str(folder), config=settings, resume="allow",
+                                  settings={"silent": voice.quiet})
         except Exception as error:
-            raise EnvironmentFault("wandb cannot start", " ".join(str(error).split()) or type(error).__name__,
+            why = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+            raise EnvironmentFault("wandb cannot start", why,
                                    "Log in with `wandb login`, or set WANDB_MODE=offline") from error
         for stage in ("coarse", "fine"):
             self.run.define_metric(f"{stage}/*", step_metric=f"{stage}/step")

@@ -5,7 +5,7 @@
 For the whole-clip form and for each latency: correlation of the predicted lip aperture with the truth on the clip's
 last fifth, learnt from the rest of it in the same form, by ridge regression and a small net (`lip_regressors.py`); the
 same net learnt from the whole-clip form; distance of the steps from the whole-clip form's. `--try` measures other
-look-aheads, all in steps of 20 ms. The last line is JSON.
+look-aheads instead, all in steps of 20 ms. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -33,16 +33,18 @@ def main() -> None:
     clips = [Footage.of(folder) for folder in given.datasets]
     plain = encoder(given.encoder)
     whole = [plain.encode_clip(clip.sound) for clip in clips]
-    forms = [(known, streaming.PAST) for known in streaming.LATENCIES.values()]
+    forms = [] if given.others else [(known, streaming.PAST) for known in streaming.LATENCIES.values()]
     for text in given.others:
         ahead, shift, past = map(int, text.split(","))
         forms.append((streaming.Latency(f"{ahead},{shift},{past}", ahead, shift), past))
     print("| form | look-ahead, s | " + " | ".join(
         f"{clip.name}: ridge | net | net learnt whole | distance" for clip in clips) + " |")
     print("|---" * (2 + 4 * len(clips)) + "|")
-    table = {"whole": [figure for clip, steps in zip(clips, whole, strict=True)
-                       for figure in measure(clip, steps, steps)]}
-    show("whole", float("inf"), table["whole"])
+    table = {}
+    if not given.others:
+        table["whole"] = [figure for clip, steps in zip(clips, whole, strict=True)
+                          for figure in measure(clip, steps, steps)]
+        show("whole", float("inf"), table["whole"])
     for latency, past in forms:
         streaming.PAST = past
         bounded = streaming.BoundedEncoder(plain, latency)

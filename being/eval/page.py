@@ -18,13 +18,14 @@ from being.eval.ruler import Measured
 from being.eval.tables import SPEECH_NAMES, cross_rows, face_rows, region_rows, speech_rows
 from being.preprocess.report_style import STYLE
 
-OWN_STYLE = ("table.wide td,table.wide th{padding:.3rem .8rem .3rem 0;white-space:nowrap;text-align:left;"
-             "border-bottom:1px solid var(--line);vertical-align:top}table.wide th{color:var(--quiet);font-weight:600;"
-             "font-size:.85rem}table.wide td:nth-child(2){text-align:left;font-weight:600}table.wide td.what{"
-             "white-space:normal;color:var(--quiet);font-size:.9rem;width:auto}video{max-width:100%;border-radius:.35rem}"
-             ".scroll{overflow-x:auto}")
+OWN_STYLE = ("table.wide td:nth-child(n),table.wide th{padding:.3rem 1.1rem .3rem 0;white-space:nowrap;text-align:"
+             "left;width:auto;border-bottom:1px solid var(--line);vertical-align:top}table.wide th{color:var(--quiet);"
+             "font-weight:600;font-size:.85rem}table.wide td:nth-child(2){font-weight:600}table.wide "
+             "td.what:nth-child(n){white-space:normal;color:var(--quiet);font-size:.9rem;width:99%;min-width:16rem;padding-right:0}"
+             "video{max-width:100%;border-radius:.35rem}.scroll{overflow-x:auto}")
 SERIES = (("Lip aperture", "aperture", "Distance of the inner lips over that of the outer eyes."),
-          ("Lip width", "width", "Distance of the mouth's corners over that of the outer eyes."),
+          ("Lip width", "width", "Distance of the mouth's corners over that of the outer eyes, less its mean in the "
+                                 "truth."),
           ("Closure of the lids", "closure", "0 open, 1 shut; from a half on it is a blink."))
 NAMES = {"true": "true", "rendered": "rendered", "shuffled": "sound shuffled"}
 MISSED = "Ticks under the axis: frames in which no face was found."
@@ -84,6 +85,8 @@ def _plots(measured: Measured) -> list[str]:
     for title, key, what in SERIES:
         shown = {name: measured.series[f"{key}.{kind}"] for kind, name in NAMES.items()
                  if f"{key}.{kind}" in measured.series}
+        if key == "width" and np.isfinite(shown.get("true", np.array(np.nan))).any():
+            shown = {name: values - np.nanmean(shown["true"]) for name, values in shown.items()}
         if shown and any(np.isfinite(values).any() for values in shown.values()):
             parts += [f"<h2>{title}</h2>", _plot(curves(shown, title, first)), _quiet(f"{what} {MISSED}")]
     quality = {name: measured.series[f"{key}.psnr"] for key, name in

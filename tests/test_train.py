@@ -1,17 +1,13 @@
-"""Training on the tiny synthetic scene: it learns, it is deterministic, it resumes where it was killed."""
+"""Training on the tiny synthetic scene: it learns, it is deterministic. (Killed and resumed: test_resume.py.)"""
 
 import json
 import shutil
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_training import TINY, metrics, settings
+from tiny_training import metrics, settings
 
 from being.config import DensityConfig
 from being.errors import InputRejected, UsageError
@@ -40,43 +36,6 @@ def test_one_seed_gives_one_result(scene, tmp_path):
         run = train(scene, settings(30, 6), runs=tmp_path / str(k), fresh=True)
         states.append(load_file(run.path / "checkpoints/last/model.safetensors"))
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
-
-
-def test_killed_and_resumed_it_ends_at_the_same_loss(scene, tmp_path):
-    whole = train(scene, settings(25, 10), runs=tmp_path / "whole", fresh=True)
-    arguments = [sys.executable, "-m", "being.cli.app", "train", str(scene), "--config", "quick"]
-    for item in [*TINY, "train.coarse.steps=25", "train.fine.steps=10"]:
-        arguments += ["-o", item]
-    codes = []
-    for _ in range(6):  # killed wherever it happens to be, until it gets through
-        process = subprocess.Popen(arguments, env=environment(tmp_path), stderr=subprocess.DEVNULL,
-                                   stdout=subprocess.DEVNULL)
-        if len(codes) < 2:
-            wait_for_steps(process, tmp_path / "runs", len(codes))
-            process.send_signal(signal.SIGTERM)
-        codes.append(process.wait(120))
-        if codes[-1] == 0:
-            break
-    assert codes[0] == 130 and codes[-1] == 0, codes
-    (resumed,) = (tmp_path / "runs/scene").iterdir()
-    ends = [json.loads((path / "metrics.jsonl").read_text().splitlines()[-1]) for path in (whole.path, resumed)]
-    assert abs(ends[0]["psnr_head"] - ends[1]["psnr_head"]) < 0.02
-    a, b = (load_file(path / "checkpoints/last/model.safetensors") for path in (whole.path, resumed))
-    assert all(torch.allclose(a[key], b[key], atol=1e-3) for key in a)
-
-
-def environment(folder):
-    import os
-
-    return {**os.environ, "BEING_HOME": str(folder)}
-
-
-def wait_for_steps(process, runs, already):
-    """Until a run directory exists (first) or some seconds of work went by, or the process ended."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None and not list(runs.glob("*/*/run.json")):
-        time.sleep(0.05)
-    time.sleep(1.5 + already)
 
 
 def test_a_dataset_of_another_schema_or_without_files_is_refused(scene, tmp_path):

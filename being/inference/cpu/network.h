@@ -189,28 +189,29 @@ struct Network {
         }
     }
 
-    // Rows s.x to the layer's output in s.x; in s.low what reads it next, through a ReLU after the last layer.
-    void attend(const Layer<Format>& layer, const Mixing& mixing, int tokens, Scratch<Format>& s) const {
-        apply(mixing.scores, s.x, [&](int row, int v, vfloat even, vfloat odd) {
+    // Attention, add, norm: from rows x to s.x, and in s.low as the feed-forward part reads them.
+    void attend(const Layer<Format>& layer, const Mixing& mixing, int tokens, const float* x, Scratch<Format>& s) const {
+        apply(mixing.scores, x, [&](int row, int v, vfloat even, vfloat odd) {
             Float32::put(s.shares, row, v, even, odd);
         });
         softmax(s.shares, tokens);
         apply(mixing.values, s.shares, [&](int row, int v, vfloat even, vfloat odd) {
-            float* x = s.x + row * BLOCK + v * LANES;
-            store(x, load(x) + even);
-            store(x + BLOCK, load(x + BLOCK) + odd);
+            const int at = row * BLOCK + v * LANES;
+            store(s.x + at, load(x + at) + even);
+            store(s.x + at + BLOCK, load(x + at + BLOCK) + odd);
         });
         layer.norms[0].apply(s.x, width, [&](int row, int v, vfloat even, vfloat odd) {
             Format::put(s.low, row, v, even, odd);
         });
     }
 
+    // Feed-forward, add, norm: from s.x and s.low to s.x, and in s.low through a ReLU as the heads read it.
     void feed(const Layer<Format>& layer, Scratch<Format>& s) const {
         rectify(layer.first, s.low, s.hidden);
         apply(layer.second, s.hidden, [&](int row, int v, vfloat even, vfloat odd) {
-            float* x = s.x + row * BLOCK + v * LANES;
-            store(x, load(x) + even);
-            store(x + BLOCK, load(x + BLOCK) + odd);
+            const int at = row * BLOCK + v * LANES;
+            store(s.x + at, load(s.x + at) + even);
+            store(s.x + at + BLOCK, load(s.x + at + BLOCK) + odd);
         });
         layer.norms[1].apply(s.x, width, [&](int row, int v, vfloat even, vfloat odd) {
             Format::put(s.low, row, v, vmax(even, vfloat{}), vmax(odd, vfloat{}));

@@ -23,17 +23,23 @@ struct Found {
 // Calls visit(tile_x, tile_y, first row, last row) for every tile of the family's square that the ellipse meets.
 template <class Visit>
 INLINE void for_each_meeting(const Ellipse& e, int height, Visit&& visit) {
-    for (int tile_x = e.left; tile_x < e.right; tile_x++) {
-        float low, high, from = float(tile_x * TILE) - e.x;
-        if (!extent(e.columns, e.level, from - 0.01f, from + (TILE - 0.99f), low, high)) continue;
+    auto column = [&](int tile_x, float low, float high) __attribute__((always_inline)) {
         const float top = std::max(std::ceil(e.y + low), float(e.top * TILE));
         const float end = std::min(std::floor(e.y + high), float(std::min(e.bottom * TILE, height) - 1));
-        if (!(top <= end)) continue;
+        if (!(top <= end)) return;
         const int first = int(top), last = int(end);
         for (int tile_y = first / TILE; tile_y <= last / TILE; tile_y++) {
             const int start = tile_y * TILE;
             visit(tile_x, tile_y, std::max(first - start, 0), std::min(last - start, TILE - 1));
         }
+    };
+    const float half_x = e.columns.half + 0.01f, half_y = e.rows.half * (1 + 2e-6f) + 0.01f;
+    const int left = int(std::max(std::floor((e.x - half_x) / TILE), float(e.left)));
+    const int right = int(std::min(std::floor((e.x + half_x) / TILE) + 1, float(e.right)));
+    if (right - left == 1) return column(left, -half_y, half_y);  // at most some rows more than it meets
+    for (int tile_x = left; tile_x < right; tile_x++) {
+        float low, high, from = float(tile_x * TILE) - e.x;
+        if (extent(e.columns, e.level, from - 0.01f, from + (TILE - 0.99f), low, high)) column(tile_x, low, high);
     }
 }
 

@@ -22,7 +22,7 @@ OWN_STYLE = ("table.wide td:nth-child(n),table.wide th{padding:.3rem 1.1rem .3re
              "left;width:auto;border-bottom:1px solid var(--line);vertical-align:top}table.wide th{color:var(--quiet);"
              "font-weight:600;font-size:.85rem}table.wide td:nth-child(2){font-weight:600}table.wide "
              "td.what:nth-child(n){white-space:normal;color:var(--quiet);font-size:.9rem;width:99%;min-width:16rem;padding-right:0}"
-             "video{max-width:100%;border-radius:.35rem}.scroll{overflow-x:auto}")
+             "video{width:100%;max-width:800px;border-radius:.35rem}.scroll{overflow-x:auto}")
 SERIES = (("Lip aperture", "aperture", "Distance of the inner lips over that of the outer eyes."),
           ("Lip width", "width", "Distance of the mouth's corners over that of the outer eyes, less its mean in the "
                                  "truth."),

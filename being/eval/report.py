@@ -13,7 +13,7 @@ from PIL import Image
 
 from being.conventions import FPS, SAMPLE_RATE
 from being.data.dataset import consent_note
-from being.errors import BeingError
+from being.errors import BeingError, InputRejected
 from being.eval import gates
 from being.eval.cross import Driven, cross_driven, sources
 from being.eval.measure import measure, open_subject, part_sound
@@ -50,6 +50,9 @@ def evaluate(run_path: Path | None = None, *, part: str = "test", lips: bool = T
     bounds, names = gates.parse(require), sources(cross)
     run = Run.find(run_path)
     say(f"run {run.path}")
+    if names and not (run.path / "avatar/manifest.json").is_file():
+        raise InputRejected(f"{run.path} has no avatar yet", "only a finished run can speak other sound",
+                            "Train it to its end: the same command goes on")
     subject = open_subject(run, part, pick_device(device), frames)
     folder = run.path / ("eval" if part == "test" else f"eval_{part}")
     sound, size = part_sound(subject.dataset, subject.frames), subject.clip.size

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from program import being, refused
 
 from being import assets
 from being.audio import encoders, features
@@ -200,3 +202,40 @@ def test_every_name_has_a_file_of_its_own_that_any_disk_takes(models):
     files = [encoders.file_of(name) for name in names]
     assert len(set(files)) == len(files) and all(set(file) <= set("abcdefghijklmnopqrstuvwxyz0123456789-._")
                                                  for file in files), files
+
+
+def test_the_command_adds_features_and_refuses_what_is_wrong_before_work(scene, models, tmp_path, monkeypatch):
+    place = tmp_path / "data"
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(scene, place)
+    result = being("data", "features", place, "--encoder", models / "eo", "--latency", "stream", "--json")
+    assert result.exit_code == 0, result.stderr
+    answer = json.loads(result.stdout)
+    assert answer["encoder"] == f"{models / 'eo'}@stream" and answer["width"] == 16
+    refused(2, "Did you mean|no speech encoder", "data", "features", place, "--encoder", "hubart", watch=(place,))
+    refused(2, "no latency", "data", "features", place, "--encoder", models / "eo", "--latency", "slow", watch=(place,))
+    refused(3, "cannot be had", "data", "features", place, "--encoder", "wav2vec2-eo", watch=(place,))
+    refused(4, "is not there", "data", "features", place, "--encoder", "deepspeech", watch=(place,))
+
+
+def test_preprocess_writes_the_default_features_and_those_asked_for(models, tmp_path, monkeypatch):
+    from being import media
+    from being.preprocess import steps
+    from being.preprocess.manifest import entry
+
+    class Loud(encoders.PieceEncoder):
+        name, width = "hama", 3
+
+        def encode_pieces(self, sounds):
+            return np.repeat(np.abs(sounds).reshape(len(sounds), -1, 320).mean(2)[..., None], 3, 2)
+
+    monkeypatch.setitem(encoders.ENCODERS, "hama", Loud)
+    media.write_wav(tmp_path / "aud.wav", noise(1.0))
+    chosen = choose(str(models / "eo"), "low", tmp_path)
+    settings = steps.Settings(features=chosen)
+    work = SimpleNamespace(folder=tmp_path, settings=settings, checked=SimpleNamespace(segments=[(0, 25)], frames=25))
+    steps._speech(work, lambda count: None)
+    assert [choice.name for choice in settings.all_features] == ["hama", f"{models / 'eo'}@low"]
+    assert [entry(tmp_path, choice)["width"] for choice in settings.all_features] == [3, 16]
+    assert steps._further_features(work) == [chosen.name, None]
+    assert steps.Settings().all_features == [Choice("hama")]

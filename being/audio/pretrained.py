@@ -6,6 +6,8 @@ All of them take raw sound at 16 kHz and give a step every 20 ms, each over 25 m
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,22 @@ def _place(name: str, source: str) -> str:
     return str(Path(source).expanduser()) if Path(source).expanduser().is_dir() else source
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The library's own reports (layers that are not used, bars) are left out; what matters is checked and raised."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
 def _load(name: str, place: str, layer: str) -> tuple[Any, bool]:
     """The model, and whether it hears sound of mean 0 and variance 1."""
     try:
@@ -95,8 +113,10 @@ def _load(name: str, place: str, layer: str) -> tuple[Any, bool]:
     reasons = []
     for local in (True,) if offline else (True, False):
         try:
-            config = AutoConfig.from_pretrained(place, local_files_only=local)
-            model, told = kind.from_pretrained(place, config=config, local_files_only=local, output_loading_info=True)
+            with _quiet():
+                config = AutoConfig.from_pretrained(place, local_files_only=local)
+                model, told = kind.from_pretrained(place, config=config, local_files_only=local,
+                                                   output_loading_info=True)
             try:
                 settings, _ = FeatureExtractionMixin.get_feature_extractor_dict(place, local_files_only=local)
             except OSError:

@@ -1,6 +1,6 @@
 """What other voices in training are worth to a reader of lips: the table of voices in docs/encoders.md.
 
-    python -m scripts.measure.voices DATASET DATASET [--voices 4 ...] [--encoder hama] [--sounds FILE|FOLDER|VOICE ...]
+    python -m scripts.measure.voices DATASET DATASET [--voices 0 4] [--silence] [--sounds FILE|FOLDER|VOICE ...]
 
 For each number of voices (0: the clip's own alone) and each dataset, the small net of `lip_regressors.py` learns from
 the first four fifths of the clip. Printed: correlation of the predicted lip aperture with the truth on the last fifth,
@@ -53,11 +53,15 @@ def driving(names: list[str]) -> dict[str, tuple[np.ndarray, Said]]:
 
 
 def measure(clip: Footage, other: Footage, mouth: Mouth, sounds: dict[str, tuple[np.ndarray, Said]], voices: int,
-            windows: Windows) -> dict[str, Any]:
+            windows: Windows, silence: bool = False) -> dict[str, Any]:
     """The figures of one net."""
     learn, test = clip.split()
     own = windows(clip.sound)
     heard_in = [own] + [windows(augment.variant(clip.sound, 0, k)) for k in range(voices)]
+    if silence:
+        shut = (clip.raw < mouth.closed)[:, None, None]
+        silent = windows(np.zeros(4 * SAMPLE_RATE, np.float32))[len(own[0]) + 20]
+        heard_in += [np.where(shut, silent, rows) for rows in heard_in]
     net = Net(np.stack([rows[learn] for rows in heard_in]), clip.aperture[learn])
 
     def aperture(sound: np.ndarray) -> np.ndarray:
@@ -84,7 +88,8 @@ def main() -> None:
     """Print the table and the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("datasets", nargs=2, type=Path)
-    parser.add_argument("--voices", type=int, nargs="*", default=[4])
+    parser.add_argument("--voices", type=int, nargs="*", default=[0, 4])
+    parser.add_argument("--silence", action="store_true", help="half of the frames with a closed mouth hear silence")
     parser.add_argument("--encoder", default="hama")
     parser.add_argument("--sounds", nargs="*", default=["hibari", "espeak"])
     given = parser.parse_args()
@@ -100,8 +105,8 @@ def main() -> None:
         mouth, real = real_mouth(dataset)[0], real_speech(dataset)
         assert mouth is not None and real is not None, f"{folder} is too short"
         print(f"{clips[k].name}, real: " + ", ".join(f"{key} {real[key]:.2f}" for key in KEYS if real[key] is not None))
-        for voices in [0, *given.voices]:
-            figures = measure(clips[k], clips[1 - k], mouth, sounds, voices, windows)
+        for voices in given.voices:
+            figures = measure(clips[k], clips[1 - k], mouth, sounds, voices, windows, given.silence)
             table[f"{clips[k].name}, {voices} voices"] = figures
             print(f"{clips[k].name}, {voices} voices: " + ", ".join(
                 f"{name} {value:.3f}" for name, value in figures.items() if isinstance(value, float)), flush=True)

@@ -589,7 +589,7 @@ def test_eval_gives_its_figures_as_one_object(run: Path) -> None:
 def test_bench_fps_prints_a_table_or_its_rows(run: Path) -> None:
     result = being("bench-fps", "--frames", "8", "--device", "cpu")
     assert result.exit_code == 0 and f"avatar {run}" in result.stdout, result.stderr
-    assert re.search(r"batch +frames/s", result.stdout) and "rasterizer" in result.stdout
+    assert re.search(r"batch of 8 +\d", result.stdout) and "rasterizer" in result.stdout
     answer = json.loads(being("bench-fps", "--frames", "8", "--device", "cpu", "--json").stdout)
     assert [row["batch"] for row in answer["rows"]] == [1, 8] and answer["size"] == SIZE
     assert all(0 < row["min_ms"] <= row["avg_ms"] <= row["max_ms"] for row in answer["rows"])

@@ -3,42 +3,21 @@
 import numpy as np
 import pytest
 import torch
+from tiny_avatar import POSES, SIZE, WIDTH, tiny_avatar
 
-from being.config import ModelConfig
-from being.data.cameras import world_to_camera
+from being.audio.features import windows
 from being.data.clip import Clip, head_window
 from being.data.conditions import Conditions
+from being.errors import UsageError
 from being.inference.engine import Engine
 from being.inference.pose_path import pose_path
-from being.model.avatar import Avatar
-from being.model.gaussians import CanonicalGaussians
-from being.model.talking_head import TalkingHead
+from being.inference.sound import Sound, Sounds
 from being.splat import composite
-
-SIZE, POSES, WIDTH = 32, 5, 7
 
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory):
-    from io import BytesIO
-
-    from PIL import Image
-
-    generator = torch.Generator().manual_seed(0)
-    torch.manual_seed(0)
-    points = torch.rand(60, 3, generator=generator) - 0.5
-    model = TalkingHead(ModelConfig(plane_resolution=8, sh_degree=1), WIDTH,
-                        CanonicalGaussians.from_points(points, torch.rand(60, 3, generator=generator), 1, 0.7)).eval()
-    euler = np.zeros((POSES, 3))
-    euler[:, 1] = np.linspace(-0.3, 0.3, POSES)
-    matrices = torch.from_numpy(world_to_camera(euler, np.tile([0.0, 0, -7], (POSES, 1))))
-    plates = []
-    for k in range(POSES):
-        file = BytesIO()
-        Image.fromarray(np.full((SIZE, SIZE, 3), 40 * k, np.uint8)).save(file, "PNG")
-        plates.append(file.getvalue())
-    manifest = {"size": SIZE, "focal": 150.0, "encoder": "hama", "audio_width": WIDTH}
-    return Engine(Avatar(tmp_path_factory.mktemp("avatar"), manifest, model, matrices, torch.rand(POSES, 1), plates))
+    return Engine(tiny_avatar(tmp_path_factory.mktemp("avatar")), "float32")
 
 
 @pytest.mark.parametrize("poses", [1, 2, 5])
@@ -53,8 +32,6 @@ def test_frames_equal_the_plain_model_over_their_own_plate(engine):
     features = torch.randn(9, 16, WIDTH, generator=torch.Generator().manual_seed(1))
     frames = list(engine.stream(features, batch=4))
     assert len(frames) == 9 and all(f.shape == (SIZE, SIZE, 3) and f.dtype == np.uint8 for f in frames)
-    from being.audio.features import windows
-
     at, pose = torch.tensor([6]), torch.tensor([2])  # poses 0 1 2 3 4 3 2 1 0
     with torch.no_grad():
         conditions = Conditions(windows(features, at), engine.avatar.expression[pose], engine.camera[pose])
@@ -64,6 +41,41 @@ def test_frames_equal_the_plain_model_over_their_own_plate(engine):
     assert np.abs(expected - frames[6]).max() <= 0.51
     other = composite(plain.output, torch.full((1, 3, SIZE, SIZE), 120 / 255))
     assert (other - picture).abs().max() > 0.05  # so the plate shows through: that of pose 2 it was
+
+
+def psnr(a, b):
+    return 10 * np.log10(255**2 / max(np.mean((a.astype(float) - b) ** 2), 1e-12))
+
+
+@pytest.mark.parametrize(("layers", "degree", "channels"), [(1, 3, 1), (2, 1, 4)])
+@pytest.mark.parametrize(("precision", "least"), [("float32", 60), ("auto", 45)])
+def test_every_frame_is_the_plain_model_s(tmp_path, layers, degree, channels, precision, least):
+    avatar = tiny_avatar(tmp_path, 500, 64, layers, degree, channels)
+    mine, plain = Engine(avatar, precision), Engine(avatar, plain=True)
+    features = torch.randn(2 * POSES, 16, WIDTH, generator=torch.Generator().manual_seed(1))
+    face = np.random.default_rng(0).random((2 * POSES, channels), np.float32)
+    pictures = [np.stack(list(e.stream(features, 3, face))) for e in (mine, plain)]
+    assert min(map(psnr, *pictures)) >= least
+
+
+@pytest.mark.parametrize("batch", [1, 3, 64])
+def test_a_long_sound_in_a_small_room_is_heard_as_the_whole(batch):
+    """Rows taken from a ring as they come are the windows of the whole clip."""
+    count, features = 300, torch.randn(300, 16, WIDTH)
+    sounds = Sounds(WIDTH, torch.device("cpu"))
+    with Sound(sounds, 40) as other, Sound(sounds, max(16, 2 * batch)) as sound:
+        other.push(torch.ones(40, 16, WIDTH))
+        for start in range(0, count, batch):
+            frames = np.arange(start, min(start + batch, count))
+            sound.push(features[sound.pushed:frames[-1] + 4])
+            heard = sounds.table[torch.from_numpy(sound.rows(frames)).long()]
+            assert torch.equal(heard.swapaxes(2, 3), windows(features, torch.from_numpy(frames)))
+    assert sounds._free == [(1, len(sounds.table))]
+
+
+def test_a_precision_that_is_none(tmp_path):
+    with pytest.raises(UsageError, match="unknown precision 'int4'"):
+        Engine(tiny_avatar(tmp_path), "int4")
 
 
 def test_sound_moves_the_picture(engine):

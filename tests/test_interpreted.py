@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from needs import INTERPRETED
 
-FILES = ("test_splat_triton.py", "test_model_triton.py", "test_train_triton.py")
+FILES = ("test_splat_triton.py", "test_model_triton.py", "test_train_triton.py", "test_engine_triton.py")
 
 
 @pytest.mark.skipif(INTERPRETED, reason="this is that process")

@@ -1,85 +1,79 @@
 """An avatar baked for rendering: sound in, uint8 frames out.
 
 One frame is: audio window + expression + pose -> offsets -> splats -> composite over the pose's plate -> uint8. What
-does not depend on the frame (the tri-plane queries) is computed once at load. Frames stream: memory does not grow
-with length.
+does not depend on the frame is computed once at load, and kernels do the rest: on CUDA as one graph launch (`graph`),
+on a CPU in native code (`native_head`). Frames stream: memory does not grow with length.
 """
 
 from __future__ import annotations
 
+import os
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from being.audio.features import encode, frame_count, windows
+from being.audio.features import encode, frame_count
+from being.conventions import ATTENTION_PAST, ATTENTION_WINDOW
 from being.data.cameras import camera_numbers
-from being.data.conditions import Conditions
-from being.errors import InputRejected
+from being.errors import InputRejected, UsageError
+from being.inference.plain import PlainHead
 from being.inference.pose_path import pose_path
+from being.inference.sound import ROOM, Sound
 from being.model.avatar import Avatar, load_avatar
-from being.model.gaussiantalker import Offsets
-from being.splat import Cameras, Gaussians, RenderOutput, composite, rasterize
+from being.splat.api import pick_backend
 
 BATCH = 8
+AHEAD = ATTENTION_WINDOW - ATTENTION_PAST - 1  # frames of sound past a frame's own that it hears
+IN_FLIGHT = 2  # batches that render or travel while the one before is used
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
 class Engine:
-    """Renders one avatar. The steps of a frame are methods of their own, so that a benchmark can time each."""
+    """Renders one avatar, for one sound or for many at a time (`submit`). Not for several threads at once."""
 
-    def __init__(self, avatar: Avatar):
+    def __init__(self, avatar: Avatar, precision: str = "auto", plain: bool = False):
         self.avatar = avatar
         self.device = avatar.world_to_camera.device
         self.camera = torch.from_numpy(camera_numbers(avatar.world_to_camera.cpu().numpy())).to(self.device)
-        with torch.no_grad():
-            self.queries = avatar.model.network.queries(avatar.model.gaussians.means)
+        self.expression = avatar.expression.cpu().numpy()
+        self.head = _head(avatar, self.camera, precision, plain)
+        self.precision = self.head.precision
 
     @classmethod
-    def load(cls, path: Path, device: torch.device | str = "cpu") -> Engine:
-        """The engine of the bundle, or of the run's bundle, at `path`."""
-        return cls(load_avatar(path, device))
+    def load(cls, path: Path, device: torch.device | str = "cpu", precision: str = "auto") -> Engine:
+        """The engine of the bundle, or of the run's bundle, at `path`.
 
-    def conditions(self, features: Tensor, frames: Tensor, poses: Tensor,
-                   expression: Tensor | None = None) -> Conditions:
-        """What drives `frames` [B] of sound features [F, 16, C] in `poses` [B], by default with their expression."""
-        face = self.avatar.expression[poses] if expression is None else expression
-        return Conditions(windows(features, frames), face, self.camera[poses])
+        precision: what the network's products are computed in, "float32", "bfloat16" or "float16" (sums are float32);
+        "auto" is float16 on CUDA, on a CPU bfloat16 where the chip multiplies it. Raises as `load_avatar`, UsageError
+        for an unknown precision or one that the device has no products for.
+        """
+        return cls(load_avatar(path, device), precision)
 
-    def tokens(self, conditions: Conditions) -> Tensor:
-        """[B, 4, D]."""
-        return self.avatar.model.network.tokens(conditions)
+    def sound(self, features: Tensor | None = None, room: int = ROOM) -> Sound:
+        """A new sound to be heard, `features` [n, 16, C] pushed. `room`: rows that are kept at a time."""
+        sound = Sound(self.head.sounds, room)
+        if features is not None:
+            sound.push(features)
+        return sound
 
-    def deform(self, tokens: Tensor) -> Offsets:
-        """Offsets of every Gaussian, [B, N, ...]."""
-        return self.avatar.model.network.deform(self.queries, tokens)
+    def submit(self, rows: np.ndarray, poses: np.ndarray, expression: np.ndarray | None = None) -> Any:
+        """Begin to render B frames of any sounds; `.pictures()` of the result waits for uint8 [B, S, S, 3].
 
-    def activate(self, offsets: Offsets) -> Gaussians:
-        """The frames' Gaussians, [B, N, ...]."""
-        return self.avatar.model.gaussians.activate(offsets)
+        rows int32 [B, 8] as `Sound.rows` gives them, poses int64 [B], expression float32 [B, E] (default: the pose's
+        own). The pictures lie in memory that is used again: look at them, or copy them, before two more calls.
+        """
+        return self.head.submit(rows, poses, self.expression[poses] if expression is None else expression)
 
-    def splat(self, gaussians: Gaussians, poses: Tensor) -> RenderOutput:
-        """Colour and alpha, [B, 3, S, S] and [B, 1, S, S]."""
-        size = self.avatar.size
-        return rasterize(gaussians, Cameras(self.avatar.world_to_camera[poses], self.avatar.focal, size, size))
-
-    def plates(self, poses: Tensor) -> Tensor:
-        """The pictures behind the head, float32 [B, 3, S, S] in [0, 1]."""
-        pictures = np.stack([self.avatar.plate(int(pose)) for pose in poses])
-        return torch.from_numpy(pictures).to(self.device).permute(0, 3, 1, 2).float() / 255
-
-    def pictures(self, output: RenderOutput, plates: Tensor) -> np.ndarray:
-        """uint8 [B, S, S, 3] in host memory."""
-        picture = composite(output, plates).clamp_(0, 1).mul_(255).add_(0.5).byte()
-        return picture.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-
-    @torch.no_grad()
-    def render(self, features: Tensor, frames: Tensor, poses: Tensor, expression: Tensor | None = None) -> np.ndarray:
-        """Pictures uint8 [B, S, S, 3] of `frames` [B] of the sound features [F, 16, C] in `poses` [B], by default with
-        the poses' expression [B, E]."""
-        gaussians = self.activate(self.deform(self.tokens(self.conditions(features, frames, poses, expression))))
-        return self.pictures(self.splat(gaussians, poses), self.plates(poses))
+    def render(self, features: Tensor, frames: np.ndarray, poses: np.ndarray,
+               expression: np.ndarray | None = None) -> np.ndarray:
+        """Pictures uint8 [B, S, S, 3] of `frames` int64 [B] of sound features [F, 16, C] in `poses` int64 [B]."""
+        with self.sound(features, max(ROOM, len(features))) as sound:
+            return self.submit(sound.rows(np.asarray(frames)), np.asarray(poses), expression).pictures().copy()
 
     def encode(self, samples: np.ndarray) -> Tensor:
         """Speech features [F, 16, C] of sound float32 [T] at 16 kHz, one row for every frame that it fills.
@@ -91,16 +85,49 @@ class Engine:
         if features.shape[2] != width:
             raise InputRejected(f"the avatar {self.avatar.path} hears {width}-wide speech features",
                                 f"those of the encoder '{name}' are {features.shape[2]} wide", "Train it again")
-        return torch.from_numpy(features).to(self.device)
+        return torch.from_numpy(features)
 
     def stream(self, features: Tensor, batch: int = BATCH, expression: np.ndarray | None = None
                ) -> Iterator[np.ndarray]:
         """Frames uint8 [S, S, 3], one for every row of `features`; poses go back and forth.
 
-        expression: float32 [F, E] of each frame, by default that of its pose.
+        expression float32 [F, E] of each frame, by default that of its pose. While frames are used, later ones render.
         """
-        path = torch.from_numpy(pose_path(len(features), self.avatar.poses)).to(self.device)
-        for start in range(0, len(features), batch):
-            frames = torch.arange(start, min(start + batch, len(features)), device=self.device)
-            yield from self.render(features, frames, path[frames], None if expression is None else torch.from_numpy(
-                expression[start:start + batch]).to(self.device))
+        count = len(features)
+        path = pose_path(count, self.avatar.poses)
+        under_way: deque[Any] = deque()
+        with self.sound(room=max(ROOM, 4 * batch)) as sound:
+            for start in range(0, count, batch):
+                frames = np.arange(start, min(start + batch, count))
+                sound.push(features[sound.pushed:frames[-1] + 1 + AHEAD])
+                face = None if expression is None else expression[frames]
+                under_way.append(self.submit(sound.rows(frames), path[frames], face))
+                if len(under_way) == IN_FLIGHT:
+                    yield from under_way.popleft().pictures().copy()
+            while under_way:
+                yield from under_way.popleft().pictures().copy()
+
+    def close(self) -> None:
+        """Free what the device holds for it."""
+        self.head.close()
+
+
+def _head(avatar: Avatar, camera: Tensor, precision: str, plain: bool) -> Any:
+    """What renders the avatar here: kernels, native code, or the plain model where another rasterizer was chosen."""
+    if precision not in PRECISIONS:
+        raise UsageError(f"unknown precision '{precision}'", fix=f"Use {', '.join(PRECISIONS)}")
+    rasterizer = pick_backend("auto", avatar.model.gaussians.means)
+    interpreted = camera.device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"
+    if (rasterizer == "triton" or interpreted) and not plain:
+        from being.inference.graph import GraphHead, foldable
+
+        if foldable(avatar.model.network):
+            return GraphHead(avatar, camera, "float16" if precision == "auto" else precision)
+    if camera.device.type == "cpu" and rasterizer == "cpu" and not plain:
+        from being.inference import native
+
+        if native.status().startswith("OK"):
+            from being.inference.native_head import CpuHead
+
+            return CpuHead(avatar, camera, precision)
+    return PlainHead(avatar, camera, "float32" if precision == "auto" else precision)

@@ -1,0 +1,117 @@
+"""Avatars to measure with: one that nobody trained, and a trained one resampled to a number of Gaussians."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn import functional as F
+
+from being.bench.splat import HEAD_DISTANCE, head_shell, tiles_per_gaussian
+from being.config import ModelConfig
+from being.model.avatar import Avatar
+from being.model.gaussians import SH_C0, CanonicalGaussians
+from being.model.talking_head import TalkingHead
+from being.splat import Cameras
+
+POSES = 50
+HAMA_WIDTH = 44  # channels of the default encoder's features
+RECORD = ModelConfig()  # the network of record
+SPREAD = 0.5  # of a Gaussian's own deviation, by which its copies are moved
+RAW = ("means", "log_scales", "quaternions", "opacity_logits", "sh_dc", "sh_rest")
+
+
+def random_avatar(count: int, size: int = 512, device: torch.device | str = "cpu",
+                  config: ModelConfig = RECORD) -> Avatar:
+    """A head-like shell of `count` Gaussians that an untrained network moves, in POSES poses over grey plates."""
+    torch.manual_seed(0)
+    head, _ = head_shell(count, size)
+    degree = config.sh_degree
+    raw = CanonicalGaussians(head.means[0], head.scales[0].log(), head.quaternions[0],
+                             torch.logit(head.opacities[0].clamp(1e-4, 1 - 1e-4))[:, None], head.sh[0, :, :1],
+                             head.sh[0, :, 1:(degree + 1) ** 2])
+    model = TalkingHead(config, HAMA_WIDTH, raw).eval().requires_grad_(False)
+    turn = torch.linspace(-15, 15, POSES).deg2rad()
+    matrices = torch.zeros(POSES, 4, 4)
+    matrices[:, 0, 0], matrices[:, 0, 2], matrices[:, 1, 1] = turn.cos(), turn.sin(), -1
+    matrices[:, 2, 0], matrices[:, 2, 2] = turn.sin(), -turn.cos()
+    matrices[:, 2, 3], matrices[:, 3, 3] = HEAD_DISTANCE, 1
+    file = io.BytesIO()
+    Image.fromarray(np.full((size, size, 3), 128, np.uint8)).save(file, "JPEG", quality=95)
+    manifest = {"name": "random", "size": size, "focal": 2.4 * size, "encoder": "hama", "audio_width": HAMA_WIDTH}
+    blink = torch.rand(POSES, 1, generator=torch.Generator().manual_seed(0))
+    return Avatar(Path("random"), manifest, model.to(device), matrices.to(device), blink.to(device),
+                  [file.getvalue()] * POSES)
+
+
+def resampled(avatar: Avatar, count: int) -> Avatar:
+    """The avatar with `count` Gaussians, each one of the trained, moved by half its own spread; scales shrink with the
+    square root of how many share a surface, so that coverage stays as trained."""
+    own = avatar.model.gaussians
+    generator = torch.Generator().manual_seed(0)
+    chosen = torch.randint(len(own), (count,), generator=generator).to(own.means.device)
+    noise = torch.randn(count, 3, generator=generator).to(own.means.device)
+    raw = {name: getattr(own, name).detach()[chosen] for name in RAW}
+    raw["means"] = raw["means"] + SPREAD * raw["log_scales"].exp() * noise
+    raw["log_scales"] = raw["log_scales"] + 0.5 * np.log(min(1.0, len(own) / count))
+    return with_gaussians(avatar, CanonicalGaussians(*raw.values()))
+
+
+def with_gaussians(avatar: Avatar, gaussians: CanonicalGaussians) -> Avatar:
+    """The avatar's network and poses round other Gaussians."""
+    old = avatar.model
+    model = TalkingHead(old.network.config, old.network.audio_width, gaussians, old.network.expression_width)
+    model.network.load_state_dict(old.network.state_dict())
+    return replace(avatar, model=model.eval().requires_grad_(False).to(old.gaussians.means.device))
+
+
+def of_record(avatar: Avatar, count: int) -> Avatar:
+    """The avatar resampled to `count` Gaussians of SH degree 3 round the network of record: its own network where that
+    is it, an untrained one of the same inputs otherwise (the picture then moves at random; the work is the same)."""
+    if avatar.model.network.config == RECORD:
+        return resampled(avatar, count)
+    torch.manual_seed(0)
+    own = resampled(avatar, count).model.gaussians
+    rest = F.pad(own.sh_rest, (0, 0, 0, 15 - own.sh_rest.shape[1]))
+    raw = CanonicalGaussians(own.means, own.log_scales, own.quaternions, own.opacity_logits, own.sh_dc, rest)
+    network = avatar.model.network
+    model = TalkingHead(RECORD, network.audio_width, raw.cpu(), network.expression_width).eval().requires_grad_(False)
+    for head in (model.network.pos_deform, model.network.scales_deform, model.network.rotations_deform,
+                 model.network.opacity_deform, model.network.shs_deform):
+        head.get_parameter("3.weight").mul_(0.1)
+    return replace(avatar, model=model.to(own.means.device))
+
+
+def coverage(avatar: Avatar) -> tuple[int, float]:
+    """Gaussians on screen in the first pose and 16 px tiles that such a one meets on average (`bench.splat`)."""
+    cameras = Cameras(avatar.world_to_camera[:1], avatar.focal, avatar.size, avatar.size)
+    return tiles_per_gaussian(avatar.model.gaussians.activate(), cameras)
+
+
+def pruned(avatar: Avatar, share: float) -> Avatar:
+    """The avatar with only the share of its Gaussians that contribute most to its pictures, over its poses."""
+    own = avatar.model.gaussians
+    keep = contribution(avatar).argsort(descending=True)[:max(1, round(share * len(own)))].sort().values
+    return with_gaussians(avatar, CanonicalGaussians(*(getattr(own, name).detach()[keep] for name in RAW)))
+
+
+def contribution(avatar: Avatar, views: int = 8) -> torch.Tensor:
+    """The sum of blending weights [N] of each Gaussian of the canonical head over some poses."""
+    from being.splat import Gaussians, rasterize
+
+    head = avatar.model.gaussians.activate()
+    total = torch.zeros(head.means.shape[1], device=head.means.device)
+    white = torch.full_like(head.sh[:, :, :1], 0.5 / SH_C0)  # colour 1
+    with torch.enable_grad():
+        for pose in torch.linspace(0, avatar.poses - 1, views).round().long():
+            colour = white.clone().requires_grad_()
+            cameras = Cameras(avatar.world_to_camera[pose][None], avatar.focal, avatar.size, avatar.size)
+            shown = rasterize(Gaussians(head.means, head.quaternions, head.scales, head.opacities, colour), cameras)
+            shown.rgb.sum().backward()
+            assert colour.grad is not None
+            total += colour.grad[0, :, 0].mean(1) / SH_C0
+    return total

@@ -1,0 +1,61 @@
+"""The engine's way on a CPU: tokens by torch, all else by the native code."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from being.errors import UsageError
+from being.inference.native import NativeHead
+from being.inference.plain import Made
+from being.inference.plates import Plates
+from being.inference.sound import Sounds
+from being.model.avatar import Avatar
+
+NAMES = {"auto": "auto", "float32": "fp32", "bfloat16": "bf16"}
+
+
+class CpuHead:
+    """One avatar on the CPU. A row of sound is heard once, when it comes, not by each of the 8 frames it touches."""
+
+    def __init__(self, avatar: Avatar, camera: Tensor, precision: str, threads: int | None = None):
+        if precision not in NAMES:
+            raise UsageError(f"no {precision} on a CPU", fix=f"Use {', '.join(NAMES)}")
+        network = avatar.model.network
+        self.network, self.device, self.size = network, camera.device, avatar.size
+        self.native = NativeHead(avatar.model, float(avatar.focal), avatar.size, threads, NAMES[precision])
+        self.precision = next(name for name, short in NAMES.items() if short == self.native.precision)
+        self.plates, self.face = Plates(avatar), avatar.expression.numpy()
+        self.world_to_camera = avatar.world_to_camera
+        self.sounds = Sounds(network.audio_width, self.device, self._hear)
+        with torch.no_grad():
+            self.camera = network.cam_mlp(camera)
+
+    @torch.no_grad()
+    def _hear(self, features: Tensor) -> Tensor:
+        """Vectors [n, 32] of features [n, 16, C]."""
+        return self.network.audio_net(features.swapaxes(1, 2))
+
+    @torch.no_grad()
+    def tokens(self, rows: np.ndarray, poses: np.ndarray, expression: np.ndarray) -> Tensor:
+        """[B, 4, D]."""
+        network = self.network
+        speech = network.audio_mlp(network.audio_att_net(self.sounds.table[torch.from_numpy(rows.astype(np.int64))]))
+        face = network.face(torch.from_numpy(np.ascontiguousarray(expression, np.float32)))
+        camera = self.camera[torch.from_numpy(poses)]
+        return torch.stack([speech, face, camera, network.null_vector[0].expand_as(face)], 1)
+
+    def submit(self, rows: np.ndarray, poses: np.ndarray, expression: np.ndarray) -> Made:
+        """B frames: rows int32 [B, 8] of the table of sounds, poses int64 [B], expression float32 [B, E]."""
+        tokens = self.tokens(rows, poses, expression)
+        plates = torch.from_numpy(self.plates.of(poses))
+        pictures = self.native.render(tokens, self.world_to_camera[torch.from_numpy(poses)], plates)
+        return Made(pictures.numpy())
+
+    def warm(self, frames: int) -> None:
+        """Nothing to do."""
+
+    def close(self) -> None:
+        """Nothing to free."""
+

@@ -1,0 +1,46 @@
+"""A small avatar that nobody trained, in memory: for tests of whatever renders one."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from being.config import ModelConfig
+from being.data.cameras import world_to_camera
+from being.model.avatar import Avatar
+from being.model.gaussians import CanonicalGaussians
+from being.model.talking_head import TalkingHead
+
+SIZE, POSES, WIDTH, FOCAL = 32, 5, 7, 150.0
+
+
+def tiny_avatar(path: Path, gaussians: int = 60, size: int = SIZE, layers: int = 1, degree: int = 1,
+                channels: int = 1) -> Avatar:
+    """POSES poses turning the head, pose k over a plate of grey 40 k; offsets large enough to be seen."""
+    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    points = torch.rand(gaussians, 3, generator=generator) - 0.5
+    cloud = CanonicalGaussians.from_points(points, torch.rand(gaussians, 3, generator=generator), degree, 0.7)
+    config = ModelConfig(plane_resolution=8, sh_degree=degree, n_layer=layers)
+    model = TalkingHead(config, WIDTH, cloud, channels).eval()
+    with torch.no_grad():
+        for parameter in model.network.parameters():
+            if parameter.dim() == 1:
+                parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+        if model.network.expression_lift is not None:
+            model.network.expression_lift.weight.normal_(generator=generator)
+    euler = np.zeros((POSES, 3))
+    euler[:, 1] = np.linspace(-0.3, 0.3, POSES)
+    matrices = torch.from_numpy(world_to_camera(euler, np.tile([0.0, 0, -7], (POSES, 1))))
+    plates = []
+    for k in range(POSES):
+        file = BytesIO()
+        Image.fromarray(np.full((size, size, 3), 40 * k, np.uint8)).save(file, "PNG")
+        plates.append(file.getvalue())
+    manifest = {"size": size, "focal": FOCAL * size / SIZE, "encoder": "hama", "audio_width": WIDTH}
+    return Avatar(path, manifest, model.requires_grad_(False), matrices,
+                  torch.rand(POSES, channels, generator=generator), plates)

@@ -31,7 +31,7 @@ AT_LEAST = {"data.size": 16, "data.gaussians": 8, "model.plane_resolution": 2, "
                              "train.coarse.batch", "train.fine.steps", "train.fine.batch", "train.sh_every",
                              "train.density.every", "train.checkpoint_every", "train.evaluate_every",
                              "train.plateau.evaluations", "avatar.plate_quality"), 1)}  # every other number: 0
-AT_MOST = {"data.size": 4096, "data.holdout": 0.9, "model.drop_prob": 0.9, "model.sh_degree": 3,
+AT_MOST = {"data.size": 4096, "data.holdout": 0.9, "train.silence": 0.9, "model.drop_prob": 0.9, "model.sh_degree": 3,
            "train.mouth_told": 1.0,
            "avatar.plate_quality": 100, "train.plateau.cool_down": 1.0}
 RESERVED_ENV = ("BEING_HOME", "BEING_CACHE", "BEING_OFFLINE", "BEING_SHARED")
@@ -169,6 +169,8 @@ class TrainConfig:
     voices: int = 0
     """How many other voices, rooms and channels say the clip's words while training, each frame in one at random: what
     the sound branch should not care about. 0: the clip's own voice alone."""
+    silence: float = 0.0
+    """Chance that a frame with a closed mouth hears digital silence while training: silence then closes the mouth."""
     splat: str = "auto"
     """Rasterizer backend: auto (the fastest that is here), triton, cpu, torch, gsplat or diff-gaussian."""
     compat: str = "none"

@@ -123,3 +123,26 @@ def test_training_picks_a_voice_for_each_frame_and_measuring_hears_the_own_one(s
     driven, plain = clip.conditions(rows), clip.conditions(index)
     assert torch.equal(driven.camera, plain.camera) and torch.equal(driven.expression, plain.expression)
     assert torch.equal(plain.audio, own)
+
+
+def test_silence_is_heard_by_frames_with_a_closed_mouth_alone(scene):
+    import torch
+
+    from being.data.clip import load_clip
+    from being.data.dataset import Dataset
+
+    dataset = Dataset.open(scene)
+    clip = load_clip(dataset, 32, next(iter(dataset.manifest["features"])))
+    count = len(clip.frames)
+    clip.silence = torch.full(clip.features.shape[1:], 7.0)
+    clip.silent = torch.zeros(count)
+    clip.silent[5:10] = 0.5
+    index = torch.arange(count).repeat(200)
+    torch.manual_seed(0)
+    rows = clip.pick(index)
+    silent = rows >= count
+    assert torch.equal(rows % count, index) and set(index[silent].tolist()) == {5, 6, 7, 8, 9}
+    assert 0.4 < float(silent.float().sum()) / 1000 < 0.6
+    heard = clip.sound(rows[silent])
+    assert set(heard.unique().tolist()) <= {0.0, 7.0}  # nothing of the words; zeros where the clip ends
+    assert torch.equal(clip.sound(rows[~silent]), clip.sound(index[~silent]))

@@ -14,8 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from being.audio.augment import voices as other_voices
-from being.audio.features import SAMPLES_PER_FRAME, windows
-from being.conventions import PARSING_HEAD
+from being.audio.features import SAMPLES_PER_FRAME, encode, windows
+from being.conventions import FPS, PARSING_HEAD
 from being.data.cameras import camera_numbers
 from being.data.conditions import Conditions
 from being.data.dataset import Dataset
@@ -29,6 +29,8 @@ EYES = (33, 133, 159, 145, 362, 263, 386, 374)  # corners and middles of the lid
 BROWS = (46, 53, 52, 65, 55, 70, 63, 105, 66, 107, 276, 283, 282, 295, 285, 300, 293, 334, 296, 336)  # lower, upper rim
 HEAD_BOX_MARGIN = 0.1  # the head box is the box of the head mask grown by this share of its sides
 WINDOW_MARGIN = 8  # px round all head boxes
+APERTURE_RANGE = (2.0, 98.0)  # percentiles of the lip aperture
+SHUT = 0.2  # share of that range under which a mouth is closed
 TARGET_GROW = 2  # px: soft hair edges lie just outside the hard head mask and belong to the head
 
 
@@ -54,6 +56,8 @@ class Clip:
     channels: Channels = BLINK_ALONE  # names and units of the expression
     bounds: Tensor | None = None  # [F, 2] int64: first and last frame of each frame's segment; None: the clip is one
     voices: Tensor | None = None  # [V, F, 16, C] float32: the features of the same words in other voices
+    silence: Tensor | None = None  # [16, C] float32: the features of a frame in long digital silence
+    silent: Tensor | None = None  # [F] float32, chance that a frame hears `silence`: only frames with a closed mouth
 
     @property
     def device(self) -> torch.device:
@@ -62,10 +66,14 @@ class Clip:
 
     def pick(self, index: Tensor) -> Tensor:
         """Rows [B] int64 for `conditions` and `sound`, by torch's generator of the device: each of the frames `index`
-        [B] int64 in one of its voices, the clip's own among them. Without other voices they are the frames."""
-        if self.voices is None:
+        [B] int64 in one of its voices, the clip's own among them, or in silence. Without these they are the frames."""
+        if self.voices is None and self.silent is None:
             return index
-        return index + len(self.frames) * torch.randint(len(self.voices) + 1, index.shape, device=index.device)
+        spoken = 1 if self.voices is None else 1 + len(self.voices)
+        voice = torch.randint(spoken, index.shape, device=index.device)
+        if self.silent is not None:
+            voice = voice.masked_fill(torch.rand(index.shape, device=index.device) < self.silent[index], spoken)
+        return index + len(self.frames) * voice
 
     def conditions(self, index: Tensor, mouth_told: float = 0.0) -> Conditions:
         """What drives the frames `index` [B] int64, or the rows of `pick`.
@@ -83,21 +91,23 @@ class Clip:
     def sound(self, index: Tensor) -> Tensor:
         """Sound windows float32 [B, 8, C, 16] of the frames `index` [B] int64, or the rows of `pick`; none hears across
         a break."""
-        if self.voices is None:
+        if self.voices is None and self.silent is None:
             return windows(self.features, index, self.bounds)
         features, bounds = self._all_voices
         return windows(features, index, bounds)
 
     @cached_property
     def _all_voices(self) -> tuple[Tensor, Tensor]:
-        """Features [(1 + V) F, 16, C] of the clip's own voice and the others one after the other, and their bounds."""
-        assert self.voices is not None and self.voices.shape[1:] == self.features.shape, "voices are of another clip"
-        count, voices = len(self.features), 1 + len(self.voices)
+        """Features [V F, 16, C] of the clip's own voice, the others and silence in this order, and their bounds."""
+        heard, count = [self.features, *(() if self.voices is None else self.voices)], len(self.features)
+        if self.silence is not None:
+            heard.append(self.silence.expand_as(self.features))
+        assert all(voice.shape == self.features.shape for voice in heard), "voices are of another clip"
         one = self.bounds
         if one is None:
             one = torch.tensor([[0, count - 1]], device=self.device).expand(count, 2)
-        starts = count * torch.arange(voices, device=self.device)
-        return torch.cat([self.features, *self.voices]), (one + starts[:, None, None]).flatten(0, 1)
+        starts = count * torch.arange(len(heard), device=self.device)
+        return torch.cat(heard), (one + starts[:, None, None]).flatten(0, 1)
 
     def plate(self, index: Tensor, window: bool = False) -> Tensor:
         """Plates float32 [B, 3, S, S] in [0, 1], or [B, 3, h, w] of the window."""
@@ -124,11 +134,12 @@ class Clip:
 
 
 def load_clip(dataset: Dataset, size: int, encoder: str, device: torch.device | str = "cpu",
-              index: np.ndarray | None = None, kind: str = "full", voices: int = 0, seed: int = 0) -> Clip:
+              index: np.ndarray | None = None, kind: str = "full", voices: int = 0, silence: float = 0.0,
+              seed: int = 0) -> Clip:
     """The clip of a dataset (or its frames `index`) at `size` x `size` px, with expression of a `kind`
     (`data.expression`). Sound windows are of the whole clip, so `index` must be None for training; eval of a part
     passes features through `Clip.features` unchanged. voices: how many others say the same (`audio.augment`, by
-    `seed`)."""
+    `seed`). silence: chance that a frame with a closed mouth hears silence."""
     channels, values = expression(dataset, kind)
     chosen = np.arange(dataset.frames) if index is None else index
     background = _open_rgb(dataset.path / "bc.jpg", size)
@@ -158,7 +169,9 @@ def load_clip(dataset: Dataset, size: int, encoder: str, device: torch.device | 
                 tensor(landmark_boxes(dataset.landmarks * scale, BROWS, size, (1.0, 0.6))),
                 tensor(boxes), head_window(boxes, size),
                 dataset.focal * scale, size, channels, tensor(dataset.bounds),
-                tensor(_voices(dataset, encoder, voices, seed)) if voices else None)
+                tensor(_voices(dataset, encoder, voices, seed)) if voices else None,
+                tensor(_silence(encoder)) if silence else None,
+                tensor(silence * _shut(dataset)) if silence else None)
 
 
 def _voices(dataset: Dataset, encoder: str, count: int, seed: int) -> np.ndarray:
@@ -168,6 +181,22 @@ def _voices(dataset: Dataset, encoder: str, count: int, seed: int) -> np.ndarray
         sound = np.pad(sound[:length], (0, max(0, length - len(sound))))
         segments = [(first, stop) for first, stop in dataset.segments]
         return other_voices(sound, segments, encoder, count, seed, dataset.path / ".voices")
+
+
+def _silence(encoder: str) -> np.ndarray:
+    """Features float32 [16, C] of a frame with two seconds of digital silence on both sides."""
+    return encode(np.zeros(4 * FPS * SAMPLES_PER_FRAME, np.float32), 4 * FPS, encoder)[2 * FPS]
+
+
+def _shut(dataset: Dataset) -> np.ndarray:
+    """1 for the frames with a closed mouth, 0 for the others, float32 [F]."""
+    from being.preprocess.landmarks import lip_aperture
+
+    aperture = lip_aperture(dataset.landmarks)
+    if not np.isfinite(aperture).any():
+        return np.zeros(len(aperture), np.float32)
+    low, high = np.nanpercentile(aperture, APERTURE_RANGE)
+    return (aperture < low + SHUT * (high - low)).astype(np.float32)
 
 
 def head_mask(dataset: Dataset, i: int, size: int) -> np.ndarray:

@@ -19,6 +19,7 @@ from being.errors import InputRejected
 from being.inference.engine import Engine
 from being.inference.expression import Wish, drive
 from being.inference.pose_path import pose_path
+from being.inference.writing import WritingThread
 from being.media import VideoWriter, output_path
 from being.progress import Progress, say, warn
 from being.tts import speak
@@ -74,13 +75,15 @@ def render_video(engine: Engine, samples: np.ndarray, out: Path, what: str, time
         features = engine.encode(samples)
     size = engine.avatar.size
     with times.step("render and encode"), Progress("render", len(features), "frames") as progress, \
-            VideoWriter(out, size, size, sound=samples, note=engine.avatar.note) as video:
+            VideoWriter(out, size, size, sound=samples, note=engine.avatar.note) as video, \
+            WritingThread(video) as writing:
         for picture in engine.stream(features, expression=face):
-            video.write(picture)
+            writing.write(picture)
             progress.advance()
     spent = times.seconds["render and encode"]
     return {"video": str(out), "frames": len(features), "seconds": round(len(features) / FPS, 2),
-            "frames_per_second": round(len(features) / max(spent, 1e-9), 1), "times": times.seconds}
+            "frames_per_second": round(len(features) / max(spent, 1e-9), 1),
+            "encoder_busy_seconds": round(writing.busy, 3), "times": times.seconds}
 
 
 def speak_video(engine: Engine, text: str, voice: str, speed: float, out: Path, times: Times,

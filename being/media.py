@@ -102,7 +102,7 @@ def _open(path: Path) -> av.container.InputContainer:
     what = f"{path} is not a readable media file"
     fix = "Give an mp4, mov, mkv or webm video, or a wav, flac, mp3 or m4a sound"
     try:
-        container = av.open(str(path), metadata_errors="replace", options={"protocol_whitelist": "file"})
+        container = av.open(str(path), options={"protocol_whitelist": "file"})
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise InputRejected(what, str(error).split(":")[0], fix) from error
     if container.format.name in LISTS:  # they lead to other files, or into the net

@@ -109,7 +109,7 @@ class _Captured:
     def __init__(self, step: Step):
         self.step = step
         self.pool = torch.cuda.graph_pool_handle()  # one for all captures, each takes the memory of the one before
-        self.keeper = self._kept_pool()
+        self.keeper: torch.cuda.CUDAGraph | None = None
         self.pairs = 0.0  # (Gaussian, tile) pairs per Gaussian: the most that were needed before the last change
         self.room: Room | None = None
         self.forget()
@@ -158,6 +158,7 @@ class _Captured:
         return Room(math.ceil(ROOM * self.pairs * self._splats()), self.step.clip.device)
 
     def _capture(self, degree: int | None, watched: bool) -> None:
+        self.keeper = self.keeper or self._kept_pool()
         self.step.optimizer.zero_grad(set_to_none=True)
         torch.cuda.synchronize()
         torch.cuda.empty_cache()  # what the step that ran by itself took

@@ -38,6 +38,7 @@ class NativeHead:
         """
         if precision not in PRECISIONS:
             raise UsageError(f"unknown precision {precision!r}", "", f"Use one of {', '.join(PRECISIONS)}.")
+        assert 0 < size <= cpu.MAX_SIDE, f"pictures of {size} px a side: at most {cpu.MAX_SIDE}"
         loaded, detail = cpu.load(library)
         if loaded is None:
             raise EnvironmentFault("the native engine cannot run here", detail)

@@ -19,6 +19,7 @@ LIBRARIES = (("x86_64_v4_amx", (*_BFLOAT16, "amx_tile", "amx_bf16")), ("x86_64_v
              *native.LIBRARIES)  # fmt: skip
 INTERFACE = 1  # of the C functions; as in head.cpp, raised with every change of theirs
 STAGES = ("fold", "attention", "feed-forward", "geometry heads", "projection", "colour head", "sort", "lists", "blend")
+MAX_SIDE = 65_520  # px: tiles are numbered in 24 bits
 _POINTER, _INT64 = ctypes.c_void_p, ctypes.c_int64
 
 

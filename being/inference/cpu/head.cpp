@@ -15,6 +15,7 @@ namespace {
 constexpr int64_t CHUNK = 2;         // blocks a job of the deformation
 constexpr int64_t PART = 1024;       // least Gaussians of a part of the depth order
 constexpr int64_t MAX_PARTS = 16;
+constexpr int64_t KEPT_BYTES = int64_t(256) << 20;
 
 enum Error { NONE, NO_MEMORY, TOO_MANY_PAIRS };
 
@@ -50,9 +51,16 @@ struct State {
     Buffer<Keyed> sorted, spare;
     Buffer<uint32_t> positions;   // [parts, tiles] counts, then places in the tile lists
     Buffer<int64_t> tile_starts;  // [tiles + 1]
-    Buffer<Pair> pairs;
+    Buffer<Entry> entries;        // tile by tile
     std::vector<Found> found;     // [parts]
     int64_t nanoseconds[STAGES] = {};
+
+    // Of what grows with how much the Gaussians overlap.
+    int64_t bytes() const {
+        int64_t sum = entries.bytes();
+        for (const Found& part : found) sum += int64_t(part.entries.capacity() * sizeof(Entry));
+        return sum;
+    }
 };
 
 class Head {
@@ -84,6 +92,9 @@ public:
         collect(frames.seconds, 1e-9 / threads);
         for (int64_t frame = whole; frame < frames.count; frame++) draw(frames, frame, *states_[0], threads);
         collect(frames.seconds, 1e-9);
+        for (auto& state : states_) {  // a frame gone wild takes its memory with it
+            if (state->bytes() > KEPT_BYTES) state = std::make_unique<State>();
+        }
     }
 
 private:
@@ -105,7 +116,7 @@ private:
         const int64_t bytes = 3 * size_ * size_;
         share(scene.tiles(), threads, [&](int64_t tile) {
             const int64_t from = state.tile_starts[tile], to = state.tile_starts[tile + 1];
-            draw_tile(scene, state.placed.marks.data(), state.pairs.data() + from, to - from, int(tile % scene.tiles_x()),
+            draw_tile(scene, state.placed.marks.data(), state.entries.data() + from, to - from, int(tile % scene.tiles_x()),
                       int(tile / scene.tiles_x()), frames.plates + frame * bytes, frames.out + frame * bytes);
         });
         clock.lap(state.nanoseconds[BLEND]);
@@ -198,13 +209,12 @@ private:
         }
         state.tile_starts[tiles] = at;
         if (at > std::numeric_limits<uint32_t>::max()) throw std::length_error("pairs");
-        state.pairs.resize(at);
+        state.entries.resize(at);
         share(parts, threads, [&](int64_t part) {
             const Found& found = state.found[size_t(part)];
             uint32_t* positions = state.positions.data() + part * tiles;
             for (size_t i = 0; i < found.size; i++) {
-                const Entry entry = found.entries[i];
-                state.pairs[positions[entry.tile()]++] = {entry.id, 0, uint8_t(entry.first()), uint8_t(entry.last())};
+                state.entries[positions[found.entries[i].tile()]++] = found.entries[i];
             }
         });
     }

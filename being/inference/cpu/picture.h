@@ -4,7 +4,7 @@
 #include "../../splat/cpu/blend.h"
 #include "deform.h"
 
-// A Gaussian in a tile, found before the tile's list is laid out: rows first and last in 4 bits each, tile in 24.
+// A Gaussian in a tile: rows first and last in 4 bits each, tile in 24.
 struct Entry {
     uint32_t id, where;
 
@@ -139,7 +139,7 @@ inline void compose(const TilePlanes& tile, const uint8_t* plate, int64_t stride
 }
 
 // One tile of one frame from its list.
-inline void draw_tile(const Scene& scene, const Mark* marks, const Pair* pairs, int64_t count, int tile_x, int tile_y,
+inline void draw_tile(const Scene& scene, const Mark* marks, const Entry* entries, int64_t count, int tile_x, int tile_y,
                       const uint8_t* plate, uint8_t* out) {
     const int left = tile_x * TILE, top = tile_y * TILE;
     const int width = std::min<int64_t>(TILE, scene.width - left), height = std::min<int64_t>(TILE, scene.height - top);
@@ -154,9 +154,9 @@ inline void draw_tile(const Scene& scene, const Mark* marks, const Pair* pairs, 
     int live_first = 0, live_last = height - 1;
     for (int64_t p = 0; p < count; p++) {
         if (p % LIVE_EVERY == LIVE_EVERY - 1 && !live_rows(tile.transmittance, live_first, live_last)) break;
-        if (p + PREFETCH < count) __builtin_prefetch(&marks[pairs[p + PREFETCH].id]);
-        const Mark& m = marks[pairs[p].id];
-        const int first = std::max<int>(pairs[p].first, live_first), last = std::min<int>(pairs[p].last, live_last);
+        if (p + PREFETCH < count) __builtin_prefetch(&marks[entries[p + PREFETCH].id]);
+        const Mark& m = marks[entries[p].id];
+        const int first = std::max(entries[p].first(), live_first), last = std::min(entries[p].last(), live_last);
         if (first > last) continue;
         const float dy = float(top + first) - m.y, v = m.b * dy;
         const float u0 = m.a * ((float(left) - m.x) - m.lean * dy);

@@ -82,6 +82,9 @@ class Puppet:
     def load(cls, *_):
         return cls()
 
+    def close(self):
+        pass
+
     def encode(self, sound):
         said = speak(cross_module.TEXT, "hibari").phonemes
         times = np.arange(frame_count(sound)) / 25

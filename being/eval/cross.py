@@ -78,7 +78,10 @@ def cross_driven(run_path: Path, dataset: Dataset, names: Iterable[str], device:
     if mouth is None:
         raise InputRejected(f"{dataset.path} shows no face", "there is no real mouth to hold the avatar against")
     engine, reader = Engine.load(run_path, device), FaceReader()
-    driven = [_drive(engine, reader, name, mouth, most) for name in names]
+    try:
+        driven = [_drive(engine, reader, name, mouth, most) for name in names]
+    finally:
+        engine.close()
     footage = real_speech(dataset)
     assert footage is not None
     every = {key: pooled((d.figures.get(key), d.figures.get(CASES[key], 0)) for d in driven) for key in KEYS}

@@ -24,6 +24,10 @@ GATES = {
     "motion": Gate("lips.motion", ">="), "width_r": Gate("lips.width_correlation", ">="),
     "shuffled_r": Gate("lips.shuffled_correlation", "|<="), "lmd": Gate("lips.lmd", "<="),
     "blinks": Gate("upper_face.blinks.share", ">="), "au": Gate("upper_face.action_unit_error", "<="),
+    "cross.closures": Gate("cross.against_footage.closed_on_closures", ">="),
+    "cross.vowels": Gate("cross.against_footage.open_on_vowels", ">="),
+    "cross.ratio": Gate("cross.against_footage.vowels_over_closures", ">="),
+    "cross.silence": Gate("cross.against_footage.closed_in_silence", ">="), "cross.jumps": Gate("cross.jumps", "<="),
     "identity": Gate("identity.distance", "<="), "jitter": Gate("steadiness.ratio", "<="),
 }
 

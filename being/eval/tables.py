@@ -115,4 +115,13 @@ def lines(figures: dict[str, Any]) -> list[str]:
     """All of it for the terminal."""
     said = [f"  {name:12} {' '.join(f'{value:>9}' for value in values[:3])}" for name, *values in region_rows(figures)]
     said += [f"  {name:22} {value}" for name, value, _ in face_rows(figures) if value]
+    cross = figures.get("cross")
+    if cross:
+        said.append(f"  {'other sounds':22} {'all':>9} {'footage':>9} {'share':>9}")
+        for key in KEYS:
+            name, form, _ = SPEECH_NAMES[key]
+            values = (text(cross["all"][key], form), text(cross["footage"].get(key), form),
+                      text(cross["against_footage"][key], "{:.0%}"))
+            said.append(f"  {name:22} {' '.join(f'{value:>9}' for value in values)}")
+        said.append(f"  {'Jumps':22} {cross['jumps']:>9}")
     return said

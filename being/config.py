@@ -32,7 +32,7 @@ AT_LEAST = {"data.size": 16, "data.gaussians": 8, "model.plane_resolution": 2, "
                              "train.density.every", "train.checkpoint_every", "train.evaluate_every",
                              "train.plateau.evaluations", "avatar.plate_quality"), 1)}  # every other number: 0
 AT_MOST = {"data.size": 4096, "data.holdout": 0.9, "train.silence": 0.9, "model.drop_prob": 0.9, "model.sh_degree": 3,
-           "train.mouth_told": 1.0,
+           "train.mouth_told": 1.0, "train.blink_share": 0.9,
            "avatar.plate_quality": 100, "train.plateau.cool_down": 1.0}
 RESERVED_ENV = ("BEING_HOME", "BEING_CACHE", "BEING_OFFLINE", "BEING_SHARED")
 
@@ -177,6 +177,9 @@ class TrainConfig:
     """"reference" trains with GaussianTalker's own faults, to compare: opacity and SH overwritten by the planes' in the
     coarse stage, pruning that mostly sees the first opacity, no gradient through the mask, no plane regulariser, rates
     that grow with how far the head moves and decay over 20,000 steps whatever the length."""
+    blink_share: float = 0.1
+    """Share of the fine stage's samples in which the eyes close, where the clip has fewer (after 700 steps of the quick
+    config they do close, without it they stay open)."""
     mouth_told: float = 0.25
     """Share of frames that are told how the true mouth is shaped (smile, jaw, ...): enough to learn what an offset
     means, few enough that the sound does the work. The others, and every frame that is measured, have it neutral."""

@@ -21,6 +21,7 @@ from being.data.expression import BLINK_ALONE, MOUTH, Channels, expression
 from being.errors import InputRejected, UsageError
 from being.files import read_json, write_json
 from being.model.avatar import digest, load_avatar
+from being.train.blinking import with_blinks
 from being.train.job import train
 
 UNITS = ("AU01", "AU04", "AU12", "AU26", "AU45")
@@ -185,3 +186,17 @@ def test_a_checkpoint_of_other_channels_is_refused(trained, lively, tmp_path):
         csv.writer(file).writerows([["frame", " AU12_r", " AU45_r"], *[[i, 1.0, 0.0] for i in range(FRAMES)]])
     with pytest.raises(InputRejected, match="the checkpoint knows 7 channels of expression"):
         train(other, Run.open(run).config, run=run, device="cpu")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.3])
+def test_frames_whose_eyes_close_are_sampled_more_often_and_none_less(share):
+    frames, blink = np.arange(100, 400), np.zeros(300)
+    blink[[7, 8, 200]] = 0.5, 1.0, 0.3
+    often = with_blinks(frames, blink, share)
+    assert np.array_equal(often[:300], frames)
+    closing = np.isin(often, [107, 108, 300])
+    assert closing.mean() == pytest.approx(max(share, 0.01), abs=0.01)
+    assert len(set(np.unique(often[closing], return_counts=True)[1])) == 1
+    assert np.array_equal(with_blinks(frames, np.zeros(300), share), frames)
+    full = np.ones(300)
+    assert np.array_equal(with_blinks(frames, full, share), frames)

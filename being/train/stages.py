@@ -22,6 +22,7 @@ from being.model.device import has_bfloat16
 from being.model.gaussians import CanonicalGaussians
 from being.model.talking_head import TalkingHead
 from being.progress import Progress, say
+from being.train.blinking import with_blinks
 from being.train.compat import DECAY_STEPS, camera_extent, is_reference
 from being.train.density import Density
 from being.train.objective import Objective
@@ -65,7 +66,10 @@ class Trainer:
             load_optimizer(optimizer, resume.optimizer)
             density.load(resume.optimizer)
             self.plateau.load(resume.state.get("plateau"))
-        work = Step(self.config, stage, self.model, self.clip, self.split.train, self.objective, optimizer, density,
+        frames = self.split.train
+        if stage == "fine" and not self.reference:
+            frames = with_blinks(frames, self.clip.expression[frames, 0].cpu().numpy(), self.config.train.blink_share)
+        work = Step(self.config, stage, self.model, self.clip, frames, self.objective, optimizer, density,
                     self.low_precision)
         self.model.train()
         pictures = Previews(self.run, self.clip, self.dataset, self.split, self.config.train.preview_seconds)

@@ -1,10 +1,10 @@
 """How long the native CPU engine takes for a frame, stage by stage, and how near it is to the plain model.
 
-    python -m scripts.measure.native RUN [--gaussians 20000,32655] [--size 512] [--threads 2] [--batch 1]
+    python -m scripts.measure.native [RUN] [--gaussians 20000,32655] [--size 512] [--threads 2] [--batch 1]
                                      [--precision auto,fp32] [--repeats 40]
 
-The trained head of RUN is resampled to each number of Gaussians with SH of degree 3; the network is that of record with
-random weights and offsets about as large as trained ones. A frame is tokens, camera and plate to uint8 in host memory:
+The trained head of RUN is resampled to each number of Gaussians with SH of degree 3, or without one a head-like shell is
+made; the network is that of record with random weights and offsets about as large as trained ones. A frame is tokens, camera and plate to uint8 in host memory:
 what makes the tokens is not in it. Times are of the wall clock; of each stage the median and least of all repeats;
 "processor" is the median of all threads' time together, which other programs on the machine disturb less. The last line
 is JSON.
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from being.bench.machine import matmul_ms
-from being.bench.splat import tiles_per_gaussian, trained_head
+from being.bench.splat import head_shell, tiles_per_gaussian, trained_head
 from being.config import ModelConfig
 from being.inference.native import NativeHead
 from being.model.gaussians import CanonicalGaussians
@@ -32,9 +32,9 @@ from being.splat import Cameras, composite, rasterize
 OFFSET_SCALE = 0.3  # of the random heads' last layers
 
 
-def scene(run: Path, count: int, size: int, batch: int) -> tuple[TalkingHead, Cameras, Tensor, Tensor, float]:
+def scene(run: Path | None, count: int, size: int, batch: int) -> tuple[TalkingHead, Cameras, Tensor, Tensor, float]:
     """Return the head, cameras, tokens [B, 4, D], plates uint8 [B, S, S, 3] and tiles a Gaussian."""
-    gaussians, cameras = trained_head(run, count, size, batch)
+    gaussians, cameras = trained_head(run, count, size, batch) if run else head_shell(count, size, batch)
     torch.manual_seed(0)
     logits = torch.logit(gaussians.opacities[0], 1e-6)[:, None]
     raw = CanonicalGaussians(gaussians.means[0], gaussians.scales[0].log(), gaussians.quaternions[0], logits,
@@ -79,7 +79,7 @@ def measure(native: NativeHead, arguments: tuple[Tensor, ...], repeats: int) -> 
 def main() -> None:
     """Print a table for each number of Gaussians and precision, and the JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
+    parser.add_argument("run", type=Path, nargs="?", help="run or bundle whose head is rendered")
     parser.add_argument("--gaussians", default="20000,32655")
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--threads", type=int, default=2)

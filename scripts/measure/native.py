@@ -3,11 +3,11 @@
     python -m scripts.measure.native [RUN] [--gaussians 20000,32655] [--size 512] [--threads 2] [--batch 1]
                                      [--precision auto,fp32] [--repeats 40]
 
-The trained head of RUN is resampled to each number of Gaussians with SH of degree 3, or without one a head-like shell is
-made; the network is that of record with random weights and offsets about as large as trained ones. A frame is tokens, camera and plate to uint8 in host memory:
-what makes the tokens is not in it. Times are of the wall clock; of each stage the median and least of all repeats;
-"processor" is the median of all threads' time together, which other programs on the machine disturb less. The last line
-is JSON.
+The trained head of RUN is resampled to each number of Gaussians with SH of degree 3; without one a head-like shell is
+made. The network is that of record with random weights and offsets about as large as trained ones. A frame is tokens,
+camera and plate to uint8 in host memory: what makes the tokens is not in it. Times are of the wall clock; of each stage
+the median and least of all repeats; "processor" is the median of all threads' time together, which other programs on
+the machine disturb less. The last line is JSON.
 """
 
 from __future__ import annotations

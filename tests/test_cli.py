@@ -406,6 +406,7 @@ def test_the_rasterizer_that_is_asked_for_is_the_one_that_draws(run: Path, own_r
                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
     from being.splat import reference
 
+    quick_bench(monkeypatch)
     drawn, twin = [], reference.rasterize
     monkeypatch.setattr(reference, "rasterize", lambda *given: drawn.append(1) or twin(*given))
     result = being("bench-fps", run, "--frames", "8", "--device", "cpu", "--splat", "torch", "--json")
@@ -586,13 +587,45 @@ def test_eval_gives_its_figures_as_one_object(run: Path) -> None:
     assert Path(answer["files"]["report"]).is_file() and str(run) in result.stderr
 
 
-def test_bench_fps_prints_a_table_or_its_rows(run: Path) -> None:
+def quick_bench(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No new process for the cold start, sessions of a moment."""
+    monkeypatch.setattr("being.bench.whole.cold_start", lambda *_: {"process_s": 1.0})
+    monkeypatch.setattr("being.bench.whole.TRIAL_S", 0.1)
+
+
+def test_bench_fps_prints_a_table_or_its_rows(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("being.bench.whole.TRIAL_S", 0.1)
     result = being("bench-fps", "--frames", "8", "--device", "cpu")
     assert result.exit_code == 0 and f"avatar {run}" in result.stdout, result.stderr
+    assert re.search(r"cold start: import_s \d", result.stdout) and "sessions at 25 frames/s" in result.stdout
+    kept = max((run / "bench").glob("*.json"))
+    assert json.loads(kept.read_text())["rows"][0]["batch"] == 1
+    quick_bench(monkeypatch)
     assert re.search(r"batch of 8 +\d", result.stdout) and "rasterizer" in result.stdout
     answer = json.loads(being("bench-fps", "--frames", "8", "--device", "cpu", "--json").stdout)
     assert [row["batch"] for row in answer["rows"]] == [1, 8] and answer["size"] == SIZE
     assert all(0 < row["min_ms"] <= row["avg_ms"] <= row["max_ms"] for row in answer["rows"])
+
+
+def test_bench_fps_of_what_nobody_trained(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick_bench(monkeypatch)
+    result = being("bench-fps", "--random", 200, "--sessions", 2, "--seconds", 1, "--device", "cpu", "--json")
+    answer = json.loads(result.stdout)
+    assert result.exit_code == 0 and answer["sessions"]["frames"] == 50, result.stderr
+    refused(2, "no shares", "bench-fps", "--compare", "--prune-to", "0.5,2")
+    refused(2, "unknown precision 'int4'", "bench-fps", "--random", 200, "--precision", "int4", "--device", "cpu")
+
+
+def test_export(run: Path, avatar: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    result = being("export", run, "--onnx", "--ply", "--json")
+    answer = json.loads(result.stdout)
+    assert result.exit_code == 0 and set(answer["files"]) == {"audio", "deformation", "ply"}, result.stderr
+    assert max(answer["difference"].values()) < 1e-4
+    for file in answer["files"].values():
+        assert Path(file).is_file() and Path(file).parent == run / "export"
+    shutil.rmtree(run / "export")
+    refused(2, "nothing to export", "export", avatar)
 
 
 def test_the_demo_refuses_its_arguments_before_any_work(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -606,11 +639,11 @@ def test_faults_of_ours_are_one_line_too(run: Path, monkeypatch: pytest.MonkeyPa
     def broken(*_: Any) -> None:
         raise ValueError("first line\nsecond line")
 
-    monkeypatch.setattr("being.bench.fps.bench", broken)
+    monkeypatch.setattr("being.bench.whole.bench", broken)
     refused(1, "internal error: ValueError: first line.*BEING_TRACE", "bench-fps")
 
     def full(*_: Any) -> None:
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 1e12 bytes")
 
-    monkeypatch.setattr("being.bench.fps.bench", full)
+    monkeypatch.setattr("being.bench.whole.bench", full)
     refused(1, "out of memory.*data.size", "bench-fps")

@@ -13,8 +13,9 @@ from torch.nn import functional as F
 
 from being.bench.splat import HEAD_DISTANCE, head_shell, tiles_per_gaussian
 from being.config import ModelConfig
+from being.inference.prune import with_gaussians
 from being.model.avatar import Avatar
-from being.model.gaussians import SH_C0, CanonicalGaussians
+from being.model.gaussians import NAMES, CanonicalGaussians
 from being.model.talking_head import TalkingHead
 from being.splat import Cameras
 
@@ -22,7 +23,6 @@ POSES = 50
 HAMA_WIDTH = 44  # channels of the default encoder's features
 RECORD = ModelConfig()  # the network of record
 SPREAD = 0.5  # of a Gaussian's own deviation, by which its copies are moved
-RAW = ("means", "log_scales", "quaternions", "opacity_logits", "sh_dc", "sh_rest")
 
 
 def random_avatar(count: int, size: int = 512, device: torch.device | str = "cpu",
@@ -55,18 +55,10 @@ def resampled(avatar: Avatar, count: int) -> Avatar:
     generator = torch.Generator().manual_seed(0)
     chosen = torch.randint(len(own), (count,), generator=generator).to(own.means.device)
     noise = torch.randn(count, 3, generator=generator).to(own.means.device)
-    raw = {name: getattr(own, name).detach()[chosen] for name in RAW}
+    raw = {name: getattr(own, name).detach()[chosen] for name in NAMES}
     raw["means"] = raw["means"] + SPREAD * raw["log_scales"].exp() * noise
     raw["log_scales"] = raw["log_scales"] + 0.5 * np.log(min(1.0, len(own) / count))
     return with_gaussians(avatar, CanonicalGaussians(*raw.values()))
-
-
-def with_gaussians(avatar: Avatar, gaussians: CanonicalGaussians) -> Avatar:
-    """The avatar's network and poses round other Gaussians."""
-    old = avatar.model
-    model = TalkingHead(old.network.config, old.network.audio_width, gaussians, old.network.expression_width)
-    model.network.load_state_dict(old.network.state_dict())
-    return replace(avatar, model=model.eval().requires_grad_(False).to(old.gaussians.means.device))
 
 
 def of_record(avatar: Avatar, count: int) -> Avatar:
@@ -90,28 +82,3 @@ def coverage(avatar: Avatar) -> tuple[int, float]:
     """Gaussians on screen in the first pose and 16 px tiles that such a one meets on average (`bench.splat`)."""
     cameras = Cameras(avatar.world_to_camera[:1], avatar.focal, avatar.size, avatar.size)
     return tiles_per_gaussian(avatar.model.gaussians.activate(), cameras)
-
-
-def pruned(avatar: Avatar, share: float) -> Avatar:
-    """The avatar with only the share of its Gaussians that contribute most to its pictures, over its poses."""
-    own = avatar.model.gaussians
-    keep = contribution(avatar).argsort(descending=True)[:max(1, round(share * len(own)))].sort().values
-    return with_gaussians(avatar, CanonicalGaussians(*(getattr(own, name).detach()[keep] for name in RAW)))
-
-
-def contribution(avatar: Avatar, views: int = 8) -> torch.Tensor:
-    """The sum of blending weights [N] of each Gaussian of the canonical head over some poses."""
-    from being.splat import Gaussians, rasterize
-
-    head = avatar.model.gaussians.activate()
-    total = torch.zeros(head.means.shape[1], device=head.means.device)
-    white = torch.full_like(head.sh[:, :, :1], 0.5 / SH_C0)  # colour 1
-    with torch.enable_grad():
-        for pose in torch.linspace(0, avatar.poses - 1, views).round().long():
-            colour = white.clone().requires_grad_()
-            cameras = Cameras(avatar.world_to_camera[pose][None], avatar.focal, avatar.size, avatar.size)
-            shown = rasterize(Gaussians(head.means, head.quaternions, head.scales, head.opacities, colour), cameras)
-            shown.rgb.sum().backward()
-            assert colour.grad is not None
-            total += colour.grad[0, :, 0].mean(1) / SH_C0
-    return total

@@ -1,7 +1,8 @@
 """`being bench-fps`: how fast an avatar renders here: latency, the split, first frame, memory, and what was measured.
 
-A whole frame is: a new row of sound features in host memory to uint8 RGB in host memory, tables and graphs made. Wall
-clock, from the call to the picture; on CUDA the device's own time beside it, by events. Warm-up calls are not counted.
+A whole frame is: a new row of sound features in host memory to uint8 RGB in host memory, with tables and graphs made
+and the plates decoded (each is, once). Wall clock, from the call to the picture; on CUDA the device's own time beside
+it, by events. Warm-up calls are not counted.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ BATCHES = (1, 8)
 BATCHES_CUDA = (1, 8, 32)
 WARM_UP = 10
 FEATURE_ROWS = 512
+ENCODED = 50  # frames, to time the encoder
 RATES = (FPS, 30)
 
 
@@ -46,9 +48,9 @@ def bench(engine: Engine, frames: int, batches: tuple[int, ...] | None = None) -
     result: dict[str, Any] = {
         **scene(engine), "clock": "wall, from the call to the picture in host memory" + " (device: events)" * cuda,
         "warm_up": WARM_UP, "first_call_ms": round(first, 2), "rows": rows, "split_ms": split(engine, features, frames),
-        "encode_mp4_ms": round(encode_ms(engine, features), 3), **memory(engine.device)}
+        "encode_mp4_ms": round(encode_ms(engine, features[:min(frames, ENCODED)]), 3), **memory(engine.device)}
     single = rows[0]["frames_per_second"]
-    result["real_time"] = {f"{rate} frames/s": single >= rate for rate in RATES}
+    result["real_time"] = {f"{rate} frames/s": bool(single >= rate) for rate in RATES}
     return result
 
 
@@ -68,6 +70,7 @@ def latency(engine: Engine, features: torch.Tensor, batch: int, frames: int) -> 
     engine.head.warm(batch)
     path = pose_path((calls + WARM_UP) * batch, engine.avatar.poses)
     face = engine.expression
+    engine.head.plates_of(path)
     spent = []
     with engine.sound(room=max(128, 4 * batch)) as sound:
         for k in range(calls + WARM_UP):

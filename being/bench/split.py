@@ -123,19 +123,19 @@ def _events_ms(head: Any, work: Callable[[], Any]) -> float:
     return round(float(np.median(spent)), 4)
 
 
-def encode_ms(engine: Engine, features: torch.Tensor, frames: int = 50) -> float:
-    """Ms a frame of writing frames to an mp4; 0 where PyAV is not installed."""
+def encode_ms(engine: Engine, features: torch.Tensor) -> float:
+    """Ms a frame of writing the frames of `features` [F, 16, C] to an mp4; 0 where PyAV is not installed."""
     try:
         from being.media import VideoWriter
     except ImportError:
         return 0.0
-    pictures = list(engine.stream(features[:frames]))
+    pictures = list(engine.stream(features))
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         with VideoWriter(Path(folder) / "x.mp4", engine.avatar.size, engine.avatar.size) as video:
             for picture in pictures:
                 video.write(picture)
-        return (time.perf_counter() - start) * 1000 / frames
+        return (time.perf_counter() - start) * 1000 / len(pictures)
 
 
 def _wait(device: torch.device) -> None:

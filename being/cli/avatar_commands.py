@@ -1,4 +1,4 @@
-"""`being render`, `tts-video`, `bench-fps`: what is done with a trained avatar."""
+"""`being render`, `tts-video`, `bench-fps`, `export`: what is done with a trained avatar."""
 
 from __future__ import annotations
 
@@ -21,6 +21,12 @@ from being.errors import BeingError, ExitCode, InputRejected, UsageError
 AvatarArgument = Annotated[Path | None, typer.Argument(metavar="AVATAR", help="Folder of a run or of an avatar "
                                                        "bundle (default: the most recent finished run).")]
 
+PrecisionOption = Annotated[str, typer.Option("--precision", help="The network's products: float32, bfloat16 or (on "
+                                              "CUDA) float16; auto: the narrowest that keeps the picture.")]
+PruneOption = Annotated[float | None, typer.Option("--prune-to", metavar="SHARE", help="Render only this share of the "
+                                                   "Gaussians, those that contribute most (bench-fps --compare tells "
+                                                   "what is won and lost).")]
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
@@ -35,13 +41,15 @@ def register(app: typer.Typer) -> None:
         blink_rate: BlinkRateOption = None,
         curves: CurvesOption = None,
         seed: SeedOption = 0,
+        precision: PrecisionOption = "auto",
+        prune_to: PruneOption = None,
         out: OutOption = None,
         device: DeviceOption = "auto",
         splat: SplatOption = None,
     ) -> dict[str, Any]:
         """Make a video of the avatar speaking a sound file of any length; poses go back and forth."""
         asked = wish(mood, expression, blink_rate, curves, seed)
-        folder, engine = _engine(avatar, device, splat)
+        folder, engine = _engine(avatar, device, splat, precision, prune_to)
         from being.inference.video import Times, render_video, report_times
         from being.media import read_audio
         from being.progress import say
@@ -68,6 +76,8 @@ def register(app: typer.Typer) -> None:
         blink_rate: BlinkRateOption = None,
         curves: CurvesOption = None,
         seed: SeedOption = 0,
+        precision: PrecisionOption = "auto",
+        prune_to: PruneOption = None,
         out: OutOption = None,
         device: DeviceOption = "auto",
         splat: SplatOption = None,
@@ -81,28 +91,75 @@ def register(app: typer.Typer) -> None:
         asked = wish(mood, expression, blink_rate, curves, seed)
         times = Times()
         with times.step("load"):
-            folder, engine = _engine(avatar, device, splat)
+            folder, engine = _engine(avatar, device, splat, precision, prune_to)
         result = speak_video(engine, text, voice, speed, out or folder / "videos" / f"{file_stem(text)}.mp4", times,
                              asked)
         say(f"video {result['video']} ({result['frames']} frames)")
         report_times(times.seconds, result["seconds"])
         return result
 
-    @command(app, "bench-fps")
+    @command(app, "bench-fps", epilog="Example: being bench-fps --random 20000")
     def bench_fps(
         avatar: AvatarArgument = None,
         frames: Annotated[int, typer.Option("--frames", help="Frames to time, at least 8.", min=8)] = 200,
+        random: Annotated[int | None, typer.Option("--random", metavar="N", min=1, help="Measure an untrained avatar "
+                                                   "of N Gaussians at 512 px: nothing needs to be trained.")] = None,
+        gaussians: Annotated[int | None, typer.Option("--gaussians", metavar="N", min=1, help="Resample the avatar to "
+                                                      "N Gaussians.")] = None,
+        precision: PrecisionOption = "auto",
+        compare: Annotated[bool, typer.Option("--compare", help="Every road to speed in one table, with its PSNR "
+                                              "against the plain model.")] = False,
+        prune_to: Annotated[str, typer.Option("--prune-to", metavar="SHARES", help="With --compare: shares of the "
+                                              "Gaussians kept, those that contribute most.")] = "0.5,0.25",
+        sessions: Annotated[int | None, typer.Option("--sessions", metavar="N", min=1, help="Only the lateness of N "
+                                                     "sessions at 25 frames/s.")] = None,
+        seconds: Annotated[float, typer.Option("--seconds", help="Length of --sessions.", min=1)] = 10.0,
+        long: Annotated[int | None, typer.Option("--long", metavar="N", min=1, help="Watch the memory over N "
+                                                 "frames more.")] = None,
         device: DeviceOption = "auto",
         splat: SplatOption = None,
     ) -> dict[str, Any]:
-        """Time single frames and batches of 8, whole frame to host memory, and the steps inside."""
-        folder, engine = _engine(avatar, device, splat)
-        from being.bench.fps import bench, table
-        from being.progress import say
+        """Time single frames and batches of 8, to uint8 in host memory, the steps inside, a cold start, sessions."""
+        from being.bench.whole import Wanted, measure
+        from being.model.device import pick_device
         from being.splat import chosen_backend
 
-        result = {**bench(engine, frames), "splat": chosen_backend(engine.device)}
-        say(table(result))
+        wanted = Wanted(frames, precision, random, gaussians, compare, _shares(prune_to), sessions, seconds, long)
+        at = pick_device(device)
+        folder = _folder(avatar) if random is None else None
+        take_rasterizer(device, splat)
+        return {**measure(folder, at, wanted), "splat": chosen_backend(at)}
+
+    @command(app, "export", epilog="Example: being export --onnx --ply")
+    def export(
+        avatar: AvatarArgument = None,
+        onnx: Annotated[bool, typer.Option("--onnx", help="Audio net and deformation as ONNX, checked by "
+                                                          "onnxruntime.")] = False,
+        ply: Annotated[bool, typer.Option("--ply", help="The canonical Gaussians as point_cloud.ply.")] = False,
+        out: Annotated[Path | None, typer.Option("--out", help="Folder for the files (default: export/ in the "
+                                                           "run).")] = None,
+    ) -> dict[str, Any]:
+        """Write an avatar's network or Gaussians for other programs."""
+        if not (onnx or ply):
+            raise UsageError("nothing to export was named", fix="Give --onnx, --ply or both")
+        folder = _folder(avatar)
+        from being.files import make_folders
+        from being.inference.onnx_export import export_onnx
+        from being.model.avatar import load_avatar
+        from being.model.ply import write_ply
+        from being.progress import say
+
+        loaded, place = load_avatar(folder), out or folder / "export"
+        result: dict[str, Any] = {"files": {}}
+        make_folders(place)
+        if onnx:
+            result |= export_onnx(loaded, place)
+        if ply:
+            file = place / "point_cloud.ply"
+            write_ply(file, loaded.model.gaussians)
+            result["files"]["ply"] = str(file)
+        for name, file in result["files"].items():
+            say(f"{name:<12}{file}")
         return result
 
     @command(app, "demo")
@@ -124,10 +181,19 @@ def register(app: typer.Typer) -> None:
         return result
 
 
-def _engine(avatar: Path | None, device: str, splat: str | None) -> tuple[Path, Any]:
+def _engine(avatar: Path | None, device: str, splat: str | None, precision: str,
+            prune_to: float | None) -> tuple[Path, Any]:
     """The folder of the run or bundle that is meant, and its engine; the path is printed."""
     from being.inference.engine import Engine
     from being.model.device import pick_device
+
+    folder = _folder(avatar)
+    take_rasterizer(device, splat)
+    return folder, Engine.load(folder, pick_device(device), precision, prune_to)
+
+
+def _folder(avatar: Path | None) -> Path:
+    """The folder of the run or bundle that is meant, printed."""
     from being.progress import say
     from being.train.run import Run
 
@@ -135,8 +201,18 @@ def _engine(avatar: Path | None, device: str, splat: str | None) -> tuple[Path, 
     if not folder.exists():
         raise InputRejected(f"{folder} does not exist", fix="Give the folder of a run or of an avatar bundle")
     say(f"avatar {folder}")
-    take_rasterizer(device, splat)
-    return folder, Engine.load(folder, pick_device(device))
+    return folder
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    """Numbers with commas between them, each above 0 and at most 1."""
+    try:
+        shares = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        shares = ()
+    if not shares or not all(0 < share <= 1 for share in shares):
+        raise UsageError(f"--prune-to {text} are no shares", fix="Give numbers above 0, at most 1, such as 0.5,0.25")
+    return shares
 
 
 def _own_sound(folder: Path) -> Path:

@@ -23,6 +23,7 @@ from being.data.cameras import camera_numbers
 from being.errors import InputRejected, UsageError
 from being.inference.plain import PlainHead
 from being.inference.pose_path import pose_path
+from being.inference.prune import pruned
 from being.inference.sound import ROOM, Sound
 from being.model.avatar import Avatar, load_avatar
 from being.splat.api import pick_backend
@@ -45,14 +46,17 @@ class Engine:
         self.precision = self.head.precision
 
     @classmethod
-    def load(cls, path: Path, device: torch.device | str = "cpu", precision: str = "auto") -> Engine:
+    def load(cls, path: Path, device: torch.device | str = "cpu", precision: str = "auto",
+             prune_to: float | None = None) -> Engine:
         """The engine of the bundle, or of the run's bundle, at `path`.
 
         precision: what the network's products are computed in, "float32", "bfloat16" or "float16" (sums are float32);
-        "auto" is float16 on CUDA, on a CPU bfloat16 where the chip multiplies it. Raises as `load_avatar`, UsageError
-        for an unknown precision or one that the device has no products for.
+        "auto" is float16 on CUDA, on a CPU bfloat16 where the chip multiplies it. prune_to: the share of Gaussians
+        that is kept, those that contribute most. Raises as `load_avatar`, UsageError for an unknown precision, one
+        that the device has no products for, or no share.
         """
-        return cls(load_avatar(path, device), precision)
+        avatar = load_avatar(path, device)
+        return cls(pruned(avatar, prune_to) if prune_to is not None else avatar, precision)
 
     def sound(self, features: Tensor | None = None, room: int = ROOM) -> Sound:
         """A new sound to be heard, `features` [n, 16, C] pushed. `room`: rows that are kept at a time."""

@@ -118,6 +118,9 @@ class GraphHead:
             slot.launch()
         return Ticket(self, slot, frames)
 
+    def plates_of(self, poses: np.ndarray) -> None:
+        """Nothing to do: all plates lie on the device."""
+
     def warm(self, frames: int) -> None:
         """Make the graphs for batches of `frames` now."""
         for _ in range(SLOTS):

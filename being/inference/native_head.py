@@ -53,6 +53,11 @@ class CpuHead:
         pictures = self.native.render(tokens, self.world_to_camera[torch.from_numpy(poses)], plates)
         return Made(pictures.numpy())
 
+    def plates_of(self, poses: np.ndarray) -> None:
+        """Decode the plates of these poses, so that no frame waits for its own."""
+        for pose in np.unique(poses):
+            self.plates[int(pose)]
+
     def warm(self, frames: int) -> None:
         """Nothing to do."""
 

@@ -72,6 +72,11 @@ class PlainHead:
             offsets = self.deform(self.tokens(self.conditions(rows, poses, expression)))
         return Made(self.pictures(self.splat(self.activate(offsets), poses), self.behind(poses)))
 
+    def plates_of(self, poses: np.ndarray) -> None:
+        """Decode the plates of these poses, so that no frame waits for its own."""
+        for pose in np.unique(poses):
+            self.plates[int(pose)]
+
     def warm(self, frames: int) -> None:
         """Nothing to do."""
 

@@ -177,9 +177,9 @@ class TrainConfig:
     """"reference" trains with GaussianTalker's own faults, to compare: opacity and SH overwritten by the planes' in the
     coarse stage, pruning that mostly sees the first opacity, no gradient through the mask, no plane regulariser, rates
     that grow with how far the head moves and decay over 20,000 steps whatever the length."""
-    blink_share: float = 0.1
-    """Share of the fine stage's samples in which the eyes close, where the clip has fewer (after 700 steps of the quick
-    config they do close, without it they stay open)."""
+    blink_share: float = 0.05
+    """Share of the fine stage's samples in which the eyes close, where the clip has fewer: without it short training
+    leaves them open, at 0.1 the mouth lost (docs/expression.md)."""
     mouth_told: float = 0.25
     """Share of frames that are told how the true mouth is shaped (smile, jaw, ...): enough to learn what an offset
     means, few enough that the sound does the work. The others, and every frame that is measured, have it neutral."""

@@ -39,9 +39,9 @@ for low in (True, False):
                 (triton_compare._difference, dict(block=4096), low, 4),
                 (triton_compare._difference_back, dict(block=4096), low, 4)]
 KERNELS += [(activate._forward, ROW, False, 4), (activate._backward, ROW, False, 4),
-            (triton_compare._forward, dict(block=1024), False, 4), (triton_compare._backward, dict(block=1024), False, 4),
-            (triton_ssim._columns, dict(block=1024), False, 4), (triton_ssim._rows, dict(block=1024), False, 4),
-            (triton_ssim._back_columns, dict(block=1024), False, 4), (triton_ssim._back_rows, dict(block=1024), False, 4)]
+            *((kernel, dict(block=1024), False, 4) for kernel in (
+                triton_compare._forward, triton_compare._backward, triton_ssim._columns, triton_ssim._rows,
+                triton_ssim._back_columns, triton_ssim._back_rows))]
 INTS = {"count", "frames", "queries", "x_stride", "side", "height", "width", "channels"}
 ROWS_OF_THE_NETWORK = {"x_at", "y_at", "dx_at", "a_at", "da_at", "dy_at", "b_at", "d_at", "up_at"}
 BYTES = {"target_at": "u8", "plate_at": "u8", "mask_at": "u8", "window_at": "i32", "lips_at": "i32", "eyes_at": "i32",

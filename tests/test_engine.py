@@ -12,6 +12,7 @@ from being.errors import UsageError
 from being.inference.engine import Engine
 from being.inference.pose_path import pose_path
 from being.inference.sound import Sound, Sounds
+from being.inference.token_nets import TokenNets
 from being.splat import composite
 
 
@@ -71,6 +72,21 @@ def test_a_long_sound_in_a_small_room_is_heard_as_the_whole(batch):
             heard = sounds.table[torch.from_numpy(sound.rows(frames)).long()]
             assert torch.equal(heard.swapaxes(2, 3), windows(features, torch.from_numpy(frames)))
     assert sounds._free == [(1, len(sounds.table))]
+
+
+@pytest.mark.parametrize("channels", [1, 5])
+def test_tokens_on_the_host_are_torch_s(tmp_path, channels):
+    avatar = tiny_avatar(tmp_path, 10, channels=channels)
+    network, camera = avatar.model.network, torch.randn(POSES, 12)
+    features, face = torch.randn(6, 16, WIDTH), torch.rand(6, channels)
+    poses = np.array([0, 3, 1, 4, 4, 2])
+    nets = TokenNets(network, camera)
+    heard = windows(features, torch.arange(6))
+    vectors = nets.vectors(heard.flatten(0, 1).swapaxes(1, 2).numpy()).reshape(6, 8, 32)
+    with torch.no_grad():
+        true = network.tokens(Conditions(heard, face, camera[torch.from_numpy(poses)])).numpy()
+    mine = nets.tokens(vectors, face.numpy(), poses)
+    assert np.linalg.norm(mine - true) < 1e-6 * np.linalg.norm(true)
 
 
 def test_a_precision_that_is_none(tmp_path):

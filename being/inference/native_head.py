@@ -1,4 +1,4 @@
-"""The engine's way on a CPU: tokens by torch, all else by the native code."""
+"""The engine's way on a CPU: tokens by NumPy, all else by the native code."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from being.inference.native import NativeHead
 from being.inference.plain import Made
 from being.inference.plates import Plates
 from being.inference.sound import Sounds
+from being.inference.token_nets import TokenNets
 from being.model.avatar import Avatar
 
 NAMES = {"auto": "auto", "float32": "fp32", "bfloat16": "bf16"}
@@ -23,28 +24,22 @@ class CpuHead:
         if precision not in NAMES:
             raise UsageError(f"no {precision} on a CPU", fix=f"Use {', '.join(NAMES)}")
         network = avatar.model.network
-        self.network, self.device, self.size = network, camera.device, avatar.size
+        self.device, self.size = camera.device, avatar.size
         self.native = NativeHead(avatar.model, float(avatar.focal), avatar.size, threads, NAMES[precision])
         self.precision = next(name for name, short in NAMES.items() if short == self.native.precision)
         self.plates, self.face = Plates(avatar), avatar.expression.numpy()
         self.world_to_camera = avatar.world_to_camera
+        self.nets = TokenNets(network, camera)
         self.sounds = Sounds(network.audio_width, self.device, self._hear)
-        with torch.no_grad():
-            self.camera = network.cam_mlp(camera)
 
-    @torch.no_grad()
     def _hear(self, features: Tensor) -> Tensor:
         """Vectors [n, 32] of features [n, 16, C]."""
-        return self.network.audio_net(features.swapaxes(1, 2))
+        return torch.from_numpy(self.nets.vectors(features.numpy()))
 
-    @torch.no_grad()
     def tokens(self, rows: np.ndarray, poses: np.ndarray, expression: np.ndarray) -> Tensor:
         """[B, 4, D]."""
-        network = self.network
-        speech = network.audio_mlp(network.audio_att_net(self.sounds.table[torch.from_numpy(rows.astype(np.int64))]))
-        face = network.face(torch.from_numpy(np.ascontiguousarray(expression, np.float32)))
-        camera = self.camera[torch.from_numpy(poses)]
-        return torch.stack([speech, face, camera, network.null_vector[0].expand_as(face)], 1)
+        heard = self.sounds.table.numpy()[rows]
+        return torch.from_numpy(self.nets.tokens(heard, np.asarray(expression, np.float32), poses))
 
     def submit(self, rows: np.ndarray, poses: np.ndarray, expression: np.ndarray) -> Made:
         """B frames: rows int32 [B, 8] of the table of sounds, poses int64 [B], expression float32 [B, E]."""

@@ -334,6 +334,12 @@ def spoil_plate(folder: Path) -> None:
     accept(folder, "plates/000000.jpg")
 
 
+def shorten_plate(folder: Path) -> None:
+    plate = folder / "plates/000000.jpg"
+    plate.write_bytes(plate.read_bytes()[:400])
+    accept(folder, "plates/000000.jpg")
+
+
 SPOILT: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no manifest": (lambda f: (f / "manifest.json").unlink(), "not an avatar"),
     "manifest not JSON": (lambda f: (f / "manifest.json").write_text("{"), "cannot be read"),
@@ -341,6 +347,7 @@ SPOILT: dict[str, tuple[Callable[[Path], Any], str]] = {
     "schema 99": (lambda f: rewrite(f, schema=99), "schema 99, this version reads up to 2"),
     "no poses": (lambda f: rewrite(f, poses=None), "missing or wrong: poses"),
     "no size": (lambda f: rewrite(f, size=0), "does not describe an avatar"),
+    "focal length NaN": (lambda f: rewrite(f, focal=float("nan")), "does not describe an avatar"),
     "weights missing": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors is missing"),
     "plate missing": (lambda f: (f / "plates/000000.jpg").unlink(), "000000.jpg is missing"),
     "truncated": (truncate, "model.safetensors was altered"),
@@ -349,6 +356,7 @@ SPOILT: dict[str, tuple[Callable[[Path], Any], str]] = {
     "NaN weights": (poison, "not finite"),
     "NaN poses": (lambda f: poison(f, "poses.safetensors"), "not finite"),
     "fewer poses": (shorten_poses, "poses.safetensors does not fit"),
+    "plate cut short": (shorten_plate, "000000.jpg"),
     "plate no picture": (spoil_plate, "000000.jpg"),
     "other network": (lambda f: rewrite(f, model={**json.loads((f / "manifest.json").read_text())["model"],
                                                   "d_model": 32}), "does not fit its manifest"),

@@ -63,6 +63,8 @@ class GraphHead:
         self.stream: Any = torch.cuda.Stream(self.device) if self.cuda else None
         self.copying: Any = torch.cuda.Stream(self.device) if self.cuda else None
         self.pool: Any = None
+        if self.cuda:
+            torch.cuda.synchronize(self.device)  # the model may still be on its way there
         with self.on_stream(), torch.no_grad():
             self.network = Network(network, KINDS[precision], self.device)
             self.folded = fold(network, camera).to(self.device)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from being.errors import InputRejected
 from being.model.avatar import Avatar
 
 KEPT_BYTES = 512 * 2**20  # of decoded pictures in host memory
@@ -26,10 +27,17 @@ class Plates:
         """uint8 [S, S, 3]."""
         found = self._kept.get(pose)
         if found is None:
-            found = self._avatar.plate(pose)
+            found = self._decoded(pose)
             if len(self._kept) < self._most:
                 self._kept[pose] = found
         return found
+
+    def _decoded(self, pose: int) -> np.ndarray:
+        try:
+            return self._avatar.plate(pose)
+        except (OSError, SyntaxError) as error:
+            raise InputRejected(f"{self._avatar.path}/plates/{pose:06d}.jpg cannot be decoded", str(error),
+                                "Copy the bundle again") from error
 
     def of(self, poses: np.ndarray) -> np.ndarray:
         """uint8 [B, S, S, 3] of the poses int64 [B]."""
@@ -41,7 +49,7 @@ class Plates:
         decoded = torch.empty(self._avatar.poses, size, size, 3, dtype=torch.uint8)
 
         def decode(pose: int) -> None:
-            decoded[pose] = torch.from_numpy(self._avatar.plate(pose).copy())
+            decoded[pose] = torch.from_numpy(self._decoded(pose).copy())
 
         with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as threads:
             list(threads.map(decode, range(self._avatar.poses)))

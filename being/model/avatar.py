@@ -149,7 +149,8 @@ def load_avatar(path: Path, device: torch.device | str = "cpu") -> Avatar:
         raise InputRejected(f"{folder} has avatar schema {manifest.get('schema')}, this version reads up to {SCHEMA}",
                             fix="Use the version of being that made it, or train again")
     wrong = [key for key, kind in MANIFEST_KEYS.items() if not isinstance(manifest.get(key), kind)]
-    if wrong or min(manifest["size"], manifest["focal"], manifest["audio_width"], manifest["poses"]) <= 0:
+    if wrong or not 0 < manifest["focal"] < np.inf or \
+            min(manifest["size"], manifest["audio_width"], manifest["poses"]) <= 0:
         raise InputRejected(f"{folder / 'manifest.json'} does not describe an avatar",
                             f"missing or wrong: {', '.join(wrong) or 'size, focal, audio_width or poses'}",
                             "Copy the bundle again")

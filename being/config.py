@@ -78,6 +78,9 @@ class DataConfig:
     dummy (eyes that stay open, to compare)."""
     gaussians: int = 34_650
     """Gaussians in the initial cloud: face mesh plus points in the hull of the head masks."""
+    bfm: str = ""
+    """Path of 01_MorphableModel.mat (Basel Face Model 2009, not for commercial use): its vertices instead of the face
+    mesh in the initial cloud."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -9,18 +11,25 @@ from torch import Tensor
 from being.data.clip import Clip
 from being.data.dataset import Dataset
 from being.preprocess.facemap import INNER_LIPS
+from being.train.morphable import laid_on, read_bfm
 
 FACE_SHARE, MOUTH_SHARE = 0.55, 0.05
 HULL_VIEWS, HULL_VOTES = 24, 0.9
 MOUTH_DEPTH = (0.02, 0.22)  # head units behind the lips, where teeth and tongue are
 
 
-def initial_cloud(dataset: Dataset, clip: Clip, train: np.ndarray, count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Points float32 [count, 3] in head units and their colours [count, 3] in [0, 1], seen in the training frames."""
+def initial_cloud(dataset: Dataset, clip: Clip, train: np.ndarray, count: int, seed: int,
+                  bfm: str = "") -> tuple[Tensor, Tensor]:
+    """Points float32 [count, 3] in head units and their colours [count, 3] in [0, 1], seen in the training frames.
+
+    bfm: path of the Basel Face Model, whose vertices then take the place of points on the tracked mesh.
+    """
     rng = np.random.default_rng(seed)
     rest = dataset.mesh[0][train].mean(0)
     views = train[np.linspace(0, len(train) - 1, HULL_VIEWS).astype(int)]
-    face = on_mesh(rest, dataset.mesh[1], round(count * FACE_SHARE), rng)
+    wanted = round(count * FACE_SHARE)
+    face = on_model(read_bfm(Path(bfm)), rest, clip, views, wanted, rng) if bfm else \
+        on_mesh(rest, dataset.mesh[1], wanted, rng)
     mouth = in_mouth(rest, round(count * MOUTH_SHARE), rng)
     hull = on_hull(rest, clip, views, count - len(face) - len(mouth), rng)
     points = torch.from_numpy(np.concatenate([face, mouth, hull]).astype(np.float32))
@@ -34,6 +43,16 @@ def on_mesh(vertices: np.ndarray, triangles: np.ndarray, count: int, rng: np.ran
     chosen = rng.choice(len(triangles), count, p=area / area.sum())
     weight = rng.dirichlet([1, 1, 1], count)
     return (corners[chosen] * weight[..., None]).sum(1)
+
+
+def on_model(head: np.ndarray, face: np.ndarray, clip: Clip, views: np.ndarray, count: int,
+             rng: np.random.Generator) -> np.ndarray:
+    """Points [count, 3]: vertices of a face model's `head` [V, 3], laid on the tracked `face` [468, 3], that the masks
+    of `views` hold."""
+    placed = laid_on(head, face)
+    held = placed[_votes(placed, clip, views) >= HULL_VOTES]
+    held = held if len(held) else placed  # masks and pose disagree
+    return held[rng.choice(len(held), count, replace=len(held) < count)]
 
 
 def in_mouth(vertices: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:

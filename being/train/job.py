@@ -124,7 +124,8 @@ def _model(config: Config, dataset: Dataset, clip: Clip, frames: np.ndarray, las
             raise InputRejected(f"the checkpoint knows {model.network.expression_width} channels of expression",
                                 f"the dataset has {channels}", "Train afresh with --fresh")
         return model.to(clip.device)
-    points, colours = initial_cloud(dataset, clip, frames, config.data.gaussians, config.train.seed)
+    points, colours = initial_cloud(dataset, clip, frames, config.data.gaussians, config.train.seed,
+                                    config.data.bfm)
     return fresh_model(config, width, points, colours, channels).to(clip.device)
 
 

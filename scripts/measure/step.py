@@ -69,7 +69,8 @@ def main() -> None:
     dataset = Dataset.open(arguments.data)
     split = dataset.split(config.data.holdout)
     clip = load_clip(dataset, config.data.size, config.data.encoder, device, kind=config.data.expression)
-    points, colours = initial_cloud(dataset, clip, split.train, config.data.gaussians, config.train.seed)
+    points, colours = initial_cloud(dataset, clip, split.train, config.data.gaussians, config.train.seed,
+                                    config.data.bfm)
     model = fresh_model(config, clip.features.shape[2], points, colours, len(clip.channels)).to(device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     print(f"{name}, torch {torch.__version__}, {arguments.config}, {config.data.size} px, {len(points)} Gaussians")

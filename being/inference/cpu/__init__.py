@@ -17,6 +17,7 @@ from being.splat.cpu import library as native
 _BFLOAT16 = (*native.LIBRARIES[0][1], "avx512_bf16")
 LIBRARIES = (("x86_64_v4_amx", (*_BFLOAT16, "amx_tile", "amx_bf16")), ("x86_64_v4_bf16", _BFLOAT16),
              *native.LIBRARIES)  # fmt: skip
+BY_NAME_ALONE = ("x86_64_v4_amx",)  # has run on an emulation of its instructions only, not on such a processor yet
 INTERFACE = 1  # of the C functions; as in head.cpp, raised with every change of theirs
 STAGES = ("fold", "attention", "feed-forward", "geometry heads", "projection", "colour head", "sort", "lists", "blend")
 MAX_SIDE = 65_520  # px: tiles are numbered in 24 bits
@@ -47,7 +48,7 @@ class Frames(ctypes.Structure):
 @functools.cache
 def load(name: str | None = None) -> tuple[ctypes.CDLL | None, str]:
     """Return the library and its instruction set, or None and the reason; `name` asks for one of LIBRARIES."""
-    wanted = [entry for entry in LIBRARIES if name in (None, entry[0])]
+    wanted = [entry for entry in LIBRARIES if entry[0] == name or name is None and entry[0] not in BY_NAME_ALONE]
     library, reason = native.find(Path(__file__).parent, "head", "engine", INTERFACE, wanted)
     if library is None:
         return None, reason

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.being-installed
-SOURCES = pyproject.toml constraints.txt setup.py $(wildcard being/splat/cpu/*.cpp being/splat/cpu/*.h)
+SOURCES = pyproject.toml constraints.txt setup.py $(wildcard being/*/cpu/*.cpp being/*/cpu/*.h)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow lint type bench clean

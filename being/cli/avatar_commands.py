@@ -1,4 +1,4 @@
-"""`being render`, `tts-video`, `bench-fps`, `export`: what is done with a trained avatar."""
+"""`being render`, `tts-video`, `bench-fps`, `export`, `demo`: what is done with a trained avatar."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def register(app: typer.Typer) -> None:
         device: DeviceOption = "auto",
         splat: SplatOption = None,
     ) -> dict[str, Any]:
-        """Make a video of the avatar speaking a sound file of any length; poses go back and forth."""
+        """Make a video of the avatar speaking a sound file, up to an hour long; poses go back and forth."""
         asked = wish(mood, expression, blink_rate, curves, seed)
         folder, engine = _engine(avatar, device, splat, precision, prune_to)
         from being.inference.video import Times, render_video, report_times

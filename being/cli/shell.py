@@ -27,8 +27,8 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON object on stdou
 QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but warnings and errors.")]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="Config file, or the name of a shipped one: "
                                                                     "quick (two CPU cores), 64_dim_1_transformer "
-                                                                    "(GPU), 64_dim_2_transformer. Default: by the "
-                                                                    "device.")]
+                                                                    "(GPU), 64_dim_2_transformer, fast (a smaller "
+                                                                    "network). Default: by the device.")]
 OverrideOption = Annotated[list[str] | None, typer.Option("-o", "--override", metavar="KEY.PATH=VALUE",
                                                           help="Set one config value, for instance "
                                                                "train.fine.steps=500; may be repeated.")]

@@ -23,7 +23,6 @@ from being.train.losses import ssim_map
 from being.train.preview import psnr
 
 KINDS = ("psnr", "ssim", "lpips")
-PSNR_CAP = 100.0  # dB: equal pictures
 IDENTITY_EVERY = 12  # frames between two that are looked at for identity
 
 

@@ -64,7 +64,7 @@ def export_onnx(avatar: Avatar, folder: Path) -> dict[str, Any]:
         import onnxruntime  # noqa: F401
     except ImportError as error:
         raise EnvironmentFault(f"the Python package '{error.name}' is not installed", "ONNX files are made and checked "
-                               "with it", "pip install onnx onnxruntime") from error
+                               "with it", "pip install 'being[export]'") from error
     folder.mkdir(parents=True, exist_ok=True)
     network = avatar.model.network.cpu()
     means = avatar.model.gaussians.means.detach().cpu()

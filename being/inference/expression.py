@@ -1,12 +1,14 @@
 """What a face does beside its lips while it speaks new sound: blinks, brows, moods, what a user asks for.
 
-Blinks: 26 a minute while speaking, 17 at rest, intervals log-normal (Bentivoglio et al., "Analysis of blink rate
-patterns in normal subjects", Movement Disorders 12, 1997); often where a phrase ends (Nakano and Kitazawa, "Eyeblink
-entrainment at breakpoints of speech", Experimental Brain Research 205, 2010). Their course is the mean of 36 blinks of
-two people measured at 25 frames/s: shut within two frames, then an exponential return; closing takes about 0.1 s also
-in Stern, Walrath and Goldstein, "The endogenous eyeblink", Psychophysiology 21, 1984. Brows rise at accents of loudness
-and pitch (Cavé et al., "About the relationship between eyebrow movements and F0 variations", ICSLP 1996: seven of ten
-quick rises go with one of pitch). The lips belong to the sound: mouth channels stay neutral unless somebody asks.
+Blinks: 26 a minute while speaking, 17 at rest (means of Bentivoglio et al., "Analysis of blink rate patterns in normal
+subjects", Movement Disorders 12, 1997, where the rates of people are log-normal; that one person's intervals are, too,
+and how much they spread, is assumed). They are drawn to where a phrase ends, as speakers' and listeners' blinks are
+(Nakano and Kitazawa, "Eyeblink entrainment at breakpoints of speech", Experimental Brain Research 205, 2010); how many
+and how far is chosen. Their course is the mean of 36 blinks of two people measured at 25 frames/s: shut within
+two frames, then an exponential return. Brows rise at accents of loudness and pitch: of quick rises of the brows 71 %
+come with one of pitch (Cavé et al., "About the relationship between eyebrow movements and F0 variations", ICSLP 1996);
+how many accents raise them that does not say: it is chosen. The first and the last are cited by their abstracts, the
+second from memory. The lips belong to the sound: mouth channels stay neutral unless somebody asks.
 """
 
 from __future__ import annotations
@@ -29,11 +31,11 @@ RATE_AT_REST, RATE_SPEAKING, RATE_MAX = 17.0, 26.0, 60.0  # blinks a minute
 INTERVAL_SPREAD = 0.6  # deviation of the logarithm of an interval
 LEAST_INTERVAL = 0.4  # s from one blink to the next
 TO_PHRASE_END = 0.9  # s over which a blink is drawn to the end of a phrase
-DRAWN = 0.8  # share of such blinks that are
+DRAWN = 0.8  # share of such blinks that are, chosen
 SHUT_BY, STAY, RETURN = 0.08, 0.03, 0.085  # s: closing, staying shut, time constant of opening
 OVER = 0.6  # s after which a blink is over
 LEAST_CLOSURE = 0.88  # blinks close the eyes to between this and 1
-RAISED = 0.7  # share of accents at which the brows rise
+RAISED = 0.7  # share of accents at which the brows rise, chosen
 RAISE = (0.12, 0.4)  # how far, in what the person shows at most: at a slight accent, at the strongest
 RISE, FALL = 0.16, 0.36  # s from rest to the accent and back
 STRONG_ACCENT = 3.0  # prominence in deviations that raises the brows as far as they go

@@ -1,8 +1,7 @@
-"""The one config loader: YAML with `_base_`, typed sections, overrides.
+"""The one config loader: files (`config_files`), typed sections, overrides.
 
-Precedence: flag > `-o key.path=value` > environment `BEING_SECTION__KEY` > file > `_base_` > default. Config files are
-data: YAML goes through the safe loader and GaussianTalker's own `arguments/*.py` are read from their syntax tree.
-The docstring under a field is its help text (`field_help`).
+Precedence: flag > `-o key.path=value` > environment `BEING_SECTION__KEY` > file > `_base_` > default. The docstring
+under a field is its help text (`field_help`), said where a value of it is refused.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ from typing import Any
 
 import yaml
 
+from being.config_files import put, read_file, resolve
 from being.errors import UsageError
 
-CONFIG_DIR = Path(__file__).parent / "configs"
 AT_LEAST = {"data.size": 16, "data.gaussians": 8, "model.plane_resolution": 2, "model.sh_degree": 0,
             **dict.fromkeys(("model.plane_scales", "model.plane_channels", "model.net_width", "model.d_model",
                              "model.n_head", "model.n_layer", "model.ffn_hidden", "train.coarse.steps",
@@ -108,17 +107,23 @@ class DensityConfig:
     """Densify and prune, coarse stage (steps)."""
 
     start: int = 1000
+    """Densified after this step."""
     stop: int = 7000
+    """Densified and pruned before this step."""
     every: int = 100
+    """Steps between two times."""
     gradient: float = 0.001
     """Mean gradient of the 2-D mean over which a Gaussian is cloned or split (picture half-sizes, as in 3DGS)."""
     clone_scale: float = 0.01
     """Largest scale that is cloned rather than split, as a share of the scene extent."""
     prune_start: int = 600
+    """Pruned from this step on."""
     prune_opacity: float = 0.005
+    """Opacity under which a Gaussian is pruned."""
     prune_scale: float = 0.1
     """Largest allowed scale as a share of the extent, after `large_start`."""
     large_start: int = 3000
+    """Step after which too large Gaussians are pruned."""
     limit: int = 50_000
     """No densifying at or over this number."""
 
@@ -128,13 +133,21 @@ class RateConfig:
     """Learning rates (Adam, eps 1e-15); pairs decay log-linearly over the steps of the stage."""
 
     means: tuple[float, float] = (1.6e-4, 1.6e-6)
+    """Of the Gaussians' means, at first and at the end of a stage."""
     network: tuple[float, float] = (1e-4, 1e-5)
+    """Of the network but its planes, at first and at the end."""
     planes: tuple[float, float] = (1.6e-3, 1.6e-4)
+    """Of the tri-planes, at first and at the end."""
     sh_dc: float = 2.5e-3
+    """Of the spherical harmonics of degree 0."""
     sh_rest: float = 1.25e-4
+    """Of the spherical harmonics of higher degrees."""
     opacity: float = 0.05
+    """Of the opacities' logits."""
     scales: float = 0.005
+    """Of the scales' logarithms."""
     rotations: float = 0.001
+    """Of the quaternions."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +155,7 @@ class StageConfig:
     """Length of a stage."""
 
     steps: int = 7999
+    """Length of the stage."""
     batch: int = 1
     """Frames a step."""
 
@@ -163,6 +177,7 @@ class TrainConfig:
     """Schedules, losses and what is kept while training."""
 
     seed: int = 0
+    """Of everything that is drawn at random."""
     coarse: StageConfig = field(default_factory=StageConfig)
     fine: StageConfig = field(default_factory=lambda: StageConfig(10_000, 32))
     mixed_precision: bool = False
@@ -192,6 +207,7 @@ class TrainConfig:
     density: DensityConfig = field(default_factory=DensityConfig)
     rate: RateConfig = field(default_factory=RateConfig)
     checkpoint_every: int = 500
+    """Steps between two checkpoints."""
     evaluate_every: int = 500
     """Steps between held-out PSNR figures, over at most 16 validation frames."""
     until_plateau: bool = False
@@ -241,18 +257,18 @@ def load(file: Path | str | None = None, overrides: list[str] | None = None, fla
         if key.startswith("BEING_") and "__" in key and key not in RESERVED_ENV:
             name = key[len("BEING_"):].lower().replace("__", ".")
             places[name] = f"the environment variable {key}"
-            _put(tree, name, _value(text, key), places[name])
+            put(tree, name, _value(text, key), places[name])
     for item in overrides or []:
         name, equals, text = item.partition("=")
         if not equals:
             raise UsageError(f"-o {item} is not of the form key.path=value",
                              fix="Write for instance -o train.fine.steps=500")
         places[name.strip()] = f"-o {item}"
-        _put(tree, name.strip(), _value(text, item), f"-o {item}")
+        put(tree, name.strip(), _value(text, item), f"-o {item}")
     for name, value in (flags or {}).items():
         if value is not None:
             places[name] = f"--{name.split('.')[-1]}"
-            _put(tree, name, value, places[name])
+            put(tree, name, value, places[name])
     try:
         return from_dict(tree)
     except UsageError as error:
@@ -269,47 +285,6 @@ def from_dict(tree: dict[str, Any]) -> Config:
     return config
 
 
-def resolve(name: Path | str) -> Path:
-    """Path of a config file or of a shipped config given by name; raises UsageError when there is none."""
-    path = Path(name)
-    if path.is_file():
-        return path
-    shipped = CONFIG_DIR / path.with_suffix(".yaml").name
-    if shipped.is_file() and (len(path.parts) == 1 or path.parent.name == "configs"):
-        return shipped
-    names = sorted(p.stem for p in CONFIG_DIR.glob("*.yaml"))
-    raise UsageError(f"no config file {name}", fix=f"Shipped ones: {', '.join(names)}")
-
-
-def read_file(path: Path) -> dict[str, Any]:
-    """The tree of one file with its `_base_` merged under it (mmengine's merge: dicts deep, lists replaced)."""
-    from mmengine.config import Config as Tree
-
-    if path.suffix == ".py":
-        return read_gaussiantalker(path)
-    chain, seen = [], set()
-    current: Path | None = path
-    while current is not None:
-        if current.resolve() in seen:
-            raise UsageError(f"cannot read config {path}", "it refers to itself through _base_")
-        seen.add(current.resolve())
-        try:
-            tree = yaml.safe_load(current.read_text()) or {}
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise UsageError(f"cannot read config {current}", str(error).replace("\n", " ")) from error
-        if not isinstance(tree, dict):
-            raise UsageError(f"cannot read config {current}", "it is not a mapping of sections")
-        base = tree.pop("_base_", None)
-        chain.append(tree)
-        current = None if base is None else current.parent / str(base)
-        if current is not None and not current.is_file():
-            raise UsageError(f"config {path} names _base_ {base}", f"{current} does not exist")
-    merged = Tree(chain.pop())
-    while chain:
-        merged.merge_from_dict(chain.pop())
-    return merged.to_dict()
-
-
 def field_help(section: type) -> dict[str, str]:
     """Help text of each field of a section: the string under it in the source."""
     body = ast.parse(textwrap.dedent(inspect.getsource(section))).body[0].body  # type: ignore[attr-defined]
@@ -320,42 +295,6 @@ def field_help(section: type) -> dict[str, str]:
     return texts
 
 
-# --- GaussianTalker's arguments/*.py -------------------------------------------------------------------------------
-
-_GT_KEYS = {
-    "net_width": "model.net_width", "d_model": "model.d_model", "n_head": "model.n_head", "n_layer": "model.n_layer",
-    "ffn_hidden": "model.ffn_hidden", "drop_prob": "model.drop_prob", "plane_tv_weight": "train.loss.plane_tv",
-    "multires": "model.plane_scales", "iterations": "train.fine.steps", "coarse_iterations": "train.coarse.steps",
-    "batch_size": "train.fine.batch", "densify_from_iter": "train.density.start",
-    "densify_until_iter": "train.density.stop", "densification_interval": "train.density.every",
-    "densify_grad_threshold_coarse": "train.density.gradient",
-    "opacity_threshold_coarse": "train.density.prune_opacity",
-}
-
-
-def read_gaussiantalker(path: Path) -> dict[str, Any]:
-    """Our keys of a GaussianTalker `arguments/*.py`: dict literals of the syntax tree, nothing is executed."""
-    try:
-        module = ast.parse(path.read_text())
-        sections = {node.targets[0].id: ast.literal_eval(node.value) if not isinstance(node.value, ast.Call) else
-                    {k.arg: ast.literal_eval(k.value) for k in node.value.keywords if k.arg}
-                    for node in module.body if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)}
-    except (OSError, SyntaxError, ValueError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read {path} as a GaussianTalker config", str(error)) from error
-    tree: dict[str, Any] = {}
-    for section in sections.values():
-        if not isinstance(section, dict):
-            continue
-        for key, name in _GT_KEYS.items():
-            if key in section:
-                _put(tree, name, section[key], str(path))
-        planes = section.get("kplanes_config")
-        if isinstance(planes, dict):
-            _put(tree, "model.plane_channels", planes.get("output_coordinate_dim", 32), str(path))
-            _put(tree, "model.plane_resolution", planes.get("resolution", [64])[0], str(path))
-    return tree
-
-
 # --- merging and checking ------------------------------------------------------------------------------------------
 
 
@@ -364,15 +303,6 @@ def _value(text: str, where: str) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise UsageError(f"cannot read the value of {where}", str(error).replace("\n", " ")) from error
-
-
-def _put(tree: dict[str, Any], name: str, value: Any, where: str) -> None:
-    *parents, last = name.split(".")
-    for part in parents:
-        tree = tree.setdefault(part, {})
-        if not isinstance(tree, dict):
-            raise UsageError(f"{where} cannot be set", f"'{part}' is a value, not a section")
-    tree[last] = value
 
 
 def _known_keys(section: Any, prefix: str = "") -> list[str]:
@@ -396,9 +326,14 @@ def _build(section: Any, tree: Any, prefix: str) -> Any:
                              fix=f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(sorted(hints))}")
     values = {}
     for key, value in tree.items():
-        kind = hints[key]
-        values[key] = _build(kind, value, f"{prefix}{key}.") if dataclasses.is_dataclass(kind) else \
-            _checked(_convert(kind, value, prefix + key), prefix + key)
+        kind, name = hints[key], prefix + key
+        if dataclasses.is_dataclass(kind):
+            values[key] = _build(kind, value, f"{name}.")
+            continue
+        try:
+            values[key] = _checked(_convert(kind, value, name), name)
+        except UsageError as error:
+            raise UsageError(error.what, error.why, " ".join(field_help(section)[key].split())) from None
     return section(**values)
 
 

@@ -1,10 +1,12 @@
 """The config loader: bases, precedence, types, errors that point at the way out."""
 
 import dataclasses
+import typing
 
 import pytest
 
-from being.config import CONFIG_DIR, Config, ModelConfig, StageConfig, field_help, from_dict, load
+from being.config import Config, ModelConfig, StageConfig, field_help, from_dict, load
+from being.config_files import CONFIG_DIR
 from being.errors import ExitCode, UsageError
 
 
@@ -75,4 +77,13 @@ def test_gaussiantalker_python_config_is_read_without_running_it(tmp_path):
 
 def test_field_docstrings_are_help_texts():
     assert field_help(ModelConfig)["n_head"] == "Attention heads."
+    with pytest.raises(UsageError, match="at least 0 and at most 3.*Degree of the spherical harmonics"):
+        load("quick", ["model.sh_degree=4"], environment={})
+    sections = [Config]
+    for section in sections:
+        for name, kind in typing.get_type_hints(section).items():
+            if dataclasses.is_dataclass(kind):
+                sections.append(kind)
+            else:
+                assert field_help(section).get(name), f"{section.__name__}.{name} has no help"
     assert isinstance(Config().to_dict()["train"]["rate"]["means"], list)

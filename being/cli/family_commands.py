@@ -86,7 +86,7 @@ def register(app: typer.Typer) -> None:
         consent: ConsentOption = None,
     ) -> dict[str, Any]:
         """Turn a trained GaussianTalker into a run that render, tts-video and bench-fps take."""
-        from being.config import read_file, resolve
+        from being.config_files import read_file, resolve
         from being.progress import say, warn
         from being.train.adopt import import_checkpoint as work
 

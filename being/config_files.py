@@ -1,0 +1,99 @@
+"""Config files as plain trees: YAML with `_base_`, and GaussianTalker's own `arguments/*.py`.
+
+Config files are data: YAML goes through the safe loader, `arguments/*.py` are read from their syntax tree.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from being.errors import UsageError
+
+CONFIG_DIR = Path(__file__).parent / "configs"
+GAUSSIANTALKER_KEYS = {  # theirs to ours
+    "net_width": "model.net_width", "d_model": "model.d_model", "n_head": "model.n_head", "n_layer": "model.n_layer",
+    "ffn_hidden": "model.ffn_hidden", "drop_prob": "model.drop_prob", "plane_tv_weight": "train.loss.plane_tv",
+    "multires": "model.plane_scales", "iterations": "train.fine.steps", "coarse_iterations": "train.coarse.steps",
+    "batch_size": "train.fine.batch", "densify_from_iter": "train.density.start",
+    "densify_until_iter": "train.density.stop", "densification_interval": "train.density.every",
+    "densify_grad_threshold_coarse": "train.density.gradient",
+    "opacity_threshold_coarse": "train.density.prune_opacity",
+}
+
+
+def resolve(name: Path | str) -> Path:
+    """Path of a config file or of a shipped config given by name; raises UsageError when there is none."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = CONFIG_DIR / path.with_suffix(".yaml").name
+    if shipped.is_file() and (len(path.parts) == 1 or path.parent.name == "configs"):
+        return shipped
+    names = sorted(p.stem for p in CONFIG_DIR.glob("*.yaml"))
+    raise UsageError(f"no config file {name}", fix=f"Shipped ones: {', '.join(names)}")
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """The tree of one file with its `_base_` merged under it (mmengine's merge: dicts deep, lists replaced)."""
+    from mmengine.config import Config as Tree
+
+    if path.suffix == ".py":
+        return read_gaussiantalker(path)
+    chain, seen = [], set()
+    current: Path | None = path
+    while current is not None:
+        if current.resolve() in seen:
+            raise UsageError(f"cannot read config {path}", "it refers to itself through _base_")
+        seen.add(current.resolve())
+        try:
+            tree = yaml.safe_load(current.read_text()) or {}
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise UsageError(f"cannot read config {current}", str(error).replace("\n", " ")) from error
+        if not isinstance(tree, dict):
+            raise UsageError(f"cannot read config {current}", "it is not a mapping of sections")
+        base = tree.pop("_base_", None)
+        chain.append(tree)
+        current = None if base is None else current.parent / str(base)
+        if current is not None and not current.is_file():
+            raise UsageError(f"config {path} names _base_ {base}", f"{current} does not exist")
+    merged = Tree(chain.pop())
+    while chain:
+        merged.merge_from_dict(chain.pop())
+    return merged.to_dict()
+
+
+def read_gaussiantalker(path: Path) -> dict[str, Any]:
+    """Our keys of a GaussianTalker `arguments/*.py`: dict literals of the syntax tree, nothing is executed."""
+    try:
+        module = ast.parse(path.read_text())
+        sections = {node.targets[0].id: ast.literal_eval(node.value) if not isinstance(node.value, ast.Call) else
+                    {k.arg: ast.literal_eval(k.value) for k in node.value.keywords if k.arg}
+                    for node in module.body if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)}
+    except (OSError, SyntaxError, ValueError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {path} as a GaussianTalker config", str(error)) from error
+    tree: dict[str, Any] = {}
+    for section in sections.values():
+        if not isinstance(section, dict):
+            continue
+        for key, name in GAUSSIANTALKER_KEYS.items():
+            if key in section:
+                put(tree, name, section[key], str(path))
+        planes = section.get("kplanes_config")
+        if isinstance(planes, dict):
+            put(tree, "model.plane_channels", planes.get("output_coordinate_dim", 32), str(path))
+            put(tree, "model.plane_resolution", planes.get("resolution", [64])[0], str(path))
+    return tree
+
+
+def put(tree: dict[str, Any], name: str, value: Any, where: str) -> None:
+    """Set the key `name`, its parts joined by dots; a part that is no section raises UsageError naming `where`."""
+    *parents, last = name.split(".")
+    for part in parents:
+        tree = tree.setdefault(part, {})
+        if not isinstance(tree, dict):
+            raise UsageError(f"{where} cannot be set", f"'{part}' is a value, not a section")
+    tree[last] = value

@@ -68,7 +68,7 @@ def latency(engine: Engine, features: torch.Tensor, batch: int, frames: int) -> 
     """Calls of `batch` frames one after the other, waited for; and the same with the next always under way."""
     calls = max(frames // batch, 8)
     engine.head.warm(batch)
-    path = pose_path((calls + WARM_UP) * batch, engine.avatar.poses)
+    path = pose_path((2 * calls + WARM_UP) * batch, engine.avatar.poses)
     face = engine.expression
     engine.head.plates_of(path)
     spent = []
@@ -84,7 +84,7 @@ def latency(engine: Engine, features: torch.Tensor, batch: int, frames: int) -> 
         for k in range(calls):
             at = np.arange(batch) + (k + calls + WARM_UP) * batch
             sound.push(_next(features, sound.pushed, at[-1] + 1 + AHEAD))
-            ticket = engine.submit(sound.rows(at), path[at - at[0]], face[path[at - at[0]]])
+            ticket = engine.submit(sound.rows(at), path[at], face[path[at]])
             if waiting is not None:
                 waiting.pictures()
             waiting = ticket

@@ -29,7 +29,7 @@ from being.inference.triton.finish import finish
 from being.inference.triton.tokens import hear, tokens
 from being.model.avatar import Avatar
 from being.model.gaussiantalker import GaussianTalker
-from being.splat.triton.replay import rounded
+from being.splat.triton.replay import MAX_PAIRS, rounded
 from being.splat.triton.stages import Size, make_splats, project_all, render
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)  # batches that graphs are made for; others are filled up to the next
@@ -62,7 +62,6 @@ class GraphHead:
         self.cuda = self.device.type == "cuda"
         self.stream: Any = torch.cuda.Stream(self.device) if self.cuda else None
         self.copying: Any = torch.cuda.Stream(self.device) if self.cuda else None
-        self.pool: Any = None
         if self.cuda:
             torch.cuda.synchronize(self.device)  # the model may still be on its way there
         with self.on_stream(), torch.no_grad():
@@ -90,7 +89,13 @@ class GraphHead:
         if self.cuda:
             torch.cuda.synchronize(self.device)
         self.slots.clear()
-        self.pool = None
+        if self.cuda:
+            torch.cuda.empty_cache()  # a dead graph's memory serves no other
+
+    def pool(self) -> dict[str, Any]:
+        """What a capture is told of the memory that living graphs share; once all are gone theirs is no more."""
+        living = next((slot for slots in self.slots.values() for slot in slots), None)
+        return {} if living is None else {"pool": living.graph.pool()}
 
     def _pairs_of_a_frame(self) -> float:
         """(Gaussian, tile) pairs of a frame, the most of some poses."""
@@ -108,6 +113,7 @@ class GraphHead:
     def submit(self, rows: np.ndarray, poses: np.ndarray, expression: np.ndarray) -> Ticket:
         """Begin to render B frames: rows int32 [B, 8] of the table of sounds, poses int64 [B], expression [B, E]."""
         frames = len(poses)
+        assert 0 < frames <= SIZES[-1], f"{frames} frames in a batch; from 1 to {SIZES[-1]} go"
         size = next(size for size in SIZES if size >= frames)
         slots = self.slots.setdefault(size, [])
         with self.on_stream():
@@ -132,8 +138,13 @@ class GraphHead:
     def again(self, slot: Slot, frames: int) -> Ticket:
         """The batch of a slot rendered once more, with the room that it needed."""
         given = slot.batch.host.numpy()[:frames].copy()
-        self.pairs = max(self.pairs, slot.needed / slot.batch.frames * SPARE)
-        self.forget()
+        pairs = slot.needed / slot.batch.frames * SPARE
+        if pairs * slot.batch.frames > MAX_PAIRS:
+            raise MemoryError(f"{slot.batch.frames} frames need {slot.needed:,} (Gaussian, tile) pairs: Gaussians are "
+                              "too many or too large")
+        if pairs > self.pairs:  # unless a batch before this one has made that room
+            self.pairs = pairs
+            self.forget()
         return self.submit(given[:, :POSE], given[:, POSE], given[:, FACE:].view(np.float32))
 
     def close(self) -> None:
@@ -268,6 +279,7 @@ class Slot:
         self.head, self.batch = head, Batch(head, frames)
         self.host = torch.empty(len(self.batch.bytes), dtype=torch.uint8, pin_memory=head.cuda)
         self.graph: Any = None
+        self.turn = 0  # how many batches it has taken
         if not head.cuda:
             return
         self.rendered, self.copied = torch.cuda.Event(), torch.cuda.Event()
@@ -275,18 +287,18 @@ class Slot:
         self.batch.drop()
         head.stream.synchronize()
         self.graph = torch.cuda.CUDAGraph()
-        self.graph.capture_begin(*([head.pool] if head.pool else []), capture_error_mode="thread_local")
+        self.graph.capture_begin(**head.pool(), capture_error_mode="thread_local")
         try:
             self.batch.run()
         finally:
             self.graph.capture_end()
         self.batch.drop()  # so that all graphs share this memory
-        head.pool = head.pool or self.graph.pool()
 
     def give(self, rows: np.ndarray, poses: np.ndarray, expression: np.ndarray) -> None:
         """Write the inputs, once those before have been read; frames that fill up the batch repeat the last."""
         if self.graph is not None:
             self.copied.synchronize()
+        self.turn += 1
         given = self.batch.host.numpy()
         frames = len(poses)
         given[:frames, :POSE], given[:frames, POSE] = rows, poses
@@ -316,7 +328,7 @@ class Ticket:
     """Frames that are being rendered."""
 
     def __init__(self, head: GraphHead, slot: Slot, frames: int):
-        self.head, self.slot, self.frames = head, slot, frames
+        self.head, self.slot, self.frames, self.turn = head, slot, frames, slot.turn
 
     @property
     def ready(self) -> bool:
@@ -326,6 +338,7 @@ class Ticket:
     def pictures(self) -> np.ndarray:
         """uint8 [B, S, S, 3], in memory that the batch SLOTS later takes again; waits until they are there."""
         slot = self.slot
+        assert slot.turn == self.turn, f"the pictures were not taken before {SLOTS} later batches of their size"
         if slot.graph is not None:
             slot.copied.synchronize()
         if slot.needed > slot.batch.room:

@@ -42,8 +42,8 @@ class Sounds:
                 self._free[k:k + 1] = [(first + count, stop)] if stop - first > count else []
                 return first
         rows = len(self.table)
-        larger = torch.zeros(max(2 * rows, rows + count), *self.table.shape[1:], device=self.device)
         with self._ordered():
+            larger = torch.zeros(max(2 * rows, rows + count), *self.table.shape[1:], device=self.device)
             larger[:rows] = self.table
         self.table = larger
         self._grown()

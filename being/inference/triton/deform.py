@@ -31,7 +31,7 @@ def _hidden(x, w_at, b_at, start, stride, d, part: tl.constexpr):
     return tl.maximum(tl.dot(x, w, input_precision=EXACT) + tl.load(b_at + h)[None, :], 0.0).to(x.dtype)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["length", "count"])  # one compilation for every avatar of a network
 def deform(queries, record, length, gammas, betas, ffn1, ffn1_b, ffn2, ffn2_b, heads1, heads1_b, small2, small2_b,
            sh2, sh2_b, raw, raw_sh, means, quaternions, scales, opacities, sh, count,
            width: tl.constexpr, heads: tl.constexpr, layers: tl.constexpr, ffn: tl.constexpr, deep: tl.constexpr,

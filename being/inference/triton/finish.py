@@ -8,7 +8,7 @@ import triton.language as tl
 POSE = tl.constexpr(8)  # where `given` holds a frame's pose
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["given_stride"])
 def finish(rgb, alpha, plates, given, given_stride, pictures, pixels, BLOCK: tl.constexpr):
     """pictures [B, pixels, 3] of rgb [B, 3, pixels], alpha [B, pixels] over plates uint8 [P, pixels, 3]."""
     frame = tl.program_id(1).to(tl.int64)

@@ -49,7 +49,7 @@ def _layer(x_at, w_at, b_at, y_at, rows, x_stride, y_stride, inputs: tl.constexp
     tl.debug_barrier()
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["given_stride", "windows"])  # one compilation for every batch
 def hear(features, given, given_stride, windows, conv, conv_b, w2, b2, w3, b3, w4, b4, w5, b5, w6, b6, one, two,
          vectors, channels: tl.constexpr, part: tl.constexpr):
     """Write the vectors [windows, 32] of windows: rows of `features` [., 16, channels] numbered in `given`."""
@@ -92,7 +92,7 @@ def _into_record(hidden, w_at, b_at, places, record, rows, stride, length, width
         tl.store(record + (rows.to(tl.int64) * length)[:, None] + place[None, :], y, inside[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["given_stride", "frames", "length"])
 def tokens(vectors, given, given_stride, numbers, frames, a1, c1, a2, c2, a3, c3, a4, c4, a5, c5, a6, c6, lift,
            sound, sound_b, blink, face, face_b, camera, places, one, two, record, length,
            width: tl.constexpr, columns: tl.constexpr, channels: tl.constexpr):

@@ -1,8 +1,10 @@
-"""Fixtures shared by the tests: the tiny synthetic dataset; where the optional real footage and golden data are."""
+"""Fixtures shared by the tests: the tiny synthetic dataset, a home with a run of it; where the optional real footage
+and golden data are."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -35,3 +37,41 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from scene import write_scene
 
     return write_scene(tmp_path_factory.mktemp("scene") / "scene")
+
+
+@pytest.fixture(scope="session")
+def made(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with a dataset and a finished run of it, in a few steps; tests write elsewhere."""
+    from tiny_home import make_home
+
+    return make_home(tmp_path_factory.mktemp("home"), scene)
+
+
+@pytest.fixture
+def home(made: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """`made` as BEING_HOME, and an empty folder as the current one."""
+    monkeypatch.setenv("BEING_HOME", str(made))
+    monkeypatch.chdir(tmp_path)
+    return made
+
+
+@pytest.fixture
+def run(home: Path) -> Path:
+    """The run in `home`."""
+    return next((home / "runs/scene").iterdir())
+
+
+@pytest.fixture
+def avatar(run: Path, tmp_path: Path) -> Path:
+    """A copy of the avatar, to be spoilt."""
+    return shutil.copytree(run / "avatar", tmp_path / "avatar")
+
+
+@pytest.fixture(scope="session")
+def hearing() -> None:
+    """Skip where the speech encoder cannot be had."""
+    from needs import had
+
+    from being.audio.encoders import encoder
+
+    had(lambda: encoder("hama"))

@@ -30,155 +30,160 @@ PruneOption = Annotated[float | None, typer.Option("--prune-to", metavar="SHARE"
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
+    command(app, "render", epilog="Example: being render --audio speech.wav --out speech.mp4")(render)
+    command(app, "tts-video", epilog="Example: being tts-video --text 'Hello'")(tts_video)
+    command(app, "bench-fps", epilog="Example: being bench-fps --random 20000")(bench_fps)
+    command(app, "export", epilog="Example: being export --onnx --ply")(export)
+    command(app, "demo", epilog="Example: being demo --out demo --text 'Good morning'")(demo)
 
-    @command(app, "render", epilog="Example: being render --audio speech.wav --out speech.mp4")
-    def render(
-        avatar: AvatarArgument = None,
-        audio: Annotated[Path | None, typer.Option("--audio", help="Sound to speak: any sound or video file (default: "
-                                                                   "the clip's own).")] = None,
-        mood: MoodOption = "neutral",
-        expression: ExpressionOption = None,
-        blink_rate: BlinkRateOption = None,
-        curves: CurvesOption = None,
-        seed: SeedOption = 0,
-        precision: PrecisionOption = "auto",
-        prune_to: PruneOption = None,
-        out: OutOption = None,
-        device: DeviceOption = "auto",
-        splat: SplatOption = None,
-    ) -> dict[str, Any]:
-        """Make a video of the avatar speaking a sound file, up to an hour long; poses go back and forth."""
-        asked = wish(mood, expression, blink_rate, curves, seed)
+
+def render(
+    avatar: AvatarArgument = None,
+    audio: Annotated[Path | None, typer.Option("--audio", help="Sound to speak: any sound or video file (default: "
+                                                               "the clip's own).")] = None,
+    mood: MoodOption = "neutral",
+    expression: ExpressionOption = None,
+    blink_rate: BlinkRateOption = None,
+    curves: CurvesOption = None,
+    seed: SeedOption = 0,
+    precision: PrecisionOption = "auto",
+    prune_to: PruneOption = None,
+    out: OutOption = None,
+    device: DeviceOption = "auto",
+    splat: SplatOption = None,
+) -> dict[str, Any]:
+    """Make a video of the avatar speaking a sound file, up to an hour long; poses go back and forth."""
+    asked = wish(mood, expression, blink_rate, curves, seed)
+    folder, engine = _engine(avatar, device, splat, precision, prune_to)
+    from being.inference.video import Times, render_video, report_times
+    from being.media import read_audio
+    from being.progress import say
+
+    times = Times()
+    source = audio or _own_sound(folder)
+    with times.step("read sound"):
+        samples = read_audio(source)
+    result = render_video(engine, samples, out or folder / "videos" / f"{source.stem}.mp4", str(source), times,
+                          asked)
+    say(f"video {result['video']} ({result['frames']} frames)")
+    report_times(times.seconds, result["seconds"])
+    return result
+
+
+def tts_video(
+    text: Annotated[str, typer.Option("--text", help="What the avatar says.")],
+    avatar: AvatarArgument = None,
+    voice: Annotated[str, typer.Option("--voice", help="hibari (offline, English), espeak or espeak:LANGUAGE "
+                                                       "(offline), edge:NAME (online).")] = "hibari",
+    speed: Annotated[float, typer.Option("--speed", help="0.5 (slow) to 2 (fast).")] = 1.0,
+    mood: MoodOption = "neutral",
+    expression: ExpressionOption = None,
+    blink_rate: BlinkRateOption = None,
+    curves: CurvesOption = None,
+    seed: SeedOption = 0,
+    precision: PrecisionOption = "auto",
+    prune_to: PruneOption = None,
+    out: OutOption = None,
+    device: DeviceOption = "auto",
+    splat: SplatOption = None,
+) -> dict[str, Any]:
+    """Make a video of the avatar saying a text; the time of each step is printed."""
+    from being.inference.video import Times, file_stem, report_times, speak_video
+    from being.progress import say
+    from being.tts.speech import checked_text
+
+    checked_text(text)
+    asked = wish(mood, expression, blink_rate, curves, seed)
+    times = Times()
+    with times.step("load"):
         folder, engine = _engine(avatar, device, splat, precision, prune_to)
-        from being.inference.video import Times, render_video, report_times
-        from being.media import read_audio
-        from being.progress import say
+    result = speak_video(engine, text, voice, speed, out or folder / "videos" / f"{file_stem(text)}.mp4", times,
+                         asked)
+    say(f"video {result['video']} ({result['frames']} frames)")
+    report_times(times.seconds, result["seconds"])
+    return result
 
-        times = Times()
-        source = audio or _own_sound(folder)
-        with times.step("read sound"):
-            samples = read_audio(source)
-        result = render_video(engine, samples, out or folder / "videos" / f"{source.stem}.mp4", str(source), times,
-                              asked)
-        say(f"video {result['video']} ({result['frames']} frames)")
-        report_times(times.seconds, result["seconds"])
-        return result
 
-    @command(app, "tts-video", epilog="Example: being tts-video --text 'Hello'")
-    def tts_video(
-        text: Annotated[str, typer.Option("--text", help="What the avatar says.")],
-        avatar: AvatarArgument = None,
-        voice: Annotated[str, typer.Option("--voice", help="hibari (offline, English), espeak or espeak:LANGUAGE "
-                                                           "(offline), edge:NAME (online).")] = "hibari",
-        speed: Annotated[float, typer.Option("--speed", help="0.5 (slow) to 2 (fast).")] = 1.0,
-        mood: MoodOption = "neutral",
-        expression: ExpressionOption = None,
-        blink_rate: BlinkRateOption = None,
-        curves: CurvesOption = None,
-        seed: SeedOption = 0,
-        precision: PrecisionOption = "auto",
-        prune_to: PruneOption = None,
-        out: OutOption = None,
-        device: DeviceOption = "auto",
-        splat: SplatOption = None,
-    ) -> dict[str, Any]:
-        """Make a video of the avatar saying a text; the time of each step is printed."""
-        from being.inference.video import Times, file_stem, report_times, speak_video
-        from being.progress import say
-        from being.tts.speech import checked_text
+def bench_fps(
+    avatar: AvatarArgument = None,
+    frames: Annotated[int, typer.Option("--frames", help="Frames to time, at least 8.", min=8)] = 200,
+    random: Annotated[int | None, typer.Option("--random", metavar="N", min=1, help="Measure an untrained avatar "
+                                               "of N Gaussians at 512 px: nothing needs to be trained.")] = None,
+    gaussians: Annotated[int | None, typer.Option("--gaussians", metavar="N", min=1, help="Resample the avatar to "
+                                                  "N Gaussians.")] = None,
+    precision: PrecisionOption = "auto",
+    compare: Annotated[bool, typer.Option("--compare", help="Every road to speed in one table, with its PSNR "
+                                          "against the plain model.")] = False,
+    prune_to: Annotated[str, typer.Option("--prune-to", metavar="SHARES", help="With --compare: shares of the "
+                                          "Gaussians kept, those that contribute most.")] = "0.5,0.25",
+    sessions: Annotated[int | None, typer.Option("--sessions", metavar="N", min=1, help="Only the lateness of N "
+                                                 "sessions at 25 frames/s.")] = None,
+    seconds: Annotated[float, typer.Option("--seconds", help="Length of --sessions.", min=1)] = 10.0,
+    long: Annotated[int | None, typer.Option("--long", metavar="N", min=1, help="Watch the memory over N "
+                                             "frames more.")] = None,
+    device: DeviceOption = "auto",
+    splat: SplatOption = None,
+) -> dict[str, Any]:
+    """Time single frames and batches of 8, to uint8 in host memory, the steps inside, a cold start, sessions."""
+    from being.bench.whole import Wanted, measure
+    from being.model.device import pick_device
+    from being.splat import chosen_backend
 
-        checked_text(text)
-        asked = wish(mood, expression, blink_rate, curves, seed)
-        times = Times()
-        with times.step("load"):
-            folder, engine = _engine(avatar, device, splat, precision, prune_to)
-        result = speak_video(engine, text, voice, speed, out or folder / "videos" / f"{file_stem(text)}.mp4", times,
-                             asked)
-        say(f"video {result['video']} ({result['frames']} frames)")
-        report_times(times.seconds, result["seconds"])
-        return result
+    wanted = Wanted(frames, precision, random, gaussians, compare, _shares(prune_to), sessions, seconds, long)
+    at = pick_device(device)
+    folder = _folder(avatar) if random is None else None
+    take_rasterizer(device, splat)
+    return {**measure(folder, at, wanted), "splat": chosen_backend(at)}
 
-    @command(app, "bench-fps", epilog="Example: being bench-fps --random 20000")
-    def bench_fps(
-        avatar: AvatarArgument = None,
-        frames: Annotated[int, typer.Option("--frames", help="Frames to time, at least 8.", min=8)] = 200,
-        random: Annotated[int | None, typer.Option("--random", metavar="N", min=1, help="Measure an untrained avatar "
-                                                   "of N Gaussians at 512 px: nothing needs to be trained.")] = None,
-        gaussians: Annotated[int | None, typer.Option("--gaussians", metavar="N", min=1, help="Resample the avatar to "
-                                                      "N Gaussians.")] = None,
-        precision: PrecisionOption = "auto",
-        compare: Annotated[bool, typer.Option("--compare", help="Every road to speed in one table, with its PSNR "
-                                              "against the plain model.")] = False,
-        prune_to: Annotated[str, typer.Option("--prune-to", metavar="SHARES", help="With --compare: shares of the "
-                                              "Gaussians kept, those that contribute most.")] = "0.5,0.25",
-        sessions: Annotated[int | None, typer.Option("--sessions", metavar="N", min=1, help="Only the lateness of N "
-                                                     "sessions at 25 frames/s.")] = None,
-        seconds: Annotated[float, typer.Option("--seconds", help="Length of --sessions.", min=1)] = 10.0,
-        long: Annotated[int | None, typer.Option("--long", metavar="N", min=1, help="Watch the memory over N "
-                                                 "frames more.")] = None,
-        device: DeviceOption = "auto",
-        splat: SplatOption = None,
-    ) -> dict[str, Any]:
-        """Time single frames and batches of 8, to uint8 in host memory, the steps inside, a cold start, sessions."""
-        from being.bench.whole import Wanted, measure
-        from being.model.device import pick_device
-        from being.splat import chosen_backend
 
-        wanted = Wanted(frames, precision, random, gaussians, compare, _shares(prune_to), sessions, seconds, long)
-        at = pick_device(device)
-        folder = _folder(avatar) if random is None else None
-        take_rasterizer(device, splat)
-        return {**measure(folder, at, wanted), "splat": chosen_backend(at)}
+def export(
+    avatar: AvatarArgument = None,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Audio net and deformation as ONNX, checked by "
+                                                      "onnxruntime.")] = False,
+    ply: Annotated[bool, typer.Option("--ply", help="The canonical Gaussians as point_cloud.ply.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the files (default: export/ in the "
+                                                       "run).")] = None,
+) -> dict[str, Any]:
+    """Write an avatar's network or Gaussians for other programs."""
+    if not (onnx or ply):
+        raise UsageError("nothing to export was named", fix="Give --onnx, --ply or both")
+    folder = _folder(avatar)
+    from being.files import make_folders
+    from being.inference.onnx_export import export_onnx
+    from being.model.avatar import load_avatar
+    from being.model.ply import write_ply
+    from being.progress import say
 
-    @command(app, "export", epilog="Example: being export --onnx --ply")
-    def export(
-        avatar: AvatarArgument = None,
-        onnx: Annotated[bool, typer.Option("--onnx", help="Audio net and deformation as ONNX, checked by "
-                                                          "onnxruntime.")] = False,
-        ply: Annotated[bool, typer.Option("--ply", help="The canonical Gaussians as point_cloud.ply.")] = False,
-        out: Annotated[Path | None, typer.Option("--out", help="Folder for the files (default: export/ in the "
-                                                           "run).")] = None,
-    ) -> dict[str, Any]:
-        """Write an avatar's network or Gaussians for other programs."""
-        if not (onnx or ply):
-            raise UsageError("nothing to export was named", fix="Give --onnx, --ply or both")
-        folder = _folder(avatar)
-        from being.files import make_folders
-        from being.inference.onnx_export import export_onnx
-        from being.model.avatar import load_avatar
-        from being.model.ply import write_ply
-        from being.progress import say
+    loaded, place = load_avatar(folder), out or folder / "export"
+    result: dict[str, Any] = {"files": {}}
+    make_folders(place)
+    if onnx:
+        result |= export_onnx(loaded, place)
+    if ply:
+        file = place / "point_cloud.ply"
+        write_ply(file, loaded.model.gaussians)
+        result["files"]["ply"] = str(file)
+    for name, file in result["files"].items():
+        say(f"{name:<12}{file}")
+    return result
 
-        loaded, place = load_avatar(folder), out or folder / "export"
-        result: dict[str, Any] = {"files": {}}
-        make_folders(place)
-        if onnx:
-            result |= export_onnx(loaded, place)
-        if ply:
-            file = place / "point_cloud.ply"
-            write_ply(file, loaded.model.gaussians)
-            result["files"]["ply"] = str(file)
-        for name, file in result["files"].items():
-            say(f"{name:<12}{file}")
-        return result
 
-    @command(app, "demo")
-    def demo(
-        out: Annotated[Path, typer.Option("--out", help="Folder for all that it makes.")] = Path("demo"),
-        text: Annotated[str | None, typer.Option("--text", help="What the avatar says at the end, in "
-                                                           "English.")] = None,
-        config: Annotated[str, typer.Option("--config", help="Training config: a file or a shipped one's "
-                                                      "name.")] = "quick",
-    ) -> dict[str, Any]:
-        """Do all of it on the built-in clip of a person who does not exist; ends with demo.mp4 and a report."""
-        from being.demo import run_demo
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for all that it makes.")] = Path("demo"),
+    text: Annotated[str | None, typer.Option("--text", help="What the avatar says at the end, in "
+                                                       "English.")] = None,
+    config: Annotated[str, typer.Option("--config", help="Training config: a file or a shipped one's "
+                                                  "name.")] = "quick",
+) -> dict[str, Any]:
+    """Do all of it on the built-in clip of a person who does not exist; ends with demo.mp4 and a report."""
+    from being.demo import run_demo
 
-        result = run_demo(out, config, text)
-        if not result["lips_follow"]:
-            raise BeingError("the lips do not follow the sound",
-                             f"correlation {result['lip_correlation']} with the true ones on held-out frames",
-                             f"Look at {result['report']}", ExitCode.QUALITY)
-        return result
+    result = run_demo(out, config, text)
+    if not result["lips_follow"]:
+        raise BeingError("the lips do not follow the sound",
+                         f"correlation {result['lip_correlation']} with the true ones on held-out frames",
+                         f"Look at {result['report']}", ExitCode.QUALITY)
+    return result
 
 
 def _engine(avatar: Path | None, device: str, splat: str | None, precision: str,

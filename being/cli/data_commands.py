@@ -27,98 +27,101 @@ HOW = "How did they agree to an avatar of it? (for instance: it is me; signed re
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
-
-    @command(app, "preprocess", epilog="Examples: being preprocess me.mp4 --check; "
-                                       "being preprocess me.mp4 --consent 'my own face'")
-    def preprocess(
-        video: Annotated[Path, typer.Argument(metavar="VIDEO", help="Video of one person who speaks to the "
-                                                                "camera, with sound, 2 s or longer.")],
-        check: Annotated[bool, typer.Option("--check", help="Only look at the clip, for some seconds: say what is "
-                                                            "wrong with it and what the avatar would lack.")] = False,
-        out: Annotated[Path | None, typer.Option("--out", help="Dataset directory (default: data/<name>).")] = None,
-        name: Annotated[str | None, typer.Option("--name", help="Name of the subject (default: the video's).")] = None,
-        size: Annotated[int | None, typer.Option("--size", help="Side of the square picture in px (default: the "
-                                                                "clip's, at most 512).", min=128, max=2048)] = None,
-        parser: Annotated[str | None, typer.Option("--parser", metavar="NAME|FILE", help="What finds the person: "
-                                                   "selfie (offline, the default), segformer, or a face-parsing or "
-                                                   "portrait model of yours as a .onnx file.")] = None,
-        au: Annotated[Path | None, typer.Option("--au", metavar="FILE", help="OpenFace's csv of this video, taken "
-                                                "instead of our own action units.")] = None,
-        encoder: EncoderOption = None,
-        latency: LatencyOption = None,
-        consent: Annotated[str | None, typer.Option("--consent", help="Whose face it is and how they agreed; recorded "
-                                                    "in the dataset and in every video. Asked on a terminal.")] = None,
-        force: Annotated[bool, typer.Option("--force", help="Replace an existing dataset.")] = False,
-    ) -> dict[str, Any]:
-        """Turn a video into a dataset: frames, landmarks, head poses, masks, plates, speech features.
-
-        Killed at any moment, the same command goes on after the steps that are done.
-        """
-        from being.files import home
-        from being.preprocess import preprocess as run
-        from being.progress import say
-
-        if check:
-            return _check(video, size)
-        subject = name or video.stem
-        folder = out or home() / "data" / subject
-        agreed = consent if consent is not None else ask_consent if _may_ask() else None
-        path = run(video, folder, name=subject, size=size, parser=parser, au=au, encoder=encoder, latency=latency,
-                   consent=agreed, force=force)
-        further = _further(path)
-        say(f"dataset {path}\nlook at {path / 'report.html'}\nnext: being train {path}"
-            + (f" -o data.encoder={further}" if further else ""))
-        return {"dataset": str(path), "report": str(path / "report.html")}
-
+    command(app, "preprocess", epilog="Examples: being preprocess me.mp4 --check; "
+                                      "being preprocess me.mp4 --consent 'my own face'")(preprocess)
     data = group(app)
+    command(data, "pack", epilog="Example: being data pack data/me --out me.being")(pack)
+    command(data, "features", epilog="Example: being data features data/me --latency low")(features)
+    command(data, "unpack", epilog="Example: being data unpack me.being")(unpack)
 
-    @command(data, "pack", epilog="Example: being data pack data/me --out me.being")
-    def pack(
-        dataset: Annotated[Path | None, typer.Argument(metavar="DATA", help="Dataset directory (default: the most "
-                                                                            "recent one).")] = None,
-        out: Annotated[Path | None, typer.Option("--out", help="The file (default: <name>.being).")] = None,
-    ) -> dict[str, Any]:
-        """Put a dataset into one small file to carry to another machine: some 30 MB for 50 s."""
-        from being.data.pack import pack as work
-        from being.files import latest_dataset
-        from being.progress import say
 
-        folder = dataset or latest_dataset()
-        file = work(folder, out or Path(f"{folder.resolve().name}.being"))
-        size = file.stat().st_size
-        say(f"{folder} in {file}, {size / 1e6:.1f} MB\non the other machine: being data unpack {file.name}")
-        return {"dataset": str(folder), "file": str(file), "bytes": size}
+def preprocess(
+    video: Annotated[Path, typer.Argument(metavar="VIDEO", help="Video of one person who speaks to the "
+                                                            "camera, with sound, 2 s or longer.")],
+    check: Annotated[bool, typer.Option("--check", help="Only look at the clip, for some seconds: say what is "
+                                                        "wrong with it and what the avatar would lack.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Dataset directory (default: data/<name>).")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Name of the subject (default: the video's).")] = None,
+    size: Annotated[int | None, typer.Option("--size", help="Side of the square picture in px (default: the "
+                                                            "clip's, at most 512).", min=128, max=2048)] = None,
+    parser: Annotated[str | None, typer.Option("--parser", metavar="NAME|FILE", help="What finds the person: "
+                                               "selfie (offline, the default), segformer, or a face-parsing or "
+                                               "portrait model of yours as a .onnx file.")] = None,
+    au: Annotated[Path | None, typer.Option("--au", metavar="FILE", help="OpenFace's csv of this video, taken "
+                                            "instead of our own action units.")] = None,
+    encoder: EncoderOption = None,
+    latency: LatencyOption = None,
+    consent: Annotated[str | None, typer.Option("--consent", help="Whose face it is and how they agreed; recorded "
+                                                "in the dataset and in every video. Asked on a terminal.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing dataset.")] = False,
+) -> dict[str, Any]:
+    """Turn a video into a dataset: frames, landmarks, head poses, masks, plates, speech features.
 
-    @command(data, "features", epilog="Example: being data features data/me --latency low")
-    def features(
-        dataset: Annotated[Path | None, typer.Argument(metavar="DATA", help="Dataset directory (default: the most "
-                                                                            "recent one).")] = None,
-        encoder: EncoderOption = None,
-        latency: LatencyOption = None,
-    ) -> dict[str, Any]:
-        """Add further speech features to a dataset: of another encoder, or with bounded look-ahead for live use."""
-        from being.files import latest_dataset
-        from being.preprocess.speech_features import ENCODER, add_features
-        from being.progress import say
+    Killed at any moment, the same command goes on after the steps that are done.
+    """
+    from being.files import home
+    from being.preprocess import preprocess as run
+    from being.progress import say
 
-        folder = dataset or latest_dataset()
-        name, width = add_features(folder, encoder or ENCODER, latency)
-        say(f"{folder} has '{name}' features, {width} wide\nnext: being train {folder} -o data.encoder={name}")
-        return {"dataset": str(folder), "encoder": name, "width": width}
+    if check:
+        return _check(video, size)
+    subject = name or video.stem
+    folder = out or home() / "data" / subject
+    agreed = consent if consent is not None else ask_consent if _may_ask() else None
+    path = run(video, folder, name=subject, size=size, parser=parser, au=au, encoder=encoder, latency=latency,
+               consent=agreed, force=force)
+    further = _further(path)
+    say(f"dataset {path}\nlook at {path / 'report.html'}\nnext: being train {path}"
+        + (f" -o data.encoder={further}" if further else ""))
+    return {"dataset": str(path), "report": str(path / "report.html")}
 
-    @command(data, "unpack", epilog="Example: being data unpack me.being")
-    def unpack(
-        file: Annotated[Path, typer.Argument(metavar="FILE", help="What `being data pack` wrote.")],
-        out: Annotated[Path | None, typer.Option("--out", help="Dataset directory (default: data/<name>).")] = None,
-    ) -> dict[str, Any]:
-        """Make a packed dataset whole again."""
-        from being.data.unpack import unpack as work
-        from being.files import home
-        from being.progress import say
 
-        path = work(file, out or home() / "data" / file.stem)
-        say(f"dataset {path}\nnext: being train {path}")
-        return {"dataset": str(path)}
+def pack(
+    dataset: Annotated[Path | None, typer.Argument(metavar="DATA", help="Dataset directory (default: the most "
+                                                                        "recent one).")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The file (default: <name>.being).")] = None,
+) -> dict[str, Any]:
+    """Put a dataset into one small file to carry to another machine: some 30 MB for 50 s."""
+    from being.data.pack import pack as work
+    from being.files import latest_dataset
+    from being.progress import say
+
+    folder = dataset or latest_dataset()
+    file = work(folder, out or Path(f"{folder.resolve().name}.being"))
+    size = file.stat().st_size
+    say(f"{folder} in {file}, {size / 1e6:.1f} MB\non the other machine: being data unpack {file.name}")
+    return {"dataset": str(folder), "file": str(file), "bytes": size}
+
+
+def features(
+    dataset: Annotated[Path | None, typer.Argument(metavar="DATA", help="Dataset directory (default: the most "
+                                                                        "recent one).")] = None,
+    encoder: EncoderOption = None,
+    latency: LatencyOption = None,
+) -> dict[str, Any]:
+    """Add further speech features to a dataset: of another encoder, or with bounded look-ahead for live use."""
+    from being.files import latest_dataset
+    from being.preprocess.speech_features import ENCODER, add_features
+    from being.progress import say
+
+    folder = dataset or latest_dataset()
+    name, width = add_features(folder, encoder or ENCODER, latency)
+    say(f"{folder} has '{name}' features, {width} wide\nnext: being train {folder} -o data.encoder={name}")
+    return {"dataset": str(folder), "encoder": name, "width": width}
+
+
+def unpack(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `being data pack` wrote.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Dataset directory (default: data/<name>).")] = None,
+) -> dict[str, Any]:
+    """Make a packed dataset whole again."""
+    from being.data.unpack import unpack as work
+    from being.files import home
+    from being.progress import say
+
+    path = work(file, out or home() / "data" / file.stem)
+    say(f"dataset {path}\nnext: being train {path}")
+    return {"dataset": str(path)}
 
 
 def _further(dataset: Path) -> str | None:

@@ -60,7 +60,8 @@ class Commands(TyperGroup):
 
 
 def command(app: typer.Typer, name: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., None]]:
-    """Register a function as command `name`: it returns a dict, printed as the one JSON object under `--json`."""
+    """A decorator that registers a function as command `name`: it returns a dict, printed as the one JSON object under
+    `--json`; `settings` are Typer's."""
 
     def register(function: Callable[..., dict[str, Any] | None]) -> Callable[..., None]:
         @functools.wraps(function)

@@ -88,7 +88,7 @@ def test_pictures_are_the_plain_models_for_every_network(name):
     model, given = head(CONFIGS[name]), inputs(CONFIGS[name])
     want = plain(model, *given)
     assert (want != given[2]).float().mean() > 0.5  # the head is seen
-    assert psnr(NativeHead(model, FOCAL, SIZE, precision="fp32").render(*given), want) > 60
+    assert psnr(NativeHead(model, FOCAL, SIZE, precision="float32").render(*given), want) > 60
     assert psnr(NativeHead(model, FOCAL, SIZE).render(*given), want) > 45
 
 
@@ -98,24 +98,24 @@ def test_every_library_gives_the_same_pictures(library):
         pytest.skip("not built or not for this processor")
     for config in (CONFIGS["two layers"], CONFIGS["odd widths"]):
         model, given = head(config, 401), inputs(config)
-        native = NativeHead(model, FOCAL, SIZE, precision="fp32", library=library)
+        native = NativeHead(model, FOCAL, SIZE, precision="float32", library=library)
         assert psnr(native.render(*given), plain(model, *given)) > 60
         if "bf16" not in library:
-            assert native.precision == NativeHead(model, FOCAL, SIZE, library=library).precision == "fp32"
+            assert native.precision == NativeHead(model, FOCAL, SIZE, library=library).precision == "float32"
 
 
 @pytest.mark.parametrize("count", [1, 15, 48, 49, 97])
 def test_any_number_of_gaussians(count):
     model, given = head(count=count), inputs()
     model.gaussians.log_scales += 1.5
-    assert psnr(NativeHead(model, FOCAL, SIZE, precision="fp32").render(*given), plain(model, *given)) > 60
+    assert psnr(NativeHead(model, FOCAL, SIZE, precision="float32").render(*given), plain(model, *given)) > 60
 
 
 @pytest.mark.parametrize("size", [1, 16, 33, 130])
 def test_any_size(size):
     model, given = head(), inputs(size=size)
     focal = FOCAL * size / SIZE
-    native = NativeHead(model, focal, size, precision="fp32")
+    native = NativeHead(model, focal, size, precision="float32")
     assert psnr(native.render(*given), plain(model, *given, focal=focal)) > 55  # a pixel at a threshold counts for much
 
 
@@ -136,7 +136,7 @@ def test_thin_and_slanted_gaussians():
     """Needles across many rows and columns, for which alpha cannot be stepped from row to row."""
     model, given = head(count=300), inputs()
     model.gaussians.log_scales.copy_(torch.tensor([-0.5, -6.0, -6.0]).expand(300, 3))
-    assert psnr(NativeHead(model, FOCAL, SIZE, precision="fp32").render(*given), plain(model, *given)) > 60
+    assert psnr(NativeHead(model, FOCAL, SIZE, precision="float32").render(*given), plain(model, *given)) > 60
 
 
 def test_unwelcome_gaussians_are_left_out():
@@ -156,7 +156,7 @@ def test_unwelcome_gaussians_are_left_out():
     raw.sh_rest[104:108] = float("inf")
     model.set_box(raw.means[108:])
     want = plain(model, *given)
-    got = NativeHead(model, FOCAL, SIZE, precision="fp32").render(*given)
+    got = NativeHead(model, FOCAL, SIZE, precision="float32").render(*given)
     assert psnr(got, want) > 60
     assert psnr(NativeHead(model, FOCAL, SIZE).render(*given), want) > 45
 
@@ -164,7 +164,7 @@ def test_unwelcome_gaussians_are_left_out():
 def test_tokens_that_are_not_finite_leave_the_plate():
     given = inputs()
     given[0][1, 2] = float("nan")
-    for precision in ("fp32", "auto"):
+    for precision in ("float32", "auto"):
         got = NativeHead(head(), FOCAL, SIZE, precision=precision).render(*given)
         assert torch.equal(got[1], given[2][1]) and not torch.equal(got[0], given[2][0])
 
@@ -202,4 +202,4 @@ def test_what_it_cannot_do_is_said():
         NativeHead(head(count=4), FOCAL, SIZE, precision="int4")
     if runs("baseline"):
         with pytest.raises(EnvironmentFault, match="bfloat16"):
-            NativeHead(head(count=4), FOCAL, SIZE, precision="bf16", library="baseline")
+            NativeHead(head(count=4), FOCAL, SIZE, precision="bfloat16", library="baseline")

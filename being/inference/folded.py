@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from being.conventions import ATTENTION_WINDOW, FEATURE_WINDOW
 from being.model.attention import AttentionLayer
 from being.model.gaussiantalker import GaussianTalker
-from being.model.tokens import AUDIO_WIDTH, eye_frequencies
+from being.model.tokens import AUDIO_WIDTH, LEAKY_SLOPE, eye_frequencies
 
 LEAST = 16  # the smallest side of a product on the matrix units
 TOKENS = 4  # sound, expression, camera, null
@@ -196,4 +196,4 @@ def record_of(folded: Folded, features: Tensor, expression: Tensor, poses: Tenso
 
 def leaky(x: Tensor) -> Tensor:
     """The sound nets' activation."""
-    return F.leaky_relu(x, 0.02)
+    return F.leaky_relu(x, LEAKY_SLOPE)

@@ -17,7 +17,7 @@ from being.inference import cpu
 from being.model.attention import AttentionLayer
 from being.model.talking_head import TalkingHead
 
-PRECISIONS = ("auto", "bf16", "fp32")
+PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 def status() -> str:
@@ -32,26 +32,26 @@ class NativeHead:
                  precision: str = "auto", library: str | None = None):
         """`focal` in px, pictures of `size` px a side, `threads` as many as torch uses if not given.
 
-        `precision`: the network's layers in "fp32" or "bf16" (sums in float32), "auto" the latter where the processor
-        multiplies it. `library` asks for one of `being.inference.cpu.LIBRARIES` in place of the best.
+        `precision`: the network's layers in "float32" or "bfloat16" (sums in float32), "auto" the latter where the
+        processor multiplies it. `library` asks for one of `being.inference.cpu.LIBRARIES` in place of the best.
         Raises UsageError for an unknown precision, EnvironmentFault where this machine has not what is asked for.
         """
         if precision not in PRECISIONS:
-            raise UsageError(f"unknown precision {precision!r}", "", f"Use one of {', '.join(PRECISIONS)}.")
+            raise UsageError(f"no {precision} on a CPU", fix=f"Use {', '.join(PRECISIONS)}")
         assert 0 < size <= cpu.MAX_SIDE, f"pictures of {size} px a side: at most {cpu.MAX_SIDE}"
         loaded, detail = cpu.load(library)
         if loaded is None:
             raise EnvironmentFault("the native engine cannot run here", detail)
         low = bool(loaded.head_has_bfloat16())
-        if precision == "bf16" and not low:
-            raise EnvironmentFault("this processor does not multiply bfloat16", f"it has {detail}", "Use fp32.")
+        if precision == "bfloat16" and not low:
+            raise EnvironmentFault("this processor does not multiply bfloat16", f"it has {detail}", "Use float32")
         self.size, self.isa, self.threads = size, detail, threads
-        self.precision = "bf16" if low and precision != "fp32" else "fp32"
+        self.precision = "bfloat16" if low and precision != "float32" else "float32"
         self.times: dict[str, float] = {}
         config = model.network.config
         self.width, self.count = config.d_model, len(model.gaussians)
         description = cpu.Description(self.count, config.d_model, config.n_head, config.n_layer, config.ffn_hidden,
-                                      config.net_width, config.sh_degree, size, self.precision == "bf16", focal)
+                                      config.net_width, config.sh_degree, size, self.precision == "bfloat16", focal)
         self._head = cpu.Head(loaded, description, folded(model))
 
     def render(self, tokens: Tensor, world_to_camera: Tensor, plates: Tensor) -> Tensor:

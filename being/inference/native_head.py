@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from being.errors import UsageError
 from being.inference.native import NativeHead
 from being.inference.plain import Made
 from being.inference.plates import Plates
@@ -14,19 +13,16 @@ from being.inference.sound import Sounds
 from being.inference.token_nets import TokenNets
 from being.model.avatar import Avatar
 
-NAMES = {"auto": "auto", "float32": "fp32", "bfloat16": "bf16"}
-
 
 class CpuHead:
     """One avatar on the CPU. A row of sound is heard once, when it comes, not by each of the 8 frames it touches."""
 
     def __init__(self, avatar: Avatar, camera: Tensor, precision: str, threads: int | None = None):
-        if precision not in NAMES:
-            raise UsageError(f"no {precision} on a CPU", fix=f"Use {', '.join(NAMES)}")
+        """precision: as `NativeHead`; threads: as many as torch uses if not given."""
         network = avatar.model.network
         self.device, self.size = camera.device, avatar.size
-        self.native = NativeHead(avatar.model, float(avatar.focal), avatar.size, threads, NAMES[precision])
-        self.precision = next(name for name, short in NAMES.items() if short == self.native.precision)
+        self.native = NativeHead(avatar.model, float(avatar.focal), avatar.size, threads, precision)
+        self.precision = self.native.precision
         self.plates, self.face = Plates(avatar), avatar.expression.numpy()
         self.world_to_camera = avatar.world_to_camera
         self.nets = TokenNets(network, camera)

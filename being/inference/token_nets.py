@@ -13,9 +13,7 @@ from torch import Tensor
 from being.conventions import ATTENTION_WINDOW, FEATURE_WINDOW
 from being.inference.folded import CHANNELS, fold
 from being.model.gaussiantalker import GaussianTalker
-from being.model.tokens import AUDIO_WIDTH
-
-LEAKY = np.float32(0.02)
+from being.model.tokens import AUDIO_WIDTH, LEAKY_SLOPE
 
 
 class TokenNets:
@@ -71,4 +69,4 @@ class TokenNets:
 
 
 def _leaky(x: np.ndarray) -> np.ndarray:
-    return np.maximum(x, x * LEAKY)
+    return np.maximum(x, x * np.float32(LEAKY_SLOPE))

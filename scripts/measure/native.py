@@ -1,7 +1,7 @@
 """How long the native CPU engine takes for a frame, stage by stage, and how near it is to the plain model.
 
     python -m scripts.measure.native [RUN] [--gaussians 20000,32655] [--size 512] [--threads 2] [--batch 1]
-                                     [--precision auto,fp32] [--repeats 40]
+                                     [--precision auto,float32] [--repeats 40]
 
 The trained head of RUN is resampled to each number of Gaussians with SH of degree 3; without one a head-like shell is
 made. The network is that of record with random weights and offsets about as large as trained ones. A frame is tokens,
@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--precision", default="auto,fp32")
+    parser.add_argument("--precision", default="auto,float32")
     parser.add_argument("--library")
     parser.add_argument("--repeats", type=int, default=40)
     asked = parser.parse_args()

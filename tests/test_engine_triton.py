@@ -13,7 +13,7 @@ from tiny_avatar import POSES, WIDTH, tiny_avatar
 
 from being.inference.engine import Engine
 from being.inference.folded import record_of
-from being.inference.graph import GraphHead
+from being.inference.graph import Batch, GraphHead
 from being.inference.plain import PlainHead
 
 
@@ -61,6 +61,28 @@ def test_records_are_those_of_the_plain_tokens(tmp_path):
     assert (logits.softmax(3).transpose(1, 2) - shares).abs().max() < 1e-5
     mixed = torch.einsum("bnhs,bhsd->bnd", logits.softmax(3), u.view(3, 4, 4, 64)[:, :2])
     assert (mixed - true).norm() < 1e-5 * true.norm()
+
+
+def test_records_of_a_batch_that_fills_two_blocks(tmp_path):
+    engine = Engine(tiny_avatar(tmp_path, 12, 16, layers=2), "float32")
+    head, poses, face = engine.head, np.arange(32) % POSES, np.random.default_rng(0).random((32, 1), np.float32)
+    with engine.sound(noise(32)) as sound:
+        rows = sound.rows(np.arange(32))
+        batch = Batch(head, 32)
+        batch.given.copy_(torch.from_numpy(np.concatenate([rows, poses[:, None], face.view(np.int32)], 1)))
+        batch.hear()
+        batch.make_tokens()
+        heard = head.sounds.table[torch.from_numpy(rows).long()]
+    twin = record_of(head.folded, heard, torch.from_numpy(face), torch.from_numpy(poses))
+    assert (batch.record - twin).norm() < 1e-5 * twin.norm()
+
+
+def test_pictures_taken_too_late_are_refused(tmp_path):
+    """Their memory holds another batch by then."""
+    engine = Engine(tiny_avatar(tmp_path, 12, 16), "float32")
+    late, *_ = [engine.submit(np.zeros((1, 8), np.int32), np.array([pose])) for pose in range(4)]
+    with pytest.raises(AssertionError, match="not taken before"):
+        late.pictures()
 
 
 def test_a_batch_that_needs_more_room_is_rendered_again(tmp_path):

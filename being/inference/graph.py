@@ -26,7 +26,7 @@ from being.inference.plates import Plates
 from being.inference.sound import Sounds
 from being.inference.triton.deform import deform
 from being.inference.triton.finish import finish
-from being.inference.triton.tokens import hear, tokens
+from being.inference.triton.tokens import PART, SCRATCH, hear, tokens
 from being.model.avatar import Avatar
 from being.model.gaussiantalker import GaussianTalker
 from being.splat.triton.replay import MAX_PAIRS, rounded
@@ -195,8 +195,9 @@ class Batch:
         self.host = torch.zeros(frames, numbers, dtype=torch.int32, pin_memory=head.cuda)
         up = -(-frames // LEAST) * LEAST
         self.vectors = torch.zeros(up * 8, 32, device=device)
-        self.one, self.two = (torch.zeros(max(up, -(-frames * 8 // LEAST) * LEAST), 256, device=device)
-                              for _ in range(2))
+        self.parts = -(-len(folded.null) // PART.value)  # of a record's columns
+        self.one, self.two = (torch.zeros(max(up * self.parts, -(-frames * 8 // LEAST) * LEAST), SCRATCH.value,
+                                          device=device) for _ in range(2))
         self.record = folded.empty_record(up)
         self.splat_size = Size(frames, head.count, size, size, head.degree)
         self.room = rounded(max(head.pairs * frames, LEAST_PAIRS))
@@ -230,7 +231,7 @@ class Batch:
         """Vectors, expression and pose to what the Gaussians meet."""
         folded = self.head.folded
         layers = [part for layer in folded.weigh for part in layer]
-        tokens[(len(self.record) // LEAST,)](
+        tokens[(len(self.record) // LEAST, self.parts)](
             self.vectors, self.given, self.given.shape[1], self.given.view(torch.float32), self.frames, *layers,
             folded.lift, *folded.sound, folded.blink, *folded.face, folded.camera, folded.places, self.one, self.two,
             self.record, folded.record, width=folded.width, columns=len(folded.null),

@@ -80,25 +80,30 @@ def hear(features, given, given_stride, windows, conv, conv_b, w2, b2, w3, b3, w
 
 
 @triton.jit
-def _into_record(hidden, w_at, b_at, places, record, rows, stride, length, width: tl.constexpr,
+def _into_record(hidden, w_at, b_at, n, places, record, rows, stride, length, width: tl.constexpr,
                  columns: tl.constexpr):
-    """Scatter hidden rows [16, width] through an affine map into the frames' records."""
-    for start in range(0, columns, PART):
-        n = start + tl.arange(0, PART)
-        inside = n < columns
-        y = _product(hidden, w_at, rows, n, stride, columns, width, PART, min(PART, width & -width))
-        y += tl.load(b_at + n, inside, 0.0)[None, :]
-        place = tl.load(places + n, inside, 0)
-        tl.store(record + (rows.to(tl.int64) * length)[:, None] + place[None, :], y, inside[None, :])
+    """Scatter hidden rows [16, width] through columns `n` of an affine map into the frames' records."""
+    inside = n < columns
+    y = _product(hidden, w_at, rows, n, stride, columns, width, PART, min(PART, width & -width))
+    y += tl.load(b_at + n, inside, 0.0)[None, :]
+    place = tl.load(places + n, inside, 0)
+    tl.store(record + (rows.to(tl.int64) * length)[:, None] + place[None, :], y, inside[None, :])
 
 
 @triton.jit(do_not_specialize=["given_stride", "frames", "length"])
 def tokens(vectors, given, given_stride, numbers, frames, a1, c1, a2, c2, a3, c3, a4, c4, a5, c5, a6, c6, lift,
            sound, sound_b, blink, face, face_b, camera, places, one, two, record, length,
            width: tl.constexpr, columns: tl.constexpr, channels: tl.constexpr):
-    """Write records of frames: vectors [B, 8 * 32], poses in `given`, expression in `numbers` (`given` as floats)."""
+    """Write records of frames: vectors [B, 8 * 32], poses in `given`, expression in `numbers` (`given` as floats).
+
+    Program (i, j) writes columns from j * PART on; what comes before them is so little that each computes all of it, in
+    scratch memory of its own.
+    """
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     there = rows < frames
+    n = tl.program_id(1) * PART + tl.arange(0, PART)
+    one += tl.program_id(1) * tl.num_programs(0) * (ROWS * SCRATCH)
+    two += tl.program_id(1) * tl.num_programs(0) * (ROWS * SCRATCH)
     _layer(vectors, a1, c1, one, rows, WINDOWS * VECTOR, SCRATCH, 256, 128, SLOPE)
     _layer(one, a2, c2, two, rows, SCRATCH, SCRATCH, 128, 64, SLOPE)
     _layer(two, a3, c3, one, rows, SCRATCH, SCRATCH, 64, 32, SLOPE)
@@ -117,7 +122,7 @@ def tokens(vectors, given, given_stride, numbers, frames, a1, c1, a2, c2, a3, c3
     tl.store(one + rows[:, None] * SCRATCH + v[None, :], speech)
     tl.debug_barrier()
     _layer(one, lift, None, two, rows, SCRATCH, SCRATCH, VECTOR, width, 0.0)
-    _into_record(two, sound, sound_b, places, record, rows, SCRATCH, length, width, columns)
+    _into_record(two, sound, sound_b, n, places, record, rows, SCRATCH, length, width, columns)
 
     d = tl.arange(0, width)
     angle = tl.load(numbers + rows * given_stride + WINDOWS + 1, there, 0.0)[:, None] * tl.load(
@@ -132,11 +137,9 @@ def tokens(vectors, given, given_stride, numbers, frames, a1, c1, a2, c2, a3, c3
                    there[:, None] & (e < channels - 1)[None, :], 0.0)
     tl.store(one + rows[:, None] * SCRATCH + width + e[None, :], more)
     tl.debug_barrier()
-    _into_record(one, face, face_b, places + columns, record, rows, SCRATCH, length, width + CHANNELS, columns)
+    _into_record(one, face, face_b, n, places + columns, record, rows, SCRATCH, length, width + CHANNELS, columns)
     pose = tl.load(given + rows * given_stride + WINDOWS, there, 0).to(tl.int64)
-    for start in range(0, columns, PART):
-        n = start + tl.arange(0, PART)
-        inside = n < columns
-        y = tl.load(camera + (pose * columns)[:, None] + n[None, :], inside[None, :], 0.0)
-        place = tl.load(places + 2 * columns + n, inside, 0)
-        tl.store(record + (rows.to(tl.int64) * length)[:, None] + place[None, :], y, inside[None, :])
+    inside = n < columns
+    y = tl.load(camera + (pose * columns)[:, None] + n[None, :], inside[None, :], 0.0)
+    place = tl.load(places + 2 * columns + n, inside, 0)
+    tl.store(record + (rows.to(tl.int64) * length)[:, None] + place[None, :], y, inside[None, :])

@@ -281,7 +281,7 @@ def from_dict(tree: dict[str, Any]) -> Config:
     config = _build(Config, tree, "")
     if config.model.d_model % config.model.n_head:
         raise UsageError(f"config key 'model.d_model' is {config.model.d_model}",
-                         f"not a multiple of model.n_head, {config.model.n_head}")
+                         f"not a multiple of model.n_head, {config.model.n_head}", "Change one of the two")
     return config
 
 
@@ -302,7 +302,8 @@ def _value(text: str, where: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UsageError(f"cannot read the value of {where}", str(error).replace("\n", " ")) from error
+        raise UsageError(f"cannot read the value of {where}", str(error).replace("\n", " "),
+                         "Write it as YAML") from error
 
 
 def _known_keys(section: Any, prefix: str = "") -> list[str]:
@@ -315,7 +316,8 @@ def _known_keys(section: Any, prefix: str = "") -> list[str]:
 
 def _build(section: Any, tree: Any, prefix: str) -> Any:
     if not isinstance(tree, dict):
-        raise UsageError(f"config section '{prefix.rstrip('.')}' cannot be {tree!r}", "it must be a mapping")
+        raise UsageError(f"config section '{prefix.rstrip('.')}' cannot be {tree!r}", "it must be a mapping",
+                         f"Its keys: {', '.join(typing.get_type_hints(section))}")
     hints = typing.get_type_hints(section)
     for key in tree:
         if key not in hints:

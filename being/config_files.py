@@ -47,19 +47,21 @@ def read_file(path: Path) -> dict[str, Any]:
     current: Path | None = path
     while current is not None:
         if current.resolve() in seen:
-            raise UsageError(f"cannot read config {path}", "it refers to itself through _base_")
+            raise UsageError(f"cannot read config {path}", "it refers to itself through _base_", "Take one _base_ out")
         seen.add(current.resolve())
         try:
             tree = yaml.safe_load(current.read_text()) or {}
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise UsageError(f"cannot read config {current}", str(error).replace("\n", " ")) from error
+            raise UsageError(f"cannot read config {current}", str(error).replace("\n", " "), "Mend the file") from error
         if not isinstance(tree, dict):
-            raise UsageError(f"cannot read config {current}", "it is not a mapping of sections")
+            raise UsageError(f"cannot read config {current}", "it is not a mapping of sections",
+                             "Write for instance train: {fine: {steps: 500}}")
         base = tree.pop("_base_", None)
         chain.append(tree)
         current = None if base is None else current.parent / str(base)
         if current is not None and not current.is_file():
-            raise UsageError(f"config {path} names _base_ {base}", f"{current} does not exist")
+            raise UsageError(f"config {path} names _base_ {base}", f"{current} does not exist",
+                             "Its path is relative to the file that names it")
     merged = Tree(chain.pop())
     while chain:
         merged.merge_from_dict(chain.pop())
@@ -74,7 +76,8 @@ def read_gaussiantalker(path: Path) -> dict[str, Any]:
                     {k.arg: ast.literal_eval(k.value) for k in node.value.keywords if k.arg}
                     for node in module.body if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)}
     except (OSError, SyntaxError, ValueError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read {path} as a GaussianTalker config", str(error)) from error
+        raise UsageError(f"cannot read {path} as a GaussianTalker config", str(error),
+                         "Only literal values are read; give a YAML file instead") from error
     tree: dict[str, Any] = {}
     for section in sections.values():
         if not isinstance(section, dict):
@@ -95,5 +98,6 @@ def put(tree: dict[str, Any], name: str, value: Any, where: str) -> None:
     for part in parents:
         tree = tree.setdefault(part, {})
         if not isinstance(tree, dict):
-            raise UsageError(f"{where} cannot be set", f"'{part}' is a value, not a section")
+            raise UsageError(f"{where} cannot be set", f"'{part}' is a value, not a section",
+                             f"Set {name.rpartition('.')[0]} itself")
     tree[last] = value

@@ -14,6 +14,8 @@ from being.errors import BeingError, InputRejected, UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
+AGAIN = "Copy it again from where it came, or make it anew"
+
 
 def home() -> Path:
     """Where `data/` and `runs/` are: the folder in BEING_HOME, else the current one."""
@@ -84,9 +86,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise InputRejected(f"{path} cannot be read", str(error)) from error
+        raise InputRejected(f"{path} cannot be read", str(error), AGAIN) from error
     if not isinstance(value, dict):
-        raise InputRejected(f"{path} cannot be read", "it is not a JSON object")
+        raise InputRejected(f"{path} cannot be read", "it is not a JSON object", AGAIN)
     return value
 
 
@@ -99,10 +101,10 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError, ValueError) as error:
-        raise InputRejected(f"{path} cannot be read", str(error)) from error
+        raise InputRejected(f"{path} cannot be read", str(error), AGAIN) from error
     for name, value in tensors.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise InputRejected(f"{path} holds values that are not finite", name)
+            raise InputRejected(f"{path} holds values that are not finite", name, AGAIN)
     return tensors
 
 

@@ -179,7 +179,8 @@ def load(path: Path) -> Conformer:
         model = Conformer()
         model.load_state_dict({name: torch.from_numpy(values) for name, values in _module_names(tensors).items()})
     except (KeyError, RuntimeError) as error:
-        raise EnvironmentFault(f"{path} holds another network than the phoneme conformer", str(error)) from error
+        raise EnvironmentFault(f"{path} holds another network than the phoneme conformer", str(error),
+                               "Remove it, so that it is fetched again") from error
     return model.eval().requires_grad_(False)
 
 

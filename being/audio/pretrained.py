@@ -123,7 +123,7 @@ def _load(name: str, place: str, layer: str) -> tuple[Any, bool]:
                 settings = {}  # a model without one hears the sound as it is
         except ImportError as error:
             raise EnvironmentFault(f"the speech encoder '{name}' cannot be loaded",
-                                   str(error).split("\n")[0]) from error
+                                   str(error).split("\n")[0], "Install what it names") from error
         except (OSError, ValueError, RuntimeError) as error:
             reasons.append(str(error).split("\n")[0])
             continue

@@ -42,7 +42,7 @@ def evaluate(
 
     if pred is None and truth is None:
         if out is not None:
-            raise UsageError("--out belongs to --pred", "a run's report goes into the run's folder")
+            raise UsageError("--out belongs to --pred", "a run's report goes into the run's folder", "Leave it out")
         rasterizer = take_rasterizer(device, splat)
         return {**work(run, part=part, device=device, cross=cross or (), require=require, frames=frames,
                        identity=identity), "splat": rasterizer}

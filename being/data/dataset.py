@@ -15,6 +15,7 @@ import numpy as np
 from being.data import cameras
 from being.errors import InputRejected
 
+AGAIN = "Preprocess the clip again"
 SCHEMA = 1
 
 
@@ -79,17 +80,17 @@ class Dataset:
             if not isinstance(manifest, dict):
                 raise ValueError("not an object")
         except (OSError, ValueError) as error:
-            raise InputRejected(f"{file} cannot be read", str(error)) from error
+            raise InputRejected(f"{file} cannot be read", str(error), AGAIN) from error
         if manifest.get("schema") != SCHEMA:
             raise InputRejected(f"{path} has dataset schema {manifest.get('schema')}, this version reads {SCHEMA}",
                                 fix="Preprocess the clip again, or use the version of being that made it")
         absent = [key for key in ("name", "frames", "width", "height", "features") if key not in manifest]
         if absent:
-            raise InputRejected(f"{file} is incomplete", f"no {', '.join(absent)}")
+            raise InputRejected(f"{file} is incomplete", f"no {', '.join(absent)}", AGAIN)
         dataset = cls(path, manifest)
         if not _in_a_row(dataset.segments, dataset.frames):
             raise InputRejected(f"{file} will not do", f"its segments {dataset.segments} do not cover the "
-                                f"{dataset.frames} frames one after the other", "Preprocess the clip again")
+                                f"{dataset.frames} frames one after the other", AGAIN)
         for name in ("track_params.pt", "mesh.npz", "landmarks.npz", "au.csv", "aud.wav", "bc.jpg", "ori_imgs",
                      "parsing", "torso_imgs"):
             if not (path / name).exists():
@@ -123,10 +124,11 @@ class Dataset:
             data = torch.load(file, map_location="cpu", weights_only=True)
             track = {key: data[key].float().numpy() for key in ("euler", "trans", "focal")}
         except Exception as error:  # torch.load raises many kinds for a broken or foreign pickle
-            raise InputRejected(f"{file} cannot be read", str(error).splitlines()[0]) from error
+            raise InputRejected(f"{file} cannot be read", str(error).splitlines()[0], AGAIN) from error
         for key in ("euler", "trans"):
             if track[key].shape != (self.frames, 3) or not np.isfinite(track[key]).all():
-                raise InputRejected(f"{file}: {key} is {track[key].shape}", f"expected ({self.frames}, 3), finite")
+                raise InputRejected(f"{file}: {key} is {track[key].shape}", f"expected ({self.frames}, 3), finite",
+                                    AGAIN)
         return track
 
     @property
@@ -154,7 +156,7 @@ class Dataset:
         """Blink float32 [F, 1] in [0, 1]: AU45 of au.csv clipped to [0, 2] and halved (the family's rule)."""
         names, values = self.action_units()
         if "AU45" not in names:
-            raise InputRejected(f"{self.path / 'au.csv'} lacks AU45_r", f"it has {', '.join(names)}")
+            raise InputRejected(f"{self.path / 'au.csv'} lacks AU45_r", f"it has {', '.join(names)}", AGAIN)
         return np.clip(values[:, [names.index("AU45")]], 0, 2) / 2
 
     def action_units(self) -> tuple[list[str], np.ndarray]:
@@ -170,10 +172,10 @@ class Dataset:
             columns = [k for k, name in enumerate(names) if name.startswith("AU") and name.endswith("_r")]
             values = np.array([[float(row[k]) for k in columns] for row in rows[1:self.frames + 1]], dtype=np.float32)
         except (OSError, ValueError, IndexError) as error:
-            raise InputRejected(f"{path} cannot be read", str(error)) from error
+            raise InputRejected(f"{path} cannot be read", str(error), AGAIN) from error
         if not columns or values.shape != (self.frames, len(columns)) or not np.isfinite(values).all():
             raise InputRejected(f"{path} lacks action units, rows or finite values",
-                                f"{len(rows) - 1} rows for {self.frames} frames, columns {', '.join(names)}")
+                                f"{len(rows) - 1} rows for {self.frames} frames, columns {', '.join(names)}", AGAIN)
         return [names[k].removesuffix("_r") for k in columns], values
 
     def features(self, encoder: str) -> np.ndarray:
@@ -186,9 +188,9 @@ class Dataset:
         try:
             values = np.load(file, allow_pickle=False)
         except (OSError, ValueError) as error:
-            raise InputRejected(f"{file} cannot be read", str(error)) from error
+            raise InputRejected(f"{file} cannot be read", str(error), AGAIN) from error
         if values.ndim != 3 or values.shape[1] != 16 or abs(len(values) - self.frames) > 2:
-            raise InputRejected(f"{file} is {values.shape}", f"expected [{self.frames}, 16, C]")
+            raise InputRejected(f"{file} is {values.shape}", f"expected [{self.frames}, 16, C]", AGAIN)
         return values[np.minimum(np.arange(self.frames), len(values) - 1)].astype(np.float32)
 
     @cached_property

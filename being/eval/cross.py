@@ -76,7 +76,8 @@ def cross_driven(run_path: Path, dataset: Dataset, names: Iterable[str], device:
     """
     mouth, _ = real_mouth(dataset)
     if mouth is None:
-        raise InputRejected(f"{dataset.path} shows no face", "there is no real mouth to hold the avatar against")
+        raise InputRejected(f"{dataset.path} shows no face", "there is no real mouth to hold the avatar against",
+                            "Leave --cross out")
     engine, reader = Engine.load(run_path, device), FaceReader()
     try:
         driven = [_drive(engine, reader, name, mouth, most) for name in names]

@@ -92,7 +92,8 @@ def open_subject(run: Run, part: str = "test", device: torch.device | str = "cpu
     config, dataset = run.config, Dataset.open(run.dataset)
     frames = getattr(dataset.split(config.data.holdout), part)[:most]
     if not len(frames):
-        raise InputRejected(f"the {part} part of {dataset.path} is empty", f"the clip has {dataset.frames} frames")
+        raise InputRejected(f"the {part} part of {dataset.path} is empty", f"the clip has {dataset.frames} frames",
+                            "Choose another with --part")
     clip = load_clip(dataset, config.data.size, config.data.encoder, device, index=frames)
     width = checkpoint.state["audio_width"]
     if clip.features.shape[2] != width:
@@ -102,7 +103,7 @@ def open_subject(run: Run, part: str = "test", device: torch.device | str = "cpu
         model = TalkingHead.from_state(config.model, width, checkpoint.model).to(clip.device).eval()
     except (RuntimeError, KeyError, AssertionError) as error:
         raise InputRejected(f"checkpoint {name} of {run.path} does not fit its config",
-                            (str(error).splitlines() or [type(error).__name__])[0]) from error
+                            (str(error).splitlines() or [type(error).__name__])[0], "Train again") from error
     return Subject(run, config, dataset, model.requires_grad_(False), clip, frames, part, checkpoint.state, name)
 
 

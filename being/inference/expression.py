@@ -160,7 +160,8 @@ def brows(heard: Prosody, frames: int, seed: int = 0) -> np.ndarray:
 def _check(wish: Wish) -> None:
     """Raise UsageError for values out of range."""
     if wish.blink_rate is not None and not 0 <= wish.blink_rate <= RATE_MAX:
-        raise UsageError(f"a blink rate of {wish.blink_rate:g} a minute", f"it must be between 0 and {RATE_MAX:g}")
+        raise UsageError(f"a blink rate of {wish.blink_rate:g} a minute", f"it must be between 0 and {RATE_MAX:g}",
+                         "People blink 17 to 26 times")
     for name, value in wish.expression.items():
         if not abs(value) <= VALUE_MAX:
             raise UsageError(f"expression '{name}' is {value:g}", "1 is the strongest that the clip shows",

@@ -31,7 +31,8 @@ def speak(text: str, voice: str = DEFAULT_VOICE, speed: float = 1.0) -> Speech:
     """
     kind, _, name = voice.partition(":")
     if kind not in VOICES:
-        raise UsageError(f"no voice is called {voice!r}", "voices are hibari, edge:NAME, espeak and espeak:LANGUAGE")
+        raise UsageError(f"no voice is called {voice!r}",
+                         fix="Voices are hibari, edge:NAME, espeak and espeak:LANGUAGE")
     if not SLOWEST <= speed <= FASTEST:
         raise UsageError(f"speed {speed} is out of range", f"voices speak from {SLOWEST} (slow) to {FASTEST} (fast)")
     speech = VOICES[kind](checked_text(text), name, speed)

@@ -19,7 +19,8 @@ def register(app: typer.Typer) -> None:
 
 def train(
     data: Annotated[Path | None, typer.Argument(metavar="DATA", help="Dataset directory (default: the most "
-                                                                     "recent one).")] = None,
+                                                                     "recent one; with no choice at all the newest "
+                                                                     "run goes on if it is not finished).")] = None,
     stage: Annotated[str, typer.Option("--stage", help="How far to go: coarse, fine (coarse first where "
                                                   "it is not done), or all.")] = "all",
     config: ConfigOption = None,

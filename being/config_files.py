@@ -88,7 +88,8 @@ def read_gaussiantalker(path: Path) -> dict[str, Any]:
         planes = section.get("kplanes_config")
         if isinstance(planes, dict):
             put(tree, "model.plane_channels", planes.get("output_coordinate_dim", 32), str(path))
-            put(tree, "model.plane_resolution", planes.get("resolution", [64])[0], str(path))
+            side = planes.get("resolution", 64)
+            put(tree, "model.plane_resolution", side[0] if isinstance(side, list) and side else side, str(path))
     return tree
 
 

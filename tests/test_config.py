@@ -73,6 +73,11 @@ def test_gaussiantalker_python_config_is_read_without_running_it(tmp_path):
     config = load(path, environment={})
     assert (config.model.plane_channels, config.model.plane_resolution, config.model.n_layer) == (16, 32, 2)
     assert (config.train.fine.steps, config.train.fine.batch) == (5, 7)
+    path.write_text("ModelHiddenParams = dict(kplanes_config={'resolution': 32})\n")
+    assert load(path, environment={}).model.plane_resolution == 32
+    path.write_text("ModelHiddenParams = dict(kplanes_config={'resolution': []})\n")
+    with pytest.raises(UsageError, match="plane_resolution"):
+        load(path, environment={})
 
 
 def test_field_docstrings_are_help_texts():

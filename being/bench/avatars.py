@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-from torch.nn import functional as F
 
 from being.bench.splat import HEAD_DISTANCE, head_shell, tiles_per_gaussian
 from being.config import ModelConfig
@@ -59,23 +57,6 @@ def resampled(avatar: Avatar, count: int) -> Avatar:
     raw["means"] = raw["means"] + SPREAD * raw["log_scales"].exp() * noise
     raw["log_scales"] = raw["log_scales"] + 0.5 * np.log(min(1.0, len(own) / count))
     return with_gaussians(avatar, CanonicalGaussians(*raw.values()))
-
-
-def of_record(avatar: Avatar, count: int) -> Avatar:
-    """The avatar resampled to `count` Gaussians of SH degree 3 round the network of record: its own network where that
-    is it, an untrained one of the same inputs otherwise (the picture then moves at random; the work is the same)."""
-    if avatar.model.network.config == RECORD:
-        return resampled(avatar, count)
-    torch.manual_seed(0)
-    own = resampled(avatar, count).model.gaussians
-    rest = F.pad(own.sh_rest, (0, 0, 0, 15 - own.sh_rest.shape[1]))
-    raw = CanonicalGaussians(own.means, own.log_scales, own.quaternions, own.opacity_logits, own.sh_dc, rest)
-    network = avatar.model.network
-    model = TalkingHead(RECORD, network.audio_width, raw.cpu(), network.expression_width).eval().requires_grad_(False)
-    for head in (model.network.pos_deform, model.network.scales_deform, model.network.rotations_deform,
-                 model.network.opacity_deform, model.network.shs_deform):
-        head.get_parameter("3.weight").mul_(0.1)
-    return replace(avatar, model=model.to(own.means.device))
 
 
 def coverage(avatar: Avatar) -> tuple[int, float]:

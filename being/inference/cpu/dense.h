@@ -22,17 +22,7 @@ constexpr int rounded(int width, int to) { return (width + to - 1) / to * to; }
 constexpr int padded(int width) { return rounded(width, GROUP); }
 
 // 2^x for any x; what is beyond the exponent's range is limited to it, NaN to its upper end.
-INLINE vfloat exp2_any(vfloat x) {
-    const float magic = 12582912.0f;  // as in exp2_negative
-    x = vmax(vmin(x, splat(126.0f)), splat(-126.0f));
-    vfloat shifted = x + magic, rest = (shifted - magic) - x;
-    vfloat y = -0.0013276468f * rest + 0.009675542f;
-    y = y * rest - 0.055507135f;
-    y = y * rest + 0.2402212f;
-    y = y * rest - 0.69314694f;
-    y = y * rest + 1.0000001f;
-    return (vfloat)((vint)y + ((vint)shifted << 23));
-}
+INLINE vfloat exp2_any(vfloat x) { return exp2_negative(-vmax(vmin(x, splat(126.0f)), splat(-126.0f))); }
 
 // What broadcast weights need: PANEL outputs are summed at once, as registers hold PANEL * VECTORS sums; LITTLE are
 // when PANEL leaves some over.

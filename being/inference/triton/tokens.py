@@ -9,11 +9,13 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from being.model.tokens import LEAKY_SLOPE
+
 ROWS = tl.constexpr(16)
 STEPS = tl.constexpr(16)  # of a window of features
 WINDOWS = tl.constexpr(8)  # of a frame
 VECTOR = tl.constexpr(32)  # floats of a window's vector
-SLOPE = tl.constexpr(0.02)
+SLOPE = tl.constexpr(LEAKY_SLOPE)
 EXACT = tl.constexpr("tf32x3")  # float32 products as three of tf32: as exact to 1e-6, and on the matrix units
 SCRATCH = tl.constexpr(256)  # floats of a row between layers
 CHANNELS = tl.constexpr(64)  # of expression behind the blink, padded

@@ -96,7 +96,7 @@ INLINE vfloat reciprocal(vfloat x) {
 #endif
 }
 
-// 2^-x for x in [0, 120], relative error about 1e-7: a minimax polynomial of degree 5 on [-1/2, 1/2], exponent by bits.
+// 2^-x for x in [-126, 126], relative error about 1e-7: a minimax polynomial of degree 5 on [-1/2, 1/2], exponent by bits.
 INLINE vfloat exp2_negative(vfloat x) {
     const float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number in the low bits
     vfloat shifted = magic - x;

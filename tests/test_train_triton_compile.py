@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import subprocess
-import sys
-
 import pytest
+from ahead_of_time import compiled, needs_triton
 
 SHARED_MEMORY = 163 * 1024  # bytes a block can ask for on an A100; an H200 has more
 
 COMPILE = """
-import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
+from ahead_of_time import for_both
 from being.model.triton import activate, attend, mlp
 from being.train import triton_compare, triton_pool, triton_ssim
 
@@ -47,9 +41,7 @@ ROWS_OF_THE_NETWORK = {"x_at", "y_at", "dx_at", "a_at", "da_at", "dy_at", "b_at"
 BYTES = {"target_at": "u8", "plate_at": "u8", "mask_at": "u8", "window_at": "i32", "lips_at": "i32", "eyes_at": "i32",
          "index_at": "i64", "seed_at": "i64"}
 
-def kind(kernel, name, constants, low):
-    if name in constants:
-        return "constexpr"
+def kind(kernel, name, low):
     if name in INTS:
         return "i32"
     if name in BYTES and kernel.fn.__module__ != triton_ssim.__name__:
@@ -58,24 +50,13 @@ def kind(kernel, name, constants, low):
     scalar = kernel is triton_compare._difference_back and name == "up_at"
     return "*bf16" if low and name in ROWS_OF_THE_NETWORK and not attention and not scalar else "*fp32"
 
-for capability in (80, 90):
-    for kernel, constants, low, warps in KERNELS:
-        constants = {name: value for name, value in constants.items() if name in kernel.arg_names}
-        types = {name: kind(kernel, name, constants, low) for name in kernel.arg_names}
-        places = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
-        done = triton.compile(ASTSource(kernel, types, places), target=GPUTarget("cuda", capability, 32),
-                              options={"num_warps": warps})
-        print(kernel.__name__, capability, done.metadata.shared)
-print(len(KERNELS))
+for kernel, constants, low, warps in KERNELS:
+    constants = {name: value for name, value in constants.items() if name in kernel.arg_names}
+    for_both(kernel, constants, lambda name: kind(kernel, name, low), warps)
 """
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+@needs_triton
 def test_kernels_compile_for_a100_and_h200(tmp_path):
-    environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path), "TRITON_INTERPRET": "0"}
-    (tmp_path / "compile.py").write_text(COMPILE)
-    done = subprocess.run([sys.executable, tmp_path / "compile.py"], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    *lines, count = done.stdout.split("\n")[:-1]
-    assert len(lines) == 2 * int(count) and all(int(line.split()[2]) <= SHARED_MEMORY for line in lines)
+    assert max(compiled(COMPILE, tmp_path)) <= SHARED_MEMORY

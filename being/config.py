@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from being.config_files import put, read_file, resolve
+from being.config_files import COMPAT, REFERENCE, put, read_file, resolve
 from being.errors import UsageError
 
 AT_LEAST = {"data.size": 16, "data.gaussians": 8, "model.plane_resolution": 2, "model.sh_degree": 0,
@@ -193,8 +193,9 @@ class TrainConfig:
     """Rasterizer backend: auto (the fastest that is here), triton, cpu, torch, gsplat or diff-gaussian."""
     compat: str = "none"
     """"reference" trains with GaussianTalker's own faults, to compare: opacity and SH overwritten by the planes' in the
-    coarse stage, pruning that mostly sees the first opacity, no gradient through the mask, no plane regulariser, rates
-    that grow with how far the head moves and decay over 20,000 steps whatever the length."""
+    coarse stage, pruning that mostly sees the first opacity, no gradient through the mask, rates that grow with how far
+    the head moves and decay over 20,000 steps whatever the length. It also sets what REFERENCE in config_files.py
+    lists (dropout 0.2, the blink alone, no warm-up, ...), under what is set in the same place or a stronger one."""
     blink_share: float = 0.05
     """Share of the fine stage's samples in which the eyes close, where the clip has fewer: without it short training
     leaves them open, at 0.1 the mouth lost (docs/expression.md)."""
@@ -249,26 +250,17 @@ def load(file: Path | str | None = None, overrides: list[str] | None = None, fla
     `file`: path, or the name of a shipped config ("quick"). `overrides`: "key.path=value" strings. `flags`: dotted key
     to value, None values are ignored. Raises UsageError naming the key, the file and the nearest known key.
     """
-    tree: dict[str, Any] = {}
+    tree: dict[str, Any] = read_file(resolve(file)) if file is not None else {}
     places: dict[str, str] = {}  # of keys that no file set
-    if file is not None:
-        tree = read_file(resolve(file))
-    for key, text in sorted((os.environ if environment is None else environment).items()):
-        if key.startswith("BEING_") and "__" in key and key not in RESERVED_ENV:
-            name = key[len("BEING_"):].lower().replace("__", ".")
-            places[name] = f"the environment variable {key}"
-            put(tree, name, _value(text, key), places[name])
-    for item in overrides or []:
-        name, equals, text = item.partition("=")
-        if not equals:
-            raise UsageError(f"-o {item} is not of the form key.path=value",
-                             fix="Write for instance -o train.fine.steps=500")
-        places[name.strip()] = f"-o {item}"
-        put(tree, name.strip(), _value(text, item), f"-o {item}")
-    for name, value in (flags or {}).items():
-        if value is not None:
-            places[name] = f"--{name.split('.')[-1]}"
-            put(tree, name, value, places[name])
+    for layer in (_of_environment(os.environ if environment is None else environment), _of_overrides(overrides or []),
+                  [(name, value, f"--{name.split('.')[-1]}") for name, value in (flags or {}).items()
+                   if value is not None]):
+        if {name: value for name, value, _ in layer}.get(COMPAT) == "reference":
+            for name, value in REFERENCE.items():
+                put(tree, name, value, COMPAT)
+        for name, value, place in layer:
+            places[name] = place
+            put(tree, name, value, place)
     try:
         return from_dict(tree)
     except UsageError as error:
@@ -296,6 +288,25 @@ def field_help(section: type) -> dict[str, str]:
 
 
 # --- merging and checking ------------------------------------------------------------------------------------------
+
+
+def _of_environment(environment: typing.Mapping[str, str]) -> list[tuple[str, Any, str]]:
+    """Key, value and place of all that BEING_SECTION__KEY sets."""
+    keys = sorted(key for key in environment if key.startswith("BEING_") and "__" in key and key not in RESERVED_ENV)
+    return [(key[len("BEING_"):].lower().replace("__", "."), _value(environment[key], key),
+             f"the environment variable {key}") for key in keys]
+
+
+def _of_overrides(items: list[str]) -> list[tuple[str, Any, str]]:
+    """Key, value and place of all that `-o key.path=value` sets."""
+    found = []
+    for item in items:
+        name, equals, text = item.partition("=")
+        if not equals:
+            raise UsageError(f"-o {item} is not of the form key.path=value",
+                             fix="Write for instance -o train.fine.steps=500")
+        found.append((name.strip(), _value(text, item), f"-o {item}"))
+    return found
 
 
 def _value(text: str, where: str) -> Any:
@@ -356,6 +367,8 @@ def _convert(kind: Any, value: Any, name: str) -> Any:
     if origin is tuple and isinstance(value, (list, tuple)):
         if Ellipsis not in arguments and len(value) != len(arguments):
             raise UsageError(f"config key '{name}' cannot be {value!r}", f"it needs {len(arguments)} values")
+        if not value:
+            raise UsageError(f"config key '{name}' is empty", "it needs a value at least")
         return tuple(_convert(arguments[0], v, name) for v in value)
     if kind is float and isinstance(value, str):  # YAML 1.1 reads 1e-4 as text
         try:

@@ -23,6 +23,12 @@ GAUSSIANTALKER_KEYS = {  # theirs to ours
     "densify_grad_threshold_coarse": "train.density.gradient",
     "opacity_threshold_coarse": "train.density.prune_opacity",
 }
+COMPAT = "train.compat"
+REFERENCE = {  # what `train.compat: reference` sets; what it does besides is in train/compat.py
+    "model.drop_prob": 0.2, "data.expression": "blink", "train.mixed_precision": False, "train.audio_warmup": 0,
+    "train.voices": 0, "train.silence": 0.0, "train.blink_share": 0.0, "train.loss.feature": 0.01,
+    "train.loss.eyes": 0.0, "train.loss.plane_tv": 0.0,
+}
 
 
 def resolve(name: Path | str) -> Path:
@@ -30,15 +36,17 @@ def resolve(name: Path | str) -> Path:
     path = Path(name)
     if path.is_file():
         return path
-    shipped = CONFIG_DIR / path.with_suffix(".yaml").name
-    if shipped.is_file() and (len(path.parts) == 1 or path.parent.name == "configs"):
-        return shipped
-    names = sorted(p.stem for p in CONFIG_DIR.glob("*.yaml"))
-    raise UsageError(f"no config file {name}", fix=f"Shipped ones: {', '.join(names)}")
+    known = CONFIG_DIR / path.with_suffix(".yaml").name
+    if known.is_file() and (len(path.parts) == 1 or path.parent.name == "configs"):
+        return known
+    raise UsageError(f"no config file {name}", fix=f"Shipped ones: {', '.join(shipped())}")
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """The tree of one file with its `_base_` merged under it (mmengine's merge: dicts deep, lists replaced)."""
+    """The tree of one file with its `_base_` merged under it (mmengine's merge: dicts deep, lists replaced).
+
+    A file that says `train.compat: reference` says REFERENCE too; what stands in the file itself holds against it.
+    """
     from mmengine.config import Config as Tree
 
     if path.suffix == ".py":
@@ -53,19 +61,37 @@ def read_file(path: Path) -> dict[str, Any]:
             tree = yaml.safe_load(current.read_text()) or {}
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise UsageError(f"cannot read config {current}", str(error).replace("\n", " "), "Mend the file") from error
-        if not isinstance(tree, dict):
+        if not isinstance(tree, dict) or not all(isinstance(key, str) and "." not in key for key in tree):
             raise UsageError(f"cannot read config {current}", "it is not a mapping of sections",
                              "Write for instance train: {fine: {steps: 500}}")
         base = tree.pop("_base_", None)
         chain.append(tree)
-        current = None if base is None else current.parent / str(base)
-        if current is not None and not current.is_file():
-            raise UsageError(f"config {path} names _base_ {base}", f"{current} does not exist",
-                             "Its path is relative to the file that names it")
-    merged = Tree(chain.pop())
-    while chain:
-        merged.merge_from_dict(chain.pop())
+        current = None if base is None else _base(current, str(base))
+    merged = Tree()
+    for tree in reversed(chain):
+        train = tree.get("train")
+        if isinstance(train, dict) and train.get("compat") == "reference":
+            merged.merge_from_dict(REFERENCE)
+        try:
+            merged.merge_from_dict(tree)
+        except (TypeError, RecursionError) as error:
+            raise UsageError(f"cannot read config {path}", "what is a section in one file is a value in its _base_",
+                             "Write for instance train: {fine: {steps: 500}}") from error
     return merged.to_dict()
+
+
+def _base(file: Path, name: str) -> Path:
+    """The config that `file` names as its base: beside it, or else a shipped one."""
+    for path in (file.parent / name, CONFIG_DIR / f"{name.removesuffix('.yaml')}.yaml"):
+        if path.is_file():
+            return path
+    raise UsageError(f"config {file} names _base_ {name}", f"{file.parent / name} does not exist",
+                     f"Its path is relative to the file that names it; shipped ones: {', '.join(shipped())}")
+
+
+def shipped() -> list[str]:
+    """Names of the configs that come with the package."""
+    return sorted(path.stem for path in CONFIG_DIR.glob("*.yaml"))
 
 
 def read_gaussiantalker(path: Path) -> dict[str, Any]:

@@ -4,9 +4,11 @@ import dataclasses
 import typing
 
 import pytest
+import yaml
 
 from being.config import Config, ModelConfig, StageConfig, field_help, from_dict, load
 from being.config_files import CONFIG_DIR
+from being.config_files import REFERENCE as compat_sets
 from being.errors import ExitCode, UsageError
 
 
@@ -21,6 +23,59 @@ def test_the_record_config_is_the_reference_schedule():
     assert dataclasses.replace(config.model, drop_prob=0.2) == ModelConfig()  # of the reference; ours drops nothing
     assert config.train.coarse == StageConfig(7999, 1)
     assert config.train.fine == StageConfig(10_000, 32)
+
+
+REFERENCE = {  # GaussianTalker's own settings, as its config, its code and its paper's code have them
+    "model": {"plane_resolution": 64, "plane_scales": [1, 2], "plane_channels": 32, "net_width": 128, "d_model": 64,
+              "n_head": 2, "n_layer": 1, "ffn_hidden": 128, "drop_prob": 0.2, "sh_degree": 3},
+    "data": {"size": 512, "expression": "blink", "gaussians": 34_650},
+    "train": {"coarse": {"steps": 7999, "batch": 1}, "fine": {"steps": 10_000, "batch": 32}, "mixed_precision": False,
+              "audio_warmup": 0, "voices": 0, "silence": 0.0, "blink_share": 0.0, "sh_every": 1000,
+              "loss": {"l1": 0.8, "ssim": 0.2, "feature": 0.01, "lips": 0.4, "eyes": 0.0, "mask": 0.4,
+                       "plane_tv": 0.0},  # listed as 2e-4 in its config, and never used
+              "density": {"start": 1000, "stop": 7000, "every": 100, "gradient": 0.001, "clone_scale": 0.01,
+                          "prune_start": 600, "prune_opacity": 0.005, "prune_scale": 0.1, "large_start": 3000,
+                          "limit": 50_000},
+              "rate": {"means": [1.6e-4, 1.6e-6], "network": [1e-4, 1e-5], "planes": [1.6e-3, 1.6e-4],
+                       "sh_dc": 2.5e-3, "sh_rest": 1.25e-4, "opacity": 0.05, "scales": 0.005, "rotations": 0.001},
+              "checkpoint_every": 500, "until_plateau": False},
+}
+NOT_IN_THE_REFERENCE = {  # where the clip is cut, what it is heard with, what is looked at, what another key turns off
+    "data.holdout", "data.encoder", "data.bfm", "train.seed", "train.splat", "train.compat", "train.mouth_told",
+    "train.evaluate_every", "train.plateau.gain", "train.plateau.evaluations", "train.plateau.cool_down",
+    "train.preview_seconds", "avatar.seconds", "avatar.plate_quality"}
+
+
+def leaves(tree, prefix=""):
+    """Key, with dots, and value of every setting."""
+    for key, value in tree.items():
+        yield from leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
+
+
+def test_compat_sets_back_all_in_which_the_record_config_departs_from_the_reference():
+    config = dict(leaves(load("64_dim_1_transformer", ["train.compat=reference"], environment={}).to_dict()))
+    assert {key: value for key, value in config.items() if key not in NOT_IN_THE_REFERENCE} == dict(leaves(REFERENCE))
+    assert config["train.compat"] == "reference"
+    plain = dict(leaves(load("64_dim_1_transformer", environment={}).to_dict()))
+    assert set(compat_sets) <= set(plain) and any(plain[key] != value for key, value in compat_sets.items())
+    assert load("64_dim_1_transformer", ["train.compat=none"], environment={}).model.drop_prob == 0
+
+
+def test_compat_is_under_what_is_set_in_the_same_place_or_a_stronger_one(tmp_path):
+    file = tmp_path / "own.yaml"
+    file.write_text("_base_: 64_dim_1_transformer\ntrain: {compat: reference, loss: {feature: 0.2}}\n")
+    environment = {"BEING_TRAIN__COMPAT": "reference", "BEING_TRAIN__AUDIO_WARMUP": "7"}
+    config = load(file, ["model.drop_prob=0.1"], environment={})
+    assert (config.train.loss.feature, config.model.drop_prob, config.train.audio_warmup) == (0.2, 0.1, 0)
+    assert load(file, environment={"BEING_TRAIN__AUDIO_WARMUP": "7"}).train.audio_warmup == 7
+    config = load(file, environment=environment)
+    assert (config.train.loss.feature, config.train.audio_warmup) == (0.01, 7), "the environment is over a file"
+    for order in (1, -1):
+        items = ["train.compat=reference", "data.expression=full"][::order]
+        config = load("quick", items, {"train.blink_share": 0.1}, environment)
+        assert (config.data.expression, config.train.blink_share, config.train.audio_warmup) == ("full", 0.1, 0)
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(config.to_dict()))
+    assert load(tmp_path / "run.yaml", environment={}) == config, "a run's own settings mean the same again"
 
 
 def test_precedence_flag_over_override_over_environment_over_file_over_base(tmp_path):
@@ -45,7 +100,7 @@ def test_an_unknown_key_suggests_the_nearest(override, hint):
 
 
 @pytest.mark.parametrize("override", ["data.size=big", "train.rate.means=[1]", "train.fine=3", "data.size=1.5",
-                                      "model.plane_scales=2", "data.size"])
+                                      "model.plane_scales=2", "model.plane_scales=[]", "data.size"])
 def test_values_of_the_wrong_type_are_refused(override):
     with pytest.raises(UsageError):
         load(None, [override], environment={})
@@ -55,8 +110,20 @@ def test_numbers_without_a_point_are_read_as_numbers():
     assert load(None, ["train.rate.means=[1e-4, 1e-6]"], environment={}).train.rate.means == (1e-4, 1e-6)
 
 
+def test_a_base_is_a_file_beside_or_else_a_shipped_config(tmp_path):
+    for name in ("quick", "quick.yaml"):
+        (tmp_path / "own.yaml").write_text(f"_base_: {name}\ntrain: {{seed: 5}}")
+        assert load(tmp_path / "own.yaml", environment={}).data.size == 256
+    (tmp_path / "quick.yaml").write_text("data: {size: 64}")
+    assert load(tmp_path / "own.yaml", environment={}).data.size == 64
+
+
 def test_broken_files_are_refused_with_their_name(tmp_path):
+    (tmp_path / "base.yml").write_text("train: {fine: 3}\nmodel: [1]")
     for name, text in {"a.yaml": "data: [", "b.yaml": "- 1", "c.yaml": "_base_: none.yaml", "d.yaml": "_base_: d.yaml",
+                       "f.yaml": "1: 2", "g.yaml": "_base_: base.yml\ntrain: {fine: {steps: 3}}",
+                       "h.yaml": "a: &x [*x]", "i.yaml": "_base_: base.yml\nmodel: {d_model: 3}",
+                       "j.yaml": "train.seed: 3",
                        "e.yaml": "!!python/object/apply:os.system ['true']"}.items():
         (tmp_path / name).write_text(text)
         with pytest.raises(UsageError, match=name):

@@ -67,7 +67,7 @@ class Trainer:
             density.load(resume.optimizer)
             self.plateau.load(resume.state.get("plateau"))
         frames = self.split.train
-        if stage == "fine" and not self.reference:
+        if stage == "fine":
             frames = with_blinks(frames, self.clip.expression[frames, 0].cpu().numpy(), self.config.train.blink_share)
         work = Step(self.config, stage, self.model, self.clip, frames, self.objective, optimizer, density,
                     self.low_precision)

@@ -15,9 +15,11 @@ from being.conventions import FPS, SAMPLE_RATE
 from being.data.expression import BLINK_ALONE, MOUTH, SOURCES, Channels
 from being.errors import InputRejected, UsageError
 from being.inference.curves import read_curves
-from being.inference.expression import REACH, Wish, blinks, brows, drive, limits
+from being.inference.blinks import Blinks
+from being.inference.brows import Brows
+from being.inference.expression import AHEAD, HOP, REACH, FaceStream, Wish, drive, limits
 from being.inference.moods import MOODS, NAMES, known
-from being.inference.prosody import prosody
+from being.inference.prosody import Ear
 
 WHOLE = Channels(("blink", *(source.name for source in SOURCES)), (0.0,) * 19, (1.0,) * 19, (-1.0,) * 19, (1.0,) * 19)
 SHORT = Channels(("blink", "brow_inner_up", "smile"), (0.0,) * 3, (1.0,) * 3, (0.0, -0.5, 0.0), (1.0, 1.0, 0.2))
@@ -38,6 +40,22 @@ def speech(phrases=6, seconds=2.0, pause=0.6, pitch=110.0):
 
 def frames_of(sound):
     return len(sound) * FPS // SAMPLE_RATE
+
+
+def prosody(samples, frames):
+    """What the whole sound is like, the whole of it known at its start."""
+    ear = Ear()
+    ear.push(samples[:frames * SAMPLE_RATE // FPS])
+    ear.finish(frames)
+    return ear.around(0, frames + 1)
+
+
+def blinks(heard, frames, rate=None, seed=0):
+    return Blinks(rate, seed).closure(heard, 0, frames)
+
+
+def brows(heard, frames, seed=0):
+    return Brows(seed).height(heard, 0, frames)
 
 
 def peaks(closed):
@@ -123,6 +141,67 @@ def test_one_seed_gives_one_face():
     assert not np.array_equal(faces[0], faces[2])
 
 
+def streamed(samples, ahead, seed, wish=Wish()):  # noqa: B008
+    """The face of a sound that comes in pieces of random sizes, taken as soon as it can be."""
+    stream, rng, made, start = FaceStream(WHOLE, wish, ahead), np.random.default_rng(seed), [], 0
+    while start < len(samples):
+        count = int(rng.choice([0, 1, 321, 640, 7000, 90_000]))
+        stream.push(samples[start:start + count])
+        start += count
+        made.append(stream.take(np.zeros((int(rng.integers(0, stream.ready + 1)), len(WHOLE)))))
+    stream.finish()
+    return np.concatenate([*made, stream.take(np.zeros((stream.ready, len(WHOLE))))])
+
+
+@pytest.mark.parametrize("ahead", [HOP, 12, AHEAD])
+def test_sound_in_pieces_of_any_size_gives_the_same_face(ahead, tmp_path):
+    sound, _, _ = speech(phrases=9)
+    sound = np.concatenate([sound, np.zeros(333, np.float32)])
+    (tmp_path / "a.csv").write_text("time,smile\n0,0\n20,1\n")
+    wish = Wish("happy", {"brow_raise": 0.2}, curves=tmp_path / "a.csv")
+    faces = [streamed(sound, ahead, seed, wish) for seed in range(3)]
+    assert len(faces[0]) == -(-len(sound) // 640) and all(np.array_equal(faces[0], face) for face in faces[1:])
+    if ahead == AHEAD:
+        assert np.array_equal(faces[0], drive(sound, len(faces[0]), WHOLE, wish))
+
+
+@pytest.mark.parametrize("ahead", [HOP, 60])
+def test_a_frame_comes_out_with_its_look_ahead_and_hears_nothing_later(ahead):
+    sound, _, _ = speech(phrases=4)
+    stream, margin = FaceStream(WHOLE, ahead=ahead), 192  # 12 ms, in the docstring of FaceStream
+    for start in range(0, len(sound), 640):
+        stream.push(sound[start:start + 640])
+        stream.take(np.zeros((stream.ready, len(WHOLE))))
+        assert stream.taken >= (start + 640 - margin) // 640 - ahead + 1
+    at = 150
+    cut = np.concatenate([sound[:(at + ahead) * 640 + margin], np.ones(20_000, np.float32)])
+    one, other = streamed(sound, ahead, 0), streamed(cut, ahead, 0)
+    assert np.array_equal(one[:at + 1], other[:at + 1])
+
+
+@pytest.mark.parametrize(("ahead", "late"), [(60, 0.0), (25, 0.2), (HOP, 0.45)])
+def test_with_less_look_ahead_blinks_and_brows_follow_a_little_later(ahead, late):
+    sound, ends, stresses = speech(phrases=60)
+    face = streamed(sound, ahead, 0, Wish(blink_rate=20.0))
+    times = peaks(face[:, 0]) / FPS
+    since = times[:, None] - ends
+    assert ((since > -0.1) & (since < 0.24 + late)).any(1).mean() > 0.45
+    assert len(times) / (len(face) / FPS / 60) == pytest.approx(20, rel=0.2)
+    raised = face[:, WHOLE.names.index("brow_inner_up")]
+    frames = [(round((t - 0.08) * FPS), round((t + 0.08 + late) * FPS) + 1) for t in stresses]
+    assert 0.4 < np.mean([raised[a:b].max() > 0.15 for a, b in frames[3:]]) < 0.95
+
+
+def test_what_a_face_keeps_does_not_grow():
+    sound, _, _ = speech(phrases=10)
+    stream = FaceStream(WHOLE)
+    for _ in range(20):
+        stream.push(sound)
+        stream.take(np.zeros((stream.ready, len(WHOLE))))
+        kept = len(stream._ear._loud), len(stream._ear._sound), len(stream._made), len(stream._blinks._running)
+        assert np.all(np.array(kept) <= (500 + AHEAD + 700, 2000, HOP, 16)), kept
+
+
 @pytest.mark.parametrize("mood", list(MOODS))
 def test_moods_are_told_apart(mood):
     faces = {name: drive(np.zeros(0, np.float32), 50, WHOLE, Wish(mood=name, blink_rate=0)).mean(0) for name in MOODS}
@@ -179,7 +258,7 @@ def test_curves_rule_every_frame(tmp_path):
         assert np.allclose(made[:, WHOLE.names.index(name)], -made[:, 0] / 2)
     assert np.allclose(made[:, WHOLE.names.index("smile")], 0.7)  # what has no curve is as it would be
     (tmp_path / "b.json").write_text(json.dumps({"time": [0.0, 0.16], "AU12": [0.0, 1.0]}))
-    assert np.allclose(read_curves(tmp_path / "b.json", 6)["AU12"], [0, 0.25, 0.5, 0.75, 1, 1])
+    assert np.allclose(read_curves(tmp_path / "b.json").between(0, 6)["AU12"], [0, 0.25, 0.5, 0.75, 1, 1])
 
 
 @pytest.mark.parametrize(("name", "content", "says"), [
@@ -195,7 +274,7 @@ def test_curve_files_that_will_not_do_are_refused(tmp_path, name, content, says)
     if content is not None:
         (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(InputRejected) as error:
-        read_curves(tmp_path / name, 9)
+        read_curves(tmp_path / name)
     assert says in error.value.message()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,24 @@ TIME = "time"  # a column of seconds, where the rows are not the frames
 BYTES_MAX = 256 << 20
 
 
-def read_curves(path: Path, frames: int) -> dict[str, np.ndarray]:
-    """Values float [F] by expression name, of a file of curves.
+@dataclass(frozen=True)
+class Curves:
+    """Courses of expressions."""
+
+    time: np.ndarray  # float [R], s, rising
+    columns: Mapping[str, np.ndarray]  # by expression name, float [R]
+
+    def between(self, start: int, stop: int) -> dict[str, np.ndarray]:
+        """Values float [stop - start] by expression name, of these frames; beyond the end the last ones hold."""
+        at = np.arange(start, stop) / FPS
+        return {name: np.interp(at, self.time, column) for name, column in self.columns.items()}
+
+
+def read_curves(path: Path) -> Curves:
+    """The curves in a file.
 
     CSV has a row of names and a row of numbers a frame; JSON has an object of name to list. With a column `time` (s,
-    rising) rows are placed by it and read in between, else row i is frame i. Beyond the end the last value holds.
+    rising) rows are placed by it and read in between, else row i is frame i.
     Raises InputRejected naming what is wrong.
     """
     path = Path(path)
@@ -42,8 +57,7 @@ def read_curves(path: Path, frames: int) -> dict[str, np.ndarray]:
         "values that are not finite" if not finite else "times that do not rise" if (np.diff(time) <= 0).any() else ""
     if wrong:
         raise InputRejected(f"the curves {path} will not do", f"they have {wrong}", "Mend the file")
-    at = np.arange(frames) / FPS
-    return {name: np.interp(at, time, column) for name, column in columns.items()}
+    return Curves(time, columns)
 
 
 def _csv(text: str) -> dict[str, np.ndarray]:

@@ -163,6 +163,28 @@ def test_the_report_is_written_whole_and_replaced(run):
     assert len(read_audio(video)) == pytest.approx(HELD * 640, abs=1100)
 
 
+def test_a_run_is_measured_with_another_size_or_share_held_out_into_a_folder_of_its_own(run, capsys, monkeypatch):
+    def missing(*_):
+        raise EnvironmentFault("left out")
+
+    monkeypatch.setattr("being.eval.ruler.Lpips", missing)
+    monkeypatch.setattr("being.eval.ruler.FaceReader", missing)
+    larger = evaluate(run.path, device="cpu", frames=4, override=[f"data.size={2 * SIZE}"])
+    assert larger["size"] == 2 * SIZE and f"trained at {SIZE}" in larger["target"]
+    assert probe(run.path / f"eval_size{2 * SIZE}/side_by_side.mp4").height == 2 * SIZE
+    assert "trained on" not in capsys.readouterr().err
+    longer = evaluate(run.path, device="cpu", override=["data.holdout=0.75"])
+    assert longer["frames"] == FRAMES * 3 // 4 and longer["split"] == "last 75% of the clip held out"
+    assert Path(longer["files"]["report"]).parent.name == "eval_holdout0.75"
+    trained = len(np.intersect1d(open_subject(run, "train").frames, np.arange(FRAMES // 4, FRAMES)))
+    assert f"{trained} of the {FRAMES * 3 // 4} frames of the test part were trained on" in capsys.readouterr().err
+    assert run.config == load("quick", SETTINGS, environment={}), "the run stays as it is"
+    with pytest.raises(UsageError, match="says nothing about measuring.*data.size, data.holdout"):
+        open_subject(run, override=["train.seed=3"])
+    with pytest.raises(UsageError, match="at least 16"):
+        open_subject(run, override=["data.size=3"])
+
+
 def test_what_cannot_be_evaluated_is_refused_and_leaves_nothing(run, tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="unknown part"):
         evaluate(run.path, part="tset")

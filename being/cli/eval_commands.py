@@ -33,6 +33,9 @@ def evaluate(
                                          "misses its bound, for instance lip_r=0.7,lag=1,mouth.lpips=0.07.")] = "",
     identity: Annotated[bool, typer.Option("--identity", help="Fetch the network of the identity measure where it "
                                                               "is missing (100 MB, once).")] = False,
+    override: Annotated[list[str] | None, typer.Option("-o", "--override", metavar="KEY.PATH=VALUE", help="Measure a "
+                                                       "run with another data.size or data.holdout than its own, for "
+                                                       "instance data.size=512; may be repeated.")] = None,
     device: DeviceOption = "auto",
     splat: SplatOption = None,
 ) -> dict[str, Any]:
@@ -45,10 +48,10 @@ def evaluate(
             raise UsageError("--out belongs to --pred", "a run's report goes into the run's folder", "Leave it out")
         rasterizer = take_rasterizer(device, splat)
         return {**work(run, part=part, device=device, cross=cross or (), require=require, frames=frames,
-                       identity=identity), "splat": rasterizer}
+                       identity=identity, override=override or ()), "splat": rasterizer}
     if pred is None or truth is None:
         raise UsageError("--pred and --truth belong together", fix="Give both videos")
-    if run is not None or cross or part != "test" or splat is not None:
+    if run is not None or cross or part != "test" or splat is not None or override:
         raise UsageError("a pair of videos has no run, no part and nothing to drive", fix="Give only --pred, "
                          "--truth, --out, --frames, --require and --identity")
     return evaluate_pair(pred, truth, out=out, require=require, frames=frames, identity=identity)

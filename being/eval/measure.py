@@ -7,7 +7,7 @@ of the upper face; nothing of the true mouth enters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from being.audio.features import SAMPLES_PER_FRAME
-from being.config import Config
+from being.config import Config, load
 from being.conventions import FPS
 from being.data.clip import Clip, load_clip
 from being.data.dataset import Dataset
@@ -28,11 +28,12 @@ from being.eval.speech import Mouth, heard, mouth_figures
 from being.media import read_audio
 from being.model.talking_head import TalkingHead
 from being.preprocess.landmarks import lip_aperture
-from being.progress import Progress
+from being.progress import Progress, warn
 from being.train.preview import render_clip, to_uint8
 from being.train.run import Run
 
 PARTS = ("train", "validation", "test")
+MEASURED_WITH = ("data.size", "data.holdout")  # settings of a run in place of which a measurement may have others
 SHUFFLE_SEED = 0
 INPUTS = ("windows of speech features, camera, expression of the upper face; no jaw, lip or mouth channel of the true "
           "frame")
@@ -47,7 +48,7 @@ class Subject:
     """What is measured: a checkpoint of a run, with the frames of one part of its clip."""
 
     run: Run
-    config: Config
+    config: Config  # the run's; size and held-out share as measured
     dataset: Dataset
     model: TalkingHead
     clip: Clip  # pictures of `frames` only
@@ -76,11 +77,13 @@ def evaluate_run(run: Run, *, part: str = "test", lips: bool = True, device: str
     return measure(open_subject(run, part, device), lips).figures
 
 
-def open_subject(run: Run, part: str = "test", device: torch.device | str = "cpu", most: int | None = None) -> Subject:
+def open_subject(run: Run, part: str = "test", device: torch.device | str = "cpu", most: int | None = None,
+                 override: Sequence[str] = ()) -> Subject:
     """The run's best checkpoint (without one its last) and the pictures of `part`, on `device`; of its first `most`
-    frames where that is given.
+    frames where that is given. override: "data.size=512" and the like (MEASURED_WITH) in place of the run's settings.
 
-    Raises UsageError for an unknown part, InputRejected for a run without checkpoint or one that does not fit its data.
+    Raises UsageError for an unknown part or setting, InputRejected for a run without checkpoint or one that does not
+    fit its data.
     """
     if part not in PARTS:
         raise UsageError(f"unknown part '{part}'", fix=f"One of {', '.join(PARTS)}")
@@ -89,8 +92,12 @@ def open_subject(run: Run, part: str = "test", device: torch.device | str = "cpu
         name, checkpoint = "last", run.load("last")
     if checkpoint is None:
         raise InputRejected(f"{run.path} has no checkpoint yet", fix="Train it further: the same command goes on")
-    config, dataset = run.config, Dataset.open(run.dataset)
+    config, dataset = settings(run, override), Dataset.open(run.dataset)
     frames = getattr(dataset.split(config.data.holdout), part)[:most]
+    known = int(np.isin(frames, dataset.split(run.config.data.holdout).train).sum())
+    if known and part != "train":
+        warn(f"{known} of the {len(frames)} frames of the {part} part were trained on: the run held out "
+             f"{split_name(run.config.data.holdout)}")
     if not len(frames):
         raise InputRejected(f"the {part} part of {dataset.path} is empty", f"the clip has {dataset.frames} frames",
                             "Choose another with --part")
@@ -105,6 +112,20 @@ def open_subject(run: Run, part: str = "test", device: torch.device | str = "cpu
         raise InputRejected(f"checkpoint {name} of {run.path} does not fit its config",
                             (str(error).splitlines() or [type(error).__name__])[0], "Train again") from error
     return Subject(run, config, dataset, model.requires_grad_(False), clip, frames, part, checkpoint.state, name)
+
+
+def settings(run: Run, override: Sequence[str] = ()) -> Config:
+    """The run's config with `override` in place of its own. Raises UsageError for what says nothing of measuring."""
+    for item in override:
+        if item.partition("=")[0].strip() not in MEASURED_WITH:
+            raise UsageError(f"-o {item} says nothing about measuring", "all else is as the run was trained",
+                             f"What can be set: {', '.join(MEASURED_WITH)}")
+    return load(run.path / "config.yaml", list(override), environment={}) if override else run.config
+
+
+def split_name(holdout: float) -> str:
+    """What a share `data.holdout` holds out, in words."""
+    return f"the last {holdout:.0%} of the clip" if holdout > 0 else "the family's share, 1/11 and 1/11"
 
 
 def measure(subject: Subject, lips: bool = True, sink: Sink | None = None, download: bool = False) -> Measured:
@@ -188,8 +209,10 @@ def _at_what_is_said(subject: Subject, measured: Measured) -> dict[str, Any] | N
 def _facts(subject: Subject) -> dict[str, Any]:
     holdout, count, size = subject.config.data.holdout, len(subject.frames), subject.clip.size
     held = f"last {holdout:.0%} of the clip held out" if holdout > 0 else "family split 9/11, 1/11, 1/11"
+    trained = subject.run.config.data.size
+    which = "the training resolution" if size == trained else f"trained at {trained}"
     return {"run": str(subject.run.path), "dataset": subject.dataset.name, "checkpoint": subject.checkpoint,
             "stage": subject.state["stage"], "step": subject.state["step"],
             "part": subject.part, "split": held, "first_frame": int(subject.frames[0]), "frames": count,
-            "seconds": count / FPS, "size": size, "target": f"raw frame at {size}x{size} px, the training resolution",
+            "seconds": count / FPS, "size": size, "target": f"raw frame at {size}x{size} px, {which}",
             "inputs": INPUTS, "plate": PLATE, "averaging": "each figure per frame, then the mean"}

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from being.config import Config
 from being.conventions import FPS, SAMPLE_RATE
 from being.data.dataset import consent_note
 from being.errors import BeingError, InputRejected
@@ -38,12 +39,13 @@ Pairs = Callable[[np.ndarray], list[tuple[np.ndarray, np.ndarray]]]  # true and 
 
 def evaluate(run_path: Path | None = None, *, part: str = "test", lips: bool = True, device: str = "auto",
              cross: Sequence[str] = (), require: str = "", frames: int | None = None,
-             identity: bool = False) -> dict[str, Any]:
+             identity: bool = False, override: Sequence[str] = ()) -> dict[str, Any]:
     """Figures of the run at `run_path` (the most recent one by default) with "files", the paths of its report.
 
     cross: sounds and voices that the avatar also speaks (`cross.sources`); require: bounds as `gates.parse` reads them;
-    frames: only the first so many of the part; identity: fetch the network of that measure. Writes `<run>/eval/` for
-    the test part, `<run>/eval_<part>/` for another; the folder appears whole or not at all.
+    frames: only the first so many of the part; identity: fetch the network of that measure; override: settings to
+    measure with in place of the run's (`open_subject`). Writes `<run>/eval/` for the test part, `<run>/eval_<part>/`
+    for another, `<run>/eval_size512/` and the like with settings; the folder appears whole or not at all.
     Raises UsageError, InputRejected, EnvironmentFault as `measure` and `Run.find` do, BeingError for an output place
     that cannot be made, and with exit code 5, when everything is written, for a bound that was missed.
     """
@@ -53,8 +55,8 @@ def evaluate(run_path: Path | None = None, *, part: str = "test", lips: bool = T
     if names and not (run.path / "avatar/manifest.json").is_file():
         raise InputRejected(f"{run.path} has no avatar yet", "only a finished run can speak other sound",
                             "Train it to its end: the same command goes on")
-    subject = open_subject(run, part, pick_device(device), frames)
-    folder = run.path / ("eval" if part == "test" else f"eval_{part}")
+    subject = open_subject(run, part, pick_device(device), frames, override)
+    folder = run.path / _folder_name(part, run.config, subject.config)
     sound, size = part_sound(subject.dataset, subject.frames), subject.clip.size
     note = f"{VIDEO_NOTE}. {consent_note(subject.dataset.manifest.get('consent'))}"
     with _folder(folder) as work:
@@ -71,6 +73,13 @@ def evaluate(run_path: Path | None = None, *, part: str = "test", lips: bool = T
         _write(work, f["dataset"], facts, measured, subject.pairs, subject.frames, videos.short, spoken, driven)
     say(f"{part} part, {f['frames']} frames, {f['split']}; target: {f['target']}")
     return _told(folder, f, bounds)
+
+
+def _folder_name(part: str, own: Config, used: Config) -> str:
+    """Name of a report's folder: what is not measured as usual is told by it."""
+    other = [f"{name}{getattr(used.data, name):g}" for name in ("size", "holdout")
+             if getattr(used.data, name) != getattr(own.data, name)]
+    return "_".join(["eval", *([part] if part != "test" else []), *other])
 
 
 def evaluate_pair(pred: Path, truth: Path, *, out: Path | None = None, require: str = "", frames: int | None = None,

@@ -14,9 +14,9 @@ from being.cli.expression_options import wish
 from being.conventions import FPS, SAMPLE_RATE
 from being.data.expression import BLINK_ALONE, MOUTH, SOURCES, Channels
 from being.errors import InputRejected, UsageError
-from being.inference.curves import read_curves
 from being.inference.blinks import Blinks
 from being.inference.brows import Brows
+from being.inference.curves import read_curves
 from being.inference.expression import AHEAD, HOP, REACH, FaceStream, Wish, drive, limits
 from being.inference.moods import MOODS, NAMES, known
 from being.inference.prosody import Ear

@@ -29,7 +29,8 @@ AT_LEAST = {"data.size": 16, "data.gaussians": 8, "model.plane_resolution": 2, "
                              "model.n_head", "model.n_layer", "model.ffn_hidden", "train.coarse.steps",
                              "train.coarse.batch", "train.fine.steps", "train.fine.batch", "train.sh_every",
                              "train.density.every", "train.checkpoint_every", "train.evaluate_every",
-                             "train.plateau.evaluations", "avatar.plate_quality"), 1)}  # every other number: 0
+                             "train.plateau.evaluations", "avatar.plate_quality"), 1),
+            "avatar.seconds": 0.04}  # a frame; every other number: 0
 AT_MOST = {"data.size": 4096, "data.holdout": 0.9, "train.silence": 0.9, "model.drop_prob": 0.9, "model.sh_degree": 3,
            "train.mouth_told": 1.0, "train.blink_share": 0.9,
            "avatar.plate_quality": 100, "train.plateau.cool_down": 1.0}

@@ -130,6 +130,26 @@ def test_a_place_for_the_dataset_that_will_not_do(home: Path) -> None:
     refused(2, "cannot be the name", "preprocess", clip, "--name", "../../elsewhere")
 
 
+def test_preprocess_makes_the_features_that_the_config_trains_on(home: Path,
+                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str | None] = []
+
+    def noted(video: Path, folder: Path, *, encoder: str | None, **_: Any) -> Path:
+        asked.append(encoder)
+        return home / "data/scene"
+
+    monkeypatch.setattr("being.preprocess.preprocess", noted)
+    monkeypatch.setattr("being.preprocess.speech_features.add_features",
+                        lambda folder, encoder, latency: asked.append(encoder) or (encoder, 7))
+    Path("own.yaml").write_text("_base_: quick\ndata: {encoder: hubert}")
+    for command in (["preprocess", "me.mp4"], ["data", "features"]):
+        for arguments in (["--config", "own.yaml"], ["-o", "data.encoder=hubert"],
+                          ["--encoder", "hubert", "-o", "data.encoder=hama"]):
+            assert being(*command, *arguments).exit_code == 0 and asked.pop() == "hubert"
+        assert being(*command, "--config", "quick").exit_code == 0 and asked.pop() in (None, "hama")
+        refused(2, "data.encoder", *command, "-o", "data.encodr=hubert")
+
+
 def test_an_interrupted_preprocess_says_that_it_can_go_on(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from being.preprocess import pipeline, steps
     from being.preprocess.graph import Step

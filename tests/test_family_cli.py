@@ -11,6 +11,7 @@ from needs import had
 from program import being, refused
 from test_import_checkpoint import speech, write_trained
 
+from being.config import load
 from being.media import probe
 from being.preprocess.mesh import canonical_mesh
 
@@ -45,7 +46,11 @@ def test_in_and_out_and_a_checkpoint_that_speaks(home, known, tmp_path):
     assert Path(out["directory"], "transforms_val.json").is_file()
     write_trained(tmp_path / "trained")
     run = json.loads(being("import-checkpoint", tmp_path / "trained", "--data", home / "data/May", "--config",
-                           "64_dim_1_transformer", "--json").stdout)
+                           "64_dim_1_transformer", "-o", "avatar.seconds=0.2", "--json").stdout)
+    assert len(list(Path(run["run"], "avatar/plates").iterdir())) == 5
+    one = being("import-checkpoint", tmp_path / "trained", "--data", home / "data/May", "-o", "model.n_head=1", "--out",
+                tmp_path / "one", "--json")
+    assert one.exit_code == 0 and load(tmp_path / "one/config.yaml", environment={}).model.n_head == 1
     assert Path(run["run"]).parent == home / "runs/May" and run["iteration"] == 10_000 and run["gaussians"] == 50
     assert json.loads(being("bench-fps", "--frames", "8", "--json").stdout)["ok"]
     video = json.loads(being("render", "--json").stdout)  # of the clip's own sound
@@ -68,6 +73,7 @@ def test_refusals(home, known, tmp_path):
     refused(2, "there is no dataset", "data", "export", watch=(tmp_path,))
     refused(4, "is not a dataset", "data", "export", theirs, watch=(tmp_path,))
     refused(4, "nowhere is not a directory", "import-checkpoint", "nowhere", watch=(tmp_path,))
+    refused(2, "seconds.*at least 0.04", "import-checkpoint", "nowhere", "-o", "avatar.seconds=0", watch=(tmp_path,))
     refused(4, "holds no trained GaussianTalker", "import-checkpoint", theirs, watch=(tmp_path,))
     assert being("data", "import", theirs).exit_code == 0
     refused(1, "exists already", "data", "import", theirs, watch=(tmp_path,))

@@ -22,6 +22,11 @@ EncoderOption = Annotated[str | None, typer.Option("--encoder", metavar="NAME", 
                                                    "deepspeech=FILE.npy.")]
 LatencyOption = Annotated[str | None, typer.Option("--latency", metavar="NAME", help="How far the features may look "
                                                    "ahead: whole (the default), stream (0.5 s), low (0.24 s).")]
+TrainedByOption = Annotated[Path | None, typer.Option("--config", help="Config it will be trained by, a file or a "
+                                                      "shipped one's name: its data.encoder is what --encoder "
+                                                      "is otherwise.")]
+EncodedByOption = Annotated[list[str] | None, typer.Option("-o", "--override", metavar="KEY.PATH=VALUE", help="Set one "
+                                                           "config value, here data.encoder=NAME.")]
 HOW = "How did they agree to an avatar of it? (for instance: it is me; signed release of 3 May) "
 
 
@@ -51,6 +56,8 @@ def preprocess(
                                             "instead of our own action units.")] = None,
     encoder: EncoderOption = None,
     latency: LatencyOption = None,
+    config: TrainedByOption = None,
+    override: EncodedByOption = None,
     consent: Annotated[str | None, typer.Option("--consent", help="Whose face it is and how they agreed; recorded "
                                                 "in the dataset and in every video. Asked on a terminal.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing dataset.")] = False,
@@ -59,17 +66,20 @@ def preprocess(
 
     Killed at any moment, the same command goes on after the steps that are done.
     """
+    from being.config import load
     from being.files import home
     from being.preprocess import preprocess as run
+    from being.preprocess.speech_features import ENCODER
     from being.progress import say
 
+    trained_on = load(config, override, {"data.encoder": encoder}).data.encoder
     if check:
         return _check(video, size)
     subject = name or video.stem
     folder = out or home() / "data" / subject
     agreed = consent if consent is not None else ask_consent if _may_ask() else None
-    path = run(video, folder, name=subject, size=size, parser=parser, au=au, encoder=encoder, latency=latency,
-               consent=agreed, force=force)
+    path = run(video, folder, name=subject, size=size, parser=parser, au=au,
+               encoder=None if trained_on == ENCODER else trained_on, latency=latency, consent=agreed, force=force)
     further = _further(path)
     say(f"dataset {path}\nlook at {path / 'report.html'}\nnext: being train {path}"
         + (f" -o data.encoder={further}" if further else ""))
@@ -98,14 +108,18 @@ def features(
                                                                         "recent one).")] = None,
     encoder: EncoderOption = None,
     latency: LatencyOption = None,
+    config: TrainedByOption = None,
+    override: EncodedByOption = None,
 ) -> dict[str, Any]:
     """Add further speech features to a dataset: of another encoder, or with bounded look-ahead for live use."""
+    from being.config import load
     from being.files import latest_dataset
-    from being.preprocess.speech_features import ENCODER, add_features
+    from being.preprocess.speech_features import add_features
     from being.progress import say
 
+    wanted = load(config, override, {"data.encoder": encoder}).data.encoder
     folder = dataset or latest_dataset()
-    name, width = add_features(folder, encoder or ENCODER, latency)
+    name, width = add_features(folder, wanted, latency)
     say(f"{folder} has '{name}' features, {width} wide\nnext: being train {folder} -o data.encoder={name}")
     return {"dataset": str(folder), "encoder": name, "width": width}
 

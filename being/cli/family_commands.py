@@ -86,16 +86,21 @@ def import_checkpoint(
     name: Annotated[str | None, typer.Option("--name", help="Name of the subject (default: the clip's).")] = None,
     iteration: Annotated[int | None, typer.Option("--iteration", help="Which one (default: the last).")] = None,
     config: Annotated[Path | None, typer.Option("--config", help="Its config, for the number of attention heads "
-                                                                 "(default: as in the shipped ones).")] = None,
+                                                "(default: what cfg_args says, else 2).")] = None,
+    override: Annotated[list[str] | None, typer.Option("-o", "--override", metavar="KEY.PATH=VALUE", help="Set one "
+                                                       "config value: model.n_head, avatar.seconds or "
+                                                       "avatar.plate_quality.")] = None,
     consent: ConsentOption = None,
 ) -> dict[str, Any]:
     """Turn a trained GaussianTalker into a run that render, tts-video and bench-fps take."""
-    from being.config_files import read_file, resolve
+    from being.config import load
     from being.progress import say, warn
     from being.train.adopt import import_checkpoint as work
 
-    heads = read_file(resolve(config)).get("model", {}).get("n_head") if config is not None else None
-    done = work(directory, data, out, name=name, iteration=iteration, heads=heads, consent=consent)
+    settings = load(config, override)
+    told = config is not None or any(item.partition("=")[0].strip() == "model.n_head" for item in override or [])
+    done = work(directory, data, out, name=name, iteration=iteration, heads=settings.model.n_head if told else None,
+                consent=consent, avatar=settings.avatar)
     for line in done.warnings:
         warn(line)
     for line in done.notes:

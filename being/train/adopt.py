@@ -67,25 +67,28 @@ class _Clip:
 
 def import_checkpoint(path: Path, data: Path | None = None, out: Path | None = None, *, name: str | None = None,
                       iteration: int | None = None, heads: int | None = None, consent: str | None = None,
-                      runs: Path | None = None) -> Adopted:
+                      runs: Path | None = None, avatar: AvatarConfig | None = None) -> Adopted:
     """A run of the trained GaussianTalker directory `path`; its checkpoint is the reference's, weight for weight.
 
     data: the dataset (imported from the directory it was trained on) that gives poses, plates and sound; without it
     that directory itself when it is still where cfg_args says, else one frontal pose on white. The avatar's sound net
     is taught to hear our speech features where the clip's are known (`hearing`). out: where the run goes (default
-    under `runs`). Raises InputRejected naming the file that will not do; nothing is left behind then.
+    under `runs`). avatar: length of the pose loop and quality of its plates. Raises InputRejected naming the file that
+    will not do; nothing is left behind then.
     """
     path = Path(path)
     if not path.is_dir():
         raise InputRejected(f"{path} is not a directory", fix="Give the folder named as --model_path in its training")
     reference = read_reference(path, iteration, heads)
     adopted = Adopted(path, reference.iteration, len(reference.model.gaussians))
-    clip = _clip(reference, path, data, adopted)
+    avatar = avatar or AvatarConfig()
+    clip = _clip(reference, path, data, adopted, round(avatar.seconds * FPS))
     clip.loop.name = name or clip.loop.name
     if consent or clip.loop.consent is None:
         clip.loop.consent = Consent(consent).record()
     config = from_dict({"model": dataclasses.asdict(reference.config),
-                        "data": {"size": clip.loop.size, "encoder": clip.encoder}})
+                        "data": {"size": clip.loop.size, "encoder": clip.encoder},
+                        "avatar": dataclasses.asdict(avatar)})
     model, encoder = _hearing(reference, clip, adopted)
     if out is not None:
         out = Path(out).absolute()
@@ -127,12 +130,13 @@ def _fill(run: Run, reference: Reference, model: TalkingHead, config: Config, en
 # --- the clip -------------------------------------------------------------------------------------------------------
 
 
-def _clip(reference: Reference, path: Path, data: Path | None, adopted: Adopted) -> _Clip:
+def _clip(reference: Reference, path: Path, data: Path | None, adopted: Adopted, most: int) -> _Clip:
+    """What is known of the clip; at most so many poses."""
     if data is not None:
-        return _of_dataset(reference, Dataset.open(data), adopted)
+        return _of_dataset(reference, Dataset.open(data), adopted, most)
     if reference.source is not None:
         try:
-            return _of_family(reference, reference.source, adopted)
+            return _of_family(reference, reference.source, adopted, most)
         except InputRejected as error:
             adopted.warnings.append(f"poses cannot be taken from {reference.source}: {error.what}")
     else:
@@ -141,7 +145,7 @@ def _clip(reference: Reference, path: Path, data: Path | None, adopted: Adopted)
     return _Clip(_frontal(reference, path), path, layout.FEATURE_WIDTHS.get(reference.audio_width, "aud"))
 
 
-def _of_dataset(reference: Reference, dataset: Dataset, adopted: Adopted) -> _Clip:
+def _of_dataset(reference: Reference, dataset: Dataset, adopted: Adopted, most: int) -> _Clip:
     """Poses, plates and sound of a dataset of ours. Raises InputRejected when it has no features of the right width."""
     if dataset.width != dataset.height:
         raise InputRejected(f"{dataset.path} has pictures of {dataset.width} x {dataset.height} px",
@@ -156,7 +160,7 @@ def _of_dataset(reference: Reference, dataset: Dataset, adopted: Adopted) -> _Cl
         raise InputRejected(f"{reference.folder / 'deformation.pth'} hears {width}-wide speech features",
                             f"{dataset.path} has {', '.join(known)}",
                             "Give the dataset imported from the directory it was trained on: being data import DIR")
-    poses = dataset.longest_stretch(round(AvatarConfig().seconds * FPS))
+    poses = dataset.longest_stretch(most)
     inside = slice(poses.start, poses.stop)
     background = read_image(dataset.path / "bc.jpg")
 
@@ -171,11 +175,11 @@ def _of_dataset(reference: Reference, dataset: Dataset, adopted: Adopted) -> _Cl
                  (lambda: dataset.features(ENCODER)) if ENCODER in known else None)
 
 
-def _of_family(reference: Reference, source: Path, adopted: Adopted) -> _Clip:
+def _of_family(reference: Reference, source: Path, adopted: Adopted, most: int) -> _Clip:
     """Poses, plates and sound of the directory it was trained on, as it lies there."""
     folder = layout.read_folder(source)
     alignment, square = align(folder), centre_square(folder)
-    count = min(len(alignment.numbers), round(AvatarConfig().seconds * FPS))
+    count = min(len(alignment.numbers), most)
     chosen = alignment.numbers[:count]
     background = np.full((square[2], square[2], 3), WHITE, np.uint8) if folder.background is None else \
         cut(read_image(folder.background), square)

@@ -134,11 +134,11 @@ def test_the_phoneme_encoder_streams_and_nears_the_whole_clip_with_its_look_ahea
 
 @pytest.mark.parametrize("name", ["energy", "energy@stream", "energy@low"])
 @pytest.mark.parametrize("samples", [160, 641, 16_000, 500_001])
-def test_blocks_of_windows_are_those_of_the_whole_sound(name, samples):
+def test_blocks_of_features_are_those_of_the_whole_sound(name, samples):
     sound = noise(samples) * 3  # some of it over full scale
     frames = features.frame_count(sound)
-    blocks = list(streaming.window_blocks(sound, name))
-    expected = features.windows(features.encode(sound, frames, name), np.arange(frames))
+    blocks = list(streaming.feature_blocks(sound, name))
+    expected = features.encode(sound, frames, name)
     assert np.allclose(np.concatenate(blocks), expected, atol=1e-6)
 
 
@@ -150,7 +150,7 @@ def test_memory_does_not_grow_with_length(name, seconds):
     sound = np.broadcast_to(np.float32(0.25), seconds * SAMPLE_RATE)
     tracemalloc.start()
     frames = 0
-    for block in streaming.window_blocks(sound, name):
+    for block in streaming.feature_blocks(sound, name):
         frames += len(block)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -162,6 +162,6 @@ def test_blocks_refuse_damaged_sound_before_the_first_one():
     sound[-1] = np.inf
     for bad, match in ((sound, "not finite"), (sound[:0], "no samples")):
         with pytest.raises(InputRejected, match=match):
-            next(streaming.window_blocks(bad, "energy"))
+            next(streaming.feature_blocks(bad, "energy"))
     with pytest.raises(UsageError, match="not computed"):
-        next(streaming.window_blocks(sound[:-1], "deepspeech"))
+        next(streaming.feature_blocks(sound[:-1], "deepspeech"))

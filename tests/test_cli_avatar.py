@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -221,7 +222,7 @@ def test_a_bundle_has_no_sound_of_its_own(avatar: Path) -> None:
 
 def test_an_avatar_that_hears_otherwise_is_refused(avatar: Path, hearing: None,
                                                    monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("being.inference.engine.encode", lambda samples, frames, name: np.zeros((frames, 16, 29)))
+    monkeypatch.setattr("being.inference.engine.encoder", lambda name: SimpleNamespace(width=29, stretches=None))
     write_wav(Path("speech.wav"), hum(1))
     refused(4, "144-wide", "render", avatar, "--audio", "speech.wav", "--out", "one.mp4")
 

@@ -89,7 +89,7 @@ def test_every_video_made_says_so(scene: Path, tmp_path: Path, monkeypatch: pyte
     clip = load_clip(dataset, SIZE, "hama")
     model = fresh_model(config, WIDTH, torch.rand(40, 3) - 0.5, torch.rand(40, 3))
     engine = Engine(load_avatar(save_avatar(tmp_path / "avatar", model, config, dataset, clip)))
-    monkeypatch.setattr(engine, "encode", lambda samples: torch.zeros(5, 16, WIDTH))
+    monkeypatch.setattr(engine, "encode", lambda samples: [torch.zeros(5, 16, WIDTH)])
     out = tmp_path / f"speech{suffix}"
     render_video(engine, np.zeros(5 * 640, np.float32), out, "silence", Times())
     assert comment(out).endswith(says) and comment(out).startswith("AI-generated")

@@ -9,7 +9,7 @@ import pytest
 from family_folder import FRAMES, Landmarker, Truth, truth, write_folder
 from needs import had
 from program import being, refused
-from test_import_checkpoint import speech, write_trained
+from test_import_checkpoint import heard_by_engine, speech, write_trained
 
 from being.config import load
 from being.media import probe
@@ -30,7 +30,7 @@ def home(tmp_path, monkeypatch, known) -> Path:
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setattr("being.data.family.importer.FaceLandmarker", lambda: Landmarker(known))
     monkeypatch.setattr("being.audio.features.encode", speech)
-    monkeypatch.setattr("being.inference.engine.encode", speech)
+    monkeypatch.setattr("being.inference.engine.Engine.encode", heard_by_engine)
     monkeypatch.setattr("being.train.hearing.STEPS", 50)
     return tmp_path / "home"
 

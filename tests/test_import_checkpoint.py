@@ -76,10 +76,15 @@ def speech(samples: np.ndarray, frames: int, encoder: str = "hama") -> np.ndarra
     return np.stack([steps[2 * i:2 * i + 16] for i in range(frames)]).astype(np.float32)
 
 
+def heard_by_engine(_: Engine, samples: np.ndarray) -> list[torch.Tensor]:
+    """The same for `Engine.encode`."""
+    return [torch.from_numpy(speech(samples, -(-len(samples) // 640)))]
+
+
 @pytest.fixture()
 def quick_speech(monkeypatch):
     monkeypatch.setattr("being.audio.features.encode", speech)
-    monkeypatch.setattr("being.inference.engine.encode", speech)
+    monkeypatch.setattr("being.inference.engine.Engine.encode", heard_by_engine)
     monkeypatch.setattr("being.train.hearing.STEPS", 50)
 
 

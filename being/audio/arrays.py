@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from being.conventions import FEATURE_RATE, FEATURE_WINDOW
 from being.errors import InputRejected, UsageError
 
+BLOCK = 512  # frames read at once
 SPARE = 2  # frames by which an array may differ from the video: every tool of the family rounds in its own way
 
 
@@ -30,12 +32,28 @@ class ArrayEncoder:
 def read_array(file: Path, frames: int, width: int | None = None) -> np.ndarray:
     """Speech features float32 [frames, 16, C] of a .npy file, as the family's extractors write them.
 
-    A row or two too few or too many is mended by clamping, as the family's readers do. Raises InputRejected for a file
-    that cannot be read, holds anything but finite floats of that layout, is of another length, or not `width` wide.
+    Raises as `array_blocks`.
     """
+    return np.concatenate(list(array_blocks(file, frames, width)))
+
+
+def array_blocks(file: Path, frames: int, width: int | None = None) -> Iterator[np.ndarray]:
+    """Speech features float32 [k, 16, C] of the `frames` frames of a .npy file, some at a time.
+
+    A row or two too few or too many is mended by clamping, as the family's readers do. Raises InputRejected, before the
+    first block, for a file that cannot be read, holds anything but finite floats of that layout, is of another length,
+    or not `width` wide.
+    """
+    values = _checked(file, frames, width)
+    return (values[np.minimum(np.arange(start, min(start + BLOCK, frames)), len(values) - 1)].astype(np.float32)
+            for start in range(0, frames, BLOCK))
+
+
+def _checked(file: Path, frames: int, width: int | None) -> np.ndarray:
+    """The array in the file, float [about frames, 16, C], left on disk."""
     fix = "Extract the speech features of this sound again"
     try:
-        values = np.load(file, allow_pickle=False)
+        values = np.load(file, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise InputRejected(f"{file} cannot be read", str(error).split("\n")[0], fix) from error
     if not isinstance(values, np.ndarray) or values.dtype.kind != "f" or values.ndim != 3 or \
@@ -47,6 +65,6 @@ def read_array(file: Path, frames: int, width: int | None = None) -> np.ndarray:
                             "Give the features that the avatar or the encoder's name asks for")
     if abs(len(values) - frames) > SPARE:
         raise InputRejected(f"{file} has {len(values)} rows", f"the sound fills {frames} frames", fix)
-    if not np.isfinite(values).all():
+    if not all(np.isfinite(values[start:start + BLOCK]).all() for start in range(0, len(values), BLOCK)):
         raise InputRejected(f"{file} holds values that are not finite", fix=fix)
-    return values[np.minimum(np.arange(frames), len(values) - 1)].astype(np.float32)
+    return values

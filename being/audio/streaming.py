@@ -234,10 +234,10 @@ class WindowCutter:
         return out
 
 
-def window_blocks(samples: np.ndarray, name: str = "hama") -> Iterator[np.ndarray]:
-    """Attention windows float32 [k, 8, C, 16] of all frames of a sound, some seconds at a time.
+def feature_blocks(samples: np.ndarray, name: str = "hama") -> Iterator[np.ndarray]:
+    """Speech features float32 [k, 16, C] of all frames of a sound, some seconds at a time.
 
-    The same as `features.windows` of `features.encode`, for sound of any length: memory does not grow with it.
+    One after the other they are `features.encode`, for sound of any length: memory does not grow with it.
     samples: float [T], mono at 16 kHz. Raises as `features.encode`, before the first block.
     """
     for start in range(0, max(1, samples.size), CHECKED):
@@ -245,9 +245,20 @@ def window_blocks(samples: np.ndarray, name: str = "hama") -> Iterator[np.ndarra
     frames, chosen = frame_count(samples), encoder(name)
     if not hasattr(chosen, "stretches"):
         chosen.encode_clip(samples)  # says why it cannot
-    cut = WindowCutter(chosen.width, getattr(chosen, "shift", 0))
-    before = np.zeros((0, chosen.width), np.float32)
+    rows = np.zeros((FEATURE_WINDOW // 2 + getattr(chosen, "shift", 0), chosen.width), np.float32)
+    done = 0  # frames; `rows` begin with the first of the next one's window
     for steps in chosen.stretches(samples, STEPS_PER_FRAME * frames):  # type: ignore[attr-defined]
-        yield cut.push(before)
-        before = steps
-    yield cut.finish(before, frames)
+        rows = np.concatenate([rows, steps])
+        count = min((len(rows) - FEATURE_WINDOW) // STEPS_PER_FRAME + 1, frames - done)
+        if count > 0:
+            yield _windows_of(rows, count)
+            rows, done = rows[STEPS_PER_FRAME * count:], done + count
+    if done < frames:
+        missing = STEPS_PER_FRAME * (frames - done - 1) + FEATURE_WINDOW - len(rows)
+        yield _windows_of(np.pad(rows, ((0, missing), (0, 0))), frames - done)
+
+
+def _windows_of(rows: np.ndarray, count: int) -> np.ndarray:
+    """The windows [count, 16, C] of frames whose first begins with the first of the rows [S, C]."""
+    view = np.lib.stride_tricks.sliding_window_view(rows, FEATURE_WINDOW, axis=0)
+    return np.ascontiguousarray(view[:STEPS_PER_FRAME * count:STEPS_PER_FRAME].transpose(0, 2, 1))

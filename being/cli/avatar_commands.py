@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from being.cli.expression_options import (
-    BlinkRateOption,
-    CurvesOption,
-    ExpressionOption,
-    MoodOption,
-    SeedOption,
-    wish,
-)
-from being.cli.shell import DeviceOption, OutOption, SplatOption, command, take_rasterizer
+from being.cli.render_options import PrecisionOption, RenderOptions, spread
+from being.cli.shell import DeviceOption, SplatOption, command, take_rasterizer
 from being.errors import BeingError, ExitCode, InputRejected, UsageError
 
+if TYPE_CHECKING:
+    from being.model.avatar import Avatar
+
+DEFAULTS = RenderOptions()
 AvatarArgument = Annotated[Path | None, typer.Argument(metavar="AVATAR", help="Folder of a run or of an avatar "
                                                        "bundle (default: the most recent finished run).")]
 
-PrecisionOption = Annotated[str, typer.Option("--precision", help="The network's products: float32, bfloat16 or (on "
-                                              "CUDA) float16; auto: the narrowest that keeps the picture.")]
-PruneOption = Annotated[float | None, typer.Option("--prune-to", metavar="SHARE", help="Render only this share of the "
-                                                   "Gaussians, those that contribute most (bench-fps --compare tells "
-                                                   "what is won and lost).")]
-
-
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
-    command(app, "render", epilog="Example: being render --audio speech.wav --out speech.mp4")(render)
-    command(app, "tts-video", epilog="Example: being tts-video --text 'Hello'")(tts_video)
+    command(app, "render", epilog="Example: being render --audio speech.wav --out speech.mp4")(spread(render))
+    command(app, "tts-video", epilog="Example: being tts-video --text 'Hello'")(spread(tts_video))
     command(app, "bench-fps", epilog="Example: being bench-fps --random 20000")(bench_fps)
     command(app, "export", epilog="Example: being export --onnx --ply")(export)
     command(app, "demo", epilog="Example: being demo --out demo --text 'Good morning'")(demo)
@@ -41,32 +31,26 @@ def render(
     avatar: AvatarArgument = None,
     audio: Annotated[Path | None, typer.Option("--audio", help="Sound to speak: any sound or video file (default: "
                                                                "the clip's own).")] = None,
-    mood: MoodOption = "neutral",
-    expression: ExpressionOption = None,
-    blink_rate: BlinkRateOption = None,
-    curves: CurvesOption = None,
-    seed: SeedOption = 0,
-    precision: PrecisionOption = "auto",
-    prune_to: PruneOption = None,
-    out: OutOption = None,
-    device: DeviceOption = "auto",
-    splat: SplatOption = None,
+    features: Annotated[Path | None, typer.Option("--features", metavar="FILE.npy", help="Speech features of the "
+                                                  "sound that another program has made (frames x 16 x width), "
+                                                  "for avatars trained on such: deepspeech.")] = None,
+    options: RenderOptions = DEFAULTS,
 ) -> dict[str, Any]:
-    """Make a video of the avatar speaking a sound file, up to an hour long; poses go back and forth."""
-    asked = wish(mood, expression, blink_rate, curves, seed)
-    folder, engine = _engine(avatar, device, splat, precision, prune_to)
+    """Make a video of the avatar speaking a sound file of any length; poses go back and forth."""
+    asked = options.wish()
+    folder, engine = _engine(avatar, options)
     from being.inference.video import Times, render_video, report_times
     from being.media import read_audio
     from being.progress import say
 
     times = Times()
-    source = audio or _own_sound(folder)
+    source, own = (audio, None) if audio is not None else _own_sound(folder, engine.avatar)
     with times.step("read sound"):
         samples = read_audio(source)
-    result = render_video(engine, samples, out or folder / "videos" / f"{source.stem}.mp4", str(source), times,
-                          asked)
+    result = render_video(engine, samples, options.place(folder, source.stem), str(source), times, asked,
+                          features or own)
     say(f"video {result['video']} ({result['frames']} frames)")
-    report_times(times.seconds, result["seconds"])
+    report_times(result["times"], result["seconds"])
     return result
 
 
@@ -76,16 +60,7 @@ def tts_video(
     voice: Annotated[str, typer.Option("--voice", help="hibari (offline, English), espeak or espeak:LANGUAGE "
                                                        "(offline), edge:NAME (online).")] = "hibari",
     speed: Annotated[float, typer.Option("--speed", help="0.5 (slow) to 2 (fast).")] = 1.0,
-    mood: MoodOption = "neutral",
-    expression: ExpressionOption = None,
-    blink_rate: BlinkRateOption = None,
-    curves: CurvesOption = None,
-    seed: SeedOption = 0,
-    precision: PrecisionOption = "auto",
-    prune_to: PruneOption = None,
-    out: OutOption = None,
-    device: DeviceOption = "auto",
-    splat: SplatOption = None,
+    options: RenderOptions = DEFAULTS,
 ) -> dict[str, Any]:
     """Make a video of the avatar saying a text; the time of each step is printed."""
     from being.inference.video import Times, file_stem, report_times, speak_video
@@ -93,14 +68,13 @@ def tts_video(
     from being.tts.speech import checked_text
 
     checked_text(text)
-    asked = wish(mood, expression, blink_rate, curves, seed)
+    asked = options.wish()
     times = Times()
     with times.step("load"):
-        folder, engine = _engine(avatar, device, splat, precision, prune_to)
-    result = speak_video(engine, text, voice, speed, out or folder / "videos" / f"{file_stem(text)}.mp4", times,
-                         asked)
+        folder, engine = _engine(avatar, options)
+    result = speak_video(engine, text, voice, speed, options.place(folder, file_stem(text)), times, asked)
     say(f"video {result['video']} ({result['frames']} frames)")
-    report_times(times.seconds, result["seconds"])
+    report_times(result["times"], result["seconds"])
     return result
 
 
@@ -186,15 +160,14 @@ def demo(
     return result
 
 
-def _engine(avatar: Path | None, device: str, splat: str | None, precision: str,
-            prune_to: float | None) -> tuple[Path, Any]:
+def _engine(avatar: Path | None, options: RenderOptions) -> tuple[Path, Any]:
     """The folder of the run or bundle that is meant, and its engine; the path is printed."""
     from being.inference.engine import Engine
     from being.model.device import pick_device
 
     folder = _folder(avatar)
-    take_rasterizer(device, splat)
-    return folder, Engine.load(folder, pick_device(device), precision, prune_to)
+    take_rasterizer(options.device, options.splat)
+    return folder, Engine.load(folder, pick_device(options.device), options.precision, options.prune_to)
 
 
 def _folder(avatar: Path | None) -> Path:
@@ -220,11 +193,15 @@ def _shares(text: str) -> tuple[float, ...]:
     return shares
 
 
-def _own_sound(folder: Path) -> Path:
-    """The sound of the clip that the run was trained on."""
+def _own_sound(folder: Path, avatar: Avatar) -> tuple[Path, Path | None]:
+    """The sound of the clip that the run was trained on, and the file of its features where the dataset has those that
+    the avatar hears."""
     from being.data.dataset import Dataset
     from being.train.run import Run
 
     if not (folder / "run.json").is_file():
         raise UsageError("a bundle has no sound of its own", fix="Give one with --audio FILE")
-    return Dataset.open(Run.open(folder).dataset).sound_file
+    dataset = Dataset.open(Run.open(folder).dataset)
+    made = dataset.manifest["features"].get(avatar.manifest["encoder"], {})
+    fits = made.get("width") == avatar.manifest["audio_width"]
+    return dataset.sound_file, dataset.path / made["file"] if fits else None

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from being.audio.features import frame_count
 from being.audio.sound import to_rate
 from being.conventions import FPS, SAMPLE_RATE
 from being.data.dataset import Dataset
@@ -96,11 +97,10 @@ def cross_driven(run_path: Path, dataset: Dataset, names: Iterable[str], device:
 def _drive(engine: Engine, reader: FaceReader, name: str, mouth: Mouth, most: int | None) -> Driven:
     """Let the avatar speak one sound and read its lips."""
     sound, said = _heard(name, most)
-    features = engine.encode(sound)
     apertures, block = [], []
     label = Path(name).name
-    with Progress(f"speak {label}", len(features), "frames") as progress:
-        for picture in engine.stream(features):
+    with Progress(f"speak {label}", frame_count(sound), "frames") as progress:
+        for picture in engine.stream(engine.encode(sound)):
             block.append(picture)
             if len(block) == BLOCK:
                 apertures.append(lip_aperture(reader.read(np.stack(block))[0].points))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from being.audio.features import encode, frame_count
+from being.audio.arrays import array_blocks
+from being.audio.encoders import encoder
+from being.audio.streaming import feature_blocks
 from being.conventions import ATTENTION_PAST, ATTENTION_WINDOW
 from being.data.cameras import camera_numbers
 from being.errors import InputRejected, UsageError
@@ -31,6 +33,7 @@ from being.splat.api import pick_backend
 BATCH = 8
 AHEAD = ATTENTION_WINDOW - ATTENTION_PAST - 1  # frames of sound past a frame's own that it hears
 IN_FLIGHT = 2  # batches that render or travel while the one before is used
+Faces = Callable[[np.ndarray], np.ndarray]  # expression of the next frames' poses -> of the frames, [B, E]
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -79,33 +82,54 @@ class Engine:
         with self.sound(features, max(ROOM, len(features))) as sound:
             return self.submit(sound.rows(np.asarray(frames)), np.asarray(poses), expression).pictures().copy()
 
-    def encode(self, samples: np.ndarray) -> Tensor:
-        """Speech features [F, 16, C] of sound float32 [T] at 16 kHz, one row for every frame that it fills.
+    def encode(self, samples: np.ndarray) -> Iterator[Tensor]:
+        """Speech features [k, 16, C] of sound float32 [T] at 16 kHz, one row for every frame that it fills, some
+        seconds at a time as they are asked for.
 
-        Raises InputRejected when the avatar was trained on features of another width.
+        Raises as `check_hearing`, and InputRejected for samples that are not numbers.
+        """
+        self.check_hearing()
+        manifest = self.avatar.manifest
+        return (torch.from_numpy(rows) for rows in feature_blocks(samples, manifest["encoder"]))
+
+    def check_hearing(self) -> None:
+        """Load the encoder whose features the avatar hears.
+
+        Raises UsageError when they come from another program (`features_in`), InputRejected when they are of another
+        width now, and as `encoders.encoder`.
         """
         name, width = self.avatar.manifest["encoder"], self.avatar.manifest["audio_width"]
-        features = encode(samples, frame_count(samples), name)
-        if features.shape[2] != width:
+        found = encoder(name)
+        if not hasattr(found, "stretches"):
+            raise UsageError(f"the avatar {self.avatar.path} hears '{name}' features", "another program computes them",
+                             "Let it write those of the sound: being render --audio SOUND --features FILE.npy")
+        if found.width != width:
             raise InputRejected(f"the avatar {self.avatar.path} hears {width}-wide speech features",
-                                f"those of the encoder '{name}' are {features.shape[2]} wide", "Train it again")
-        return torch.from_numpy(features)
+                                f"those of the encoder '{name}' are {found.width} wide", "Train it again")
 
-    def stream(self, features: Tensor, batch: int = BATCH, expression: np.ndarray | None = None
+    def features_in(self, file: Path, frames: int) -> Iterator[Tensor]:
+        """Speech features [k, 16, C] that another program has made of a sound of `frames` frames, some at a time.
+
+        file: .npy, float [about frames, 16, C]. Raises InputRejected for anything else, before the first.
+        """
+        blocks = array_blocks(file, frames, self.avatar.manifest["audio_width"])
+        return (torch.from_numpy(rows) for rows in blocks)
+
+    def stream(self, features: Tensor | Iterable[Tensor], batch: int = BATCH, expression: Faces | None = None
                ) -> Iterator[np.ndarray]:
         """Frames uint8 [S, S, 3], one for every row of `features`; poses go back and forth.
 
-        expression float32 [F, E] of each frame, by default that of its pose. While frames are used, later ones render.
+        features: [F, 16, C], whole or as blocks of rows. expression: called for the next B frames with that of their
+        poses, float32 [B, E], it gives theirs; by default they are the same. While frames are used, later ones render.
         """
-        count = len(features)
-        path = pose_path(count, self.avatar.poses)
         under_way: deque[Any] = deque()
         with self.sound(room=max(ROOM, 4 * batch)) as sound:
-            for start in range(0, count, batch):
-                frames = np.arange(start, min(start + batch, count))
-                sound.push(features[sound.pushed:frames[-1] + 1 + AHEAD])
-                face = None if expression is None else expression[frames]
-                under_way.append(self.submit(sound.rows(frames), path[frames], face))
+            start, heard = 0, _Rows(features, sound)
+            while count := min(batch, heard.until(start + batch + AHEAD) - start):
+                frames, poses = np.arange(start, start + count), pose_path(count, self.avatar.poses, start)
+                face = None if expression is None else expression(self.expression[poses])
+                under_way.append(self.submit(sound.rows(frames), poses, face))
+                start += count
                 if len(under_way) == IN_FLIGHT:
                     yield from under_way.popleft().pictures().copy()
             while under_way:
@@ -114,6 +138,26 @@ class Engine:
     def close(self) -> None:
         """Free what the device holds for it."""
         self.head.close()
+
+
+class _Rows:
+    """Rows of features on their way into a sound: no more of them than are asked for."""
+
+    def __init__(self, features: Tensor | Iterable[Tensor], sound: Sound):
+        self._blocks = iter([features] if isinstance(features, Tensor) else features)
+        self._sound, self._block = sound, None
+
+    def until(self, stop: int) -> int:
+        """Push rows up to `stop`, or to the last; how many there are now."""
+        sound = self._sound
+        while sound.pushed < stop:
+            if self._block is None or not len(self._block):
+                self._block = next(self._blocks, None)
+                if self._block is None:
+                    break
+            part, self._block = self._block[:stop - sound.pushed], self._block[stop - sound.pushed:]
+            sound.push(part)
+        return sound.pushed
 
 
 def _head(avatar: Avatar, camera: Tensor, precision: str, plain: bool) -> Any:

@@ -36,7 +36,7 @@ def resolve(name: Path | str) -> Path:
     path = Path(name)
     if path.is_file():
         return path
-    known = CONFIG_DIR / path.with_suffix(".yaml").name
+    known = CONFIG_DIR / f"{path.stem}.yaml"
     if known.is_file() and (len(path.parts) == 1 or path.parent.name == "configs"):
         return known
     raise UsageError(f"no config file {name}", fix=f"Shipped ones: {', '.join(shipped())}")

@@ -27,9 +27,11 @@ def run_demo(out: Path, config: str, text: str | None) -> dict[str, Any]:
     from being.splat import available_backends
     from being.train.job import train
     from being.tts.speech import checked_text
+    from being.tts.voices import speak
 
     start = time.monotonic()
     text, settings = checked_text(TEXT if text is None else text), load(config, flags={"data.holdout": HOLDOUT})
+    speak(text)  # what the voice cannot say is refused now, not after the training
     status = available_backends()["cpu"]
     say(f"rasterizer on the CPU: {status}")
     if not status.startswith("OK"):

@@ -28,7 +28,8 @@ class BeingError(Exception):
 
     def message(self) -> str:
         """One to three sentences: what, why, what to do."""
-        return ": ".join(part for part in (self.what, self.why) if part) + (f". {self.fix}" if self.fix else "")
+        said = ": ".join(part for part in (self.what, self.why) if part)
+        return f"{said.rstrip('.') if self.why else said}. {self.fix}" if self.fix else said
 
 
 class UsageError(BeingError):

@@ -25,7 +25,8 @@ from being.files import check_place, make_folders, remove_empty
 AI_NOTICE = "AI-generated video of a person, made with being"
 VIDEO_CODECS = {".mp4": ("libx264", "aac"), ".mov": ("libx264", "aac"), ".mkv": ("libx264", "aac"),
                 ".webm": ("libvpx-vp9", "libopus")}
-LISTS = ("hls", "concat", "dash", "imf")  # formats whose files name others
+NOT_MEDIA = {**dict.fromkeys(("hls", "concat", "dash", "imf"), "it is a list of files"),  # or leads into the net
+             "tty": "it is a text"}  # of which ffmpeg makes pictures
 MAX_SIDE = 8192  # px; a larger picture is not decoded
 STEP_MIN = 1e-3  # s, least time from one picture to the next; repeated or falling timestamps are moved up by it
 READ_FAILURES = 20  # errors of the container after which the rest is given up
@@ -105,9 +106,9 @@ def _open(path: Path) -> av.container.InputContainer:
         container = av.open(str(path), options={"protocol_whitelist": "file"})
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise InputRejected(what, str(error).split(":")[0], fix) from error
-    if container.format.name in LISTS:  # they lead to other files, or into the net
+    if container.format.name in NOT_MEDIA:
         container.close()
-        raise InputRejected(what, "it is a list of files", fix)
+        raise InputRejected(what, NOT_MEDIA[container.format.name], fix)
     return container
 
 

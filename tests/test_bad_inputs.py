@@ -266,6 +266,7 @@ SETTINGS: dict[str, tuple[int, str, list[str]]] = {
     "parser that is not there": (4, "none.onnx", ["--parser", "none.onnx"]),
     "parser of junk": (4, "junk.onnx", ["--parser", "junk.onnx"]),
     "action units that are not there": (4, "none.csv", ["--au", "none.csv"]),
+    "speech encoder without a name": (2, "no speech encoder is named", ["--encoder", " "]),
     "action units of junk": (4, "junk.csv", ["--au", "junk.csv"]),
     "action units of another clip": (4, "does not belong|30 rows", ["--au", "other.csv"]),
     "out in a file": (1, "cannot write.*is a file", ["--out", "file/below"]),

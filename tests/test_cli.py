@@ -16,7 +16,9 @@ from needs import had
 from program import being, refused
 from tiny_home import TINY, grey_clip, hum
 
+from being.errors import BeingError
 from being.media import probe, write_wav
+from being.tts import speak
 
 # --- the program itself ----------------------------------------------------------------------------------------------
 
@@ -73,6 +75,16 @@ def test_the_demo_refuses_its_arguments_before_any_work(home: Path, monkeypatch:
     refused(1, "cannot make the folder", "demo", "--out", "file/below")
 
 
+def test_the_demo_refuses_what_its_voice_cannot_say_before_any_work(home: Path) -> None:
+    had(lambda: speak("Hello"))
+    refused(4, "cannot say 漢 字", "demo", "--out", "new", "--text", "漢字")
+
+
+def test_a_message_ends_its_sentences_once() -> None:
+    assert BeingError("it is wrong", "they said: no.", "Try again").message() == "it is wrong: they said: no. Try again"
+    assert BeingError("nothing is in ..", fix="Look").message() == "nothing is in ... Look"
+
+
 def test_faults_of_ours_are_one_line_too(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any) -> None:
         raise ValueError("first line\nsecond line")
@@ -97,7 +109,7 @@ def landmarker_or_skip() -> None:
 
 
 @pytest.mark.parametrize("fault, says", [
-    ("missing", "does not exist"), ("folder", "directory"), ("text", "not a readable media file|no decodable"),
+    ("missing", "does not exist"), ("folder", "directory"), ("text", "not a readable media file: .*it is a text"),
     ("empty", "0 bytes"), ("sound only", "no video stream"), ("short", "too short"), ("no sound", "no sound track"),
     ("silent", "silent"), ("no face", "no face")])
 def test_a_clip_that_will_not_do(home: Path, fault: str, says: str) -> None:
@@ -108,6 +120,7 @@ def test_a_clip_that_will_not_do(home: Path, fault: str, says: str) -> None:
         clip.mkdir()
     elif fault in ("text", "empty"):
         clip.write_text("this is not a video\n" * 50 * (fault == "text"))
+        clip = clip.rename("clip.txt") if fault == "text" else clip
     elif fault == "sound only":
         clip = Path("clip.wav")
         write_wav(clip, hum(3))
@@ -182,7 +195,8 @@ def test_an_interrupted_preprocess_says_that_it_can_go_on(home: Path, monkeypatc
     (["-o", "data.size=-5"], "data.size.*at least"), (["-o", "train.fine.steps=0"], "at least 1"),
     (["-o", "train.loss.l1=.nan"], "train.loss.l1"), (["-o", "model.d_model=63"], "multiple of model.n_head"),
     (["--holdout", "1.5"], "holdout.*at most 0.9"), (["--config", "nowhere.yaml"], "no config file nowhere.yaml"),
-    (["--config", "own.yaml"], "own.yaml.*train.coarse.batch"), (["--config", "broken.yaml"], "broken.yaml"),
+    (["--config", ""], "no config file"), (["--config", "own.yaml"], "own.yaml.*train.coarse.batch"),
+    (["--config", "broken.yaml"], "broken.yaml"),
     (["--device", "gpu"], "unknown device 'gpu'"), (["--device", "meta"], "unknown device"),
     (["--run", "somewhere", "--fresh"], "exclude each other"), (["--log", "tensorbord"], "unknown log.*wandb"),
     (["--run", "somewhere", "--until-plateau"], "exclude each other"),

@@ -54,6 +54,19 @@ def test_flags_that_make_no_sense_are_refused(videos):
     refused(4, "does not exist", "eval", "--pred", "none.mp4", "--truth", truth)
 
 
+def test_only_an_earlier_report_is_replaced(videos):
+    pred, truth = videos
+    Path("thesis.txt").write_text("precious")
+    Path("mine").mkdir()
+    Path("mine/thesis.txt").write_text("precious")
+    for place in ("thesis.txt", "mine"):
+        refused(1, "exists and is not a report.*--out", "eval", "--pred", pred, "--truth", truth, "--out", place)
+    for _ in range(2):
+        assert being("eval", "--pred", pred, "--truth", truth, "--out", "report", "--frames", 2).exit_code == 0
+    Path("empty").mkdir()
+    assert being("eval", "--pred", pred, "--truth", truth, "--out", "empty", "--frames", 2).exit_code == 0
+
+
 def test_a_pair_without_a_face_has_pictures_and_says_why_nothing_else(videos):
     had(FaceReader)
     pred, truth = videos

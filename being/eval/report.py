@@ -92,7 +92,7 @@ def evaluate_pair(pred: Path, truth: Path, *, out: Path | None = None, require: 
     bounds = gates.parse(require)
     pair = Pair.open(pred, truth, frames)
     folder = out or home() / "eval" / f"{Path(pred).stem}_{Path(truth).stem}"
-    with _folder(folder) as work:
+    with _folder(folder, out=True) as work:
         sound = pair_sound(pair, frames or 10**6)
         with _Videos(work, pair.width, pair.height, sound, VIDEO_NOTE) as videos:
             measured = measure_pair(pair, videos.write, identity)
@@ -114,8 +114,12 @@ def _told(folder: Path, figures: dict[str, Any], bounds: dict[str, float]) -> di
 
 
 @contextmanager
-def _folder(folder: Path) -> Iterator[Path]:
-    """A place to write to that becomes `folder` when all went well, and vanishes otherwise."""
+def _folder(folder: Path, out: bool = False) -> Iterator[Path]:
+    """A place to write to that becomes `folder` when all went well, and vanishes otherwise. Only an earlier report is
+    replaced."""
+    if folder.is_file() or folder.is_dir() and any(folder.iterdir()) and not (folder / FILES[0]).is_file():
+        raise BeingError(f"{folder} exists and is not a report", "it would be replaced",
+                         "Choose another place with --out" if out else "Move it away")
     work = folder.with_name(f".{folder.name}.part")
     try:
         shutil.rmtree(work, ignore_errors=True)

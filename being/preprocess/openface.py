@@ -33,7 +33,7 @@ def read_openface(path: Path, frames: int, seconds: float, times: np.ndarray | N
     Rows without success are bridged from their neighbours, confidence 0. Raises InputRejected.
     """
     path = Path(path)
-    names, columns = _columns(path)
+    names, columns = read_columns(path)
     rows = len(columns["frame"])
     wanted = [name for name in names if COLUMN.fullmatch(name)]
     if f"{BLINK_UNIT}_r" not in wanted:
@@ -60,8 +60,11 @@ def write_openface(path: Path, table: Table) -> None:
     write_table(path, *table)
 
 
-def _columns(path: Path) -> tuple[list[str], dict[str, np.ndarray]]:
-    """Column names without blanks, and the numbers [N] under each that is read; `frame` counts from 0, ascending."""
+def read_columns(path: Path) -> tuple[list[str], dict[str, np.ndarray]]:
+    """Column names without blanks, and the numbers [N] under each that is read; `frame` counts from 0, ascending.
+
+    Raises InputRejected for a file that is no table of action units, or of several faces, or skips frames.
+    """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             header, *rows = (row for row, _ in zip(csv.reader(file), range(ROWS_MAX), strict=False) if row)

@@ -47,6 +47,8 @@ def choose(text: str, latency: str | None, beside: Path) -> Choice:
     from being.audio.encoders import encoder, file_of, named
 
     name, equals, file = text.partition("=")
+    if not name.strip():
+        raise UsageError("no speech encoder is named", f"'{text}' was given", "Give one with --encoder NAME")
     if name == ARRAYS:
         if latency not in (None, "whole"):
             raise UsageError(f"'{ARRAYS}' features have no latency {latency!r}", "they are read from a file",

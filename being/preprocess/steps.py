@@ -29,7 +29,7 @@ from being.preprocess.matting import decode as decode_parsing
 from being.preprocess.matting import encode as encode_parsing
 from being.preprocess.matting import parse_clip
 from being.preprocess.mesh import canonical_mesh
-from being.preprocess.openface import read_openface, write_openface
+from being.preprocess.openface import read_columns, read_openface, write_openface
 from being.preprocess.parser import parser as find_parser
 from being.preprocess.plates import TorsoPlates, background_plate
 from being.preprocess.preflight import PICTURE_SIDE, Preflight
@@ -63,8 +63,11 @@ def check_settings(settings: Settings) -> None:
     """Raise what is wrong with the settings before any long work."""
     if settings.parser is not None:
         find_parser(settings.parser)
-    if settings.au is not None and not settings.au.is_file():
-        raise InputRejected(f"{settings.au} is not there", "it was to hold OpenFace's action units", "Check the path")
+    if settings.au is not None:
+        if not settings.au.is_file():
+            raise InputRejected(f"{settings.au} is not there", "it was to hold OpenFace's action units",
+                                "Check the path")
+        read_columns(settings.au)
 
 
 @dataclass

@@ -26,8 +26,8 @@ GAUSSIANTALKER_KEYS = {  # theirs to ours
 COMPAT = "train.compat"
 REFERENCE = {  # what `train.compat: reference` sets; what it does besides is in train/compat.py
     "model.drop_prob": 0.2, "data.expression": "blink", "train.mixed_precision": False, "train.audio_warmup": 0,
-    "train.voices": 0, "train.silence": 0.0, "train.blink_share": 0.0, "train.loss.feature": 0.01,
-    "train.loss.eyes": 0.0, "train.loss.plane_tv": 0.0,
+    "train.voices": 0, "train.silence": 0.0, "train.articulation": 0.0, "train.blink_share": 0.0,
+    "train.loss.feature": 0.01, "train.loss.eyes": 0.0, "train.loss.plane_tv": 0.0,
 }
 
 

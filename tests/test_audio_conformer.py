@@ -16,6 +16,7 @@ from being.audio import conformer, encoders, features
 from being.errors import EnvironmentFault
 
 RATE = 16_000
+WIDTH = 146  # hidden states and articulation
 # hama 1.7.0's own runtime on `chirp()`: log-probabilities of steps 0, 20, 50, 100 and symbols 0, 10, 100, 190.
 HAMA_GOLDEN = [[-26.0855, -5.9254, -13.3963, -0.0450], [-32.0332, -10.7099, -18.7462, -0.0014],
                [-32.7313, -11.4004, -17.9825, -0.0031], [-26.5253, -9.5787, -15.1436, -0.0052]]
@@ -56,7 +57,7 @@ def test_log_probabilities_equal_the_original_runtime(hama):
 
 def test_hidden_states_are_those_measured(hama):
     got = hama.encode_clip(chirp())
-    assert got.shape == (100, 144) and got.dtype == np.float32
+    assert got.shape == (100, WIDTH) and got.dtype == np.float32
     assert np.allclose(got[[0, 25, 50, 99]][:, [0, 40, 80, 143]], HIDDEN_GOLDEN, atol=1e-3)
 
 
@@ -81,13 +82,13 @@ def test_long_sound_in_pieces_agrees_with_one_pass(hama):
     pieces = hama.encode_clip(sound)
     with torch.inference_mode():
         whole = hama.encode_pieces(sound[None])[0]
-    assert pieces.shape == whole.shape == (1200, 144)
+    assert pieces.shape == whole.shape == (1200, WIDTH)
     assert np.corrcoef(pieces.ravel(), whole.ravel())[0, 1] > 0.99
     error = np.linalg.norm(pieces - whole, axis=1) / np.linalg.norm(whole, axis=1)
     border = np.r_[390:410, 790:810]
     assert error.mean() < 0.12 and error[border].mean() < 2 * error.mean() + 0.02
     for seconds in (9.0, 9.02, 17.3):  # one piece, a last piece that is merged, three pieces
-        assert hama.encode_clip(sound[: int(seconds * RATE)]).shape == (int(np.ceil(seconds * 50 - 1e-9)), 144)
+        assert hama.encode_clip(sound[: int(seconds * RATE)]).shape == (int(np.ceil(seconds * 50 - 1e-9)), WIDTH)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts memory as Linux does")
@@ -101,7 +102,7 @@ def test_memory_does_not_grow_with_length_and_speed_is_many_times_real_time(hama
     states = hama.encode_clip(np.tile(sound, 4))
     took = time.process_time() - started
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before  # KiB
-    assert states.shape == (6000, 144)
+    assert states.shape == (6000, WIDTH)
     assert grown < 60_000, f"{grown / 1024:.0f} MiB more for 120 s of sound"
     assert took < 120 / 20, f"{120 / took:.0f} times real time"  # 240 on a quiet core
 
@@ -114,7 +115,7 @@ STRANGE = {"silence": np.zeros(RATE), "6 ms": np.zeros(100), "constant": np.ones
 def test_strange_sound_gives_finite_features(hama, sound):
     frames = features.frame_count(sound)
     got = features.encode(sound, frames)
-    assert got.shape == (frames, 16, 144) and np.isfinite(got).all() and np.abs(got).max() < 50
+    assert got.shape == (frames, 16, WIDTH) and np.isfinite(got).all() and np.abs(got).max() < 50
 
 
 def test_louder_and_quieter_speech_gives_similar_states(hama):

@@ -224,7 +224,7 @@ def test_an_avatar_that_hears_otherwise_is_refused(avatar: Path, hearing: None,
                                                    monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("being.inference.engine.encoder", lambda name: SimpleNamespace(width=29, stretches=None))
     write_wav(Path("speech.wav"), hum(1))
-    refused(4, "144-wide", "render", avatar, "--audio", "speech.wav", "--out", "one.mp4")
+    refused(4, "146-wide", "render", avatar, "--audio", "speech.wav", "--out", "one.mp4")
 
 
 @pytest.mark.parametrize("kind", ["speech", "silence"])

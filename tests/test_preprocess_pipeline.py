@@ -59,7 +59,7 @@ def test_the_manifest_says_what_is_there(made: Path) -> None:
     assert (manifest["schema"], manifest["name"], manifest["fps"]) == (1, "drawn", 25)
     assert (manifest["width"], manifest["height"], manifest["frames"]) == (SIDE, SIDE, FRAMES)
     assert manifest["segments"] == [[0, FRAMES]] and manifest["missing"] == list(LOST)
-    assert manifest["features"] == {"hama": {"file": "aud_hama.npy", "width": 144}}
+    assert manifest["features"] == {"hama": {"file": "aud_hama.npy", "width": 146}}
     assert manifest["consent"] == {"confirmed": True, "statement": "nobody's face"}
     assert len(manifest["source"]["sha256"]) == 64
     times = json.loads((made / "times.json").read_text())
@@ -89,7 +89,7 @@ def test_every_file_of_the_family_is_there(made: Path) -> None:
 
 def test_the_dataset_reader_accepts_it(made: Path) -> None:
     dataset = Dataset.open(made)
-    assert dataset.features("hama").shape == (FRAMES, 16, 144) and np.isfinite(dataset.features("hama")).all()
+    assert dataset.features("hama").shape == (FRAMES, 16, 146) and np.isfinite(dataset.features("hama")).all()
     assert dataset.blink.shape == (FRAMES, 1) and dataset.landmarks.shape == (FRAMES, 478, 3)
     assert read_audio(dataset.sound_file).shape == (FRAMES * 640,)
 

@@ -12,7 +12,7 @@ from being.media import VideoWriter
 
 TINY = ["data.size=48", "data.gaussians=200", "train.coarse.steps=4", "train.fine.steps=2", "train.fine.batch=2",
         "train.audio_warmup=0", "train.preview_seconds=0", "train.loss.feature=0", "model.plane_resolution=16"]
-HEARD = 144  # channels of the speech features that sound is really turned into
+HEARD = 146  # channels of the speech features that sound is really turned into
 
 
 def make_home(home: Path, scene: Path) -> Path:

@@ -165,8 +165,13 @@ class Conformer(nn.Module):
 
         sound: float32 [B, T] in [-1, 1] at 16 kHz.
         """
-        x = self.hidden(self.log_mel(sound), BLOCKS)
-        return F.log_softmax(self.proj(x.transpose(1, 2)).transpose(1, 2), dim=-1)
+        return self.phonemes(self.hidden(self.log_mel(sound), BLOCKS), BLOCKS)
+
+    def phonemes(self, hidden: Tensor, blocks: int) -> Tensor:
+        """float32 [B, S, 191]: log-probabilities of the phoneme symbols, of `hidden` [B, S, 144] after `blocks`."""
+        for block in self.blocks[blocks:]:
+            hidden = block(hidden)
+        return F.log_softmax(self.proj(hidden.transpose(1, 2)).transpose(1, 2), dim=-1)
 
 
 def load(path: Path) -> Conformer:

@@ -20,6 +20,7 @@ import torch
 
 from being import assets
 from being.audio import conformer
+from being.audio.articulation import CHANNELS, articulation
 from being.conventions import FEATURE_RATE, SAMPLE_RATE
 from being.errors import UsageError
 
@@ -90,7 +91,8 @@ def piece_of(samples: np.ndarray, first: int, last: int) -> np.ndarray:
 
 
 class HamaEncoder(PieceEncoder):
-    """Hidden states after the second block of the phoneme conformer: the best lip features measured.
+    """Hidden states after the second block of the phoneme conformer, the best lip features measured, and two channels
+    of articulation from its phonemes. What was made before these came holds the hidden states alone.
 
     Attention spans a whole piece, so pieces differ a little from one pass over everything (9 % of a state's length over
     60 s of speech, correlation 0.994); the edge of a piece is felt for 0.5 s, half of the context.
@@ -101,7 +103,8 @@ class HamaEncoder(PieceEncoder):
 
     def __init__(self) -> None:
         self.model = conformer.load(assets.fetch("hama"))
-        self.width = self.model.width
+        self.states = self.model.width
+        self.width = self.states + CHANNELS
 
     @torch.inference_mode()
     def encode_pieces(self, sounds: np.ndarray) -> np.ndarray:
@@ -111,7 +114,9 @@ class HamaEncoder(PieceEncoder):
         (k + 1/2) / 50 s, so that a window of 2 i - 8 to 2 i + 7 is centred exactly on frame i.
         """
         mel = self.model.log_mel(torch.from_numpy(sounds).to(self.model.mel.device))
-        return self.model.hidden(mel[:, :, 1:], self.blocks).cpu().numpy()
+        hidden = self.model.hidden(mel[:, :, 1:], self.blocks)
+        spoken = self.model.phonemes(hidden, self.blocks)
+        return np.concatenate([hidden.cpu().numpy(), articulation(spoken.cpu().numpy())], 2)
 
 
 def _wav2vec2_eo() -> Encoder:
@@ -177,6 +182,11 @@ def encoder(name: str, device: str = "cpu") -> Encoder:
     if model is not None:
         model.to(device)
     return found
+
+
+def width_of(chosen: Encoder, wanted: int | None) -> int:
+    """Channels of a step that are given where `wanted` were heard before: all, or the hidden states alone."""
+    return wanted if wanted is not None and wanted == getattr(chosen, "states", None) else chosen.width
 
 
 def _loaded(name: str, parts: Name) -> Encoder:

@@ -22,14 +22,15 @@ def frame_count(samples: np.ndarray) -> int:
     return max(1, -(-samples.shape[0] // SAMPLES_PER_FRAME))
 
 
-def encode(samples: np.ndarray, frames: int, encoder: str = "hama") -> np.ndarray:
+def encode(samples: np.ndarray, frames: int, encoder: str = "hama", width: int | None = None) -> np.ndarray:
     """Speech features float32 [F, 16, C] of `frames` video frames, time in the middle (the layout of `aud_*.npy`).
 
     samples: float [T] in [-1, 1], mono at 16 kHz, of any length: silence follows a shorter sound, a longer one is used
     as far as the last window reaches. Window i holds steps 2 i - 8 to 2 i + 7, which is the sound from i / 25 - 0.16 s
     to i / 25 + 0.16 s, centred on the time of frame i; steps before the start or past the end are zero
     (AD-NeRF's layout: 50 steps/s, 8 rows of zeros at both ends, windows of 16 with stride 2). An encoder of low latency
-    has its windows that much earlier (`streaming.Latency.shift`).
+    has its windows that much earlier (`streaming.Latency.shift`). width: that of the features which a dataset or avatar
+    has; where they are from before articulation came (`encoders.HamaEncoder`), the hidden states alone are given.
     Raises InputRejected for a sound that is empty or not finite, UsageError for an unknown encoder.
     """
     from being.audio import encoders  # brings torch
@@ -42,7 +43,7 @@ def encode(samples: np.ndarray, frames: int, encoder: str = "hama") -> np.ndarra
     steps = chosen.encode_clip(sound)
     before = FEATURE_WINDOW // 2 + getattr(chosen, "shift", 0)
     needed = STEPS_PER_FRAME * (frames - 1) + FEATURE_WINDOW  # rows from -8 on
-    steps = steps[:max(0, needed - before)]
+    steps = steps[:max(0, needed - before), :encoders.width_of(chosen, width)]
     rows = np.pad(steps, ((before, max(0, needed - before - len(steps))), (0, 0)))[:needed]
     assert len(rows) == needed, (len(rows), needed)
     view = np.lib.stride_tricks.sliding_window_view(rows, FEATURE_WINDOW, axis=0)[::STEPS_PER_FRAME]

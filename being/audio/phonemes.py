@@ -60,6 +60,11 @@ LEVEL_RATE = 100  # levels/s
 QUIETEST = 10  # percentile of the levels that is the noise between sounds
 
 
+def letters_of(kind: int) -> list[int]:
+    """The symbols of the class `kind` of CLASSES, as the network numbers them."""
+    return list(_LETTERS[kind])
+
+
 @dataclass(frozen=True)
 class Heard:
     """A sound and what was heard in it; times in s from its first sample."""
@@ -122,7 +127,7 @@ def listen(sound: np.ndarray) -> Heard:
     times = peaks / FEATURE_RATE
     keep = times < len(sound) / SAMPLE_RATE
     times, kinds = times[keep], np.array([CLASS_OF[number] for number in best[peaks[keep]].tolist()], np.int64)
-    closure = np.exp(steps[:, list(_LETTERS[CLOSURE])]).sum(1)
+    closure = np.exp(steps[:, letters_of(CLOSURE)]).sum(1)
     speech = _stretches(times, len(sound) / SAMPLE_RATE)
     sure = np.zeros(len(times), bool)
     for start, stop in speech:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from being.audio.encoders import SAMPLES_PER_STEP, Encoder, Name, PieceEncoder, encoder, piece_of
+from being.audio.encoders import SAMPLES_PER_STEP, Encoder, Name, PieceEncoder, encoder, piece_of, width_of
 from being.audio.features import SAMPLES_PER_FRAME, frame_count
 from being.audio.sound import checked
 from being.conventions import (
@@ -81,6 +81,7 @@ class BoundedEncoder:
         self.inner: PieceEncoder = inner  # type: ignore[assignment]
         self.latency = latency
         self.name, self.width, self.shift = f"{inner.name}@{latency.name}", inner.width, latency.shift
+        self.states = getattr(inner, "states", None)
 
     def encode_clip(self, samples: np.ndarray) -> np.ndarray:
         """float32 [ceil(T / 320), width] of samples float32 [T]: step k describes the sound around (k + 1/2) / 50 s,
@@ -234,21 +235,22 @@ class WindowCutter:
         return out
 
 
-def feature_blocks(samples: np.ndarray, name: str = "hama") -> Iterator[np.ndarray]:
+def feature_blocks(samples: np.ndarray, name: str = "hama", width: int | None = None) -> Iterator[np.ndarray]:
     """Speech features float32 [k, 16, C] of all frames of a sound, some seconds at a time.
 
     One after the other they are `features.encode`, for sound of any length: memory does not grow with it.
-    samples: float [T], mono at 16 kHz. Raises as `features.encode`, before the first block.
+    samples: float [T], mono at 16 kHz; width: as for `features.encode`. Raises as it does, before the first block.
     """
     for start in range(0, max(1, samples.size), CHECKED):
         checked(samples[start:start + CHECKED])
     frames, chosen = frame_count(samples), encoder(name)
     if not hasattr(chosen, "stretches"):
         chosen.encode_clip(samples)  # says why it cannot
-    rows = np.zeros((FEATURE_WINDOW // 2 + getattr(chosen, "shift", 0), chosen.width), np.float32)
+    width = width_of(chosen, width)
+    rows = np.zeros((FEATURE_WINDOW // 2 + getattr(chosen, "shift", 0), width), np.float32)
     done = 0  # frames; `rows` begin with the first of the next one's window
     for steps in chosen.stretches(samples, STEPS_PER_FRAME * frames):  # type: ignore[attr-defined]
-        rows = np.concatenate([rows, steps])
+        rows = np.concatenate([rows, steps[:, :width]])
         count = min((len(rows) - FEATURE_WINDOW) // STEPS_PER_FRAME + 1, frames - done)
         if count > 0:
             yield _windows_of(rows, count)

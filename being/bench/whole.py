@@ -102,7 +102,8 @@ def _speech(avatar: Avatar) -> torch.Tensor:
 
         speech = speak("Good morning, how are you?", "hibari", 1.0)
         samples = to_rate(speech.samples, speech.rate, SAMPLE_RATE)
-        features = torch.from_numpy(encode(samples, frame_count(samples), avatar.manifest["encoder"]))
+        features = torch.from_numpy(encode(samples, frame_count(samples), avatar.manifest["encoder"],
+                                           avatar.manifest["audio_width"]))
         if features.shape[2] == avatar.manifest["audio_width"]:
             return features[:COMPARED]
     except (BeingError, ImportError):

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from being.audio.arrays import array_blocks
-from being.audio.encoders import encoder
+from being.audio.encoders import encoder, width_of
 from being.audio.streaming import feature_blocks
 from being.conventions import ATTENTION_PAST, ATTENTION_WINDOW
 from being.data.cameras import camera_numbers
@@ -90,7 +90,8 @@ class Engine:
         """
         self.check_hearing()
         manifest = self.avatar.manifest
-        return (torch.from_numpy(rows) for rows in feature_blocks(samples, manifest["encoder"]))
+        return (torch.from_numpy(rows) for rows in feature_blocks(samples, manifest["encoder"],
+                                                                  manifest["audio_width"]))
 
     def check_hearing(self) -> None:
         """Load the encoder whose features the avatar hears.
@@ -103,7 +104,7 @@ class Engine:
         if not hasattr(found, "stretches"):
             raise UsageError(f"the avatar {self.avatar.path} hears '{name}' features", "another program computes them",
                              "Let it write those of the sound: being render --audio SOUND --features FILE.npy")
-        if found.width != width:
+        if width_of(found, width) != width:
             raise InputRejected(f"the avatar {self.avatar.path} hears {width}-wide speech features",
                                 f"those of the encoder '{name}' are {found.width} wide", "Train it again")
 

@@ -60,7 +60,8 @@ def train(data: Path | None, config: Config, label: str = "config", stage: str =
     with using_backend(splat or config.train.splat, where) as rasterizer:
         split = dataset.split(config.data.holdout)
         clip = load_clip(dataset, config.data.size, config.data.encoder, where, kind=config.data.expression,
-                         voices=config.train.voices, silence=config.train.silence, seed=config.train.seed)
+                         voices=config.train.voices, silence=config.train.silence,
+                         steered=config.train.articulation, seed=config.train.seed)
         last = current.load("last") if current is not None else None
         model = _model(config, dataset, clip, split.train, last)
         if current is None:  # only now: a dataset that will not do leaves no run behind

@@ -8,59 +8,19 @@
 #include <limits>
 #include <memory>
 #include <mutex>
-#include <vector>
 
 #include "blend.h"
+#include "gradients.h"
+#include "lists.h"
 #include "place.h"
 #include "pool.h"
+#include "state.h"
 
 namespace {
 
-constexpr int64_t CHUNK = 512;                      // Gaussians a job of the projection
-constexpr int64_t MAX_PARTS = 16;                   // parts of a frame's sorted list, each counted and listed by one job
-constexpr int64_t KEPT_BYTES = int64_t(512) << 20;  // larger states are freed and not kept for the next call
-constexpr size_t KEPT_STATES = 2;
+constexpr int64_t CHUNK = 512;  // Gaussians a job of the projection
 
 enum Error { NONE, NO_MEMORY, TOO_MANY_PAIRS };
-
-struct State {
-    Buffer<Splat> splats;           // [frames, count]
-    Buffer<Ellipse> ellipses;       // [frames, count]
-    Buffer<Keyed> sorted, spare;    // [frames, count]
-    Buffer<Keyed*> order;           // [frames] the sorted one of these two
-    Buffer<int64_t> drawn;          // [frames] Gaussians in the order
-    Buffer<uint32_t> touched;       // [frames, count] tiles of each Gaussian
-    Buffer<int64_t> slots;          // [frames, count] first slot of each Gaussian, from the frame's first pair
-    Buffer<int64_t> frame_pairs;    // [frames + 1] first pair of each frame
-    Buffer<uint32_t> positions;     // [frames, parts, tiles] counts, then places in the tile lists
-    Buffer<int64_t> tile_starts;    // [frames, tiles + 1] in all pairs
-    Buffer<Pair> pairs;
-    Buffer<PairGradient> gradients;
-
-    int64_t bytes() const {
-        return splats.bytes() + ellipses.bytes() + sorted.bytes() + spare.bytes() + touched.bytes() + slots.bytes() +
-               positions.bytes() + tile_starts.bytes() + pairs.bytes() + gradients.bytes();
-    }
-};
-
-std::mutex kept_mutex;
-std::vector<std::unique_ptr<State>>& kept_states() {  // never destroyed: Python may release states while it exits
-    static auto* states = new std::vector<std::unique_ptr<State>>;
-    return *states;
-}
-
-std::unique_ptr<State> take_state() {
-    std::lock_guard<std::mutex> lock(kept_mutex);
-    auto& kept = kept_states();
-    if (kept.empty()) return std::make_unique<State>();
-    auto state = std::move(kept.back());
-    kept.pop_back();
-    return state;
-}
-
-int64_t parts_of(const Scene& scene) {
-    return std::min<int64_t>(MAX_PARTS, 1 + scene.count / 2048);
-}
 
 void evaluate_colours(const Scene& scene, const Harmonics& harmonics, int64_t frame, int64_t first, int64_t end,
                       Splat* splats) {
@@ -109,94 +69,6 @@ void project_block(const Scene& scene, const Camera& camera, State& state, int64
     }
 }
 
-// Orders one frame's drawn Gaussians by depth (equal depths by number) and gives each its slots; returns the pairs.
-int64_t sort_frame(const Scene& scene, State& state, int64_t frame) {
-    const int64_t base = frame * scene.count;
-    Keyed* items = state.sorted.data() + base;
-    int64_t drawn = 0, pairs = 0;
-    for (int64_t i = 0; i < scene.count; i++) {
-        state.slots[base + i] = pairs;
-        if (uint32_t touched = state.touched[base + i]) {
-            pairs += touched;
-            uint32_t key;
-            std::memcpy(&key, &state.splats[base + i].depth, 4);  // depths are positive, so bits order as numbers
-            items[drawn++] = {key, uint32_t(i)};
-        }
-    }
-    state.order[frame] = radix_sort(items, state.spare.data() + base, drawn);
-    state.drawn[frame] = drawn;
-    return pairs;
-}
-
-// Calls visit(ellipse, id) for one part of a frame's depth order.
-template <class Visit>
-void for_each_in_part(const Scene& scene, const State& state, int64_t frame, int64_t part, Visit&& visit) {
-    const int64_t parts = parts_of(scene), drawn = state.drawn[frame];
-    const Ellipse* ellipses = state.ellipses.data() + frame * scene.count;
-    const Keyed* order = state.order[frame];
-    for (int64_t i = drawn * part / parts, end = drawn * (part + 1) / parts; i < end; i++) {
-        if (i + 8 < end) __builtin_prefetch(&ellipses[order[i + 8].id]);
-        visit(ellipses[order[i].id], order[i].id);
-    }
-}
-
-void count_part(const Scene& scene, State& state, int64_t frame, int64_t part) {
-    const int64_t width = scene.tiles_x();
-    uint32_t* counts = state.positions.data() + (frame * parts_of(scene) + part) * scene.tiles();
-    std::fill(counts, counts + scene.tiles(), 0u);
-    for_each_in_part(scene, state, frame, part, [&](const Ellipse& e, uint32_t) {
-        for_each_tile(e, [&](int x, int y) { counts[y * width + x]++; });
-    });
-}
-
-// Turns the counts of one frame's parts into the places where each part writes in the tile lists.
-void place_lists(const Scene& scene, State& state, int64_t frame) {
-    const int64_t parts = parts_of(scene), tiles = scene.tiles();
-    uint32_t* positions = state.positions.data() + frame * parts * tiles;
-    int64_t* starts = state.tile_starts.data() + frame * (tiles + 1);
-    uint32_t at = 0;
-    for (int64_t tile = 0; tile < tiles; tile++) {
-        starts[tile] = state.frame_pairs[frame] + at;
-        for (int64_t part = 0; part < parts; part++) {
-            uint32_t count = positions[part * tiles + tile];
-            positions[part * tiles + tile] = at;
-            at += count;
-        }
-    }
-    starts[tiles] = state.frame_pairs[frame] + at;
-}
-
-void list_part(const Scene& scene, State& state, int64_t frame, int64_t part) {
-    const int64_t width = scene.tiles_x();
-    uint32_t* positions = state.positions.data() + (frame * parts_of(scene) + part) * scene.tiles();
-    Pair* pairs = state.pairs.data() + state.frame_pairs[frame];
-    const int64_t* slots = state.slots.data() + frame * scene.count;
-    for_each_in_part(scene, state, frame, part, [&](const Ellipse& e, uint32_t id) {
-        uint32_t slot = uint32_t(slots[id]);
-        for_each_tile(e, [&](int x, int y) {
-            Pair& pair = pairs[positions[y * width + x]++];
-            pair.id = id;
-            pair.slot = slot++;
-            tile_rows(e, x, y, int(scene.height), pair.first, pair.last);
-        });
-    });
-}
-
-void make_room(const Scene& scene, State& state) {
-    const int64_t all = scene.frames * scene.count;
-    state.splats.resize(all);
-    state.ellipses.resize(all);
-    state.sorted.resize(all);
-    state.spare.resize(all);
-    state.touched.resize(all);
-    state.slots.resize(all);
-    state.order.resize(scene.frames);
-    state.drawn.resize(scene.frames);
-    state.frame_pairs.resize(scene.frames + 1);
-    state.positions.resize(scene.frames * parts_of(scene) * scene.tiles());
-    state.tile_starts.resize(scene.frames * (scene.tiles() + 1));
-}
-
 Error forward(const Scene& scene, State& state, const Pictures& out, int32_t* radii) {
     Pool& pool = Pool::get();
     const int threads = int(scene.threads);
@@ -229,105 +101,6 @@ Error forward(const Scene& scene, State& state, const Pictures& out, int32_t* ra
                    starts[tile + 1] - starts[tile], int(tile % scene.tiles_x()), int(tile / scene.tiles_x()), planes);
     });
     return NONE;
-}
-
-// The sums over the tiles of each of LANES Gaussians, always in the same order.
-struct Summed {
-    vfloat g = {}, u = {}, v = {}, uu = {}, uv = {}, vv = {}, colour[3] = {}, depth = {};
-    bool seen[LANES] = {};
-
-    Summed(const Scene& scene, const State& state, int64_t frame, int64_t first, int64_t end) {
-        const PairGradient* pairs = state.gradients.data() + state.frame_pairs[frame];
-        for (int64_t i = first; i < end; i++) {
-            const uint32_t count = state.touched[frame * scene.count + i];
-            const int lane = int(i - first);
-            if (!count) continue;
-            seen[lane] = true;
-            const PairGradient* p = pairs + state.slots[frame * scene.count + i];
-            PairGradient total = p[0];
-            for (uint32_t k = 1; k < count; k++) {
-                total.g += p[k].g, total.u += p[k].u, total.v += p[k].v;
-                total.uu += p[k].uu, total.uv += p[k].uv, total.vv += p[k].vv;
-                for (int c = 0; c < 3; c++) total.colour[c] += p[k].colour[c];
-                total.depth += p[k].depth;
-            }
-            const Splat& s = state.splats[frame * scene.count + i];
-            g[lane] = total.g, u[lane] = total.u, v[lane] = total.v;
-            uu[lane] = total.uu, uv[lane] = total.uv, vv[lane] = total.vv, depth[lane] = total.depth;
-            for (int c = 0; c < 3; c++) colour[c][lane] = s.colour[c] > 0 ? total.colour[c] : 0;
-        }
-    }
-};
-
-// Writes, or adds for later frames of a summed field, `width` floats for each seen Gaussian; zero for the unseen.
-template <int width>
-void write(const Gradients& out, Field field, int64_t frame, int64_t first, int64_t end,
-           const vfloat (&value)[width], const bool (&seen)[LANES]) {
-    if (!out.out[field]) return;
-    float* base = out.out[field] + frame * out.stride[field];
-    const bool add = frame > 0 && !out.stride[field];
-    for (int64_t i = first; i < end; i++) {
-        for (int k = 0; k < width; k++) {
-            float x = seen[i - first] ? value[k][i - first] : 0;
-            base[i * width + k] = add ? base[i * width + k] + x : x;
-        }
-    }
-}
-
-// Writes the gradient of the coefficients and collects h[k] = sum over colours of dL/dcolour * coefficient.
-void backward_sh(const Scene& scene, const Gradients& out, const Harmonics& harmonics, const Summed& sums, int64_t frame,
-                 int64_t first, int64_t end, vfloat (&h)[16]) {
-    const int64_t used = (scene.degree + 1) * (scene.degree + 1), row = scene.coefficients * 3;
-    const float* sh = scene.sh + frame * scene.stride[SH];
-    float* base = out.out[SH] ? out.out[SH] + frame * out.stride[SH] : nullptr;
-    const bool add = frame > 0 && !out.stride[SH];
-    for (int64_t i = first; i < end; i++) {
-        const int lane = int(i - first);
-        const float d[3] = {sums.colour[0][lane], sums.colour[1][lane], sums.colour[2][lane]};
-        float* to = base ? base + i * row : nullptr;
-        if (to && !add) std::fill(to, to + row, 0.0f);
-        if (!sums.seen[lane]) continue;
-        const float* c = sh + i * row;
-        for (int64_t k = 0; k < used; k++) {
-            h[k][lane] = d[0] * c[3 * k] + d[1] * c[3 * k + 1] + d[2] * c[3 * k + 2];
-            if (!to) continue;
-            const float basis = harmonics.basis[k][lane];
-            for (int j = 0; j < 3; j++) to[3 * k + j] += basis * d[j];
-        }
-    }
-}
-
-void backward_block(const Scene& scene, const Camera& camera, const State& state, const Gradients& out, int64_t frame,
-                    int64_t first, int64_t end) {
-    const Summed sums(scene, state, frame, first, end);
-    const Geometry g(scene, camera, frame, first);
-    const Harmonics harmonics(g.mean, camera, int(scene.degree));
-    // With z = W d whitened (natural units): dL/dcentre = W^T sum(g z), dL/dcovariance = W^T sum(g z z^T) W / 2.
-    const vfloat root_yy = vsqrt(g.yy), w00 = root_yy / vsqrt(g.determinant), w01 = -w00 * g.xy / g.yy;
-    const vfloat w11 = 1.0f / root_yy;
-    const float unit = 1 / ROOT_HALF_LOG2E, square = 1 / HALF_LOG2E;
-    const vfloat u = unit * sums.u, v = unit * sums.v;
-    const vfloat uu = 0.5f * square * sums.uu, uv = 0.5f * square * sums.uv, vv = 0.5f * square * sums.vv;
-    const vfloat d_centre[2] = {w00 * u, w01 * u + w11 * v};
-    const vfloat d_xx = w00 * w00 * uu, d_xy = w00 * (w01 * uu + w11 * uv);
-    const vfloat d_yy = w01 * w01 * uu + 2 * w01 * w11 * uv + w11 * w11 * vv;
-    vfloat d_mean[3], d_scale[3], d_quaternion[4], h[16] = {}, d_opacity[1];
-    g.backward(camera, d_centre[0], d_centre[1], d_xx, d_xy, d_yy, sums.depth, d_mean, d_scale, d_quaternion);
-    backward_sh(scene, out, harmonics, sums, frame, first, end, h);
-    harmonics.backward(h, int(scene.degree), d_mean);
-    for (int lane = 0; lane < LANES; lane++) {
-        const int64_t i = std::min(first + lane, end - 1);
-        d_opacity[0][lane] = sums.g[lane] / scene.opacities[frame * scene.stride[OPACITIES] + i];
-    }
-    write(out, MEANS, frame, first, end, d_mean, sums.seen);
-    write(out, QUATERNIONS, frame, first, end, d_quaternion, sums.seen);
-    write(out, SCALES, frame, first, end, d_scale, sums.seen);
-    write(out, OPACITIES, frame, first, end, d_opacity, sums.seen);
-    for (int64_t i = first; out.offsets && i < end; i++) {
-        for (int k = 0; k < 2; k++) {
-            out.offsets[(frame * scene.count + i) * 2 + k] = sums.seen[i - first] ? d_centre[k][i - first] : 0;
-        }
-    }
 }
 
 void backward(const Scene& scene, State& state, const Pictures& pictures, const Pictures& upstream, const Gradients& out) {

@@ -6,10 +6,12 @@ import torch
 from tiny_avatar import POSES, SIZE, WIDTH, tiny_avatar
 
 from being.audio.features import windows
+from being.bench.roads import Frames, _interpolated
 from being.data.clip import Clip, head_window
 from being.data.conditions import Conditions
 from being.errors import UsageError
 from being.inference.engine import Engine
+from being.inference.native import status
 from being.inference.pose_path import pose_path
 from being.inference.sound import Sound, Sounds
 from being.inference.token_nets import TokenNets
@@ -63,6 +65,34 @@ def test_every_frame_is_the_plain_model_s(tmp_path, layers, degree, channels, pr
     face = np.random.default_rng(0).random((2 * POSES, channels), np.float32)
     pictures = [np.stack(list(e.stream(features, 3, one_by_one(face)))) for e in (mine, plain)]
     assert min(map(psnr, *pictures)) >= least
+
+
+@pytest.mark.skipif(not status().startswith("OK"), reason=status())
+@pytest.mark.parametrize("every", [2, 3])
+@pytest.mark.parametrize("count", [1, 2, 7, 13])
+def test_frames_that_are_not_deformed_lie_between_those_that_are(tmp_path, every, count):
+    avatar = tiny_avatar(tmp_path, 300, channels=3, degree=0)
+    features = torch.randn(count, 16, WIDTH, generator=torch.Generator().manual_seed(2))
+    frames = Frames(avatar, features)
+    mixed = _interpolated(frames, every)  # by the plain model
+    face = np.random.default_rng(0).random((count, 3), np.float32)
+    whole = list(Engine(avatar, "float32").stream(features, expression=one_by_one(face)))
+    for batch in (1, 2, 8):
+        engine = Engine(avatar, "float32", deform_every=every)
+        made = list(engine.stream(features.split(5), batch, one_by_one(face)))
+        assert len(made) == count
+        for k in {*range(0, count, every), count - 1}:
+            assert psnr(made[k], whole[k]) > 65, (batch, k)
+        assert min(map(psnr, engine.stream(features, batch), mixed)) > 55
+    if count > 2:
+        assert min(map(psnr, mixed, frames.true)) < 45  # so it is not that nothing moves
+
+
+def test_leaving_out_frames_is_refused_where_it_brings_nothing(tmp_path):
+    with pytest.raises(UsageError, match="only the native engine on the CPU.*PlainHead"):
+        Engine(tiny_avatar(tmp_path), plain=True, deform_every=2)
+    with pytest.raises(UsageError, match="every 0th"):
+        Engine(tiny_avatar(tmp_path), deform_every=0)
 
 
 @pytest.mark.parametrize("batch", [1, 3, 64])

@@ -15,6 +15,7 @@ from being.errors import EnvironmentFault, UsageError
 from being.inference import cpu
 from being.inference.native import NativeHead, status
 from being.model.gaussians import CanonicalGaussians
+from being.model.gaussiantalker import Offsets
 from being.model.talking_head import TalkingHead
 from being.splat import Cameras, composite, rasterize
 from being.splat.cpu.library import processor_flags
@@ -203,3 +204,29 @@ def test_what_it_cannot_do_is_said():
     if runs("baseline"):
         with pytest.raises(EnvironmentFault, match="bfloat16"):
             NativeHead(head(count=4), FOCAL, SIZE, precision="bfloat16", library="baseline")
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_kept_head_is_drawn_as_if_it_were_deformed_now(name):
+    tokens, cameras, plates = inputs(CONFIGS[name])
+    native, slots = NativeHead(head(CONFIGS[name]), FOCAL, SIZE), torch.tensor([2, 0, 5])
+    native.keep(tokens, cameras, slots)
+    drawn = native.render_between(cameras, plates, slots, slots.flip(0), torch.zeros(FRAMES))
+    assert torch.equal(drawn, native.render(tokens, cameras, plates))
+    assert torch.equal(drawn, native.render_between(cameras, plates, slots.flip(0), slots, torch.ones(FRAMES)))
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5])
+def test_between_two_kept_heads_lies_the_mean_of_their_offsets(share):
+    """Up to the colours, which are those at the keys' view directions: here all harmonics are of degree 0."""
+    config = CONFIGS["no harmonics"]
+    model, (tokens, cameras, plates) = head(config), inputs(config)
+    native = NativeHead(model, FOCAL, SIZE, precision="float32")
+    native.keep(tokens[:2], cameras[:2], torch.tensor([0, 1]))
+    drawn = native.render_between(cameras[2:], plates[2:], torch.tensor([0]), torch.tensor([1]), torch.tensor([share]))
+    ends = model.network.deform(model.network.queries(model.gaussians.means), tokens[:2])
+    mixed = Offsets(**{key: None if value is None else value[:1].lerp(value[1:], share)
+                       for key, value in vars(ends).items()})
+    output = rasterize(model.gaussians.activate(mixed), Cameras(cameras[2:], FOCAL, SIZE, SIZE))
+    picture = composite(output, plates[2:].permute(0, 3, 1, 2).float() / 255).clamp(0, 1)
+    assert psnr(drawn, picture.mul(255).add(0.5).byte().permute(0, 2, 3, 1)) > 60

@@ -19,8 +19,9 @@ import torch
 from being.bench.machine import matmul_ms
 from being.bench.split import encode_ms, split
 from being.conventions import FPS
-from being.inference.engine import AHEAD, Engine
+from being.inference.engine import Engine
 from being.inference.pose_path import pose_path
+from being.inference.sound import AHEAD
 from being.splat import chosen_backend
 
 BATCHES = (1, 8)

@@ -22,6 +22,7 @@ from torch import Tensor
 from being.bench.avatars import random_avatar
 from being.config import load
 from being.inference.engine import Engine
+from being.inference.native_head import CpuHead
 from being.inference.onnx_export import OFFSETS
 from being.inference.plain import PlainHead
 from being.inference.pose_path import pose_path
@@ -32,6 +33,7 @@ from being.model.triton import fused
 
 TIMED = 5  # passes over the frames at most
 LEAST_SECONDS = 1.0
+BETWEEN = "the others between neighbours"
 
 
 class Frames:
@@ -124,13 +126,20 @@ def roads(frames: Frames, shares: tuple[float, ...]) -> list[tuple[str, Callable
     for share in shares:
         name = f"engine, {share:.0%} of the Gaussians"
         found.append(engine(name, partial(_pruned, avatar, share)))
+    native = not cuda and isinstance(Engine(avatar).head, CpuHead)
     for every in (2, 3):
-        name = f"plain, one frame of {every} deformed"
-        render = partial(_interpolated, frames, every)
-        found.append((name, partial(frames.row, name, render, "the others between neighbours")))
+        name = f"{'engine' if native else 'plain'}, one frame of {every} deformed"
+        found.append((name, partial(_streamed, frames, every, name) if native else
+                      partial(frames.row, name, partial(_interpolated, frames, every), BETWEEN)))
     found.append(engine("engine, the network of configs/fast.yaml", lambda: Engine(_fast(avatar)),
                         "untrained here: the speed only, as many Gaussians"))
     return found
+
+
+def _streamed(frames: Frames, every: int, name: str) -> dict[str, Any]:
+    """The row of an engine that deforms only each `every`th frame."""
+    engine = Engine(frames.avatar, deform_every=every)
+    return frames.row(name, lambda: np.stack(list(engine.stream(frames.features, every))), BETWEEN)
 
 
 def _pruned(avatar: Avatar, share: float) -> Engine:

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from being.conventions import FPS
-from being.inference.engine import AHEAD, Engine
+from being.inference.engine import Engine
 from being.inference.pose_path import pose_path
+from being.inference.sound import AHEAD
 
 MOST = 32  # frames of a batch
 CHUNK = 25  # rows of sound that come at a time

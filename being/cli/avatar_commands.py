@@ -167,7 +167,8 @@ def _engine(avatar: Path | None, options: RenderOptions) -> tuple[Path, Any]:
 
     folder = _folder(avatar)
     take_rasterizer(options.device, options.splat)
-    return folder, Engine.load(folder, pick_device(options.device), options.precision, options.prune_to)
+    return folder, Engine.load(folder, pick_device(options.device), options.precision, options.prune_to,
+                               options.deform_every)
 
 
 def _folder(avatar: Path | None) -> Path:

@@ -20,18 +20,17 @@ from torch import Tensor
 from being.audio.arrays import array_blocks
 from being.audio.encoders import encoder, width_of
 from being.audio.streaming import feature_blocks
-from being.conventions import ATTENTION_PAST, ATTENTION_WINDOW
 from being.data.cameras import camera_numbers
 from being.errors import InputRejected, UsageError
+from being.inference.interpolation import interpolated
 from being.inference.plain import PlainHead
 from being.inference.pose_path import pose_path
 from being.inference.prune import pruned
-from being.inference.sound import ROOM, Sound
+from being.inference.sound import AHEAD, ROOM, Feed, Sound
 from being.model.avatar import Avatar, load_avatar
 from being.splat.api import pick_backend
 
 BATCH = 8
-AHEAD = ATTENTION_WINDOW - ATTENTION_PAST - 1  # frames of sound past a frame's own that it hears
 IN_FLIGHT = 2  # batches that render or travel while the one before is used
 Faces = Callable[[np.ndarray], np.ndarray]  # expression of the next frames' poses -> of the frames, [B, E]
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
@@ -40,26 +39,33 @@ PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 class Engine:
     """Renders one avatar, for one sound or for many at a time (`submit`). Not for several threads at once."""
 
-    def __init__(self, avatar: Avatar, precision: str = "auto", plain: bool = False):
-        self.avatar = avatar
+    def __init__(self, avatar: Avatar, precision: str = "auto", plain: bool = False, deform_every: int = 1):
+        self.avatar, self.deform_every = avatar, deform_every
         self.device = avatar.world_to_camera.device
         self.camera = torch.from_numpy(camera_numbers(avatar.world_to_camera.cpu().numpy())).to(self.device)
         self.expression = avatar.expression.cpu().numpy()
         self.head = _head(avatar, self.camera, precision, plain)
         self.precision = self.head.precision
+        if deform_every < 1:
+            raise UsageError(f"every {deform_every}th frame cannot be deformed", fix="Give 1 (all of them), 2 or 3")
+        if deform_every > 1 and not hasattr(self.head, "keep"):
+            raise UsageError("only the native engine on the CPU leaves out deformation of frames",
+                             f"here {type(self.head).__name__} renders", "Leave --deform-every out")
 
     @classmethod
     def load(cls, path: Path, device: torch.device | str = "cpu", precision: str = "auto",
-             prune_to: float | None = None) -> Engine:
+             prune_to: float | None = None, deform_every: int = 1) -> Engine:
         """The engine of the bundle, or of the run's bundle, at `path`.
 
         precision: what the network's products are computed in, "float32", "bfloat16" or "float16" (sums are float32);
         "auto" is float16 on CUDA, on a CPU bfloat16 where the chip multiplies it. prune_to: the share of Gaussians
-        that is kept, those that contribute most. Raises as `load_avatar`, UsageError for an unknown precision, one
-        that the device has no products for, or no share.
+        that is kept, those that contribute most. deform_every: `stream` deforms only each such frame and takes the
+        others from between (native engine on the CPU). Raises as `load_avatar`, UsageError for an unknown precision,
+        one that the device has no products for, no share, and frames left out where the device does not.
         """
         avatar = load_avatar(path, device)
-        return cls(pruned(avatar, prune_to) if prune_to is not None else avatar, precision)
+        kept = pruned(avatar, prune_to) if prune_to is not None else avatar
+        return cls(kept, precision, deform_every=deform_every)
 
     def sound(self, features: Tensor | None = None, room: int = ROOM) -> Sound:
         """A new sound to be heard, `features` [n, 16, C] pushed. `room`: rows that are kept at a time."""
@@ -123,9 +129,12 @@ class Engine:
         features: [F, 16, C], whole or as blocks of rows. expression: called for the next B frames with that of their
         poses, float32 [B, E], it gives theirs; by default they are the same. While frames are used, later ones render.
         """
+        if self.deform_every > 1:
+            yield from interpolated(self, features, batch, expression)
+            return
         under_way: deque[Any] = deque()
         with self.sound(room=max(ROOM, 4 * batch)) as sound:
-            start, heard = 0, _Rows(features, sound)
+            start, heard = 0, Feed(features, sound)
             while count := min(batch, heard.until(start + batch + AHEAD) - start):
                 frames, poses = np.arange(start, start + count), pose_path(count, self.avatar.poses, start)
                 face = None if expression is None else expression(self.expression[poses])
@@ -139,26 +148,6 @@ class Engine:
     def close(self) -> None:
         """Free what the device holds for it."""
         self.head.close()
-
-
-class _Rows:
-    """Rows of features on their way into a sound: no more of them than are asked for."""
-
-    def __init__(self, features: Tensor | Iterable[Tensor], sound: Sound):
-        self._blocks = iter([features] if isinstance(features, Tensor) else features)
-        self._sound, self._block = sound, None
-
-    def until(self, stop: int) -> int:
-        """Push rows up to `stop`, or to the last; how many there are now."""
-        sound = self._sound
-        while sound.pushed < stop:
-            if self._block is None or not len(self._block):
-                self._block = next(self._blocks, None)
-                if self._block is None:
-                    break
-            part, self._block = self._block[:stop - sound.pushed], self._block[stop - sound.pushed:]
-            sound.push(part)
-        return sound.pushed
 
 
 def _head(avatar: Avatar, camera: Tensor, precision: str, plain: bool) -> Any:

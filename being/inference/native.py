@@ -48,6 +48,7 @@ class NativeHead:
         self.size, self.isa, self.threads = size, detail, threads
         self.precision = "bfloat16" if low and precision != "float32" else "float32"
         self.times: dict[str, float] = {}
+        self._slots = 0  # of heads that are kept
         config = model.network.config
         self.width, self.count = config.d_model, len(model.gaussians)
         description = cpu.Description(self.count, config.d_model, config.n_head, config.n_layer, config.ffn_hidden,
@@ -66,11 +67,31 @@ class NativeHead:
         assert plates.shape == (frames, self.size, self.size, 3) and plates.dtype == torch.uint8, (
             f"plates uint8 [{frames}, {self.size}, {self.size}, 3]: {plates.dtype} {plates.shape}")
         out = torch.empty_like(plates, memory_format=torch.contiguous_format)
-        inputs = (tokens.detach().float().contiguous(), world_to_camera.detach().float().contiguous(),
-                  plates.contiguous())
-        seconds = self._head.render(*inputs, out, self.threads or torch.get_num_threads())
-        self.times = dict(zip(cpu.STAGES, seconds, strict=True))
+        self._run(tokens=tokens, world_to_camera=world_to_camera, plates=plates, out=out)
         return out
+
+    def keep(self, tokens: Tensor, world_to_camera: Tensor, slots: Tensor) -> None:
+        """Deform the head by `tokens` and keep it under the numbers `slots` int64 [B], with its colours as seen by
+        `world_to_camera`; small numbers, as memory is kept for all up to the largest. See `render`."""
+        assert slots.shape == tokens.shape[:1] and slots.dtype == torch.int64 and slots.min() >= 0, slots
+        self._slots = max(self._slots, int(slots.max()) + 1)
+        self._run(tokens=tokens, world_to_camera=world_to_camera, slots=slots)
+
+    def render_between(self, world_to_camera: Tensor, plates: Tensor, before: Tensor, after: Tensor,
+                       share: Tensor) -> Tensor:
+        """Pictures uint8 [B, S, S, 3] of heads that lie between two that were kept, in slots `before` and `after` int64
+        [B]: `share` float32 [B] of the way, in [0, 1]. See `render`."""
+        for slots in (before, after):
+            assert slots.dtype == torch.int64 and 0 <= slots.min() and slots.max() < self._slots, slots
+        out = torch.empty_like(plates, memory_format=torch.contiguous_format)
+        self._run(world_to_camera=world_to_camera, plates=plates, out=out, before=before, after=after, share=share)
+        return out
+
+    def _run(self, **given: Tensor) -> None:
+        given = {name: (value.detach().float() if value.is_floating_point() else value).contiguous()
+                 for name, value in given.items()}
+        seconds = self._head.render(self.threads or torch.get_num_threads(), **given)
+        self.times = dict(zip(cpu.STAGES, seconds, strict=True))
 
 
 @torch.no_grad()

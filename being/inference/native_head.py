@@ -44,6 +44,16 @@ class CpuHead:
         pictures = self.native.render(tokens, self.world_to_camera[torch.from_numpy(poses)], plates)
         return Made(pictures.numpy())
 
+    def keep(self, rows: np.ndarray, poses: np.ndarray, expression: np.ndarray, slots: np.ndarray) -> None:
+        """Deform B frames (as for `submit`) and keep them under the numbers `slots` int64 [B]."""
+        matrices = self.world_to_camera[torch.from_numpy(poses)]
+        self.native.keep(self.tokens(rows, poses, expression), matrices, torch.from_numpy(slots))
+
+    def between(self, poses: np.ndarray, before: np.ndarray, after: np.ndarray, share: np.ndarray) -> np.ndarray:
+        """Pictures uint8 [B, S, S, 3] in `poses` int64 [B] of what lies between kept frames; see `NativeHead`."""
+        given = (torch.from_numpy(part) for part in (self.plates.of(poses), before, after, share))
+        return self.native.render_between(self.world_to_camera[torch.from_numpy(poses)], *given).numpy()
+
     def plates_of(self, poses: np.ndarray) -> None:
         """Decode the plates of these poses, so that no frame waits for its own."""
         for pose in np.unique(poses):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
@@ -14,6 +14,7 @@ from being.conventions import ATTENTION_PAST, ATTENTION_WINDOW, FEATURE_WINDOW
 ROOM = 128  # rows of a sound kept at a time, unless more are asked for
 BYTES = 32 * 2**20  # of the table at first, if that is enough for LEAST rows
 LEAST = 4 * ROOM
+AHEAD = ATTENTION_WINDOW - ATTENTION_PAST - 1  # frames of sound past a frame's own that it hears
 STEPS = np.arange(-ATTENTION_PAST, ATTENTION_WINDOW - ATTENTION_PAST)
 
 
@@ -105,3 +106,24 @@ class Sound:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class Feed:
+    """Rows of features on their way into a sound: no more of them than are asked for."""
+
+    def __init__(self, features: Tensor | Iterable[Tensor], sound: Sound):
+        """features: [F, 16, C], whole or as blocks of rows."""
+        self._blocks = iter([features] if isinstance(features, Tensor) else features)
+        self._sound, self._block = sound, None
+
+    def until(self, stop: int) -> int:
+        """Push rows up to `stop`, or to the last; how many there are now."""
+        sound = self._sound
+        while sound.pushed < stop:
+            if self._block is None or not len(self._block):
+                self._block = next(self._blocks, None)
+                if self._block is None:
+                    break
+            part, self._block = self._block[:stop - sound.pushed], self._block[stop - sound.pushed:]
+            sound.push(part)
+        return sound.pushed

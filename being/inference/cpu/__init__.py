@@ -18,7 +18,7 @@ _BFLOAT16 = (*native.LIBRARIES[0][1], "avx512_bf16")
 LIBRARIES = (("x86_64_v4_amx", (*_BFLOAT16, "amx_tile", "amx_bf16")), ("x86_64_v4_bf16", _BFLOAT16),
              *native.LIBRARIES)  # fmt: skip
 BY_NAME_ALONE = ("x86_64_v4_amx",)  # has run on an emulation of its instructions only, not on such a processor yet
-INTERFACE = 1  # of the C functions; as in head.cpp, raised with every change of theirs
+INTERFACE = 2  # of the C functions; as in head.cpp, raised with every change of theirs
 STAGES = ("fold", "attention", "feed-forward", "geometry heads", "projection", "colour head", "sort", "lists", "blend")
 MAX_SIDE = 65_520  # px: tiles are numbered in 24 bits
 _POINTER, _INT64 = ctypes.c_void_p, ctypes.c_int64
@@ -36,12 +36,13 @@ class Description(ctypes.Structure):
 
 
 class Frames(ctypes.Structure):
-    """What `head_render` reads and where it writes."""
+    """What `head_render` reads and where it writes; see head.cpp."""
 
     _fields_ = [
         *((name, _POINTER) for name in ("tokens", "world_to_camera", "plates", "out")),
         *((name, _INT64) for name in ("count", "tokens_each", "threads")),
         ("seconds", ctypes.POINTER(ctypes.c_double)),
+        *((name, _POINTER) for name in ("slots", "before", "after", "share")),
     ]
 
 
@@ -78,11 +79,13 @@ class Head:
         if not self._pointer:
             raise MemoryError(f"no memory left for a head of {description.count} Gaussians")
 
-    def render(self, tokens: Tensor, world_to_camera: Tensor, plates: Tensor, out: Tensor, threads: int) -> list[float]:
-        """Fill `out` uint8 [B, S, S, 3] and return the seconds of each of STAGES; all tensors contiguous."""
+    def render(self, threads: int, **given: Tensor) -> list[float]:
+        """Do what `Frames` says with these fields of it, all contiguous; the seconds of each of STAGES."""
         seconds = (ctypes.c_double * len(STAGES))()
-        frames = Frames(*(tensor.data_ptr() for tensor in (tokens, world_to_camera, plates, out)),
-                        tokens.shape[0], tokens.shape[1], threads, seconds)
+        frames = Frames(**{name: tensor.data_ptr() for name, tensor in given.items()},
+                        count=len(given["world_to_camera"]),
+                        tokens_each=given["tokens"].shape[1] if "tokens" in given else 0, threads=threads,
+                        seconds=seconds)
         error = self._library.head_render(self._pointer, frames)
         if error == 1:
             raise MemoryError("the engine has no memory left for these frames")

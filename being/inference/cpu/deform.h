@@ -13,6 +13,8 @@ struct Canonical {
     Buffer<float> values;
 
     enum Row { MEAN, LOG_SCALE = 3, QUATERNION = 6, OPACITY_LOGIT = 10, HARMONIC = 11 };
+    static constexpr int MOVED = HARMONIC;  // rows that the network moves, but for the harmonics
+    static constexpr int KEPT = MOVED + 3;  // rows of a kept block: moved, and colours at its frame's view directions
 
     // The harmonics are [3][padded coefficients], as the SH head gives them; then comes the query.
     int query() const { return HARMONIC + 3 * padded(coefficients); }
@@ -87,6 +89,54 @@ struct Deformer {
 
     // Moves and places the Gaussians of block `number`; appends the drawn ones to `keyed` and returns how many.
     int run(int64_t number, Scratch<Format>& s, Placed& out, Keyed* keyed, Parts& parts) const {
+        alignas(64) float moved[12][BLOCK], basis[16][BLOCK], colour[3][BLOCK];
+        bool visible[BLOCK];
+        move(number, s, moved, parts);
+        Clock clock;
+        const int seen = place(number, moved, basis, visible, out);
+        clock.lap(parts.projection);
+        if (!seen) return 0;
+        colours(canonical.block(number), basis, s, colour);
+        clock.lap(parts.colour_head);
+        return finish(number, colour, visible, out, keyed);
+    }
+
+    // Moves the Gaussians of block `number` and keeps them, [KEPT][BLOCK].
+    void keep(int64_t number, Scratch<Format>& s, float* kept, Parts& parts) const {
+        alignas(64) float moved[12][BLOCK], basis[16][BLOCK], colour[3][BLOCK];
+        move(number, s, moved, parts);
+        Clock clock;
+        for (int v = 0; v < VECTORS; v++) {
+            const vfloat mean[3] = {load(moved[0] + v * LANES), load(moved[1] + v * LANES), load(moved[2] + v * LANES)};
+            look(mean, v, basis);
+        }
+        colours(canonical.block(number), basis, s, colour);
+        std::memcpy(kept, moved, sizeof(float) * Canonical::MOVED * BLOCK);
+        std::memcpy(kept + Canonical::MOVED * BLOCK, colour, sizeof colour);
+        clock.lap(parts.colour_head);
+    }
+
+    // Places what lies between two kept blocks, as `run` does.
+    int mix(int64_t number, const float* before, const float* after, float share, Placed& out, Keyed* keyed,
+            Parts& parts) const {
+        alignas(64) float mixed[Canonical::KEPT + 1][BLOCK], colour[3][BLOCK];
+        bool visible[BLOCK];
+        Clock clock;
+        float* to = &mixed[0][0];
+        for (int i = 0; i < Canonical::KEPT * BLOCK; i += LANES) {
+            const vfloat from = load(before + i);
+            store(to + i, from + share * (load(after + i) - from));
+        }
+        std::memcpy(colour, mixed[Canonical::MOVED], sizeof colour);
+        float(&moved)[12][BLOCK] = reinterpret_cast<float(&)[12][BLOCK]>(mixed);
+        const int seen = place(number, moved, nullptr, visible, out);
+        const int drawn = seen ? finish(number, colour, visible, out, keyed) : 0;
+        clock.lap(parts.projection);
+        return drawn;
+    }
+
+    // Carries block `number` through the network: its Gaussians but for the harmonics, and in s.low the heads' inputs.
+    void move(int64_t number, Scratch<Format>& s, float (&moved)[12][BLOCK], Parts& parts) const {
         const float* raw = canonical.block(number);
         const float* query = raw + canonical.query() * BLOCK;
         Clock clock;
@@ -98,20 +148,11 @@ struct Deformer {
             clock.lap(parts.feed_forward);
         }
         fetch(query + canonical.rows() * BLOCK, query + (canonical.rows() + padded(canonical.width)) * BLOCK);  // the next
-        alignas(64) float moved[12][BLOCK];  // mean, log scale, quaternion, opacity logit; one row of padding
         decode(MEANS_HEAD, Canonical::MEAN, 3, raw, s, moved);
         decode(SCALES_HEAD, Canonical::LOG_SCALE, 3, raw, s, moved);
         decode(ROTATIONS_HEAD, Canonical::QUATERNION, 4, raw, s, moved);
         decode(OPACITY_HEAD, Canonical::OPACITY_LOGIT, 1, raw, s, moved);
         clock.lap(parts.geometry_heads);
-        alignas(64) float basis[16][BLOCK], colour[3][BLOCK];
-        bool visible[BLOCK];
-        const int seen = place(number, moved, basis, visible, out);
-        clock.lap(parts.projection);
-        if (!seen) return 0;
-        colours(raw, basis, s, colour);
-        clock.lap(parts.colour_head);
-        return finish(number, colour, visible, out, keyed);
     }
 
     // Asks for memory that is read soon; past the end of all blocks it does nothing.
@@ -129,8 +170,18 @@ struct Deformer {
         });
     }
 
-    // Projects the moved Gaussians, fills marks and ellipses of those that can be seen, and the harmonics of all.
-    int place(int64_t number, const float (&moved)[12][BLOCK], float (&basis)[16][BLOCK], bool (&visible)[BLOCK],
+    // Fills the harmonics at the view directions of vector `v` of means.
+    INLINE void look(const vfloat (&mean)[3], int v, float (*basis)[BLOCK]) const {
+        const Harmonics harmonics(mean, camera, degree);
+        const int used = (degree + 1) * (degree + 1);
+        for (int k = 0; k < padded(used); k++) {
+            store(basis[k] + v * LANES, k < used ? harmonics.basis[k] : vfloat{});
+        }
+    }
+
+    // Projects the moved Gaussians (mean, log scale, quaternion, opacity logit; one row of padding), fills marks and
+    // ellipses of those that can be seen, and where it is given `basis` [16][BLOCK] with the harmonics of all.
+    int place(int64_t number, const float (&moved)[12][BLOCK], float (*basis)[BLOCK], bool (&visible)[BLOCK],
               Placed& out) const {
         int seen = 0;
         for (int v = 0; v < VECTORS; v++) {
@@ -140,11 +191,7 @@ struct Deformer {
             for (int i = 0; i < 3; i++) g.scale[i] = exp2_any(LOG2E * row(Canonical::LOG_SCALE + i));
             for (int i = 0; i < 4; i++) g.quaternion[i] = row(Canonical::QUATERNION + i);
             g.project(camera);
-            const Harmonics harmonics(g.mean, camera, degree);
-            const int used = (degree + 1) * (degree + 1);
-            for (int k = 0; k < padded(used); k++) {
-                store(basis[k] + v * LANES, k < used ? harmonics.basis[k] : vfloat{});
-            }
+            if (basis) look(g.mean, v, basis);
             const vfloat logit = row(Canonical::OPACITY_LOGIT);
             const vfloat opacity = 1.0f / (1.0f + exp2_any(-LOG2E * logit));
             const Shape shape(g);

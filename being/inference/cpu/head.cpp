@@ -33,13 +33,16 @@ void share(int64_t jobs, int threads, Body&& body) {
     if (failed) throw std::bad_alloc();
 }
 
-// Mirrored in cpu/__init__.py.
+// Mirrored in cpu/__init__.py. Frames are drawn by their tokens; or, with `slots`, deformed by them and kept there, not
+// drawn; or, with `before`, drawn as mixtures of frames that were kept: before + share (after - before).
 struct Frames {
     const float *tokens, *world_to_camera;  // [count, tokens_each, width], [count, 4, 4]
     const uint8_t* plates;                  // [count, size, size, 3]
     uint8_t* out;                           // the same
     int64_t count, tokens_each, threads;
     double* seconds;  // by STAGES, of all frames together
+    const int64_t *slots, *before, *after;  // [count] or null
+    const float* share;                     // [count]
 };
 
 enum Stage { FOLD, ATTENTION, FEED_FORWARD, GEOMETRY_HEADS, PROJECTION, COLOUR_HEAD, SORT, LISTS, BLEND, STAGES };
@@ -81,11 +84,11 @@ public:
     void render(const Frames& frames) override {
         std::lock_guard<std::mutex> turn(turn_);
         const int threads = int(frames.threads);
+        if (frames.slots) return keep(frames, threads);
         const int64_t whole = threads > 1 ? frames.count / threads * threads : 0;
         while (int64_t(states_.size()) < std::max<int64_t>(1, std::min<int64_t>(frames.count, threads))) {
             states_.push_back(std::make_unique<State>());
         }
-        std::fill_n(frames.seconds, int(STAGES), 0.0);
         for (int64_t base = 0; base < whole; base += threads) {
             share(threads, threads, [&](int64_t k) { draw(frames, base + k, *states_[size_t(k)], 1); });
         }
@@ -98,17 +101,61 @@ public:
     }
 
 private:
-    void draw(const Frames& frames, int64_t frame, State& state, int threads) const {
+    Scene scene_of(const Frames& frames, int64_t frame) const {
         Scene scene{};
         scene.world_to_camera = frames.world_to_camera + 16 * frame;
         scene.focal = &focal_;
         scene.width = scene.height = size_;
         scene.count = canonical_.count;
+        return scene;
+    }
+
+    void fold(const Frames& frames, int64_t frame, State& state) const {
         Clock clock;
         network_.fold(frames.tokens + frame * frames.tokens_each * network_.width, int(frames.tokens_each), state.mixing);
         clock.lap(state.nanoseconds[FOLD]);
-        deform(scene, int(frames.tokens_each), state, threads);
-        clock = Clock();
+    }
+
+    // Deforms the frames and keeps their Gaussians.
+    void keep(const Frames& frames, int threads) {
+        if (states_.empty()) states_.push_back(std::make_unique<State>());
+        State& state = *states_[0];
+        for (int64_t frame = 0; frame < frames.count; frame++) {
+            const size_t slot = size_t(frames.slots[frame]);
+            if (kept_.size() <= slot) kept_.resize(slot + 1);
+            kept_[slot].resize(canonical_.blocks() * Canonical::KEPT * BLOCK);
+            fold(frames, frame, state);
+            place(scene_of(frames, frame), int(frames.tokens_each), state, threads,
+                  [&](const Deformer<Format>& deformer, int64_t b, Scratch<Format>& scratch, Keyed*, Parts& parts) {
+                deformer.keep(b, scratch, kept(int64_t(slot), b), parts);
+                return 0;
+            });
+        }
+        collect(frames.seconds, 1e-9);
+    }
+
+    float* kept(int64_t slot, int64_t block) { return kept_[size_t(slot)].data() + block * Canonical::KEPT * BLOCK; }
+    const float* kept(int64_t slot, int64_t block) const {
+        return kept_[size_t(slot)].data() + block * Canonical::KEPT * BLOCK;
+    }
+
+    void draw(const Frames& frames, int64_t frame, State& state, int threads) const {
+        const Scene scene = scene_of(frames, frame);
+        if (frames.before) {
+            const int64_t before = frames.before[frame], after = frames.after[frame];
+            const float share = frames.share[frame];
+            place(scene, 0, state, threads,
+                  [&](const Deformer<Format>& deformer, int64_t b, Scratch<Format>&, Keyed* keyed, Parts& parts) {
+                return deformer.mix(b, kept(before, b), kept(after, b), share, state.placed, keyed, parts);
+            });
+        } else {
+            fold(frames, frame, state);
+            place(scene, int(frames.tokens_each), state, threads,
+                  [&](const Deformer<Format>& deformer, int64_t b, Scratch<Format>& scratch, Keyed* keyed, Parts& parts) {
+                return deformer.run(b, scratch, state.placed, keyed, parts);
+            });
+        }
+        Clock clock;
         const int64_t drawn = sort(state);
         clock.lap(state.nanoseconds[SORT]);
         list(scene, drawn, state, threads);
@@ -134,7 +181,9 @@ private:
 
     int64_t chunks() const { return (canonical_.blocks() + CHUNK - 1) / CHUNK; }
 
-    void deform(const Scene& scene, int tokens, State& state, int threads) const {
+    // Runs each(deformer, block, scratch, keyed, parts) on every block; it gives how many it appends to `keyed`.
+    template <class Each>
+    void place(const Scene& scene, int tokens, State& state, int threads, Each&& each) const {
         Placed& placed = state.placed;
         placed.marks.resize(canonical_.count);
         placed.ellipses.resize(canonical_.count);
@@ -153,7 +202,7 @@ private:
             int drawn = 0;
             Keyed* keyed = placed.keyed.data() + chunk * CHUNK * BLOCK;
             for (int64_t b = chunk * CHUNK; b < std::min((chunk + 1) * CHUNK, canonical_.blocks()); b++) {
-                drawn += deformer.run(b, scratch, placed, keyed + drawn, parts);
+                drawn += each(deformer, b, scratch, keyed + drawn, parts);
             }
             placed.drawn[chunk] = drawn;
             const int64_t laps[5] = {parts.attention, parts.feed_forward, parts.geometry_heads, parts.projection,
@@ -225,6 +274,7 @@ private:
     const float focal_;
     const int64_t size_;
     std::vector<std::unique_ptr<State>> states_;
+    std::vector<Buffer<float>> kept_;  // [slots][blocks][KEPT][BLOCK]
     std::mutex turn_;  // one call at a time: the states are the head's
 };
 
@@ -232,7 +282,7 @@ private:
 
 extern "C" {
 
-int32_t head_interface() { return 1; }  // INTERFACE in cpu/__init__.py: raise both with every change of these functions
+int32_t head_interface() { return 2; }  // INTERFACE in cpu/__init__.py: raise both with every change of these functions
 
 const char* head_isa() {
     return HAS_TILES ? ISA_NAME " with bfloat16 and tiles" : HAS_BFLOAT16 ? ISA_NAME " with bfloat16" : ISA_NAME;
@@ -259,6 +309,7 @@ Head* head_create(const Description* description) {
 
 int32_t head_render(Head* head, const Frames* frames) {
     try {
+        std::fill_n(frames->seconds, int(STAGES), 0.0);
         head->render(*frames);
         return NONE;
     } catch (const std::bad_alloc&) {

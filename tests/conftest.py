@@ -12,6 +12,12 @@ import pytest
 # The tests' scenes are tiny: threads would only wait for each other, all the more where tests share the machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+if os.environ.get("TRITON_INTERPRET") == "1":  # kernels meet NaN, or the largest number, where nothing was written
+    import torch
+
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+
 
 @pytest.fixture(autouse=True)
 def own_voice(monkeypatch: pytest.MonkeyPatch) -> None:

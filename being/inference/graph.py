@@ -24,13 +24,15 @@ from torch.nn import functional as F
 from being.inference.folded import LEAST, fold
 from being.inference.plates import Plates
 from being.inference.sound import Sounds
+from being.inference.triton.blend import blend_part
 from being.inference.triton.deform import deform
 from being.inference.triton.finish import finish
 from being.inference.triton.tokens import PART, SCRATCH, hear, tokens
 from being.model.avatar import Avatar
 from being.model.gaussiantalker import GaussianTalker
+from being.splat.triton.lists import build
 from being.splat.triton.replay import MAX_PAIRS, rounded
-from being.splat.triton.stages import Size, make_splats, project_all, render
+from being.splat.triton.stages import Size, make_splats, project_all
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)  # batches that graphs are made for; others are filled up to the next
 SLOTS = 3  # of each: one rendering, one on its way to the host, one being read
@@ -39,6 +41,8 @@ POSE, FACE = 8, 9  # places in a frame's numbers: rows of sound before POSE, exp
 LEAST_PAIRS = 1024
 SPARE = 1.4  # room for pairs, over the most of the poses tried
 TRIED = 8  # poses
+PARTS = 4  # that a frame's lists are blended in when it is alone; fewer of more frames, which fill the device anyway
+COPIED_WITHIN = 2  # frames whose pictures the graph itself copies to the host: less time than it takes to ask for it
 KINDS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 TYPES = {"float32": triton.language.float32, "float16": triton.language.float16, "bfloat16": triton.language.bfloat16}
 FUSED = {"enable_fp_fusion": True}
@@ -199,6 +203,7 @@ class Batch:
         self.one, self.two = (torch.zeros(max(up * self.parts, -(-frames * 8 // LEAST) * LEAST), SCRATCH.value,
                                           device=device) for _ in range(2))
         self.record = folded.empty_record(up)
+        self.parts_of_a_tile = max(1, PARTS // frames)
         self.splat_size = Size(frames, head.count, size, size, head.degree)
         self.room = rounded(max(head.pairs * frames, LEAST_PAIRS))
         self.bytes = torch.zeros(HEADER + frames * size * size * 3, dtype=torch.uint8, device=device)
@@ -216,7 +221,7 @@ class Batch:
 
     def drop(self) -> None:
         """Let go of what lies between the steps; a graph keeps its memory."""
-        for name in ("gaussians", "splats", "rgb", "alpha"):
+        for name in ("gaussians", "splats", "blended"):
             self.__dict__.pop(name, None)
 
     def hear(self) -> None:
@@ -260,17 +265,23 @@ class Batch:
         project_all(self.splat_size, inputs, self.splats)
 
     def splat(self) -> None:
-        """Blended colour and alpha."""
+        """Blended colour and light, in parts."""
         self.project()
-        _, (self.rgb, self.alpha, _) = render(self.splat_size, self.splats, self.room)
-        self.bytes[:8].view(torch.int64).copy_(self.splats.needed)
+        splats, size = self.splats, self.splat_size
+        lists = build(splats.records, splats.depths, splats.touched, self.room, size.tiles)
+        tiles = size.tiles[0] * size.tiles[1]
+        self.blended = splats.records.new_empty(self.frames, self.parts_of_a_tile, 4, size.height, size.width)
+        blend_part[(tiles, self.frames, self.parts_of_a_tile)](
+            splats.records, lists.splat, lists.bounds, self.blended, size.width, size.height, size.tiles[0], tiles,
+            tiles * self.frames, num_warps=1, **FUSED)
+        self.bytes[:8].view(torch.int64).copy_(splats.needed)
 
     def finish(self) -> None:
         """Pictures."""
         pixels, block = self.head.size**2, 1024
         finish[(-(-pixels // block), self.frames)](
-            self.rgb, self.alpha, self.head.plates, self.given, self.given.shape[1], self.bytes[HEADER:], pixels,
-            BLOCK=block, **FUSED)
+            self.blended, self.head.plates, self.given, self.given.shape[1], self.bytes[HEADER:], pixels,
+            PARTS=self.parts_of_a_tile, BLOCK=block, **FUSED)
 
 
 class Slot:
@@ -280,6 +291,7 @@ class Slot:
         self.head, self.batch = head, Batch(head, frames)
         self.host = torch.empty(len(self.batch.bytes), dtype=torch.uint8, pin_memory=head.cuda)
         self.graph: Any = None
+        self.within = frames <= COPIED_WITHIN
         self.turn = 0  # how many batches it has taken
         if not head.cuda:
             return
@@ -291,6 +303,8 @@ class Slot:
         self.graph.capture_begin(**head.pool(), capture_error_mode="thread_local")
         try:
             self.batch.run()
+            if self.within:
+                self.host.copy_(self.batch.bytes, non_blocking=True)
         finally:
             self.graph.capture_end()
         self.batch.drop()  # so that all graphs share this memory
@@ -313,6 +327,9 @@ class Slot:
             self.host.copy_(self.batch.bytes)
             return
         self.graph.replay()
+        if self.within:
+            self.copied.record()
+            return
         self.rendered.record()
         self.head.copying.wait_event(self.rendered)
         with torch.cuda.stream(self.head.copying):

@@ -52,18 +52,12 @@ def blend_one(
             weights + weight)  # fmt: skip
 
 
-@triton.jit(do_not_specialize=SIZES)
-def blend(splats, rows, bounds, rgb, alpha_out, depth_out, walked, width, height, tiles_x, tiles, total):
-    """Blend one tile; `walked` [B * tiles] gets the number of pairs looked at."""
-    tile, frame = tl.program_id(0), tl.program_id(1).to(tl.int64)
-    pixel = tl.arange(0, SIDE * SIDE)
-    left, top = tile % tiles_x * SIDE, tile // tiles_x * SIDE
-    inside = (left + pixel % SIDE < width) & (top + pixel // SIDE < height)
-    column, line = (pixel % SIDE).to(tl.float32), (pixel // SIDE).to(tl.float32)
+@triton.jit
+def walk(splats, rows, start, end, left, top, column, line, inside):
+    """The pixels of a tile behind the pairs from `start` to `end`: red, green, blue, depth and weights, each the sum so
+    far, and the pair after the last that was looked at."""
     light = tl.where(inside, 1.0, 0.0)  # transmittance; 0 once it is used up
     red, green, blue, far, weights = light * 0.0, light * 0.0, light * 0.0, light * 0.0, light * 0.0
-
-    start, end = tl.load(bounds + frame * tiles + tile), tl.load(bounds + total + frame * tiles + tile)
     place = start
     row = tl.load(rows + place, place < end, 0)
     x, y, a, leaning, b, opacity, r, g, bl, z = load_splat(splats, row, place < end)
@@ -87,6 +81,19 @@ def blend(splats, rows, bounds, rgb, alpha_out, depth_out, walked, width, height
         if (place - start) % LOOK == 0:
             if tl.max(light, 0) == 0.0:
                 end = tl.minimum(place, end)
+    return red, green, blue, far, weights, end
+
+
+@triton.jit(do_not_specialize=SIZES)
+def blend(splats, rows, bounds, rgb, alpha_out, depth_out, walked, width, height, tiles_x, tiles, total):
+    """Blend one tile; `walked` [B * tiles] gets the number of pairs looked at."""
+    tile, frame = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    pixel = tl.arange(0, SIDE * SIDE)
+    left, top = tile % tiles_x * SIDE, tile // tiles_x * SIDE
+    inside = (left + pixel % SIDE < width) & (top + pixel // SIDE < height)
+    column, line = (pixel % SIDE).to(tl.float32), (pixel // SIDE).to(tl.float32)
+    start, end = tl.load(bounds + frame * tiles + tile), tl.load(bounds + total + frame * tiles + tile)
+    red, green, blue, far, weights, end = walk(splats, rows, start, end, left, top, column, line, inside)
     tl.store(walked + frame * tiles + tile, end - start)
     plane = width * height
     at = (top + pixel // SIDE) * width + left + pixel % SIDE

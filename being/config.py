@@ -92,7 +92,7 @@ class LossConfig:
     ssim: float = 0.2
     """1 - SSIM, window 11."""
     feature: float = 0.01
-    """VGG16 feature L1 at 224 px."""
+    """VGG16 feature L1 of a square of 224 px (compat: reference has the whole picture shrunk to it)."""
     lips: float = 0.4
     """Absolute difference in the square round the lips."""
     eyes: float = 0.4

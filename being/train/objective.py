@@ -22,10 +22,11 @@ class Objective:
     """The loss terms of frames of a clip."""
 
     def __init__(self, weights: LossConfig, clip: Clip, planes: PlaneGrid, *, reference: bool, low_precision: bool):
-        """reference: the mask term has no gradient and the planes are not regularised; low_precision: the feature
-        network computes in bfloat16."""
+        """reference: the mask term has no gradient, the planes are not regularised and features are those of shrunk
+        pictures; low_precision: the feature network computes in bfloat16."""
         self.weights, self.clip, self.planes, self.reference = weights, clip, planes, reference
-        self.features = FeatureLoss(clip.device, low_precision) if weights.feature > 0 else None
+        self.features = FeatureLoss(clip.device, low_precision, None if reference else clip.window) \
+            if weights.feature > 0 else None
         rows, columns = clip.window
         self._corner = torch.tensor([rows.start, rows.start, columns.start, columns.start], device=clip.device)
         self._fused = _Fused(clip) if clip.device.type == "cuda" and find_spec("triton") is not None else None

@@ -21,7 +21,8 @@ from being.data.expression import BLINK_ALONE, MOUTH, Channels, expression
 from being.errors import InputRejected, UsageError
 from being.files import read_json, write_json
 from being.model.avatar import digest, load_avatar
-from being.train.blinking import with_blinks
+from being.splat import RenderOutput
+from being.train.blinking import eyes_alone, with_blinks
 from being.train.job import train
 
 UNITS = ("AU01", "AU04", "AU12", "AU26", "AU45")
@@ -192,11 +193,24 @@ def test_a_checkpoint_of_other_channels_is_refused(trained, lively, tmp_path):
 def test_frames_whose_eyes_close_are_sampled_more_often_and_none_less(share):
     frames, blink = np.arange(100, 400), np.zeros(300)
     blink[[7, 8, 200]] = 0.5, 1.0, 0.3
-    often = with_blinks(frames, blink, share)
-    assert np.array_equal(often[:300], frames)
+    often, copies = with_blinks(frames, blink, share)
+    assert np.array_equal(often[:300], frames) and np.array_equal(np.flatnonzero(copies), np.arange(300, len(often)))
     closing = np.isin(often, [107, 108, 300])
     assert closing.mean() == pytest.approx(max(share, 0.01), abs=0.01)
     assert len(set(np.unique(often[closing], return_counts=True)[1])) == 1
-    assert np.array_equal(with_blinks(frames, np.zeros(300), share), frames)
-    full = np.ones(300)
-    assert np.array_equal(with_blinks(frames, full, share), frames)
+    for nothing_rare in (np.zeros(300), np.ones(300)):
+        same, copies = with_blinks(frames, nothing_rare, share)
+        assert np.array_equal(same, frames) and not copies.any()
+
+
+def test_a_copy_of_a_blinking_frame_teaches_the_eyes_alone():
+    torch.manual_seed(0)
+    rgb, alpha = torch.rand(3, 3, 12, 10, requires_grad=True), torch.rand(3, 1, 12, 10, requires_grad=True)
+    boxes = torch.tensor([[2, 5, 1, 9], [3, 6, -2, 4], [0, 0, 0, 0]])
+    output = RenderOutput(rgb, alpha, torch.zeros(3, 1, 12, 10), torch.zeros(3, 4, dtype=torch.int32))
+    shown = eyes_alone(output, boxes, torch.tensor([False, True, True]))
+    assert torch.equal(shown.rgb, rgb) and torch.equal(shown.alpha, alpha)
+    (shown.rgb.sum() + shown.alpha.sum()).backward()
+    wanted = torch.zeros(3, 1, 12, 10)
+    wanted[0], wanted[1, :, 3:6, :4] = 1, 1
+    assert torch.equal(alpha.grad, wanted) and torch.equal(rgb.grad, wanted.expand_as(rgb))

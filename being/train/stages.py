@@ -66,11 +66,12 @@ class Trainer:
             load_optimizer(optimizer, resume.optimizer)
             density.load(resume.optimizer)
             self.plateau.load(resume.state.get("plateau"))
-        frames = self.split.train
+        frames, copies = self.split.train, None
         if stage == "fine":
-            frames = with_blinks(frames, self.clip.expression[frames, 0].cpu().numpy(), self.config.train.blink_share)
+            frames, copies = with_blinks(frames, self.clip.expression[frames, 0].cpu().numpy(),
+                                         self.config.train.blink_share)
         work = Step(self.config, stage, self.model, self.clip, frames, self.objective, optimizer, density,
-                    self.low_precision)
+                    self.low_precision, copies)
         self.model.train()
         pictures = Previews(self.run, self.clip, self.dataset, self.split, self.config.train.preview_seconds)
         with _Stop(self.stopped), _own_stream(self.clip.device), pictures as previews, \

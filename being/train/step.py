@@ -8,6 +8,7 @@ changes: another degree of spherical harmonics, other Gaussians, more room.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -18,6 +19,7 @@ from being.config import Config, StageConfig
 from being.data.clip import Clip
 from being.model.talking_head import TalkingHead
 from being.splat import Room, pairs_per_gaussian, pick_backend
+from being.train.blinking import eyes_alone
 from being.train.compat import pruned_by
 from being.train.density import Density
 from being.train.objective import Objective
@@ -44,23 +46,28 @@ class Step:
     """The steps of one stage, "coarse" or "fine", one at a time; every random number is a function of seed and step."""
 
     def __init__(self, config: Config, stage: str, model: TalkingHead, clip: Clip, frames: np.ndarray,
-                 objective: Objective, optimizer: torch.optim.Optimizer, density: Density, low_precision: bool):
+                 objective: Objective, optimizer: torch.optim.Optimizer, density: Density, low_precision: bool,
+                 copies: np.ndarray | None = None):
+        """frames: int [N], what is sampled; copies: bool [N], those of which only the eyes teach (`blinking`)."""
         assert stage in STAGES, stage
-        self.config, self.model, self.clip, self.frames = config.train, model, clip, frames
+        self.config, self.model, self.clip, self.frames, self.copies = config.train, model, clip, frames, copies
         self.objective, self.optimizer, self.density = objective, optimizer, density
         self.low_precision, self.coarse, self.sh_degree = low_precision, stage == "coarse", config.model.sh_degree
         self.plan: StageConfig = getattr(config.train, stage)
         self.seed = config.train.seed + STAGES.index(stage)
         self.names: list[str] = []  # of the numbers that a step returns
         self.index = torch.zeros(self.plan.batch, dtype=torch.int64, device=clip.device)
+        self.copied = torch.zeros(self.plan.batch, dtype=torch.bool, device=clip.device)
         self.captured = _Captured(self) if clip.device.type == "cuda" and \
             pick_backend("auto", model.gaussians.means) == "triton" else None
 
     def __call__(self, step: int) -> Tensor:
         """The loss and its terms [T] (see `names`) after one step, `step` counted from 1; nothing is read back."""
         torch.manual_seed(self.config.seed * GENERATOR_STRIDE + step + (not self.coarse) * 10**9)
-        frames = sample(self.frames, self.seed, step - 1, self.plan.batch)
-        self.index.copy_(torch.from_numpy(frames), non_blocking=True)
+        places = sample(np.arange(len(self.frames)), self.seed, step - 1, self.plan.batch)
+        self.index.copy_(torch.from_numpy(self.frames[places]), non_blocking=True)
+        if self.copies is not None:
+            self.copied.copy_(torch.from_numpy(self.copies[places]), non_blocking=True)
         degree = min(self.sh_degree, (step - 1) // self.config.sh_every) if self.coarse else None
         watched = self.coarse and step < self.config.density.stop
         work = self._work if self.captured is None else self.captured
@@ -77,6 +84,8 @@ class Step:
         conditions = None if self.coarse else clip.conditions(clip.pick(index), self.config.mouth_told)
         rendering = model(conditions, clip.world_to_camera[index], clip.focal, clip.size, degree, offsets,
                           self.low_precision, room)
+        if self.copies is not None:
+            rendering = replace(rendering, output=eyes_alone(rendering.output, clip.eyes[index], self.copied))
         terms = self.objective.terms(rendering, index)
         self.names = ["loss", *terms]
         values = torch.stack(list(terms.values()))

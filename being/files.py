@@ -1,4 +1,4 @@
-"""Where datasets and runs lie; output places; JSON and tensor files, written whole or not at all, checked when read."""
+"""Where datasets and runs lie; output places; files of JSON, arrays and tensors, written whole, checked when read."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import json
 import os
 import shutil
 import warnings
+import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from being.errors import BeingError, InputRejected, UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 AGAIN = "Copy it again from where it came, or make it anew"
@@ -90,6 +93,24 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputRejected(f"{path} cannot be read", "it is not a JSON object", AGAIN)
     return value
+
+
+def load_arrays(path: Path, fix: str = AGAIN) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file by name, or that of a .npy file under "". Raises InputRejected when it is missing, cut
+    off, or holds anything but plain arrays."""
+    import numpy as np
+
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return {"": loaded}
+        with loaded:
+            return {name: loaded[name] for name in loaded.files}
+    except FileNotFoundError as error:
+        raise InputRejected(f"{path} is missing", fix=fix) from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        why = str(error).splitlines()[0] if str(error) and "pickle" not in str(error) else "it holds no plain arrays"
+        raise InputRejected(f"{path} cannot be read", why, fix) from error
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

@@ -51,6 +51,7 @@ def test_flags_that_make_no_sense_are_refused(videos):
     refused(2, "no figure is called 'lip_r2'", "eval", "--pred", pred, "--truth", truth, "--require", "lip_r2=1")
     refused(2, "no run", "eval", "--pred", pred, "--truth", truth, "-o", "data.size=64")
     refused(2, "neither a sound nor a voice", "eval", "--cross", "nothing.wav")
+    refused(2, "lip_r needs a number", "eval", "--pred", pred, "--truth", truth, "--require", "lip_r=nan")
     refused(4, "does not exist", "eval", "--pred", "none.mp4", "--truth", truth)
 
 

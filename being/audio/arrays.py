@@ -55,7 +55,8 @@ def _checked(file: Path, frames: int, width: int | None) -> np.ndarray:
     try:
         values = np.load(file, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise InputRejected(f"{file} cannot be read", str(error).split("\n")[0], fix) from error
+        why = "it holds no plain array" if "pickle" in str(error) else str(error).split("\n")[0]
+        raise InputRejected(f"{file} cannot be read", why, fix) from error
     if not isinstance(values, np.ndarray) or values.dtype.kind != "f" or values.ndim != 3 or \
             values.shape[1] != FEATURE_WINDOW or not values.size:
         told = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else "not one array"

@@ -14,8 +14,10 @@ import numpy as np
 
 from being.data import cameras
 from being.errors import InputRejected
+from being.files import load_arrays
 
 AGAIN = "Preprocess the clip again"
+POINTS = 478  # face landmarks a frame
 SCHEMA = 1
 
 
@@ -124,7 +126,8 @@ class Dataset:
             data = torch.load(file, map_location="cpu", weights_only=True)
             track = {key: data[key].float().numpy() for key in ("euler", "trans", "focal")}
         except Exception as error:  # torch.load raises many kinds for a broken or foreign pickle
-            raise InputRejected(f"{file} cannot be read", str(error).splitlines()[0], AGAIN) from error
+            why = (str(error).splitlines() or ["it is empty"])[0]
+            raise InputRejected(f"{file} cannot be read", why, AGAIN) from error
         for key in ("euler", "trans"):
             if track[key].shape != (self.frames, 3) or not np.isfinite(track[key]).all():
                 raise InputRejected(f"{file}: {key} is {track[key].shape}", f"expected ({self.frames}, 3), finite",
@@ -185,10 +188,7 @@ class Dataset:
             raise InputRejected(f"{self.path} has no '{encoder}' speech features", f"it has {', '.join(known)}",
                                 "Choose one with -o data.encoder=NAME")
         file = self.path / known[encoder]["file"]
-        try:
-            values = np.load(file, allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise InputRejected(f"{file} cannot be read", str(error), AGAIN) from error
+        values = load_arrays(file, AGAIN).get("", np.zeros(0))
         if values.ndim != 3 or values.shape[1] != 16 or abs(len(values) - self.frames) > 2:
             raise InputRejected(f"{file} is {values.shape}", f"expected [{self.frames}, 16, C]", AGAIN)
         return values[np.minimum(np.arange(self.frames), len(values) - 1)].astype(np.float32)
@@ -196,13 +196,23 @@ class Dataset:
     @cached_property
     def landmarks(self) -> np.ndarray:
         """Face landmarks float32 [F, 478, 3] in px of the dataset's resolution, NaN where no face was found."""
-        return np.load(self.path / "landmarks.npz", allow_pickle=False)["points"]
+        file = self.path / "landmarks.npz"
+        points = load_arrays(file, AGAIN).get("points", np.zeros(0))
+        if points.shape != (self.frames, POINTS, 3):
+            raise InputRejected(f"{file} holds points {points.shape}", f"expected ({self.frames}, {POINTS}, 3)", AGAIN)
+        return points
 
     @cached_property
     def mesh(self) -> tuple[np.ndarray, np.ndarray]:
         """Tracked face mesh without head pose: vertices float32 [F, V, 3] in head units, triangles int [T, 3]."""
-        data = np.load(self.path / "mesh.npz", allow_pickle=False)
-        return data["vertices"].astype(np.float32), data["triangles"].astype(np.int64)
+        file = self.path / "mesh.npz"
+        data = load_arrays(file, AGAIN)
+        vertices, triangles = (data.get(name, np.zeros(0)) for name in ("vertices", "triangles"))
+        if vertices.shape[:1] + vertices.shape[2:] != (self.frames, 3) or triangles.shape[1:] != (3,) or \
+                not 0 <= triangles.min() <= triangles.max() < vertices.shape[1]:
+            raise InputRejected(f"{file} holds vertices {vertices.shape} and triangles {triangles.shape}",
+                                f"expected a mesh of each of {self.frames} frames", AGAIN)
+        return vertices.astype(np.float32), triangles.astype(np.int64)
 
     @property
     def sound_file(self) -> Path:

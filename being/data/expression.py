@@ -18,6 +18,7 @@ import numpy as np
 
 from being.data.dataset import Dataset
 from being.errors import InputRejected, UsageError
+from being.files import load_arrays
 
 KINDS = ("full", "blink", "dummy")  # dummy: the blink is 0 throughout
 BLINK = "blink"
@@ -148,13 +149,10 @@ def expression(dataset: Dataset, kind: str = "full") -> tuple[Channels, np.ndarr
 def _blendshapes(dataset: Dataset) -> dict[str, np.ndarray]:
     """Blendshapes by name, each float [F]; empty where the dataset has none."""
     file = dataset.path / "landmarks.npz"
-    try:
-        with np.load(file, allow_pickle=False) as data:
-            if "blendshapes" not in data or "names" not in data:
-                return {}
-            names, values = [str(name) for name in data["names"]], np.nan_to_num(data["blendshapes"])
-    except (OSError, ValueError) as error:
-        raise InputRejected(f"{file} cannot be read", str(error), "Preprocess the clip again") from error
+    data = load_arrays(file, "Preprocess the clip again")
+    if "blendshapes" not in data or "names" not in data:
+        return {}
+    names, values = [str(name) for name in data["names"]], np.nan_to_num(data["blendshapes"])
     if values.shape != (dataset.frames, len(names)):
         raise InputRejected(f"{file}: blendshapes are {values.shape}", f"expected ({dataset.frames}, {len(names)})",
                             "Preprocess the clip again")

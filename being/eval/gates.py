@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +45,9 @@ def parse(text: str) -> dict[str, float]:
         try:
             bounds[name] = float(value)
         except ValueError:
-            raise UsageError(f"'{part}' will not do", f"{name} needs a number", f"For instance {name}=0.7") from None
+            bounds[name] = math.nan
+        if not math.isfinite(bounds[name]):
+            raise UsageError(f"'{part}' will not do", f"{name} needs a number", f"For instance {name}=0.7")
     return bounds
 
 

@@ -24,7 +24,7 @@ from being.data.family.exporter import WIDTH, projection
 from being.data.family.pictures import centre_square, cut
 from being.data.family.writing import sound_of_frames
 from being.errors import BeingError, EnvironmentFault, InputRejected
-from being.files import check_place, home
+from being.files import check_place, home, load_arrays
 from being.model.avatar import Loop, write_avatar
 from being.model.gaussiantalker import GaussianTalker
 from being.model.reference import Reference, read_reference
@@ -269,11 +269,8 @@ def _matrix(places: list[Path], width: int) -> np.ndarray | None:
     file = next((place / layout.PROJECTION for place in places if (place / layout.PROJECTION).is_file()), None)
     if file is None:
         return None
-    try:
-        with np.load(file, allow_pickle=False) as data:
-            matrix, encoder = np.asarray(data["matrix"], np.float32), str(data["encoder"])
-    except (OSError, ValueError, KeyError) as error:
-        raise InputRejected(f"{file} cannot be read", str(error), "Remove it, or export again") from error
+    data = load_arrays(file, "Remove it, or export again")
+    matrix, encoder = np.asarray(data.get("matrix", 0), np.float32), str(data.get("encoder", ""))
     if matrix.ndim != 2 or not np.isfinite(matrix).all() or encoder != ENCODER:
         raise InputRejected(f"{file} holds a map {matrix.shape} of '{encoder}'",
                             f"expected finite [channels, {width}] of '{ENCODER}'", "Remove it, or export again")

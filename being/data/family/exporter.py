@@ -15,14 +15,14 @@ import numpy as np
 
 from being import media
 from being.conventions import SAMPLE_RATE
-from being.data.dataset import Dataset
+from being.data.dataset import AGAIN, Dataset
 from being.data.family import layout
 from being.data.family.alignment import LEAST_FRAMES
 from being.data.family.facemesh import Cameras
 from being.data.family.parts import Skin, depth_of, rich_parsing, subdivided
 from being.data.family.writing import each, link, sound_of_frames, write_track, write_transforms, write_units
 from being.errors import BeingError, InputRejected, UsageError
-from being.files import check_place, load_pickled, make_folders, remove_empty, replace_folder
+from being.files import check_place, load_arrays, load_pickled, make_folders, remove_empty, replace_folder
 from being.preprocess.expression import NAMES, action_units
 from being.preprocess.frames import FrameFolder, read_image, write_image
 from being.preprocess.landmarks import Landmarks
@@ -104,13 +104,11 @@ def export_family(path: Path, system: str, out: Path, *, full_width: bool = Fals
         raise BeingError(f"{out} exists already", "only an earlier export is replaced, with --force",
                          "Choose another place with --out")
     check_place(out.with_name(f".{out.name}.part"))
-    with np.load(dataset.path / "landmarks.npz", allow_pickle=False) as data:
-        points = data["points"]
-        if points.shape != (dataset.frames, 478, 3) or "blendshapes" not in data:
-            raise InputRejected(f"{dataset.path / 'landmarks.npz'} holds {points.shape} points and "
-                                f"{'no ' * ('blendshapes' not in data)}blendshapes",
-                                f"expected ({dataset.frames}, 478, 3) and blendshapes", "Preprocess the clip again")
-        landmarks = Landmarks(points, data["blendshapes"], data["confidence"])
+    data = load_arrays(dataset.path / "landmarks.npz", AGAIN)
+    if "blendshapes" not in data or "confidence" not in data:
+        raise InputRejected(f"{dataset.path / 'landmarks.npz'} holds {', '.join(data)}",
+                            "expected blendshapes and confidence beside the points", AGAIN)
+    landmarks = Landmarks(dataset.landmarks, data["blendshapes"], data["confidence"])
     part, parents = out.with_name(f".{out.name}.part"), make_folders(out.parent)
     shutil.rmtree(part, ignore_errors=True)
     try:

@@ -71,6 +71,8 @@ class DataConfig:
     """Training resolution: side of the square picture in px."""
     holdout: float = 0.0
     """Share of the clip held out at its end; 0 means the family's protocol (9/11 train, 1/11 validation, 1/11 test)."""
+    seconds: float = 0.0
+    """Train on the first so many seconds of what there is to train on, to see what they would give; 0: all."""
     encoder: str = "hama"
     """Speech features, by the name in dataset.json."""
     expression: str = "full"

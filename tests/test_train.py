@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from tiny_training import metrics, settings
 
 from being.config import DensityConfig
+from being.data.dataset import Dataset
 from being.errors import InputRejected, UsageError
 from being.model.gaussians import NAMES, CanonicalGaussians
 from being.train.compat import camera_extent
@@ -151,3 +152,12 @@ def test_ssim_and_lip_square_values():
     squares = torch.tensor([[4, 8, 4, 8], [0, 0, 0, 0]])  # no landmarks on the second
     assert torch.isclose(box_mean(b, squares - 6), b[0, :, :2, :2].mean())  # over the border
     assert torch.isclose(box_mean((a - b).abs(), squares), torch.tensor(0.5))
+
+
+def test_the_first_seconds_alone_teach(scene, tmp_path, monkeypatch):
+    seen = {}
+    monkeypatch.setattr("being.train.job._through", lambda stage, trainer, last: seen.update(split=trainer.split))
+    monkeypatch.setattr("being.train.job.finish", lambda *a: None)
+    train(scene, settings(1, 1, "data.seconds=0.6"), runs=tmp_path, device="cpu")
+    whole = Dataset.open(scene).split()
+    assert (seen["split"].train == whole.train[:15]).all() and (seen["split"].test == whole.test).all()

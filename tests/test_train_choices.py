@@ -121,3 +121,11 @@ def test_a_rasterizer_that_is_not_there_leaves_no_run(scene: Path, tmp_path: Pat
     with pytest.raises(EnvironmentFault, match="diff-gaussian rasterizer cannot run here"):
         train(scene, settings(1, 1, "train.splat=diff-gaussian"), runs=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_reference_has_no_plane_regulariser_and_no_term_for_the_eyes_unless_asked(scene: Path,
+                                                                                      tmp_path: Path) -> None:
+    for more, terms in (((), set()), (("train.loss.plane_tv=1e-4", "train.loss.eyes=0.4"), {"plane_tv", "eyes"})):
+        run = train(scene, settings(2, 1, "train.compat=reference", *more), runs=tmp_path / str(len(more)),
+                    stage="coarse", fresh=True)
+        assert {"plane_tv", "eyes"} & set(metrics(run)[0]) == terms

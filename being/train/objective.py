@@ -22,8 +22,8 @@ class Objective:
     """The loss terms of frames of a clip."""
 
     def __init__(self, weights: LossConfig, clip: Clip, planes: PlaneGrid, *, reference: bool, low_precision: bool):
-        """reference: the mask term has no gradient, the planes are not regularised and features are those of shrunk
-        pictures; low_precision: the feature network computes in bfloat16."""
+        """reference: the mask term has no gradient, features are those of shrunk pictures; low_precision: the feature
+        network computes in bfloat16."""
         self.weights, self.clip, self.planes, self.reference = weights, clip, planes, reference
         self.features = FeatureLoss(clip.device, low_precision, None if reference else clip.window) \
             if weights.feature > 0 else None
@@ -61,7 +61,7 @@ class Objective:
             if self._fused is None:
                 picture, target = composite(output, clip.plate(index)), clip.target(index)
             terms["feature"] = w.feature * self.features(picture, target)
-        if w.plane_tv and not self.reference:
+        if w.plane_tv:
             terms["plane_tv"] = w.plane_tv * self.planes.total_variation()
         return terms
 

@@ -1,4 +1,4 @@
-"""What every command shares: --json, -q, --config, -o, errors in one line, exit codes."""
+"""What commands share: --json and -q, --config and -o of those that read settings, errors in one line, exit codes."""
 
 from __future__ import annotations
 

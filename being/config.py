@@ -32,7 +32,7 @@ AT_LEAST = {"data.size": 16, "data.gaussians": 8, "model.plane_resolution": 2, "
                              "train.plateau.evaluations", "avatar.plate_quality"), 1),
             "avatar.seconds": 0.04}  # a frame; every other number: 0
 AT_MOST = {"data.size": 4096, "data.holdout": 0.9, "train.silence": 0.9, "model.drop_prob": 0.9, "model.sh_degree": 3,
-           "train.articulation": 0.9, "train.mouth_told": 1.0, "train.blink_share": 0.9,
+           "train.mouth_told": 1.0, "train.blink_share": 0.9,
            "avatar.plate_quality": 100, "train.plateau.cool_down": 1.0}
 RESERVED_ENV = ("BEING_HOME", "BEING_CACHE", "BEING_OFFLINE", "BEING_SHARED")
 
@@ -190,12 +190,11 @@ class TrainConfig:
     voices: int = 0
     """How many other voices, rooms and channels say the clip's words while training, each frame in one at random: what
     the sound branch should not care about. 0: the clip's own voice alone."""
-    silence: float = 0.5
-    """Chance that a frame with a closed mouth hears digital silence while training: silence then closes the mouth.
-    (Features that another program has written know no silence: none is heard.)"""
-    articulation: float = 0.5
-    """Chance that a frame at whose sound lips must meet (p, b, m) or part (open vowels) hears other words beside the
-    channels that say so, while training: they then rule in every voice (docs/encoders.md)."""
+    silence: float = 0.0
+    """Chance that a frame with a closed mouth hears digital silence while training: silence then closes the mouth."""
+    closing: int = 500
+    """Steps of the sound branch after the fine stage, in which it learns to close the lips on p, b and m and in silence
+    whoever speaks (a minute of work; docs/encoders.md). Only with features that have channels of articulation."""
     splat: str = "auto"
     """Rasterizer backend: auto (the fastest that is here), triton, cpu, torch, gsplat or diff-gaussian."""
     compat: str = "none"

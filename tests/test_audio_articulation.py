@@ -1,18 +1,15 @@
-"""Channels of articulation: on where lips must meet or part, the same in every voice; in training they rule."""
+"""Channels of articulation: on where lips must meet or part, the same in every voice."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from needs import had
 
 from being.audio import articulation, encoders, features, streaming
 from being.audio.phonemes import BLANK, CLOSURE, letters_of
 from being.audio.sound import to_rate
 from being.conventions import SAMPLE_RATE
-from being.data.clip import _chosen, load_clip
-from being.data.dataset import Dataset
 from being.eval.speech import LEAD, SPOKEN_CLOSURES, SPOKEN_VOWELS
 from being.tts import speak
 
@@ -48,7 +45,8 @@ def test_in_a_synthetic_voice_the_channels_know_its_own_closures_and_vowels(name
     had(lambda: encoders.encoder("hama"))
     speech = speak(TEXT, "hibari")
     sound = to_rate(speech.samples, speech.rate, SAMPLE_RATE)
-    told = articulation.of_frames(features.encode(sound, features.frame_count(sound), name), name)
+    steps, now = features.encode(sound, features.frame_count(sound), name), articulation.place(name)
+    told = steps[:, now - 1:now + 1, -articulation.CHANNELS:].mean(1) / articulation.LOUD
     closures = [(a + b) / 2 - LEAD for symbol, a, b in speech.phonemes if symbol in SPOKEN_CLOSURES]
     vowels = [a - LEAD for symbol, a, b in speech.phonemes if symbol in SPOKEN_VOWELS]
     near = np.stack([told[np.round(25 * np.array(moments)).astype(int)].mean(0) for moments in (closures, vowels)])
@@ -64,39 +62,5 @@ def test_what_is_older_hears_the_hidden_states_alone():
         assert new.shape == (50, 16, 146) and np.array_equal(old, new[..., :144])
         blocks = np.concatenate(list(streaming.feature_blocks(sound, name, articulation.STATES)))
         assert blocks.shape == old.shape and np.allclose(blocks, old, atol=1e-4)
-        assert articulation.of_frames(old, name) is None
+        assert articulation.told_by(name, 146) and not articulation.told_by(name, 144)
     assert encoders.width_of(encoders.encoder("hama"), 44) == 146  # another's width is no older one
-
-
-def test_lips_that_must_meet_or_part_are_steered_and_never_hear_silence():
-    values = np.zeros((5, 16, 146), np.float32)
-    values[1:3, :, 144] = articulation.LOUD
-    values[3, :, 145] = articulation.LOUD
-    silent, steered = _chosen(values, "hama", np.array([True, True, False, False, False]))
-    assert silent.tolist() == [True, False, False, False, False]  # shut, and at no closure
-    assert steered.tolist() == [False, True, False, True, False]  # a closure that is none teaches nothing
-    shut = np.ones(5, bool)
-    assert _chosen(values[..., :144], "hama", shut)[0].all() and not _chosen(values[..., :144], "hama", shut)[1].any()
-
-
-def test_a_steered_frame_hears_other_words_and_its_own_articulation(scene):
-    clip = load_clip(Dataset.open(scene), 32, "hama")
-    count = len(clip.frames)
-    clip.features = torch.randn(count, 16, 6, generator=torch.Generator().manual_seed(0))
-    clip.silence, clip.silent = torch.full((16, 6), 7.0), torch.zeros(count)
-    clip.silent[:4] = 1.0
-    clip.steered = torch.zeros(count)
-    clip.steered[4:20] = 0.5
-    index = torch.arange(count).repeat(50)
-    torch.manual_seed(0)
-    rows = clip.pick(index)
-    assert torch.equal(rows % count, index)
-    steered = rows >= 2 * count
-    assert set(index[steered].tolist()) == set(range(4, 20)) and 0.4 < steered.float().sum() / (16 * 50) < 0.6
-    silent = (rows >= count) & ~steered
-    assert set(index[silent].tolist()) == {0, 1, 2, 3}
-    heard, own = clip.sound(rows), clip.sound(index)
-    assert torch.equal(heard[~(steered | silent)], own[~(steered | silent)])
-    assert torch.equal(heard[:, :, -2:][~silent], own[:, :, -2:][~silent])
-    before = torch.where(silent[:, None, None, None], clip.sound(count + index), own).roll(1, 0)
-    assert torch.equal(heard[:, :, :-2][steered], before[:, :, :-2][steered])

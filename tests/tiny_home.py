@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from scene import FRAMES
 from being.media import VideoWriter
 
 TINY = ["data.size=48", "data.gaussians=200", "train.coarse.steps=4", "train.fine.steps=2", "train.fine.batch=2",
-        "train.audio_warmup=0", "train.preview_seconds=0", "train.loss.feature=0", "model.plane_resolution=16"]
+        "train.audio_warmup=0", "train.closing=0", "train.preview_seconds=0", "train.loss.feature=0",
+        "model.plane_resolution=16"]
 HEARD = 146  # channels of the speech features that sound is really turned into
 
 
@@ -22,6 +24,9 @@ def make_home(home: Path, scene: Path) -> Path:
 
     data = shutil.copytree(scene, home / "data/scene")
     np.save(data / "aud_hama.npy", np.random.default_rng(0).normal(size=(FRAMES, 16, HEARD)).astype(np.float32))
+    manifest = json.loads((data / "dataset.json").read_text())
+    manifest["features"]["hama"]["width"] = HEARD
+    (data / "dataset.json").write_text(json.dumps(manifest))
     train(data, load("quick", TINY, environment={}), "tiny", runs=home / "runs", device="cpu")
     return home
 

@@ -2,9 +2,8 @@
 encoder's own, the same for every voice.
 
 Hidden states tell lips well in the voice that was learnt from, and less in others. What cannot be otherwise in any
-voice is said apart and loud: a bilabial is no bilabial with open lips (Edwards et al. 2016, "JALI"). Training lets
-frames at such moments hear another moment's states (`train.articulation`), so that these channels rule. What that is
-worth: docs/encoders.md.
+voice is said apart and loud: a bilabial is no bilabial with open lips (Edwards et al. 2016, "JALI"). `train/closing.py`
+teaches a network to obey them. What that is worth: docs/encoders.md.
 """
 
 from __future__ import annotations
@@ -41,14 +40,17 @@ def articulation(steps: np.ndarray) -> np.ndarray:
     return (LOUD * np.stack(found, -1)).astype(np.float32)
 
 
-def of_frames(features: np.ndarray, encoder: str) -> np.ndarray | None:
-    """Closure and opening at the time of each frame, float32 [F, 2] in 0..1, of features [F, 16, C] that `encoder`
-    gave; None for those that have no such channels."""
+def told_by(encoder: str, width: int) -> bool:
+    """Whether features of that width which `encoder` gave end with these channels."""
+    from being.audio.encoders import Name
+
+    return Name.of(encoder).base == "hama" and width == STATES + CHANNELS
+
+
+def place(encoder: str) -> int:
+    """The step of a frame's window of 16 before which the frame's own time lies."""
     from being.audio.encoders import Name
     from being.audio.streaming import latency_of
 
-    name = Name.of(encoder)
-    if name.base != "hama" or features.shape[2] != STATES + CHANNELS:
-        return None
-    now = FEATURE_WINDOW // 2 + (latency_of(name.latency).shift if name.latency else 0)
-    return features[:, now - 1:now + 1, STATES:].mean(1) / LOUD
+    latency = Name.of(encoder).latency
+    return FEATURE_WINDOW // 2 + (latency_of(latency).shift if latency else 0)

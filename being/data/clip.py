@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from being.audio import articulation
 from being.audio.augment import voices as other_voices
 from being.audio.features import SAMPLES_PER_FRAME, encode, windows
 from being.conventions import FPS, PARSING_HEAD
@@ -21,9 +20,9 @@ from being.data.cameras import camera_numbers
 from being.data.conditions import Conditions
 from being.data.dataset import Dataset
 from being.data.expression import BLINK_ALONE, Channels, expression
-from being.errors import BeingError, InputRejected
+from being.errors import InputRejected
 from being.media import read_audio
-from being.progress import Progress, say
+from being.progress import Progress
 
 LIPS = (61, 291, 0, 17, 37, 267, 84, 314, 78, 308, 13, 14)  # outline and middle of the lips in the 478 points
 EYES = (33, 133, 159, 145, 362, 263, 386, 374)  # corners and middles of the lids
@@ -32,7 +31,6 @@ HEAD_BOX_MARGIN = 0.1  # the head box is the box of the head mask grown by this 
 WINDOW_MARGIN = 8  # px round all head boxes
 APERTURE_RANGE = (2.0, 98.0)  # percentiles of the lip aperture
 SHUT = 0.2  # share of that range under which a mouth is closed
-ON = 0.5  # of a channel of articulation from which on its frame is one where lips meet, or part
 TARGET_GROW = 2  # px: soft hair edges lie just outside the hard head mask and belong to the head
 
 
@@ -60,7 +58,6 @@ class Clip:
     voices: Tensor | None = None  # [V, F, 16, C] float32: the features of the same words in other voices
     silence: Tensor | None = None  # [16, C] float32: the features of a frame in long digital silence
     silent: Tensor | None = None  # [F] float32, chance that a frame hears `silence`: only frames with a closed mouth
-    steered: Tensor | None = None  # [F] float32, chance that a frame hears other words beside its own articulation
 
     @property
     def device(self) -> torch.device:
@@ -69,15 +66,13 @@ class Clip:
 
     def pick(self, index: Tensor) -> Tensor:
         """Rows [B] int64 for `conditions` and `sound`, by torch's generator of the device: each of the frames `index`
-        [B] int64 in one of its voices, the clip's own among them, in silence, or steered by its articulation alone.
-        Without these they are the frames."""
-        if self.voices is None and self.silent is None and self.steered is None:
+        [B] int64 in one of its voices, the clip's own among them, or in silence. Without these they are the frames."""
+        if self.voices is None and self.silent is None:
             return index
         spoken = 1 if self.voices is None else 1 + len(self.voices)
         voice = torch.randint(spoken, index.shape, device=index.device)
-        for kind, chances in ((spoken, self.silent), (spoken + (self.silent is not None), self.steered)):
-            if chances is not None:
-                voice = voice.masked_fill(torch.rand(index.shape, device=index.device) < chances[index], kind)
+        if self.silent is not None:
+            voice = voice.masked_fill(torch.rand(index.shape, device=index.device) < self.silent[index], spoken)
         return index + len(self.frames) * voice
 
     def conditions(self, index: Tensor, mouth_told: float = 0.0) -> Conditions:
@@ -95,17 +90,11 @@ class Clip:
 
     def sound(self, index: Tensor) -> Tensor:
         """Sound windows float32 [B, 8, C, 16] of the frames `index` [B] int64, or the rows of `pick`; none hears across
-        a break. A steered row has the words of the row before it (of the last one: the first row) and its own
-        articulation."""
-        if self.voices is None and self.silent is None and self.steered is None:
+        a break."""
+        if self.voices is None and self.silent is None:
             return windows(self.features, index, self.bounds)
         features, bounds = self._all_voices
-        steered = index >= len(features)
-        heard = windows(features, torch.where(steered, index - len(features), index), bounds)
-        if self.steered is None:
-            return heard
-        states, articulated = heard[:, :, :-articulation.CHANNELS], heard[:, :, -articulation.CHANNELS:]
-        return torch.cat([torch.where(steered[:, None, None, None], states.roll(1, 0), states), articulated], 2)
+        return windows(features, index, bounds)
 
     @cached_property
     def _all_voices(self) -> tuple[Tensor, Tensor]:
@@ -146,16 +135,13 @@ class Clip:
 
 def load_clip(dataset: Dataset, size: int, encoder: str, device: torch.device | str = "cpu",
               index: np.ndarray | None = None, kind: str = "full", voices: int = 0, silence: float = 0.0,
-              steered: float = 0.0, seed: int = 0) -> Clip:
+              seed: int = 0) -> Clip:
     """The clip of a dataset (or its frames `index`) at `size` x `size` px, with expression of a `kind`
     (`data.expression`). Sound windows are of the whole clip, so `index` must be None for training; eval of a part
     passes features through `Clip.features` unchanged. voices: how many others say the same (`audio.augment`, by
-    `seed`). silence: chance that a frame with a closed mouth hears silence; steered: chance that a frame at whose sound
-    lips must meet or part hears other words beside its own articulation (nothing where the features have none)."""
+    `seed`). silence: chance that a frame with a closed mouth hears silence."""
     channels, values = expression(dataset, kind)
     features = dataset.features(encoder)
-    silent, steerable = _chosen(features, encoder, _shut(dataset))
-    quiet = _silence(encoder, features.shape[2]) if silence else None
     chosen = np.arange(dataset.frames) if index is None else index
     background = _open_rgb(dataset.path / "bc.jpg", size)
     frames = np.zeros((dataset.frames, 3, size, size), np.uint8)
@@ -185,9 +171,8 @@ def load_clip(dataset: Dataset, size: int, encoder: str, device: torch.device | 
                 tensor(boxes), head_window(boxes, size),
                 dataset.focal * scale, size, channels, tensor(dataset.bounds),
                 tensor(_voices(dataset, encoder, voices, seed)[..., :features.shape[2]]) if voices else None,
-                None if quiet is None else tensor(quiet),
-                None if quiet is None else tensor(np.float32(silence) * silent),
-                tensor(np.float32(steered) * steerable) if steered and steerable.any() else None)
+                tensor(silent_features(encoder, features.shape[2])) if silence else None,
+                tensor(silence * _shut(dataset)) if silence else None)
 
 
 def _voices(dataset: Dataset, encoder: str, count: int, seed: int) -> np.ndarray:
@@ -199,36 +184,20 @@ def _voices(dataset: Dataset, encoder: str, count: int, seed: int) -> np.ndarray
         return other_voices(sound, segments, encoder, count, seed, dataset.path / ".voices")
 
 
-def _silence(encoder: str, width: int) -> np.ndarray | None:
-    """Features float32 [16, width] of a frame with two seconds of digital silence on both sides; None where sound
-    cannot be turned into such features here."""
-    try:
-        made = encode(np.zeros(4 * FPS * SAMPLES_PER_FRAME, np.float32), 4 * FPS, encoder, width)[2 * FPS]
-    except BeingError as error:
-        say(f"no frame hears silence: {error.what}")
-        return None
-    return made if made.shape[1] == width else None
+def silent_features(encoder: str, width: int) -> np.ndarray:
+    """Features float32 [16, width] of a frame with two seconds of digital silence on both sides."""
+    return encode(np.zeros(4 * FPS * SAMPLES_PER_FRAME, np.float32), 4 * FPS, encoder, width)[2 * FPS]
 
 
 def _shut(dataset: Dataset) -> np.ndarray:
-    """Which frames have a closed mouth, bool [F]."""
+    """1 for the frames with a closed mouth, 0 for the others, float32 [F]."""
     from being.preprocess.landmarks import lip_aperture
 
     aperture = lip_aperture(dataset.landmarks)
     if not np.isfinite(aperture).any():
-        return np.zeros(len(aperture), bool)
+        return np.zeros(len(aperture), np.float32)
     low, high = np.nanpercentile(aperture, APERTURE_RANGE)
-    return aperture < low + SHUT * (high - low)
-
-
-def _chosen(features: np.ndarray, encoder: str, shut: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which frames may hear silence, and which may be steered by their articulation, bool [F] each: lips that are shut
-    where they must meet, and those that must part. Of features without articulation none is steered."""
-    told = articulation.of_frames(features, encoder)
-    if told is None:
-        return shut, np.zeros_like(shut)
-    meet, part = (told > ON).T
-    return shut & ~meet, meet & shut | part & ~meet
+    return (aperture < low + SHUT * (high - low)).astype(np.float32)
 
 
 def head_mask(dataset: Dataset, i: int, size: int) -> np.ndarray:

@@ -20,6 +20,7 @@ from being.model.talking_head import TalkingHead
 from being.progress import say
 from being.splat import using_backend
 from being.train.board import check as check_board
+from being.train.closing import close_lips, lesson_of
 from being.train.cloud import initial_cloud
 from being.train.compat import is_reference
 from being.train.run import Checkpoint, Run
@@ -64,8 +65,7 @@ def train(data: Path | None, config: Config, label: str = "config", stage: str =
         if config.data.seconds:
             split = replace(split, train=split.train[:max(1, round(config.data.seconds * FPS))])
         clip = load_clip(dataset, config.data.size, config.data.encoder, where, kind=config.data.expression,
-                         voices=config.train.voices, silence=config.train.silence,
-                         steered=config.train.articulation, seed=config.train.seed)
+                         voices=config.train.voices, silence=config.train.silence, seed=config.train.seed)
         last = current.load("last") if current is not None else None
         model = _model(config, dataset, clip, split.train, last)
         if current is None:  # only now: a dataset that will not do leaves no run behind
@@ -76,7 +76,7 @@ def train(data: Path | None, config: Config, label: str = "config", stage: str =
         current.open_boards(log)
         try:
             if _through(stage, Trainer(current, config, dataset, clip, split, model), last):
-                finish(current, config, dataset, clip)
+                finish(current, config, dataset, clip, split.train)
         finally:
             current.close_boards()
     return current
@@ -105,11 +105,19 @@ def _through(stage: str, trainer: Trainer, last: Checkpoint | None) -> bool:
     return True
 
 
-def finish(run: Run, config: Config, dataset: Dataset, clip: Clip) -> None:
-    """Make the avatar bundle of the best checkpoint and mark the run as finished."""
+def finish(run: Run, config: Config, dataset: Dataset, clip: Clip, frames: np.ndarray) -> None:
+    """Close the lips of the best checkpoint where they must be (learnt from `frames`), make its avatar bundle and mark
+    the run as finished."""
     best = run.load("best") or run.load("last")
     assert best is not None, run.path
     model = TalkingHead.from_state(config.model, best.state["audio_width"], best.model)
+    if config.train.closing and not best.state.get("closed"):
+        lesson = lesson_of(model.network.to(clip.device), dataset, clip, frames, config.data.encoder,
+                           config.train.seed)
+        if lesson is not None:
+            score = close_lips(model.network, lesson, config.train.closing, config.train.seed)
+            say(f"lips close where they must: {score:.0%} of what the sound branch was to say learnt")
+            run.save("best", model.state_dict(), {**best.state, "closed": True})
     save_avatar(run.path / "avatar", model, config, dataset, clip)
     run.update(finished=True, best=best.state["best"])
     if clip.device.type == "cuda":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -9,9 +10,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from being.config import ModelConfig
+from being.config import ModelConfig, load
 from being.data.cameras import world_to_camera
-from being.model.avatar import Avatar
+from being.model.avatar import Avatar, Loop, write_avatar
 from being.model.gaussians import CanonicalGaussians
 from being.model.talking_head import TalkingHead
 
@@ -19,14 +20,14 @@ SIZE, POSES, WIDTH, FOCAL = 32, 5, 7, 150.0
 
 
 def tiny_avatar(path: Path, gaussians: int = 60, size: int = SIZE, layers: int = 1, degree: int = 1,
-                channels: int = 1) -> Avatar:
+                channels: int = 1, width: int = WIDTH) -> Avatar:
     """POSES poses turning the head, pose k over a plate of grey 40 k; offsets large enough to be seen."""
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
     points = torch.rand(gaussians, 3, generator=generator) - 0.5
     cloud = CanonicalGaussians.from_points(points, torch.rand(gaussians, 3, generator=generator), degree, 0.7)
     config = ModelConfig(plane_resolution=8, sh_degree=degree, n_layer=layers)
-    model = TalkingHead(config, WIDTH, cloud, channels).eval()
+    model = TalkingHead(config, width, cloud, channels).eval()
     with torch.no_grad():
         for parameter in model.network.parameters():
             if parameter.dim() == 1:
@@ -41,6 +42,16 @@ def tiny_avatar(path: Path, gaussians: int = 60, size: int = SIZE, layers: int =
         file = BytesIO()
         Image.fromarray(np.full((size, size, 3), 40 * k, np.uint8)).save(file, "PNG")
         plates.append(file.getvalue())
-    manifest = {"size": size, "focal": FOCAL * size / SIZE, "encoder": "hama", "audio_width": WIDTH}
+    manifest = {"size": size, "focal": FOCAL * size / SIZE, "encoder": "hama", "audio_width": width}
     return Avatar(path, manifest, model.requires_grad_(False), matrices,
                   torch.rand(POSES, channels, generator=generator), plates)
+
+
+def write_tiny_avatar(path: Path, encoder: str, width: int) -> Path:
+    """The bundle at `path` of such an avatar that hears features of `encoder`, `width` channels wide."""
+    made = tiny_avatar(path, width=width)
+    config = load("quick", [f"data.encoder={encoder}"], environment={})
+    config = replace(config, model=made.model.network.config)
+    plates = [made.plate(k) for k in range(POSES)]
+    return write_avatar(path, made.model, config, Loop(
+        "tiny", SIZE, FOCAL, made.world_to_camera, made.expression, plates, None))

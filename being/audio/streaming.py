@@ -263,4 +263,4 @@ def feature_blocks(samples: np.ndarray, name: str = "hama", width: int | None = 
 def _windows_of(rows: np.ndarray, count: int) -> np.ndarray:
     """The windows [count, 16, C] of frames whose first begins with the first of the rows [S, C]."""
     view = np.lib.stride_tricks.sliding_window_view(rows, FEATURE_WINDOW, axis=0)
-    return np.ascontiguousarray(view[:STEPS_PER_FRAME * count:STEPS_PER_FRAME].transpose(0, 2, 1))
+    return view[:STEPS_PER_FRAME * count:STEPS_PER_FRAME].transpose(0, 2, 1).copy("C")

@@ -114,16 +114,21 @@ class Feed:
     def __init__(self, features: Tensor | Iterable[Tensor], sound: Sound):
         """features: [F, 16, C], whole or as blocks of rows."""
         self._blocks = iter([features] if isinstance(features, Tensor) else features)
-        self._sound, self._block = sound, None
+        self._sound, self._block = sound, torch.zeros(0)
 
     def until(self, stop: int) -> int:
-        """Push rows up to `stop`, or to the last; how many there are now."""
-        sound = self._sound
-        while sound.pushed < stop:
-            if self._block is None or not len(self._block):
-                self._block = next(self._blocks, None)
-                if self._block is None:
+        """Push rows up to `stop`, or to the last; how many there are now. They go together whatever the blocks are, as
+        sums are rounded otherwise in batches of another size."""
+        parts, missing = [], stop - self._sound.pushed
+        while missing > 0:
+            if not len(self._block):
+                block = next(self._blocks, None)
+                if block is None:
                     break
-            part, self._block = self._block[:stop - sound.pushed], self._block[stop - sound.pushed:]
-            sound.push(part)
-        return sound.pushed
+                self._block = block
+            parts.append(self._block[:missing])
+            self._block = self._block[missing:]
+            missing -= len(parts[-1])
+        if parts:
+            self._sound.push(torch.cat(parts))
+        return self._sound.pushed

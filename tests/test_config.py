@@ -43,8 +43,8 @@ REFERENCE = {  # GaussianTalker's own settings, as its config, its code and its 
 }
 NOT_IN_THE_REFERENCE = {  # where the clip is cut, what it is heard with, what is looked at, what another key turns off
     "data.holdout", "data.seconds", "data.encoder", "data.bfm", "train.seed", "train.splat", "train.compat",
-    "train.mouth_told", "train.evaluate_every", "train.plateau.gain", "train.plateau.evaluations", "train.plateau.cool_down",
-    "train.preview_seconds", "avatar.seconds", "avatar.plate_quality"}
+    "train.mouth_told", "train.evaluate_every", "train.plateau.gain", "train.plateau.evaluations",
+    "train.plateau.cool_down", "train.preview_seconds", "avatar.seconds", "avatar.plate_quality"}
 
 
 def leaves(tree, prefix=""):

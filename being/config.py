@@ -202,9 +202,9 @@ class TrainConfig:
     coarse stage, pruning that mostly sees the first opacity, no gradient through the mask, rates that grow with how far
     the head moves and decay over 20,000 steps whatever the length. It also sets what REFERENCE in config_files.py
     lists (dropout 0.2, the blink alone, no warm-up, ...), under what is set in the same place or a stronger one."""
-    blink_share: float = 0.05
-    """Share of the fine stage's samples in which the eyes close, where the clip has fewer: without it short training
-    leaves them open, at 0.1 the mouth lost (docs/expression.md)."""
+    blink_share: float = 0.2
+    """Share of the fine stage's samples in which the eyes close, where the clip has fewer: copies of these frames that
+    teach the eyes alone. Without them short training leaves the eyes open (docs/expression.md)."""
     mouth_told: float = 0.25
     """Share of frames that are told how the true mouth is shaped (smile, jaw, ...): enough to learn what an offset
     means, few enough that the sound does the work. The others, and every frame that is measured, have it neutral."""

@@ -21,8 +21,8 @@ LOOK = tl.constexpr(8)  # pairs between looks at whether any pixel still lets li
 
 @triton.jit
 def load_splat(splats, row, listed):
-    """The splat of a row, zeros (of opacity 0, so that it is skipped) unless `listed`: a row that no tile lists may hold
-    anything."""
+    """The splat of a row, zeros (of opacity 0, so that it is skipped) unless `listed`: a row that no tile lists may
+    hold anything."""
     base = splats + row.to(tl.int64) * RECORD
     return (tl.load(base, listed, 0.0), tl.load(base + 1, listed, 0.0), tl.load(base + 2, listed, 0.0),
             tl.load(base + 3, listed, 0.0), tl.load(base + 4, listed, 0.0), tl.load(base + 5, listed, 0.0),

@@ -101,7 +101,7 @@ def open_subject(run: Run, part: str = "test", device: torch.device | str = "cpu
     if not len(frames):
         raise InputRejected(f"the {part} part of {dataset.path} is empty", f"the clip has {dataset.frames} frames",
                             "Choose another with --part")
-    clip = load_clip(dataset, config.data.size, config.data.encoder, device, index=frames)
+    clip = load_clip(dataset, config.data.size, config.data.encoder, device, index=frames, kind=config.data.expression)
     width = checkpoint.state["audio_width"]
     if clip.features.shape[2] != width:
         raise InputRejected(f"{run.path} was trained on {width}-wide speech features",

@@ -117,8 +117,8 @@ def finish(run: Run, config: Config, dataset: Dataset, clip: Clip, frames: np.nd
         if lesson is not None:
             score = close_lips(model.network, lesson, config.train.closing, config.train.seed)
             say(f"lips close where they must: {score:.0%} of what the sound branch was to say learnt")
-            model.network.cpu()
             run.save("best", model.state_dict(), {**best.state, "closed": True})
+        model.network.cpu()
     save_avatar(run.path / "avatar", model, config, dataset, clip)
     run.update(finished=True, best=best.state["best"])
     if clip.device.type == "cuda":

@@ -56,7 +56,7 @@ def test_a_closure_goes_its_strength_of_the_way_and_an_opening_beside_it_lessens
     heard = torch.zeros(3, 8, STATES + CHANNELS, 16)
     heard[1:, 4, STATES, NOW - 1:NOW + 1] = LOUD
     heard[2, 4, STATES + 1, NOW - 1:NOW + 1] = LOUD
-    assert closing(heard, NOW)[:, 0].tolist() == pytest.approx([0, STRENGTH, 0.375 * STRENGTH])
+    assert closing(heard, NOW)[:, 0].tolist() == pytest.approx([0, STRENGTH, STRENGTH / 2])
 
 
 def test_frames_never_learnt_from_close_at_closures_and_say_elsewhere_what_they_said(taught) -> None:

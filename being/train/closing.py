@@ -31,7 +31,6 @@ SHUT_SHARE = 0.03  # of the frames learnt from: those whose vectors say most sur
 RIDGE = 1e-3  # of the reader of vectors, share of their mean variance
 STRENGTH = 0.75  # of the way to the shut mouth, where the channel of closure is fully on: the words go the rest
 PARTED = 0.5  # of an opening, by which it lessens a closure beside it
-FOOT = 0.2  # of the channel, up to which nothing closes: vowels between two closures stay open
 SETTLED = (0.2, 0.6, 0.2)  # weights of a frame and its neighbours in what is to be said: no lip jumps
 BATCH, RATE = 96, 1e-3
 CLOSURES, STRANGE, SILENT = 0.4, 0.4, 0.05  # shares of a batch: near closures, beside other words, in silence
@@ -55,7 +54,7 @@ def closing(heard: Tensor, now: int) -> Tensor:
     """How far on the way to a shut mouth the lips are, [B, 1] in 0..0.75, in windows [B, 8, C, 16] whose frame lies
     between the steps `now` - 1 and `now` of its own window."""
     closure, opening = (heard[:, ATTENTION_PAST, -CHANNELS:, now - 1:now + 1].mean(2) / LOUD).unbind(1)
-    return STRENGTH * ((closure - PARTED * opening - FOOT) / (1 - FOOT)).clamp(0, 1)[:, None]
+    return STRENGTH * (closure - PARTED * opening).clamp(0, 1)[:, None]
 
 
 class Lesson:

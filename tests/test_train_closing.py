@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tiny_training import settings
 
 from being.audio.articulation import CHANNELS, LOUD
 from being.config import ModelConfig
+from being.model.avatar import load_avatar
 from being.model.gaussiantalker import GaussianTalker
 from being.train.closing import STRENGTH, Lesson, close_lips, closing, said, shut_vector
+from being.train.job import train
 
 FRAMES, STATES, NOW = 160, 6, 8
 SMALL = ModelConfig(plane_resolution=8, plane_scales=(1, 2), net_width=16, ffn_hidden=16)
@@ -84,3 +87,24 @@ def test_other_words_beside_a_closure_change_nothing_of_it_and_silence_shuts(tau
             assert (after - lesson.shut).norm() < 0.8 * (before - lesson.shut).norm()
         silent = network.speech_vector(lesson.silence[None])
     assert (silent - lesson.shut).square().mean() / lesson.scale < 0.1
+
+
+def test_the_avatar_is_made_of_the_closed_network_and_best_stays_as_it_was(scene, tmp_path, monkeypatch) -> None:
+    key = "network.audio_mlp.net.0.weight"
+
+    def close(network: GaussianTalker, lesson: object, steps: int, seed: int) -> float:
+        with torch.no_grad():
+            network.get_parameter(key.removeprefix("network.")).add_(0.5)
+        return 1.0
+
+    taught: list[object] = [object(), None]
+    monkeypatch.setattr("being.train.job.lesson_of", lambda *_: taught.pop(0))
+    monkeypatch.setattr("being.train.job.close_lips", close)
+    run = train(scene, settings(2, 4, "train.checkpoint_every=2"), runs=tmp_path, fresh=True, device="cpu")
+    name, chosen = run.chosen()  # type: ignore[misc]
+    best, shown = run.load("best"), load_avatar(run.path).model.state_dict()
+    assert best is not None and name == "closed" and chosen.state == best.state
+    assert torch.allclose(chosen.model[key], best.model[key] + 0.5)
+    assert torch.equal(shown[key].cpu(), chosen.model[key])
+    again = train(None, settings(2, 4), run=run.path, device="cpu")  # where nothing can be taught any more
+    assert again.chosen()[0] == "best"  # type: ignore[index]

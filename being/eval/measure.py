@@ -73,25 +73,26 @@ class Subject:
 
 
 def evaluate_run(run: Run, *, part: str = "test", lips: bool = True, device: str = "cpu") -> dict[str, Any]:
-    """Figures of the run's best checkpoint on the frames of `part` ("train", "validation", "test"); see `measure`."""
+    """Figures of the checkpoint that the run's avatar is made of, on the frames of `part` ("train", "validation",
+    "test"); see `measure`."""
     return measure(open_subject(run, part, device), lips).figures
 
 
 def open_subject(run: Run, part: str = "test", device: torch.device | str = "cpu", most: int | None = None,
                  override: Sequence[str] = ()) -> Subject:
-    """The run's best checkpoint (without one its last) and the pictures of `part`, on `device`; of its first `most`
-    frames where that is given. override: "data.size=512" and the like (MEASURED_WITH) in place of the run's settings.
+    """The checkpoint that the run's avatar is made of (`Run.chosen`) and the pictures of `part`, on `device`; of its
+    first `most` frames where that is given. override: "data.size=512" and the like (MEASURED_WITH) in place of the
+    run's settings.
 
     Raises UsageError for an unknown part or setting, InputRejected for a run without checkpoint or one that does not
     fit its data.
     """
     if part not in PARTS:
         raise UsageError(f"unknown part '{part}'", fix=f"One of {', '.join(PARTS)}")
-    name, checkpoint = "best", run.load("best")
-    if checkpoint is None:
-        name, checkpoint = "last", run.load("last")
-    if checkpoint is None:
+    chosen = run.chosen()
+    if chosen is None:
         raise InputRejected(f"{run.path} has no checkpoint yet", fix="Train it further: the same command goes on")
+    name, checkpoint = chosen
     config, dataset = settings(run, override), Dataset.open(run.dataset)
     frames = getattr(dataset.split(config.data.holdout), part)[:most]
     known = int(np.isin(frames, dataset.split(run.config.data.holdout).train).sum())

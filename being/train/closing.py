@@ -36,8 +36,6 @@ BATCH, RATE = 96, 1e-3
 CLOSURES, STRANGE, SILENT = 0.4, 0.4, 0.05  # shares of a batch: near closures, beside other words, in silence
 NEAR = 0.05  # of the channel, from which on a frame is near a closure
 PART = 256  # frames that are heard at once
-
-
 LONGEST = 5 * 60 * FPS  # frames of a clip that are learnt from
 
 

@@ -106,21 +106,23 @@ def _through(stage: str, trainer: Trainer, last: Checkpoint | None) -> bool:
 
 
 def finish(run: Run, config: Config, dataset: Dataset, clip: Clip, frames: np.ndarray) -> None:
-    """Close the lips of the best checkpoint where they must be (learnt from `frames`), make its avatar bundle and mark
-    the run as finished."""
+    """Make the avatar bundle of the best checkpoint and mark the run as finished. Where its lips can be taught to close
+    (learnt from `frames`) the avatar is made of what came of it, the checkpoint `closed`; `best` stays as it is."""
     best = run.load("best") or run.load("last")
     assert best is not None, run.path
     model = TalkingHead.from_state(config.model, best.state["audio_width"], best.model)
-    if config.train.closing and not best.state.get("closed"):
+    closed = False
+    if config.train.closing:
         lesson = lesson_of(model.network.to(clip.device), dataset, clip, frames, config.data.encoder,
                            config.train.seed)
         if lesson is not None:
             score = close_lips(model.network, lesson, config.train.closing, config.train.seed)
             say(f"lips close where they must: {score:.0%} of what the sound branch was to say learnt")
-            run.save("best", model.state_dict(), {**best.state, "closed": True})
+            run.save("closed", model.state_dict(), best.state)
+            closed = True
         model.network.cpu()
     save_avatar(run.path / "avatar", model, config, dataset, clip)
-    run.update(finished=True, best=best.state["best"])
+    run.update(finished=True, best=best.state["best"], closed=closed)
     if clip.device.type == "cuda":
         most = torch.cuda.max_memory_allocated(clip.device)
         run.update(peak_memory=most)

@@ -138,6 +138,15 @@ class Run:
         return Checkpoint(load_tensors(folder / "model.safetensors"),
                           load_tensors(optimizer) if optimizer.exists() else {}, state)
 
+    def chosen(self) -> tuple[str, Checkpoint] | None:
+        """Name and content of the checkpoint that the avatar is made of: `closed` where a finished run has one, else
+        `best`, else `last`; None before the first. Raises InputRejected when it is broken."""
+        for name in (*(["closed"] if self.record.get("closed") is True else []), "best", "last"):
+            found = self.load(name)
+            if found is not None:
+                return name, found
+        return None
+
     def log(self, stage: str, step: int, values: dict[str, float]) -> None:
         """Append figures to metrics.jsonl and to the boards that are open (by themselves: the events)."""
         with open(self.path / "metrics.jsonl", "a") as file:

@@ -209,7 +209,7 @@ class Dataset:
         data = load_arrays(file, AGAIN)
         vertices, triangles = (data.get(name, np.zeros(0)) for name in ("vertices", "triangles"))
         if vertices.shape[:1] + vertices.shape[2:] != (self.frames, 3) or triangles.shape[1:] != (3,) or \
-                not 0 <= triangles.min() <= triangles.max() < vertices.shape[1]:
+                not len(triangles) or not 0 <= triangles.min() <= triangles.max() < vertices.shape[1]:
             raise InputRejected(f"{file} holds vertices {vertices.shape} and triangles {triangles.shape}",
                                 f"expected a mesh of each of {self.frames} frames", AGAIN)
         return vertices.astype(np.float32), triangles.astype(np.int64)

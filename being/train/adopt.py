@@ -270,8 +270,8 @@ def _matrix(places: list[Path], width: int) -> np.ndarray | None:
     if file is None:
         return None
     data = load_arrays(file, "Remove it, or export again")
-    matrix, encoder = np.asarray(data.get("matrix", 0), np.float32), str(data.get("encoder", ""))
-    if matrix.ndim != 2 or not np.isfinite(matrix).all() or encoder != ENCODER:
+    matrix, encoder = data.get("matrix", np.zeros(0)), str(data.get("encoder", ""))
+    if matrix.dtype.kind != "f" or matrix.ndim != 2 or not np.isfinite(matrix).all() or encoder != ENCODER:
         raise InputRejected(f"{file} holds a map {matrix.shape} of '{encoder}'",
                             f"expected finite [channels, {width}] of '{ENCODER}'", "Remove it, or export again")
-    return matrix if matrix.shape[1] == width else None
+    return matrix.astype(np.float32) if matrix.shape[1] == width else None

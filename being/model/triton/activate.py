@@ -70,7 +70,8 @@ def _backward(packed_at, quaternions_at, scales_at, opacities_at, d_means_at, d_
     mean, scale = tl.zeros((rows_, 4), tl.float32), tl.zeros((rows_, 4), tl.float32)
     turn, sh = tl.zeros((rows_, 4), tl.float32), tl.zeros((rows_, block), tl.float32)
     logit = tl.zeros((rows_,), tl.float32)
-    for frame in range(frames):
+    frame = 0
+    while frame < frames:  # Triton 3.6's interpreter takes no range of an argument
         row = tl.cast(frame, tl.int64) * count + n
         out = d_packed_at + row[:, None] * wide
         d_mean = _small(d_means_at, row, c, inside, 3)
@@ -93,6 +94,7 @@ def _backward(packed_at, quaternions_at, scales_at, opacities_at, d_means_at, d_
         d_sh = tl.load(d_sh_at + row[:, None] * numbers + h[None, :], mask=used, other=0.0)
         tl.store(out + HARMONICS + h[None, :], d_sh, mask=inside & (h[None, :] < wide - HARMONICS))
         sh += d_sh
+        frame += 1
     _put(g_means, n, c, inside, mean, 3)
     _put(g_scales, n, c, inside, scale, 3)
     _put(g_quaternions, n, c, inside, turn, 4)

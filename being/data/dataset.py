@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import itertools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from being.conventions import FPS
 from being.data import cameras
 from being.errors import InputRejected
 from being.files import load_arrays
@@ -113,9 +114,10 @@ class Dataset:
             runs += [range(a + 1, b) for a, b in itertools.pairwise(borders)]
         return max(runs, key=len)[:limit]
 
-    def split(self, holdout: float = 0.0) -> Split:
-        """Train, validation and test frames (`split_frames`)."""
-        return split_frames(self.frames, holdout, self.missing)
+    def split(self, holdout: float = 0.0, seconds: float = 0.0) -> Split:
+        """Train, validation and test frames (`split_frames`); of the first only so many seconds, 0: all."""
+        whole = split_frames(self.frames, holdout, self.missing)
+        return replace(whole, train=whole.train[:max(1, round(seconds * FPS))]) if seconds else whole
 
     @cached_property
     def _track(self) -> dict[str, np.ndarray]:

@@ -94,8 +94,9 @@ def open_subject(run: Run, part: str = "test", device: torch.device | str = "cpu
         raise InputRejected(f"{run.path} has no checkpoint yet", fix="Train it further: the same command goes on")
     name, checkpoint = chosen
     config, dataset = settings(run, override), Dataset.open(run.dataset)
-    frames = getattr(dataset.split(config.data.holdout), part)[:most]
-    known = int(np.isin(frames, dataset.split(run.config.data.holdout).train).sum())
+    frames = getattr(dataset.split(config.data.holdout, config.data.seconds), part)[:most]
+    learnt = dataset.split(run.config.data.holdout, run.config.data.seconds).train
+    known = int(np.isin(frames, learnt).sum())
     if known and part != "train":
         warn(f"{known} of the {len(frames)} frames of the {part} part were trained on: the run held out "
              f"{split_name(run.config.data.holdout)}")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from being.config import Config
-from being.conventions import FPS
 from being.data.clip import Clip, load_clip
 from being.data.dataset import Dataset
 from being.errors import InputRejected, UsageError
@@ -61,9 +59,7 @@ def train(data: Path | None, config: Config, label: str = "config", stage: str =
         say(f"run {current.path} goes on")
     is_reference(config.train.compat)  # an unknown word leaves no run behind
     with using_backend(splat or config.train.splat, where) as rasterizer:
-        split = dataset.split(config.data.holdout)
-        if config.data.seconds:
-            split = replace(split, train=split.train[:max(1, round(config.data.seconds * FPS))])
+        split = dataset.split(config.data.holdout, config.data.seconds)
         clip = load_clip(dataset, config.data.size, config.data.encoder, where, kind=config.data.expression,
                          voices=config.train.voices, silence=config.train.silence, seed=config.train.seed)
         last = current.load("last") if current is not None else None

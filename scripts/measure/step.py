@@ -67,7 +67,7 @@ def main() -> None:
     config, device = load(arguments.config), pick_device(arguments.device)
     torch.backends.cudnn.benchmark = True
     dataset = Dataset.open(arguments.data)
-    split = dataset.split(config.data.holdout)
+    split = dataset.split(config.data.holdout, config.data.seconds)
     clip = load_clip(dataset, config.data.size, config.data.encoder, device, kind=config.data.expression)
     points, colours = initial_cloud(dataset, clip, split.train, config.data.gaussians, config.train.seed,
                                     config.data.bfm)

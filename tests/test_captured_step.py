@@ -6,6 +6,7 @@ must end to the bit where one without it ends. Like CUDA it frees a pool's memor
 
 from __future__ import annotations
 
+import gc
 import math
 import weakref
 from collections.abc import Callable
@@ -79,6 +80,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
             return work(step, degree, watched, room)
         if Graph.fails:
             raise RuntimeError("CUDA out of memory")
+        assert not gc.isenabled(), "what is freed in the midst of a capture spoils it"
         values = torch.zeros(len(step.names))
         graph.work = lambda: values.copy_(work(step, degree, watched, room))
         return values

@@ -14,6 +14,7 @@ import torch
 from being.inference.engine import Engine
 from being.inference.plain import PlainHead
 from being.inference.pose_path import pose_path
+from being.splat.capture import captured
 
 REPEATED = 10  # times that a step is captured in one graph, so that launching it counts little
 REPLAYS = 30
@@ -102,12 +103,9 @@ def _step_ms(head: Any, step: Callable[[], Any]) -> float:
         return round((time.perf_counter() - start) * 1000, 4)
     head.stream.synchronize()
     graph = torch.cuda.CUDAGraph()
-    graph.capture_begin(capture_error_mode="thread_local")
-    try:
+    with captured(graph):
         for _ in range(REPEATED):
             step()
-    finally:
-        graph.capture_end()
     return round(_events_ms(head, graph.replay) / REPEATED, 4)
 
 

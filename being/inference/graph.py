@@ -30,6 +30,7 @@ from being.inference.triton.finish import finish
 from being.inference.triton.tokens import PART, SCRATCH, hear, tokens
 from being.model.avatar import Avatar
 from being.model.gaussiantalker import GaussianTalker
+from being.splat.capture import captured
 from being.splat.triton.lists import build
 from being.splat.triton.replay import MAX_PAIRS, rounded
 from being.splat.triton.stages import Size, make_splats, project_all
@@ -300,13 +301,10 @@ class Slot:
         self.batch.drop()
         head.stream.synchronize()
         self.graph = torch.cuda.CUDAGraph()
-        self.graph.capture_begin(**head.pool(), capture_error_mode="thread_local")
-        try:
+        with captured(self.graph, **head.pool()):
             self.batch.run()
             if self.within:
                 self.host.copy_(self.batch.bytes, non_blocking=True)
-        finally:
-            self.graph.capture_end()
         self.batch.drop()  # so that all graphs share this memory
 
     def give(self, rows: np.ndarray, poses: np.ndarray, expression: np.ndarray) -> None:

@@ -19,6 +19,7 @@ from being.config import Config, StageConfig
 from being.data.clip import Clip
 from being.model.talking_head import TalkingHead
 from being.splat import Room, pairs_per_gaussian, pick_backend
+from being.splat.capture import captured
 from being.train.blinking import eyes_alone
 from being.train.compat import pruned_by
 from being.train.density import Density
@@ -153,11 +154,8 @@ class _Captured:
         """A graph of next to nothing, by which the pool lives on while no other graph holds it."""
         torch.cuda.synchronize()
         graph, number = torch.cuda.CUDAGraph(), torch.zeros(1, device=self.step.clip.device)
-        graph.capture_begin(pool=self.pool, capture_error_mode="thread_local")
-        try:
+        with captured(graph, pool=self.pool):
             number += 1
-        finally:
-            graph.capture_end()
         return graph
 
     def _splats(self) -> int:
@@ -172,11 +170,8 @@ class _Captured:
         torch.cuda.synchronize()
         torch.cuda.empty_cache()  # what the step that ran by itself took
         graph = torch.cuda.CUDAGraph()
-        graph.capture_begin(pool=self.pool, capture_error_mode="thread_local")
-        try:
+        with captured(graph, pool=self.pool):
             self.values = self.step._work(degree, watched, self.room)
-        finally:
-            graph.capture_end()
         self.graph = graph
 
     def look(self) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from being.splat.capture import captured
 from being.splat.triton.stages import Size, Splats, gradients, make_splats, project_all, render
 
 SPARE = 1.25  # room made for pairs, over what the last call of this picture size needed per Gaussian
@@ -97,11 +98,8 @@ def capture(run: Callable[[], Any]) -> tuple[torch.cuda.CUDAGraph, Any]:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.stream(aside):
         run()  # compiles the kernels
-        graph.capture_begin(capture_error_mode="thread_local")
-        try:
+        with captured(graph):
             result = run()
-        finally:
-            graph.capture_end()
     current.wait_stream(aside)
     return graph, result
 

@@ -9,7 +9,7 @@ import pytest
 from needs import had
 
 from being.eval.faces import FaceReader, jitter, landmark_distance, lip_width
-from being.eval.lips import LAGS, LEAST_FRAMES, agreement, correlation_at, lip_figures, shuffled_frames
+from being.eval.lips import LAGS, LEAST_FRAMES, agreement, correlation_at, fair_order, lip_figures, shuffled_frames
 from being.preprocess.facemap import EYE_OUTER_LEFT, EYE_OUTER_RIGHT
 from being.preprocess.landmarks import Landmarks, lip_aperture
 
@@ -91,6 +91,22 @@ def test_shuffled_sound_is_every_other_frame_once_and_the_same_for_a_seed():
     assert shuffled_frames(frames[:1]).tolist() == [1007]
     true = speech_like(252)
     assert abs(agreement(true, true[heard - 1007]).correlation) < 0.2
+
+
+def test_the_order_that_is_heard_is_the_one_in_which_the_truth_goes_least_with_itself():
+    frames = np.arange(1000, 1100)
+    true = np.sin(np.arange(100) / 3.0) + np.linspace(0, 2, 100)
+    heard, own = fair_order(frames, true)
+    assert sorted(heard) == list(frames) and (heard != frames).all()
+    assert own == correlation_at(true, true[heard - 1000], 0)
+    drawn = [abs(np.corrcoef(true, true[shuffled_frames(np.arange(100), seed)])[0, 1]) for seed in range(64)]
+    assert abs(own) == pytest.approx(min(drawn)) and max(drawn) > 0.15, "one order alone may go far by chance"
+    gaps = true.copy()
+    gaps[10:20] = np.nan
+    assert np.isfinite(fair_order(frames, gaps)[1])
+    assert fair_order(frames, np.full(100, np.nan))[1] is None and sorted(fair_order(frames, gaps * np.nan)[0]) == \
+        list(frames)
+
 
 
 def faces(frames: int = 60, seed: int = 0) -> Landmarks:

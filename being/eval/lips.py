@@ -12,6 +12,7 @@ from being.preprocess.landmarks import Landmarks, lip_aperture
 
 LAGS = 10  # frames to either side among which the best lag is sought
 LEAST_FRAMES = 8  # fewer overlapping frames say nothing of a correlation
+ORDERS = 64  # random orders of the sound among which the fairest is taken
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,21 @@ def lip_figures(true: Landmarks, made: Landmarks, segment: np.ndarray | None = N
         figures |= {"shuffled_correlation": other.correlation, "shuffled_misses": other.misses,
                     "shuffled_chance": own.frames**-0.5 if own.frames else None}
     return figures, series
+
+
+def fair_order(frames: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, float | None]:
+    """Whose sound is heard in the stead of each of `frames` int [F], and how the true lip aperture float [F] (NaN where
+    unknown) correlates with itself in this order.
+
+    A mouth that follows its sound without fault correlates so with the truth too, by the order's own chance: ±0.06 in
+    ten seconds, ±0.1 in four. Of ORDERS random orders the one in which that is least is taken; nothing rendered enters.
+    """
+    orders = [shuffled_frames(np.arange(len(frames)), seed) for seed in range(ORDERS)]
+    filled = np.where(np.isfinite(true), true, np.nanmean(true)) if np.isfinite(true).any() else None
+    own = [None if filled is None else correlation_at(true, filled[order], 0) for order in orders]
+    sizes = [np.inf if value is None else abs(value) for value in own]
+    best = int(np.argmin(sizes))
+    return frames[orders[best]], own[best]
 
 
 def shuffled_frames(frames: np.ndarray, seed: int = 0) -> np.ndarray:

@@ -22,7 +22,7 @@ from being.data.dataset import Dataset
 from being.errors import InputRejected, UsageError
 from being.eval.boxes import region_boxes
 from being.eval.faces import BLOCK
-from being.eval.lips import shuffled_frames
+from being.eval.lips import fair_order
 from being.eval.ruler import Measured, Ruler
 from being.eval.speech import Mouth, heard, mouth_figures
 from being.media import read_audio
@@ -34,7 +34,6 @@ from being.train.run import Run
 
 PARTS = ("train", "validation", "test")
 MEASURED_WITH = ("data.size", "data.holdout")  # settings of a run in place of which a measurement may have others
-SHUFFLE_SEED = 0
 INPUTS = ("windows of speech features, camera, expression of the upper face; no jaw, lip or mouth channel of the true "
           "frame")
 PLATE = "the family's protocol: the frame's own torso plate behind"
@@ -143,7 +142,7 @@ def measure(subject: Subject, lips: bool = True, sink: Sink | None = None, downl
                   "the coarse stage does not hear the sound" if lips else "not asked for")
     size, scale = subject.clip.size, subject.clip.size / subject.dataset.height
     boxes = {"head": subject.clip.boxes.cpu().numpy(), **region_boxes(subject.dataset.landmarks * scale, size, size)}
-    heard_frames = shuffled_frames(subject.frames, SHUFFLE_SEED)
+    heard_frames, by_chance = fair_order(subject.frames, lip_aperture(subject.dataset.landmarks)[subject.frames])
     passes = 3 if ruler.reader else 1  # rendered and compared; rendered to shuffled sound; faces followed
     with Progress("evaluate", passes * len(subject.frames), "steps") as progress:
         for start in range(0, len(subject.frames), BLOCK):  # pictures of one block at a time: memory stays flat
@@ -166,8 +165,10 @@ def measure(subject: Subject, lips: bool = True, sink: Sink | None = None, downl
     measured = ruler.measured(subject.dataset.bounds[subject.frames, 0])
     figures = {**_facts(subject), **measured.figures, "speech": _at_what_is_said(subject, measured)}
     if figures["lips"]:
-        figures["lips"]["shuffled"] = ("every frame hears another frame of the part, seed "
-                                       f"{SHUFFLE_SEED}; pose and upper face stay, so this is what they alone explain")
+        figures["lips"] |= {
+            "shuffled": "every frame hears another frame of the part, in the one of 64 random orders in which the true "
+                        "mouth goes least with itself; pose and upper face stay, so this is what they alone explain",
+            "shuffled_truth": by_chance}
         if subject.config.data.holdout <= 0 and subject.part == "test":
             figures["lips"]["hint"] = SHORT_HINT
     return Measured(figures, measured.series, measured.boxes)

@@ -141,6 +141,8 @@ class RateConfig:
     """Of the network but its planes, at first and at the end."""
     planes: tuple[float, float] = (1.6e-3, 1.6e-4)
     """Of the tri-planes, at first and at the end."""
+    sound: float = 1.0
+    """Of the sound net and its attention, times the network's: under 1 where a warm-up has taught them already."""
     sh_dc: float = 2.5e-3
     """Of the spherical harmonics of degree 0."""
     sh_rest: float = 1.25e-4
@@ -187,6 +189,8 @@ class TrainConfig:
     """Fine stage: the network in bfloat16 where the device computes in it (CUDA, AVX512-BF16), Gaussians in float32."""
     audio_warmup: int = 0
     """Steps of the sound branch on tracked lip motion alone, before the fine stage (seconds of work)."""
+    disturb: bool = False
+    """Fine stage: disturb what is heard (`train/disturbance.py`), so that no frame is known by its sound."""
     voices: int = 0
     """How many other voices, rooms and channels say the clip's words while training, each frame in one at random: what
     the sound branch should not care about. 0: the clip's own voice alone."""

@@ -26,9 +26,10 @@ GAUSSIANTALKER_KEYS = {  # theirs to ours
 COMPAT = "train.compat"
 REFERENCE = {  # what `train.compat: reference` sets; what it does besides is in train/compat.py
     "model.drop_prob": 0.2, "data.expression": "blink", "train.mixed_precision": False, "train.audio_warmup": 0,
-    "train.voices": 0, "train.silence": 0.0, "train.closing": 0, "train.blink_share": 0.0,
+    "train.disturb": False, "train.voices": 0, "train.silence": 0.0, "train.closing": 0, "train.blink_share": 0.0,
     "train.loss.feature": 0.01, "train.loss.eyes": 0.0, "train.loss.plane_tv": 0.0,
     "train.rate.means": [1.6e-4, 1.6e-6], "train.rate.network": [1e-4, 1e-5], "train.rate.planes": [1.6e-3, 1.6e-4],
+    "train.rate.sound": 1.0,
 }
 
 

@@ -30,7 +30,7 @@ REFERENCE = {  # GaussianTalker's own settings, as its config, its code and its 
               "n_head": 2, "n_layer": 1, "ffn_hidden": 128, "drop_prob": 0.2, "sh_degree": 3},
     "data": {"size": 512, "expression": "blink", "gaussians": 34_650},
     "train": {"coarse": {"steps": 7999, "batch": 1}, "fine": {"steps": 10_000, "batch": 32}, "mixed_precision": False,
-              "audio_warmup": 0, "voices": 0, "silence": 0.0, "closing": 0, "blink_share": 0.0,
+              "audio_warmup": 0, "disturb": False, "voices": 0, "silence": 0.0, "closing": 0, "blink_share": 0.0,
               "sh_every": 1000,
               "loss": {"l1": 0.8, "ssim": 0.2, "feature": 0.01, "lips": 0.4, "eyes": 0.0, "mask": 0.4,
                        "plane_tv": 0.0},  # listed as 2e-4 in its config, and never used
@@ -38,7 +38,8 @@ REFERENCE = {  # GaussianTalker's own settings, as its config, its code and its 
                           "prune_start": 600, "prune_opacity": 0.005, "prune_scale": 0.1, "large_start": 3000,
                           "limit": 50_000},
               "rate": {"means": [1.6e-4, 1.6e-6], "network": [1e-4, 1e-5], "planes": [1.6e-3, 1.6e-4],
-                       "sh_dc": 2.5e-3, "sh_rest": 1.25e-4, "opacity": 0.05, "scales": 0.005, "rotations": 0.001},
+                       "sound": 1.0, "sh_dc": 2.5e-3, "sh_rest": 1.25e-4, "opacity": 0.05, "scales": 0.005,
+                       "rotations": 0.001},
               "checkpoint_every": 500, "until_plateau": False},
 }
 NOT_IN_THE_REFERENCE = {  # where the clip is cut, what it is heard with, what is looked at, what another key turns off

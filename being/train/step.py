@@ -23,6 +23,7 @@ from being.splat.capture import captured
 from being.train.blinking import eyes_alone
 from being.train.compat import pruned_by
 from being.train.density import Density
+from being.train.disturbance import disturb
 from being.train.objective import Objective
 
 GENERATOR_STRIDE = 1_000_003
@@ -83,6 +84,8 @@ class Step:
         offsets = torch.zeros(len(index), len(model.gaussians), 2, device=clip.device, requires_grad=True) \
             if watched else None
         conditions = None if self.coarse else clip.conditions(clip.pick(index), self.config.mouth_told)
+        if conditions is not None and self.config.disturb:
+            conditions.audio = disturb(conditions.audio)
         rendering = model(conditions, clip.world_to_camera[index], clip.focal, clip.size, degree, offsets,
                           self.low_precision, room)
         if self.copies is not None:

@@ -29,9 +29,9 @@ from being.progress import Progress
 VOICES = 4  # variants of the clip's sound that are learnt from besides
 SHUT_SHARE = 0.03  # of the frames learnt from: those whose vectors say most surely that the mouth is shut
 RIDGE = 1e-3  # of the reader of vectors, share of their mean variance
-STRENGTH = 0.75  # of the way to the shut mouth, where the channel of closure is fully on: the words go the rest
+STRENGTH = 0.65  # of the way to the shut mouth, where the channel of closure is fully on: the words go the rest
 PARTED = 0.5  # of an opening, by which it lessens a closure beside it
-SETTLED = (0.2, 0.6, 0.2)  # weights of a frame and its neighbours in what is to be said: no lip jumps
+SETTLED = (0.1, 0.2, 0.4, 0.2, 0.1)  # weights of a frame and its neighbours in what is to be said: no lip jumps
 BATCH, RATE = 96, 1e-3
 CLOSURES, STRANGE, SILENT = 0.4, 0.4, 0.05  # shares of a batch: near closures, beside other words, in silence
 NEAR = 0.05  # of the channel, from which on a frame is near a closure
@@ -49,7 +49,7 @@ def shut_vector(vectors: Tensor, aperture: Tensor) -> Tensor:
 
 
 def closing(heard: Tensor, now: int) -> Tensor:
-    """How far on the way to a shut mouth the lips are, [B, 1] in 0..0.75, in windows [B, 8, C, 16] whose frame lies
+    """How far on the way to a shut mouth the lips are, [B, 1] in 0..0.65, in windows [B, 8, C, 16] whose frame lies
     between the steps `now` - 1 and `now` of its own window."""
     closure, opening = (heard[:, ATTENTION_PAST, -CHANNELS:, now - 1:now + 1].mean(2) / LOUD).unbind(1)
     return STRENGTH * (closure - PARTED * opening).clamp(0, 1)[:, None]
@@ -90,8 +90,9 @@ class Lesson:
         count = round(CLOSURES * BATCH)
         at = torch.cat([drawn(self.closures, count), drawn(self.rows, BATCH - count)])
         other, strange, silent = drawn(self.rows, BATCH), chance(STRANGE), chance(SILENT)
-        target, given = torch.zeros(()), []
-        for step, weight in zip((-1, 0, 1), SETTLED, strict=True):
+        target = own = torch.zeros(())
+        reach = len(SETTLED) // 2
+        for step, weight in zip(range(-reach, reach + 1), SETTLED, strict=True):
             heard, words = (self.hear((rows + step).clamp(self.bounds[rows, 0], self.bounds[rows, 1]))
                             for rows in (at, other))
             heard[:, :, :-CHANNELS] = torch.where(strange[..., None, None], words[:, :, :-CHANNELS],
@@ -100,8 +101,8 @@ class Lesson:
             vectors = said(self.teacher, heard)
             way = torch.maximum(closing(heard, self.now), silent.float())
             target = target + weight * vectors.lerp(self.shut, way)
-            given.append(heard)
-        return given[1], target
+            own = heard if step == 0 else own
+        return own, target
 
 
 @torch.no_grad()

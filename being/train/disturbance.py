@@ -1,7 +1,7 @@
 """What a clip's sound is made into while the network learns from it: never the same twice, so no frame is known by its
 sound.
 
-A clip is a thousand frames, and a schedule shows each of them up to 87 times: sound nets that hear every frame as it
+A clip is a thousand frames, and a schedule shows each of them hundreds of times: sound nets that hear every frame as it
 is come to know it by heart, and follow sound they never heard the worse for it (figures in docs/encoders.md). Noise on
 the features, channels that are missing everywhere and windows that are missing altogether (dropout, Srivastava et al.
 2014, of whole parts of the input) leave only what many frames share.

@@ -217,3 +217,4 @@ def test_a_capture_that_fails_is_ended(scene: Path, clip: Clip, monkeypatch: pyt
     with pytest.raises(RuntimeError, match="out of memory"):
         done(work, range(2, 3))
     assert Graph.capturing is None and work.captured is not None and work.captured.graph is None
+    assert gc.isenabled(), "garbage is collected again"

@@ -108,7 +108,6 @@ def test_the_order_that_is_heard_is_the_one_in_which_the_truth_goes_least_with_i
         list(frames)
 
 
-
 def faces(frames: int = 60, seed: int = 0) -> Landmarks:
     """A face of random points that moves and talks, as landmarks in px at 512."""
     rng = np.random.default_rng(seed)

@@ -20,6 +20,7 @@ from being.train.objective import Objective
 from being.train.optimizer import make_optimizer, set_rates
 from being.train.stages import fresh_model
 from being.train.step import Step
+from being.train.warmup import warm_up_sound
 
 
 def test_what_is_lost_is_lost_in_the_shares_that_are_said():
@@ -48,19 +49,37 @@ def test_it_is_drawn_by_the_generator_that_is_given_or_else_by_the_devices():
 
 @pytest.mark.parametrize("stage, wanted, times", [("fine", True, 3), ("fine", False, 0), ("coarse", True, 0)])
 def test_the_fine_stage_hears_disturbed_sound_where_it_is_asked_for(scene: Path, monkeypatch, stage, wanted, times):
-    calls = []
-    monkeypatch.setattr(step_module, "disturb", lambda audio: calls.append(audio.shape) or disturb(audio))
+    calls, heard = [], []
+    monkeypatch.setattr(step_module, "disturb", lambda audio: calls.append(audio.shape) or torch.full_like(audio, 7.0))
     config, dataset, clip = settings(3, 3, f"train.disturb={wanted}"), Dataset.open(scene), load_clip(
         Dataset.open(scene), 48, "hama")
     frames = dataset.split().train
     points, colours = initial_cloud(dataset, clip, frames, config.data.gaussians, 0)
     model = fresh_model(config, clip.features.shape[2], points, colours, len(clip.channels))
     objective = Objective(config.train.loss, clip, model.network.tri_plane.grid, reference=False, low_precision=False)
+    hear = model.network.speech_vector
+    monkeypatch.setattr(model.network, "speech_vector", lambda audio: heard.append(audio) or hear(audio))
     work = Step(config, stage, model, clip, frames, objective, make_optimizer(model, config.train.rate),
                 Density(config.train.density, len(model.gaussians), clip.device), False)
     for number in (1, 2, 3):
         assert work(number).isfinite().all()
     assert calls == [(2, 8, clip.features.shape[2], 16)] * times
+    assert len(heard) == (3 if stage == "fine" else 0)
+    assert all(bool((audio == 7.0).all()) == wanted for audio in heard), "what is disturbed is what is heard"
+
+
+def test_the_warm_up_is_disturbed_by_its_own_generator_and_learns(scene: Path):
+    dataset, clip = Dataset.open(scene), load_clip(Dataset.open(scene), 48, "hama")
+    split, config = dataset.split(), settings(3, 3)
+    points, colours = initial_cloud(dataset, clip, split.train, 400, 0)
+    made, scores = [], []
+    for seed, steps in ((0, 60), (0, 60), (1, 60)):
+        model = fresh_model(config, clip.features.shape[2], points, colours)
+        torch.manual_seed(3)
+        scores.append(warm_up_sound(model.network, clip, dataset.mesh[0], split.train, split.train, steps, seed))
+        made.append(model.network.audio_net.state_dict()["encoder_conv.0.weight"])
+    assert torch.equal(made[0], made[1]) and not torch.equal(made[0], made[2])
+    assert scores[0] == scores[1] > 0.5, "the lip mode of frames that it learns from"
 
 
 def test_sound_nets_learn_at_their_share_of_the_networks_rate(scene: Path):

@@ -55,8 +55,8 @@ def fair_order(frames: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, float 
     """Whose sound is heard in the stead of each of `frames` int [F], and how the true lip aperture float [F] (NaN where
     unknown) correlates with itself in this order.
 
-    A mouth that follows its sound without fault correlates so with the truth too, by the order's own chance: ±0.06 in
-    ten seconds, ±0.1 in four. Of ORDERS random orders the one in which that is least is taken; nothing rendered enters.
+    A mouth that follows its sound without fault correlates so with the truth too, by the order's own chance
+    (docs/evaluation.md). Of ORDERS random orders the one in which that is least is taken; nothing rendered enters.
     """
     orders = [shuffled_frames(np.arange(len(frames)), seed) for seed in range(ORDERS)]
     filled = np.where(np.isfinite(true), true, np.nanmean(true)) if np.isfinite(true).any() else None

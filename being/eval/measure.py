@@ -22,7 +22,7 @@ from being.data.dataset import Dataset
 from being.errors import InputRejected, UsageError
 from being.eval.boxes import region_boxes
 from being.eval.faces import BLOCK
-from being.eval.lips import fair_order
+from being.eval.lips import ORDERS, fair_order
 from being.eval.ruler import Measured, Ruler
 from being.eval.speech import Mouth, heard, mouth_figures
 from being.media import read_audio
@@ -166,8 +166,9 @@ def measure(subject: Subject, lips: bool = True, sink: Sink | None = None, downl
     figures = {**_facts(subject), **measured.figures, "speech": _at_what_is_said(subject, measured)}
     if figures["lips"]:
         figures["lips"] |= {
-            "shuffled": "every frame hears another frame of the part, in the one of 64 random orders in which the true "
-                        "mouth goes least with itself; pose and upper face stay, so this is what they alone explain",
+            "shuffled": f"every frame hears another frame of the part, in the one of {ORDERS} random orders in which "
+                        "the true mouth goes least with itself; pose and upper face stay, so this is what they alone "
+                        "explain",
             "shuffled_truth": by_chance}
         if subject.config.data.holdout <= 0 and subject.part == "test":
             figures["lips"]["hint"] = SHORT_HINT

@@ -57,7 +57,8 @@ def _lip_rows(lips: dict[str, Any]) -> list[Row]:
                                                     "own mean is taken away")]
     if "shuffled" in lips:
         rows.append(("Sound shuffled", text(lips["shuffled_correlation"]),
-                     f"{lips['shuffled']} ({text(lips['shuffled_truth'])}); chance alone gives 0 with deviation "
+                     f"{lips['shuffled']} ({text(lips['shuffled_truth'])}); of a mouth that heeds no sound chance "
+                     "gives 0 with deviation "
                      f"{text(lips['shuffled_chance'], '{:.2f}')}; misses {lips['shuffled_misses']}"))
     rows.append(("Misses", f"{lips['misses']} of {lips['frames']}",
                  f"frames without a face found on the render; {lips['misses_rule']}. On the true frames "

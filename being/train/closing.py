@@ -49,7 +49,7 @@ def shut_vector(vectors: Tensor, aperture: Tensor) -> Tensor:
 
 
 def closing(heard: Tensor, now: int) -> Tensor:
-    """How far on the way to a shut mouth the lips are, [B, 1] in 0..0.65, in windows [B, 8, C, 16] whose frame lies
+    """How far on the way to a shut mouth the lips are, [B, 1] in 0..STRENGTH, in windows [B, 8, C, 16] whose frame lies
     between the steps `now` - 1 and `now` of its own window."""
     closure, opening = (heard[:, ATTENTION_PAST, -CHANNELS:, now - 1:now + 1].mean(2) / LOUD).unbind(1)
     return STRENGTH * (closure - PARTED * opening).clamp(0, 1)[:, None]

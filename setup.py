@@ -1,9 +1,10 @@
-"""Builds the native rasterizer (being/splat/cpu) and the native engine (being/inference/cpu) at install; everything
-else about the package is in pyproject.toml.
+"""Builds the native rasterizer (being/splat/cpu) and the native engine (being/inference/cpu) at
+install; everything else about the package is in pyproject.toml.
 
-Each C++ source becomes one library for each instruction set; the best that the processor has is chosen when loading.
-No headers of Python or torch are used, so the wheel serves every Python version. Without a C++ compiler the package
-installs all the same and renders with the slow torch twin.
+Each C++ source becomes one library for each instruction set; the best that the processor has is
+chosen when loading. No headers of Python or torch are used, so the wheel serves every Python
+version. Without a C++ compiler the package installs all the same and renders with the slow torch
+twin.
 """
 
 from __future__ import annotations
@@ -25,7 +26,11 @@ SOURCES = {
     "being.splat.cpu._splat": "being/splat/cpu/rasterizer.cpp",
     "being.inference.cpu._head": "being/inference/cpu/head.cpp",
 }
-HEADERS = sorted(str(path) for folder in ("splat", "inference") for path in Path(f"being/{folder}/cpu").glob("*.h"))
+HEADERS = sorted(
+    str(path)
+    for folder in ("splat", "inference")
+    for path in Path(f"being/{folder}/cpu").glob("*.h")
+)
 COMMON = [
     "-std=c++17",
     "-O3",
@@ -42,7 +47,10 @@ AVX512 = [*AVX2, "-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mprefe
 # Names as in LIBRARIES of being/splat/cpu/library.py and being/inference/cpu/__init__.py.
 TARGETS = {"x86_64_v4": AVX512, "x86_64_v3": AVX2, "baseline": []}
 AVX512_BF16 = [*AVX512, "-mavx512bf16"]
-BFLOAT16 = {"x86_64_v4_amx": [*AVX512_BF16, "-mamx-tile", "-mamx-bf16"], "x86_64_v4_bf16": AVX512_BF16}
+BFLOAT16 = {
+    "x86_64_v4_amx": [*AVX512_BF16, "-mamx-tile", "-mamx-bf16"],
+    "x86_64_v4_bf16": AVX512_BF16,
+}
 
 
 def targets(stem: str) -> dict[str, list[str]]:
@@ -62,7 +70,9 @@ def compiler() -> list[str] | None:
 
 
 class BuildRasterizer(build_ext):
-    """Compiles plain shared libraries; a failure is told in one line and does not stop the installation."""
+    """Compiles plain shared libraries; a failure is told in one line and does not stop the
+    installation.
+    """
 
     def get_ext_filename(self, fullname: str) -> str:
         return os.path.join(*fullname.split(".")) + ".so"
@@ -70,7 +80,9 @@ class BuildRasterizer(build_ext):
     def build_extensions(self) -> None:
         command = compiler()
         if command is None:
-            return give_up("there is no C++ compiler; install one (`apt-get install g++`) and install again")
+            return give_up(
+                "there is no C++ compiler; install one (`apt-get install g++`) and install again"
+            )
         running = [self.start(command, ext) for ext in self.extensions]
         reasons, built = {}, set()
         for target, process in running:
@@ -87,7 +99,10 @@ class BuildRasterizer(build_ext):
                 built.add(folder)
         for folder, reason in reasons.items():
             if folder in built:  # an older compiler does not know every instruction set
-                print(f"not built for one instruction set, another will serve: {reason}", file=sys.stderr)
+                print(
+                    f"not built for one instruction set, another will serve: {reason}",
+                    file=sys.stderr,
+                )
             else:
                 give_up(reason)
 
@@ -95,14 +110,25 @@ class BuildRasterizer(build_ext):
         """Return the library to be and the compiler at work on it."""
         target = Path(self.get_ext_fullpath(ext.name))
         target.parent.mkdir(parents=True, exist_ok=True)
-        words = [*command, *COMMON, *ext.extra_compile_args, *ext.sources, "-o", f"{target}.new", "-pthread"]
+        words = [
+            *command,
+            *COMMON,
+            *ext.extra_compile_args,
+            *ext.sources,
+            "-o",
+            f"{target}.new",
+            "-pthread",
+        ]
         print(shlex.join(words))
         return target, subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
 
 
 def give_up(reason: str) -> None:
     """Say in one line why rendering will be slow."""
-    print(f"the native rasterizer and engine are not built, rendering will be slow: {reason}", file=sys.stderr)
+    print(
+        f"the native rasterizer and engine are not built, rendering will be slow: {reason}",
+        file=sys.stderr,
+    )
 
 
 class AnyPythonWheel(bdist_wheel):
@@ -114,7 +140,9 @@ class AnyPythonWheel(bdist_wheel):
 
 setup(
     ext_modules=[
-        Extension(f"{stem}_{name}", [source], depends=HEADERS, extra_compile_args=flags, optional=True)
+        Extension(
+            f"{stem}_{name}", [source], depends=HEADERS, extra_compile_args=flags, optional=True
+        )
         for stem, source in SOURCES.items()
         for name, flags in targets(stem).items()
     ],

@@ -1,7 +1,7 @@
 """being: a short video of a person in, a talking avatar out.
 
-The Python API: `from being import Avatar, Engine`, and of the two stages that are packages of the same name,
-`from being.preprocess import preprocess` and `from being.train import train`.
+The Python API: `from being import Avatar, Engine`, and of the two stages that are packages of the
+same name, `from being.preprocess import preprocess` and `from being.train import train`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Avatar", "Engine", "__version__"]
 __version__ = "0.1.0"
-PLACES = {"Avatar": "being.model.avatar", "Engine": "being.inference.engine"}  # they bring torch: only when asked for
+PLACES = {
+    "Avatar": "being.model.avatar",
+    "Engine": "being.inference.engine",
+}  # they bring torch: only when asked for
 
 
 def __getattr__(name: str) -> Any:

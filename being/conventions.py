@@ -1,17 +1,19 @@
 """Rates, axes, units and colour ranges of the whole package. Read this first.
 
-Letters in shape comments: F frames of a clip, B frames of a batch, N Gaussians, H and W picture height and width,
-C feature channels, V mesh vertices, K spherical-harmonics coefficients, T time steps.
+Letters in shape comments: F frames of a clip, B frames of a batch, N Gaussians, H and W picture
+height and width, C feature channels, V mesh vertices, K spherical-harmonics coefficients, T time
+steps.
 
-Head space (the space of Gaussians and of the face mesh): x to the right of the picture for a head that looks at the
-camera, y up, z out of the face towards the camera; one unit is about 10 cm (a face spans about +-0.8).
-Tracker camera (`track_params.pt`, the family's): x_cam = R(euler) @ x_head + trans, camera looks along -z, trans_z is
-about -7 through a usual lens, farther through a long one; R = A(euler_0) @ B(euler_1) @ C(euler_2), see
-`data/cameras.py`.
-Render camera (`splat`): x right, y down, z forward, i.e. diag(1, -1, -1) @ [R | trans]; principal point in the picture
-centre; pixel centres at whole numbers, the first at 0: u = focal * x / z + (W - 1) / 2.
-Pictures: RGB. In files and between stages uint8 [H, W, 3] (0 to 255); inside models float32 [3, H, W] in [0, 1].
-Sound: float32 mono [-1, 1] at SAMPLE_RATE. Speech features on disk: float32 [F, FEATURE_WINDOW, C], time in the middle.
+Head space (the space of Gaussians and of the face mesh): x to the right of the picture for a head
+that looks at the camera, y up, z out of the face towards the camera; one unit is about 10 cm (a
+face spans about +-0.8). Tracker camera (`track_params.pt`, the family's): x_cam = R(euler) @ x_head
++ trans, camera looks along -z, trans_z is about -7 through a usual lens, farther through a long
+one; R = A(euler_0) @ B(euler_1) @ C(euler_2), see `data/cameras.py`. Render camera (`splat`): x
+right, y down, z forward, i.e. diag(1, -1, -1) @ [R | trans]; principal point in the picture centre;
+pixel centres at whole numbers, the first at 0: u = focal * x / z + (W - 1) / 2. Pictures: RGB. In
+files and between stages uint8 [H, W, 3] (0 to 255); inside models float32 [3, H, W] in [0, 1].
+Sound: float32 mono [-1, 1] at SAMPLE_RATE. Speech features on disk: float32 [F, FEATURE_WINDOW, C],
+time in the middle.
 """
 
 FPS = 25  # frames/s of every dataset and every video made

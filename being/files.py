@@ -1,4 +1,6 @@
-"""Where datasets and runs lie; output places; files of JSON, arrays and tensors, written whole, checked when read."""
+"""Where datasets and runs lie; output places; files of JSON, arrays and tensors, written whole,
+checked when read.
+"""
 
 from __future__ import annotations
 
@@ -35,12 +37,17 @@ def latest_dataset() -> Path:
     """The most recent dataset under `data/`. Raises UsageError when there is none."""
     found = newest(home() / "data", "dataset.json")
     if found is None:
-        raise UsageError(f"there is no dataset under {home() / 'data'}", fix="Make one with: being preprocess VIDEO")
+        raise UsageError(
+            f"there is no dataset under {home() / 'data'}",
+            fix="Make one with: being preprocess VIDEO",
+        )
     return found
 
 
 def check_place(path: Path) -> None:
-    """Raise BeingError when no file or folder can be made at `path`. Nothing is made: later errors leave no trace."""
+    """Raise BeingError when no file or folder can be made at `path`. Nothing is made: later errors
+    leave no trace.
+    """
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not folder.is_dir():
         why = f"{folder} is a file, not a folder"
@@ -52,7 +59,9 @@ def check_place(path: Path) -> None:
 
 
 def make_folders(folder: Path) -> list[Path]:
-    """Make `folder` with its parents; those that were not there before, innermost first (for `remove_empty`)."""
+    """Make `folder` with its parents; those that were not there before, innermost first (for
+    `remove_empty`).
+    """
     absent = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     return absent
@@ -68,7 +77,9 @@ def remove_empty(folders: list[Path]) -> None:
 
 
 def replace_folder(part: Path, folder: Path) -> None:
-    """Put the finished folder `part` in the place of `folder`; killed in between, `.NAME.old` is what was there."""
+    """Put the finished folder `part` in the place of `folder`; killed in between, `.NAME.old` is
+    what was there.
+    """
     old = folder.with_name(f".{folder.name}.old")
     if folder.exists():  # else `old` may be all that a killed run left
         shutil.rmtree(old, ignore_errors=True)
@@ -96,8 +107,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def load_arrays(path: Path, fix: str = AGAIN) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file by name, or that of a .npy file under "". Raises InputRejected when it is missing, cut
-    off, or holds anything but plain arrays."""
+    """The arrays of an .npz file by name, or that of a .npy file under "". Raises InputRejected
+    when it is missing, cut off, or holds anything but plain arrays."""
     import numpy as np
 
     try:
@@ -109,12 +120,18 @@ def load_arrays(path: Path, fix: str = AGAIN) -> dict[str, np.ndarray]:
     except FileNotFoundError as error:
         raise InputRejected(f"{path} is missing", fix=fix) from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        why = str(error).splitlines()[0] if str(error) and "pickle" not in str(error) else "it holds no plain arrays"
+        why = (
+            str(error).splitlines()[0]
+            if str(error) and "pickle" not in str(error)
+            else "it holds no plain arrays"
+        )
         raise InputRejected(f"{path} cannot be read", why, fix) from error
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Tensors of a safetensors file. Raises InputRejected when it is missing, truncated or not finite."""
+    """Tensors of a safetensors file. Raises InputRejected when it is missing, truncated or not
+    finite.
+    """
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -130,21 +147,28 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def load_pickled(path: Path) -> Any:
-    """What torch.save wrote to a file of another system: tensors, numbers, text, lists and dicts of them.
+    """What torch.save wrote to a file of another system: tensors, numbers, text, lists and dicts of
+    them.
 
-    Nothing else is unpickled. Raises InputRejected for a file that holds more, is broken or missing.
+    Nothing else is unpickled. Raises InputRejected for a file that holds more, is broken or
+    missing.
     """
     import torch
 
     for mapped in (True, False):  # a file of the old format cannot be mapped
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of what a foreign pickle may hold: it is refused below
+                warnings.simplefilter(
+                    "ignore"
+                )  # of what a foreign pickle may hold: it is refused below
                 return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
         except Exception as error:  # torch.load raises many kinds for a broken or foreign pickle
             if not mapped:
                 reason = (str(error).splitlines() or [type(error).__name__])[0]
-                raise InputRejected(f"{path} cannot be read as plain tensors", reason[:200],
-                                    "Save it again as a dict of tensors with torch.save; files that need code to run "
-                                    "are refused") from error
+                raise InputRejected(
+                    f"{path} cannot be read as plain tensors",
+                    reason[:200],
+                    "Save it again as a dict of tensors with torch.save; files that need code to run "
+                    "are refused",
+                ) from error
     raise AssertionError

@@ -47,7 +47,9 @@ def clock(seconds: float) -> str:
 
 
 class _Screen:
-    """The lines of running steps at the foot of a terminal, one a step; finished steps scroll up above them."""
+    """The lines of running steps at the foot of a terminal, one a step; finished steps scroll up
+    above them.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -59,14 +61,18 @@ class _Screen:
         with self.lock:
             self._wipe()
             now, across = time.monotonic(), shutil.get_terminal_size().columns - 1
-            lines = [line for line in [finished] if line] + [step.text(now)[:across] for step in self.running]
+            lines = [line for line in [finished] if line] + [
+                step.text(now)[:across] for step in self.running
+            ]
             sys.stderr.write("".join(line + "\n" for line in lines))
             sys.stderr.flush()
             self._drawn = len(self.running)
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """Something else is printed: above the lines of the running steps, which come back below it."""
+        """Something else is printed: above the lines of the running steps, which come back below
+        it.
+        """
         with self.lock:
             drawn = self._drawn
             self._wipe()
@@ -87,14 +93,18 @@ _screen = _Screen()
 class Progress:
     """Progress of one step: `with Progress("landmarks", total=1259) as p: p.advance()`.
 
-    On a terminal each running step has one line that is redrawn; otherwise a line is printed every few seconds. Steps
-    may run side by side in threads. The step's wall time is in `seconds` afterwards.
+    On a terminal each running step has one line that is redrawn; otherwise a line is printed every
+    few seconds. Steps may run side by side in threads. The step's wall time is in `seconds`
+    afterwards.
     """
 
     def __init__(self, label: str, total: int | None = None, unit: str = "", done: int = 0):
         self.label, self.total, self.unit, self.done = label, total, unit, done
         self.note: str | Callable[[], str] = ""
-        self._first, self._pace_from = done, 0.0  # the pace is taken from the first advance on: learning comes before
+        self._first, self._pace_from = (
+            done,
+            0.0,
+        )  # the pace is taken from the first advance on: learning comes before
         self._start = self._shown = time.monotonic()
         self._tty = sys.stderr.isatty()
         self.seconds = 0.0
@@ -106,7 +116,9 @@ class Progress:
         return self
 
     def advance(self, steps: int = 1, note: str | Callable[[], str] | None = None) -> None:
-        """Count `steps` more; `note`, or what it says when asked (only when shown), stands behind the figures."""
+        """Count `steps` more; `note`, or what it says when asked (only when shown), stands behind
+        the figures.
+        """
         now = time.monotonic()
         if self.done == self._first and not self._pace_from:
             self._first, self._pace_from = self._first + steps, now
@@ -127,7 +139,9 @@ class Progress:
             parts.append(f"{self.done}/{self.total}{' ' + self.unit if self.unit else ''}")
             fresh = self.done - self._first
             if 0 < fresh and self.done < self.total:
-                parts.append(f"{clock((now - self._pace_from) / fresh * (self.total - self.done))} left")
+                parts.append(
+                    f"{clock((now - self._pace_from) / fresh * (self.total - self.done))} left"
+                )
         elif self.done:
             parts.append(f"{self.done} {self.unit}".rstrip())
         parts.append(clock(now - self._start))

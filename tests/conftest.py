@@ -1,5 +1,5 @@
-"""Fixtures shared by the tests: the tiny synthetic dataset, a home with a run of it; where the optional real footage
-and golden data are."""
+"""Fixtures shared by the tests: the tiny synthetic dataset, a home with a run of it; where the
+optional real footage and golden data are."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
-# The tests' scenes are tiny: threads would only wait for each other, all the more where tests share the machine.
+# The tests' scenes are tiny: threads would only wait for each other, all the more where tests share
+# the machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-if os.environ.get("TRITON_INTERPRET") == "1":  # kernels meet NaN, or the largest number, where nothing was written
+if (
+    os.environ.get("TRITON_INTERPRET") == "1"
+):  # kernels meet NaN, or the largest number, where nothing was written
     import torch
 
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -30,7 +33,9 @@ def own_voice(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
-    """Folder with real clips, speech and golden reference data; tests that use it are skipped where it is absent."""
+    """Folder with real clips, speech and golden reference data; tests that use it are skipped where
+    it is absent.
+    """
     folder = Path(os.environ.get("BEING_SHARED", Path(__file__).resolve().parents[2] / "shared"))
     if not folder.is_dir():
         pytest.skip("no shared footage beside this checkout")
@@ -39,7 +44,9 @@ def shared_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny synthetic dataset of `scene.write_scene`, written once; tests that change files do so in a copy."""
+    """The tiny synthetic dataset of `scene.write_scene`, written once; tests that change files do
+    so in a copy.
+    """
     from scene import write_scene
 
     return write_scene(tmp_path_factory.mktemp("scene") / "scene")

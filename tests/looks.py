@@ -1,4 +1,6 @@
-"""Looks at a face for tests of what is seen and heard: made up with a known mouth, or taken from a real clip."""
+"""Looks at a face for tests of what is seen and heard: made up with a known mouth, or taken from a
+real clip.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +10,31 @@ from pathlib import Path
 import numpy as np
 
 from being import media
-from being.preprocess.facemap import EYE_LEFT, EYE_OUTER_LEFT, EYE_OUTER_RIGHT, EYE_RIGHT, LIP_LOWER, LIP_UPPER
+from being.preprocess.facemap import (
+    EYE_LEFT,
+    EYE_OUTER_LEFT,
+    EYE_OUTER_RIGHT,
+    EYE_RIGHT,
+    LIP_LOWER,
+    LIP_UPPER,
+)
 from being.preprocess.landmarks import POINTS
 from being.preprocess.look import Look
 
 EYES_APART, EYE_WIDE = 100.0, 30.0  # px
 
 
-def made_up(times: np.ndarray, aperture: np.ndarray, eyes: np.ndarray | float = 0.3,
-            face: np.ndarray | None = None) -> Look:
-    """A look at times float [n], s, with lip aperture [n] (over the eyes' distance) and eye opening (over width).
+def made_up(
+    times: np.ndarray,
+    aperture: np.ndarray,
+    eyes: np.ndarray | float = 0.3,
+    face: np.ndarray | None = None,
+) -> Look:
+    """A look at times float [n], s, with lip aperture [n] (over the eyes' distance) and eye opening
+    (over width).
 
-    face: points [n, 478, 3] px whose lips and lids are moved; by default only eyes and lips have a place.
+    face: points [n, 478, 3] px whose lips and lids are moved; by default only eyes and lips have a
+    place.
     """
     points = np.zeros((len(times), POINTS, 3), np.float32)
     if face is None:

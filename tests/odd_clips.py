@@ -1,4 +1,6 @@
-"""Video files as people have them: any codec, pixel format, time stamps, rotation, sizes that change."""
+"""Video files as people have them: any codec, pixel format, time stamps, rotation, sizes that
+change.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +15,25 @@ import numpy as np
 CLOCK = Fraction(1, 90_000)
 
 
-def write_odd(path: Path, pictures: Sequence[np.ndarray], *, times: Sequence[float] | None = None, rate: float = 25,
-              codec: str = "libx264", pixels: str = "yuv420p", options: dict[str, str] | None = None, turn: int = 0,
-              sound: np.ndarray | None = None, sound_from: float = 0.0, aspect: Fraction | None = None) -> Path:
-    """A video of the pictures, uint8 [H, W, 3 or 4], at `times` in s (by default even at `rate`), with sound at 16 kHz.
+def write_odd(
+    path: Path,
+    pictures: Sequence[np.ndarray],
+    *,
+    times: Sequence[float] | None = None,
+    rate: float = 25,
+    codec: str = "libx264",
+    pixels: str = "yuv420p",
+    options: dict[str, str] | None = None,
+    turn: int = 0,
+    sound: np.ndarray | None = None,
+    sound_from: float = 0.0,
+    aspect: Fraction | None = None,
+) -> Path:
+    """A video of the pictures, uint8 [H, W, 3 or 4], at `times` in s (by default even at `rate`),
+    with sound at 16 kHz.
 
-    turn: degrees counter-clockwise by which a player is told to turn it. With the codec mjpeg sizes may change.
+    turn: degrees counter-clockwise by which a player is told to turn it. With the codec mjpeg sizes
+    may change.
     """
     times = [i / rate for i in range(len(pictures))] if times is None else times
     with av.open(str(path), "w") as container:
@@ -30,11 +45,19 @@ def write_odd(path: Path, pictures: Sequence[np.ndarray], *, times: Sequence[flo
             stream.codec_context.sample_aspect_ratio = aspect
         if turn:
             stream.set_display_rotation(turn)
-        track: Any = container.add_stream("aac" if path.suffix != ".webm" else "libopus",
-                                          rate=48000 if path.suffix == ".webm" else 16000,
-                                          layout="mono") if sound is not None else None
+        track: Any = (
+            container.add_stream(
+                "aac" if path.suffix != ".webm" else "libopus",
+                rate=48000 if path.suffix == ".webm" else 16000,
+                layout="mono",
+            )
+            if sound is not None
+            else None
+        )
         for time, picture in zip(times, pictures, strict=True):
-            frame = av.VideoFrame.from_ndarray(picture, "rgba" if picture.shape[2] == 4 else "rgb24")
+            frame = av.VideoFrame.from_ndarray(
+                picture, "rgba" if picture.shape[2] == 4 else "rgb24"
+            )
             frame.pts, frame.time_base = round(time / CLOCK), CLOCK
             if codec == "mjpeg":
                 for packet in _jpeg(frame, pixels, frame.pts):
@@ -45,7 +68,9 @@ def write_odd(path: Path, pictures: Sequence[np.ndarray], *, times: Sequence[flo
         if codec != "mjpeg":
             container.mux(stream.encode(None))
         if track is not None and sound is not None:
-            piece = av.AudioFrame.from_ndarray(sound[None].astype(np.float32), format="fltp", layout="mono")
+            piece = av.AudioFrame.from_ndarray(
+                sound[None].astype(np.float32), format="fltp", layout="mono"
+            )
             piece.sample_rate, piece.time_base = 16000, Fraction(1, 16000)
             piece.pts = round(sound_from * 16000)
             container.mux(track.encode(piece))
@@ -56,7 +81,12 @@ def write_odd(path: Path, pictures: Sequence[np.ndarray], *, times: Sequence[flo
 def _jpeg(frame: av.VideoFrame, pixels: str, pts: int) -> list[Any]:
     """A picture as packets of a codec of its own, so that each may have another size."""
     codec: Any = av.CodecContext.create("mjpeg", "w")
-    codec.width, codec.height, codec.pix_fmt, codec.time_base = frame.width, frame.height, pixels, CLOCK
+    codec.width, codec.height, codec.pix_fmt, codec.time_base = (
+        frame.width,
+        frame.height,
+        pixels,
+        CLOCK,
+    )
     packets = [*codec.encode(frame.reformat(format=pixels)), *codec.encode(None)]
     for packet in packets:
         packet.pts = packet.dts = pts

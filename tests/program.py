@@ -19,11 +19,16 @@ def being(*arguments: Any) -> Any:
 
 def listing(folder: Path) -> list[str]:
     """Every file and folder below `folder` with its size."""
-    return sorted(f"{p.relative_to(folder)} {p.stat().st_size if p.is_file() else ''}" for p in folder.rglob("*"))
+    return sorted(
+        f"{p.relative_to(folder)} {p.stat().st_size if p.is_file() else ''}"
+        for p in folder.rglob("*")
+    )
 
 
 def refused(code: int, says: str, *arguments: Any, watch: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """Assert that the command is refused as it should be and leaves no trace; the error it gives as JSON."""
+    """Assert that the command is refused as it should be and leaves no trace; the error it gives as
+    JSON.
+    """
     folders = (Path.cwd(), *watch)
     before = [listing(folder) for folder in folders]
     result = being(*arguments, "--json")
@@ -34,7 +39,10 @@ def refused(code: int, says: str, *arguments: Any, watch: tuple[Path, ...] = ())
     (line,) = result.stdout.splitlines()
     answer = json.loads(line)
     assert answer["ok"] is False and answer["error"]["code"] == code, answer
-    assert lines[0].startswith(f"error: {' '.join(answer['error']['what'].split())}"), (lines, answer)
+    assert lines[0].startswith(f"error: {' '.join(answer['error']['what'].split())}"), (
+        lines,
+        answer,
+    )
     assert answer["error"]["why"] or answer["error"]["fix"], "an error says why, or what to do"
     assert [listing(folder) for folder in folders] == before, "nothing may be left behind"
     return answer["error"]

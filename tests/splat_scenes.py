@@ -1,4 +1,6 @@
-"""Small scenes for the rasterizer's tests, the losses whose gradients are compared, and the golden scenes."""
+"""Small scenes for the rasterizer's tests, the losses whose gradients are compared, and the golden
+scenes.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,20 @@ NAMES = [field.name for field in fields(Gaussians)]
 
 @dataclass
 class Rendered:
-    """A render in double precision numbers with the gradients of a fixed random loss on rgb, alpha and depth."""
+    """A render in double precision numbers with the gradients of a fixed random loss on rgb, alpha
+    and depth.
+    """
 
     output: RenderOutput
     gradients: dict[str, Tensor]
 
 
-def random_gaussians(count: int, seed: int = 0, frames: int = 1, degree: int = 3, size: float = 0.1) -> Gaussians:
-    """Return Gaussians in a ball around the origin: means [frames, count, 3] and so on, SH of `degree`."""
+def random_gaussians(
+    count: int, seed: int = 0, frames: int = 1, degree: int = 3, size: float = 0.1
+) -> Gaussians:
+    """Return Gaussians in a ball around the origin: means [frames, count, 3] and so on, SH of
+    `degree`.
+    """
     random = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:
@@ -38,7 +46,9 @@ def random_gaussians(count: int, seed: int = 0, frames: int = 1, degree: int = 3
     )
 
 
-def camera(width: int, height: int, frames: int = 1, distance: float = 4.0, focal: float | None = None) -> Cameras:
+def camera(
+    width: int, height: int, frames: int = 1, distance: float = 4.0, focal: float | None = None
+) -> Cameras:
     """Return cameras that look at the origin, turned a little more in each frame."""
     angle = 0.3 + 0.2 * torch.arange(frames)
     matrix = torch.eye(4).repeat(frames, 1, 1)
@@ -72,15 +82,31 @@ def hostile_gaussians(seed: int = 3) -> Gaussians:
 
 
 def render(
-    scene: Gaussians, cameras: Cameras, backend: str, dtype: torch.dtype = torch.float32, device: str = "cpu", **options
+    scene: Gaussians,
+    cameras: Cameras,
+    backend: str,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    **options,
 ) -> Rendered:
-    """Return the render by `backend` on `device` and the gradients of its fixed loss, the latter in float64."""
-    leaves = {name: getattr(scene, name).detach().clone().to(device, dtype).requires_grad_() for name in NAMES}
+    """Return the render by `backend` on `device` and the gradients of its fixed loss, the latter in
+    float64.
+    """
+    leaves = {
+        name: getattr(scene, name).detach().clone().to(device, dtype).requires_grad_()
+        for name in NAMES
+    }
     frames = max(tensor.shape[0] for tensor in (*leaves.values(), cameras.world_to_camera))
-    offsets = torch.zeros(frames, scene.means.shape[1], 2, dtype=dtype, device=device, requires_grad=True)
+    offsets = torch.zeros(
+        frames, scene.means.shape[1], 2, dtype=dtype, device=device, requires_grad=True
+    )
     focal = cameras.focal.to(device, dtype) if isinstance(cameras.focal, Tensor) else cameras.focal
-    seen_from = Cameras(cameras.world_to_camera.to(device, dtype), focal, cameras.width, cameras.height)
-    output = rasterize(Gaussians(**leaves), seen_from, screen_offsets=offsets, backend=backend, **options)
+    seen_from = Cameras(
+        cameras.world_to_camera.to(device, dtype), focal, cameras.width, cameras.height
+    )
+    output = rasterize(
+        Gaussians(**leaves), seen_from, screen_offsets=offsets, backend=backend, **options
+    )
     loss(output).backward()
     inputs = {**leaves, "screen_offsets": offsets}
     pictures = RenderOutput(*(tensor.detach().cpu() for tensor in vars(output).values()))
@@ -91,26 +117,34 @@ def loss(output: RenderOutput) -> Tensor:
     """Return a fixed random weighting of all pixels of rgb, alpha and depth."""
     random = torch.Generator().manual_seed(7)
     pictures = (output.rgb, output.alpha, output.depth / 4)
-    return sum((picture * torch.randn(picture.shape, generator=random).to(picture)).sum() for picture in pictures)
+    return sum(
+        (picture * torch.randn(picture.shape, generator=random).to(picture)).sum()
+        for picture in pictures
+    )
 
 
 def assert_alike(got: Rendered, want: Rendered) -> None:
     """Assert equal pictures and gradients.
 
-    In a few pixels alpha or the transmittance may lie so close to a threshold of the method that rounding decides:
-    these may differ by one skipped contribution (1/255), in at most 3 pixels or 1 in 10,000.
+    In a few pixels alpha or the transmittance may lie so close to a threshold of the method that
+    rounding decides: these may differ by one skipped contribution (1/255), in at most 3 pixels or 1
+    in 10,000.
     """
     for name, tolerance in (("rgb", 1e-4), ("alpha", 1e-4), ("depth", 5e-4)):
         error = (getattr(got.output, name).double() - getattr(want.output, name).double()).abs()
         flipped = (error > tolerance).any(1).sum()
-        assert flipped <= max(3, error[:, 0].numel() // 10_000), f"{name}: {flipped} pixels differ, by {error.max()}"
+        assert flipped <= max(3, error[:, 0].numel() // 10_000), (
+            f"{name}: {flipped} pixels differ, by {error.max()}"
+        )
         assert error.max() < 0.05, f"{name} differs by {error.max()}"
     radii = (got.output.radii - want.output.radii).abs()  # rounded up, so the last digit may decide
     assert (radii > 0).sum() <= 2 and (radii > 1).sum() == 0, f"radii differ by {radii.max()} px"
     for name, gradient in want.gradients.items():
         error = got.gradients[name] - gradient
         assert torch.isfinite(got.gradients[name]).all(), f"gradient of {name} is not finite"
-        assert error.norm() <= 1e-3 * gradient.norm() + 1e-9, f"{name}: {error.norm() / gradient.norm()} relative"
+        assert error.norm() <= 1e-3 * gradient.norm() + 1e-9, (
+            f"{name}: {error.norm() / gradient.norm()} relative"
+        )
 
 
 @dataclass
@@ -127,7 +161,11 @@ class Golden:
 def golden(folder: Path, name: str) -> Golden:
     """Return a golden scene; its leaves are the raw parameters that the file gives gradients of."""
     with np.load(folder / "golden" / "rasterizer.npz") as file:
-        data = {key.split(".")[1]: torch.tensor(file[key]) for key in file.files if key.startswith(f"{name}.")}
+        data = {
+            key.split(".")[1]: torch.tensor(file[key])
+            for key in file.files
+            if key.startswith(f"{name}.")
+        }
     raw = ("means", "log_scales", "quaternions", "opacity_logits", "sh")
     leaves = {key: data[key].requires_grad_() for key in raw}
     scene = Gaussians(

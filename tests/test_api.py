@@ -1,4 +1,6 @@
-"""The Python API: its names are there, torch comes only when needed, and it goes from a dataset to frames."""
+"""The Python API: its names are there, torch comes only when needed, and it goes from a dataset to
+frames.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,12 @@ from tiny_training import settings
 
 
 def test_importing_the_package_brings_no_torch_and_has_the_classes_all_the_same() -> None:
-    code = ("import sys, being, being.train\nassert not {'torch', 'numpy'} & set(sys.modules), 'heavy imports'\n"
-            "from being import Avatar, Engine\nfrom being.model import avatar\nassert Avatar is avatar.Avatar\n"
-            "from being.inference import engine\nassert Engine is engine.Engine\n"
-            "from being.train import train\nfrom being.train.job import train as same\nassert train is same")
+    code = (
+        "import sys, being, being.train\nassert not {'torch', 'numpy'} & set(sys.modules), 'heavy imports'\n"
+        "from being import Avatar, Engine\nfrom being.model import avatar\nassert Avatar is avatar.Avatar\n"
+        "from being.inference import engine\nassert Engine is engine.Engine\n"
+        "from being.train import train\nfrom being.train.job import train as same\nassert train is same"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
@@ -26,7 +30,9 @@ def test_a_name_that_is_none_is_an_attribute_error() -> None:
     import being.train
 
     for module in (being, being.train):
-        with pytest.raises(AttributeError, match=f"module '{module.__name__}' has no attribute 'avatars'"):
+        with pytest.raises(
+            AttributeError, match=f"module '{module.__name__}' has no attribute 'avatars'"
+        ):
             _ = module.avatars
     assert set(being.__all__) <= {*being.PLACES, "__version__"}
 

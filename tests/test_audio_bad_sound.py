@@ -1,4 +1,6 @@
-"""Sound files of every kind, from file to features: taken or refused with one message, as many frames as the sound."""
+"""Sound files of every kind, from file to features: taken or refused with one message, as many
+frames as the sound.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,14 @@ def write(path: Path, samples: np.ndarray, rate: int, floats: bool = False) -> P
     channels, width = (1 if samples.ndim == 1 else samples.shape[1]), data.itemsize
     kind, frame = 3 if floats else 1, channels * width
     head = struct.pack("<HHIIHH", kind, channels, rate, rate * frame, frame, 8 * width)
-    body = b"WAVEfmt " + struct.pack("<I", len(head)) + head + b"data" + struct.pack("<I", data.nbytes) + data.tobytes()
+    body = (
+        b"WAVEfmt "
+        + struct.pack("<I", len(head))
+        + head
+        + b"data"
+        + struct.pack("<I", data.nbytes)
+        + data.tobytes()
+    )
     path.write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
     return path
 
@@ -39,13 +48,20 @@ def chords(seconds: float, rate: int) -> np.ndarray:
 
 
 TAKEN = {
-    "silence": (np.zeros(2 * RATE), RATE, False), "music": (chords(2, 44_100), 44_100, False),
+    "silence": (np.zeros(2 * RATE), RATE, False),
+    "music": (chords(2, 44_100), 44_100, False),
     "telephone, 8 kHz": (speechlike(1.7, 8000), 8000, False),
     "stereo, 48 kHz": (np.stack([speechlike(1.3, 48_000)] * 2, 1), 48_000, False),
-    "stereo of opposite phase": (np.stack([speechlike(1, RATE), -speechlike(1, RATE)], 1), RATE, False),
+    "stereo of opposite phase": (
+        np.stack([speechlike(1, RATE), -speechlike(1, RATE)], 1),
+        RATE,
+        False,
+    ),
     "one dead channel": (np.stack([speechlike(1, RATE), np.zeros(RATE)], 1), RATE, False),
-    "clipped": (speechlike(1, RATE) * 50, RATE, False), "over full scale": (speechlike(1, RATE) * 50, RATE, True),
-    "one frame and a bit": (speechlike(0.045, RATE), RATE, False)}
+    "clipped": (speechlike(1, RATE) * 50, RATE, False),
+    "over full scale": (speechlike(1, RATE) * 50, RATE, True),
+    "one frame and a bit": (speechlike(0.045, RATE), RATE, False),
+}
 
 
 @pytest.mark.parametrize("name", TAKEN)
@@ -67,8 +83,10 @@ def test_odd_sound_is_taken_and_fills_its_own_frames(name, tmp_path):
 def test_what_cannot_drive_a_mouth_is_refused_in_one_message(tmp_path):
     broken = speechlike(1, RATE)
     broken[100:200] = np.nan
-    for name, samples, match in (("10 ms", speechlike(0.01, RATE), "10 ms long"),
-                                 ("nan", broken, "not (numbers|finite)")):
+    for name, samples, match in (
+        ("10 ms", speechlike(0.01, RATE), "10 ms long"),
+        ("nan", broken, "not (numbers|finite)"),
+    ):
         sound = media.read_audio(write(tmp_path / "sound.wav", samples, RATE, True))
         with pytest.raises(InputRejected, match=match):
             check_sound(sound, name)

@@ -1,4 +1,6 @@
-"""Window layout: every frame's window is centred on that frame, with true neighbours and zeros only at clip ends."""
+"""Window layout: every frame's window is centred on that frame, with true neighbours and zeros only
+at clip ends.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,11 @@ def test_a_click_appears_at_its_own_time_in_every_window_that_reaches_it(frames)
         sound = np.zeros(frames * features.SAMPLES_PER_FRAME, np.float32)
         sound[click * features.SAMPLES_PER_FRAME + 5] = 1
         got = features.encode(sound, frames, "stand_in")
-        assert got.shape == (frames, FEATURE_WINDOW, 2) and got.dtype == np.float32 and got.flags["C_CONTIGUOUS"]
+        assert (
+            got.shape == (frames, FEATURE_WINDOW, 2)
+            and got.dtype == np.float32
+            and got.flags["C_CONTIGUOUS"]
+        )
         for frame in range(frames):
             centre = step_times(frame) - 0.5 / FEATURE_RATE  # start of each step
             expected = np.abs(centre - click / FPS) < 1e-6
@@ -48,11 +54,16 @@ def test_a_click_appears_at_its_own_time_in_every_window_that_reaches_it(frames)
 
 def test_the_window_of_a_frame_is_centred_on_its_time_at_both_ends():
     frames = 100
-    sound = np.arange(frames * features.SAMPLES_PER_FRAME, dtype=np.float32) / 1e6  # its value tells the time
+    sound = (
+        np.arange(frames * features.SAMPLES_PER_FRAME, dtype=np.float32) / 1e6
+    )  # its value tells the time
     got = features.encode(sound, frames, "stand_in")[..., 1] * 1e6 / 16_000
     for frame in (4, 50, frames - 4):  # whole windows
         assert got[frame].mean() == pytest.approx(frame / FPS, abs=1e-4)
-    for frame, inside in ((0, slice(8, 16)), (frames - 1, slice(0, 10))):  # cut by an end: zeros outside
+    for frame, inside in (
+        (0, slice(8, 16)),
+        (frames - 1, slice(0, 10)),
+    ):  # cut by an end: zeros outside
         assert np.allclose(got[frame][inside], step_times(frame)[inside], atol=1e-4)
         assert np.count_nonzero(got[frame]) == inside.stop - inside.start
 
@@ -64,7 +75,11 @@ def test_sound_of_another_length_than_the_video_is_extended_with_silence_or_used
     short = features.encode(sound, 10, "stand_in")
     assert np.array_equal(short, whole[:10])
     longer = features.encode(sound, 23, "stand_in")
-    assert np.array_equal(longer[:17], whole[:17]) and longer.shape[0] == 23 and not longer[22, 4:].any()
+    assert (
+        np.array_equal(longer[:17], whole[:17])
+        and longer.shape[0] == 23
+        and not longer[22, 4:].any()
+    )
     assert features.encode(sound[:160], 1, "stand_in").shape == (1, 16, 2)  # 10 ms
     for count in (1, 639, 640, 641, 64_000):
         assert features.frame_count(np.zeros(count)) == max(1, -(-count // 640))

@@ -1,4 +1,6 @@
-"""Sound classes are heard where they are said, speech is told from everything else, and lips agree with closures."""
+"""Sound classes are heard where they are said, speech is told from everything else, and lips agree
+with closures.
+"""
 
 from __future__ import annotations
 
@@ -35,8 +37,14 @@ def melody(seconds: float, seed: int = 0) -> np.ndarray:
     music = sum(0.07 * np.sin(2 * np.pi * pitch * t) for pitch in (220, 277, 330, 440))
     for begin in np.arange(0, seconds - 0.5, 0.25):
         pitch = 220 * 2 ** (rng.integers(0, 24) / 12)
-        swell = np.clip((t - begin) / 0.02, 0, 1) * np.exp(-2 * np.clip(t - begin, 0, None)) * (t < begin + 1.2)
-        music = music + 0.1 * swell * sum(np.sin(2 * np.pi * pitch * k * t) / k for k in range(1, 7))
+        swell = (
+            np.clip((t - begin) / 0.02, 0, 1)
+            * np.exp(-2 * np.clip(t - begin, 0, None))
+            * (t < begin + 1.2)
+        )
+        music = music + 0.1 * swell * sum(
+            np.sin(2 * np.pi * pitch * k * t) / k for k in range(1, 7)
+        )
     return music.astype(np.float32)
 
 
@@ -44,11 +52,24 @@ def other_sounds() -> dict[str, np.ndarray]:
     rng, t = np.random.default_rng(0), np.arange(SECONDS * RATE) / RATE
     white = rng.normal(size=len(t))
     pink = np.fft.irfft(np.fft.rfft(white) / np.sqrt(np.arange(1, len(t) // 2 + 2)), len(t))
-    drums = sum(np.where((t > x) & (t < x + 0.15), np.exp(-(t - x) * 40), 0) for x in np.arange(0, 5.8, 0.3)) * white
-    sounds = {"silence": 0 * t, "tone": 0.2 * np.sin(4800 * t), "hum": 0.1 * np.sign(np.sin(314 * t)),
-              "white noise": 0.05 * white, "pink noise": 0.1 * pink / pink.std(), "drums": 0.3 * drums,
-              "noise at the pace of syllables": 0.05 * white * (1 + np.sin(25 * t)), "melody": melody(SECONDS),
-              "clicks": 0.5 * (np.arange(len(t)) % 4000 < 3)}
+    drums = (
+        sum(
+            np.where((t > x) & (t < x + 0.15), np.exp(-(t - x) * 40), 0)
+            for x in np.arange(0, 5.8, 0.3)
+        )
+        * white
+    )
+    sounds = {
+        "silence": 0 * t,
+        "tone": 0.2 * np.sin(4800 * t),
+        "hum": 0.1 * np.sign(np.sin(314 * t)),
+        "white noise": 0.05 * white,
+        "pink noise": 0.1 * pink / pink.std(),
+        "drums": 0.3 * drums,
+        "noise at the pace of syllables": 0.05 * white * (1 + np.sin(25 * t)),
+        "melody": melody(SECONDS),
+        "clicks": 0.5 * (np.arange(len(t)) % 4000 < 3),
+    }
     return {name: samples.astype(np.float32) for name, samples in sounds.items()}
 
 
@@ -62,7 +83,7 @@ def test_speech_is_found_where_it_is(heard: Heard) -> None:
     truth = np.load(SPEAKER.parent / "truth.npz")
     said = np.zeros(len(heard.level), bool)
     for start, stop in truth["phoneme_spans"]:
-        said[round(start * 100):round(stop * 100)] = True
+        said[round(start * 100) : round(stop * 100)] = True
     found = heard.speaking((np.arange(len(heard.level)) + 0.5) / 100)
     assert (found & said).sum() > 0.88 * said.sum() and (found & ~said).sum() < 0.3 * said.sum()
     pauses = heard.level[~found]
@@ -75,11 +96,17 @@ def test_closed_lips_are_heard_and_nothing_else_taken_for_them(heard: Heard) -> 
     near = np.abs(at[:, None] - truth["closures"]).min(1)
     caught = np.abs(at[:, None] - truth["closures"]).min(0)
     assert (caught < 0.1).mean() > 0.9 and (near < 0.1).mean() > 0.9, (caught, near)
-    assert heard.closure.max() > 0.9 and heard.closure.min() >= 0 and len(heard.closure) == -(-len(heard.mel) // 2)
+    assert (
+        heard.closure.max() > 0.9
+        and heard.closure.min() >= 0
+        and len(heard.closure) == -(-len(heard.mel) // 2)
+    )
 
 
 def test_classes_come_in_their_true_order(heard: Heard) -> None:
-    """Nearly every phoneme said by the voice is heard as one of its class, within a tenth of a second."""
+    """Nearly every phoneme said by the voice is heard as one of its class, within a tenth of a
+    second.
+    """
     truth = np.load(SPEAKER.parent / "truth.npz")
     letters = {"f v": "fv", "s z": "sz", "k g h": "kgɡh", "p b m": "pbm"}
     for name, wanted in letters.items():
@@ -88,10 +115,14 @@ def test_classes_come_in_their_true_order(heard: Heard) -> None:
         assert (np.abs(said[:, None] - found).min(1) < 0.1).mean() > 0.8, name
 
 
-def test_long_sound_is_heard_as_its_parts_and_quiet_sound_as_loud(sound: np.ndarray, heard: Heard) -> None:
+def test_long_sound_is_heard_as_its_parts_and_quiet_sound_as_loud(
+    sound: np.ndarray, heard: Heard
+) -> None:
     long = listen(np.tile(sound, 3))
     assert len(long.times) == pytest.approx(3 * len(heard.times), rel=0.05)
-    assert len(long.mel) == 1 + len(long.sound) // 160 and len(long.level) == -(-len(long.sound) // 160)
+    assert len(long.mel) == 1 + len(long.sound) // 160 and len(long.level) == -(
+        -len(long.sound) // 160
+    )
     quiet = listen(sound * np.float32(0.01))
     assert np.abs(quiet.counts() - heard.counts()).sum() < 0.1 * len(heard.times)
     assert quiet.speech_level == pytest.approx(heard.speech_level - 40, abs=0.5)
@@ -99,16 +130,20 @@ def test_long_sound_is_heard_as_its_parts_and_quiet_sound_as_loud(sound: np.ndar
 
 def test_speed(sound: np.ndarray) -> None:
     started = time.process_time()
-    listen(np.tile(sound, 2)[:50 * RATE])
+    listen(np.tile(sound, 2)[: 50 * RATE])
     assert time.process_time() - started < 3  # 0.5 s on a quiet core
 
 
 @pytest.mark.parametrize("samples", [0, 1, 200, 9_999])
 def test_short_and_damaged_sound(sound: np.ndarray, samples: int) -> None:
-    part = sound[RATE:RATE + samples].copy()
+    part = sound[RATE : RATE + samples].copy()
     part[::7] = np.nan
     heard = listen(part)
-    assert heard.damaged == len(part[::7]) and np.isfinite(heard.sound).all() and len(heard.sound) == samples
+    assert (
+        heard.damaged == len(part[::7])
+        and np.isfinite(heard.sound).all()
+        and len(heard.sound) == samples
+    )
 
 
 def test_the_classes_are_a_partition_of_the_phonemes() -> None:
@@ -119,8 +154,12 @@ def test_the_classes_are_a_partition_of_the_phonemes() -> None:
 
 @pytest.mark.shared
 @pytest.mark.parametrize("clip", ["address_fr_50s.mp4", "newsdesk_en_21s.mp4"])
-def test_lips_are_closed_where_closures_are_heard(clip: str, sound: np.ndarray, shared_dir: Path) -> None:
-    """In French too: before at least nine of ten p, b, m heard the lips touch, several times as often as elsewhere."""
+def test_lips_are_closed_where_closures_are_heard(
+    clip: str, sound: np.ndarray, shared_dir: Path
+) -> None:
+    """In French too: before at least nine of ten p, b, m heard the lips touch, several times as
+    often as elsewhere.
+    """
     from looks import look_at
 
     from being.preprocess.landmarks import lip_aperture
@@ -130,7 +169,9 @@ def test_lips_are_closed_where_closures_are_heard(clip: str, sound: np.ndarray, 
     aperture = lip_aperture(look.points)
 
     def least(times: np.ndarray) -> np.ndarray:
-        return np.array([aperture[(look.times >= t - 0.12) & (look.times <= t + 0.02)].min() for t in times])
+        return np.array(
+            [aperture[(look.times >= t - 0.12) & (look.times <= t + 0.02)].min() for t in times]
+        )
 
     at = heard.times[(heard.kinds == CLOSURE) & (heard.times > 0.2) & (heard.times < 14.9)]
     anywhere = np.arange(0.2, 14.8, 0.04)
@@ -141,8 +182,12 @@ def test_lips_are_closed_where_closures_are_heard(clip: str, sound: np.ndarray, 
 
 @pytest.mark.shared
 @pytest.mark.parametrize("clip", ["address_fr_50s.mp4", "newsdesk_en_21s.mp4"])
-def test_the_mouth_has_the_shape_of_the_class_heard(clip: str, sound: np.ndarray, shared_dir: Path) -> None:
-    """Nearly closed for f and v, open for a, narrow for o and u, wide for s: in French as in English."""
+def test_the_mouth_has_the_shape_of_the_class_heard(
+    clip: str, sound: np.ndarray, shared_dir: Path
+) -> None:
+    """Nearly closed for f and v, open for a, narrow for o and u, wide for s: in French as in
+    English.
+    """
     from looks import look_at
 
     from being.preprocess.facemap import EYE_OUTER_LEFT, EYE_OUTER_RIGHT, OUTER_LIPS
@@ -150,14 +195,19 @@ def test_the_mouth_has_the_shape_of_the_class_heard(clip: str, sound: np.ndarray
 
     look = look_at(shared_dir / "clips" / clip, 20)
     heard = listen(media.read_audio(shared_dir / "clips" / clip))
-    mouth, eyes = (look.points[:, a, :2] - look.points[:, b, :2] for a, b in (
-        (OUTER_LIPS[0], OUTER_LIPS[10]), (EYE_OUTER_RIGHT, EYE_OUTER_LEFT)))
+    mouth, eyes = (
+        look.points[:, a, :2] - look.points[:, b, :2]
+        for a, b in ((OUTER_LIPS[0], OUTER_LIPS[10]), (EYE_OUTER_RIGHT, EYE_OUTER_LEFT))
+    )
     width = np.linalg.norm(mouth, axis=1) / np.linalg.norm(eyes, axis=1)
     aperture, spoken = lip_aperture(look.points), heard.speaking(look.times)
 
     def at(values: np.ndarray, *names: str) -> float:
         kinds = [CLASSES.index(name) for name in names]
-        times = heard.times[np.isin(heard.kinds, kinds) & (heard.times > 0.1) & (heard.times < 20)] - 0.06
+        times = (
+            heard.times[np.isin(heard.kinds, kinds) & (heard.times > 0.1) & (heard.times < 20)]
+            - 0.06
+        )
         usual = values[spoken]
         return float((np.interp(times, look.times, values).mean() - usual.mean()) / usual.std())
 

@@ -9,12 +9,23 @@ from being.audio.sound import checked, to_rate
 from being.errors import InputRejected
 
 
-@pytest.mark.parametrize(("rate_in", "rate_out"), [(24_000, 16_000), (44_100, 16_000), (48_000, 16_000),
-                                                   (8_000, 16_000), (22_050, 16_000), (16_000, 24_000)])
+@pytest.mark.parametrize(
+    ("rate_in", "rate_out"),
+    [
+        (24_000, 16_000),
+        (44_100, 16_000),
+        (48_000, 16_000),
+        (8_000, 16_000),
+        (22_050, 16_000),
+        (16_000, 24_000),
+    ],
+)
 def test_resampled_sound_keeps_time_and_level(rate_in, rate_out):
     def sound(rate, count):
         time = np.arange(count) / rate
-        return (np.sin(2 * np.pi * 1000 * time) * np.exp(-(((time - 2.5) / 0.2) ** 2))).astype(np.float32)
+        return (np.sin(2 * np.pi * 1000 * time) * np.exp(-(((time - 2.5) / 0.2) ** 2))).astype(
+            np.float32
+        )
 
     count = 5 * rate_in + 13  # several blocks and a rest
     out = to_rate(sound(rate_in, count), rate_in, rate_out)
@@ -36,7 +47,9 @@ def test_the_same_rate_or_no_sound_passes_through():
     assert to_rate(sound[:0], 8_000, 16_000).size == 0
     assert len(to_rate(sound[:1], 48_000, 16_000)) == 1
     tone = np.sin(np.arange(50) * 0.3).astype(np.float32)  # shorter than the resampling filter
-    assert np.allclose(to_rate(tone, 8_000, 16_000)[10:90], np.sin(np.arange(100) * 0.15)[10:90], atol=0.02)
+    assert np.allclose(
+        to_rate(tone, 8_000, 16_000)[10:90], np.sin(np.arange(100) * 0.15)[10:90], atol=0.02
+    )
 
 
 def test_sound_that_is_empty_or_not_finite_is_rejected_and_loud_sound_is_clipped():

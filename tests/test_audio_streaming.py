@@ -1,4 +1,6 @@
-"""Streamed features: any chunking gives the same, as long as the sound, never later than their look-ahead says."""
+"""Streamed features: any chunking gives the same, as long as the sound, never later than their
+look-ahead says.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ STEP = encoders.SAMPLES_PER_STEP
 
 
 class Energy(encoders.PieceEncoder):
-    """Every step of a piece: the mean of its own 20 ms, the piece's mean (all that was heard), and a one."""
+    """Every step of a piece: the mean of its own 20 ms, the piece's mean (all that was heard), and
+    a one.
+    """
 
     name, width = "energy", 3
 
@@ -37,11 +41,13 @@ def noise(samples: int, seed: int = 0) -> np.ndarray:
 
 
 def in_chunks(stream, sound: np.ndarray, seed: int) -> np.ndarray:
-    """What comes out of a stream given `sound` in chunks of random sizes, some of them empty, and its end."""
+    """What comes out of a stream given `sound` in chunks of random sizes, some of them empty, and
+    its end.
+    """
     rng, out, start = np.random.default_rng(seed), [], 0
     while start < len(sound):
         count = int(rng.choice([0, 1, 79, 320, 641, 3000, 20_000]))
-        out.append(stream.push(sound[start:start + count]))
+        out.append(stream.push(sound[start : start + count]))
         start += count
     return np.concatenate([*out, stream.finish()])
 
@@ -64,11 +70,14 @@ def test_any_chunking_gives_the_features_of_the_whole_and_two_steps_a_frame(late
 @pytest.mark.parametrize("latency", sorted(streaming.LATENCIES))
 def test_a_frame_comes_out_as_soon_as_its_look_ahead_has_come_in_and_hears_nothing_later(latency):
     sound = noise(2 * SAMPLE_RATE)
-    stream, seconds = streaming.StreamWindows("energy", latency), streaming.LATENCIES[latency].seconds
+    stream, seconds = (
+        streaming.StreamWindows("energy", latency),
+        streaming.LATENCIES[latency].seconds,
+    )
     assert stream.seconds == pytest.approx(seconds)
     done = 0
     for count in range(0, len(sound), 160):  # 10 ms at a time
-        done += len(stream.push(sound[count:count + 160]))
+        done += len(stream.push(sound[count : count + 160]))
         heard = (count + 160) / SAMPLE_RATE
         assert done == max(0, int(np.floor((heard - seconds) * FPS + 1e-6)) + 1), heard
     changed = sound.copy()
@@ -76,7 +85,9 @@ def test_a_frame_comes_out_as_soon_as_its_look_ahead_has_come_in_and_hears_nothi
     both = [features.encode(x, 50, f"energy@{latency}") for x in (sound, changed)]
     same = features.windows(both[0], range(50)), features.windows(both[1], range(50))
     differs = np.flatnonzero(np.abs(same[0] - same[1]).reshape(50, -1).max(1))
-    assert differs[0] > (1 - seconds) * FPS - 1e-6  # no frame whose look-ahead ends before 1 s heard what came after
+    assert (
+        differs[0] > (1 - seconds) * FPS - 1e-6
+    )  # no frame whose look-ahead ends before 1 s heard what came after
 
 
 def test_the_shift_moves_the_windows_into_the_past_by_whole_steps():
@@ -84,12 +95,16 @@ def test_the_shift_moves_the_windows_into_the_past_by_whole_steps():
     sound = noise(2 * SAMPLE_RATE)
     plain, moved = (features.encode(sound, 50, name)[..., 0] for name in ("energy", "energy@low"))
     frames = low.shift // streaming.HOP
-    assert np.allclose(moved[frames:], plain[:50 - frames], atol=1e-6)
-    assert not moved[0, :8 + low.shift].any() and moved[49].all()  # nothing before the sound, sound to the last row
+    assert np.allclose(moved[frames:], plain[: 50 - frames], atol=1e-6)
+    assert (
+        not moved[0, : 8 + low.shift].any() and moved[49].all()
+    )  # nothing before the sound, sound to the last row
 
 
 def test_latencies_keep_what_they_promise():
-    assert streaming.LATENCIES["stream"].seconds <= 0.5 and streaming.LATENCIES["low"].seconds <= 0.24
+    assert (
+        streaming.LATENCIES["stream"].seconds <= 0.5 and streaming.LATENCIES["low"].seconds <= 0.24
+    )
     assert all(latency.shift % streaming.HOP == 0 for latency in streaming.LATENCIES.values())
 
 
@@ -97,7 +112,10 @@ def test_kept_sound_does_not_grow():
     stream = streaming.StreamWindows("energy", "low")
     for _ in range(60):
         stream.push(noise(SAMPLE_RATE))
-        assert len(stream.encoder._sound) < (streaming.PAST + 20) * STEP and len(stream._cut._rows) < 64
+        assert (
+            len(stream.encoder._sound) < (streaming.PAST + 20) * STEP
+            and len(stream._cut._rows) < 64
+        )
 
 
 def test_names_are_checked_and_damaged_sound_is_refused():
@@ -118,7 +136,11 @@ def test_names_are_checked_and_damaged_sound_is_refused():
 def test_the_phoneme_encoder_streams_and_nears_the_whole_clip_with_its_look_ahead(monkeypatch):
     hama = had(lambda: encoders.encoder("hama"))
     rng = np.random.default_rng(0)
-    level = np.interp(np.arange(2 * SAMPLE_RATE), np.arange(0, 2 * SAMPLE_RATE + 2000, 2000), rng.uniform(0, 1, 17))
+    level = np.interp(
+        np.arange(2 * SAMPLE_RATE),
+        np.arange(0, 2 * SAMPLE_RATE + 2000, 2000),
+        rng.uniform(0, 1, 17),
+    )
     sound = (0.1 * level * rng.normal(size=2 * SAMPLE_RATE)).astype(np.float32)
     whole = hama.encode_clip(sound)
     streamed = in_chunks(streaming.StreamEncoder("hama", "stream"), sound, 0)
@@ -127,7 +149,9 @@ def test_the_phoneme_encoder_streams_and_nears_the_whole_clip_with_its_look_ahea
     for ahead in (2, 11, 50):
         bounded = streaming.BoundedEncoder(hama, streaming.Latency("", ahead, 0))
         steps = bounded.encode_clip(sound)
-        errors.append(float((np.linalg.norm(steps - whole, axis=1) / np.linalg.norm(whole, axis=1)).mean()))
+        errors.append(
+            float((np.linalg.norm(steps - whole, axis=1) / np.linalg.norm(whole, axis=1)).mean())
+        )
     assert errors[0] > errors[1] > errors[2] and errors[2] < 0.1, errors
     assert len(whole) == 2 * FEATURE_RATE
 

@@ -1,5 +1,5 @@
-"""What people really hand in: each bad input ends with the right exit code, one clear line and no trace of a dataset;
-each odd one that can be used is used."""
+"""What people really hand in: each bad input ends with the right exit code, one clear line and no
+trace of a dataset; each odd one that can be used is used."""
 
 from __future__ import annotations
 
@@ -32,19 +32,27 @@ Make = Callable[["Shelf"], Path]
 
 
 class Shelf:
-    """Pictures of a drawn head, speech for them, good clips made once, and a folder for one test's files."""
+    """Pictures of a drawn head, speech for them, good clips made once, and a folder for one test's
+    files.
+    """
 
     def __init__(self, folder: Path):
         self.pictures = talking_head(FRAMES, SIDE)[0]
-        self.speech = read_audio(sample_clip())[16_000:16_000 + FRAMES * 640]
+        self.speech = read_audio(sample_clip())[16_000 : 16_000 + FRAMES * 640]
         self.good = write_odd(folder / "good.mp4", self.pictures, sound=self.speech)
-        self.matroska = write_odd(folder / "good.mkv", self.pictures, sound=self.speech, options={"g": "6"})
+        self.matroska = write_odd(
+            folder / "good.mkv", self.pictures, sound=self.speech, options={"g": "6"}
+        )
         self.here = folder
 
-    def clip(self, pictures: list[np.ndarray] | None = None, name: str = "clip.mp4", **settings: Any) -> Path:
+    def clip(
+        self, pictures: list[np.ndarray] | None = None, name: str = "clip.mp4", **settings: Any
+    ) -> Path:
         """A clip in the test's folder; by default the drawn head that speaks."""
         settings.setdefault("sound", self.speech)
-        return write_odd(self.here / name, self.pictures if pictures is None else pictures, **settings)
+        return write_odd(
+            self.here / name, self.pictures if pictures is None else pictures, **settings
+        )
 
     def file(self, content: bytes, name: str = "clip.mp4") -> Path:
         """A file of these bytes."""
@@ -79,12 +87,14 @@ def grey(side: int = SIDE, count: int = FRAMES) -> list[np.ndarray]:
 
 
 def cut(share: float, of: str = "good") -> Make:
-    return lambda shelf: shelf.changed(lambda data: data.__delitem__(slice(int(share * len(data)), None)),
-                                       getattr(shelf, of))
+    return lambda shelf: shelf.changed(
+        lambda data: data.__delitem__(slice(int(share * len(data)), None)), getattr(shelf, of)
+    )
 
 
 def scrambled(start: float, stop: float, of: str = "good") -> Make:
     """Noise over a part of the file."""
+
     def change(data: bytearray) -> None:
         low, high = int(start * len(data)), int(stop * len(data))
         data[low:high] = np.random.default_rng(0).bytes(high - low)
@@ -114,7 +124,9 @@ def link(target: str) -> Make:
 
 
 def still(suffix: str) -> Make:
-    return lambda shelf: shelf.file(cv2.imencode(suffix, shelf.pictures[0][..., ::-1])[1].tobytes(), f"clip{suffix}")
+    return lambda shelf: shelf.file(
+        cv2.imencode(suffix, shelf.pictures[0][..., ::-1])[1].tobytes(), f"clip{suffix}"
+    )
 
 
 def sound_only(shelf: Shelf) -> Path:
@@ -126,12 +138,17 @@ def not_numbers(shelf: Shelf) -> Path:
     """A clip whose sound is NaN."""
     path = shelf.here / "clip.mkv"
     with av.open(str(shelf.good)) as good, av.open(str(path), "w") as out:
-        stream, track = out.add_stream_from_template(good.streams.video[0]), out.add_stream("pcm_f32le", rate=16_000)
+        stream, track = (
+            out.add_stream_from_template(good.streams.video[0]),
+            out.add_stream("pcm_f32le", rate=16_000),
+        )
         for packet in good.demux(good.streams.video[0]):
             if packet.dts is not None:
                 packet.stream = stream
                 out.mux(packet)
-        piece = av.AudioFrame.from_ndarray(np.full((1, len(shelf.speech)), np.nan, np.float32), "flt", "mono")
+        piece = av.AudioFrame.from_ndarray(
+            np.full((1, len(shelf.speech)), np.nan, np.float32), "flt", "mono"
+        )
         piece.sample_rate = 16_000
         out.mux(track.encode(piece))
     return path
@@ -141,20 +158,29 @@ def no_frames(shelf: Shelf) -> Path:
     """A video stream without a single picture beside good sound."""
     path = shelf.here / "clip.mkv"
     with av.open(str(path), "w") as out:
-        video, track = out.add_stream("libx264", rate=25), out.add_stream("pcm_s16le", rate=16_000, layout="mono")
+        video, track = (
+            out.add_stream("libx264", rate=25),
+            out.add_stream("pcm_s16le", rate=16_000, layout="mono"),
+        )
         video.width = video.height = SIDE
-        piece = av.AudioFrame.from_ndarray((shelf.speech * 30_000).astype(np.int16)[None], "s16", "mono")
+        piece = av.AudioFrame.from_ndarray(
+            (shelf.speech * 30_000).astype(np.int16)[None], "s16", "mono"
+        )
         piece.sample_rate = 16_000
         out.mux(track.encode(piece))
     return path
 
 
 def huge(shelf: Shelf) -> Path:
-    return shelf.file(b"YUV4MPEG2 W100000 H90000 F25:1 Ip A1:1 C420jpeg\nFRAME\n" + bytes(4096), "clip.y4m")
+    return shelf.file(
+        b"YUV4MPEG2 W100000 H90000 F25:1 Ip A1:1 C420jpeg\nFRAME\n" + bytes(4096), "clip.y4m"
+    )
 
 
 def too_large(shelf: Shelf) -> Path:
-    return shelf.clip([np.zeros((128, 8448, 3), np.uint8)] * 3, codec="mjpeg", pixels="yuvj420p", name="clip.mkv")
+    return shelf.clip(
+        [np.zeros((128, 8448, 3), np.uint8)] * 3, codec="mjpeg", pixels="yuvj420p", name="clip.mkv"
+    )
 
 
 def playlist(content: str, name: str) -> Make:
@@ -169,8 +195,12 @@ def archive(shelf: Shelf) -> Path:
 
 def halves(shelf: Shelf) -> list[np.ndarray]:
     """Only one side of the face is in the picture."""
-    return [np.ascontiguousarray(np.pad(p[:, SIDE // 2:], ((0, 0), (0, SIDE // 2), (0, 0)), "edge"))
-            [:, :SIDE // 2] for p in shelf.pictures]
+    return [
+        np.ascontiguousarray(np.pad(p[:, SIDE // 2 :], ((0, 0), (0, SIDE // 2), (0, 0)), "edge"))[
+            :, : SIDE // 2
+        ]
+        for p in shelf.pictures
+    ]
 
 
 def tiny(shelf: Shelf) -> list[np.ndarray]:
@@ -186,7 +216,10 @@ REJECTED: dict[str, tuple[Make, str]] = {
     "empty": (lambda shelf: shelf.file(b""), "empty"),
     "a folder": (lambda shelf: shelf.here, "directory"),
     "text called mp4": (lambda shelf: shelf.file(b"this is not a video\n" * 99), NO_MEDIA),
-    "a web page": (lambda shelf: shelf.file(b"<!DOCTYPE html><html><body>404</body></html>" * 9), NO_MEDIA),
+    "a web page": (
+        lambda shelf: shelf.file(b"<!DOCTYPE html><html><body>404</body></html>" * 9),
+        NO_MEDIA,
+    ),
     "noise": (lambda shelf: shelf.file(np.random.default_rng(1).bytes(50_000)), NO_MEDIA),
     "a zip": (archive, NO_MEDIA),
     "a download that stopped at once": (cut(0.01), NO_MEDIA),
@@ -201,32 +234,63 @@ REJECTED: dict[str, tuple[Make, str]] = {
     "a device": (lambda shelf: Path("/dev/zero"), "not a file"),
     "a link to nothing": (link("nowhere.mp4"), "does not exist"),
     "a link to itself": (link("clip.mp4"), "does not exist|cannot be read|not a readable|too many"),
-    "a path that is too long": (lambda shelf: Path("x" * 300, "clip.mp4"), "does not exist|cannot be read|too long"),
+    "a path that is too long": (
+        lambda shelf: Path("x" * 300, "clip.mp4"),
+        "does not exist|cannot be read|too long",
+    ),
     "a photograph": (still(".png"), "too short|no sound|one picture"),
     "a jpeg": (still(".jpg"), "too short|no sound|one picture"),
     "sound only": (sound_only, "no video stream"),
-    "a playlist": (playlist("#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n{}\n#EXT-X-ENDLIST\n", "clip.m3u8"),
-                   NO_MEDIA),
-    "a playlist from the net": (playlist("#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\nhttp://127.0.0.1:9/a.ts\n"
-                                         "#EXT-X-ENDLIST\n", "clip.mp4"), NO_MEDIA),
+    "a playlist": (
+        playlist("#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n{}\n#EXT-X-ENDLIST\n", "clip.m3u8"),
+        NO_MEDIA,
+    ),
+    "a playlist from the net": (
+        playlist(
+            "#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\nhttp://127.0.0.1:9/a.ts\n"
+            "#EXT-X-ENDLIST\n",
+            "clip.mp4",
+        ),
+        NO_MEDIA,
+    ),
     "a list of files": (playlist("ffconcat version 1.0\nfile '{}'\n", "clip.mp4"), NO_MEDIA),
     "a header that claims 9 gigapixels": (huge, NO_MEDIA),
     "a picture beyond any screen": (too_large, "larger than"),
     "no pictures": (no_frames, "no decodable|no video|no frames"),
     "one picture": (lambda shelf: shelf.clip(shelf.pictures[:1]), "too short"),
-    "one second": (lambda shelf: shelf.clip(shelf.pictures[:25], sound=shelf.speech[:16_000]), "too short"),
+    "one second": (
+        lambda shelf: shelf.clip(shelf.pictures[:25], sound=shelf.speech[:16_000]),
+        "too short",
+    ),
     "no sound track": (lambda shelf: shelf.clip(sound=None), "no sound track"),
     "silence": (lambda shelf: shelf.clip(sound=0 * shelf.speech), "silent"),
     "sound that is no number": (not_numbers, "not numbers|silent"),
-    "a tone": (lambda shelf: shelf.clip(sound=np.sin(np.arange(FRAMES * 640) * 0.2).astype("f4") / 4), "speech"),
-    "an animated gif": (lambda shelf: shelf.clip(name="clip.gif", codec="gif", pixels="rgb8", sound=None),
-                        "no sound track"),
-    "no face": (lambda shelf: shelf.clip(grey()), "no face|picture does not|stands still|same picture"),
-    "a face now and then": (lambda shelf: shelf.clip([*shelf.pictures[:15], *grey()[15:]]), "face|can be used"),
+    "a tone": (
+        lambda shelf: shelf.clip(sound=np.sin(np.arange(FRAMES * 640) * 0.2).astype("f4") / 4),
+        "speech",
+    ),
+    "an animated gif": (
+        lambda shelf: shelf.clip(name="clip.gif", codec="gif", pixels="rgb8", sound=None),
+        "no sound track",
+    ),
+    "no face": (
+        lambda shelf: shelf.clip(grey()),
+        "no face|picture does not|stands still|same picture",
+    ),
+    "a face now and then": (
+        lambda shelf: shelf.clip([*shelf.pictures[:15], *grey()[15:]]),
+        "face|can be used",
+    ),
     "half a face": (lambda shelf: shelf.clip(halves(shelf)), "face"),
-    "two faces": (lambda shelf: shelf.clip([np.concatenate([p, p], 1) for p in shelf.pictures]), "several|two|faces"),
+    "two faces": (
+        lambda shelf: shelf.clip([np.concatenate([p, p], 1) for p in shelf.pictures]),
+        "several|two|faces",
+    ),
     "a tiny face": (lambda shelf: shelf.clip(tiny(shelf)), "too small|face"),
-    "a photograph that speaks": (lambda shelf: shelf.clip([shelf.pictures[0]] * FRAMES), "still|does not move|same"),
+    "a photograph that speaks": (
+        lambda shelf: shelf.clip([shelf.pictures[0]] * FRAMES),
+        "still|does not move|same",
+    ),
 }
 
 
@@ -236,10 +300,13 @@ def test_a_video_that_will_not_do_is_rejected(case: str, shelf: Shelf) -> None:
     refused(4, says, "preprocess", make(shelf), "--out", "data/new")
 
 
-def test_a_video_that_may_not_be_read_is_rejected(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_video_that_may_not_be_read_is_rejected(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clip = shelf.clip()
     clip.chmod(0)
     if os.access(clip, os.R_OK):  # root reads everything
+
         def denied(*_: Any, **__: Any) -> None:
             raise PermissionError(13, "Permission denied", str(clip))
 
@@ -289,27 +356,67 @@ def test_settings_that_will_not_do_are_refused(case: str, shelf: Shelf) -> None:
     Path("junk.onnx").write_bytes(b"junk" * 99)
     Path("junk.csv").write_text("junk\n" * 9)
     rows = [f"{i + 1}, {i / 30:.3f}, 0.9, 1, 0.1" for i in range(30)]
-    Path("other.csv").write_text("\n".join(["frame, timestamp, confidence, success, AU45_r", *rows]))
+    Path("other.csv").write_text(
+        "\n".join(["frame, timestamp, confidence, success, AU45_r", *rows])
+    )
     refused(code, says, "preprocess", shelf.good, *arguments)
 
 
-USABLE: dict[str, tuple[Make, int, int]] = {  # the clip, the side of its pictures, how many there are at least
+USABLE: dict[
+    str, tuple[Make, int, int]
+] = {  # the clip, the side of its pictures, how many there are at least
     "matroska": (lambda shelf: shelf.matroska, SIDE, 52),
     "damage in the middle": (scrambled(0.5, 0.52, "matroska"), SIDE, 50),
-    "ten bits": (lambda shelf: shelf.clip(codec="libx265", pixels="yuv420p10le",
-                                          options={"x265-params": "log-level=0"}), SIDE, 52),
-    "transparent": (lambda shelf: shelf.clip(
-        [np.dstack([p, np.full(p.shape[:2], 255, np.uint8)]) for p in shelf.pictures], "clip.webm", codec="libvpx-vp9",
-        pixels="yuva420p", options={"cpu-used": "8", "deadline": "realtime"}), SIDE, 52),
-    "odd sides": (lambda shelf: shelf.clip([p[1:, 2:191] for p in shelf.pictures], "clip.mkv", codec="ffv1",
-                                           pixels="yuv444p"), 188, 52),
-    "portrait": (lambda shelf: shelf.clip([np.pad(p, ((80, 70), (0, 0), (0, 0)), "edge") for p in shelf.pictures]),
-                 SIDE, 52),
-    "turned by a flag": (lambda shelf: shelf.clip([np.ascontiguousarray(np.rot90(p, -1)) for p in shelf.pictures],
-                                                  turn=90), SIDE, 52),
-    "a rate that varies": (lambda shelf: shelf.clip(times=[(i + 0.3 * (i % 2)) / 25 for i in range(FRAMES)]), SIDE, 50),
+    "ten bits": (
+        lambda shelf: shelf.clip(
+            codec="libx265", pixels="yuv420p10le", options={"x265-params": "log-level=0"}
+        ),
+        SIDE,
+        52,
+    ),
+    "transparent": (
+        lambda shelf: shelf.clip(
+            [np.dstack([p, np.full(p.shape[:2], 255, np.uint8)]) for p in shelf.pictures],
+            "clip.webm",
+            codec="libvpx-vp9",
+            pixels="yuva420p",
+            options={"cpu-used": "8", "deadline": "realtime"},
+        ),
+        SIDE,
+        52,
+    ),
+    "odd sides": (
+        lambda shelf: shelf.clip(
+            [p[1:, 2:191] for p in shelf.pictures], "clip.mkv", codec="ffv1", pixels="yuv444p"
+        ),
+        188,
+        52,
+    ),
+    "portrait": (
+        lambda shelf: shelf.clip(
+            [np.pad(p, ((80, 70), (0, 0), (0, 0)), "edge") for p in shelf.pictures]
+        ),
+        SIDE,
+        52,
+    ),
+    "turned by a flag": (
+        lambda shelf: shelf.clip(
+            [np.ascontiguousarray(np.rot90(p, -1)) for p in shelf.pictures], turn=90
+        ),
+        SIDE,
+        52,
+    ),
+    "a rate that varies": (
+        lambda shelf: shelf.clip(times=[(i + 0.3 * (i % 2)) / 25 for i in range(FRAMES)]),
+        SIDE,
+        50,
+    ),
     "late sound": (lambda shelf: shelf.clip(name="clip.mkv", sound_from=0.12), SIDE, 48),
-    "a name of all kinds": (lambda shelf: shelf.clip(name="Größe 'eins\" 日本 (1).MP4".replace('"', "")), SIDE, 52),
+    "a name of all kinds": (
+        lambda shelf: shelf.clip(name="Größe 'eins\" 日本 (1).MP4".replace('"', "")),
+        SIDE,
+        52,
+    ),
     "no suffix": (lambda shelf: shelf.file(shelf.good.read_bytes(), "clip"), SIDE, 52),
 }
 
@@ -329,7 +436,10 @@ def test_an_odd_video_that_can_be_used_is(case: str, shelf: Shelf) -> None:
 
 @pytest.mark.slow
 def test_four_k_becomes_a_dataset(shelf: Shelf) -> None:
-    wide = [cv2.resize(np.pad(p, ((12, 12), (96, 96), (0, 0)), "edge"), (3840, 2160)) for p in shelf.pictures]
+    wide = [
+        cv2.resize(np.pad(p, ((12, 12), (96, 96), (0, 0)), "edge"), (3840, 2160))
+        for p in shelf.pictures
+    ]
     clip = shelf.clip(wide, options={"preset": "ultrafast"})
     result = being("preprocess", clip, "--out", "data/new", "--consent", "nobody's face")
     assert result.exit_code == 0, result.stderr
@@ -339,12 +449,14 @@ def test_four_k_becomes_a_dataset(shelf: Shelf) -> None:
 @pytest.mark.slow
 def test_names_of_all_kinds_become_datasets(shelf: Shelf) -> None:
     clip = shelf.file(shelf.good.read_bytes(), "Größe 'eins' 日本 (1).MP4")
-    result = being("preprocess", clip, "--consent", "nobody's \"face\"; é\n$(ls)")
+    result = being("preprocess", clip, "--consent", 'nobody\'s "face"; é\n$(ls)')
     assert result.exit_code == 0, result.stderr
     assert Path("data/Größe 'eins' 日本 (1)/dataset.json").is_file()
 
 
-def test_a_full_disk_is_said_and_leaves_no_dataset(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_said_and_leaves_no_dataset(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from being.preprocess import frames
 
     def full(*_: Any) -> None:
@@ -358,11 +470,15 @@ def test_a_full_disk_is_said_and_leaves_no_dataset(shelf: Shelf, monkeypatch: py
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root mounts a small disk")
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root mounts a small disk"
+)
 def test_a_disk_that_is_really_full(shelf: Shelf) -> None:
     disk = shelf.here / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True
+    ).returncode:
         pytest.skip("mounting is not allowed here")
     try:
         result = being("preprocess", shelf.good, "--out", disk / "data/new")
@@ -374,15 +490,27 @@ def test_a_disk_that_is_really_full(shelf: Shelf) -> None:
 
 @pytest.mark.slow
 def test_a_killed_run_leaves_only_the_hidden_part(shelf: Shelf) -> None:
-    program = [sys.executable, "-m", "being.cli.app", "preprocess", str(shelf.good), "--out", "data/new"]
+    program = [
+        sys.executable,
+        "-m",
+        "being.cli.app",
+        "preprocess",
+        str(shelf.good),
+        "--out",
+        "data/new",
+    ]
     run = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     part = Path("data/.new.part")
     deadline = time.monotonic() + 120
-    while not list(part.glob("parsing/*.png")) and time.monotonic() < deadline and run.poll() is None:
+    while (
+        not list(part.glob("parsing/*.png")) and time.monotonic() < deadline and run.poll() is None
+    ):
         time.sleep(0.05)
     run.send_signal(signal.SIGKILL)
     run.wait()
     assert [path.name for path in Path("data").iterdir()] == [part.name]
     result = being("preprocess", shelf.good, "--out", "data/new")
-    assert result.exit_code == 0 and [path.name for path in Path("data").iterdir()] == ["new"], result.stderr
+    assert result.exit_code == 0 and [path.name for path in Path("data").iterdir()] == ["new"], (
+        result.stderr
+    )
     shutil.rmtree("data")

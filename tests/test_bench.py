@@ -1,4 +1,6 @@
-"""The benchmark's own figures: what it times is what the engine does, and roads compute what the plain model does."""
+"""The benchmark's own figures: what it times is what the engine does, and roads compute what the
+plain model does.
+"""
 
 import json
 
@@ -28,8 +30,12 @@ def test_rows_split_and_memory(avatar, plain):
     assert [row["batch"] for row in result["rows"]] == [1, 8] and result["rows"][0]["calls"] == 16
     for row in result["rows"]:
         assert 0 < row["min_ms"] <= row["p50_ms"] <= row["p99_ms"] <= row["max_ms"]
-        assert row["frames_per_second"] == pytest.approx(1000 * row["batch"] / row["avg_ms"], rel=0.02)
-    assert {"tri-plane", "attention", "heads"} <= set(result["split_ms"]) and result["encode_mp4_ms"] > 0
+        assert row["frames_per_second"] == pytest.approx(
+            1000 * row["batch"] / row["avg_ms"], rel=0.02
+        )
+    assert {"tri-plane", "attention", "heads"} <= set(result["split_ms"]) and result[
+        "encode_mp4_ms"
+    ] > 0
     assert sum(result["split_ms"].values()) < 3 * result["rows"][0]["max_ms"] and json.dumps(result)
 
 
@@ -66,7 +72,9 @@ def test_an_untrained_avatar_and_one_of_more_gaussians():
     picture = Engine(one).render(torch.zeros(1, 16, 44), np.array([0]), np.array([0]))
     assert picture.shape == (1, 64, 64, 3) and picture.std() > 8
     cameras = Cameras(one.world_to_camera[:1], one.focal, 64, 64)
-    covered = [float(rasterize(a.model.gaussians.activate(), cameras).alpha.mean()) for a in (one, two)]
+    covered = [
+        float(rasterize(a.model.gaussians.activate(), cameras).alpha.mean()) for a in (one, two)
+    ]
     assert covered[1] == pytest.approx(covered[0], rel=0.1)
 
 
@@ -78,7 +86,9 @@ def test_roads_give_the_plain_pictures(avatar):
     assert row["frames_per_second"] is None and "not installed" in row["note"]
     assert psnr(_interpolated(frames, 1), frames.true) == 99
     interpolated = _interpolated(frames, 2)
-    assert np.array_equal(interpolated[::2], frames.true[::2]) and psnr(interpolated, frames.true) > 20
+    assert (
+        np.array_equal(interpolated[::2], frames.true[::2]) and psnr(interpolated, frames.true) > 20
+    )
 
 
 @pytest.mark.parametrize(("layers", "degree", "channels"), [(1, 3, 1), (2, 0, 4)])
@@ -87,7 +97,11 @@ def test_onnx_files_compute_what_torch_does_at_any_batch(tmp_path, layers, degre
     avatar = tiny_avatar(tmp_path, 40, layers=layers, degree=degree, channels=channels)
     made = export_onnx(avatar, tmp_path / "export")
     assert max(made["difference"].values()) < 1e-5
-    session = onnxruntime.InferenceSession(made["files"]["deformation"], providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        made["files"]["deformation"], providers=["CPUExecutionProvider"]
+    )
     tokens = np.random.default_rng(0).normal(size=(5, 4, 64)).astype(np.float32)
     outputs = session.run(None, {"tokens": tokens})
-    assert [part.shape for part in outputs] == [(5, 40, k) for k in (3, 3, 4, 1, 3 * (degree + 1) ** 2)]
+    assert [part.shape for part in outputs] == [
+        (5, 40, k) for k in (3, 3, 4, 1, 3 * (degree + 1) ** 2)
+    ]

@@ -31,7 +31,9 @@ def test_camera_numbers_are_the_transposed_rotation_and_the_raw_shift():
     euler, trans = np.array([[0.1, 0.2, 0.3]]), np.array([[0.4, 0.5, -7.0]])
     matrix = world_to_camera(euler, trans)
     numbers = camera_numbers(matrix)[0]
-    assert np.allclose(numbers[:9].reshape(3, 3).T, matrix[0, :3, :3]) and np.allclose(numbers[9:], [0.4, -0.5, 7.0])
+    assert np.allclose(numbers[:9].reshape(3, 3).T, matrix[0, :3, :3]) and np.allclose(
+        numbers[9:], [0.4, -0.5, 7.0]
+    )
 
 
 def test_json_matrix_undoes_the_pose_with_shift_in_tenths():

@@ -1,7 +1,9 @@
-"""A training step captured as a graph, on a graph that stands in for CUDA's: what is captured when, with how much room.
+"""A training step captured as a graph, on a graph that stands in for CUDA's: what is captured when,
+with how much room.
 
-The stand-in does nothing while it captures and does the step's own work when it is replayed, so that a training by it
-must end to the bit where one without it ends. Like CUDA it frees a pool's memory with the last graph that holds it.
+The stand-in does nothing while it captures and does the step's own work when it is replayed, so
+that a training by it must end to the bit where one without it ends. Like CUDA it frees a pool's
+memory with the last graph that holds it.
 """
 
 from __future__ import annotations
@@ -31,13 +33,20 @@ from being.train.stages import fresh_model, load_optimizer, optimizer_state
 from being.train.step import ROOM, TIGHT, Step, _Captured
 
 GUESS = 2.0  # pairs per Gaussian that the rasterizer is said to have needed before a room was made
-PLAN = ("train.density.start=4", "train.density.every=4", "train.density.stop=20", "train.density.prune_start=4",
-        "train.density.gradient=0.0001", "train.sh_every=6", "train.fine.batch=2")
+PLAN = (
+    "train.density.start=4",
+    "train.density.every=4",
+    "train.density.stop=20",
+    "train.density.prune_start=4",
+    "train.density.gradient=0.0001",
+    "train.sh_every=6",
+    "train.fine.batch=2",
+)
 
 
 class Graph:
-    """Stands in for torch.cuda.CUDAGraph. `made`: how each step was done that was no replay; `needed`: pairs that every
-    rasterizing needs; `fails`: capturing runs out of memory."""
+    """Stands in for torch.cuda.CUDAGraph. `made`: how each step was done that was no replay;
+    `needed`: pairs that every rasterizing needs; `fails`: capturing runs out of memory."""
 
     capturing: Graph | None = None
     pools: dict[int, weakref.WeakSet[Graph]] = {}
@@ -50,7 +59,9 @@ class Graph:
 
     def capture_begin(self, pool: int, capture_error_mode: str) -> None:
         assert Graph.capturing is None and capture_error_mode == "thread_local"
-        assert pool not in Graph.pools or len(Graph.pools[pool]), "the pool was freed: no graph held it"
+        assert pool not in Graph.pools or len(Graph.pools[pool]), (
+            "the pool was freed: no graph held it"
+        )
         Graph.pools.setdefault(pool, weakref.WeakSet()).add(self)
         Graph.capturing = self
 
@@ -110,9 +121,20 @@ def steps(scene: Path, clip: Clip, config: Config, stage: str, captured: bool) -
     frames = dataset.split().train
     points, colours = initial_cloud(dataset, clip, frames, config.data.gaussians, 0)
     model = fresh_model(config, clip.features.shape[2], points, colours, len(clip.channels))
-    objective = Objective(config.train.loss, clip, model.network.tri_plane.grid, reference=False, low_precision=False)
-    made = Step(config, stage, model, clip, frames, objective, make_optimizer(model, config.train.rate),
-                Density(config.train.density, len(model.gaussians), clip.device), False)
+    objective = Objective(
+        config.train.loss, clip, model.network.tri_plane.grid, reference=False, low_precision=False
+    )
+    made = Step(
+        config,
+        stage,
+        model,
+        clip,
+        frames,
+        objective,
+        make_optimizer(model, config.train.rate),
+        Density(config.train.density, len(model.gaussians), clip.device),
+        False,
+    )
     assert made.captured is None, "graphs are for CUDA"
     made.captured = _Captured(made) if captured else None
     return made
@@ -142,11 +164,15 @@ def test_a_captured_training_is_the_training(scene: Path, clip: Clip, stage: str
     if stage == "fine":  # where nothing changes: once alone, then one graph
         assert Graph.made[12:] == ["alone", "captured"]
     else:
-        assert len(captured.model.gaussians) > config.data.gaussians and Graph.made.count("captured") == 4
+        assert (
+            len(captured.model.gaussians) > config.data.gaussians
+            and Graph.made.count("captured") == 4
+        )
 
 
 def test_it_is_captured_anew_when_degree_or_gaussians_change_and_the_pool_outlives_its_graphs(
-        scene: Path, clip: Clip) -> None:
+    scene: Path, clip: Clip
+) -> None:
     work = steps(scene, clip, settings(12, 12, *PLAN), "coarse", True)
     captures, counts = [], []
     for number in range(1, 13):
@@ -156,7 +182,9 @@ def test_it_is_captured_anew_when_degree_or_gaussians_change_and_the_pool_outliv
         counts.append(len(work.model.gaussians))
     # step 1 runs alone; densified after 4, 8 and 12; degree 1 from 7 on
     assert captures == [0, 1, 0, 0, 0, 1, 0, 1, 0, 1, 0, 0] and counts[3] < counts[7] < counts[11]
-    assert work.captured is not None and work.captured.keeper is not None and list(Graph.pools) == [7]
+    assert (
+        work.captured is not None and work.captured.keeper is not None and list(Graph.pools) == [7]
+    )
 
 
 def test_the_room_is_what_was_needed_and_some(scene: Path, clip: Clip) -> None:
@@ -175,7 +203,9 @@ def test_the_room_is_what_was_needed_and_some(scene: Path, clip: Clip) -> None:
     work.look()
     assert captured.graph is None and captured.pairs == Graph.needed / splats
     done(work, range(5, 7))
-    assert captured.room is not None and captured.room.pairs == pytest.approx(ROOM * Graph.needed, abs=1)
+    assert captured.room is not None and captured.room.pairs == pytest.approx(
+        ROOM * Graph.needed, abs=1
+    )
     assert Graph.made == ["alone", "captured", "alone, with room", "captured"]
 
 
@@ -190,7 +220,9 @@ def test_a_step_that_lacked_room_changes_nothing(scene: Path, clip: Clip) -> Non
     assert all(torch.equal(after[key], value) for key, value in before.items())
     work.look()
     done(work, range(6, 7))
-    assert not torch.equal(work.model.gaussians.means, before["gaussians.means"]), "with more room it goes on"
+    assert not torch.equal(work.model.gaussians.means, before["gaussians.means"]), (
+        "with more room it goes on"
+    )
 
 
 def test_resumed_it_ends_to_the_bit_where_it_would_have(scene: Path, clip: Clip) -> None:
@@ -199,7 +231,9 @@ def test_resumed_it_ends_to_the_bit_where_it_would_have(scene: Path, clip: Clip)
         whole, first, second = (steps(scene, clip, config, stage, True) for _ in range(3))
         values = done(whole, range(1, 11))
         done(first, range(1, stop + 1))
-        second.model = type(second.model).from_state(config.model, clip.features.shape[2], first.model.state_dict())
+        second.model = type(second.model).from_state(
+            config.model, clip.features.shape[2], first.model.state_dict()
+        )
         second.model.train()
         second.objective.planes = second.model.network.tri_plane.grid
         second.optimizer = make_optimizer(second.model, config.train.rate)
@@ -210,7 +244,9 @@ def test_resumed_it_ends_to_the_bit_where_it_would_have(scene: Path, clip: Clip)
         assert done(second, range(stop + 1, 11)) == values[stop:] and same(whole, second)
 
 
-def test_a_capture_that_fails_is_ended(scene: Path, clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_capture_that_fails_is_ended(
+    scene: Path, clip: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
     work = steps(scene, clip, settings(12, 12, *PLAN), "fine", True)
     done(work, range(1, 2))
     monkeypatch.setattr(Graph, "fails", True)

@@ -33,12 +33,20 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.mark.parametrize("typed, expected", [
-    ("my own\nit is me\n", {"confirmed": True, "statement": "my own; it is me"}),
-    ("\n", {"confirmed": False}), ("Ada\n\n", {"confirmed": False}), ("  \n", {"confirmed": False}),
-    ("", {"confirmed": False}), ("Ada\n", {"confirmed": False})])
+@pytest.mark.parametrize(
+    "typed, expected",
+    [
+        ("my own\nit is me\n", {"confirmed": True, "statement": "my own; it is me"}),
+        ("\n", {"confirmed": False}),
+        ("Ada\n\n", {"confirmed": False}),
+        ("  \n", {"confirmed": False}),
+        ("", {"confirmed": False}),
+        ("Ada\n", {"confirmed": False}),
+    ],
+)
 def test_two_questions_are_asked_and_an_empty_answer_leaves_it_unconfirmed(
-        monkeypatch: pytest.MonkeyPatch, typed: str, expected: dict[str, object]) -> None:
+    monkeypatch: pytest.MonkeyPatch, typed: str, expected: dict[str, object]
+) -> None:
     asked = Terminal()
     monkeypatch.setattr(sys, "stdin", Terminal(typed))
     monkeypatch.setattr(sys, "stderr", asked)
@@ -49,9 +57,13 @@ def test_two_questions_are_asked_and_an_empty_answer_leaves_it_unconfirmed(
 
 def test_nobody_is_asked_where_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     here, away = Terminal(), io.StringIO()
-    for stdin, stderr, quiet, as_json in ((away, here, False, False), (here, away, False, False),
-                                          (here, here, True, False), (here, here, False, True),
-                                          (here, here, False, False)):
+    for stdin, stderr, quiet, as_json in (
+        (away, here, False, False),
+        (here, away, False, False),
+        (here, here, True, False),
+        (here, here, False, True),
+        (here, here, False, False),
+    ):
         monkeypatch.setattr(sys, "stdin", stdin)
         monkeypatch.setattr(sys, "stderr", stderr)
         monkeypatch.setattr(voice, "quiet", quiet)
@@ -60,10 +72,18 @@ def test_nobody_is_asked_where_nobody_answers(monkeypatch: pytest.MonkeyPatch) -
         assert data_commands._may_ask() == wanted
 
 
-@pytest.mark.parametrize("statement, record", [
-    (None, {"confirmed": False}), ("", {"confirmed": False}), ("  ", {"confirmed": False}),
-    (" her own ", {"confirmed": True, "statement": "her own"})])
-def test_the_record_marks_what_is_unconfirmed(statement: str | None, record: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    "statement, record",
+    [
+        (None, {"confirmed": False}),
+        ("", {"confirmed": False}),
+        ("  ", {"confirmed": False}),
+        (" her own ", {"confirmed": True, "statement": "her own"}),
+    ],
+)
+def test_the_record_marks_what_is_unconfirmed(
+    statement: str | None, record: dict[str, object]
+) -> None:
     assert Consent(statement).record() == record
     assert ("unconfirmed" in consent_note(record)) == (not record["confirmed"])
     assert "unconfirmed" in consent_note(None)
@@ -75,17 +95,33 @@ def comment(video: Path) -> str:
         return {name.lower(): value for name, value in container.metadata.items()}["comment"]
 
 
-@pytest.mark.parametrize("consent, says", [
-    (Consent("Ada; signed release of 3 May").record(), "Consent: Ada; signed release of 3 May"),
-    (Consent().record(), "Consent of the person: unconfirmed"), (None, "Consent of the person: unconfirmed")])
+@pytest.mark.parametrize(
+    "consent, says",
+    [
+        (Consent("Ada; signed release of 3 May").record(), "Consent: Ada; signed release of 3 May"),
+        (Consent().record(), "Consent of the person: unconfirmed"),
+        (None, "Consent of the person: unconfirmed"),
+    ],
+)
 @pytest.mark.parametrize("suffix", [".mp4", ".webm"])
-def test_every_video_made_says_so(scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                  consent: dict[str, object] | None, says: str, suffix: str) -> None:
-    """From the dataset's record through the avatar to the file: the preview of training and new speech."""
+def test_every_video_made_says_so(
+    scene: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    consent: dict[str, object] | None,
+    says: str,
+    suffix: str,
+) -> None:
+    """From the dataset's record through the avatar to the file: the preview of training and new
+    speech.
+    """
     data = shutil.copytree(scene, tmp_path / "data")
     manifest = json.loads((data / "dataset.json").read_text())
     (data / "dataset.json").write_text(json.dumps({**manifest, "consent": consent}))
-    dataset, config = Dataset.open(data), load("quick", ["data.size=48", "model.plane_resolution=8"], environment={})
+    dataset, config = (
+        Dataset.open(data),
+        load("quick", ["data.size=48", "model.plane_resolution=8"], environment={}),
+    )
     clip = load_clip(dataset, SIZE, "hama")
     model = fresh_model(config, WIDTH, torch.rand(40, 3) - 0.5, torch.rand(40, 3))
     engine = Engine(load_avatar(save_avatar(tmp_path / "avatar", model, config, dataset, clip)))

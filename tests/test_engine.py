@@ -34,10 +34,14 @@ def test_poses_go_back_and_forth_without_a_jump(poses):
 def test_frames_equal_the_plain_model_over_their_own_plate(engine):
     features = torch.randn(9, 16, WIDTH, generator=torch.Generator().manual_seed(1))
     frames = list(engine.stream(features, batch=4))
-    assert len(frames) == 9 and all(f.shape == (SIZE, SIZE, 3) and f.dtype == np.uint8 for f in frames)
+    assert len(frames) == 9 and all(
+        f.shape == (SIZE, SIZE, 3) and f.dtype == np.uint8 for f in frames
+    )
     at, pose = torch.tensor([6]), torch.tensor([2])  # poses 0 1 2 3 4 3 2 1 0
     with torch.no_grad():
-        conditions = Conditions(windows(features, at), engine.avatar.expression[pose], engine.camera[pose])
+        conditions = Conditions(
+            windows(features, at), engine.avatar.expression[pose], engine.camera[pose]
+        )
         plain = engine.avatar.model(conditions, engine.avatar.world_to_camera[pose], 150.0, SIZE)
         picture = composite(plain.output, torch.full((1, 3, SIZE, SIZE), 80 / 255))
     expected = picture[0].permute(1, 2, 0).clamp(0, 1).numpy() * 255
@@ -104,7 +108,7 @@ def test_a_long_sound_in_a_small_room_is_heard_as_the_whole(batch):
         other.push(torch.ones(40, 16, WIDTH))
         for start in range(0, count, batch):
             frames = np.arange(start, min(start + batch, count))
-            sound.push(features[sound.pushed:frames[-1] + 4])
+            sound.push(features[sound.pushed : frames[-1] + 4])
             heard = sounds.table[torch.from_numpy(sound.rows(frames)).long()]
             assert torch.equal(heard.swapaxes(2, 3), windows(features, torch.from_numpy(frames)))
     assert sounds._free == [(1, len(sounds.table))]
@@ -148,8 +152,15 @@ def test_training_target_is_the_frame_on_the_head_and_the_plate_elsewhere():
     head = torch.zeros(1, 1, 16, 16, dtype=torch.uint8)
     head[..., 6:10, 6:10] = 255
     blank = torch.zeros(1)
-    clip = Clip(torch.full((1, 3, 16, 16), 200, dtype=torch.uint8), torch.full((1, 3, 16, 16), 50, dtype=torch.uint8),
-                head, *[blank] * 9, (slice(2, 14), slice(3, 13)), 1.0, 16)
+    clip = Clip(
+        torch.full((1, 3, 16, 16), 200, dtype=torch.uint8),
+        torch.full((1, 3, 16, 16), 50, dtype=torch.uint8),
+        head,
+        *[blank] * 9,
+        (slice(2, 14), slice(3, 13)),
+        1.0,
+        16,
+    )
     target = clip.target(torch.tensor([0])) * 255
     assert torch.allclose(target[..., 4:12, 4:12], torch.tensor(200.0))  # grown by two pixels
     assert torch.allclose(target[..., :4, :], torch.tensor(50.0))

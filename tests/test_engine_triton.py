@@ -38,7 +38,9 @@ def test_the_plain_model_s_pictures(tmp_path, layers, degree, channels, precisio
 
 
 def test_records_are_those_of_the_plain_tokens(tmp_path):
-    """The kernels' records against their torch twin, and the twin against the plain tokens through the projections."""
+    """The kernels' records against their torch twin, and the twin against the plain tokens through
+    the projections.
+    """
     avatar = tiny_avatar(tmp_path, 12, 16, channels=3)
     engine = Engine(avatar, "float32")
     head, features, poses = engine.head, noise(5), np.array([4, 0, 2])
@@ -52,7 +54,9 @@ def test_records_are_those_of_the_plain_tokens(tmp_path):
     assert (batch.record[:3] - twin).norm() < 1e-5 * twin.norm()
     plain = Engine(avatar, "float32", plain=True)
     with plain.sound(features) as sound, torch.no_grad():
-        tokens = plain.head.tokens(plain.head.conditions(sound.rows(np.array([0, 2, 4])), poses, face))
+        tokens = plain.head.tokens(
+            plain.head.conditions(sound.rows(np.array([0, 2, 4])), poses, face)
+        )
         attention = avatar.model.network.transformer.layers[0].enc_dec_attention
         queries = torch.randn(1, 9, 64, generator=torch.Generator().manual_seed(0))
         true, shares = attention(queries, tokens)
@@ -65,11 +69,17 @@ def test_records_are_those_of_the_plain_tokens(tmp_path):
 
 def test_records_of_a_batch_that_fills_two_blocks(tmp_path):
     engine = Engine(tiny_avatar(tmp_path, 12, 16, layers=2), "float32")
-    head, poses, face = engine.head, np.arange(32) % POSES, np.random.default_rng(0).random((32, 1), np.float32)
+    head, poses, face = (
+        engine.head,
+        np.arange(32) % POSES,
+        np.random.default_rng(0).random((32, 1), np.float32),
+    )
     with engine.sound(noise(32)) as sound:
         rows = sound.rows(np.arange(32))
         batch = Batch(head, 32)
-        batch.given.copy_(torch.from_numpy(np.concatenate([rows, poses[:, None], face.view(np.int32)], 1)))
+        batch.given.copy_(
+            torch.from_numpy(np.concatenate([rows, poses[:, None], face.view(np.int32)], 1))
+        )
         batch.hear()
         batch.make_tokens()
         heard = head.sounds.table[torch.from_numpy(rows).long()]
@@ -107,11 +117,20 @@ def test_many_sounds_in_a_batch_are_heard_apart(tmp_path):
     sounds = [engine.sound(noise(6, seed) if seed < 3 else None) for seed in range(count)]
     assert len(engine.head.sounds.table) > before
     poses = np.arange(3) % POSES
-    together = engine.submit(np.concatenate([s.rows(np.array([3])) for s in sounds[:3]]), poses).pictures().copy()
+    together = (
+        engine.submit(np.concatenate([s.rows(np.array([3])) for s in sounds[:3]]), poses)
+        .pictures()
+        .copy()
+    )
     for k in range(3):
-        alone = engine.render(noise(6, k), np.array([3]), poses[k:k + 1])
+        alone = engine.render(noise(6, k), np.array([3]), poses[k : k + 1])
         assert np.abs(alone[0].astype(int) - together[k]).max() <= 1
-    assert np.abs(together[0].astype(int) - engine.render(noise(6, 1), np.array([3]), poses[:1])[0]).max() > 0
+    assert (
+        np.abs(
+            together[0].astype(int) - engine.render(noise(6, 1), np.array([3]), poses[:1])[0]
+        ).max()
+        > 0
+    )
     for sound in sounds:
         sound.close()
     assert engine.head.sounds._free == [(1, len(engine.head.sounds.table))]

@@ -1,4 +1,6 @@
-"""The engine's kernels compile without a GPU for compute capability 8.0 and 9.0, within the shared memory of both."""
+"""The engine's kernels compile without a GPU for compute capability 8.0 and 9.0, within the shared
+memory of both.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""`being eval` from the command line: what is refused, gates and their exit code, an avatar that speaks other sound."""
+"""`being eval` from the command line: what is refused, gates and their exit code, an avatar that
+speaks other sound.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +29,7 @@ from being.tts import speak
 @pytest.fixture
 def videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
     """A noisy video and the true one, without a face; the current folder is empty but for them."""
+
     def missing(*_):
         raise EnvironmentFault("left out")
 
@@ -48,10 +51,30 @@ def test_flags_that_make_no_sense_are_refused(videos):
     refused(2, "belong together", "eval", "--pred", pred)
     refused(2, "belong together", "eval", "--truth", truth)
     refused(2, "no run", "eval", "somewhere", "--pred", pred, "--truth", truth)
-    refused(2, "no figure is called 'lip_r2'", "eval", "--pred", pred, "--truth", truth, "--require", "lip_r2=1")
+    refused(
+        2,
+        "no figure is called 'lip_r2'",
+        "eval",
+        "--pred",
+        pred,
+        "--truth",
+        truth,
+        "--require",
+        "lip_r2=1",
+    )
     refused(2, "no run", "eval", "--pred", pred, "--truth", truth, "-o", "data.size=64")
     refused(2, "neither a sound nor a voice", "eval", "--cross", "nothing.wav")
-    refused(2, "lip_r needs a number", "eval", "--pred", pred, "--truth", truth, "--require", "lip_r=nan")
+    refused(
+        2,
+        "lip_r needs a number",
+        "eval",
+        "--pred",
+        pred,
+        "--truth",
+        truth,
+        "--require",
+        "lip_r=nan",
+    )
     refused(4, "does not exist", "eval", "--pred", "none.mp4", "--truth", truth)
 
 
@@ -61,11 +84,29 @@ def test_only_an_earlier_report_is_replaced(videos):
     Path("mine").mkdir()
     Path("mine/thesis.txt").write_text("precious")
     for place in ("thesis.txt", "mine"):
-        refused(1, "exists and is not a report.*--out", "eval", "--pred", pred, "--truth", truth, "--out", place)
+        refused(
+            1,
+            "exists and is not a report.*--out",
+            "eval",
+            "--pred",
+            pred,
+            "--truth",
+            truth,
+            "--out",
+            place,
+        )
     for _ in range(2):
-        assert being("eval", "--pred", pred, "--truth", truth, "--out", "report", "--frames", 2).exit_code == 0
+        assert (
+            being(
+                "eval", "--pred", pred, "--truth", truth, "--out", "report", "--frames", 2
+            ).exit_code
+            == 0
+        )
     Path("empty").mkdir()
-    assert being("eval", "--pred", pred, "--truth", truth, "--out", "empty", "--frames", 2).exit_code == 0
+    assert (
+        being("eval", "--pred", pred, "--truth", truth, "--out", "empty", "--frames", 2).exit_code
+        == 0
+    )
 
 
 def test_a_pair_without_a_face_has_pictures_and_says_why_nothing_else(videos):
@@ -83,8 +124,22 @@ def test_a_pair_without_a_face_has_pictures_and_says_why_nothing_else(videos):
 def test_a_missed_gate_ends_with_five_and_the_figures(videos):
     had(FaceReader)
     pred, truth = videos
-    done = being("eval", "--pred", pred, "--truth", truth, "--json", "--require", "whole.psnr=50,lip_r=0.7", "-q")
-    assert done.exit_code == 5 and "whole.psnr is" in done.stderr and "lip_r was not measured" in done.stderr
+    done = being(
+        "eval",
+        "--pred",
+        pred,
+        "--truth",
+        truth,
+        "--json",
+        "--require",
+        "whole.psnr=50,lip_r=0.7",
+        "-q",
+    )
+    assert (
+        done.exit_code == 5
+        and "whole.psnr is" in done.stderr
+        and "lip_r was not measured" in done.stderr
+    )
     found = json.loads(done.stdout)
     assert not found["ok"] and found["error"]["code"] == 5 and found["whole"]["psnr"] < 50
     assert Path(found["files"]["report"]).is_file()
@@ -121,7 +176,13 @@ class GreyReader:
         points = np.zeros((len(pictures), 478, 3), np.float32)
         points[:, 263, 0] = 10
         points[:, 14, 1] = pictures[:, 0, 0, 0] / 255
-        return [Landmarks(points, np.zeros((len(pictures), 52), np.float32), np.ones(len(pictures), np.float32))]
+        return [
+            Landmarks(
+                points,
+                np.zeros((len(pictures), 52), np.float32),
+                np.ones(len(pictures), np.float32),
+            )
+        ]
 
 
 def test_an_avatar_that_obeys_the_voice_reaches_the_footages_figures(scene, monkeypatch):
@@ -133,8 +194,16 @@ def test_an_avatar_that_obeys_the_voice_reaches_the_footages_figures(scene, monk
     points = np.zeros((len(aperture), 478, 3), np.float32)
     points[:, 263, 0], points[:, 14, 1] = 10, 10 * aperture
     monkeypatch.setattr(Dataset, "landmarks", points)
-    monkeypatch.setattr(cross_module, "real_speech", lambda _: {"closed_on_closures": 0.8, "open_on_vowels": 0.9,
-                                                                "closed_in_silence": None, "vowels_over_closures": 4.0})
+    monkeypatch.setattr(
+        cross_module,
+        "real_speech",
+        lambda _: {
+            "closed_on_closures": 0.8,
+            "open_on_vowels": 0.9,
+            "closed_in_silence": None,
+            "vowels_over_closures": 4.0,
+        },
+    )
     monkeypatch.setattr("being.eval.measure.Mouth.of", lambda *_: cross_module.Mouth(0.0, 0.1, 0.2))
     figures, driven = cross_driven(Path(), dataset, ["hibari"])
     one = figures["sounds"]["hibari"]
@@ -142,7 +211,22 @@ def test_an_avatar_that_obeys_the_voice_reaches_the_footages_figures(scene, monk
     assert one["vowels_over_closures"] > 4 and "own phoneme times" in one["source"]
     assert figures["against_footage"]["closed_on_closures"] == pytest.approx(1.25)
     assert figures["against_footage"]["closed_in_silence"] is None and figures["jumps"] == 0
-    html = page("puppet", [], Measured({"lpips_reason": "", "lips": None, "lips_reason": "none", "first_frame": 0},
-                                       {"whole.psnr": np.ones(3)}, {}), np.zeros((8, 8, 3), np.uint8),
-                np.zeros((8, 8, 3), np.uint8), b"", figures, driven)
-    assert "Driven by other sound" in html and html.count('stroke="#2e9e6b"') >= 40 and "NaN" not in html
+    html = page(
+        "puppet",
+        [],
+        Measured(
+            {"lpips_reason": "", "lips": None, "lips_reason": "none", "first_frame": 0},
+            {"whole.psnr": np.ones(3)},
+            {},
+        ),
+        np.zeros((8, 8, 3), np.uint8),
+        np.zeros((8, 8, 3), np.uint8),
+        b"",
+        figures,
+        driven,
+    )
+    assert (
+        "Driven by other sound" in html
+        and html.count('stroke="#2e9e6b"') >= 40
+        and "NaN" not in html
+    )

@@ -19,10 +19,17 @@ def lpips() -> Lpips:
 
 
 def pair() -> tuple[torch.Tensor, torch.Tensor]:
-    """Two pictures [1, 3, 96, 80] of one formula: waves, a sawtooth and a cone; the other with channels reversed."""
+    """Two pictures [1, 3, 96, 80] of one formula: waves, a sawtooth and a cone; the other with
+    channels reversed.
+    """
     y, x = np.mgrid[:96, :80]
-    one = np.stack([0.5 + 0.5 * np.sin(x / 7) * np.cos(y / 5), (x * 3 + y * 5) % 64 / 63,
-                    np.hypot(x - 40, y - 48) / 63]).clip(0, 1)
+    one = np.stack(
+        [
+            0.5 + 0.5 * np.sin(x / 7) * np.cos(y / 5),
+            (x * 3 + y * 5) % 64 / 63,
+            np.hypot(x - 40, y - 48) / 63,
+        ]
+    ).clip(0, 1)
     return tuple(torch.from_numpy(p.copy()).float()[None] for p in (one, one[::-1] * 0.8))  # type: ignore[return-value]
 
 
@@ -39,7 +46,9 @@ def test_equal_pictures_have_no_distance_and_order_does_not_matter(lpips):
 def test_it_grows_with_noise(lpips):
     one, _ = pair()
     noise = torch.randn(one.shape, generator=torch.Generator().manual_seed(0))
-    distances = [float(lpips(one, (one + level * noise).clamp(0, 1))) for level in (0, 0.02, 0.05, 0.1, 0.2)]
+    distances = [
+        float(lpips(one, (one + level * noise).clamp(0, 1))) for level in (0, 0.02, 0.05, 0.1, 0.2)
+    ]
     assert distances == sorted(distances) and distances[-1] > 0.1
 
 

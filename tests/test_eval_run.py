@@ -1,4 +1,6 @@
-"""`being eval` on a tiny synthetic run: figures of known pictures, the head box, lips two frames late, the report."""
+"""`being eval` on a tiny synthetic run: figures of known pictures, the head box, lips two frames
+late, the report.
+"""
 
 from __future__ import annotations
 
@@ -36,12 +38,16 @@ def run(scene, tmp_path_factory) -> Run:
     points = torch.from_numpy(head_mesh()[0]).float()
     model = fresh_model(config, WIDTH, points, torch.full((len(points), 3), 0.5))
     made = Run.create(scene, "scene", config, "test", folder / "runs")
-    made.save("best", model.state_dict(), {"stage": "fine", "step": 7, "best": 20.0, "audio_width": WIDTH})
+    made.save(
+        "best", model.state_dict(), {"stage": "fine", "step": 7, "best": 20.0, "audio_width": WIDTH}
+    )
     return made
 
 
 class Late(Subject):
-    """Shows, for each frame, the true picture of two frames before: the mouth of the frame whose sound is heard."""
+    """Shows, for each frame, the true picture of two frames before: the mouth of the frame whose
+    sound is heard.
+    """
 
     def render(self, frames, heard=None):
         for i in frames if heard is None else heard:
@@ -49,7 +55,9 @@ class Late(Subject):
 
 
 class RedReader:
-    """Stands in for the landmarks: how far down the red mouth of the scene reaches is how far the lips are apart."""
+    """Stands in for the landmarks: how far down the red mouth of the scene reaches is how far the
+    lips are apart.
+    """
 
     def read(self, *sequences):
         return [self.follow(pictures) for pictures in sequences]
@@ -57,17 +65,24 @@ class RedReader:
     def follow(self, pictures):
         red = np.clip(pictures[..., 0].astype(np.float32) - pictures[..., 1], 0, None)
         rows = np.arange(pictures.shape[1], dtype=np.float32)[None, :, None]
-        points = np.tile(np.random.default_rng(0).uniform(0, 9, (478, 3)).astype(np.float32), (len(pictures), 1, 1))
+        points = np.tile(
+            np.random.default_rng(0).uniform(0, 9, (478, 3)).astype(np.float32),
+            (len(pictures), 1, 1),
+        )
         points[:, [33, 263], :2] = np.array([[0, 0], [10, 0]])
         points[:, 14, :2] = points[:, 13, :2]
         points[:, 14, 1] += (red * rows).sum((1, 2)) / red.sum((1, 2))
-        return Landmarks(points, np.zeros((len(pictures), 52), np.float32), np.ones(len(pictures), np.float32))
+        return Landmarks(
+            points, np.zeros((len(pictures), 52), np.float32), np.ones(len(pictures), np.float32)
+        )
 
 
 def test_figures_of_known_pictures():
     true = np.full((40, 40, 3), 100, np.uint8)
     made = true.copy()
-    made[10:20, 10:20] += 51  # an error of 0.2 in 1/16 of the picture, which is a quarter of the box
+    made[10:20, 10:20] += (
+        51  # an error of 0.2 in 1/16 of the picture, which is a quarter of the box
+    )
     found = fidelity(made, true, {"head": [5, 25, 5, 25]}, None)
     assert found["whole.psnr"] == pytest.approx(-10 * np.log10(0.04 / 16), abs=1e-4)
     assert found["head.psnr"] == pytest.approx(-10 * np.log10(0.04 / 4), abs=1e-4)
@@ -79,13 +94,17 @@ def test_figures_of_known_pictures():
 def test_ssim_of_two_flat_pictures_is_that_of_their_means():
     flat, c1 = [np.full((40, 40, 3), v, np.uint8) for v in (51, 102)], 0.01**2
     expected = (2 * 0.2 * 0.4 + c1) / (0.2**2 + 0.4**2 + c1)
-    assert fidelity(*flat, {"head": [15, 25, 15, 25]}, None)["head.ssim"] == pytest.approx(expected, abs=1e-3)
+    assert fidelity(*flat, {"head": [15, 25, 15, 25]}, None)["head.ssim"] == pytest.approx(
+        expected, abs=1e-3
+    )
 
 
 def test_a_frame_without_a_head_has_whole_frame_figures_only():
     picture = np.zeros((40, 40, 3), np.uint8)
     found = fidelity(picture, picture, {"head": [0, 0, 0, 0]}, None)
-    assert found["whole.psnr"] == 100 and all(np.isnan(found[f"head.{k}"]) for k in ("psnr", "ssim", "lpips"))
+    assert found["whole.psnr"] == 100 and all(
+        np.isnan(found[f"head.{k}"]) for k in ("psnr", "ssim", "lpips")
+    )
 
 
 def test_the_head_box_is_the_masks_box_grown_by_a_tenth():
@@ -103,7 +122,9 @@ def test_rendered_lips_that_come_two_frames_late_are_found_so(run, monkeypatch):
     assert lips["best_lag"] == 2 and lips["best_correlation"] > 0.98
     assert lips["correlation"] < 0.9 and abs(lips["shuffled_correlation"]) < 0.5
     assert (lips["frames"], lips["misses"], lips["true_misses"]) == (HELD, 0, 0)
-    assert np.allclose(measured.series["aperture.rendered"][2:], measured.series["aperture.true"][:-2])
+    assert np.allclose(
+        measured.series["aperture.rendered"][2:], measured.series["aperture.true"][:-2]
+    )
 
 
 def test_shuffling_changes_what_is_heard_and_nothing_else(run):
@@ -121,7 +142,12 @@ def test_shuffling_changes_what_is_heard_and_nothing_else(run):
 
 def test_figures_of_an_untrained_run_where_no_face_is_to_be_seen(run):
     figures = evaluate_run(run)
-    assert (figures["part"], figures["first_frame"], figures["frames"], figures["size"]) == ("test", HELD, HELD, SIZE)
+    assert (figures["part"], figures["first_frame"], figures["frames"], figures["size"]) == (
+        "test",
+        HELD,
+        HELD,
+        SIZE,
+    )
     assert figures["checkpoint"] == "best" and figures["step"] == 7
     assert 5 < figures["head"]["psnr"] < figures["whole"]["psnr"] < 40
     assert 0 < figures["head"]["ssim"] < 1 and figures["head"]["frames_without_box"] == 0
@@ -143,7 +169,9 @@ def test_measures_that_cannot_be_had_say_why(run, monkeypatch):
     figures = evaluate_run(run, part="validation")
     assert figures["head"]["lpips"] is None and "no network" in figures["lpips_reason"]
     assert figures["lips"] is None and "no network" in figures["lips_reason"]
-    assert figures["whole"]["psnr"] > 0 and figures["part"] == "validation" and figures["frames"] == 2
+    assert (
+        figures["whole"]["psnr"] > 0 and figures["part"] == "validation" and figures["frames"] == 2
+    )
 
 
 def test_the_report_is_written_whole_and_replaced(run):
@@ -151,7 +179,12 @@ def test_the_report_is_written_whole_and_replaced(run):
     second = evaluate(run.path, device="cpu")
     assert first == second, "the same run gives the same figures"
     folder = run.path / "eval"
-    assert {p.name for p in folder.iterdir()} == {"metrics.json", "report.html", "sheet.jpg", "side_by_side.mp4"}
+    assert {p.name for p in folder.iterdir()} == {
+        "metrics.json",
+        "report.html",
+        "sheet.jpg",
+        "side_by_side.mp4",
+    }
     assert not [p for p in run.path.iterdir() if p.name.startswith(".eval")]
     saved = json.loads((folder / "metrics.json").read_text())
     assert saved["whole"] == second["whole"] and len(saved["per_frame"]["head.psnr"]) == HELD
@@ -163,7 +196,9 @@ def test_the_report_is_written_whole_and_replaced(run):
     assert len(read_audio(video)) == pytest.approx(HELD * 640, abs=1100)
 
 
-def test_a_run_is_measured_with_another_size_or_share_held_out_into_a_folder_of_its_own(run, capsys, monkeypatch):
+def test_a_run_is_measured_with_another_size_or_share_held_out_into_a_folder_of_its_own(
+    run, capsys, monkeypatch
+):
     def missing(*_):
         raise EnvironmentFault("left out")
 
@@ -174,10 +209,15 @@ def test_a_run_is_measured_with_another_size_or_share_held_out_into_a_folder_of_
     assert probe(run.path / f"eval_size{2 * SIZE}/side_by_side.mp4").height == 2 * SIZE
     assert "trained on" not in capsys.readouterr().err
     longer = evaluate(run.path, device="cpu", override=["data.holdout=0.75"])
-    assert longer["frames"] == FRAMES * 3 // 4 and longer["split"] == "last 75% of the clip held out"
+    assert (
+        longer["frames"] == FRAMES * 3 // 4 and longer["split"] == "last 75% of the clip held out"
+    )
     assert Path(longer["files"]["report"]).parent.name == "eval_holdout0.75"
     trained = len(np.intersect1d(open_subject(run, "train").frames, np.arange(FRAMES // 4, FRAMES)))
-    assert f"{trained} of the {FRAMES * 3 // 4} frames of the test part were trained on" in capsys.readouterr().err
+    assert (
+        f"{trained} of the {FRAMES * 3 // 4} frames of the test part were trained on"
+        in capsys.readouterr().err
+    )
     assert run.config == load("quick", SETTINGS, environment={}), "the run stays as it is"
     with pytest.raises(UsageError, match="says nothing about measuring.*data.size, data.holdout"):
         open_subject(run, override=["train.seed=3"])

@@ -15,7 +15,7 @@ def closure(*frames: int, count: int = 100, depth: float = 1.0) -> np.ndarray:
     """Lids that shut at `frames` and are open otherwise, [F]."""
     series = np.zeros(count)
     for k in frames:
-        series[k - 2:k + 3] = depth * np.array([0.3, 0.7, 1, 0.7, 0.3])
+        series[k - 2 : k + 3] = depth * np.array([0.3, 0.7, 1, 0.7, 0.3])
     return series
 
 
@@ -51,7 +51,10 @@ def test_equal_faces_have_no_error_and_all_their_blinks():
     figures, series = upper_face_figures(face(shut), face(shut))
     assert figures["action_unit_error"] == 0 and figures["blinks"]["share"] == 1
     assert figures["blinks"] == {"true": 3, "reproduced": 3, "extra": 0, "share": 1.0}
-    assert series["closure.true"] == pytest.approx(shut, abs=0.35) and series["closure.true"].max() > 0.9
+    assert (
+        series["closure.true"] == pytest.approx(shut, abs=0.35)
+        and series["closure.true"].max() > 0.9
+    )
 
 
 def test_a_face_that_never_blinks_reproduces_none():
@@ -65,6 +68,9 @@ def test_a_face_that_never_blinks_reproduces_none():
 
 def test_a_face_without_a_counterpart_has_no_figures():
     shut = closure(20)
-    lost = Landmarks(np.full((100, 478, 3), np.nan, np.float32), np.zeros((100, 52), np.float32),
-                     np.zeros(100, np.float32))
+    lost = Landmarks(
+        np.full((100, 478, 3), np.nan, np.float32),
+        np.zeros((100, 52), np.float32),
+        np.zeros(100, np.float32),
+    )
     assert upper_face_figures(face(shut), lost) == ({"action_unit_error": None, "blinks": None}, {})

@@ -2,8 +2,9 @@
 
 Each test opens the directory the way their readers do: GaussianTalker's talking_dataset_readers.py
 (KU-CVLAB/GaussianTalker), scene/dataset_readers.py and utils/audio_utils.py of TalkingGaussian
-(Fictionarry/TalkingGaussian) and of InsTaG (Fictionarry/InsTaG), nerf_triplane/provider.py of ER-NeRF: the same file
-names, keys, axes, index arithmetic. What they do is told here in our own words; none of their code is used.
+(Fictionarry/TalkingGaussian) and of InsTaG (Fictionarry/InsTaG), nerf_triplane/provider.py of
+ER-NeRF: the same file names, keys, axes, index arithmetic. What they do is told here in our own
+words; none of their code is used.
 """
 
 from __future__ import annotations
@@ -41,9 +42,10 @@ def known() -> Truth:
 def speech(samples: np.ndarray, frames: int, encoder: str = "hama") -> np.ndarray:
     """Speech features that lie mostly in a few directions."""
     rng = np.random.default_rng(3)
-    steps = (rng.normal(size=(2 * frames + 16, 6)) @ rng.normal(size=(6, WIDTH))
-             + 0.05 * rng.normal(size=(2 * frames + 16, WIDTH)))
-    return np.stack([steps[2 * i:2 * i + 16] for i in range(frames)]).astype(np.float32)
+    steps = rng.normal(size=(2 * frames + 16, 6)) @ rng.normal(size=(6, WIDTH)) + 0.05 * rng.normal(
+        size=(2 * frames + 16, WIDTH)
+    )
+    return np.stack([steps[2 * i : 2 * i + 16] for i in range(frames)]).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +66,10 @@ def exported(dataset, tmp_path_factory) -> dict[str, Path]:
 
 
 def parts(folder: Path) -> dict[str, dict]:
-    return {part: json.loads((folder / f"transforms_{part}.json").read_text()) for part in ("train", "val")}
+    return {
+        part: json.loads((folder / f"transforms_{part}.json").read_text())
+        for part in ("train", "val")
+    }
 
 
 def header(folder: Path) -> tuple[list[str], np.ndarray]:
@@ -75,21 +80,27 @@ def header(folder: Path) -> tuple[list[str], np.ndarray]:
 
 
 def attention_window(features: torch.Tensor, index: int) -> torch.Tensor:
-    """Entries index-4 to index+3, zeros before the start and, as far as the slice itself is long, after the end."""
+    """Entries index-4 to index+3, zeros before the start and, as far as the slice itself is long,
+    after the end.
+    """
     left, right = index - 4, index + 4
-    window = features[max(left, 0):min(right, len(features))]
+    window = features[max(left, 0) : min(right, len(features))]
     before, after = max(0, -left), max(0, right - len(features))
     window = torch.cat([torch.zeros_like(window[:before]), window])
     return torch.cat([window, torch.zeros_like(window[:after])])
 
 
-# --- what all of them do --------------------------------------------------------------------------------------------
+# --- what all of them do
+# --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_split_files_name_every_frame_once_and_nothing_else_ends_in_json(exported, system):
     folder, split = exported[system], parts(exported[system])
-    assert {file.name for file in folder.glob("*.json")} == {"transforms_train.json", "transforms_val.json"}
+    assert {file.name for file in folder.glob("*.json")} == {
+        "transforms_train.json",
+        "transforms_val.json",
+    }
     assert not (folder / "fused.ply").exists()  # GaussianTalker stops at one
     numbers = [[frame["img_id"] for frame in split[part]["frames"]] for part in ("train", "val")]
     assert numbers[0] + numbers[1] == list(range(FRAMES)) and len(numbers[0]) == FRAMES * 10 // 11
@@ -135,7 +146,11 @@ def test_sound_is_whole_and_in_gaussian_talker_s_halves(exported, system):
             assert file.getframerate() == 16_000
             lengths[name] = file.getnframes()
     border = FRAMES * 10 // 11
-    assert lengths == {"aud": 640 * FRAMES, "aud_train": 640 * border, "aud_novel": 640 * (FRAMES - border)}
+    assert lengths == {
+        "aud": 640 * FRAMES,
+        "aud_train": 640 * border,
+        "aud_novel": 640 * (FRAMES - border),
+    }
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
@@ -150,25 +165,34 @@ def test_action_units_are_named_with_the_blank_and_without(exported, dataset, sy
     assert np.allclose(blink, dataset.blink[:, 0])
 
 
-# --- A.7: GaussianTalker --------------------------------------------------------------------------------------------
+# --- A.7: GaussianTalker
+# --------------------------------------------------------------------------------------------
 
 
 def test_gaussian_talker_s_cameras_and_first_cloud(exported, dataset, known):
-    """Its camera is made of euler and trans by img_id (matrices are not read), its cloud is the mean of vertices."""
+    """Its camera is made of euler and trans by img_id (matrices are not read), its cloud is the
+    mean of vertices.
+    """
     folder = exported["gaussiantalker"]
     track = torch.load(folder / "track_params.pt", weights_only=True)
     rotations, shifts = [], []
     for frame in parts(folder)["train"]["frames"]:
         theta, phi, psi = track["euler"][frame["img_id"]].double().numpy()
-        about_x = np.array([[1, 0, 0], [0, np.cos(theta), -np.sin(theta)], [0, np.sin(theta), np.cos(theta)]])
-        about_y = np.array([[np.cos(phi), 0, np.sin(phi)], [0, 1, 0], [-np.sin(phi), 0, np.cos(phi)]])
-        about_z = np.array([[np.cos(psi), np.sin(psi), 0], [-np.sin(psi), np.cos(psi), 0], [0, 0, 1]])
+        about_x = np.array(
+            [[1, 0, 0], [0, np.cos(theta), -np.sin(theta)], [0, np.sin(theta), np.cos(theta)]]
+        )
+        about_y = np.array(
+            [[np.cos(phi), 0, np.sin(phi)], [0, 1, 0], [-np.sin(phi), 0, np.cos(phi)]]
+        )
+        about_z = np.array(
+            [[np.cos(psi), np.sin(psi), 0], [-np.sin(psi), np.cos(psi), 0], [0, 0, 1]]
+        )
         turned = np.diag([-1, 1, 1]) @ about_x @ about_y @ about_z
         x, y, z = track["trans"][frame["img_id"]].double().numpy()
         rotations.append(-turned.T)  # stored transposed
         shifts.append([x, -y, -z])
     stored = np.concatenate([np.reshape(rotations, (-1, 9)), shifts], 1)
-    assert np.abs(stored - camera_numbers(dataset.world_to_camera)[:len(stored)]).max() < 1e-6
+    assert np.abs(stored - camera_numbers(dataset.world_to_camera)[: len(stored)]).max() < 1e-6
     assert np.all((np.array(shifts)[:, 2] > 6) & (np.array(shifts)[:, 2] < 8))
     centres = -np.einsum("fij,fj->fi", rotations, np.array(shifts))
     extent = 1.1 * np.linalg.norm(centres - centres.mean(0), axis=1).max()
@@ -180,12 +204,19 @@ def test_gaussian_talker_s_cameras_and_first_cloud(exported, dataset, known):
 
 
 def test_gaussian_talker_s_target_and_background(exported, dataset):
-    """Frame inside the head mask (pure blue), torso over background elsewhere; the picture is nearly the frame."""
+    """Frame inside the head mask (pure blue), torso over background elsewhere; the picture is
+    nearly the frame.
+    """
     folder = exported["gaussiantalker"]
     background = cv2.imread(str(folder / "bc.jpg")).astype(np.float32)
     for i in (0, 20, FRAMES - 1):
-        frame, mask = cv2.imread(str(folder / f"ori_imgs/{i}.jpg")), cv2.imread(str(folder / f"parsing/{i}.png"))
-        torso = cv2.imread(str(folder / f"torso_imgs/{i}.png"), cv2.IMREAD_UNCHANGED).astype(np.float32)
+        frame, mask = (
+            cv2.imread(str(folder / f"ori_imgs/{i}.jpg")),
+            cv2.imread(str(folder / f"parsing/{i}.png")),
+        )
+        torso = cv2.imread(str(folder / f"torso_imgs/{i}.png"), cv2.IMREAD_UNCHANGED).astype(
+            np.float32
+        )
         head = (mask == (255, 0, 0)).all(-1)
         assert 0.05 < head.mean() < 0.9
         alpha = torso[..., 3:] / 255
@@ -195,12 +226,15 @@ def test_gaussian_talker_s_target_and_background(exported, dataset):
         assert np.median(away) < 6
 
 
-# --- A.8: TalkingGaussian and InsTaG ----------------------------------------------------------------------------------
+# --- A.8: TalkingGaussian and InsTaG
+# ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("system", ["talkinggaussian", "instag"])
 def test_their_masks_part_the_head(exported, system):
-    """face = blue xor teeth, hair = black, mouth = grey or teeth: apart from each other, and together the head."""
+    """face = blue xor teeth, hair = black, mouth = grey or teeth: apart from each other, and
+    together the head.
+    """
     folder, seen = exported[system], np.zeros(3)
     for i in range(FRAMES):
         teeth = np.load(folder / f"teeth_mask/{i}.npy")
@@ -234,20 +268,32 @@ def test_their_target_is_the_frame_over_the_clean_background(exported):
     folder = exported["talkinggaussian"]
     background = cv2.imread(str(folder / "bc.jpg")).astype(int)
     for i in (0, 30):
-        frame, target = (cv2.imread(str(folder / f"{name}/{i}.jpg")).astype(int) for name in ("ori_imgs", "gt_imgs"))
+        frame, target = (
+            cv2.imread(str(folder / f"{name}/{i}.jpg")).astype(int)
+            for name in ("ori_imgs", "gt_imgs")
+        )
         mask = cv2.imread(str(folder / f"parsing/{i}.png"))
         outside = cv2.erode((mask == 255).all(-1).astype(np.uint8), np.ones((9, 9))) > 0
         inside = cv2.erode((mask != 255).any(-1).astype(np.uint8), np.ones((9, 9))) > 0
-        assert np.abs(target - background)[outside].mean() < 2 and np.abs(target - frame)[inside].mean() < 2
+        assert (
+            np.abs(target - background)[outside].mean() < 2
+            and np.abs(target - frame)[inside].mean() < 2
+        )
 
 
 def test_instag_s_geometry_of_the_first_frames(exported, dataset):
-    """depth and normals of every training frame that is asked for; depth is nearest at the nose, 0 outside the head."""
+    """depth and normals of every training frame that is asked for; depth is nearest at the nose, 0
+    outside the head.
+    """
     folder = exported["instag"]
-    places = {kind: sorted((folder / "sapiens" / kind).glob("sapiens_*"), reverse=True)[0] for kind in
-              ("normal", "depth")}
+    places = {
+        kind: sorted((folder / "sapiens" / kind).glob("sapiens_*"), reverse=True)[0]
+        for kind in ("normal", "depth")
+    }
     for frame in parts(folder)["train"]["frames"][:30]:
-        normal = torch.as_tensor(np.load(places["normal"] / f"{frame['img_id']}.npy")).permute(2, 0, 1)
+        normal = torch.as_tensor(np.load(places["normal"] / f"{frame['img_id']}.npy")).permute(
+            2, 0, 1
+        )
         depth = np.load(places["depth"] / f"{frame['img_id']}.npy")
         assert normal.shape == (3, SIZE, SIZE) and not normal.any() and depth.shape == (SIZE, SIZE)
         mask = np.array(Image.open(dataset.path / f"parsing/{frame['img_id']}.png").convert("RGB"))
@@ -258,38 +304,57 @@ def test_instag_s_geometry_of_the_first_frames(exported, dataset):
 
 
 def test_instag_holds_out_the_clip_s_last_seconds(dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr("being.data.family.exporter.HELD_SECONDS", 0)  # and one frame, as its split script has it
+    monkeypatch.setattr(
+        "being.data.family.exporter.HELD_SECONDS", 0
+    )  # and one frame, as its split script has it
     split = parts(export_family(dataset.path, "instag", tmp_path / "out").path)
     assert [frame["img_id"] for frame in split["val"]["frames"]] == [FRAMES - 1]
     assert len(split["train"]["frames"]) == FRAMES - 1
 
 
-# --- there and back -------------------------------------------------------------------------------------------------
+# --- there and back
+# -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_export_then_import_gives_the_same_dataset(exported, dataset, known, tmp_path, monkeypatch, system):
+def test_export_then_import_gives_the_same_dataset(
+    exported, dataset, known, tmp_path, monkeypatch, system
+):
     monkeypatch.setattr("being.audio.features.encode", speech)
     report = import_family(exported[system], tmp_path / "back", landmarker=Landmarker(known))
     back = Dataset.open(report.path)
     assert np.abs(back.world_to_camera - dataset.world_to_camera).max() < 1e-6
-    assert (back.focal, back.frames, back.width, back.missing) == (dataset.focal, dataset.frames, SIZE, [])
+    assert (back.focal, back.frames, back.width, back.missing) == (
+        dataset.focal,
+        dataset.frames,
+        SIZE,
+        [],
+    )
     assert np.allclose(back.blink, dataset.blink)
     for i in range(0, FRAMES, 7):
         for name in (f"ori_imgs/{i}.jpg", f"parsing/{i}.png", f"torso_imgs/{i}.png"):
-            ours, theirs = cv2.imread(str(dataset.path / name), -1), cv2.imread(str(back.path / name), -1)
+            ours, theirs = (
+                cv2.imread(str(dataset.path / name), -1),
+                cv2.imread(str(back.path / name), -1),
+            )
             assert np.array_equal(ours, theirs)
-        assert np.array_equal(np.loadtxt(dataset.path / f"ori_imgs/{i}.lms"),
-                              np.loadtxt(back.path / f"ori_imgs/{i}.lms"))
+        assert np.array_equal(
+            np.loadtxt(dataset.path / f"ori_imgs/{i}.lms"),
+            np.loadtxt(back.path / f"ori_imgs/{i}.lms"),
+        )
     names, values = dataset.action_units()
     again, back_values = back.action_units()
-    assert all(np.allclose(values[:, k], back_values[:, again.index(name)], atol=1e-4)
-               for k, name in enumerate(names))
+    assert all(
+        np.allclose(values[:, k], back_values[:, again.index(name)], atol=1e-4)
+        for k, name in enumerate(names)
+    )
     sound = {"instag": "aud.npy"}.get(system, "aud_ds.npy")
     assert np.array_equal(back.features("hama29"), np.load(exported[system] / sound))
     out = export_family(back.path, system, tmp_path / "out").path
     assert np.array_equal(np.load(out / sound), np.load(exported[system] / sound))
-    assert (out / "aud_projection.npz").read_bytes() == (exported[system] / "aud_projection.npz").read_bytes()
+    assert (out / "aud_projection.npz").read_bytes() == (
+        exported[system] / "aud_projection.npz"
+    ).read_bytes()
 
 
 def test_deep_speech_features_that_were_imported_go_out_as_they_are(tmp_path, known, monkeypatch):
@@ -300,17 +365,23 @@ def test_deep_speech_features_that_were_imported_go_out_as_they_are(tmp_path, kn
         out = export_family(ours, system, tmp_path / system).path
         assert np.array_equal(np.load(out / file), np.load(folder / "aud_ds.npy"))
         assert not (out / "aud_projection.npz").exists()
-    assert (tmp_path / "instag/parsing/5.png").read_bytes() == (folder / "parsing/5.png").read_bytes()
+    assert (tmp_path / "instag/parsing/5.png").read_bytes() == (
+        folder / "parsing/5.png"
+    ).read_bytes()
 
 
 def test_whole_width_names_the_line_to_change(dataset, tmp_path):
     report = export_family(dataset.path, "gaussiantalker", tmp_path / "out", full_width=True)
     assert np.load(report.path / "aud_ds.npy").shape == (FRAMES, 16, WIDTH)
-    assert report.change.startswith("scene/deformation.py") and f"self.audio_in_dim = {WIDTH}" in report.change
+    assert (
+        report.change.startswith("scene/deformation.py")
+        and f"self.audio_in_dim = {WIDTH}" in report.change
+    )
     assert report.change in (report.path / "READ_ME.txt").read_text()
 
 
-# --- what will not do -----------------------------------------------------------------------------------------------
+# --- what will not do
+# -----------------------------------------------------------------------------------------------
 
 
 def test_faults_leave_nothing_behind(dataset, tmp_path):

@@ -1,4 +1,6 @@
-"""A directory of the family becomes a dataset: its cameras to the bit, labels of the right frame, faults named."""
+"""A directory of the family becomes a dataset: its cameras to the bit, labels of the right frame,
+faults named.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from family_folder import FRAMES, SIZE, Landmarker, Truth, save, truth, write_folder, write_transforms
+from family_folder import (
+    FRAMES,
+    SIZE,
+    Landmarker,
+    Truth,
+    save,
+    truth,
+    write_folder,
+    write_transforms,
+)
 from needs import had
 
 from being.data.cameras import camera_to_world_json, world_to_camera
@@ -43,8 +54,10 @@ def folder(plain, tmp_path) -> Path:
 @pytest.fixture(autouse=True)
 def quick_speech(monkeypatch):
     """Our speech features are other tests' matter."""
-    monkeypatch.setattr("being.audio.features.encode",
-                        lambda samples, frames, encoder="hama": np.zeros((frames, 16, 4), np.float32))
+    monkeypatch.setattr(
+        "being.audio.features.encode",
+        lambda samples, frames, encoder="hama": np.zeros((frames, 16, 4), np.float32),
+    )
 
 
 def brought(folder: Path, known: Truth, **settings) -> tuple[Dataset, object]:
@@ -62,12 +75,17 @@ def test_cameras_labels_sound_and_pictures_are_theirs(folder, known):
     for i in (0, 7, FRAMES - 1):
         for name in (f"ori_imgs/{i}.jpg", f"parsing/{i}.png", f"torso_imgs/{i}.png"):
             assert (dataset.path / name).samefile(folder / name)
-        assert np.allclose(read_landmarks(dataset.path / f"ori_imgs/{i}.lms"),
-                           read_landmarks(folder / f"ori_imgs/{i}.lms"))
+        assert np.allclose(
+            read_landmarks(dataset.path / f"ori_imgs/{i}.lms"),
+            read_landmarks(folder / f"ori_imgs/{i}.lms"),
+        )
     track = torch.load(dataset.path / "track_params.pt", weights_only=True)
     assert track["vertices"].shape == (1, 468, 3) and track["exp"].shape == (FRAMES, 79)
     assert np.allclose(track["vertices"][0], known.vertices.mean(0), atol=1e-5)
-    assert report.system == "GaussianTalker" and dataset.manifest["consent"]["statement"] == "my own face"
+    assert (
+        report.system == "GaussianTalker"
+        and dataset.manifest["consent"]["statement"] == "my own face"
+    )
     assert dataset.manifest["source"]["found"] == report.found
 
 
@@ -76,8 +94,10 @@ def test_the_mesh_lies_on_the_landmarks_under_their_cameras(folder, known):
     vertices = dataset.mesh[0]
     distance = np.linalg.norm(vertices - known.vertices, axis=-1)
     assert np.median(distance) < 0.01 and distance.max() < 0.1
-    camera = np.einsum("fij,fvj->fvi", dataset.world_to_camera[:, :3, :3], vertices) \
+    camera = (
+        np.einsum("fij,fvj->fvi", dataset.world_to_camera[:, :3, :3], vertices)
         + dataset.world_to_camera[:, None, :3, 3]
+    )
     pixels = camera[..., :2] / camera[..., 2:] * dataset.focal + (SIZE - 1) / 2
     assert np.abs(pixels - known.points[:, :468, :2]).max() < 0.5
 
@@ -89,12 +109,18 @@ def test_a_real_tracker_s_transforms_repeat_its_cameras(shared_dir):
     matrices = camera_to_world_json(track["euler"].numpy(), track["trans"].numpy())
     theirs = np.array([frame["transform_matrix"] for frame in part["frames"]])
     assert np.abs(matrices[[frame["img_id"] for frame in part["frames"]]] - theirs).max() < 1e-6
-    assert (part["focal_len"], 2 * part["cx"], 2 * part["cy"]) == (1200, 450, 450) == (float(track["focal"]), 450, 450)
+    assert (
+        (part["focal_len"], 2 * part["cx"], 2 * part["cy"])
+        == (1200, 450, 450)
+        == (float(track["focal"]), 450, 450)
+    )
 
 
 @pytest.mark.shared
 def test_a_real_tracker_s_directory_keeps_its_cameras(shared_dir, tmp_path, known):
-    """The tracker's last 60 frames with painted pictures: cameras exactly as in its file, focal 1200 at 450 px."""
+    """The tracker's last 60 frames with painted pictures: cameras exactly as in its file, focal
+    1200 at 450 px.
+    """
     from being.data.family.alignment import align
     from being.data.family.layout import read_folder
 
@@ -113,15 +139,20 @@ def test_a_real_tracker_s_directory_keeps_its_cameras(shared_dir, tmp_path, know
     assert alignment.audio[0] == 7272
 
 
-# --- what differs between members of the family ---------------------------------------------------------------------
+# --- what differs between members of the family
+# ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("widths", [{"aud.npy": 29}, {"aud_eo.npy": 44}, {"aud.npy": 44}, {"aud_ds.npy": 12}])
+@pytest.mark.parametrize(
+    "widths", [{"aud.npy": 29}, {"aud_eo.npy": 44}, {"aud.npy": 44}, {"aud_ds.npy": 12}]
+)
 def test_speech_features_of_any_width_are_kept_under_their_name(tmp_path, known, widths):
     folder = write_folder(tmp_path / "theirs", known, widths=widths, vertices=False)
     dataset, _ = brought(folder, known)
-    (file, width), = widths.items()
-    name = {"aud.npy": {29: "ds", 44: "eo"}.get(width), "aud_eo.npy": "eo", "aud_ds.npy": "ds"}[file]
+    ((file, width),) = widths.items()
+    name = {"aud.npy": {29: "ds", 44: "eo"}.get(width), "aud_eo.npy": "eo", "aud_ds.npy": "ds"}[
+        file
+    ]
     assert np.array_equal(dataset.features(name), np.load(folder / file))
     assert dataset.manifest["features"]["hama"]["width"] == 4
 
@@ -130,7 +161,9 @@ def test_hubert_windows_are_kept_and_said_not_to_train(folder, known):
     np.save(folder / "aud_hu.npy", np.zeros((FRAMES, 2, 1024), np.float32))
     dataset, report = brought(folder, known)
     assert np.load(dataset.path / "aud_hu.npy").shape == (FRAMES, 2, 1024)
-    assert "hu" not in dataset.manifest["features"] and any("aud_hu.npy" in line for line in report.missing)
+    assert "hu" not in dataset.manifest["features"] and any(
+        "aud_hu.npy" in line for line in report.missing
+    )
 
 
 def test_column_names_without_blanks(tmp_path, known):
@@ -149,7 +182,10 @@ def test_talking_gaussian_s_palette_becomes_ours_and_is_kept(tmp_path, known):
     assert all(part.any() for part in head)
     assert np.array_equal((ours == (0, 0, 255)).all(-1), head[0] | head[1] | head[2])
     assert (dataset.path / "parsing_hair/3.png").samefile(folder / "parsing/3.png")
-    assert not read_image(dataset.path / "teeth_mask/3.png").any() and report.system == "TalkingGaussian"
+    assert (
+        not read_image(dataset.path / "teeth_mask/3.png").any()
+        and report.system == "TalkingGaussian"
+    )
 
 
 def test_what_the_pictures_tell_is_rebuilt(folder, known, monkeypatch):
@@ -178,7 +214,9 @@ def test_png_pictures_and_zero_padded_names(tmp_path, known):
         file.rename(file.with_name(f"{int(file.stem):06d}{file.suffix}"))
     dataset, report = brought(folder, known)
     assert "pictures written as JPEG" in report.rebuilt
-    difference = read_image(dataset.path / "ori_imgs/9.jpg").astype(int) - read_image(folder / "ori_imgs/000009.png")
+    difference = read_image(dataset.path / "ori_imgs/9.jpg").astype(int) - read_image(
+        folder / "ori_imgs/000009.png"
+    )
     assert np.abs(difference).mean() < 3
 
 
@@ -197,8 +235,14 @@ def test_cameras_from_the_transforms_alone(folder, known):
 
 def test_sync_talk_s_adjusted_cameras_in_tenths(folder, known):
     adjusted = known.trans + np.float32(0.2)
-    torch.save({"euler": torch.from_numpy(known.euler), "trans": torch.from_numpy(adjusted / 10),
-                "focal": torch.tensor([300.0])}, folder / "bundle_adjustment.pt")
+    torch.save(
+        {
+            "euler": torch.from_numpy(known.euler),
+            "trans": torch.from_numpy(adjusted / 10),
+            "focal": torch.tensor([300.0]),
+        },
+        folder / "bundle_adjustment.pt",
+    )
     write_transforms(folder, known, trans=adjusted)
     dataset, report = brought(folder, known)
     assert np.abs(dataset.world_to_camera - world_to_camera(known.euler, adjusted)).max() < 1e-5
@@ -208,11 +252,15 @@ def test_sync_talk_s_adjusted_cameras_in_tenths(folder, known):
 def test_transforms_that_contradict_the_tracker_win_and_are_named(folder, known):
     write_transforms(folder, known, trans=known.trans + np.float32(0.2))
     dataset, report = brought(folder, known)
-    assert np.abs(dataset.world_to_camera - world_to_camera(known.euler, known.trans + 0.2)).max() < 1e-5
+    assert (
+        np.abs(dataset.world_to_camera - world_to_camera(known.euler, known.trans + 0.2)).max()
+        < 1e-5
+    )
     assert any("not those of track_params.pt" in line for line in report.found)
 
 
-# --- numbers that are off -------------------------------------------------------------------------------------------
+# --- numbers that are off
+# -------------------------------------------------------------------------------------------
 
 
 def expect_truth(dataset: Dataset, known: Truth, first: int = 0) -> None:
@@ -221,7 +269,10 @@ def expect_truth(dataset: Dataset, known: Truth, first: int = 0) -> None:
         number = round(float(read_image(dataset.path / f"ori_imgs/{i}.jpg")[:4, :4].mean()) / 5)
         assert number == i + first
     chosen = slice(first, first + dataset.frames)
-    assert np.abs(dataset.world_to_camera - world_to_camera(known.euler, known.trans)[chosen]).max() < 1e-5
+    assert (
+        np.abs(dataset.world_to_camera - world_to_camera(known.euler, known.trans)[chosen]).max()
+        < 1e-5
+    )
     assert np.allclose(dataset.blink[:, 0], np.arange(FRAMES)[chosen] % 3 / 2)
 
 
@@ -229,7 +280,9 @@ def test_pictures_that_count_from_one(tmp_path, known):
     folder = write_folder(tmp_path / "theirs", known, first=1)
     dataset, report = brought(folder, known)
     expect_truth(dataset, known)
-    assert dataset.frames == FRAMES and np.array_equal(dataset.features("ds"), np.load(folder / "aud_ds.npy"))
+    assert dataset.frames == FRAMES and np.array_equal(
+        dataset.features("ds"), np.load(folder / "aud_ds.npy")
+    )
     assert any("count from 1" in line for line in report.found)
 
 
@@ -245,21 +298,27 @@ def test_aud_id_that_lags_is_obeyed(folder, known):
     write_transforms(folder, known, audio=2)
     dataset, report = brought(folder, known)
     theirs = np.load(folder / "aud_ds.npy")
-    assert np.array_equal(dataset.features("ds")[:-2], theirs[2:]) and any("aud_id" in line for line in report.found)
+    assert np.array_equal(dataset.features("ds")[:-2], theirs[2:]) and any(
+        "aud_id" in line for line in report.found
+    )
 
 
 def test_tracker_rows_skip_the_frames_without_landmarks(folder, known):
     lost = (10, 11, 25)
     kept = [i for i in range(FRAMES) if i not in lost]
     track = torch.load(folder / "track_params.pt", weights_only=True)
-    torch.save({name: value[kept] if len(value) == FRAMES else value for name, value in track.items()},
-               folder / "track_params.pt")
+    torch.save(
+        {name: value[kept] if len(value) == FRAMES else value for name, value in track.items()},
+        folder / "track_params.pt",
+    )
     for i in lost:
         (folder / f"ori_imgs/{i}.lms").unlink()
     for part in ("train", "val"):
         (folder / f"transforms_{part}.json").unlink()
     dataset, report = brought(folder, known)
-    assert dataset.missing == list(lost) and any("leaves out the 3 frames" in line for line in report.found)
+    assert dataset.missing == list(lost) and any(
+        "leaves out the 3 frames" in line for line in report.found
+    )
     expected = world_to_camera(known.euler, known.trans)
     assert np.array_equal(dataset.world_to_camera[kept], expected[kept])
     listed = json.loads((dataset.path / "transforms_train.json").read_text())["frames"]
@@ -269,7 +328,10 @@ def test_tracker_rows_skip_the_frames_without_landmarks(folder, known):
 @pytest.mark.parametrize("shift", [-2, 3])
 def test_tracker_rows_that_are_shifted_show_in_the_face_s_motion(folder, known, shift):
     track = torch.load(folder / "track_params.pt", weights_only=True)
-    rolled = {name: torch.roll(value, shift, 0) if len(value) == FRAMES else value for name, value in track.items()}
+    rolled = {
+        name: torch.roll(value, shift, 0) if len(value) == FRAMES else value
+        for name, value in track.items()
+    }
     torch.save(rolled, folder / "track_params.pt")
     for part in ("train", "val"):
         (folder / f"transforms_{part}.json").unlink()
@@ -284,8 +346,9 @@ def test_landmark_files_that_are_shifted_are_put_right(folder, known):
         (folder / f"ori_imgs/{i}.lms").rename(folder / f"ori_imgs/{i + 2}.lms")
     dataset, report = brought(folder, known)
     assert any(".lms are +2 frames" in line for line in report.found)
-    assert np.allclose(read_landmarks(dataset.path / "ori_imgs/9.lms"),
-                       read_landmarks(folder / "ori_imgs/11.lms"))
+    assert np.allclose(
+        read_landmarks(dataset.path / "ori_imgs/9.lms"), read_landmarks(folder / "ori_imgs/11.lms")
+    )
 
 
 def test_a_picture_that_is_missing_splits_the_clip_and_is_said(folder, known):
@@ -302,17 +365,24 @@ def test_wide_pictures_are_cut_to_the_square_round_the_principal_point(folder, k
             picture = read_image(file)
             save(file, np.pad(picture, ((0, 0), (20, 20), (0, 0)), mode="edge"))
     for i in range(FRAMES):
-        np.savetxt(folder / f"ori_imgs/{i}.lms", read_landmarks(folder / f"ori_imgs/{i}.lms") + [20, 0], "%f")
+        np.savetxt(
+            folder / f"ori_imgs/{i}.lms",
+            read_landmarks(folder / f"ori_imgs/{i}.lms") + [20, 0],
+            "%f",
+        )
     for part in ("train", "val"):
         value = json.loads((folder / f"transforms_{part}.json").read_text())
         (folder / f"transforms_{part}.json").write_text(json.dumps({**value, "cx": SIZE / 2 + 20}))
     dataset, report = brought(folder, known)
     expect_truth(dataset, known)
     assert dataset.width == SIZE and any("middle 128 px square" in line for line in report.rebuilt)
-    assert np.allclose(read_landmarks(dataset.path / "ori_imgs/2.lms"), known.points[2, IBUG_68, :2], atol=1e-3)
+    assert np.allclose(
+        read_landmarks(dataset.path / "ori_imgs/2.lms"), known.points[2, IBUG_68, :2], atol=1e-3
+    )
 
 
-# --- what will not do -----------------------------------------------------------------------------------------------
+# --- what will not do
+# -----------------------------------------------------------------------------------------------
 
 
 class Malice:
@@ -361,65 +431,170 @@ def far_landmarks(folder):
 FAULTS = {
     "no pictures": (lambda f: shutil.rmtree(f / "ori_imgs"), "has no pictures"),
     "no cameras": (no_cameras, "has no cameras"),
-    "code in the pickle": (lambda f: (f / "track_params.pt").write_bytes(pickle.dumps(Malice())),
-                           "track_params.pt cannot be read as plain tensors"),
+    "code in the pickle": (
+        lambda f: (f / "track_params.pt").write_bytes(pickle.dumps(Malice())),
+        "track_params.pt cannot be read as plain tensors",
+    ),
     "a list in the pickle": (lambda f: torch.save([1, 2], f / "track_params.pt"), "holds a list"),
-    "no euler": (lambda f: torch.save({"trans": torch.zeros(3, 3)}, f / "track_params.pt"), "no tensor 'euler'"),
-    "euler of another shape": (lambda f: edit_track(f, euler=torch.zeros(FRAMES, 4)), "euler is (44, 4)"),
-    "trans of another length": (lambda f: edit_track(f, trans=torch.zeros(9, 3)), "trans is (9, 3)"),
-    "a camera that is not finite": (lambda f: edit_track(f, euler=torch.full((FRAMES, 3), torch.nan)), "all finite"),
+    "no euler": (
+        lambda f: torch.save({"trans": torch.zeros(3, 3)}, f / "track_params.pt"),
+        "no tensor 'euler'",
+    ),
+    "euler of another shape": (
+        lambda f: edit_track(f, euler=torch.zeros(FRAMES, 4)),
+        "euler is (44, 4)",
+    ),
+    "trans of another length": (
+        lambda f: edit_track(f, trans=torch.zeros(9, 3)),
+        "trans is (9, 3)",
+    ),
+    "a camera that is not finite": (
+        lambda f: edit_track(f, euler=torch.full((FRAMES, 3), torch.nan)),
+        "all finite",
+    ),
     "a focal length of zero": (lambda f: edit_track(f, focal=torch.zeros(1)), "focal is 0.0"),
     "a head behind the camera": (behind, "behind the camera"),
     "a euler of no axis": (lambda f: edit_track(f, euler=torch.tensor(3.0)), "euler is ()"),
-    "a focal length of nothing": (lambda f: edit_track(f, focal=torch.zeros(0)), "no tensor 'focal'"),
-    "a sparse euler": (lambda f: edit_track(f, euler=torch.zeros(FRAMES, 3).to_sparse()), "no tensor 'euler'"),
-    "vertices of another shape": (lambda f: edit_track(f, vertices=torch.zeros(4, 5)), "vertices is (4, 5)"),
+    "a focal length of nothing": (
+        lambda f: edit_track(f, focal=torch.zeros(0)),
+        "no tensor 'focal'",
+    ),
+    "a sparse euler": (
+        lambda f: edit_track(f, euler=torch.zeros(FRAMES, 3).to_sparse()),
+        "no tensor 'euler'",
+    ),
+    "vertices of another shape": (
+        lambda f: edit_track(f, vertices=torch.zeros(4, 5)),
+        "vertices is (4, 5)",
+    ),
     "too few cameras": (short_clip, "track_params.pt has 10 frames"),
-    "transforms that are no JSON": (lambda f: (f / "transforms_val.json").write_text("{"), "transforms_val.json"),
-    "transforms without a focal length": (lambda f: edit_part(f, lambda v: v.pop("focal_len")), "focal_len"),
-    "transforms with a skewed matrix": (lambda f: edit_part(f, lambda v: v["frames"][0].update(
-        transform_matrix=(2 * np.eye(4)).tolist())), "is no camera"),
-    "transforms for another size": (lambda f: [edit_part(f, lambda v: v.update(cx=300.0)),
-                                               (f / "transforms_val.json").unlink()], "600 x 128"),
-    "split files that disagree": (lambda f: edit_part(f, lambda v: v.update(focal_len=900.0)), "disagree"),
-    "a frame number beyond all": (lambda f: edit_part(f, lambda v: v["frames"][0].update(img_id=10**30)),
-                                  "img_id 1000000"),
-    "transforms without end": (lambda f: (f / "transforms_val.json").write_text("[" * 100_000), "transforms_val.json"),
-    "a frame twice": (lambda f: edit_part(f, lambda v: v["frames"].append(v["frames"][0])), "names a frame twice"),
-    "frames without pictures": (lambda f: [(f / f"ori_imgs/{i}.jpg").unlink() for i in range(20, 30)],
-                                "without a picture"),
+    "transforms that are no JSON": (
+        lambda f: (f / "transforms_val.json").write_text("{"),
+        "transforms_val.json",
+    ),
+    "transforms without a focal length": (
+        lambda f: edit_part(f, lambda v: v.pop("focal_len")),
+        "focal_len",
+    ),
+    "transforms with a skewed matrix": (
+        lambda f: edit_part(
+            f, lambda v: v["frames"][0].update(transform_matrix=(2 * np.eye(4)).tolist())
+        ),
+        "is no camera",
+    ),
+    "transforms for another size": (
+        lambda f: [
+            edit_part(f, lambda v: v.update(cx=300.0)),
+            (f / "transforms_val.json").unlink(),
+        ],
+        "600 x 128",
+    ),
+    "split files that disagree": (
+        lambda f: edit_part(f, lambda v: v.update(focal_len=900.0)),
+        "disagree",
+    ),
+    "a frame number beyond all": (
+        lambda f: edit_part(f, lambda v: v["frames"][0].update(img_id=10**30)),
+        "img_id 1000000",
+    ),
+    "transforms without end": (
+        lambda f: (f / "transforms_val.json").write_text("[" * 100_000),
+        "transforms_val.json",
+    ),
+    "a frame twice": (
+        lambda f: edit_part(f, lambda v: v["frames"].append(v["frames"][0])),
+        "names a frame twice",
+    ),
+    "frames without pictures": (
+        lambda f: [(f / f"ori_imgs/{i}.jpg").unlink() for i in range(20, 30)],
+        "without a picture",
+    ),
     "sound that follows nothing": (lambda f: edit_part(f, lagging), "aud_id does not follow"),
-    "pictures of two sizes": (lambda f: save(f / "ori_imgs/7.jpg", np.zeros((64, 64, 3), np.uint8)),
-                              "7.jpg is 64 x 64"),
-    "a broken picture": (lambda f: (f / "ori_imgs/7.jpg").write_bytes(b"no picture"), "7.jpg cannot be read"),
-    "two pictures of one number": (lambda f: shutil.copy(f / "ori_imgs/7.jpg", f / "ori_imgs/07.jpg"), "one number"),
-    "a background of another size": (lambda f: save(f / "bc.jpg", np.zeros((9, 9, 3), np.uint8)), "bc.jpg is 9 x 9"),
-    "a mask missing": (lambda f: (f / "parsing/30.png").unlink(), "lacks 1 files, the first is 30.png"),
-    "masks without a head": (lambda f: [save(f / f"parsing/{i}.png", np.full((SIZE, SIZE, 3), 255, np.uint8))
-                                        for i in range(FRAMES)], "shows no head"),
-    "torso without alpha": (lambda f: [save(f / f"torso_imgs/{i}.png", np.zeros((SIZE, SIZE, 3), np.uint8))
-                                       for i in range(FRAMES)], "no alpha channel"),
-    "landmarks of five points": (lambda f: (f / "ori_imgs/3.lms").write_text("1 2\n" * 5), "3.lms holds an array"),
-    "landmarks that are text": (lambda f: (f / "ori_imgs/3.lms").write_text("hello\n"), "3.lms cannot be read"),
+    "pictures of two sizes": (
+        lambda f: save(f / "ori_imgs/7.jpg", np.zeros((64, 64, 3), np.uint8)),
+        "7.jpg is 64 x 64",
+    ),
+    "a broken picture": (
+        lambda f: (f / "ori_imgs/7.jpg").write_bytes(b"no picture"),
+        "7.jpg cannot be read",
+    ),
+    "two pictures of one number": (
+        lambda f: shutil.copy(f / "ori_imgs/7.jpg", f / "ori_imgs/07.jpg"),
+        "one number",
+    ),
+    "a background of another size": (
+        lambda f: save(f / "bc.jpg", np.zeros((9, 9, 3), np.uint8)),
+        "bc.jpg is 9 x 9",
+    ),
+    "a mask missing": (
+        lambda f: (f / "parsing/30.png").unlink(),
+        "lacks 1 files, the first is 30.png",
+    ),
+    "masks without a head": (
+        lambda f: [
+            save(f / f"parsing/{i}.png", np.full((SIZE, SIZE, 3), 255, np.uint8))
+            for i in range(FRAMES)
+        ],
+        "shows no head",
+    ),
+    "torso without alpha": (
+        lambda f: [
+            save(f / f"torso_imgs/{i}.png", np.zeros((SIZE, SIZE, 3), np.uint8))
+            for i in range(FRAMES)
+        ],
+        "no alpha channel",
+    ),
+    "landmarks of five points": (
+        lambda f: (f / "ori_imgs/3.lms").write_text("1 2\n" * 5),
+        "3.lms holds an array",
+    ),
+    "landmarks that are text": (
+        lambda f: (f / "ori_imgs/3.lms").write_text("hello\n"),
+        "3.lms cannot be read",
+    ),
     "landmarks of another face": (far_landmarks, "from the face that the pictures show"),
-    "pickled features": (lambda f: np.save(f / "aud_ds.npy", np.array([{}], object), allow_pickle=True),
-                         "aud_ds.npy cannot be read as a plain array"),
-    "features with a broken header": (lambda f: (f / "aud_ds.npy").write_bytes(
-        (f / "aud_ds.npy").read_bytes().replace(b"(44, 16", b"(44, (#")), "aud_ds.npy cannot be read as a plain array"),
-    "an archive of features": (lambda f: [np.savez(f / "a.npz", x=np.zeros(3)), (f / "a.npz").rename(f / "aud_ds.npy")],
-                               "aud_ds.npy cannot be read as a plain array"),
-    "features of two axes": (lambda f: np.save(f / "aud_ds.npy", np.zeros((FRAMES, 29), np.float32)),
-                             "aud_ds.npy is float32 (44, 29)"),
-    "features of a shorter clip": (lambda f: np.save(f / "aud_ds.npy", np.zeros((20, 16, 29), np.float32)),
-                                   "aud_ds.npy has 20 rows"),
-    "features that are not finite": (lambda f: np.save(f / "aud_ds.npy", np.full((FRAMES, 16, 29), np.nan, np.float32)),
-                                     "not finite"),
+    "pickled features": (
+        lambda f: np.save(f / "aud_ds.npy", np.array([{}], object), allow_pickle=True),
+        "aud_ds.npy cannot be read as a plain array",
+    ),
+    "features with a broken header": (
+        lambda f: (f / "aud_ds.npy").write_bytes(
+            (f / "aud_ds.npy").read_bytes().replace(b"(44, 16", b"(44, (#")
+        ),
+        "aud_ds.npy cannot be read as a plain array",
+    ),
+    "an archive of features": (
+        lambda f: [np.savez(f / "a.npz", x=np.zeros(3)), (f / "a.npz").rename(f / "aud_ds.npy")],
+        "aud_ds.npy cannot be read as a plain array",
+    ),
+    "features of two axes": (
+        lambda f: np.save(f / "aud_ds.npy", np.zeros((FRAMES, 29), np.float32)),
+        "aud_ds.npy is float32 (44, 29)",
+    ),
+    "features of a shorter clip": (
+        lambda f: np.save(f / "aud_ds.npy", np.zeros((20, 16, 29), np.float32)),
+        "aud_ds.npy has 20 rows",
+    ),
+    "features that are not finite": (
+        lambda f: np.save(f / "aud_ds.npy", np.full((FRAMES, 16, 29), np.nan, np.float32)),
+        "not finite",
+    ),
     "no blink": (lambda f: (f / "au.csv").write_text("frame, AU01_r\n1, 2\n"), "no column AU45_r"),
-    "few blinks": (lambda f: (f / "au.csv").write_text("frame, AU45_r\n1, 2\n"), "au.csv has 1 rows"),
-    "a blink that is text": (lambda f: (f / "au.csv").write_text("frame, AU45_r\n" + "1, open\n" * FRAMES),
-                             "not numbers"),
-    "teeth of another size": (lambda f: [(f / "teeth_mask").mkdir(), *(np.save(f / f"teeth_mask/{i}.npy", np.zeros(
-        (9, 9), bool)) for i in range(FRAMES))], "teeth_mask/0.npy does not fit"),
+    "few blinks": (
+        lambda f: (f / "au.csv").write_text("frame, AU45_r\n1, 2\n"),
+        "au.csv has 1 rows",
+    ),
+    "a blink that is text": (
+        lambda f: (f / "au.csv").write_text("frame, AU45_r\n" + "1, open\n" * FRAMES),
+        "not numbers",
+    ),
+    "teeth of another size": (
+        lambda f: [
+            (f / "teeth_mask").mkdir(),
+            *(np.save(f / f"teeth_mask/{i}.npy", np.zeros((9, 9), bool)) for i in range(FRAMES)),
+        ],
+        "teeth_mask/0.npy does not fit",
+    ),
     "no sound": (lambda f: (f / "aud.wav").unlink(), "has no sound"),
     "sound that is none": (lambda f: (f / "aud.wav").write_bytes(b"RIFF"), "aud.wav"),
 }

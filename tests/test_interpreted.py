@@ -1,4 +1,6 @@
-"""Triton's kernels without a GPU: their tests, run by Triton's interpreter in a process of their own."""
+"""Triton's kernels without a GPU: their tests, run by Triton's interpreter in a process of their
+own.
+"""
 
 import os
 import subprocess
@@ -8,13 +10,22 @@ from pathlib import Path
 import pytest
 from needs import INTERPRETED
 
-FILES = ("test_splat_triton.py", "test_model_triton.py", "test_train_triton.py", "test_engine_triton.py")
+FILES = (
+    "test_splat_triton.py",
+    "test_model_triton.py",
+    "test_train_triton.py",
+    "test_engine_triton.py",
+)
 
 
 @pytest.mark.skipif(INTERPRETED, reason="this is that process")
 def test_kernels_in_the_interpreter():
     """Triton reads its environment once: what is imported in this process must not be interpreted."""
     pytest.importorskip("triton")
-    done = subprocess.run([sys.executable, "-m", "pytest", "-q", *(str(Path(__file__).with_name(f)) for f in FILES)],
-                          capture_output=True, text=True, env={**os.environ, "TRITON_INTERPRET": "1"})
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", *(str(Path(__file__).with_name(f)) for f in FILES)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]

@@ -1,4 +1,6 @@
-"""Masks of the built-in sample against its true ones; the figures that scripts/measure/masks.py prints."""
+"""Masks of the built-in sample against its true ones; the figures that scripts/measure/masks.py
+prints.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from being.preprocess.parser import SelfieSegmentation
 from being.preprocess.plates import TorsoPlates, background_plate
 from being.sample import sample_clip, sample_truth
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # the scripts are not installed with the package
+sys.path.insert(
+    0, str(Path(__file__).parent.parent)
+)  # the scripts are not installed with the package
 from scripts.measure.masks import against_truth, edge_change  # noqa: E402
 
 EVERY = 2  # of the frames that have a true mask
@@ -57,8 +61,8 @@ def test_plates_of_the_sample_are_the_frames_outside_the_head(parsed):
         near = cv2.distanceTransform((part.head_alpha <= 127).astype(np.uint8), cv2.DIST_L2, 5) < 8
         outside.append(error[clear].mean())
         seam.append(error[clear & near].mean())
-    assert 10 * np.log10(255 ** 2 / np.mean(outside)) > 42
-    assert 10 * np.log10(255 ** 2 / np.mean(seam)) > 34
+    assert 10 * np.log10(255**2 / np.mean(outside)) > 42
+    assert 10 * np.log10(255**2 / np.mean(seam)) > 34
 
 
 def test_edge_change_measures_what_moves_against_the_face():

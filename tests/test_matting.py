@@ -10,7 +10,17 @@ import pytest
 
 from being.conventions import PARSING_HEAD
 from being.preprocess.facemap import FACE_OVAL
-from being.preprocess.matting import BACKGROUND, HEAD, NECK, TORSO, Matting, _parse_piece, decode, encode, parse_clip
+from being.preprocess.matting import (
+    BACKGROUND,
+    HEAD,
+    NECK,
+    TORSO,
+    Matting,
+    _parse_piece,
+    decode,
+    encode,
+    parse_clip,
+)
 
 SIZE = 256
 FACE = (38, 52)  # px: half axes of the face
@@ -26,12 +36,16 @@ class DrawnClip:
     wall: np.ndarray
 
     def network(self, error_px: int = 3):
-        """A silhouette finder that is as coarse as the real one: 128 px, and too large by `error_px`."""
+        """A silhouette finder that is as coarse as the real one: 128 px, and too large by
+        `error_px`.
+        """
         disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * error_px + 1,) * 2)
 
         def person(frame: np.ndarray) -> np.ndarray:
             index = next(i for i, f in enumerate(self.frames) if f is frame)
-            mask = cv2.dilate((self.labels[index] != BACKGROUND).astype(np.uint8), disc).astype(np.float32)
+            mask = cv2.dilate((self.labels[index] != BACKGROUND).astype(np.uint8), disc).astype(
+                np.float32
+            )
             return cv2.resize(mask, (SIZE // 2, SIZE // 2), interpolation=cv2.INTER_AREA)[None]
 
         return person
@@ -53,12 +67,32 @@ def draw_clip(count: int = 12, long_hair: bool = False) -> DrawnClip:
             part[shape > 0] = label
 
         blank = np.zeros((SIZE, SIZE), np.uint8)
-        paint(cv2.ellipse(blank.copy(), (128, 262), (110, 80), 0, 0, 360, (1,), -1), (40, 60, 150), TORSO)
+        paint(
+            cv2.ellipse(blank.copy(), (128, 262), (110, 80), 0, 0, 360, (1,), -1),
+            (40, 60, 150),
+            TORSO,
+        )
         if long_hair:
-            paint(cv2.rectangle(blank.copy(), (cx - 54, cy), (cx + 54, cy + 96), (1,), -1), (70, 35, 20), HEAD)
-        paint(cv2.rectangle(blank.copy(), (cx - 20, cy + 30), (cx + 20, 190), (1,), -1), (190, 130, 105), NECK)
-        paint(cv2.ellipse(blank.copy(), (cx, cy - 12), (50, 60), 0, 180, 360, (1,), -1), (70, 35, 20), HEAD)
-        paint(cv2.rectangle(blank.copy(), (cx - 50, cy - 12), (cx + 50, cy + 6), (1,), -1), (70, 35, 20), HEAD)
+            paint(
+                cv2.rectangle(blank.copy(), (cx - 54, cy), (cx + 54, cy + 96), (1,), -1),
+                (70, 35, 20),
+                HEAD,
+            )
+        paint(
+            cv2.rectangle(blank.copy(), (cx - 20, cy + 30), (cx + 20, 190), (1,), -1),
+            (190, 130, 105),
+            NECK,
+        )
+        paint(
+            cv2.ellipse(blank.copy(), (cx, cy - 12), (50, 60), 0, 180, 360, (1,), -1),
+            (70, 35, 20),
+            HEAD,
+        )
+        paint(
+            cv2.rectangle(blank.copy(), (cx - 50, cy - 12), (cx + 50, cy + 6), (1,), -1),
+            (70, 35, 20),
+            HEAD,
+        )
         paint(cv2.ellipse(blank.copy(), (cx, cy), FACE, 0, 0, 360, (1,), -1), (220, 160, 130), HEAD)
         picture = cv2.GaussianBlur(picture, (0, 0), 0.7) + rng.normal(0, 1.5, picture.shape)
         frames.append(picture.clip(0, 255).astype(np.uint8))
@@ -88,11 +122,15 @@ def test_parts_of_a_drawn_person_are_found(long_hair):
 
 def test_alpha_sharpens_the_network_and_agrees_with_the_labels():
     clip = draw_clip()
-    for parsing, truth in zip(parse_clip(clip.frames, clip.points, parser=clip.network()), clip.labels, strict=True):
+    for parsing, truth in zip(
+        parse_clip(clip.frames, clip.points, parser=clip.network()), clip.labels, strict=True
+    ):
         assert parsing.head_alpha.dtype == np.uint8
         assert overlap(parsing.head_alpha > 127, parsing.labels == HEAD) > 0.98
         error = np.abs(parsing.head_alpha / 255.0 - (truth == HEAD)).sum()
-        edge = cv2.morphologyEx((truth == HEAD).astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)).sum()
+        edge = cv2.morphologyEx(
+            (truth == HEAD).astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)
+        ).sum()
         assert error < 0.9 * edge  # under a pixel along the contour; the network is wrong by three
 
 
@@ -119,7 +157,9 @@ def test_nothing_is_averaged_across_a_break():
     matting = Matting.learn(both, np.concatenate([clip.points, whole.points])[:, :, :2], person)
     shot = range(12, 32)
     again = _parse_piece(matting, person, changed, points[:, :, :2], shot, shot)
-    assert all(np.array_equal(a.head_alpha, b.head_alpha) for a, b in zip(parsed[12:], again, strict=True))
+    assert all(
+        np.array_equal(a.head_alpha, b.head_alpha) for a, b in zip(parsed[12:], again, strict=True)
+    )
 
 
 def test_a_frame_that_flickers_takes_its_neighbours_edge():
@@ -141,8 +181,10 @@ def test_the_order_of_work_does_not_change_the_masks():
     clip = draw_clip(40)
     one = list(parse_clip(clip.frames, clip.points, parser=clip.network(), workers=1))
     two = list(parse_clip(clip.frames, clip.points, parser=clip.network(), workers=3))
-    assert all(np.array_equal(a.labels, b.labels) and np.array_equal(a.head_alpha, b.head_alpha)
-               for a, b in zip(one, two, strict=True))
+    assert all(
+        np.array_equal(a.labels, b.labels) and np.array_equal(a.head_alpha, b.head_alpha)
+        for a, b in zip(one, two, strict=True)
+    )
 
 
 def test_palette_round_trip_and_other_members_colours():

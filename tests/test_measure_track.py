@@ -10,7 +10,9 @@ from needs import had
 from being.preprocess.geometry import Camera, Poses, exp
 from being.preprocess.mesh import canonical_mesh
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # the scripts are not installed with the package
+sys.path.insert(
+    0, str(Path(__file__).parent.parent)
+)  # the scripts are not installed with the package
 from scripts.measure.pnp_poses import pnp_poses  # noqa: E402
 from scripts.measure.track import figures  # noqa: E402
 
@@ -18,8 +20,10 @@ from scripts.measure.track import figures  # noqa: E402
 def test_pnp_finds_the_poses_of_exact_landmarks_and_bridges_gaps() -> None:
     shape = had(canonical_mesh)[0].astype(np.float64) / 10
     time = np.arange(12) / 25
-    true = Poses(exp(np.stack([0.1 * np.sin(5 * time), 0.3 * np.cos(3 * time), 0.05 * time], 1)),
-                 np.stack([0.1 * time, 0 * time, -9 + 0.2 * time], 1))
+    true = Poses(
+        exp(np.stack([0.1 * np.sin(5 * time), 0.3 * np.cos(3 * time), 0.05 * time], 1)),
+        np.stack([0.1 * time, 0 * time, -9 + 0.2 * time], 1),
+    )
     camera = Camera(1300.0, np.array([255.5, 255.5]))
     points = camera.project(true.place(shape))
     points[5] = np.nan

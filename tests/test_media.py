@@ -35,21 +35,32 @@ def write(path, frames=30, sound=None, **settings):
 def test_frames_and_sound_come_back_in_step(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"
     click = np.zeros(30 * 640, np.float32)
-    click[10 * 640:11 * 640] = 0.5 * np.sin(np.arange(640) * 0.3)
+    click[10 * 640 : 11 * 640] = 0.5 * np.sin(np.arange(640) * 0.3)
     write(path, sound=click)
     frames = list(read_frames(path))
     assert len(frames) == 30
     assert max(abs(int(f.mean()) - 5 * i) for i, f in enumerate(frames)) <= 6
     heard = read_audio(path)
     assert abs(len(heard) - len(click)) <= 1600
-    energy = np.add.reduceat(heard[:30 * 640] ** 2, np.arange(0, 30 * 640, 640))
+    energy = np.add.reduceat(heard[: 30 * 640] ** 2, np.arange(0, 30 * 640, 640))
     assert energy.argmax() == 10
     assert AI_NOTICE in str(av.open(str(path)).metadata)
 
 
 def test_variable_frame_rate_is_resampled_by_timestamps(tmp_path):
     path = tmp_path / "vfr.mp4"
-    times = [0, 2, 3, 4, 8, 9, 10, 11, 12, 20]  # in units of 1/50 s; what is shown at frame i is the nearest one
+    times = [
+        0,
+        2,
+        3,
+        4,
+        8,
+        9,
+        10,
+        11,
+        12,
+        20,
+    ]  # in units of 1/50 s; what is shown at frame i is the nearest one
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=50)
         stream.width = stream.height = 64
@@ -101,21 +112,35 @@ def moving(count=50, height=48, width=64):
     pictures = []
     for i in range(count):
         picture = np.full((height, width, 3), (40, 90, 200), np.uint8)
-        picture[:, i:i + 6] = 255
+        picture[:, i : i + 6] = 255
         pictures.append(picture)
     return pictures
 
 
 def bar_at(picture):
-    return int(np.argmax(np.convolve(picture[picture.shape[0] // 2, :, 0].astype(float), np.ones(6), "valid")))
+    return int(
+        np.argmax(
+            np.convolve(picture[picture.shape[0] // 2, :, 0].astype(float), np.ones(6), "valid")
+        )
+    )
 
 
-ODD = {"ten bits": ("a.mp4", {"codec": "libx265", "pixels": "yuv420p10le", "options": {"x265-params": "log-level=0"}}),
-       "full colour": ("a.mkv", {"codec": "ffv1", "pixels": "yuv444p"}), "grey": ("a.mp4", {"pixels": "gray"}),
-       "vp9": ("a.webm", {"codec": "libvpx-vp9", "options": {"cpu-used": "8", "deadline": "realtime"}}),
-       "animation": ("a.gif", {"codec": "gif", "pixels": "rgb8"}), "stream": ("a.ts", {}),
-       "before 0": ("a.mkv", {"times": [i / 25 - 2 for i in range(50)]}),
-       "late": ("a.mkv", {"times": [i / 25 + 90_000 for i in range(50)]})}
+ODD = {
+    "ten bits": (
+        "a.mp4",
+        {"codec": "libx265", "pixels": "yuv420p10le", "options": {"x265-params": "log-level=0"}},
+    ),
+    "full colour": ("a.mkv", {"codec": "ffv1", "pixels": "yuv444p"}),
+    "grey": ("a.mp4", {"pixels": "gray"}),
+    "vp9": (
+        "a.webm",
+        {"codec": "libvpx-vp9", "options": {"cpu-used": "8", "deadline": "realtime"}},
+    ),
+    "animation": ("a.gif", {"codec": "gif", "pixels": "rgb8"}),
+    "stream": ("a.ts", {}),
+    "before 0": ("a.mkv", {"times": [i / 25 - 2 for i in range(50)]}),
+    "late": ("a.mkv", {"times": [i / 25 + 90_000 for i in range(50)]}),
+}
 
 
 @pytest.mark.parametrize("kind", ODD)
@@ -124,7 +149,9 @@ def test_odd_files_are_read_whole(tmp_path, kind):
     path = write_odd(tmp_path / name, moving(), **settings)
     info = probe(path)
     assert (info.width, info.height) == (64, 48) and info.duration == pytest.approx(2, abs=0.1)
-    times, shown = zip(*((time, picture(frame, 64, 48)) for time, frame in read_timed(path)), strict=True)
+    times, shown = zip(
+        *((time, picture(frame, 64, 48)) for time, frame in read_timed(path)), strict=True
+    )
     assert np.allclose(np.diff(times), 0.04, atol=2e-3)
     assert [abs(bar_at(p) - i) <= 1 for i, p in enumerate(shown)] == [True] * 50
 
@@ -139,9 +166,19 @@ def test_turned_and_stretched_pictures_are_set_right(tmp_path):
 
 
 def test_transparency_becomes_grey(tmp_path):
-    clear = [np.dstack([p, np.where(np.arange(64) < 32, 0, 255).astype(np.uint8) * np.ones((48, 1), np.uint8)])
-             for p in moving(5)]
-    path = write_odd(tmp_path / "a.mov", clear, codec="prores_ks", pixels="yuva444p10le", options={"profile": "4444"})
+    clear = [
+        np.dstack(
+            [p, np.where(np.arange(64) < 32, 0, 255).astype(np.uint8) * np.ones((48, 1), np.uint8)]
+        )
+        for p in moving(5)
+    ]
+    path = write_odd(
+        tmp_path / "a.mov",
+        clear,
+        codec="prores_ks",
+        pixels="yuva444p10le",
+        options={"profile": "4444"},
+    )
     shown = next(read_frames(path))
     assert probe(path).alpha and np.abs(shown[:, :30].astype(int) - 128).max() <= 3
     assert np.abs(shown[:, 34:].mean((0, 1)) - [40, 90, 200]).max() < 5
@@ -150,12 +187,12 @@ def test_transparency_becomes_grey(tmp_path):
 def test_damage_costs_only_what_is_damaged(tmp_path):
     whole = write_odd(tmp_path / "a.mkv", moving(100, 48, 128), options={"g": "10"})
     data = bytearray(whole.read_bytes())
-    (tmp_path / "cut.mkv").write_bytes(data[:len(data) * 2 // 3])
+    (tmp_path / "cut.mkv").write_bytes(data[: len(data) * 2 // 3])
     assert 30 < len(list(read_timed(tmp_path / "cut.mkv"))) < 100
     whole = write_odd(tmp_path / "a.mp4", moving(100, 48, 128), options={"g": "10"})
     (tmp_path / "cut.mp4").write_bytes(whole.read_bytes()[:-200])
     data = bytearray(whole.read_bytes())
-    data[len(data) // 2:len(data) // 2 + 60] = np.random.default_rng(0).bytes(60)
+    data[len(data) // 2 : len(data) // 2 + 60] = np.random.default_rng(0).bytes(60)
     (tmp_path / "hurt.mp4").write_bytes(data)
     times = [time for time, _ in read_timed(tmp_path / "hurt.mp4")]
     assert len(times) > 80 and times[-1] > 3.9
@@ -165,7 +202,9 @@ def test_damage_costs_only_what_is_damaged(tmp_path):
 
 def test_times_always_rise(tmp_path):
     for times in ([(i - (i % 10 == 5)) / 25 for i in range(50)], [0.0] * 50):
-        path = write_odd(tmp_path / "a.mkv", moving(), times=times, codec="mjpeg", pixels="yuvj420p")
+        path = write_odd(
+            tmp_path / "a.mkv", moving(), times=times, codec="mjpeg", pixels="yuvj420p"
+        )
         stamps = [time for time, _ in read_timed(path)]
         assert len(stamps) == 50 and min(np.diff(stamps)) > 0
 
@@ -181,9 +220,14 @@ def test_sound_lies_on_the_clock_of_the_picture(tmp_path):
     click = np.zeros(32_000, np.float32)
     click[16_000:16_400] = 0.5 * np.sin(np.arange(400) * 0.5)
     for start in (-0.08, 0.0, 0.3):
-        path = write_odd(tmp_path / "a.mkv", moving(), times=[i / 25 + 1 for i in range(50)], sound=click,
-                         sound_from=1 + start)
+        path = write_odd(
+            tmp_path / "a.mkv",
+            moving(),
+            times=[i / 25 + 1 for i in range(50)],
+            sound=click,
+            sound_from=1 + start,
+        )
         heard = read_sound(path).between(1.0, 40_000)
         assert abs(int(np.argmax(np.abs(heard) > 0.2)) - round(16_000 * (1 + start))) < 16 * 5
         same = read_audio(path)
-        assert np.array_equal(heard[:len(same)], same[:len(heard)])
+        assert np.array_equal(heard[: len(same)], same[: len(heard)])

@@ -11,7 +11,14 @@ from being.model.gaussiantalker import GaussianTalker
 from being.model.talking_head import TalkingHead
 from being.model.tokens import spread_blink
 
-UNUSED = ("pos_poc", "rotation_scaling_poc", "opacity_poc", "aud_ch_att_net", "eye_att_net", "enc_x_mlp")
+UNUSED = (
+    "pos_poc",
+    "rotation_scaling_poc",
+    "opacity_poc",
+    "aud_ch_att_net",
+    "eye_att_net",
+    "enc_x_mlp",
+)
 
 
 @pytest.mark.shared
@@ -19,8 +26,9 @@ def test_network_equals_the_reference(shared_dir):
     golden = np.load(shared_dir / "golden/network.npz")
     state = torch.load(shared_dir / "golden/deformation.pth", weights_only=True)
     network = GaussianTalker(ModelConfig(), audio_width=29).eval()
-    loaded = network.load_state_dict({k.removeprefix("deformation_net."): v.float() for k, v in state.items()},
-                                     strict=False)
+    loaded = network.load_state_dict(
+        {k.removeprefix("deformation_net."): v.float() for k, v in state.items()}, strict=False
+    )
     assert not loaded.missing_keys
     assert all(key.startswith(UNUSED) for key in loaded.unexpected_keys), loaded.unexpected_keys
 
@@ -30,8 +38,13 @@ def test_network_equals_the_reference(shared_dir):
     with torch.no_grad():
         out = network(value("xyz"), Conditions(value("audio"), value("blink"), value("camera")))
         opacity, sh = network.tri_plane.canonical(value("xyz"))
-    pairs = {"xyz": out.means, "log_scale": out.log_scales, "rotation": out.quaternions,
-             "opacity_logit": out.opacity_logits, "sh": out.sh}
+    pairs = {
+        "xyz": out.means,
+        "log_scale": out.log_scales,
+        "rotation": out.quaternions,
+        "opacity_logit": out.opacity_logits,
+        "sh": out.sh,
+    }
     for name, offset in pairs.items():
         assert torch.allclose(value(name) + offset, value(f"out_{name}"), atol=1e-4), name
     assert torch.allclose(out.attention, value("attention"), atol=1e-4)
@@ -47,10 +60,15 @@ def small_network(width=5):
 def test_frames_of_a_batch_do_not_touch_each_other():
     network, generator = small_network(), torch.Generator().manual_seed(1)
     means = torch.rand(20, 3, generator=generator) - 0.5
-    conditions = Conditions(torch.randn(3, 8, 5, 16, generator=generator), torch.rand(3, 1, generator=generator),
-                            torch.randn(3, 12, generator=generator))
+    conditions = Conditions(
+        torch.randn(3, 8, 5, 16, generator=generator),
+        torch.rand(3, 1, generator=generator),
+        torch.randn(3, 12, generator=generator),
+    )
     together = network(means, conditions)
-    alone = network(means, Conditions(conditions.audio[1:2], conditions.expression[1:2], conditions.camera[1:2]))
+    alone = network(
+        means, Conditions(conditions.audio[1:2], conditions.expression[1:2], conditions.camera[1:2])
+    )
     assert torch.allclose(together.means[1:2], alone.means, atol=1e-6)
     assert torch.allclose(together.attention.sum(-1), torch.ones(3, 1, 20), atol=1e-6)
 
@@ -58,7 +76,10 @@ def test_frames_of_a_batch_do_not_touch_each_other():
 def test_sound_reaches_the_offsets_through_a_gradient():
     network, generator = small_network(), torch.Generator().manual_seed(1)
     audio = torch.randn(2, 8, 5, 16, generator=generator, requires_grad=True)
-    out = network(torch.rand(6, 3, generator=generator), Conditions(audio, torch.zeros(2, 1), torch.zeros(2, 12)))
+    out = network(
+        torch.rand(6, 3, generator=generator),
+        Conditions(audio, torch.zeros(2, 1), torch.zeros(2, 12)),
+    )
     out.means.square().sum().backward()
     assert audio.grad.abs().sum() > 0
 
@@ -71,7 +92,9 @@ def test_planes_are_mirrored_against_space_and_clamped_outside_their_box():
             for plane in planes:
                 plane.fill_(1.0)
         side = grid.grids[0][0].shape[-1]
-        grid.grids[0][0].copy_(torch.arange(side).float().expand(1, 32, side, side))  # plane xy, rising along x
+        grid.grids[0][0].copy_(
+            torch.arange(side).float().expand(1, 32, side, side)
+        )  # plane xy, rising along x
         at = torch.tensor([[1.0, 0, 0], [0.0, 0, 0], [-1.0, 0, 0], [-5.0, 0, 0]])
         values = grid(at)[:, 0]
     assert torch.allclose(values, torch.tensor([0.0, (side - 1) / 2, side - 1.0, side - 1.0]))
@@ -90,7 +113,9 @@ def test_baking_the_canonical_stage_keeps_its_picture():
 
 
 def test_an_untrained_eye_token_swings_from_open_to_closed():
-    """Its way from blink 0 to 1 is no random walk (0.01 as the reference starts it): short training would miss it."""
+    """Its way from blink 0 to 1 is no random walk (0.01 as the reference starts it): short training
+    would miss it.
+    """
     torch.manual_seed(0)
     network = GaussianTalker(ModelConfig(), audio_width=5)
     with torch.no_grad():
@@ -102,13 +127,19 @@ def test_channels_at_rest_leave_the_blink_alone_and_the_others_are_heard_from_th
     conditions = torch.rand(3, 4, generator=torch.Generator().manual_seed(1))
     wide = GaussianTalker(ModelConfig(plane_resolution=8, sh_degree=1), 5, expression_width=4)
     alone = small_network()
-    alone.load_state_dict({k: v for k, v in wide.state_dict().items() if k != "expression_lift.weight"})
+    alone.load_state_dict(
+        {k: v for k, v in wide.state_dict().items() if k != "expression_lift.weight"}
+    )
     resting = conditions * torch.tensor([1.0, 0, 0, 0])
     assert torch.equal(wide.face(resting), alone.face(conditions[:, :1]))
     assert ((wide.face(resting + torch.eye(4)[3]) - wide.face(resting)).norm(dim=1) > 4).all()
-    assert torch.equal(alone.face(conditions), alone.face(conditions[:, :1]))  # it takes no other channel
+    assert torch.equal(
+        alone.face(conditions), alone.face(conditions[:, :1])
+    )  # it takes no other channel
     wide.face(conditions).sum().backward()
-    assert torch.allclose(wide.expression_lift.weight.grad, conditions[:, 1:].sum(0).expand(64, 3), atol=1e-6)
+    assert torch.allclose(
+        wide.expression_lift.weight.grad, conditions[:, 1:].sum(0).expand(64, 3), atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("width", [1, 4])

@@ -1,4 +1,6 @@
-"""The network's Triton kernels give the plain network's numbers and gradients (run by Triton's interpreter here)."""
+"""The network's Triton kernels give the plain network's numbers and gradients (run by Triton's
+interpreter here).
+"""
 
 import pytest
 from needs import INTERPRETED
@@ -22,7 +24,10 @@ from being.model.triton.mlp import mlp
 def close(mine, true):
     """Relative differences under 2e-6, tensor by tensor."""
     for a, b in zip(mine, true, strict=True):
-        assert a.shape == b.shape and (a - b).norm() < 2e-6 * b.norm(), (a.shape, (a - b).norm() / b.norm())
+        assert a.shape == b.shape and (a - b).norm() < 2e-6 * b.norm(), (
+            a.shape,
+            (a - b).norm() / b.norm(),
+        )
 
 
 def leaf(*shape):
@@ -37,20 +42,31 @@ def test_two_layers(relu_in):
     mine = mlp(*inputs, relu_in=relu_in)
     true = ((x.relu() if relu_in else x) @ w1 + b1).relu() @ w2 + b2
     weight = torch.randn_like(true)
-    close([mine, *torch.autograd.grad(mine, inputs, weight)], [true, *torch.autograd.grad(true, inputs, weight)])
+    close(
+        [mine, *torch.autograd.grad(mine, inputs, weight)],
+        [true, *torch.autograd.grad(true, inputs, weight)],
+    )
 
 
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("tokens", [4, 3])
 def test_attention_over_a_few_tokens(shared, tokens):
     torch.manual_seed(0)
-    inputs = leaf(1 if shared else 3, 70, 32), leaf(3, 32, 2, tokens), leaf(3, 2, tokens), leaf(3, 2, tokens, 32)
+    inputs = (
+        leaf(1 if shared else 3, 70, 32),
+        leaf(3, 32, 2, tokens),
+        leaf(3, 2, tokens),
+        leaf(3, 2, tokens, 32),
+    )
     x, a, c, u = inputs
     mine = attend(*inputs)
     share = (torch.einsum("bnd,bdhs->bnhs", x.expand(3, -1, -1), a) + c[:, None]).softmax(-1)
     true = torch.einsum("bnhs,bhsd->bnd", share, u)
     weight = torch.randn_like(true)
-    close([mine, *torch.autograd.grad(mine, inputs, weight)], [true, *torch.autograd.grad(true, inputs, weight)])
+    close(
+        [mine, *torch.autograd.grad(mine, inputs, weight)],
+        [true, *torch.autograd.grad(true, inputs, weight)],
+    )
 
 
 @pytest.mark.parametrize("frames", [1, 3])
@@ -61,18 +77,25 @@ def test_add_and_norm(frames):
     mine = add_norm(*inputs, eps=1e-12)
     true = torch.nn.functional.layer_norm(x + a, (32,), gamma, beta, 1e-12)
     weight = torch.randn_like(true)
-    close([mine, *torch.autograd.grad(mine, inputs, weight)], [true, *torch.autograd.grad(true, inputs, weight)])
+    close(
+        [mine, *torch.autograd.grad(mine, inputs, weight)],
+        [true, *torch.autograd.grad(true, inputs, weight)],
+    )
 
 
 def test_dropped_values_are_the_same_in_both_directions():
-    """The gradient through dropout is that of the function itself, by finite differences with one seed."""
+    """The gradient through dropout is that of the function itself, by finite differences with one
+    seed.
+    """
     torch.manual_seed(0)
     x, w1, b1, w2, b2 = leaf(1, 20, 16), leaf(16, 16), leaf(16), leaf(16, 16), leaf(16)
     gamma, beta = torch.ones(16), torch.zeros(16)
 
     def value(x):
         hidden = mlp(x, w1, b1, w2, b2, drop=0.4, seed=torch.tensor(5))
-        return (add_norm(x, hidden, gamma, beta, eps=1e-5, drop=0.4, seed=torch.tensor(6)) * weight).sum()
+        return (
+            add_norm(x, hidden, gamma, beta, eps=1e-5, drop=0.4, seed=torch.tensor(6)) * weight
+        ).sum()
 
     weight, way, step = torch.randn(1, 20, 16), torch.randn(1, 20, 16), 1e-3
     (gradient,) = torch.autograd.grad(value(x), (x,))
@@ -85,16 +108,25 @@ def test_the_share_that_is_dropped():
     x = torch.ones(1, 400, 16)
     identity, zero = torch.eye(16), torch.zeros(16)
     y = mlp(x, identity, zero, identity, zero, drop=0.25, seed=torch.tensor(1))
-    assert torch.allclose(y[y > 0], torch.tensor(1 / 0.75)) and abs(float((y == 0).float().mean()) - 0.25) < 0.02
-    assert not torch.equal(y, mlp(x, identity, zero, identity, zero, drop=0.25, seed=torch.tensor(2)))
+    assert (
+        torch.allclose(y[y > 0], torch.tensor(1 / 0.75))
+        and abs(float((y == 0).float().mean()) - 0.25) < 0.02
+    )
+    assert not torch.equal(
+        y, mlp(x, identity, zero, identity, zero, drop=0.25, seed=torch.tensor(2))
+    )
 
 
 @pytest.mark.parametrize("layers", [1, 2])
 def test_the_whole_network(layers, monkeypatch):
     torch.manual_seed(0)
-    network = GaussianTalker(ModelConfig(plane_resolution=8, sh_degree=1, n_layer=layers, net_width=32), 5).eval()
+    network = GaussianTalker(
+        ModelConfig(plane_resolution=8, sh_degree=1, n_layer=layers, net_width=32), 5
+    ).eval()
     queries, tokens = leaf(1, 90, 64), leaf(2, 4, 64)
-    plane = [p for name, p in network.named_parameters() if "_deform" in name or "transformer" in name]
+    plane = [
+        p for name, p in network.named_parameters() if "_deform" in name or "transformer" in name
+    ]
 
     def run():
         out = network.deform(queries, tokens)
@@ -118,7 +150,9 @@ def test_activation_of_a_batch(degree):
         gaussians.quaternions += 0.3 * torch.randn(70, 4)
     numbers = 3 * (degree + 1) ** 2
     packed = (0.1 * torch.randn(3, 70, 16 if degree == 0 else 64)).requires_grad_()
-    means, scales, quaternions, logits, sh = packed[..., :11 + numbers].split((3, 3, 4, 1, numbers), -1)
+    means, scales, quaternions, logits, sh = packed[..., : 11 + numbers].split(
+        (3, 3, 4, 1, numbers), -1
+    )
     offsets = Offsets(means, scales, quaternions, logits, sh.unflatten(-1, (-1, 3)))
     results = []
     for given in (dataclasses.replace(offsets, packed=packed), offsets):

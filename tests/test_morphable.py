@@ -25,11 +25,13 @@ def test_a_turned_and_scaled_head_comes_back(face, tmp_path):
     random = np.random.default_rng(0)
     neck = random.uniform([-0.6, -2.0, -1.5], [0.6, -1.2, -0.8], (900, 3))
     angle = np.radians(4)
-    turn = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
+    turn = np.array(
+        [[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]]
+    )
     moved = 1.08 * np.concatenate([fine, neck]) @ turn.T + [0.3, -0.5, 2.0]
     scipy_io.savemat(tmp_path / "model.mat", {"shapeMU": (moved / SCALE).reshape(-1, 1)})
     placed = laid_on(read_bfm(tmp_path / "model.mat"), vertices)
-    assert np.abs(placed[:len(fine)] - fine).max() < 0.02  # head units of 10 cm
+    assert np.abs(placed[: len(fine)] - fine).max() < 0.02  # head units of 10 cm
 
 
 def test_similarity_of_known_points():
@@ -38,7 +40,11 @@ def test_similarity_of_known_points():
     rotation = np.linalg.qr(random.normal(size=(3, 3)))[0]
     rotation *= np.sign(np.linalg.det(rotation))
     found = similarity(points, 0.7 * points @ rotation.T + [1, 2, 3])
-    assert np.allclose(found[0], rotation) and np.allclose(found[1], [1, 2, 3]) and np.isclose(found[2], 0.7)
+    assert (
+        np.allclose(found[0], rotation)
+        and np.allclose(found[1], [1, 2, 3])
+        and np.isclose(found[2], 0.7)
+    )
 
 
 def test_files_that_are_no_face_model(tmp_path):

@@ -1,4 +1,6 @@
-"""The native engine: the plain model's pictures from every library and precision, and nothing that can break it."""
+"""The native engine: the plain model's pictures from every library and precision, and nothing that
+can break it.
+"""
 
 from __future__ import annotations
 
@@ -27,19 +29,35 @@ CONFIGS = {
     "two layers": ModelConfig(plane_resolution=16, n_layer=2),
     "quick": ModelConfig(plane_resolution=16, net_width=64, ffn_hidden=64, sh_degree=1),
     "no harmonics": ModelConfig(plane_resolution=16, sh_degree=0),
-    "odd widths": ModelConfig(plane_resolution=8, plane_channels=21, d_model=42, n_head=3, net_width=75, ffn_hidden=53,
-                              sh_degree=2),
+    "odd widths": ModelConfig(
+        plane_resolution=8,
+        plane_channels=21,
+        d_model=42,
+        n_head=3,
+        net_width=75,
+        ffn_hidden=53,
+        sh_degree=2,
+    ),
 }
 FRAMES, SIZE, FOCAL = 3, 72, 260.0
 
 
 def head(config: ModelConfig = RECORD, count: int = 1500, seed: int = 0) -> TalkingHead:
-    """A random head with offsets that are seen: it covers most of the picture, thick and thin, opaque and faint."""
+    """A random head with offsets that are seen: it covers most of the picture, thick and thin,
+    opaque and faint.
+    """
     torch.manual_seed(seed)
-    points = torch.nn.functional.normalize(torch.randn(count, 3), dim=1) * torch.tensor([0.7, 0.9, 0.8])
-    raw = CanonicalGaussians(points, -3 + 0.6 * torch.randn(count, 3), torch.randn(count, 4),
-                             1 + 2 * torch.randn(count, 1), 0.5 * torch.randn(count, 1, 3),
-                             0.2 * torch.randn(count, (config.sh_degree + 1) ** 2 - 1, 3))
+    points = torch.nn.functional.normalize(torch.randn(count, 3), dim=1) * torch.tensor(
+        [0.7, 0.9, 0.8]
+    )
+    raw = CanonicalGaussians(
+        points,
+        -3 + 0.6 * torch.randn(count, 3),
+        torch.randn(count, 4),
+        1 + 2 * torch.randn(count, 1),
+        0.5 * torch.randn(count, 1, 3),
+        0.2 * torch.randn(count, (config.sh_degree + 1) ** 2 - 1, 3),
+    )
     model = TalkingHead(config, 8, raw).eval().requires_grad_(False)
     for layer in model.network.transformer.layers:
         for name, parameter in layer.named_parameters():
@@ -53,12 +71,16 @@ def head(config: ModelConfig = RECORD, count: int = 1500, seed: int = 0) -> Talk
     return model
 
 
-def inputs(config: ModelConfig = RECORD, frames: int = FRAMES, size: int = SIZE) -> list[torch.Tensor]:
+def inputs(
+    config: ModelConfig = RECORD, frames: int = FRAMES, size: int = SIZE
+) -> list[torch.Tensor]:
     """Tokens, cameras and plates."""
     random = torch.Generator().manual_seed(5)
     euler = np.zeros((frames, 3))
     euler[:, 1] = np.linspace(-0.3, 0.3, frames)
-    cameras = torch.from_numpy(world_to_camera(euler, np.tile([0.1, 0.05, -7], (frames, 1)))).float()
+    cameras = torch.from_numpy(
+        world_to_camera(euler, np.tile([0.1, 0.05, -7], (frames, 1)))
+    ).float()
     plates = torch.randint(0, 256, (frames, size, size, 3), generator=random, dtype=torch.uint8)
     return [torch.randn(frames, 4, config.d_model, generator=random), cameras, plates]
 
@@ -66,7 +88,9 @@ def inputs(config: ModelConfig = RECORD, frames: int = FRAMES, size: int = SIZE)
 def plain(model: TalkingHead, tokens, cameras, plates, focal: float = FOCAL) -> torch.Tensor:
     """What the plain model in float32 gives."""
     size = plates.shape[1]
-    gaussians = model.gaussians.activate(model.network.deform(model.network.queries(model.gaussians.means), tokens))
+    gaussians = model.gaussians.activate(
+        model.network.deform(model.network.queries(model.gaussians.means), tokens)
+    )
     output = rasterize(gaussians, Cameras(cameras, focal, size, size))
     picture = composite(output, plates.permute(0, 3, 1, 2).float() / 255)
     return picture.clamp(0, 1).mul(255).add(0.5).byte().permute(0, 2, 3, 1)
@@ -102,14 +126,23 @@ def test_every_library_gives_the_same_pictures(library):
         native = NativeHead(model, FOCAL, SIZE, precision="float32", library=library)
         assert psnr(native.render(*given), plain(model, *given)) > 60
         if "bf16" not in library:
-            assert native.precision == NativeHead(model, FOCAL, SIZE, library=library).precision == "float32"
+            assert (
+                native.precision
+                == NativeHead(model, FOCAL, SIZE, library=library).precision
+                == "float32"
+            )
 
 
 @pytest.mark.parametrize("count", [1, 15, 48, 49, 97])
 def test_any_number_of_gaussians(count):
     model, given = head(count=count), inputs()
     model.gaussians.log_scales += 1.5
-    assert psnr(NativeHead(model, FOCAL, SIZE, precision="float32").render(*given), plain(model, *given)) > 60
+    assert (
+        psnr(
+            NativeHead(model, FOCAL, SIZE, precision="float32").render(*given), plain(model, *given)
+        )
+        > 60
+    )
 
 
 @pytest.mark.parametrize("size", [1, 16, 33, 130])
@@ -117,17 +150,23 @@ def test_any_size(size):
     model, given = head(), inputs(size=size)
     focal = FOCAL * size / SIZE
     native = NativeHead(model, focal, size, precision="float32")
-    assert psnr(native.render(*given), plain(model, *given, focal=focal)) > 55  # a pixel at a threshold counts for much
+    assert (
+        psnr(native.render(*given), plain(model, *given, focal=focal)) > 55
+    )  # a pixel at a threshold counts for much
 
 
 def test_nothing_seen_gives_the_plate():
     given = inputs()
-    assert torch.equal(NativeHead(TalkingHead(RECORD, 8, unseen()), FOCAL, SIZE).render(*given), given[2])
+    assert torch.equal(
+        NativeHead(TalkingHead(RECORD, 8, unseen()), FOCAL, SIZE).render(*given), given[2]
+    )
 
 
 def unseen() -> CanonicalGaussians:
     """A head of no Gaussians but for one that cannot be seen."""
-    one = CanonicalGaussians(*(torch.zeros(1, *shape) for shape in ((3,), (3,), (4,), (1,), (1, 3), (15, 3))))
+    one = CanonicalGaussians(
+        *(torch.zeros(1, *shape) for shape in ((3,), (3,), (4,), (1,), (1, 3), (15, 3)))
+    )
     one.opacity_logits.data -= 50
     one.quaternions.data[:, 0] = 1
     return one
@@ -137,7 +176,12 @@ def test_thin_and_slanted_gaussians():
     """Needles across many rows and columns, for which alpha cannot be stepped from row to row."""
     model, given = head(count=300), inputs()
     model.gaussians.log_scales.copy_(torch.tensor([-0.5, -6.0, -6.0]).expand(300, 3))
-    assert psnr(NativeHead(model, FOCAL, SIZE, precision="float32").render(*given), plain(model, *given)) > 60
+    assert (
+        psnr(
+            NativeHead(model, FOCAL, SIZE, precision="float32").render(*given), plain(model, *given)
+        )
+        > 60
+    )
 
 
 def test_unwelcome_gaussians_are_left_out():
@@ -174,11 +218,15 @@ def test_frames_do_not_depend_on_their_batch_nor_on_threads():
     model, given = head(), inputs(frames=5)
     native = NativeHead(model, FOCAL, SIZE, threads=2)
     whole = native.render(*given)
-    assert set(native.times) == set(cpu.STAGES) and all(value >= 0 for value in native.times.values())
+    assert set(native.times) == set(cpu.STAGES) and all(
+        value >= 0 for value in native.times.values()
+    )
     for threads in (1, 2, 7):
         other = NativeHead(model, FOCAL, SIZE, threads=threads)
         assert torch.equal(whole, other.render(*given))
-        assert torch.equal(whole, torch.cat([other.render(*(x[k:k + 1] for x in given)) for k in range(5)]))
+        assert torch.equal(
+            whole, torch.cat([other.render(*(x[k : k + 1] for x in given)) for k in range(5)])
+        )
 
 
 def test_calls_from_several_threads_do_not_mix():
@@ -187,7 +235,7 @@ def test_calls_from_several_threads_do_not_mix():
 
     def work(k: int) -> None:
         for _ in range(5):
-            if not torch.equal(native.render(*(x[k:k + 1] for x in given))[0], want[k]):
+            if not torch.equal(native.render(*(x[k : k + 1] for x in given))[0], want[k]):
                 wrong.append(k)
 
     workers = [threading.Thread(target=work, args=(k,)) for k in range(4)]
@@ -213,20 +261,30 @@ def test_a_kept_head_is_drawn_as_if_it_were_deformed_now(name):
     native.keep(tokens, cameras, slots)
     drawn = native.render_between(cameras, plates, slots, slots.flip(0), torch.zeros(FRAMES))
     assert torch.equal(drawn, native.render(tokens, cameras, plates))
-    assert torch.equal(drawn, native.render_between(cameras, plates, slots.flip(0), slots, torch.ones(FRAMES)))
+    assert torch.equal(
+        drawn, native.render_between(cameras, plates, slots.flip(0), slots, torch.ones(FRAMES))
+    )
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5])
 def test_between_two_kept_heads_lies_the_mean_of_their_offsets(share):
-    """Up to the colours, which are those at the keys' view directions: here all harmonics are of degree 0."""
+    """Up to the colours, which are those at the keys' view directions: here all harmonics are of
+    degree 0.
+    """
     config = CONFIGS["no harmonics"]
     model, (tokens, cameras, plates) = head(config), inputs(config)
     native = NativeHead(model, FOCAL, SIZE, precision="float32")
     native.keep(tokens[:2], cameras[:2], torch.tensor([0, 1]))
-    drawn = native.render_between(cameras[2:], plates[2:], torch.tensor([0]), torch.tensor([1]), torch.tensor([share]))
+    drawn = native.render_between(
+        cameras[2:], plates[2:], torch.tensor([0]), torch.tensor([1]), torch.tensor([share])
+    )
     ends = model.network.deform(model.network.queries(model.gaussians.means), tokens[:2])
-    mixed = Offsets(**{key: None if value is None else value[:1].lerp(value[1:], share)
-                       for key, value in vars(ends).items()})
+    mixed = Offsets(
+        **{
+            key: None if value is None else value[:1].lerp(value[1:], share)
+            for key, value in vars(ends).items()
+        }
+    )
     output = rasterize(model.gaussians.activate(mixed), Cameras(cameras[2:], FOCAL, SIZE, SIZE))
     picture = composite(output, plates[2:].permute(0, 3, 1, 2).float() / 255).clamp(0, 1)
     assert psnr(drawn, picture.mul(255).add(0.5).byte().permute(0, 2, 3, 1)) > 60

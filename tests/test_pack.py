@@ -34,7 +34,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset of a drawn head, as `preprocess` makes it."""
     had(FaceLandmarker)
     folder = tmp_path_factory.mktemp("made")
-    sound = read_audio(sample_clip())[16_000:16_000 + FRAMES * 640]
+    sound = read_audio(sample_clip())[16_000 : 16_000 + FRAMES * 640]
     video = write_clip(folder / "drawn.mp4", talking_head(FRAMES, SIDE)[0], sound)
     return preprocess(video, folder / "data", consent="nobody's face")
 
@@ -45,11 +45,16 @@ def packed_scene(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
-def test_a_dataset_with_its_source_comes_back_bit_for_bit(made: Path, tmp_path: Path,
-                                                          capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dataset_with_its_source_comes_back_bit_for_bit(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = pack(made, tmp_path / "drawn.pack")
     back = unpack(file, tmp_path / "back")
     before, after = contents(made), contents(back)
@@ -61,25 +66,33 @@ def test_a_dataset_with_its_source_comes_back_bit_for_bit(made: Path, tmp_path: 
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
-def test_without_its_source_only_frames_and_plates_change_and_little(made: Path, tmp_path: Path) -> None:
+def test_without_its_source_only_frames_and_plates_change_and_little(
+    made: Path, tmp_path: Path
+) -> None:
     copy = shutil.copytree(made, tmp_path / "copy")
     for kept in copy.glob("source.*"):
         kept.unlink()
     back = unpack(pack(copy, tmp_path / "drawn.pack"), tmp_path / "back")
     before, after = contents(copy), contents(back)
-    other = {name for name in before if before[name] != after[name]} - {"dataset.json", "report.html"}
+    other = {name for name in before if before[name] != after[name]} - {
+        "dataset.json",
+        "report.html",
+    }
     assert set(before) == set(after)
     assert other and all(name.startswith(("ori_imgs/", "torso_imgs/", "bc.")) for name in other)
     for i in range(0, FRAMES, 10):
-        one, two = (read_image(folder / f"ori_imgs/{i}.jpg").astype(float) for folder in (copy, back))
+        one, two = (
+            read_image(folder / f"ori_imgs/{i}.jpg").astype(float) for folder in (copy, back)
+        )
         assert np.abs(one - two).mean() < 1.5
     said = json.loads((back / "dataset.json").read_text())
     assert said["unpacked"] == {"other bytes": ["frames", "plates"]}
     assert said["consent"] == json.loads((copy / "dataset.json").read_text())["consent"]
 
 
-def test_a_source_that_was_altered_is_not_trusted(made: Path, tmp_path: Path,
-                                                  capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_source_that_was_altered_is_not_trusted(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     copy = shutil.copytree(made, tmp_path / "copy")
     kept = next(copy.glob("source.*"))
     data = bytearray(kept.read_bytes())
@@ -90,23 +103,34 @@ def test_a_source_that_was_altered_is_not_trusted(made: Path, tmp_path: Path,
     assert "no longer what it was" in capsys.readouterr().out
 
 
-def test_a_dataset_of_other_tools_keeps_its_own_plates(scene: Path, packed_scene: Path, tmp_path: Path) -> None:
+def test_a_dataset_of_other_tools_keeps_its_own_plates(
+    scene: Path, packed_scene: Path, tmp_path: Path
+) -> None:
     before, after = contents(scene), contents(unpack(packed_scene, tmp_path / "back"))
     assert set(before) == set(after)
     for name in before:
         if name.endswith(".png"):  # other writers make other bytes of the same picture
-            assert np.array_equal(read_image(scene / name), read_image(tmp_path / "back" / name)), name
+            assert np.array_equal(read_image(scene / name), read_image(tmp_path / "back" / name)), (
+                name
+            )
         elif not name.startswith("ori_imgs/") and name != "dataset.json":
             assert before[name] == after[name], name
 
 
-def rewritten(change: Callable[[dict], object] | None = None, more: dict[str, bytes] | None = None,
-              squeeze: bool = False) -> Callable[[Path, Path], None]:
+def rewritten(
+    change: Callable[[dict], object] | None = None,
+    more: dict[str, bytes] | None = None,
+    squeeze: bool = False,
+) -> Callable[[Path, Path], None]:
     """A pack whose index was changed and with further parts."""
 
     def write(good: Path, bad: Path) -> None:
-        with zipfile.ZipFile(good) as old, zipfile.ZipFile(
-                bad, "w", zipfile.ZIP_DEFLATED if squeeze else zipfile.ZIP_STORED) as new:
+        with (
+            zipfile.ZipFile(good) as old,
+            zipfile.ZipFile(
+                bad, "w", zipfile.ZIP_DEFLATED if squeeze else zipfile.ZIP_STORED
+            ) as new,
+        ):
             for name in old.namelist():
                 if name != INDEX:
                     new.writestr(name, old.read(name))
@@ -130,7 +154,9 @@ def flipped(share: float) -> Callable[[Path, Path], None]:
 
 
 def cut(share: float) -> Callable[[Path, Path], None]:
-    return lambda good, bad: bad.write_bytes(good.read_bytes()[:int(share * good.stat().st_size)]) and None
+    return lambda good, bad: (
+        bad.write_bytes(good.read_bytes()[: int(share * good.stat().st_size)]) and None
+    )
 
 
 def entry(index: dict, kind: str) -> dict:
@@ -147,34 +173,53 @@ def swapped(index: dict) -> None:
     one["part"], two["part"] = two["part"], one["part"]
 
 
-@pytest.mark.parametrize("spoil", [
-    cut(0), cut(0.1), cut(0.6), cut(0.999), *map(flipped, (0.05, 0.3, 0.5, 0.7, 0.9)),
-    lambda good, bad: bad.write_text("not a pack"),
-    lambda good, bad: bad.write_bytes(good.read_bytes() + b"x" * 70_000),
-    rewritten(lambda index: index.update(format="other")),
-    rewritten(lambda index: index.update(version=99)),
-    rewritten(lambda index: index.pop("entries")),
-    rewritten(lambda index: index.update(entries="none")),
-    rewritten(lambda index: index.update(frames=10 ** 9)),
-    rewritten(lambda index: index.update(frames=index["frames"] - 1)),
-    rewritten(lambda index: index.update(width=-4)),
-    rewritten(lambda index: index.update(manifest="{}")),
-    rewritten(swapped),
-    rewritten(named("../escaped")), rewritten(named("/tmp/escaped")), rewritten(named("a/../../escaped")),
-    rewritten(named("..\\escaped")), rewritten(named("C:escaped")), rewritten(named(".hidden")), rewritten(named("")),
-    rewritten(named("dataset.json")),
-    rewritten(lambda index: entry(index, "files")["files"].append(["more", 10 ** 12])),
-    rewritten(lambda index: entry(index, "arrays")["arrays"][0].update(shape=[10 ** 6, 10 ** 6])),
-    rewritten(lambda index: entry(index, "arrays")["arrays"][0].update(dtype="|O")),
-    rewritten(lambda index: entry(index, "arrays")["arrays"][0].update(dtype="what")),
-    rewritten(lambda index: entry(index, "pictures").update(folder="../../escaped")),
-    rewritten(lambda index: entry(index, "pictures").update(sha256="0" * 64)),
-    rewritten(lambda index: index.update(clip={"kind": "source", "suffix": "/../x"}), {"source": b"no"}),
-    rewritten(lambda index: index.update(clip={"kind": "source", "suffix": ".mp4"}), {"source": b"no"}),
-    rewritten(squeeze=True, more={"bomb": b"0" * 1_000_000}),
-], ids=str)
-def test_a_pack_that_is_not_whole_is_refused_and_leaves_nothing(spoil: Callable[[Path, Path], None],
-                                                               packed_scene: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        cut(0),
+        cut(0.1),
+        cut(0.6),
+        cut(0.999),
+        *map(flipped, (0.05, 0.3, 0.5, 0.7, 0.9)),
+        lambda good, bad: bad.write_text("not a pack"),
+        lambda good, bad: bad.write_bytes(good.read_bytes() + b"x" * 70_000),
+        rewritten(lambda index: index.update(format="other")),
+        rewritten(lambda index: index.update(version=99)),
+        rewritten(lambda index: index.pop("entries")),
+        rewritten(lambda index: index.update(entries="none")),
+        rewritten(lambda index: index.update(frames=10**9)),
+        rewritten(lambda index: index.update(frames=index["frames"] - 1)),
+        rewritten(lambda index: index.update(width=-4)),
+        rewritten(lambda index: index.update(manifest="{}")),
+        rewritten(swapped),
+        rewritten(named("../escaped")),
+        rewritten(named("/tmp/escaped")),
+        rewritten(named("a/../../escaped")),
+        rewritten(named("..\\escaped")),
+        rewritten(named("C:escaped")),
+        rewritten(named(".hidden")),
+        rewritten(named("")),
+        rewritten(named("dataset.json")),
+        rewritten(lambda index: entry(index, "files")["files"].append(["more", 10**12])),
+        rewritten(lambda index: entry(index, "arrays")["arrays"][0].update(shape=[10**6, 10**6])),
+        rewritten(lambda index: entry(index, "arrays")["arrays"][0].update(dtype="|O")),
+        rewritten(lambda index: entry(index, "arrays")["arrays"][0].update(dtype="what")),
+        rewritten(lambda index: entry(index, "pictures").update(folder="../../escaped")),
+        rewritten(lambda index: entry(index, "pictures").update(sha256="0" * 64)),
+        rewritten(
+            lambda index: index.update(clip={"kind": "source", "suffix": "/../x"}),
+            {"source": b"no"},
+        ),
+        rewritten(
+            lambda index: index.update(clip={"kind": "source", "suffix": ".mp4"}), {"source": b"no"}
+        ),
+        rewritten(squeeze=True, more={"bomb": b"0" * 1_000_000}),
+    ],
+    ids=str,
+)
+def test_a_pack_that_is_not_whole_is_refused_and_leaves_nothing(
+    spoil: Callable[[Path, Path], None], packed_scene: Path, tmp_path: Path
+) -> None:
     bad = tmp_path / "bad.pack"
     spoil(packed_scene, bad)
     with pytest.raises(InputRejected) as refusal:
@@ -204,29 +249,48 @@ def test_what_is_there_is_kept(scene: Path, packed_scene: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("where", ["pack", "unpack"])
-def test_a_full_disk_leaves_nothing(where: str, scene: Path, packed_scene: Path, tmp_path: Path,
-                                    monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_nothing(
+    where: str, scene: Path, packed_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(*((packing, "encode_clip") if where == "pack" else (unpacking, "write_image")), full)
+    monkeypatch.setattr(
+        *((packing, "encode_clip") if where == "pack" else (unpacking, "write_image")), full
+    )
     with pytest.raises(BeingError, match="No space left"):
-        pack(scene, tmp_path / "deep" / "a.pack") if where == "pack" else unpack(packed_scene, tmp_path / "deep" / "b")
+        pack(scene, tmp_path / "deep" / "a.pack") if where == "pack" else unpack(
+            packed_scene, tmp_path / "deep" / "b"
+        )
     assert not list(tmp_path.iterdir())
 
 
 def test_arrays_keep_every_bit() -> None:
     rng = np.random.default_rng(0)
-    bits = rng.integers(-2 ** 31, 2 ** 31, (70, 90), dtype=np.int64).astype(np.int32).view(np.float32)
+    bits = rng.integers(-(2**31), 2**31, (70, 90), dtype=np.int64).astype(np.int32).view(np.float32)
     smooth = (np.sin(np.arange(80)[:, None] * 0.1 + np.arange(300)) + 0.01).astype(np.float32)
     holes = smooth.copy()
     holes[3:5] = np.nan
-    for values in (bits, smooth, holes, holes.reshape(80, 100, 3), np.arange(7), np.array(["a", "bc"]), bits[0],
-                   np.zeros((0, 3), np.float32), np.float32(2.5), np.full((4, 2), -0.0, np.float32)):
+    for values in (
+        bits,
+        smooth,
+        holes,
+        holes.reshape(80, 100, 3),
+        np.arange(7),
+        np.array(["a", "bc"]),
+        bits[0],
+        np.zeros((0, 3), np.float32),
+        np.float32(2.5),
+        np.full((4, 2), -0.0, np.float32),
+    ):
         values = np.asarray(values)
         facts, parts = codecs.encode_array(values)
         back = codecs.decode_array(json.loads(json.dumps(facts)), parts)
-        assert back.dtype == values.dtype and back.shape == values.shape and back.tobytes() == values.tobytes()
+        assert (
+            back.dtype == values.dtype
+            and back.shape == values.shape
+            and back.tobytes() == values.tobytes()
+        )
     mixed = rng.standard_normal((200, 3)) @ rng.standard_normal((3, 300))
     facts, parts = codecs.encode_array(mixed.astype(np.float32))
     assert facts["codec"] == "rank" and sum(map(len, parts.values())) < 0.4 * 4 * mixed.size
@@ -245,5 +309,6 @@ def test_the_address_travels_in_thirty_megabytes(shared_dir: Path, tmp_path: Pat
     file = pack(made, tmp_path / "address.pack")
     assert file.stat().st_size <= 30e6, file.stat().st_size
     before, after = contents(made), contents(unpack(file, tmp_path / "back"))
-    assert set(before) == set(after) and [name for name in before if before[name] != after[name]] in (
-        [], ["report.html"])
+    assert set(before) == set(after) and [
+        name for name in before if before[name] != after[name]
+    ] in ([], ["report.html"])

@@ -1,4 +1,6 @@
-"""Background and torso plates of a drawn clip whose background and torso are known; the sheets made of them."""
+"""Background and torso plates of a drawn clip whose background and torso are known; the sheets made
+of them.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,7 @@ def test_torso_over_background_is_the_frame_outside_the_head(clip, torso):
         assert set(np.unique(plate[..., 3])) <= {0, 255} and not plate[plate[..., 3] == 0].any()
         outside = clip.labels[i] != HEAD
         error = (over(plate, background).astype(float) - clip.frames[i])[outside]
-        assert 10 * np.log10(255 ** 2 / (error ** 2).mean()) > 40
+        assert 10 * np.log10(255**2 / (error**2).mean()) > 40
 
 
 def test_the_strip_behind_the_jaw_is_painted_in_the_necks_colour(clip, torso):
@@ -47,7 +49,7 @@ def test_the_strip_behind_the_jaw_is_painted_in_the_necks_colour(clip, torso):
         plate = torso.plate(clip.frames[i], clip.labels[i])
         hidden = (clip.labels[i] == HEAD) & (plate[..., 3] > 0)
         centre = int(clip.points[i, 0, 0])
-        strip = plate[126:140, centre - 8:centre + 8]
+        strip = plate[126:140, centre - 8 : centre + 8]
         assert hidden.sum() > 400 and (strip[..., 3] == 255).all()
         assert np.abs(strip[..., :3].astype(int) - (190, 130, 105)).max() < 30
 
@@ -64,16 +66,28 @@ def test_the_strip_is_steadier_than_the_camera(clip, torso):
     assert np.sqrt(np.mean(change)) < 0.7 * np.sqrt(np.mean(noise))
 
 
-@pytest.mark.parametrize("turn, grow, shift", [(0, 1, (0, 0)), (0, 1, (-17, 9)), (0.03, 1.02, (6, -4))])
+@pytest.mark.parametrize(
+    "turn, grow, shift", [(0, 1, (0, 0)), (0, 1, (-17, 9)), (0.03, 1.02, (6, -4))]
+)
 def test_a_torso_that_moves_is_followed(turn, grow, shift):
     rng = np.random.default_rng(4)
-    still = cv2.GaussianBlur(rng.uniform(0, 255, (512, 512, 3)).astype(np.float32), (0, 0), 12) * 20 - 2420
+    still = (
+        cv2.GaussianBlur(rng.uniform(0, 255, (512, 512, 3)).astype(np.float32), (0, 0), 12) * 20
+        - 2420
+    )
     still = still.clip(0, 255)
-    true = cv2.getRotationMatrix2D((256, 380), np.degrees(turn), grow) + [[0, 0, shift[0]], [0, 0, shift[1]]]
-    frame = cv2.warpAffine(still, true.astype(np.float32), (512, 512), borderMode=cv2.BORDER_REFLECT)
+    true = cv2.getRotationMatrix2D((256, 380), np.degrees(turn), grow) + [
+        [0, 0, shift[0]],
+        [0, 0, shift[1]],
+    ]
+    frame = cv2.warpAffine(
+        still, true.astype(np.float32), (512, 512), borderMode=cv2.BORDER_REFLECT
+    )
     mask = np.zeros((512, 512), np.uint8)
     mask[300:480, 80:430] = 1
-    found = _move(still, (frame + rng.normal(0, 2, frame.shape)).clip(0, 255).astype(np.uint8), mask)
+    found = _move(
+        still, (frame + rng.normal(0, 2, frame.shape)).clip(0, 255).astype(np.uint8), mask
+    )
     found = np.eye(2, 3) if found is None else found
     place = np.argwhere(mask)[::499, ::-1]
     error = np.abs(place @ (found[:, :2] - true[:, :2]).T + found[:, 2] - true[:, 2]).max()
@@ -95,6 +109,6 @@ def test_frame_grid_places_every_picture_under_its_label():
     blues = [np.full((20, 30, 3), (0, 0, 200), np.uint8)] * 2
     grid = frame_grid([reds, blues], ["true", "rendered"])
     assert grid.dtype == np.uint8 and grid.shape[1] == 3 * 60 + 2 * 4
-    assert (grid[TEXT_PX:TEXT_PX + 40, :60] == (200, 0, 0)).all()
-    assert (grid[TEXT_PX + 44 + TEXT_PX:][:40, :60] == (0, 0, 200)).all()
+    assert (grid[TEXT_PX : TEXT_PX + 40, :60] == (200, 0, 0)).all()
+    assert (grid[TEXT_PX + 44 + TEXT_PX :][:40, :60] == (0, 0, 200)).all()
     assert (grid[:TEXT_PX, :60] > 150).any()  # the label is drawn

@@ -1,4 +1,6 @@
-"""Steps that go on after a kill: what is done is kept, what changed is done again, two runs never meet."""
+"""Steps that go on after a kill: what is done is kept, what changed is done again, two runs never
+meet.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +19,25 @@ from being.preprocess.workplace import Workplace
 
 
 class Bench:
-    """The work of the tests: counts how often each step ran; raises in the step called `fault`, half way."""
+    """The work of the tests: counts how often each step ran; raises in the step called `fault`,
+    half way.
+    """
 
-    def __init__(self, folder: Path, fault: str = "", error: type[BaseException] = RuntimeError, setting: int = 1):
+    def __init__(
+        self,
+        folder: Path,
+        fault: str = "",
+        error: type[BaseException] = RuntimeError,
+        setting: int = 1,
+    ):
         self.folder, self.fault, self.error, self.setting = folder, fault, error, setting
         self.ran: list[str] = []
 
 
 def make(name: str, *after: str) -> Step[Bench]:
-    """A step that writes the files of its needs, one after the other, into two files of a folder of its own."""
+    """A step that writes the files of its needs, one after the other, into two files of a folder of
+    its own.
+    """
 
     def run(bench: Bench, advance) -> None:
         bench.ran.append(name)
@@ -38,7 +50,9 @@ def make(name: str, *after: str) -> Step[Bench]:
             raise bench.error(name)
         (bench.folder / name / "1").write_text(text)
 
-    return Step(name, run, (name,), after, settings=lambda bench: bench.setting if name == "a" else None)
+    return Step(
+        name, run, (name,), after, settings=lambda bench: bench.setting if name == "a" else None
+    )
 
 
 STEPS = [make("a"), make("b", "a"), make("c", "a"), make("d", "b", "c")]
@@ -55,12 +69,18 @@ def run(out: Path, bench: Bench | None = None, steps=STEPS, key: str = "video", 
 
 
 def content(folder: Path) -> dict[str, str]:
-    return {str(file.relative_to(folder)): file.read_text() for file in folder.rglob("*") if file.is_file()}
+    return {
+        str(file.relative_to(folder)): file.read_text()
+        for file in folder.rglob("*")
+        if file.is_file()
+    }
 
 
 @pytest.mark.parametrize("fault, left", [("b", "bcd"), ("c", "bcd"), ("d", "d")])
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, BeingError, OSError])
-def test_what_is_done_is_not_done_again(tmp_path: Path, fault: str, left: str, error: type[BaseException]) -> None:
+def test_what_is_done_is_not_done_again(
+    tmp_path: Path, fault: str, left: str, error: type[BaseException]
+) -> None:
     run(tmp_path / "whole")
     with pytest.raises(error):
         run(tmp_path / "out", fault=fault, error=error)
@@ -84,11 +104,26 @@ def stopped(out: Path) -> Path:
     return out.with_name(f".{out.name}.part")
 
 
-@pytest.mark.parametrize("change, expected", [
-    ("setting", "abcd"), ("code", "abcd"), ("altered file", "bd"), ("lost file", "cd"), ("more files", "cd"),
-    ("video", "abcd"), ("broken ledger", "abcd"), ("nothing", "d")])
-def test_what_changed_is_done_again(tmp_path: Path, change: str, expected: str,
-                                    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "change, expected",
+    [
+        ("setting", "abcd"),
+        ("code", "abcd"),
+        ("altered file", "bd"),
+        ("lost file", "cd"),
+        ("more files", "cd"),
+        ("video", "abcd"),
+        ("broken ledger", "abcd"),
+        ("nothing", "d"),
+    ],
+)
+def test_what_changed_is_done_again(
+    tmp_path: Path,
+    change: str,
+    expected: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     out, given = tmp_path / "out", {}
     part = stopped(out)
     if change == "setting":
@@ -107,7 +142,9 @@ def test_what_changed_is_done_again(tmp_path: Path, change: str, expected: str,
     assert ("discarded" in capsys.readouterr().out) == (change in ("video", "broken ledger"))
     # done again with the same result, a step takes no other along
     assert "".join(sorted(again.ran)) == expected
-    assert content(out).keys() == {f"{name}/{k}" for name in "abcd" for k in "01"} | {"dataset.json"}
+    assert content(out).keys() == {f"{name}/{k}" for name in "abcd" for k in "01"} | {
+        "dataset.json"
+    }
 
 
 def test_steps_run_side_by_side_and_the_first_error_ends_the_others(tmp_path: Path) -> None:
@@ -143,7 +180,9 @@ with Workplace(Path(sys.argv[1])):
 
 
 def test_a_second_run_on_the_same_place_is_refused_until_the_first_dies(tmp_path: Path) -> None:
-    other = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / "out")], stdout=subprocess.PIPE, text=True)
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path / "out")], stdout=subprocess.PIPE, text=True
+    )
     try:
         assert other.stdout is not None and other.stdout.readline() == "held\n"
         with pytest.raises(BeingError, match="another run is making"):

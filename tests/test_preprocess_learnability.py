@@ -1,4 +1,6 @@
-"""What a clip cannot teach is said: one phrase, too little speech, lips, turns and blinks that were not seen."""
+"""What a clip cannot teach is said: one phrase, too little speech, lips, turns and blinks that were
+not seen.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,14 @@ from being.audio.phonemes import CLASSES, Heard, listen
 from being.audio.sound import to_rate
 from being.conventions import SAMPLE_RATE
 from being.preprocess.findings import Finding
-from being.preprocess.learnability import CLASS_NAMES, blinks, eye_opening, forecast, head_angles, repeated_share
+from being.preprocess.learnability import (
+    CLASS_NAMES,
+    blinks,
+    eye_opening,
+    forecast,
+    head_angles,
+    repeated_share,
+)
 from being.preprocess.look import Look
 from being.preprocess.mesh import canonical_mesh
 
@@ -42,11 +51,15 @@ def enough(heard: Heard) -> Heard:
     kinds = np.concatenate([heard.kinds, np.random.default_rng(0).permutation(heard.kinds)])
     times = np.concatenate([heard.times, heard.times + heard.seconds])
     later = tuple((a + heard.seconds, b + heard.seconds) for a, b in heard.speech)
-    return replace(heard, sound=np.tile(heard.sound, 2), kinds=kinds, times=times, speech=heard.speech + later)
+    return replace(
+        heard, sound=np.tile(heard.sound, 2), kinds=kinds, times=times, speech=heard.speech + later
+    )
 
 
 def turned(yaw: np.ndarray, pitch: np.ndarray, roll: float = 0.0) -> np.ndarray:
-    """Points float32 [n, 478, 3] px of the canonical face: degrees [n] to the picture's right, up, and in the plane."""
+    """Points float32 [n, 478, 3] px of the canonical face: degrees [n] to the picture's right, up,
+    and in the plane.
+    """
     vertices = had(canonical_mesh)[0].astype(np.float64)
     points = np.zeros((len(yaw), 478, 3), np.float32)
     r = np.radians(roll)
@@ -58,8 +71,13 @@ def turned(yaw: np.ndarray, pitch: np.ndarray, roll: float = 0.0) -> np.ndarray:
     return points
 
 
-def look(times: np.ndarray = TIMES, lips: float = 0.1, yaw: float = 12.0, blink_every: float = 3.0,
-         shut: bool = True) -> Look:
+def look(
+    times: np.ndarray = TIMES,
+    lips: float = 0.1,
+    yaw: float = 12.0,
+    blink_every: float = 3.0,
+    shut: bool = True,
+) -> Look:
     """Somebody who talks, turns the head and blinks."""
     aperture = lips * np.clip(np.sin(9 * times), 0, 1) + (0 if shut else 0.03)
     lids = np.where((times + 1) % blink_every < 0.16, 0.03, 0.3)
@@ -68,7 +86,10 @@ def look(times: np.ndarray = TIMES, lips: float = 0.1, yaw: float = 12.0, blink_
 
 def told(findings: tuple[Finding, ...]) -> dict[str, Finding]:
     assert [finding.check for finding in findings] == CHECKS
-    assert all(finding.level != "rejection" and (finding.level == "ok" or finding.fix) for finding in findings)
+    assert all(
+        finding.level != "rejection" and (finding.level == "ok" or finding.fix)
+        for finding in findings
+    )
     return {finding.check: finding for finding in findings if finding.level != "ok"}
 
 
@@ -77,9 +98,12 @@ def phrase(sound: np.ndarray, start: float, stop: float, times: int) -> np.ndarr
     rng, said = np.random.default_rng(0), []
     for _ in range(times):
         pace, loud = rng.uniform(0.93, 1.07), rng.uniform(0.5, 1)
-        once = sound[round(start * SAMPLE_RATE):round(stop * SAMPLE_RATE)]
+        once = sound[round(start * SAMPLE_RATE) : round(stop * SAMPLE_RATE)]
         once = to_rate(once, SAMPLE_RATE, round(SAMPLE_RATE * pace))
-        said += [loud * once + 0.002 * rng.normal(size=len(once)), np.zeros(round(rng.uniform(0.2, 0.6) * SAMPLE_RATE))]
+        said += [
+            loud * once + 0.002 * rng.normal(size=len(once)),
+            np.zeros(round(rng.uniform(0.2, 0.6) * SAMPLE_RATE)),
+        ]
     return np.concatenate(said).astype(np.float32)
 
 
@@ -89,12 +113,15 @@ def test_a_good_clip_lacks_nothing(enough: Heard) -> None:
 
 
 def test_one_phrase_is_told_from_varied_speech_of_the_same_length(sound: np.ndarray) -> None:
-    varied = listen(sound[:20 * SAMPLE_RATE])
+    varied = listen(sound[: 20 * SAMPLE_RATE])
     for start, stop in ((5.0, 8.5), (9.5, 11.9), (15.7, 19.2)):
-        same = listen(phrase(sound, start, stop, 6)[:20 * SAMPLE_RATE])
+        same = listen(phrase(sound, start, stop, 6)[: 20 * SAMPLE_RATE])
         assert repeated_share(same.kinds) > 0.7 and repeated_share(varied.kinds) < 0.2
         found = told(forecast(same, look(), 500, [(0, 500)]))
-        assert "same words" in found["speech"].what and "one phrase cannot teach" in found["forecast"].what
+        assert (
+            "same words" in found["speech"].what
+            and "one phrase cannot teach" in found["forecast"].what
+        )
     assert "same words" not in told(forecast(varied, look(), 500, [(0, 500)]))["speech"].what
 
 
@@ -108,12 +135,25 @@ def test_repetition_does_not_grow_with_length(heard: Heard) -> None:
 
 def test_little_speech_is_said_in_seconds_and_sounds(heard: Heard, enough: Heard) -> None:
     short = told(forecast(heard, look(), 734, [(0, 200)]))
-    assert "6 s of speech, 7 of 12" in short["speech"].what and "cannot teach" in short["forecast"].what
+    assert (
+        "6 s of speech, 7 of 12" in short["speech"].what
+        and "cannot teach" in short["forecast"].what
+    )
     middling = told(forecast(heard, look(), 734, [(0, 734)]))
-    assert "22 s of speech, 12 of 12" in middling["speech"].what and "further" in middling["speech"].fix
+    assert (
+        "22 s of speech, 12 of 12" in middling["speech"].what
+        and "further" in middling["speech"].fix
+    )
     kept = ~np.isin(enough.kinds, [CLASSES.index(name) for name in ("f v", "s z", "k g h", "r")])
     kept |= np.cumsum(enough.kinds == CLASSES.index("f v")) == 1
-    few = told(forecast(replace(enough, times=enough.times[kept], kinds=enough.kinds[kept]), look(), 1470, [(0, 1470)]))
+    few = told(
+        forecast(
+            replace(enough, times=enough.times[kept], kinds=enough.kinds[kept]),
+            look(),
+            1470,
+            [(0, 1470)],
+        )
+    )
     assert "8 of 12 sound classes" in few["speech"].what and "s/z" in few["forecast"].what
     assert len(CLASS_NAMES) == len(CLASSES)
 
@@ -126,11 +166,19 @@ def test_only_the_used_parts_count(heard: Heard) -> None:
     assert seconds((0, 100), (650, 734)) < 6
 
 
-@pytest.mark.parametrize("what, check, said", [
-    (dict(lips=0.03), "mouth", "hardly opens"), (dict(shut=False), "mouth", "hardly close"),
-    (dict(yaw=2.0), "head turns", "hardly turns"), (dict(yaw=50.0), "head turns", "from the side"),
-    (dict(blink_every=100.0), "blinks", "0 in the 15 s")])
-def test_what_the_face_does_not_show_is_missed(enough: Heard, what: dict[str, float], check: str, said: str) -> None:
+@pytest.mark.parametrize(
+    "what, check, said",
+    [
+        (dict(lips=0.03), "mouth", "hardly opens"),
+        (dict(shut=False), "mouth", "hardly close"),
+        (dict(yaw=2.0), "head turns", "hardly turns"),
+        (dict(yaw=50.0), "head turns", "from the side"),
+        (dict(blink_every=100.0), "blinks", "0 in the 15 s"),
+    ],
+)
+def test_what_the_face_does_not_show_is_missed(
+    enough: Heard, what: dict[str, float], check: str, said: str
+) -> None:
     found = told(forecast(enough, look(**what), 1470, [(0, 1470)]))
     assert set(found) == {check, "forecast"} and said in found[check].what
     assert found["forecast"].fix == found[check].fix and "will lack" in found["forecast"].what
@@ -166,21 +214,42 @@ def test_voices_repeating_themselves_are_told_from_voices_that_read(sound: np.nd
     def say(*sentences: str) -> float:
         parts = []
         for k, sentence in enumerate(sentences):
-            speech = had(lambda sentence=sentence, k=k: speak(sentence, "hibari", 0.9 + 0.05 * (k % 5)))
+            speech = had(
+                lambda sentence=sentence, k=k: speak(sentence, "hibari", 0.9 + 0.05 * (k % 5))
+            )
             parts += [to_rate(speech.samples, speech.rate, SAMPLE_RATE), np.zeros(6000, np.float32)]
         return repeated_share(listen(np.concatenate(parts)).kinds)
 
     assert say(*["The quick brown fox jumps over the lazy dog."] * 6) > 0.8
-    assert say("We sailed past the harbour at dawn.", "My aunt paints small wooden boxes.", "Could you close the gate?",
-               "Nobody knew why the bell rang twice.", "Fresh bread is sold until noon.", "It rained all week.") < 0.2
+    assert (
+        say(
+            "We sailed past the harbour at dawn.",
+            "My aunt paints small wooden boxes.",
+            "Could you close the gate?",
+            "Nobody knew why the bell rang twice.",
+            "Fresh bread is sold until noon.",
+            "It rained all week.",
+        )
+        < 0.2
+    )
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("clip, seconds, classes", [("address_fr_50s.mp4", 40, 11), ("newsdesk_en_21s.mp4", 20, 10),
-                                                    ("newsdesk_en_71s_cuts.mp4", 62, 12)])
-def test_real_clips(clip: str, seconds: int, classes: int, sound: np.ndarray, shared_dir: Path) -> None:
+@pytest.mark.parametrize(
+    "clip, seconds, classes",
+    [
+        ("address_fr_50s.mp4", 40, 11),
+        ("newsdesk_en_21s.mp4", 20, 10),
+        ("newsdesk_en_71s_cuts.mp4", 62, 12),
+    ],
+)
+def test_real_clips(
+    clip: str, seconds: int, classes: int, sound: np.ndarray, shared_dir: Path
+) -> None:
     heard = listen(media.read_audio(shared_dir / "clips" / clip))
     frames = round(25 * heard.seconds)
     speech = forecast(heard, look(), frames, [(0, frames)])[0]
     assert f"{seconds} s of speech, {classes} of 12" in speech.what
-    assert speech.level == ("warning" if seconds < 30 else "ok") and repeated_share(heard.kinds) < 0.3
+    assert (
+        speech.level == ("warning" if seconds < 30 else "ok") and repeated_share(heard.kinds) < 0.3
+    )

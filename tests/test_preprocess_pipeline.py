@@ -30,7 +30,9 @@ from being.preprocess.steps import STEPS, Work
 from being.sample import sample_clip
 
 SIDE, FRAMES, LOST = 224, 56, (20, 21)
-TIMES = re.compile(rb'<section id="times">.*?</section>', re.S)  # all in the report that differs from run to run
+TIMES = re.compile(
+    rb'<section id="times">.*?</section>', re.S
+)  # all in the report that differs from run to run
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -45,12 +47,18 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray, np
     pictures, euler, points = talking_head(FRAMES, SIDE)
     for i in LOST:
         pictures[i] = np.full_like(pictures[i], 120)
-    speech = read_audio(sample_clip())[:FRAMES * 640]
-    return write_clip(tmp_path_factory.mktemp("clip") / "drawn.mp4", pictures, speech), euler, points
+    speech = read_audio(sample_clip())[: FRAMES * 640]
+    return (
+        write_clip(tmp_path_factory.mktemp("clip") / "drawn.mp4", pictures, speech),
+        euler,
+        points,
+    )
 
 
 @pytest.fixture(scope="module")
-def made(clip: tuple[Path, np.ndarray, np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(
+    clip: tuple[Path, np.ndarray, np.ndarray], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     return preprocess(clip[0], tmp_path_factory.mktemp("data") / "drawn", consent="nobody's face")
 
 
@@ -64,7 +72,10 @@ def test_the_manifest_says_what_is_there(made: Path) -> None:
     assert len(manifest["source"]["sha256"]) == 64
     times = json.loads((made / "times.json").read_text())
     assert set(times) == set(manifest["steps"]) == {step.name for step in STEPS}
-    assert all(len(step["digest"]) == 64 for step in manifest["steps"].values()) and min(times.values()) >= 0
+    assert (
+        all(len(step["digest"]) == 64 for step in manifest["steps"].values())
+        and min(times.values()) >= 0
+    )
 
 
 def test_what_there_is_to_learn_is_told_of_all_frames(made: Path) -> None:
@@ -75,13 +86,19 @@ def test_what_there_is_to_learn_is_told_of_all_frames(made: Path) -> None:
 
 
 def test_every_file_of_the_family_is_there(made: Path) -> None:
-    for folder, ending, channels in (("ori_imgs", "jpg", 3), ("parsing", "png", 3), ("torso_imgs", "png", 4)):
+    for folder, ending, channels in (
+        ("ori_imgs", "jpg", 3),
+        ("parsing", "png", 3),
+        ("torso_imgs", "png", 4),
+    ):
         names = {int(file.stem) for file in (made / folder).glob(f"*.{ending}")}
         assert names == set(range(FRAMES)), folder
         assert read_image(made / f"{folder}/3.{ending}").shape == (SIDE, SIDE, channels)
     for folder in ("mouth_mask", "head_alpha"):
         assert read_image(made / f"{folder}/3.png").shape == (SIDE, SIDE)
-    assert {int(file.stem) for file in made.glob("ori_imgs/*.lms")} == set(range(FRAMES)) - set(LOST)
+    assert {int(file.stem) for file in made.glob("ori_imgs/*.lms")} == set(range(FRAMES)) - set(
+        LOST
+    )
     assert np.loadtxt(made / "ori_imgs/0.lms").shape == (len(IBUG_68), 2)
     assert read_image(made / "bc.jpg").shape == (SIDE, SIDE, 3)
     assert not list(made.parent.glob(".*")), "no temporary folder may stay"
@@ -89,12 +106,17 @@ def test_every_file_of_the_family_is_there(made: Path) -> None:
 
 def test_the_dataset_reader_accepts_it(made: Path) -> None:
     dataset = Dataset.open(made)
-    assert dataset.features("hama").shape == (FRAMES, 16, 146) and np.isfinite(dataset.features("hama")).all()
+    assert (
+        dataset.features("hama").shape == (FRAMES, 16, 146)
+        and np.isfinite(dataset.features("hama")).all()
+    )
     assert dataset.blink.shape == (FRAMES, 1) and dataset.landmarks.shape == (FRAMES, 478, 3)
     assert read_audio(dataset.sound_file).shape == (FRAMES * 640,)
 
 
-def test_cameras_put_the_mesh_onto_the_drawn_face(made: Path, clip: tuple[Path, np.ndarray, np.ndarray]) -> None:
+def test_cameras_put_the_mesh_onto_the_drawn_face(
+    made: Path, clip: tuple[Path, np.ndarray, np.ndarray]
+) -> None:
     dataset = Dataset.open(made)
     vertices, triangles = dataset.mesh
     assert triangles.shape == (898, 3)
@@ -104,7 +126,9 @@ def test_cameras_put_the_mesh_onto_the_drawn_face(made: Path, clip: tuple[Path, 
     seen = np.setdiff1d(np.arange(FRAMES), LOST)
     distance = np.linalg.norm(pixels - clip[2], axis=-1)[seen]
     assert np.median(distance) < 2.5, np.median(distance)
-    assert np.abs(pixels[LOST, :] - clip[2][LOST, :])[:, RIGID].mean() < 4, "bridged over the lost frames"
+    assert np.abs(pixels[LOST, :] - clip[2][LOST, :])[:, RIGID].mean() < 4, (
+        "bridged over the lost frames"
+    )
 
 
 def test_poses_follow_the_drawn_head(made: Path, clip: tuple[Path, np.ndarray, np.ndarray]) -> None:
@@ -112,8 +136,13 @@ def test_poses_follow_the_drawn_head(made: Path, clip: tuple[Path, np.ndarray, n
 
     track = torch.load(made / "track_params.pt", weights_only=True)
     assert {key: tuple(value.shape) for key, value in track.items()} == {
-        "id": (1, 100), "exp": (FRAMES, 79), "euler": (FRAMES, 3), "trans": (FRAMES, 3), "focal": (1,),
-        "vertices": (1, 468, 3)}
+        "id": (1, 100),
+        "exp": (FRAMES, 79),
+        "euler": (FRAMES, 3),
+        "trans": (FRAMES, 3),
+        "focal": (1,),
+        "vertices": (1, 468, 3),
+    }
     yaw, true = track["euler"][:, 1].numpy(), clip[1][:, 1]
     assert np.corrcoef(yaw, true)[0, 1] > 0.97
     assert np.degrees(np.abs((yaw - yaw.mean()) - (true - true.mean())).max()) < 4
@@ -124,18 +153,29 @@ def test_transforms_are_the_family_s(made: Path) -> None:
 
     track = torch.load(made / "track_params.pt", weights_only=True)
     euler, trans = track["euler"].numpy(), track["trans"].numpy()
-    train, val = (json.loads((made / f"transforms_{part}.json").read_text()) for part in ("train", "val"))
+    train, val = (
+        json.loads((made / f"transforms_{part}.json").read_text()) for part in ("train", "val")
+    )
     ids = [[frame["img_id"] for frame in part["frames"]] for part in (train, val)]
     border = FRAMES * 10 // 11
-    assert ids[0] == [i for i in range(border) if i not in LOST] and ids[1] == list(range(border, FRAMES))
-    assert train["cx"] == SIDE / 2 and train["focal_len"] == pytest.approx(float(track["focal"][0]), rel=1e-6)
+    assert ids[0] == [i for i in range(border) if i not in LOST] and ids[1] == list(
+        range(border, FRAMES)
+    )
+    assert train["cx"] == SIDE / 2 and train["focal_len"] == pytest.approx(
+        float(track["focal"][0]), rel=1e-6
+    )
     expected = camera_to_world_json(euler, trans)[ids[0][5]]
     assert np.allclose(train["frames"][5]["transform_matrix"], expected)
-    assert np.allclose(np.linalg.inv(expected)[:3, :3] * [[1], [-1], [-1]],
-                       world_to_camera(euler, trans)[ids[0][5], :3, :3], atol=1e-5)
+    assert np.allclose(
+        np.linalg.inv(expected)[:3, :3] * [[1], [-1], [-1]],
+        world_to_camera(euler, trans)[ids[0][5], :3, :3],
+        atol=1e-5,
+    )
 
 
-def test_the_mouth_mask_opens_with_the_lips(made: Path, clip: tuple[Path, np.ndarray, np.ndarray]) -> None:
+def test_the_mouth_mask_opens_with_the_lips(
+    made: Path, clip: tuple[Path, np.ndarray, np.ndarray]
+) -> None:
     areas = np.array([(read_image(made / f"mouth_mask/{i}.png") > 0).sum() for i in range(FRAMES)])
     gap = np.linalg.norm(clip[2][:, 13] - clip[2][:, 14], axis=1)
     seen = np.setdiff1d(np.arange(FRAMES), LOST)
@@ -145,37 +185,57 @@ def test_the_mouth_mask_opens_with_the_lips(made: Path, clip: tuple[Path, np.nda
 def test_the_head_is_parsed_as_head(made: Path, clip: tuple[Path, np.ndarray, np.ndarray]) -> None:
     head = (read_image(made / "parsing/10.png") == (0, 0, 255)).all(-1)
     face = np.zeros((SIDE, SIDE), np.uint8)
-    cv2.fillConvexPoly(face, cv2.convexHull(clip[2][10].astype(np.float32)).round().astype(np.int32), (1,))
+    cv2.fillConvexPoly(
+        face, cv2.convexHull(clip[2][10].astype(np.float32)).round().astype(np.int32), (1,)
+    )
     assert (head & (face > 0)).sum() > 0.95 * face.sum()
     below = int(clip[2][10, CHIN, 1]) + 20
-    assert not head[min(below, SIDE - 1):].any()
+    assert not head[min(below, SIDE - 1) :].any()
 
 
-def test_a_look_alone_says_what_the_long_run_records(made: Path, clip: tuple[Path, np.ndarray, np.ndarray],
-                                                     tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_look_alone_says_what_the_long_run_records(
+    made: Path,
+    clip: tuple[Path, np.ndarray, np.ndarray],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.chdir(tmp_path)
     looked = CliRunner().invoke(app, ["preprocess", str(clip[0]), "--check", "--json"])
     assert looked.exit_code == 0 and not list(tmp_path.iterdir()), looked.stderr
     answer, manifest = json.loads(looked.stdout), json.loads((made / "dataset.json").read_text())
-    assert answer["ok"] and [f["check"] for f in answer["findings"]] == [f["check"] for f in manifest["findings"]]
-    told_anew = ("speech", "mouth", "head turns", "blinks", "forecast")  # of all frames, not of those looked at
-    assert all(one == other or one["check"] in told_anew
-               for one, other in zip(answer["findings"], manifest["findings"], strict=True))
+    assert answer["ok"] and [f["check"] for f in answer["findings"]] == [
+        f["check"] for f in manifest["findings"]
+    ]
+    told_anew = (
+        "speech",
+        "mouth",
+        "head turns",
+        "blinks",
+        "forecast",
+    )  # of all frames, not of those looked at
+    assert all(
+        one == other or one["check"] in told_anew
+        for one, other in zip(answer["findings"], manifest["findings"], strict=True)
+    )
     assert (answer["frames"], answer["segments"]) == (FRAMES, manifest["segments"])
     assert "warning" in looked.stderr and "the avatar will lack" in looked.stderr
 
 
 def test_a_look_at_what_will_not_do_gives_the_findings_and_exit_code_4(tmp_path: Path) -> None:
     grey = [np.full((SIDE, SIDE, 3), 90, np.uint8)] * 60
-    video = write_clip(tmp_path / "grey.mp4", grey, read_audio(sample_clip())[:60 * 640])
+    video = write_clip(tmp_path / "grey.mp4", grey, read_audio(sample_clip())[: 60 * 640])
     looked = CliRunner().invoke(app, ["preprocess", str(video), "--check", "--json"])
     answer = json.loads(looked.stdout)
     assert looked.exit_code == answer["error"]["code"] == 4 and not answer["ok"]
     assert any(finding["level"] == "rejection" for finding in answer["findings"])
-    assert looked.stderr.count("error: ") == 1 and looked.stderr.lstrip().splitlines()[-1].startswith("error: ")
+    assert looked.stderr.count("error: ") == 1 and looked.stderr.lstrip().splitlines()[
+        -1
+    ].startswith("error: ")
 
 
-def test_an_existing_dataset_is_kept_unless_forced(made: Path, clip: tuple[Path, np.ndarray, np.ndarray]) -> None:
+def test_an_existing_dataset_is_kept_unless_forced(
+    made: Path, clip: tuple[Path, np.ndarray, np.ndarray]
+) -> None:
     before = (made / "dataset.json").read_bytes()
     with pytest.raises(BeingError, match="exists"):
         preprocess(clip[0], made)
@@ -202,21 +262,31 @@ preprocess(Path(sys.argv[1]), Path(sys.argv[2]), name="drawn", consent="nobody's
 
 def content(folder: Path) -> dict[str, bytes]:
     """Every file of a dataset but the times, which are not to be the same."""
-    files = {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    files = {
+        str(file.relative_to(folder)): file.read_bytes()
+        for file in folder.rglob("*")
+        if file.is_file()
+    }
     times = json.loads(files.pop("times.json"))
     assert all(seconds >= 0 for seconds in times.values())
     files["report.html"] = TIMES.sub(b"", files["report.html"])
     return files
 
 
-def test_killed_again_and_again_the_dataset_is_the_same(made: Path, clip: tuple[Path, np.ndarray, np.ndarray],
-                                                        tmp_path: Path, capsys: pytest.CaptureFixture[str],
-                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_again_and_again_the_dataset_is_the_same(
+    made: Path,
+    clip: tuple[Path, np.ndarray, np.ndarray],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """SIGKILL in the middle of two steps; each run goes on after the steps that were done."""
     out = tmp_path / "drawn"
     monkeypatch.setattr(graph, "code_digest", lambda: "as in the test")
     for step, frame in (("landmarks", FRAMES), ("plates", 31)):
-        ended = subprocess.run([sys.executable, "-c", KILLED, clip[0], out, step, str(frame)], capture_output=True)
+        ended = subprocess.run(
+            [sys.executable, "-c", KILLED, clip[0], out, step, str(frame)], capture_output=True
+        )
         assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
         assert not out.exists() and (tmp_path / ".drawn.part").is_dir()
     preprocess(clip[0], out, name="drawn", consent="nobody's face")
@@ -225,12 +295,16 @@ def test_killed_again_and_again_the_dataset_is_the_same(made: Path, clip: tuple[
     assert all(f"{step}  done by the run before" in again for step in kept)
     assert "plates  done by" not in again
     whole, resumed = content(made), content(out)
-    assert whole.keys() == resumed.keys() and [name for name in whole if whole[name] != resumed[name]] == []
+    assert (
+        whole.keys() == resumed.keys()
+        and [name for name in whole if whole[name] != resumed[name]] == []
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["drawn"]
 
 
-def test_a_full_disk_leaves_no_dataset_and_what_was_done(clip: tuple[Path, np.ndarray, np.ndarray], tmp_path: Path,
-                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_no_dataset_and_what_was_done(
+    clip: tuple[Path, np.ndarray, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(work: Work, advance: Advance) -> None:
         raise OSError(28, "No space left on device")
 
@@ -244,8 +318,9 @@ def test_a_full_disk_leaves_no_dataset_and_what_was_done(clip: tuple[Path, np.nd
     assert {path.name for path in (tmp_path / ".one.part").iterdir()} == {".work", "ori_imgs"}
 
 
-def test_a_folder_that_is_no_dataset_is_never_replaced(clip: tuple[Path, np.ndarray, np.ndarray],
-                                                       tmp_path: Path) -> None:
+def test_a_folder_that_is_no_dataset_is_never_replaced(
+    clip: tuple[Path, np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("precious")
     with pytest.raises(BeingError, match="not a dataset"):

@@ -1,4 +1,6 @@
-"""The report of a dataset: one small file, nothing loaded from elsewhere, everything that is to be judged in it."""
+"""The report of a dataset: one small file, nothing loaded from elsewhere, everything that is to be
+judged in it.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ class Reader(HTMLParser):
         self.text = ""
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.addresses += [value or "" for name, value in attributes if name in ("src", "href", "srcset", "data")]
+        self.addresses += [
+            value or "" for name, value in attributes if name in ("src", "href", "srcset", "data")
+        ]
         if tag not in VOID:
             self.open.append(tag)
 
@@ -42,9 +46,16 @@ class Reader(HTMLParser):
         self.text += data
 
 
-FINDINGS = [{"check": "frame rate", "level": "ok", "what": "25 frames/s", "at": [], "fix": ""},
-            {"check": "<cuts>", "level": "warning", "what": "2 cuts & more", "at": [[1.0, 1.0], [2.0, 3.5]],
-             "fix": "they became breaks"}]
+FINDINGS = [
+    {"check": "frame rate", "level": "ok", "what": "25 frames/s", "at": [], "fix": ""},
+    {
+        "check": "<cuts>",
+        "level": "warning",
+        "what": "2 cuts & more",
+        "at": [[1.0, 1.0], [2.0, 3.5]],
+        "fix": "they became breaks",
+    },
+]
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +63,9 @@ def report(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     """The report of the synthetic scene with two findings, a lost frame and no consent."""
     folder = shutil.copytree(scene, tmp_path_factory.mktemp("report") / "scene")
     manifest = json.loads((folder / "dataset.json").read_text())
-    (folder / "dataset.json").write_text(json.dumps({**manifest, "findings": FINDINGS, "missing": [7]}))
+    (folder / "dataset.json").write_text(
+        json.dumps({**manifest, "findings": FINDINGS, "missing": [7]})
+    )
     data = dict(np.load(folder / "landmarks.npz"))
     data["points"][7], data["confidence"][7] = np.nan, 0
     np.savez(folder / "landmarks.npz", **data)
@@ -76,7 +89,9 @@ def test_the_report_is_one_file_and_well_formed(report: tuple[Path, Reader]) -> 
 def test_the_report_says_what_is_known(report: tuple[Path, Reader]) -> None:
     text = report[1].text
     assert "Consent of the person: unconfirmed" in text and "--consent" in text
-    assert text.index("2 cuts & more.") < text.index("25 frames/s"), "what needs attention comes first"
+    assert text.index("2 cuts & more.") < text.index("25 frames/s"), (
+        "what needs attention comes first"
+    )
     assert "<cuts>" in text and "1.00 s, 2.0–3.5 s" in text and "They became breaks." in text
     assert "30.0 s" in text and "masks" in text
     assert "1frames without a face" in text and "no face" in text
@@ -107,5 +122,7 @@ def test_curves_stop_at_breaks_and_long_ones_keep_their_extremes() -> None:
     long = np.zeros(50 * COLUMNS)
     long[12345], long[33333] = 7.0, -3.0
     drawn = curves({"a": long}, "x")
-    heights = [float(pair.split(",")[1]) for pair in re.search(r'points="([^"]*)"', drawn)[1].split()]
+    heights = [
+        float(pair.split(",")[1]) for pair in re.search(r'points="([^"]*)"', drawn)[1].split()
+    ]
     assert len(heights) <= 2 * COLUMNS + 2 and len(set(heights)) == 3, "zero and both extremes"

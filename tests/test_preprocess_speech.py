@@ -23,12 +23,12 @@ CHECKS = ["sound", "sound level", "clipping", "noise", "bandwidth", "voice"]
 @pytest.fixture(scope="module")
 def sound() -> np.ndarray:
     had(lambda: encoders.encoder("hama"))
-    return media.read_audio(SPEAKER)[:15 * SAMPLE_RATE]
+    return media.read_audio(SPEAKER)[: 15 * SAMPLE_RATE]
 
 
 def noise(sound: np.ndarray, decibels: float) -> np.ndarray:
     """White noise that many dB under the sound's loudest parts (its 95th percentile of level)."""
-    level = np.percentile(np.square(sound[:len(sound) // 160 * 160].reshape(-1, 160)).mean(1), 95)
+    level = np.percentile(np.square(sound[: len(sound) // 160 * 160].reshape(-1, 160)).mean(1), 95)
     white = np.random.default_rng(0).normal(size=len(sound))
     return (white * np.sqrt(level / 10 ** (decibels / 10))).astype(np.float32)
 
@@ -42,7 +42,9 @@ def telephone(sound: np.ndarray) -> np.ndarray:
 
 
 def cut_off(sound: np.ndarray, times: float) -> np.ndarray:
-    """The sound amplified over full scale at 44.1 kHz, cut, brought back to 16 kHz and made quieter."""
+    """The sound amplified over full scale at 44.1 kHz, cut, brought back to 16 kHz and made
+    quieter.
+    """
     high = to_rate(sound, SAMPLE_RATE, 44_100) * np.float32(times / np.abs(sound).max())
     return 0.5 * to_rate(np.clip(high, -1, 1), 44_100, SAMPLE_RATE)
 
@@ -56,15 +58,32 @@ def test_good_sound_has_no_fault(sound: np.ndarray) -> None:
     assert not worst(late) and late[-1].at[0] == pytest.approx((0, 5.6), abs=0.3)
 
 
-@pytest.mark.parametrize("fault, check, said", [
-    ("cut off 2", "clipping", "cut off"), ("cut off 6", "clipping", "cut off"), ("mean", "sound level", "mean"),
-    ("almost silent", "sound level", "nearly silent"), ("telephone", "bandwidth", "telephone"),
-    ("noise", "noise", "noise"), ("music", "noise", "music"), ("mostly pause", "voice", "the rest")])
-def test_a_fault_is_named_and_no_other(sound: np.ndarray, fault: str, check: str, said: str) -> None:
-    bad = {"cut off 2": lambda: cut_off(sound, 3), "cut off 6": lambda: cut_off(sound, 8), "mean": lambda: sound + 0.05,
-           "almost silent": lambda: sound * 0.004, "telephone": lambda: telephone(sound),
-           "noise": lambda: sound + noise(sound, 9), "music": lambda: sound + 0.35 * melody(15)[:len(sound)],
-           "mostly pause": lambda: np.pad(sound, (0, 30 * SAMPLE_RATE))}[fault]().astype(np.float32)
+@pytest.mark.parametrize(
+    "fault, check, said",
+    [
+        ("cut off 2", "clipping", "cut off"),
+        ("cut off 6", "clipping", "cut off"),
+        ("mean", "sound level", "mean"),
+        ("almost silent", "sound level", "nearly silent"),
+        ("telephone", "bandwidth", "telephone"),
+        ("noise", "noise", "noise"),
+        ("music", "noise", "music"),
+        ("mostly pause", "voice", "the rest"),
+    ],
+)
+def test_a_fault_is_named_and_no_other(
+    sound: np.ndarray, fault: str, check: str, said: str
+) -> None:
+    bad = {
+        "cut off 2": lambda: cut_off(sound, 3),
+        "cut off 6": lambda: cut_off(sound, 8),
+        "mean": lambda: sound + 0.05,
+        "almost silent": lambda: sound * 0.004,
+        "telephone": lambda: telephone(sound),
+        "noise": lambda: sound + noise(sound, 9),
+        "music": lambda: sound + 0.35 * melody(15)[: len(sound)],
+        "mostly pause": lambda: np.pad(sound, (0, 30 * SAMPLE_RATE)),
+    }[fault]().astype(np.float32)
     heard = listen(bad)
     findings = check_sound(heard)
     assert worst(findings) == {check: "warning"}
@@ -76,13 +95,27 @@ def test_a_fault_is_named_and_no_other(sound: np.ndarray, fault: str, check: str
         assert found.at and all(0 <= a < b <= heard.seconds for a, b in found.at)
 
 
-@pytest.mark.parametrize("name, said", [("silence", "silent"), ("hardly anything", "silent"), ("NaN", "not numbers"),
-                                        ("melody", "music"), ("tone", "tone"), ("pink noise", "noise"),
-                                        ("half a second", "no speech"), ("nothing", "silent")])
+@pytest.mark.parametrize(
+    "name, said",
+    [
+        ("silence", "silent"),
+        ("hardly anything", "silent"),
+        ("NaN", "not numbers"),
+        ("melody", "music"),
+        ("tone", "tone"),
+        ("pink noise", "noise"),
+        ("half a second", "no speech"),
+        ("nothing", "silent"),
+    ],
+)
 def test_sound_without_speech_is_rejected(sound: np.ndarray, name: str, said: str) -> None:
-    bad = {**other_sounds(), "hardly anything": 5e-4 * sound / np.abs(sound).max(), "nothing": sound[:0],
-           "NaN": np.where(np.arange(len(sound)) == 70_000, np.nan, sound),
-           "half a second": sound[SAMPLE_RATE:SAMPLE_RATE * 3 // 2]}[name].astype(np.float32)
+    bad = {
+        **other_sounds(),
+        "hardly anything": 5e-4 * sound / np.abs(sound).max(),
+        "nothing": sound[:0],
+        "NaN": np.where(np.arange(len(sound)) == 70_000, np.nan, sound),
+        "half a second": sound[SAMPLE_RATE : SAMPLE_RATE * 3 // 2],
+    }[name].astype(np.float32)
     findings = check_sound(listen(bad))
     assert sum(finding.level == "rejection" for finding in findings) == 1
     refused = next(finding for finding in findings if finding.level == "rejection")
@@ -99,10 +132,21 @@ def test_mending_takes_the_mean_off_and_lifts_what_is_too_quiet(sound: np.ndarra
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("name, faults", [
-    ("clips/address_fr_50s.mp4", {}), ("clips/newsdesk_en_21s.mp4", {}), ("clips/newsdesk_en_71s_cuts.mp4", {}),
-    ("clips/raw/address_fr_30fps_dup.mp4", {}), ("audio/speech_en_60s.wav", {}), ("audio/speech_de.wav", {}),
-    ("audio/speech_en_11s.flac", {}), ("audio/speech_fr_12s_same_speaker.wav", {}),
-    ("audio/speech_ja.wav", {"clipping": "warning"})])
-def test_real_recordings(name: str, faults: dict[str, str], sound: np.ndarray, shared_dir: Path) -> None:
+@pytest.mark.parametrize(
+    "name, faults",
+    [
+        ("clips/address_fr_50s.mp4", {}),
+        ("clips/newsdesk_en_21s.mp4", {}),
+        ("clips/newsdesk_en_71s_cuts.mp4", {}),
+        ("clips/raw/address_fr_30fps_dup.mp4", {}),
+        ("audio/speech_en_60s.wav", {}),
+        ("audio/speech_de.wav", {}),
+        ("audio/speech_en_11s.flac", {}),
+        ("audio/speech_fr_12s_same_speaker.wav", {}),
+        ("audio/speech_ja.wav", {"clipping": "warning"}),
+    ],
+)
+def test_real_recordings(
+    name: str, faults: dict[str, str], sound: np.ndarray, shared_dir: Path
+) -> None:
     assert worst(check_sound(listen(media.read_audio(shared_dir / name)))) == faults

@@ -43,38 +43,52 @@ def part(look: Look, start: int, stop: int) -> Look:
 
 
 @pytest.mark.parametrize("by", MOVED)
-def test_moved_sound_is_told_from_fifteen_seconds(sound: np.ndarray, mouth: Look, by: float) -> None:
+def test_moved_sound_is_told_from_fifteen_seconds(
+    sound: np.ndarray, mouth: Look, by: float
+) -> None:
     zero = sync_offset(listen(sound), mouth)
     found = sync_offset(listen(moved(sound, by)), part(mouth, 50, 425))
     assert zero.sure and found.sure and found.seconds - zero.seconds == pytest.approx(by, abs=0.012)
 
 
 def test_it_does_not_depend_on_when_frames_were_taken(sound: np.ndarray, mouth: Look) -> None:
-    """Copies left out of a 30 fps clip, 60 fps, jittered times, sparse samples besides, frames without a face."""
+    """Copies left out of a 30 fps clip, 60 fps, jittered times, sparse samples besides, frames
+    without a face.
+    """
     heard, rng = listen(sound), np.random.default_rng(0)
     zero = sync_offset(heard, mouth).seconds
     aperture = np.load(SPEAKER.parent / "truth.npz")["lip_aperture"]
     thirty = np.arange(0, 20, 1 / 30)
-    for times in (thirty[np.arange(len(thirty)) % 6 != 5], np.arange(0, 18, 1 / 60),
-                  np.sort(np.arange(0, 20, 0.04) + rng.uniform(-0.015, 0.015, 500)),
-                  np.concatenate([np.arange(0, 4, 0.7), np.arange(5, 22, 0.04), np.arange(22, 29, 0.7)])):
+    for times in (
+        thirty[np.arange(len(thirty)) % 6 != 5],
+        np.arange(0, 18, 1 / 60),
+        np.sort(np.arange(0, 20, 0.04) + rng.uniform(-0.015, 0.015, 500)),
+        np.concatenate([np.arange(0, 4, 0.7), np.arange(5, 22, 0.04), np.arange(22, 29, 0.7)]),
+    ):
         look = made_up(times, np.interp(times, mouth.times, aperture))
         look.points[7:10] = np.nan
         found = sync_offset(heard, look)
         assert found.sure and found.seconds == pytest.approx(zero, abs=0.015)
 
 
-def test_nothing_is_claimed_where_mouth_and_sound_are_strangers(sound: np.ndarray, mouth: Look) -> None:
+def test_nothing_is_claimed_where_mouth_and_sound_are_strangers(
+    sound: np.ndarray, mouth: Look
+) -> None:
     own, aperture = listen(sound), np.load(SPEAKER.parent / "truth.npz")["lip_aperture"]
     hiss = 0.1 * np.random.default_rng(0).normal(size=15 * SAMPLE_RATE).astype(np.float32)
-    strangers = {"silence": (listen(np.zeros_like(hiss)), mouth), "melody": (listen(melody(15)), mouth),
-                 "noise": (listen(hiss), mouth), "short sound": (listen(sound[:2 * SAMPLE_RATE]), mouth),
-                 "backwards": (own, made_up(mouth.times, aperture[::-1])),
-                 "still": (own, made_up(mouth.times, np.full(len(mouth), 0.05))),
-                 "few frames": (own, part(mouth, 100, 180)), "one frame": (own, part(mouth, 5, 6)),
-                 "no face": (own, Look(mouth.times, np.full_like(mouth.points, np.nan), None, mouth.faces)),
-                 "no frames": (own, part(mouth, 0, 0)),
-                 "sparse": (own, made_up(np.arange(0, 28, 0.7), np.full(40, 0.05)))}
+    strangers = {
+        "silence": (listen(np.zeros_like(hiss)), mouth),
+        "melody": (listen(melody(15)), mouth),
+        "noise": (listen(hiss), mouth),
+        "short sound": (listen(sound[: 2 * SAMPLE_RATE]), mouth),
+        "backwards": (own, made_up(mouth.times, aperture[::-1])),
+        "still": (own, made_up(mouth.times, np.full(len(mouth), 0.05))),
+        "few frames": (own, part(mouth, 100, 180)),
+        "one frame": (own, part(mouth, 5, 6)),
+        "no face": (own, Look(mouth.times, np.full_like(mouth.points, np.nan), None, mouth.faces)),
+        "no frames": (own, part(mouth, 0, 0)),
+        "sparse": (own, made_up(np.arange(0, 28, 0.7), np.full(40, 0.05))),
+    }
     for name, (heard, look) in strangers.items():
         found = sync_offset(heard, look)
         assert not found.sure and found.shift == 0, name
@@ -84,7 +98,11 @@ def test_nothing_is_claimed_where_mouth_and_sound_are_strangers(sound: np.ndarra
 
 def test_what_is_said_and_moved(sound: np.ndarray, mouth: Look) -> None:
     far = sync_offset(listen(moved(sound, 0.3)), mouth)
-    assert far.shift == far.seconds > 0.15 and check_sync(far).level == "warning" and "after" in check_sync(far).what
+    assert (
+        far.shift == far.seconds > 0.15
+        and check_sync(far).level == "warning"
+        and "after" in check_sync(far).what
+    )
     mended = sync_offset(listen(moved(moved(sound, 0.3), -far.shift)), mouth)
     assert abs(mended.seconds) < 0.02 and mended.shift == 0 and check_sync(mended).level == "ok"
     assert NOT_KNOWN.shift == 0 and 0.04 < IN_STEP < 0.06
@@ -97,11 +115,15 @@ def test_another_voice_is_found_by_lips_that_keep_still(sound: np.ndarray, mouth
     aperture[238:369] = 0.002  # 9.5 to 14.8 s, where there is speech
     found = check_other_voices(heard, made_up(mouth.times, aperture))
     assert found.level == "warning" and all(a >= 9.3 and b <= 14.7 for a, b in found.at)
-    assert sum(b - a for a, b in found.at) > 3.5  # of 5.2 s, a pause and half a second at both ends besides
+    assert (
+        sum(b - a for a, b in found.at) > 3.5
+    )  # of 5.2 s, a pause and half a second at both ends besides
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("clip", ["address_fr_50s.mp4", "newsdesk_en_21s.mp4", "raw/address_fr_30fps_dup.mp4"])
+@pytest.mark.parametrize(
+    "clip", ["address_fr_50s.mp4", "newsdesk_en_21s.mp4", "raw/address_fr_30fps_dup.mp4"]
+)
 def test_moved_sound_of_real_clips_is_told(clip: str, sound: np.ndarray, shared_dir: Path) -> None:
     own = media.read_audio(shared_dir / "clips" / clip)
     look = look_at(shared_dir / "clips" / clip, 15)
@@ -109,15 +131,27 @@ def test_moved_sound_of_real_clips_is_told(clip: str, sound: np.ndarray, shared_
     assert zero.sure and abs(zero.seconds) < 0.03, zero  # by eye these clips are in step
     for by in MOVED:
         found = sync_offset(listen(moved(own, by)), look)
-        assert found.sure and found.seconds - zero.seconds == pytest.approx(by, abs=0.01), (by, found)
-    strange = sync_offset(listen(media.read_audio(shared_dir / "audio" / "speech_en_60s.wav")[3 * SAMPLE_RATE:]), look)
+        assert found.sure and found.seconds - zero.seconds == pytest.approx(by, abs=0.01), (
+            by,
+            found,
+        )
+    strange = sync_offset(
+        listen(media.read_audio(shared_dir / "audio" / "speech_en_60s.wav")[3 * SAMPLE_RATE :]),
+        look,
+    )
     assert not strange.sure
 
 
 @pytest.mark.shared
-def test_the_raw_clip_and_its_clean_copy_have_the_same_offset(sound: np.ndarray, shared_dir: Path) -> None:
+def test_the_raw_clip_and_its_clean_copy_have_the_same_offset(
+    sound: np.ndarray, shared_dir: Path
+) -> None:
     offsets = []
     for clip in ("address_fr_50s.mp4", "raw/address_fr_30fps_dup.mp4"):
-        offsets.append(sync_offset(listen(media.read_audio(shared_dir / "clips" / clip)),
-                                   look_at(shared_dir / "clips" / clip, 12)).seconds)
+        offsets.append(
+            sync_offset(
+                listen(media.read_audio(shared_dir / "clips" / clip)),
+                look_at(shared_dir / "clips" / clip, 12),
+            ).seconds
+        )
     assert offsets[0] == pytest.approx(offsets[1], abs=0.01)

@@ -11,7 +11,9 @@ COUNT = 1500
 
 
 def repeated(container: float, true: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """The true picture shown at each place of a container, int [n], and the change to the one before, levels."""
+    """The true picture shown at each place of a container, int [n], and the change to the one
+    before, levels.
+    """
     rng = np.random.default_rng(seed)
     shown = np.floor(np.arange(COUNT) * true / container + rng.uniform()).astype(int)
     change = rng.lognormal(0, 0.6, COUNT).astype(np.float32)
@@ -19,8 +21,22 @@ def repeated(container: float, true: float, seed: int = 0) -> tuple[np.ndarray, 
     return shown, change
 
 
-@pytest.mark.parametrize("container, true", [(30, 25), (60, 25), (50, 25), (30, 24), (60, 24), (60, 30), (60, 50),
-                                             (30000 / 1001, 24000 / 1001), (30, 15), (60, 15), (30, 12.5)])
+@pytest.mark.parametrize(
+    "container, true",
+    [
+        (30, 25),
+        (60, 25),
+        (50, 25),
+        (30, 24),
+        (60, 24),
+        (60, 30),
+        (60, 50),
+        (30000 / 1001, 24000 / 1001),
+        (30, 15),
+        (60, 15),
+        (30, 12.5),
+    ],
+)
 def test_copies_tell_the_true_rate(container: float, true: float) -> None:
     for seed in range(3):
         shown, change = repeated(container, true, seed)
@@ -30,7 +46,9 @@ def test_copies_tell_the_true_rate(container: float, true: float) -> None:
         wrong = (np.diff(shown[kept]) != 1).sum()
         assert wrong == 0, "every true picture is kept once"
         off = timing.times[kept] - kept / container
-        assert np.abs(off - off.mean()).max() <= 1 / container, "evened by less than a frame of the container"
+        assert np.abs(off - off.mean()).max() <= 1 / container, (
+            "evened by less than a frame of the container"
+        )
 
 
 @pytest.mark.parametrize("rate", [15, 24, 25, 30000 / 1001, 30, 50, 60])

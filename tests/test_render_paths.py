@@ -1,5 +1,5 @@
-"""Every way from a sound to a video, from the command line: features of each kind of encoder or from a file, sound of
-every kind and length, blocks of any size."""
+"""Every way from a sound to a video, from the command line: features of each kind of encoder or
+from a file, sound of every kind and length, blocks of any size."""
 
 from __future__ import annotations
 
@@ -50,7 +50,18 @@ def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
 def rendered(avatar: Path, sound: Path, *options: Any) -> list[np.ndarray]:
     """The frames of `being render`."""
-    result = being("render", avatar, "--audio", sound, "--out", "one.mp4", "--device", "cpu", "--json", *options)
+    result = being(
+        "render",
+        avatar,
+        "--audio",
+        sound,
+        "--out",
+        "one.mp4",
+        "--device",
+        "cpu",
+        "--json",
+        *options,
+    )
     assert result.exit_code == 0, result.stderr
     frames = list(read_frames(Path("one.mp4")))
     assert json.loads(result.stdout)["frames"] == len(frames)
@@ -61,28 +72,48 @@ def array(frames: int, width: int = 29, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(frames, 16, width)).astype(np.float32)
 
 
-# --- sound of every kind ---------------------------------------------------------------------------------------------
+# --- sound of every kind
+# ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", TAKEN)
 def test_the_video_is_as_long_as_its_sound(name: str) -> None:
     samples, rate, floats = TAKEN[name]
-    avatar, sound = write_tiny_avatar(Path("avatar"), "loudness", 2), write(Path("s.wav"), samples, rate, floats)
+    avatar, sound = (
+        write_tiny_avatar(Path("avatar"), "loudness", 2),
+        write(Path("s.wav"), samples, rate, floats),
+    )
     frames = rendered(avatar, sound)
     assert abs(len(frames) - len(samples) / rate * 25) <= 1
     heard = read_audio(Path("one.mp4"))
-    assert np.isfinite(heard).all() and abs(len(heard) / 640 - len(frames)) <= 2 and probe(Path("one.mp4")).fps == 25
+    assert (
+        np.isfinite(heard).all()
+        and abs(len(heard) / 640 - len(frames)) <= 2
+        and probe(Path("one.mp4")).fps == 25
+    )
     assert (np.abs(heard).max() > 0.03) == (name != "silence")
 
 
-@pytest.mark.parametrize(("seconds", "nan", "says"), [(0.01, False, "10 ms long"), (1.0, True, "not (numbers|finite)")])
+@pytest.mark.parametrize(
+    ("seconds", "nan", "says"), [(0.01, False, "10 ms long"), (1.0, True, "not (numbers|finite)")]
+)
 def test_what_is_no_sound_is_refused_in_one_message(seconds: float, nan: bool, says: str) -> None:
     avatar, sound = write_tiny_avatar(Path("avatar"), "loudness", 2), hum(seconds)
     sound[80:90] = np.nan if nan else 0
-    refused(4, says, "render", avatar, "--audio", write(Path("s.wav"), sound, 16_000, True), "--device", "cpu")
+    refused(
+        4,
+        says,
+        "render",
+        avatar,
+        "--audio",
+        write(Path("s.wav"), sound, 16_000, True),
+        "--device",
+        "cpu",
+    )
 
 
-# --- encoders of every kind ------------------------------------------------------------------------------------------
+# --- encoders of every kind
+# ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["hama", "hama@low", "hama@stream"])
@@ -102,27 +133,46 @@ def test_the_encoder_that_the_avatar_names_is_the_one_it_hears(name: str, hearin
 def test_a_transformers_model_in_a_folder(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
-    model = transformers.Wav2Vec2Model(transformers.Wav2Vec2Config(
-        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, conv_dim=(8,) * 7,
-        num_conv_pos_embeddings=1, num_conv_pos_embedding_groups=2))
+    model = transformers.Wav2Vec2Model(
+        transformers.Wav2Vec2Config(
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=32,
+            conv_dim=(8,) * 7,
+            num_conv_pos_embeddings=1,
+            num_conv_pos_embedding_groups=2,
+        )
+    )
     model.save_pretrained(tmp_path / "model")
     transformers.Wav2Vec2FeatureExtractor().save_pretrained(tmp_path / "model")
     write_wav(Path("s.wav"), hum(0.9))
     for name in (f"{tmp_path}/model", f"{tmp_path}/model:1", f"{tmp_path}/model@low"):
         assert len(rendered(write_tiny_avatar(Path("avatar"), name, 16), Path("s.wav"))) == 23
     gone = write_tiny_avatar(Path("gone"), f"{tmp_path}/nowhere", 16)
-    refused(3, "encoder.*nowhere.*cannot be had", "render", gone, "--audio", "s.wav", "--device", "cpu")
+    refused(
+        3, "encoder.*nowhere.*cannot be had", "render", gone, "--audio", "s.wav", "--device", "cpu"
+    )
 
 
-# --- features that another program has made --------------------------------------------------------------------------
+# --- features that another program has made
+# --------------------------------------------------------------------------
 
 
 def test_features_come_from_a_file_where_another_program_makes_them() -> None:
     avatar = write_tiny_avatar(Path("avatar"), "deepspeech", 29)
     write_wav(Path("s.wav"), hum(1.3))
     for command in (["render", "--audio", "s.wav"], ["tts-video", "--text", "Hello"]):
-        refused(2, "hears 'deepspeech' features.*another program.*--features FILE.npy", *command, avatar, "--out",
-                "new/one.mp4", "--device", "cpu")
+        refused(
+            2,
+            "hears 'deepspeech' features.*another program.*--features FILE.npy",
+            *command,
+            avatar,
+            "--out",
+            "new/one.mp4",
+            "--device",
+            "cpu",
+        )
     videos = []
     for rows, seed in ((33, 0), (33, 1), (31, 0), (35, 0)):  # 33 frames
         np.save("s.npy", array(rows, seed=seed))
@@ -131,26 +181,51 @@ def test_features_come_from_a_file_where_another_program_makes_them() -> None:
     assert (videos[0] != videos[1]).any(), "the lips follow the file"
 
 
-@pytest.mark.parametrize(("values", "says"), [
-    (array(33, 28), "28 wide.*expected 29"), (array(29), "29 rows.*33 frames"), (array(90), "90 rows.*33 frames"),
-    (array(33)[:, :8], r"expected float \[frames, 16"), (array(33).astype(int), "expected float"),
-    (np.full((33, 16, 29), np.inf, np.float32), "not finite"), (None, "cannot be read")])
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        (array(33, 28), "28 wide.*expected 29"),
+        (array(29), "29 rows.*33 frames"),
+        (array(90), "90 rows.*33 frames"),
+        (array(33)[:, :8], r"expected float \[frames, 16"),
+        (array(33).astype(int), "expected float"),
+        (np.full((33, 16, 29), np.inf, np.float32), "not finite"),
+        (None, "cannot be read"),
+    ],
+)
 def test_a_file_of_features_that_will_not_do(values: np.ndarray | None, says: str) -> None:
     avatar = write_tiny_avatar(Path("avatar"), "deepspeech", 29)
     write_wav(Path("s.wav"), hum(1.3))
     if values is not None:
         np.save("s.npy", values)
-    refused(4, says, "render", avatar, "--audio", "s.wav", "--features", "s.npy", "--out", "new/one.mp4", "--device",
-            "cpu")
+    refused(
+        4,
+        says,
+        "render",
+        avatar,
+        "--audio",
+        "s.wav",
+        "--features",
+        "s.npy",
+        "--out",
+        "new/one.mp4",
+        "--device",
+        "cpu",
+    )
 
 
-def test_features_of_the_clip_s_own_sound_are_those_of_the_dataset(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So a run that was trained on another program's features renders its own sound without any file."""
+def test_features_of_the_clip_s_own_sound_are_those_of_the_dataset(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a run that was trained on another program's features renders its own sound without any
+    file.
+    """
     monkeypatch.setattr(Engine, "encode", lambda *_: pytest.fail("they are there"))
     assert being("render", run, "--out", "one.mp4", "--device", "cpu").exit_code == 0
 
 
-# --- sound of any length ---------------------------------------------------------------------------------------------
+# --- sound of any length
+# ---------------------------------------------------------------------------------------------
 
 
 def test_blocks_of_any_size_give_the_same_video(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +234,11 @@ def test_blocks_of_any_size_give_the_same_video(monkeypatch: pytest.MonkeyPatch)
     made: list[np.ndarray] = []
     written: list[np.ndarray] = []  # before the encoder: its threads may end in other bits
     whole = video.WritingThread.write
-    monkeypatch.setattr(video.WritingThread, "write", lambda self, frame: written.append(frame) or whole(self, frame))
+    monkeypatch.setattr(
+        video.WritingThread,
+        "write",
+        lambda self, frame: written.append(frame) or whole(self, frame),
+    )
     for pieces, block in ((8 * 50, 1 << 20), (40, 1000)):
         monkeypatch.setattr(encoders, "PIECE", pieces)
         monkeypatch.setattr(video, "BLOCK", block)
@@ -185,7 +264,8 @@ def test_memory_does_not_grow_with_the_sound(monkeypatch: pytest.MonkeyPatch) ->
     assert peaks[1] < peaks[0] + 2**20, peaks
 
 
-# --- options ---------------------------------------------------------------------------------------------------------
+# --- options
+# ---------------------------------------------------------------------------------------------------------
 
 
 def test_each_second_counts_for_one_step() -> None:
@@ -207,11 +287,15 @@ def test_each_second_counts_for_one_step() -> None:
     assert times.rounded() == {"features": 6.0, "render": 3.0}
 
 
-@pytest.mark.parametrize("option", [["--prune-to", "0.5"], ["--deform-every", "2"], ["--precision", "float32"]])
+@pytest.mark.parametrize(
+    "option", [["--prune-to", "0.5"], ["--deform-every", "2"], ["--precision", "float32"]]
+)
 def test_options_of_the_engine_reach_it(option: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     avatar, given = write_tiny_avatar(Path("avatar"), "loudness", 2), []
     whole = Engine.load.__func__  # type: ignore[attr-defined]
-    monkeypatch.setattr(Engine, "load", classmethod(lambda cls, *a: given.append(a[2:]) or whole(cls, *a)))
+    monkeypatch.setattr(
+        Engine, "load", classmethod(lambda cls, *a: given.append(a[2:]) or whole(cls, *a))
+    )
     write_wav(Path("s.wav"), hum(0.5))
     try:
         assert len(rendered(avatar, Path("s.wav"), *option)) == 13
@@ -230,4 +314,4 @@ def test_render_and_tts_video_share_their_options() -> None:
 
     shared = list(inspect.signature(RenderOptions).parameters)
     for command in (render, tts_video):
-        assert list(inspect.signature(spread(command)).parameters)[-len(shared):] == shared
+        assert list(inspect.signature(spread(command)).parameters)[-len(shared) :] == shared

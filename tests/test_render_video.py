@@ -1,4 +1,6 @@
-"""Videos made by the engine: exact frame count, sound and picture in step, memory flat, failures told once."""
+"""Videos made by the engine: exact frame count, sound and picture in step, memory flat, failures
+told once.
+"""
 
 import numpy as np
 import pytest
@@ -24,7 +26,7 @@ class Flashing:
 
     def stream(self, features, expression):
         for k in range(sum(map(len, features))):
-            loud = np.abs(self._samples[k * 640:(k + 1) * 640]).max() > 0.5
+            loud = np.abs(self._samples[k * 640 : (k + 1) * 640]).max() > 0.5
             yield np.full((64, 64, 3), 255 * loud, np.uint8)
 
 
@@ -36,7 +38,9 @@ def engine(tmp_path_factory):
 @pytest.mark.parametrize("seconds", [0.04, 0.5, 2.02])
 def test_frames_of_sounds_shorter_and_longer_than_the_poses(engine, tmp_path, monkeypatch, seconds):
     """Five poses last 0.2 s."""
-    monkeypatch.setattr(engine, "encode", lambda samples: [torch.zeros(-(-len(samples) // 640), 16, WIDTH)])
+    monkeypatch.setattr(
+        engine, "encode", lambda samples: [torch.zeros(-(-len(samples) // 640), 16, WIDTH)]
+    )
     samples = np.zeros(round(seconds * SAMPLE_RATE), np.float32)
     made = render_video(engine, samples, tmp_path / "a.mp4", "silence", Times())
     frames = list(read_frames(tmp_path / "a.mp4"))
@@ -49,10 +53,10 @@ def test_sound_and_picture_are_in_step_to_a_frame(engine, tmp_path):
     samples = np.zeros(4 * SAMPLE_RATE, np.float32)
     for start in (0.6, 1.52, 2.84):
         at = round(start * SAMPLE_RATE)
-        samples[at:at + 3200] = 0.8 * np.sin(np.arange(3200) * 0.6)
+        samples[at : at + 3200] = 0.8 * np.sin(np.arange(3200) * 0.6)
     render_video(Flashing(engine, samples), samples, tmp_path / "a.mp4", "beeps", Times())
     white = np.array([frame.mean() > 128 for frame in read_frames(tmp_path / "a.mp4")])
-    heard = read_audio(tmp_path / "a.mp4")[:len(white) * 640]
+    heard = read_audio(tmp_path / "a.mp4")[: len(white) * 640]
     heard = np.pad(heard, (0, len(white) * 640 - len(heard)))
     loud = np.abs(heard.reshape(-1, 640)).max(1) > 0.4
     shifts = range(-3, 4)

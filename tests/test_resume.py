@@ -1,4 +1,6 @@
-"""A training that is killed, at whatever moment and by whatever signal, ends to the bit where it would have alone."""
+"""A training that is killed, at whatever moment and by whatever signal, ends to the bit where it
+would have alone.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ from being.train.run import Run
 
 COARSE, FINE = 32, 12
 PLAN = ["train.checkpoint_every=10", "train.evaluate_every=5", "train.mixed_precision=true"]
-# `being train` that notes the frames of each step, and gets a signal at a step or in its n-th saving of `last`.
+# `being train` that notes the frames of each step, and gets a signal at a step or in its n-th
+# saving of `last`.
 KILLED = """
 import os, sys
 from pathlib import Path
@@ -62,10 +65,30 @@ def trained(scene: Path, home: Path, moment: str, count: int, kill: int = signal
     """The exit code of the program in a process of its own."""
     home.mkdir(exist_ok=True)
     items = [*TINY, f"train.coarse.steps={COARSE}", f"train.fine.steps={FINE}", *PLAN]
-    command = ["train", str(scene), "--config", "quick", "--device", "cpu", *(f"-o{item}" for item in items)]
-    return subprocess.run([sys.executable, "-c", KILLED, str(home / "drawn.txt"), str(int(kill)), moment, str(count),
-                           *command], env={**os.environ, "OMP_NUM_THREADS": "1", "BEING_HOME": str(home)},
-                          capture_output=True, timeout=240).returncode
+    command = [
+        "train",
+        str(scene),
+        "--config",
+        "quick",
+        "--device",
+        "cpu",
+        *(f"-o{item}" for item in items),
+    ]
+    return subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            KILLED,
+            str(home / "drawn.txt"),
+            str(int(kill)),
+            moment,
+            str(count),
+            *command,
+        ],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "BEING_HOME": str(home)},
+        capture_output=True,
+        timeout=240,
+    ).returncode
 
 
 def only_run(home: Path) -> Run:
@@ -79,9 +102,14 @@ def assert_the_same_end(whole: Run, resumed: Run) -> None:
         assert one is not None and other is not None and one.state == other.state
         for kind in ("model", "optimizer"):
             a, b = getattr(one, kind), getattr(other, kind)
-            assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a), (name, kind)
-    figures = [[(m["stage"], m["step"], m["psnr"], m["psnr_head"], m["gaussians"]) for m in metrics(run)]
-               for run in (whole, resumed)]
+            assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a), (
+                name,
+                kind,
+            )
+    figures = [
+        [(m["stage"], m["step"], m["psnr"], m["psnr_head"], m["gaussians"]) for m in metrics(run)]
+        for run in (whole, resumed)
+    ]
     assert figures[0] == figures[1] and resumed.record["finished"]
 
 
@@ -93,23 +121,29 @@ def whole(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.mark.parametrize("kill, code, saved", [("SIGKILL", -9, 20), ("SIGTERM", 130, 28)])
-def test_killed_it_ends_to_the_bit_where_it_would_have(scene: Path, whole: Run, tmp_path: Path, kill: str, code: int,
-                                                       saved: int) -> None:
+def test_killed_it_ends_to_the_bit_where_it_would_have(
+    scene: Path, whole: Run, tmp_path: Path, kill: str, code: int, saved: int
+) -> None:
     assert trained(scene, tmp_path, "coarse", 27, signal.Signals[kill]) == code
     killed = only_run(tmp_path)
     last = killed.load("last")
     assert last is not None and last.state["step"] == saved and len(metrics(killed)) == 5
     with open(killed.path / "metrics.jsonl", "a") as file:
         file.write('{"stage": "coarse", "st')  # cut off by a kill
-    resumed = train(scene, settings(COARSE, FINE, *PLAN), "quick", runs=tmp_path / "runs", device="cpu")
+    resumed = train(
+        scene, settings(COARSE, FINE, *PLAN), "quick", runs=tmp_path / "runs", device="cpu"
+    )
     assert resumed.path == killed.path
     assert_the_same_end(whole, resumed)
 
 
 @pytest.mark.slow
-def test_killed_again_and_again_it_ends_to_the_bit_where_it_would_have(scene: Path, whole: Run, tmp_path: Path) -> None:
+def test_killed_again_and_again_it_ends_to_the_bit_where_it_would_have(
+    scene: Path, whole: Run, tmp_path: Path
+) -> None:
     assert trained(scene, tmp_path / "whole", "never", 0) == 0
-    # while densifying; in the middle of a step and of saving; when the coarse stage is done; in the fine stage
+    # while densifying; in the middle of a step and of saving; when the coarse stage is done; in the
+    # fine stage
     moments = [("coarse", 27), ("save", 1), ("save", 2), ("fine", 0), ("fine", 11), ("never", 0)]
     assert [trained(scene, tmp_path / "killed", *moment) for moment in moments] == [-9] * 5 + [0]
     assert_the_same_end(only_run(tmp_path / "whole"), only_run(tmp_path / "killed"))

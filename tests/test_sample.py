@@ -1,4 +1,6 @@
-"""The built-in sample clip is what it claims, its truth fits it, and the generator's mouth and head obey rules."""
+"""The built-in sample clip is what it claims, its truth fits it, and the generator's mouth and head
+obey rules.
+"""
 
 import sys
 from pathlib import Path
@@ -11,13 +13,23 @@ from being.conventions import FPS
 from being.media import probe, read_audio, read_frames
 from being.sample import sample_clip, sample_truth
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # the generator is not installed with the package
+sys.path.insert(
+    0, str(Path(__file__).parent.parent)
+)  # the generator is not installed with the package
 pytest.importorskip("scipy")
 from scripts.sample import motion, mouth  # noqa: E402
 
 # "pa ba ma", then silence: IPA, start s, end s.
-EVENTS = [("p", 0.5, 0.6), ("ˈ", 0.6, 0.61), ("ɑ", 0.61, 0.8), ("b", 0.8, 0.88), ("ɑ", 0.88, 1.1), ("m", 1.1, 1.2),
-          ("ɑ", 1.2, 1.45), (".", 1.45, 2.4)]
+EVENTS = [
+    ("p", 0.5, 0.6),
+    ("ˈ", 0.6, 0.61),
+    ("ɑ", 0.61, 0.8),
+    ("b", 0.8, 0.88),
+    ("ɑ", 0.88, 1.1),
+    ("m", 1.1, 1.2),
+    ("ɑ", 1.2, 1.45),
+    (".", 1.45, 2.4),
+]
 DURATION = 2.4
 
 
@@ -39,7 +51,9 @@ def nearest_frames(seconds: np.ndarray) -> np.ndarray:
     return np.round(seconds * FPS).astype(int)
 
 
-def test_clip_decodes_to_the_stated_size_rate_and_length(frames: np.ndarray, truth: dict[str, np.ndarray]) -> None:
+def test_clip_decodes_to_the_stated_size_rate_and_length(
+    frames: np.ndarray, truth: dict[str, np.ndarray]
+) -> None:
     info = probe(sample_clip())
     assert (info.width, info.height, round(info.fps)) == (512, 512, FPS)
     assert frames.shape == (len(truth["lip_aperture"]), 512, 512, 3)
@@ -72,7 +86,11 @@ def test_truth_arrays_have_one_row_a_frame(truth: dict[str, np.ndarray]) -> None
         assert len(truth[key]) == count, key
     assert truth["unit_weights"].shape[1] == len(truth["unit_names"])
     assert len(truth["phonemes"]) == len(truth["phoneme_spans"])
-    assert truth["head_mask"].shape == truth["person_mask"].shape == (len(truth["mask_frames"]), 256, 256)
+    assert (
+        truth["head_mask"].shape
+        == truth["person_mask"].shape
+        == (len(truth["mask_frames"]), 256, 256)
+    )
     assert truth["mask_frames"].max() < count
 
 
@@ -87,41 +105,62 @@ def test_true_lips_are_closed_at_p_b_m_and_open_between(truth: dict[str, np.ndar
 
 
 def levels(low: float, high: float) -> np.ndarray:
-    """Level of the sample's sound between two frequencies (Hz), dB, every 5 ms, in windows of 20 ms round them."""
-    windows = np.lib.stride_tricks.sliding_window_view(np.pad(read_audio(sample_clip()), 160), 320)[::80]
+    """Level of the sample's sound between two frequencies (Hz), dB, every 5 ms, in windows of 20 ms
+    round them.
+    """
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(read_audio(sample_clip()), 160), 320)[
+        ::80
+    ]
     power = np.abs(np.fft.rfft(windows * np.hanning(320), axis=1)) ** 2
     frequency = np.fft.rfftfreq(320, 1 / 16_000)
     return 10 * np.log10(power[:, (frequency >= low) & (frequency < high)].mean(1) + 1e-7)
 
 
 def lag(signal: np.ndarray, reference: np.ndarray) -> float:
-    """Seconds by which `signal` comes after `reference`, both every 5 ms: where they correlate best within 0.2 s."""
+    """Seconds by which `signal` comes after `reference`, both every 5 ms: where they correlate best
+    within 0.2 s.
+    """
     lags = np.arange(-40, 41)
-    inner = reference[40:len(signal) - 40]
-    agreement = [np.corrcoef(inner, signal[40 + k:len(signal) - 40 + k])[0, 1] for k in lags]
+    inner = reference[40 : len(signal) - 40]
+    agreement = [np.corrcoef(inner, signal[40 + k : len(signal) - 40 + k])[0, 1] for k in lags]
     return float(lags[np.argmax(agreement)]) * 0.005
 
 
-@pytest.mark.parametrize(("phonemes", "band"), [("szʃʒʧʤ", (5000, 8000)), ("aɑɔæɛʌoeɜiuɪᵻəɐᵊɚʊ", (250, 3000))])
-def test_phonemes_are_heard_in_their_spans(truth: dict[str, np.ndarray], phonemes: str, band: tuple[int, int]) -> None:
-    """Hiss during s and sh, the voice's level during vowels: the spans name the sound of their own time."""
+@pytest.mark.parametrize(
+    ("phonemes", "band"), [("szʃʒʧʤ", (5000, 8000)), ("aɑɔæɛʌoeɜiuɪᵻəɐᵊɚʊ", (250, 3000))]
+)
+def test_phonemes_are_heard_in_their_spans(
+    truth: dict[str, np.ndarray], phonemes: str, band: tuple[int, int]
+) -> None:
+    """Hiss during s and sh, the voice's level during vowels: the spans name the sound of their own
+    time.
+    """
     level = levels(*band)
     times = np.arange(len(level)) * 0.005
-    named = [np.any([(times >= a) & (times < b)], 0) for (a, b), name
-             in zip(truth["phoneme_spans"], truth["phonemes"], strict=True) if str(name) in phonemes]
+    named = [
+        np.any([(times >= a) & (times < b)], 0)
+        for (a, b), name in zip(truth["phoneme_spans"], truth["phonemes"], strict=True)
+        if str(name) in phonemes
+    ]
     assert abs(lag(level, np.any(named, 0).astype(float))) <= 0.020
 
 
 def test_true_lips_open_at_the_burst_of_p_and_b(truth: dict[str, np.ndarray]) -> None:
-    """Lips are shut before the burst and part with it, not after it: what is heard is their opening."""
+    """Lips are shut before the burst and part with it, not after it: what is heard is their
+    opening.
+    """
     level = levels(300, 8000)
     said = truth["phoneme_spans"].mean(1)[np.isin(truth["phonemes"], ["p", "b"])]
     near = np.round(said[:, None] * 200).astype(int) + np.arange(-7, 8)  # 35 ms to either side
     bursts = (near[:, 0] + (level[near[:, 2:]] - level[near[:, :-2]]).argmax(1) + 1) * 0.005
     frames = np.arange(len(truth["lip_aperture"])) / FPS
     around = np.arange(-40, 41) * 0.005  # s
-    course = np.median([np.interp(b + around, frames, truth["lip_aperture"]) for b in bursts], axis=0)
-    opens = around[np.flatnonzero((course[1:] > 0.5) & (course[:-1] <= 0.5) & (around[1:] > -0.07))[0] + 1]  # 0.5 px
+    course = np.median(
+        [np.interp(b + around, frames, truth["lip_aperture"]) for b in bursts], axis=0
+    )
+    opens = around[
+        np.flatnonzero((course[1:] > 0.5) & (course[:-1] <= 0.5) & (around[1:] > -0.07))[0] + 1
+    ]  # 0.5 px
     assert len(bursts) >= 15 and abs(opens) <= 0.020, opens
     assert course[np.abs(around + 0.04) < 0.01].max() < 0.1  # and 40 ms before it they are shut
     assert np.abs(np.median(bursts - said)) <= 0.010
@@ -132,7 +171,9 @@ def test_true_lips_are_in_step_with_the_level_of_the_sound(truth: dict[str, np.n
     times = np.arange(len(level)) * 0.005
     aperture = np.interp(times, np.arange(len(truth["lip_aperture"])) / FPS, truth["lip_aperture"])
     slow = np.full(201, 1 / 201)  # 1 s: pauses between sentences say nothing of the step
-    level, aperture = (x - np.convolve(np.pad(x, 100, "reflect"), slow, "valid") for x in (level, aperture))
+    level, aperture = (
+        x - np.convolve(np.pad(x, 100, "reflect"), slow, "valid") for x in (level, aperture)
+    )
     assert -0.005 <= lag(level, aperture) <= 0.045  # natural lips lead by 0 to 40 ms
 
 
@@ -157,7 +198,9 @@ def test_true_camera_puts_the_head_where_its_mask_is(truth: dict[str, np.ndarray
         assert abs(u - 2 * columns.mean()) < 5 and abs(v - 2 * rows.mean()) < 8, (frame, u, v)
 
 
-def test_pictures_agree_with_the_true_masks(frames: np.ndarray, truth: dict[str, np.ndarray]) -> None:
+def test_pictures_agree_with_the_true_masks(
+    frames: np.ndarray, truth: dict[str, np.ndarray]
+) -> None:
     background = np.median(frames[truth["mask_frames"]][:, :40, :60].reshape(-1, 3), axis=0)
     for frame, person in zip(truth["mask_frames"], truth["person_mask"], strict=True):
         distance = np.abs(frames[frame][::2, ::2].astype(float) - background).sum(-1)
@@ -185,7 +228,10 @@ def test_jaw_never_passes_its_limit_however_loud() -> None:
 def test_diphthongs_are_split_and_stress_goes_to_its_vowel() -> None:
     spoken = mouth.segments([("ˈ", 0.0, 0.25), ("b", 0.25, 0.5), ("I", 0.5, 1.0)])
     assert [(s[0], round(s[1], 9), round(s[2], 9), s[3]) for s in spoken] == [
-        ("b", 0.0, 0.5, 0.0), ("a", 0.5, 0.8, 1.0), ("ɪ", 0.8, 1.0, 0.0)]
+        ("b", 0.0, 0.5, 0.0),
+        ("a", 0.5, 0.8, 1.0),
+        ("ɪ", 0.8, 1.0, 0.0),
+    ]
 
 
 def test_motion_is_smooth_and_the_same_every_time() -> None:

@@ -1,4 +1,6 @@
-"""The rasterizer's front door: the choice of a backend, shapes that do not fit, compositing, the benchmark."""
+"""The rasterizer's front door: the choice of a backend, shapes that do not fit, compositing, the
+benchmark.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ def test_a_chosen_backend_is_what_auto_stands_for():
     scene.scales[0, :, 0] = 0.2
     try:
         choose_backend("reference")
-        assert torch.equal(rasterize(scene, cameras).rgb, rasterize(scene, cameras, backend="reference").rgb)
+        assert torch.equal(
+            rasterize(scene, cameras).rgb, rasterize(scene, cameras, backend="reference").rgb
+        )
         with pytest.raises(UsageError, match="vulkan"):
             choose_backend("vulkan")
         if not available_backends()["diff-gaussian"].startswith("OK"):
@@ -73,12 +77,21 @@ def test_a_backend_that_is_here_but_not_on_the_device_is_refused(monkeypatch):
     assert chosen_backend(torch.device("cpu")) != "gsplat"
 
 
-@pytest.mark.parametrize("field, shape", [("quaternions", (1, 3, 3)), ("opacities", (1, 3, 1)), ("sh", (1, 3, 5, 3)),
-                                          ("scales", (2, 4, 3))])  # fmt: skip
+@pytest.mark.parametrize(
+    "field, shape",
+    [
+        ("quaternions", (1, 3, 3)),
+        ("opacities", (1, 3, 1)),
+        ("sh", (1, 3, 5, 3)),
+        ("scales", (2, 4, 3)),
+    ],
+)
 def test_a_shape_that_does_not_fit_is_printed(field, shape):
     scene = random_gaussians(3)
     setattr(scene, field, torch.ones(shape))
-    with pytest.raises(AssertionError, match=rf"{field} must be .*{list(shape)}".replace("[", r"\[")):
+    with pytest.raises(
+        AssertionError, match=rf"{field} must be .*{list(shape)}".replace("[", r"\[")
+    ):
         rasterize(scene, camera(16, 16))
 
 

@@ -1,4 +1,6 @@
-"""The native CPU rasterizer: equal to the torch twin in pictures and gradients, repeatable, and never fatal."""
+"""The native CPU rasterizer: equal to the torch twin in pictures and gradients, repeatable, and
+never fatal.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,10 @@ SIZES = [(64, 64), (80, 50), (17, 33), (16, 16), (1, 1), (5, 130)]
 
 def same_bits(a, b) -> bool:
     """True when two renders are equal to the last bit."""
-    pictures = all(torch.equal(getattr(a.output, k), getattr(b.output, k)) for k in ("rgb", "alpha", "depth", "radii"))
+    pictures = all(
+        torch.equal(getattr(a.output, k), getattr(b.output, k))
+        for k in ("rgb", "alpha", "depth", "radii")
+    )
     return pictures and all(torch.equal(a.gradients[k], b.gradients[k]) for k in a.gradients)
 
 
@@ -62,7 +67,10 @@ def test_every_built_library_equals_the_twin(name, monkeypatch):
     scene, cameras = random_gaussians(1000, seed=9, size=0.05), camera(70, 90)
     assert_alike(render(scene, cameras, "cpu"), render(scene, cameras, "reference", torch.float64))
     scene = hostile_gaussians()
-    assert_alike(render(scene, camera(64, 48), "cpu"), render(scene, camera(64, 48), "reference", torch.float64))
+    assert_alike(
+        render(scene, camera(64, 48), "cpu"),
+        render(scene, camera(64, 48), "reference", torch.float64),
+    )
 
 
 def test_unwelcome_gaussians_are_skipped_and_get_zero_gradients():
@@ -73,16 +81,23 @@ def test_unwelcome_gaussians_are_skipped_and_get_zero_gradients():
     for group in (0, 1, 2, 7, 10, 11, 12):
         rows = slice(12 * group, 12 * (group + 1))
         assert not drawn[rows].any(), f"group {group} is drawn"
-        assert not any(got.gradients[name][0, rows].any() for name in NAMES), f"group {group} has gradients"
+        assert not any(got.gradients[name][0, rows].any() for name in NAMES), (
+            f"group {group} has gradients"
+        )
 
 
 def test_needles_and_sheets_keep_their_gradients():
-    """Long thin Gaussians at a slant: covariances of condition 1e5, where a naive determinant loses all digits."""
+    """Long thin Gaussians at a slant: covariances of condition 1e5, where a naive determinant loses
+    all digits.
+    """
     scene = random_gaussians(40, seed=11)
     scene.scales[0] = torch.tensor([3.0, 1e-4, 1e-4])
     scene.scales[0, 20:] = torch.tensor([2.0, 2.0, 1e-4])
     scene.opacities[:] = 0.3
-    assert_alike(render(scene, camera(90, 90), "cpu"), render(scene, camera(90, 90), "reference", torch.float64))
+    assert_alike(
+        render(scene, camera(90, 90), "cpu"),
+        render(scene, camera(90, 90), "reference", torch.float64),
+    )
 
 
 def test_an_opaque_stack_stops_early_and_only_its_front_has_gradients():
@@ -98,7 +113,10 @@ def test_equal_depths_keep_the_order_of_the_gaussians():
     one = random_gaussians(1, seed=4, size=0.5)
     scene = Gaussians(*(getattr(one, name).repeat_interleave(9, 1) for name in NAMES))
     scene.sh[:] = random_gaussians(9, seed=5).sh
-    assert_alike(render(scene, camera(32, 32), "cpu"), render(scene, camera(32, 32), "reference", torch.float64))
+    assert_alike(
+        render(scene, camera(32, 32), "cpu"),
+        render(scene, camera(32, 32), "reference", torch.float64),
+    )
 
 
 def test_broadcast_fields_share_their_value_and_sum_their_gradient():
@@ -106,7 +124,9 @@ def test_broadcast_fields_share_their_value_and_sum_their_gradient():
     cameras.focal = torch.tensor([60.0, 70.0, 80.0])
     shared, own = random_gaussians(60, seed=1), random_gaussians(60, seed=2, frames=3)
     for mask in range(1, 32, 6):
-        scene = Gaussians(*(getattr(own if mask >> i & 1 else shared, name) for i, name in enumerate(NAMES)))
+        scene = Gaussians(
+            *(getattr(own if mask >> i & 1 else shared, name) for i, name in enumerate(NAMES))
+        )
         got = render(scene, cameras, "cpu")
         assert got.output.rgb.shape == (3, 3, 36, 40)
         assert_alike(got, render(scene, cameras, "reference", torch.float64))
@@ -115,7 +135,9 @@ def test_broadcast_fields_share_their_value_and_sum_their_gradient():
 def test_expanded_and_strided_tensors_are_read_right():
     cameras, scene = camera(40, 36, frames=2), random_gaussians(60)
     want = rasterize(scene, cameras, backend="cpu").rgb
-    expanded = Gaussians(*(getattr(scene, name).expand(2, *getattr(scene, name).shape[1:]) for name in NAMES))
+    expanded = Gaussians(
+        *(getattr(scene, name).expand(2, *getattr(scene, name).shape[1:]) for name in NAMES)
+    )
     assert torch.equal(rasterize(expanded, cameras, backend="cpu").rgb, want)
     wide = torch.randn(1, 60, 6)
     wide[..., ::2] = scene.means
@@ -161,7 +183,9 @@ def test_calls_from_several_threads_do_not_mix(two_threads):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.filterwarnings("ignore:.*fork.*")
 def test_a_forked_child_renders(two_threads):
-    """Data loaders fork; a child has none of the parent's worker threads and must not wait for them."""
+    """Data loaders fork; a child has none of the parent's worker threads and must not wait for
+    them.
+    """
     scene, cameras = random_gaussians(3000), camera(64, 64)
     want = rasterize(scene, cameras, backend="cpu").rgb
     child = os.fork()
@@ -218,7 +242,14 @@ def test_a_library_of_another_version_is_not_loaded(monkeypatch):
 @pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="not a source checkout")
 def test_installing_without_a_compiler_succeeds_and_says_what_to_install(tmp_path):
     environment = {**os.environ, "PATH": str(tmp_path), "CXX": ""}
-    command = [sys.executable, "setup.py", "-q", "build_ext", f"--build-lib={tmp_path}", f"--build-temp={tmp_path}"]
+    command = [
+        sys.executable,
+        "setup.py",
+        "-q",
+        "build_ext",
+        f"--build-lib={tmp_path}",
+        f"--build-temp={tmp_path}",
+    ]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "apt-get install g++" in done.stderr

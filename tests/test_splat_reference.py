@@ -1,4 +1,6 @@
-"""The torch twin of the rasterizer: its gradients against finite differences, its pictures against simple truths."""
+"""The torch twin of the rasterizer: its gradients against finite differences, its pictures against
+simple truths.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ STEP = 1e-5
 
 
 def finite_difference_scene() -> tuple[Gaussians, Cameras]:
-    """Return ordinary Gaussians, one beyond the clamp of the Jacobian, one opaque and one dark, in double precision."""
+    """Return ordinary Gaussians, one beyond the clamp of the Jacobian, one opaque and one dark, in
+    double precision.
+    """
     scene = random_gaussians(5, seed=5, size=0.25)
     scene.means[0, 0] = torch.tensor([2.2, 0.0, 0.0])
     scene.scales[0, 0] = torch.tensor([0.7, 0.9, 0.5])
@@ -25,12 +29,16 @@ def finite_difference_scene() -> tuple[Gaussians, Cameras]:
 
 def test_gradients_equal_finite_differences():
     scene, cameras = finite_difference_scene()
-    cameras = Cameras(cameras.world_to_camera.double(), cameras.focal, cameras.width, cameras.height)
+    cameras = Cameras(
+        cameras.world_to_camera.double(), cameras.focal, cameras.width, cameras.height
+    )
     offsets = torch.zeros(1, 5, 2, dtype=torch.float64)
     inputs = [*(getattr(scene, name) for name in NAMES), offsets]
 
     def value() -> torch.Tensor:
-        output = rasterize(Gaussians(*inputs[:5]), cameras, screen_offsets=inputs[5], backend="reference")
+        output = rasterize(
+            Gaussians(*inputs[:5]), cameras, screen_offsets=inputs[5], backend="reference"
+        )
         return loss(output)
 
     for tensor in inputs:
@@ -54,12 +62,17 @@ def test_gradients_equal_finite_differences():
 
 def test_the_clamp_of_the_jacobian_is_met_in_the_finite_difference_scene():
     scene, cameras = finite_difference_scene()
-    view = scene.means[0, 0].float() @ cameras.world_to_camera[0, :3, :3].T + cameras.world_to_camera[0, :3, 3]
+    view = (
+        scene.means[0, 0].float() @ cameras.world_to_camera[0, :3, :3].T
+        + cameras.world_to_camera[0, :3, 3]
+    )
     assert view[0] / view[2] > FIELD_OF_VIEW_MARGIN * cameras.width / (2 * cameras.focal)
 
 
 def test_a_lone_gaussian_has_its_analytic_picture():
-    """A round Gaussian on the axis: centre at ((W-1)/2, (H-1)/2), variance (focal * scale / z)^2 + 0.3."""
+    """A round Gaussian on the axis: centre at ((W-1)/2, (H-1)/2), variance (focal * scale / z)^2 +
+    0.3.
+    """
     scene = random_gaussians(1, degree=0)
     scene.means[:], scene.scales[:], scene.opacities[:], scene.sh[:] = 0, 0.1, 0.8, 0.5
     cameras = Cameras(torch.eye(4)[None].clone(), 60.0, 33, 31)
@@ -71,13 +84,17 @@ def test_a_lone_gaussian_has_its_analytic_picture():
     near = alpha > 0.02  # the square of three standard deviations may cut off what is below 0.01
     assert torch.allclose(output.alpha[0, 0][near], alpha[near], atol=1e-6)
     assert torch.allclose(output.depth, 3 * output.alpha, atol=1e-5)
-    assert torch.allclose(output.rgb, (0.5 + 0.5 * 0.28209479) * output.alpha.expand_as(output.rgb), atol=1e-6)
+    assert torch.allclose(
+        output.rgb, (0.5 + 0.5 * 0.28209479) * output.alpha.expand_as(output.rgb), atol=1e-6
+    )
     assert output.radii[0, 0] == int(3 * variance**0.5) + 1
 
 
 def test_spherical_harmonics_are_orthonormal():
     random = torch.Generator().manual_seed(0)
-    direction = torch.nn.functional.normalize(torch.randn(400_000, 3, generator=random, dtype=torch.float64), dim=1)
+    direction = torch.nn.functional.normalize(
+        torch.randn(400_000, 3, generator=random, dtype=torch.float64), dim=1
+    )
     basis = sh_basis(direction, 3)
     gram = 4 * torch.pi * basis.T @ basis / len(basis)
     assert (gram - torch.eye(16)).abs().max() < 0.02
@@ -89,7 +106,10 @@ def test_nothing_in_front_gives_an_empty_picture_with_zero_gradients():
     scene.means.requires_grad_()
     output = rasterize(scene, camera(20, 20), backend="reference")
     assert not output.rgb.any() and not output.alpha.any() and not output.radii.any()
-    assert not output.rgb.requires_grad or not torch.autograd.grad(output.rgb.sum(), scene.means)[0].any()
+    assert (
+        not output.rgb.requires_grad
+        or not torch.autograd.grad(output.rgb.sum(), scene.means)[0].any()
+    )
 
 
 @pytest.mark.shared
@@ -98,9 +118,10 @@ def test_nothing_in_front_gives_an_empty_picture_with_zero_gradients():
 def test_golden_scene(shared_dir, name, backend):
     """Equals GaussianTalker's CUDA rasterizer: picture 1e-4, gradients 1e-3 of their largest.
 
-    One difference is on purpose: where the Jacobian is clamped (x/z beyond 1.3 times the tangent), that rasterizer
-    differentiates the clamped x as if it did not move with z; ours is the derivative of the formula, as finite
-    differences confirm. The means of those Gaussians are left out.
+    One difference is on purpose: where the Jacobian is clamped (x/z beyond 1.3 times the tangent),
+    that rasterizer differentiates the clamped x as if it did not move with z; ours is the
+    derivative of the formula, as finite differences confirm. The means of those Gaussians are left
+    out.
     """
     case = golden(shared_dir, name)
     if backend == "cpu" and not cpu.status().startswith("OK"):
@@ -121,13 +142,17 @@ def test_golden_scene(shared_dir, name, backend):
     (picture * data["image_gradient"]).sum().backward()
 
     size = torch.tensor([cameras.width, cameras.height])
-    view = data["means"].detach() @ data["world_to_camera"][:3, :3].T + data["world_to_camera"][:3, 3]
+    view = (
+        data["means"].detach() @ data["world_to_camera"][:3, :3].T + data["world_to_camera"][:3, 3]
+    )
     limit = FIELD_OF_VIEW_MARGIN * size / (2 * cameras.focal)
     unclamped = ((view[:, :2] / view[:, 2:]).abs() <= limit).all(1)
     assert (~unclamped).sum() <= 0.05 * len(unclamped)
     for key, leaf in case.leaves.items():
         rows = unclamped if key == "means" else slice(None)
-        error = (leaf.grad - data[f"grad_{key}"])[rows].abs().max() / data[f"grad_{key}"].abs().max()
+        error = (leaf.grad - data[f"grad_{key}"])[rows].abs().max() / data[
+            f"grad_{key}"
+        ].abs().max()
         assert error < 1e-3, f"{key}: {error}"
     error = (offsets.grad[0] * size / 2 - data["grad_means2d"][:, :2]).abs().max()
     assert error < 1e-3 * data["grad_means2d"].abs().max()

@@ -1,6 +1,8 @@
-"""The Triton rasterizer: equal to the torch twin in pictures and gradients, repeatable, never out of room unnoticed.
+"""The Triton rasterizer: equal to the torch twin in pictures and gradients, repeatable, never out
+of room unnoticed.
 
-With a CUDA device the kernels run there; without one they run, slowly and on smaller scenes, in Triton's interpreter.
+With a CUDA device the kernels run there; without one they run, slowly and on smaller scenes, in
+Triton's interpreter.
 """
 
 from __future__ import annotations
@@ -22,15 +24,23 @@ SIZES = [(64, 64), (80, 50), (17, 130)] if CUDA else [(16, 16), (18, 20), (33, 9
 BATCHES = (1, 3, 8) if CUDA else (1, 2, 3)
 
 pytestmark = [
-    pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed"),
-    pytest.mark.skipif(not CUDA and not INTERPRETED, reason="runs in Triton's interpreter, by test_interpreted.py"),
-    pytest.mark.filterwarnings("ignore:(invalid|divide|overflow).*encountered:RuntimeWarning"),  # NumPy's, of bad input
+    pytest.mark.skipif(
+        importlib.util.find_spec("triton") is None, reason="Triton is not installed"
+    ),
+    pytest.mark.skipif(
+        not CUDA and not INTERPRETED, reason="runs in Triton's interpreter, by test_interpreted.py"
+    ),
+    pytest.mark.filterwarnings(
+        "ignore:(invalid|divide|overflow).*encountered:RuntimeWarning"
+    ),  # NumPy's, of bad input
 ]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_interpreter():
-    """Let the interpreter patch Triton's language once a kernel, not at every call of a function inside it."""
+    """Let the interpreter patch Triton's language once a kernel, not at every call of a function
+    inside it.
+    """
     if CUDA:
         yield
         return
@@ -59,16 +69,24 @@ def triton_render(scene, cameras, **options):
 
 def same_bits(a, b) -> bool:
     """True when two renders are equal to the last bit."""
-    pictures = all(torch.equal(getattr(a.output, k), getattr(b.output, k)) for k in ("rgb", "alpha", "depth", "radii"))
+    pictures = all(
+        torch.equal(getattr(a.output, k), getattr(b.output, k))
+        for k in ("rgb", "alpha", "depth", "radii")
+    )
     return pictures and all(torch.equal(a.gradients[k], b.gradients[k]) for k in a.gradients)
 
 
 @pytest.mark.parametrize("frames", BATCHES)
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_equals_the_twin_at_many_sizes_and_batches(size, frames):
-    shared, own = random_gaussians(COUNT, seed=sum(size)), random_gaussians(COUNT, seed=1, frames=frames)
+    shared, own = (
+        random_gaussians(COUNT, seed=sum(size)),
+        random_gaussians(COUNT, seed=1, frames=frames),
+    )
     mixed = (7 * frames + size[0]) % 32  # which fields are one for all frames
-    scene = Gaussians(*(getattr(own if mixed >> i & 1 else shared, name) for i, name in enumerate(NAMES)))
+    scene = Gaussians(
+        *(getattr(own if mixed >> i & 1 else shared, name) for i, name in enumerate(NAMES))
+    )
     cameras = camera(*size, frames=frames)
     cameras.focal = 1.5 * max(size) * torch.linspace(1, 1.2, frames)
     got = triton_render(scene, cameras)
@@ -88,18 +106,26 @@ def test_unwelcome_gaussians_are_skipped_and_get_zero_gradients():
     scene, cameras = hostile_gaussians(), camera(64, 48)
     each = 12
     if not CUDA:
-        scene, each, cameras = Gaussians(*(getattr(scene, name)[:, ::6] for name in NAMES)), 2, camera(32, 16)
+        scene, each, cameras = (
+            Gaussians(*(getattr(scene, name)[:, ::6] for name in NAMES)),
+            2,
+            camera(32, 16),
+        )
     got = triton_render(scene, cameras)
     assert_alike(got, render(scene, cameras, "reference", torch.float64))
     drawn = got.output.radii[0] > 0
     for group in (0, 1, 2, 7, 10, 11, 12):
         rows = slice(each * group, each * (group + 1))
         assert not drawn[rows].any(), f"group {group} is drawn"
-        assert not any(got.gradients[name][0, rows].any() for name in NAMES), f"group {group} has gradients"
+        assert not any(got.gradients[name][0, rows].any() for name in NAMES), (
+            f"group {group} has gradients"
+        )
 
 
 def test_needles_and_sheets_keep_their_gradients():
-    """Long thin Gaussians at a slant: covariances of condition 1e5, where a naive determinant loses all digits."""
+    """Long thin Gaussians at a slant: covariances of condition 1e5, where a naive determinant loses
+    all digits.
+    """
     scene = random_gaussians(8, seed=11)
     scene.scales[0] = torch.tensor([3.0, 1e-4, 1e-4])
     scene.scales[0, 4:] = torch.tensor([2.0, 2.0, 1e-4])
@@ -120,7 +146,10 @@ def test_equal_depths_keep_the_order_of_the_gaussians():
     one = random_gaussians(1, seed=4, size=0.5)
     scene = Gaussians(*(getattr(one, name).repeat_interleave(9, 1) for name in NAMES))
     scene.sh[:] = random_gaussians(9, seed=5).sh
-    assert_alike(triton_render(scene, camera(16, 16)), render(scene, camera(16, 16), "reference", torch.float64))
+    assert_alike(
+        triton_render(scene, camera(16, 16)),
+        render(scene, camera(16, 16), "reference", torch.float64),
+    )
 
 
 def test_results_repeat_to_the_bit_whatever_the_room():

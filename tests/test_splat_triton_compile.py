@@ -1,4 +1,6 @@
-"""The CUDA kernels compile without a GPU, for compute capability 8.0 and 9.0, within the shared memory of either."""
+"""The CUDA kernels compile without a GPU, for compute capability 8.0 and 9.0, within the shared
+memory of either.
+"""
 
 from __future__ import annotations
 

@@ -15,8 +15,12 @@ from being.preprocess.teeth import read_teeth, teeth_masks
 SIZE = 256
 
 
-def draw_mouths(count: int = 20, noise: float = 6.0) -> tuple[list[np.ndarray], np.ndarray, list[np.ndarray]]:
-    """Frames, landmarks and true teeth of a swaying head whose mouth opens on upper teeth and a tongue."""
+def draw_mouths(
+    count: int = 20, noise: float = 6.0
+) -> tuple[list[np.ndarray], np.ndarray, list[np.ndarray]]:
+    """Frames, landmarks and true teeth of a swaying head whose mouth opens on upper teeth and a
+    tongue.
+    """
     rng = np.random.default_rng(5)
     frames, truths, points = [], [], np.full((count, 478, 3), np.nan, np.float32)
     angle = np.arange(36) * np.pi / 18
@@ -31,14 +35,21 @@ def draw_mouths(count: int = 20, noise: float = 6.0) -> tuple[list[np.ndarray], 
         rows = np.arange(SIZE)[:, None]
         teeth = (mouth > 0) & (rows < cy + 45 - half / 3)
         tongue = (mouth > 0) & (rows > cy + 45 + half / 2)
-        picture[mouth > 0], picture[teeth], picture[tongue] = (40, 18, 18), (200, 190, 175), (150, 70, 75)
+        picture[mouth > 0], picture[teeth], picture[tongue] = (
+            (40, 18, 18),
+            (200, 190, 175),
+            (150, 70, 75),
+        )
         picture = cv2.GaussianBlur(picture, (0, 0), 0.6) + rng.normal(0, noise, picture.shape)
         frames.append(picture.clip(0, 255).astype(np.uint8))
         truths.append(teeth if half > 3 else np.zeros_like(teeth))
         points[i] = (cx, cy, 0)
         points[i, FACE_OVAL, :2] = np.stack([cx + 60 * np.sin(angle), cy - 85 * np.cos(angle)], -1)
         points[i, INNER_LIPS, :2] = lips
-        points[i, LIP_UPPER, :2], points[i, LIP_LOWER, :2] = (cx, cy + 45 - half), (cx, cy + 45 + half)
+        points[i, LIP_UPPER, :2], points[i, LIP_LOWER, :2] = (
+            (cx, cy + 45 - half),
+            (cx, cy + 45 + half),
+        )
     return frames, points, truths
 
 
@@ -56,7 +67,10 @@ def test_teeth_are_steadier_than_frame_by_frame():
     frames, points, _ = draw_mouths(1, noise=0)
     opened, still, truths = draw_mouths(4, noise=0)
     rng = np.random.default_rng(2)
-    frames = [(opened[3] + rng.normal(0, 28, opened[3].shape)).clip(0, 255).astype(np.uint8) for _ in range(12)]
+    frames = [
+        (opened[3] + rng.normal(0, 28, opened[3].shape)).clip(0, 255).astype(np.uint8)
+        for _ in range(12)
+    ]
     points = np.repeat(still[3:4], 12, 0)
 
     def flicker(masks: list[np.ndarray]) -> float:

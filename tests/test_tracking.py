@@ -1,4 +1,6 @@
-"""Head tracking against known poses: a deforming face mesh is projected with noise, and the poses must come back."""
+"""Head tracking against known poses: a deforming face mesh is projected with noise, and the poses
+must come back.
+"""
 
 from __future__ import annotations
 
@@ -45,14 +47,26 @@ def mesh() -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def truth(mesh: tuple[np.ndarray, np.ndarray]) -> Truth:
-    """Head turns of 20 degrees, nods of 9, a talking jaw and moving brows on a face that is not the canonical one."""
+    """Head turns of 20 degrees, nods of 9, a talking jaw and moving brows on a face that is not the
+    canonical one.
+    """
     face = mesh[0].astype(np.float64) / 10
     face = face * [1.06, 0.97, 1.08] + 0.02 * np.sin(3 * face[:, [1, 2, 0]])
     time = np.arange(FRAMES) / 25
     wave = np.sin
-    euler = np.radians(np.stack([9 * wave(2.1 * time) + 3 * wave(7 * time + 1), 20 * wave(1.3 * time),
-                                 5 * wave(1.7 * time + 2)], 1))
-    trans = np.stack([0.3 * wave(0.9 * time), 0.15 * wave(1.9 * time), -9 + 0.3 * wave(0.7 * time)], 1)
+    euler = np.radians(
+        np.stack(
+            [
+                9 * wave(2.1 * time) + 3 * wave(7 * time + 1),
+                20 * wave(1.3 * time),
+                5 * wave(1.7 * time + 2),
+            ],
+            1,
+        )
+    )
+    trans = np.stack(
+        [0.3 * wave(0.9 * time), 0.15 * wave(1.9 * time), -9 + 0.3 * wave(0.7 * time)], 1
+    )
     jaw = np.clip(-face[:, 1] - 0.35, 0, None)[:, None] * [0, -0.35, -0.1]
     brow = np.clip(face[:, 1] - 0.3, 0, 0.3)[:, None] * [0, 0.4, 0]
     talk, lift = np.abs(wave(9 * time)), np.clip(wave(1.1 * time), 0, 1)
@@ -62,9 +76,13 @@ def truth(mesh: tuple[np.ndarray, np.ndarray]) -> Truth:
 
 @pytest.fixture(scope="module")
 def noisy(truth: Truth) -> np.ndarray:
-    """Landmarks: independent noise of 0.7 px, a shift of the whole frame of 0.15 px, and some wild points."""
+    """Landmarks: independent noise of 0.7 px, a shift of the whole frame of 0.15 px, and some wild
+    points.
+    """
     rng = np.random.default_rng(0)
-    points = truth.clean + rng.normal(0, 0.7, truth.clean.shape) + rng.normal(0, 0.15, (FRAMES, 1, 2))
+    points = (
+        truth.clean + rng.normal(0, 0.7, truth.clean.shape) + rng.normal(0, 0.15, (FRAMES, 1, 2))
+    )
     wild = rng.random(truth.clean.shape[:2]) < 0.01
     points[wild] += rng.normal(0, 15, (int(wild.sum()), 2))
     return points.astype(np.float32)
@@ -86,11 +104,15 @@ def rotation_errors(track: Track, truth: Truth) -> np.ndarray:
 
 def test_rotation_comes_back_within_half_a_degree(track: Track, truth: Truth) -> None:
     errors = rotation_errors(track, truth)
-    assert np.median(errors) <= 0.5 and np.percentile(errors, 99) <= 1.5, (np.median(errors), errors.max())
+    assert np.median(errors) <= 0.5 and np.percentile(errors, 99) <= 1.5, (
+        np.median(errors),
+        errors.max(),
+    )
 
 
-def test_units_are_those_of_heads_and_translation_is_right(track: Track, truth: Truth,
-                                                           mesh: tuple[np.ndarray, np.ndarray]) -> None:
+def test_units_are_those_of_heads_and_translation_is_right(
+    track: Track, truth: Truth, mesh: tuple[np.ndarray, np.ndarray]
+) -> None:
     assert np.ptp(track.identity, axis=0) == pytest.approx(np.ptp(mesh[0], axis=0) / 10, rel=0.15)
     ratio = track.trans[:, 2] / truth.trans[:, 2]
     assert np.abs(ratio / np.median(ratio) - 1).max() < 0.02
@@ -101,16 +123,25 @@ def test_units_are_those_of_heads_and_translation_is_right(track: Track, truth: 
 
 
 def turning(euler: np.ndarray) -> np.ndarray:
-    """Rotation vectors [F - 1, 3] from frame to frame, in the camera: independent of the choice of head axes."""
+    """Rotation vectors [F - 1, 3] from frame to frame, in the camera: independent of the choice of
+    head axes.
+    """
     rotation = euler_to_rotation(euler)
-    return np.stack([cv2.Rodrigues(after @ before.T)[0][:, 0] for before, after in
-                     zip(rotation[:-1], rotation[1:], strict=True)])
+    return np.stack(
+        [
+            cv2.Rodrigues(after @ before.T)[0][:, 0]
+            for before, after in zip(rotation[:-1], rotation[1:], strict=True)
+        ]
+    )
 
 
 def test_poses_do_not_lag(track: Track, truth: Truth) -> None:
     speed, true = turning(track.euler), turning(truth.euler)
     for axis in range(3):
-        match = [np.corrcoef(speed[5 + lag:-6 + lag, axis], true[5:-6, axis])[0, 1] for lag in range(-3, 4)]
+        match = [
+            np.corrcoef(speed[5 + lag : -6 + lag, axis], true[5:-6, axis])[0, 1]
+            for lag in range(-3, 4)
+        ]
         assert int(np.argmax(match)) == 3, (axis, match)
 
 
@@ -130,24 +161,36 @@ def test_expression_carries_the_jaw(track: Track, truth: Truth) -> None:
     assert np.median(track.residual) < 1.5
 
 
-def test_rigid_points_are_twice_as_steady_as_frame_by_frame(track: Track, noisy: np.ndarray,
-                                                            mesh: tuple[np.ndarray, np.ndarray], truth: Truth) -> None:
+def test_rigid_points_are_twice_as_steady_as_frame_by_frame(
+    track: Track, noisy: np.ndarray, mesh: tuple[np.ndarray, np.ndarray], truth: Truth
+) -> None:
     """Second difference against the true one, as the true motion here has one of its own."""
-    matrix = np.array([[track.focal, 0, (SIDE - 1) / 2], [0, track.focal, (SIDE - 1) / 2], [0, 0, 1]])
+    matrix = np.array(
+        [[track.focal, 0, (SIDE - 1) / 2], [0, track.focal, (SIDE - 1) / 2], [0, 0, 1]]
+    )
     canonical = mesh[0][RIGID].astype(np.float64)
     single = []
     for frame in np.ascontiguousarray(noisy[:, RIGID], np.float64):
         _, turn, shift = cv2.solvePnP(canonical, frame, matrix, None, flags=cv2.SOLVEPNP_SQPNP)
-        _, turn, shift = cv2.solvePnP(canonical, frame, matrix, None, turn, shift, True, cv2.SOLVEPNP_ITERATIVE)
+        _, turn, shift = cv2.solvePnP(
+            canonical, frame, matrix, None, turn, shift, True, cv2.SOLVEPNP_ITERATIVE
+        )
         single.append(cv2.projectPoints(canonical, turn, shift, matrix, None)[0][:, 0])
-    bend = np.diff(camera_pixels(np.broadcast_to(truth.vertices.mean(0), truth.vertices.shape), truth.euler,
-                                 truth.trans)[:, RIGID], 2, axis=0)
+    bend = np.diff(
+        camera_pixels(
+            np.broadcast_to(truth.vertices.mean(0), truth.vertices.shape), truth.euler, truth.trans
+        )[:, RIGID],
+        2,
+        axis=0,
+    )
     ours = np.diff(project(track, track.identity[RIGID], SIDE, SIDE), 2, axis=0) - bend
     theirs = np.diff(np.stack(single), 2, axis=0) - bend
     assert ours.std() <= 0.5 * theirs.std(), (ours.std(), theirs.std())
 
 
-def test_missing_frames_are_bridged(noisy: np.ndarray, truth: Truth, mesh: tuple[np.ndarray, np.ndarray]) -> None:
+def test_missing_frames_are_bridged(
+    noisy: np.ndarray, truth: Truth, mesh: tuple[np.ndarray, np.ndarray]
+) -> None:
     gaps = noisy.copy()
     gaps[100:104] = np.nan
     gaps[0] = np.nan
@@ -159,7 +202,9 @@ def test_missing_frames_are_bridged(noisy: np.ndarray, truth: Truth, mesh: tuple
 
 @dataclass
 class Errors:
-    """Of a track against the truth after one rotation, shift and scale of head space for the whole clip."""
+    """Of a track against the truth after one rotation, shift and scale of head space for the whole
+    clip.
+    """
 
     rotation: np.ndarray  # [F], degrees
     translation: np.ndarray  # [F], of the distance
@@ -171,13 +216,22 @@ def errors_of(track: Track, rotation: np.ndarray, trans: np.ndarray) -> Errors:
     estimated = euler_to_rotation(track.euler)
     left, _, right = np.linalg.svd((np.swapaxes(estimated, 1, 2) @ rotation).sum(0))
     aligned = estimated @ (left @ np.diag([1, 1, np.linalg.det(left @ right)]) @ right)
-    turn = np.linalg.norm([cv2.Rodrigues(a.T @ b)[0][:, 0] for a, b in zip(aligned, rotation, strict=True)], axis=1)
-    columns = np.concatenate([track.trans.reshape(-1, 1), estimated.reshape(-1, 3)], 1).astype(float)
+    turn = np.linalg.norm(
+        [cv2.Rodrigues(a.T @ b)[0][:, 0] for a, b in zip(aligned, rotation, strict=True)], axis=1
+    )
+    columns = np.concatenate([track.trans.reshape(-1, 1), estimated.reshape(-1, 3)], 1).astype(
+        float
+    )
     scale_and_origin = np.linalg.lstsq(columns, trans.ravel(), rcond=None)[0]
     away = np.linalg.norm((columns @ scale_and_origin).reshape(-1, 3) - trans, axis=1)
     speed, true = turning(track.euler), turning(rotation_to_euler(rotation))
-    match = [sum(np.corrcoef(speed[5 + lag:-6 + lag, axis], true[5:-6, axis])[0, 1] for axis in range(3))
-             for lag in range(-3, 4)]
+    match = [
+        sum(
+            np.corrcoef(speed[5 + lag : -6 + lag, axis], true[5:-6, axis])[0, 1]
+            for axis in range(3)
+        )
+        for lag in range(-3, 4)
+    ]
     return Errors(np.degrees(turn), away / np.linalg.norm(trans, axis=1), int(np.argmax(match)) - 3)
 
 
@@ -188,13 +242,20 @@ def meets_the_bar(errors: Errors) -> None:
     assert errors.lag == 0
 
 
-@pytest.mark.parametrize(("lens", "stretch", "turns"), [
-    pytest.param(1.5, [1.06, 0.97, 1.08], [7, 18, 5], marks=pytest.mark.slow),
-    (2.5, [0.95, 1.03, 0.93], [8, 14, 5]),
-    pytest.param(4.0, [1.03, 1.02, 1.1], [6, 20, 4], marks=pytest.mark.slow)])
-def test_a_head_is_followed_though_landmarks_flatten_its_turns(mesh: tuple[np.ndarray, np.ndarray], lens: float,
-                                                               stretch: list[float], turns: list[float]) -> None:
-    """Heads that are not the canonical one; their landmarks show 65 % of the nods and 90 % of the turns."""
+@pytest.mark.parametrize(
+    ("lens", "stretch", "turns"),
+    [
+        pytest.param(1.5, [1.06, 0.97, 1.08], [7, 18, 5], marks=pytest.mark.slow),
+        (2.5, [0.95, 1.03, 0.93], [8, 14, 5]),
+        pytest.param(4.0, [1.03, 1.02, 1.1], [6, 20, 4], marks=pytest.mark.slow),
+    ],
+)
+def test_a_head_is_followed_though_landmarks_flatten_its_turns(
+    mesh: tuple[np.ndarray, np.ndarray], lens: float, stretch: list[float], turns: list[float]
+) -> None:
+    """Heads that are not the canonical one; their landmarks show 65 % of the nods and 90 % of the
+    turns.
+    """
     clip = painted_clip(mesh, 70, lens, round(lens), stretch, turns)
     points = clip.points.copy()
     points[[0, 30, 31]] = np.nan  # frames without a face
@@ -206,8 +267,9 @@ def test_a_head_is_followed_though_landmarks_flatten_its_turns(mesh: tuple[np.nd
     assert np.median(by_landmarks.rotation) > 1.0, "the landmarks of this test are to mislead"
 
 
-def test_pictures_that_show_no_skin_leave_the_landmarks_poses(noisy: np.ndarray, truth: Truth,
-                                                              mesh: tuple[np.ndarray, np.ndarray]) -> None:
+def test_pictures_that_show_no_skin_leave_the_landmarks_poses(
+    noisy: np.ndarray, truth: Truth, mesh: tuple[np.ndarray, np.ndarray]
+) -> None:
     flat = np.full((SIDE, SIDE, 3), 128, np.uint8)
     track = track_head(noisy, SIDE, SIDE, *mesh, frames=[flat] * FRAMES)
     assert np.median(rotation_errors(track, truth)) < 1.0
@@ -231,7 +293,9 @@ def test_flip_is_the_family_s_camera() -> None:
 
 @pytest.mark.slow
 def test_the_rendered_speaker_s_head_is_followed(mesh: tuple[np.ndarray, np.ndarray]) -> None:
-    """The built-in sample: a rendering with hair, shadow and speech, seen through the real landmark network."""
+    """The built-in sample: a rendering with hair, shadow and speech, seen through the real landmark
+    network.
+    """
     from being.media import read_frames
     from being.preprocess.landmarks import FaceLandmarker
     from being.sample import sample_clip, sample_truth
@@ -240,5 +304,10 @@ def test_the_rendered_speaker_s_head_is_followed(mesh: tuple[np.ndarray, np.ndar
     points = FaceLandmarker().track(frames).points
     height, width = frames[0].shape[:2]
     known = sample_truth()["head_to_camera"].astype(np.float64)
-    meets_the_bar(errors_of(track_head(points, width, height, *mesh, frames=frames), FLIP @ known[:, :3, :3],
-                            known[:, :3, 3] @ FLIP))
+    meets_the_bar(
+        errors_of(
+            track_head(points, width, height, *mesh, frames=frames),
+            FLIP @ known[:, :3, :3],
+            known[:, :3, 3] @ FLIP,
+        )
+    )

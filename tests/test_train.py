@@ -1,4 +1,6 @@
-"""Training on the tiny synthetic scene: it learns, it is deterministic. (Killed and resumed: test_resume.py.)"""
+"""Training on the tiny synthetic scene: it learns, it is deterministic. (Killed and resumed:
+test_resume.py.)
+"""
 
 import json
 import shutil
@@ -27,8 +29,10 @@ def test_the_fine_stage_learns_what_the_coarse_head_cannot_show(scene, tmp_path)
     assert fine["stage"] == "fine" and fine["psnr_head"] > coarse["psnr_head"] + 2.5, (coarse, fine)
     assert coarse["gaussians"] > 400  # densified
     assert (run.path / "avatar/manifest.json").is_file() and run.record["finished"]
-    assert {p.name for p in (run.path / "previews").glob("sheet*")} == {"sheet_coarse_000080.jpg",
-                                                                         "sheet_fine_000120.jpg"}
+    assert {p.name for p in (run.path / "previews").glob("sheet*")} == {
+        "sheet_coarse_000080.jpg",
+        "sheet_fine_000120.jpg",
+    }
 
 
 def test_one_seed_gives_one_result(scene, tmp_path):
@@ -56,29 +60,37 @@ def test_a_dataset_of_another_schema_or_without_files_is_refused(scene, tmp_path
 @pytest.mark.slow
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_cuda_device_trains_to_the_cpu_s_figures(scene, tmp_path):
-    ends = [metrics(train(scene, settings(60, 80), runs=tmp_path / device, fresh=True, device=device))
-            for device in ("cpu", "cuda")]
+    ends = [
+        metrics(train(scene, settings(60, 80), runs=tmp_path / device, fresh=True, device=device))
+        for device in ("cpu", "cuda")
+    ]
     for on_cpu, on_cuda in zip(*ends, strict=True):
         assert abs(on_cpu["psnr_head"] - on_cuda["psnr_head"]) < 0.5
 
 
 def test_the_best_checkpoint_is_one_that_was_evaluated(scene, tmp_path, monkeypatch):
     figures = {"coarse": 30.0, "fine": 20.0}
-    monkeypatch.setattr("being.train.stages.evaluate",
-                        lambda model, clip, frames, stage: {"psnr": figures[stage], "psnr_head": figures[stage]})
+    monkeypatch.setattr(
+        "being.train.stages.evaluate",
+        lambda model, clip, frames, stage: {"psnr": figures[stage], "psnr_head": figures[stage]},
+    )
     run = train(scene, settings(2, 4, "train.checkpoint_every=2"), runs=tmp_path, fresh=True)
     best = run.load("best")
     assert (best.state["step"], best.state["best"]) == (4, 20.0)
 
 
 def test_the_reference_s_faults_are_there_when_asked_for(scene, tmp_path):
-    """Explicit opacity stays what it was and the planes' is baked in; nothing densified is pruned by what is seen."""
+    """Explicit opacity stays what it was and the planes' is baked in; nothing densified is pruned
+    by what is seen.
+    """
     asked = settings(60, 2, "train.compat=reference")
     run = train(scene, asked, runs=tmp_path, stage="coarse", fresh=True)
     saved = load_file(run.path / "checkpoints/last/model.safetensors")
     assert torch.allclose(saved["gaussians.opacity_logits"], torch.logit(torch.tensor(0.1)))
-    mended = load_file(train(scene, settings(60, 2), runs=tmp_path / "mended", stage="coarse", fresh=True).path
-                       / "checkpoints/last/model.safetensors")
+    mended = load_file(
+        train(scene, settings(60, 2), runs=tmp_path / "mended", stage="coarse", fresh=True).path
+        / "checkpoints/last/model.safetensors"
+    )
     assert not torch.allclose(mended["gaussians.opacity_logits"], torch.logit(torch.tensor(0.1)))
     with pytest.raises(UsageError, match="unknown train.compat 'peer'"):
         train(scene, settings(1, 1, "train.compat=peer"), runs=tmp_path / "bad", fresh=True)
@@ -97,12 +109,16 @@ def test_every_shipped_config_trains_two_steps(scene, tmp_path, config):
 def test_sampling_is_a_shuffle_without_repeats_and_a_function_of_the_step():
     frames = np.arange(10, 17)
     drawn = np.concatenate([sample(frames, 3, step, 2) for step in range(7)])
-    assert sorted(drawn[:7]) == sorted(drawn[7:]) == list(frames) and list(drawn[:7]) != list(drawn[7:])
+    assert sorted(drawn[:7]) == sorted(drawn[7:]) == list(frames) and list(drawn[:7]) != list(
+        drawn[7:]
+    )
     assert list(sample(frames, 3, 5, 2)) == list(drawn[10:12])
 
 
 def test_rates_decay_log_linearly_over_the_steps_of_the_stage():
-    optimizer = torch.optim.Adam([{"params": [torch.nn.Parameter(torch.zeros(1))], "decay": (1e-2, 1e-4)}], lr=0.0)
+    optimizer = torch.optim.Adam(
+        [{"params": [torch.nn.Parameter(torch.zeros(1))], "decay": (1e-2, 1e-4)}], lr=0.0
+    )
     for step, expected in ((0, 1e-2), (50, 1e-3), (100, 1e-4)):
         set_rates(optimizer, step, 100)
         assert np.isclose(optimizer.param_groups[0]["lr"], expected)
@@ -113,9 +129,14 @@ def cloud(scales, opacity=0.5):
     generator = torch.Generator().manual_seed(0)
     logit = torch.logit(torch.full((count, 1), opacity))
     log_scales = torch.tensor(scales).log()[:, None].repeat(1, 3)
-    return CanonicalGaussians(torch.rand(count, 3, generator=generator), log_scales,
-                              torch.tensor([[1.0, 0, 0, 0]]).repeat(count, 1), logit, torch.zeros(count, 1, 3),
-                              torch.zeros(count, 3, 3))
+    return CanonicalGaussians(
+        torch.rand(count, 3, generator=generator),
+        log_scales,
+        torch.tensor([[1.0, 0, 0, 0]]).repeat(count, 1),
+        logit,
+        torch.zeros(count, 1, 3),
+        torch.zeros(count, 3, 3),
+    )
 
 
 def test_densify_clones_small_splits_large_and_prunes_faint():
@@ -123,25 +144,45 @@ def test_densify_clones_small_splits_large_and_prunes_faint():
     optimizer = torch.optim.Adam([{"params": [getattr(gaussians, n)]} for n in NAMES], lr=0.1)
     sum(getattr(gaussians, n).square().sum() for n in NAMES).backward()
     optimizer.step()
-    density = Density(DensityConfig(start=0, stop=100, every=1, prune_start=0, gradient=0.1), 4, torch.device("cpu"))
-    density.observe(torch.tensor([[[1.0, 0], [1.0, 0], [0.0, 0], [0.0, 0]]]), torch.ones(1, 4), size=2)
+    density = Density(
+        DensityConfig(start=0, stop=100, every=1, prune_start=0, gradient=0.1),
+        4,
+        torch.device("cpu"),
+    )
+    density.observe(
+        torch.tensor([[[1.0, 0], [1.0, 0], [0.0, 0], [0.0, 0]]]), torch.ones(1, 4), size=2
+    )
     small, large = gaussians.means[0].clone(), gaussians.log_scales[1].clone()
-    density.apply(1, gaussians, torch.tensor([0.5, 0.5, 0.5, 0.001]), optimizer, torch.Generator().manual_seed(0))
+    density.apply(
+        1,
+        gaussians,
+        torch.tensor([0.5, 0.5, 0.5, 0.001]),
+        optimizer,
+        torch.Generator().manual_seed(0),
+    )
     assert len(gaussians) == 5  # 0 and its clone, 2, two halves of 1; 3 was faint
     assert sum(torch.allclose(mean, small) for mean in gaussians.means) == 2
     halves = gaussians.log_scales[-2:]
     assert torch.allclose(halves, (large - np.log(1.6)).expand(2, 3))
     for group, name in zip(optimizer.param_groups, NAMES, strict=True):
         parameter = group["params"][0]
-        assert parameter is getattr(gaussians, name) and optimizer.state[parameter]["exp_avg"].shape == parameter.shape
+        assert (
+            parameter is getattr(gaussians, name)
+            and optimizer.state[parameter]["exp_avg"].shape == parameter.shape
+        )
 
 
 def test_rotation_matrices_are_rotations():
     matrices = rotation_matrices(torch.randn(20, 4, generator=torch.Generator().manual_seed(0)))
-    assert torch.allclose(matrices @ matrices.transpose(1, 2), torch.eye(3).expand(20, 3, 3), atol=1e-5)
+    assert torch.allclose(
+        matrices @ matrices.transpose(1, 2), torch.eye(3).expand(20, 3, 3), atol=1e-5
+    )
     assert torch.allclose(torch.linalg.det(matrices), torch.ones(20), atol=1e-5)
-    assert torch.allclose(rotation_matrices(torch.tensor([[0.5, 0, 0, 0.5]]))[0] @ torch.tensor([1.0, 0, 0]),
-                          torch.tensor([0.0, 1, 0]), atol=1e-6)
+    assert torch.allclose(
+        rotation_matrices(torch.tensor([[0.5, 0, 0, 0.5]]))[0] @ torch.tensor([1.0, 0, 0]),
+        torch.tensor([0.0, 1, 0]),
+        atol=1e-6,
+    )
 
 
 def test_ssim_and_lip_square_values():
@@ -156,8 +197,12 @@ def test_ssim_and_lip_square_values():
 
 def test_the_first_seconds_alone_teach(scene, tmp_path, monkeypatch):
     seen = {}
-    monkeypatch.setattr("being.train.job._through", lambda stage, trainer, last: seen.update(split=trainer.split))
+    monkeypatch.setattr(
+        "being.train.job._through", lambda stage, trainer, last: seen.update(split=trainer.split)
+    )
     monkeypatch.setattr("being.train.job.finish", lambda *a: None)
     train(scene, settings(1, 1, "data.seconds=0.6"), runs=tmp_path, device="cpu")
     whole = Dataset.open(scene).split()
-    assert (seen["split"].train == whole.train[:15]).all() and (seen["split"].test == whole.test).all()
+    assert (seen["split"].train == whole.train[:15]).all() and (
+        seen["split"].test == whole.test
+    ).all()

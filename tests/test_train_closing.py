@@ -1,4 +1,6 @@
-"""Closing: sound nets learn to say "shut" where lips must meet and in silence, and what they said before elsewhere."""
+"""Closing: sound nets learn to say "shut" where lips must meet and in silence, and what they said
+before elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -19,21 +21,31 @@ SMALL = ModelConfig(plane_resolution=8, plane_scales=(1, 2), net_width=16, ffn_h
 
 @pytest.fixture(scope="module")
 def taught() -> tuple[GaussianTalker, Lesson]:
-    """A network of random weights, taught on slow noise with a closure every 20 frames; and the lesson."""
+    """A network of random weights, taught on slow noise with a closure every 20 frames; and the
+    lesson.
+    """
     torch.manual_seed(0)
     network = GaussianTalker(SMALL, STATES + CHANNELS)
     steps = torch.randn(2, 2 * FRAMES + 24, STATES + CHANNELS)
     steps[:, 4:-4, :STATES] = steps[:, :, :STATES].unfold(1, 9, 1).mean(-1) * 3
     steps[..., STATES:] = 0
     for at in range(20, FRAMES, 20):
-        steps[:, 2 * at + 6:2 * at + 11, STATES] = LOUD
-    features = torch.stack([steps[:, 2 * i:2 * i + 16] for i in range(FRAMES)], 1)
+        steps[:, 2 * at + 6 : 2 * at + 11, STATES] = LOUD
+    features = torch.stack([steps[:, 2 * i : 2 * i + 16] for i in range(FRAMES)], 1)
     bounds = torch.tensor([[0, FRAMES - 1]]).expand(FRAMES, 2)
     train = torch.arange(120)
     with torch.no_grad():
         vectors = network.speech_vector(Lesson.hear(_Rows(features, bounds), train))  # type: ignore[arg-type]
         aperture = (vectors @ torch.randn(32)).float()
-        lesson = Lesson(network, features, bounds, train, aperture, torch.full((16, STATES + CHANNELS), 0.5), NOW)
+        lesson = Lesson(
+            network,
+            features,
+            bounds,
+            train,
+            aperture,
+            torch.full((16, STATES + CHANNELS), 0.5),
+            NOW,
+        )
     assert close_lips(network, lesson, 150) > 0.8
     return network, lesson
 
@@ -57,18 +69,24 @@ def test_a_shut_mouth_is_the_mean_of_what_is_read_as_most_shut() -> None:
 
 def test_a_closure_goes_its_strength_of_the_way_and_an_opening_beside_it_lessens_it() -> None:
     heard = torch.zeros(3, 8, STATES + CHANNELS, 16)
-    heard[1:, 4, STATES, NOW - 1:NOW + 1] = LOUD
-    heard[2, 4, STATES + 1, NOW - 1:NOW + 1] = LOUD
+    heard[1:, 4, STATES, NOW - 1 : NOW + 1] = LOUD
+    heard[2, 4, STATES + 1, NOW - 1 : NOW + 1] = LOUD
     assert closing(heard, NOW)[:, 0].tolist() == pytest.approx([0, STRENGTH, STRENGTH / 2])
 
 
-def test_frames_never_learnt_from_close_at_closures_and_say_elsewhere_what_they_said(taught) -> None:
+def test_frames_never_learnt_from_close_at_closures_and_say_elsewhere_what_they_said(
+    taught,
+) -> None:
     network, lesson = taught
     test = torch.arange(122, 158)
     with torch.no_grad():
         heard = lesson.hear(test)
-        before, after, way = said(lesson.teacher, heard), network.speech_vector(heard), closing(heard, NOW)[:, 0]
-    left = ((after - lesson.shut).norm(dim=1) / (before - lesson.shut).norm(dim=1))
+        before, after, way = (
+            said(lesson.teacher, heard),
+            network.speech_vector(heard),
+            closing(heard, NOW)[:, 0],
+        )
+    left = (after - lesson.shut).norm(dim=1) / (before - lesson.shut).norm(dim=1)
     full = way > 0.9 * STRENGTH
     assert left[full].max() < 0.8 and full.sum() == 2
     apart = (after - before).square().mean(1) / lesson.scale
@@ -90,7 +108,9 @@ def test_other_words_beside_a_closure_change_nothing_of_it_and_silence_shuts(tau
     assert (silent - lesson.shut).square().mean() / lesson.scale < 0.1
 
 
-def test_the_avatar_is_made_of_the_closed_network_and_best_stays_as_it_was(scene, tmp_path, monkeypatch) -> None:
+def test_the_avatar_is_made_of_the_closed_network_and_best_stays_as_it_was(
+    scene, tmp_path, monkeypatch
+) -> None:
     key = "network.audio_mlp.net.0.weight"
 
     def close(network: GaussianTalker, lesson: object, steps: int, seed: int) -> float:
@@ -101,11 +121,15 @@ def test_the_avatar_is_made_of_the_closed_network_and_best_stays_as_it_was(scene
     taught: list[object] = [object(), None]
     monkeypatch.setattr("being.train.job.lesson_of", lambda *_: taught.pop(0))
     monkeypatch.setattr("being.train.job.close_lips", close)
-    run = train(scene, settings(2, 4, "train.checkpoint_every=2"), runs=tmp_path, fresh=True, device="cpu")
+    run = train(
+        scene, settings(2, 4, "train.checkpoint_every=2"), runs=tmp_path, fresh=True, device="cpu"
+    )
     name, chosen = run.chosen()  # type: ignore[misc]
     best, shown = run.load("best"), load_avatar(run.path).model.state_dict()
     assert best is not None and name == "closed" and chosen.state == best.state
     assert torch.allclose(chosen.model[key], best.model[key] + 0.5)
     assert torch.equal(shown[key].cpu(), chosen.model[key])
-    again = train(None, settings(2, 4), run=run.path, device="cpu")  # where nothing can be taught any more
+    again = train(
+        None, settings(2, 4), run=run.path, device="cpu"
+    )  # where nothing can be taught any more
     assert again.chosen()[0] == "best"  # type: ignore[index]

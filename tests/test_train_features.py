@@ -1,4 +1,6 @@
-"""The VGG16 feature loss: nothing for equal pictures, a gradient that mends them, the same in bfloat16; its squares."""
+"""The VGG16 feature loss: nothing for equal pictures, a gradient that mends them, the same in
+bfloat16; its squares.
+"""
 
 import pytest
 import torch
@@ -20,8 +22,11 @@ def test_it_pulls_a_picture_to_its_target():
     assert low.dtype == torch.float32 and abs(float(low / value.detach()) - 1) < 0.02
 
 
-WINDOWS = [((slice(40, 470), slice(90, 400)), 512), ((slice(200, 260), slice(0, 30)), 512),
-           ((slice(0, 90), slice(10, 90)), 96)]
+WINDOWS = [
+    ((slice(40, 470), slice(90, 400)), 512),
+    ((slice(200, 260), slice(0, 30)), 512),
+    ((slice(0, 90), slice(10, 90)), 96),
+]
 
 
 @pytest.mark.parametrize(("window", "size"), WINDOWS)
@@ -32,17 +37,22 @@ def test_squares_are_cut_round_the_window_with_their_gradients(window, size):
     assert corners.min() >= 0 and corners.max() <= size - side
     seen = torch.zeros(size, size)
     for top, left in corners.tolist():
-        seen[top:top + side, left:left + side] += 1
+        seen[top : top + side, left : left + side] += 1
     assert (seen[window] > 0).all()  # nothing is left out
     cut = squares(picture, corners[:4])
     top, left = corners[3].tolist()
-    assert torch.equal(cut[3], picture[3, :, top:top + side, left:left + side])
+    assert torch.equal(cut[3], picture[3, :, top : top + side, left : left + side])
     (gradient,) = torch.autograd.grad(cut.sum(), picture)
-    assert gradient[3, 0].sum() == side * side and gradient[3, 0, top:top + side, left:left + side].min() == 1
+    assert (
+        gradient[3, 0].sum() == side * side
+        and gradient[3, 0, top : top + side, left : left + side].min() == 1
+    )
 
 
 def test_whole_pictures_are_shrunk_and_squares_see_them_as_they_are():
-    """A grid of pixels, gone when a picture is shrunk, has a gradient in the square that is cut from it."""
+    """A grid of pixels, gone when a picture is shrunk, has a gradient in the square that is cut
+    from it.
+    """
     shrunk = had(lambda: FeatureLoss(torch.device("cpu")))
     grid = (torch.arange(512)[:, None] + torch.arange(512)) % 2 * 0.1
     flat = torch.full((1, 3, 512, 512), 0.5)

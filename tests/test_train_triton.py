@@ -1,4 +1,6 @@
-"""The losses by Triton's kernels equal the plain ones, values and gradients (run by Triton's interpreter)."""
+"""The losses by Triton's kernels equal the plain ones, values and gradients (run by Triton's
+interpreter).
+"""
 
 import pytest
 from needs import INTERPRETED
@@ -33,18 +35,38 @@ def test_value_and_gradient():
 def _clip(size: int) -> Clip:
     """Three frames of noise, with boxes of which one is empty and one reaches over the window."""
     generator = torch.Generator().manual_seed(0)
-    frames, plates = (torch.randint(256, (3, 3, size, size), generator=generator, dtype=torch.uint8) for _ in range(2))
+    frames, plates = (
+        torch.randint(256, (3, 3, size, size), generator=generator, dtype=torch.uint8)
+        for _ in range(2)
+    )
     head = torch.randint(256, (3, 1, size, size), generator=generator, dtype=torch.uint8)
     boxes = torch.tensor([[10, 20, 12, 30], [0, 0, 0, 0], [30, 90, 20, 70]])
     blank = torch.zeros(3, 1)
-    return Clip(frames, plates, head, blank, blank, blank, blank, blank, boxes, boxes.roll(1, 0), boxes, boxes,
-                (slice(4, 40), slice(6, 44)), 1.0, size)
+    return Clip(
+        frames,
+        plates,
+        head,
+        blank,
+        blank,
+        blank,
+        blank,
+        blank,
+        boxes,
+        boxes.roll(1, 0),
+        boxes,
+        boxes,
+        (slice(4, 40), slice(6, 44)),
+        1.0,
+        size,
+    )
 
 
 def test_fused_comparison_equals_the_plain_terms():
     """All terms of the pictures, values and gradients, with batches that repeat a frame."""
     clip, index = _clip(48), torch.tensor([2, 0, 1, 2])
-    plain = Objective(LossConfig(feature=0.0, plane_tv=0.0), clip, None, reference=False, low_precision=False)
+    plain = Objective(
+        LossConfig(feature=0.0, plane_tv=0.0), clip, None, reference=False, low_precision=False
+    )
     fused = Objective(plain.weights, clip, None, reference=False, low_precision=False)
     fused._fused = _Fused(clip)
     generator = torch.Generator().manual_seed(1)

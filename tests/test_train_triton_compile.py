@@ -1,4 +1,6 @@
-"""The network's and the losses' CUDA kernels compile without a GPU, for compute capability 8.0 and 9.0, and fit."""
+"""The network's and the losses' CUDA kernels compile without a GPU, for compute capability 8.0 and
+9.0, and fit.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Voices: sound that says the text, honest word times, and a clear refusal of what a voice cannot say or reach."""
+"""Voices: sound that says the text, honest word times, and a clear refusal of what a voice cannot
+say or reach.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ from being.tts import Speech, edge_voice, espeak_voice, speak, voices
 TEXT = "Hello, and welcome. I am a synthetic person; my mother bought five big blue boxes."
 
 
-# --- the built-in voice -----------------------------------------------------------------------------------------------
+# --- the built-in voice
+# -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +54,9 @@ def test_word_times_lie_on_the_sound(hello):
     for start, end in times:
         inside[int(start * 24_000) : int(end * 24_000)] = True
     assert np.median(level[inside]) > 20 * np.median(level[~inside])
-    pause = level[int((times[2, 1] + 0.1) * 24_000) : int((times[3, 0] - 0.1) * 24_000)]  # between the two sentences
+    pause = level[
+        int((times[2, 1] + 0.1) * 24_000) : int((times[3, 0] - 0.1) * 24_000)
+    ]  # between the two sentences
     assert len(pause) and pause.max() < 0.1 * level.max()
 
 
@@ -69,14 +74,26 @@ def test_speed_changes_the_duration_and_the_word_times(hello):
             speak(TEXT, speed=speed)
 
 
-@pytest.mark.parametrize("text", ["", " \n\t ", "...", "?! -- \"'", "😀🎉", "\u200b", "\x00\x07", "\udcff"])
+@pytest.mark.parametrize(
+    "text", ["", " \n\t ", "...", "?! -- \"'", "😀🎉", "\u200b", "\x00\x07", "\udcff"]
+)
 def test_text_without_words_is_rejected(text):
     with pytest.raises(InputRejected):
         speak(text)
 
 
-@pytest.mark.parametrize(("text", "named"), [("你好", "你 好"), ("Hello 世界, hello", "世 界"), ("Привет", "П р"),
-                                             ("an α helix", "α"), ("नमस्ते", "न"), ("مرحبا", "م"), ("안녕", "안")])
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("你好", "你 好"),
+        ("Hello 世界, hello", "世 界"),
+        ("Привет", "П р"),
+        ("an α helix", "α"),
+        ("नमस्ते", "न"),
+        ("مرحبا", "م"),
+        ("안녕", "안"),
+    ],
+)
 def test_letters_that_the_built_in_voice_would_swallow_are_refused_by_name(text, named):
     pytest.importorskip("hibari")
     with pytest.raises(InputRejected) as caught:
@@ -89,10 +106,21 @@ def test_accents_digits_and_symbols_are_read_and_emoji_left_out_with_a_note(hell
         return [word for word, _, _ in speak(text).words]
 
     assert words("café naïve Zürich") == ["café", "naïve", "Zürich"]
-    assert words("cafe\u0301") == ["café"] and words("ph\u1edf") == ["pho"]  # composed; an accent it does not know
-    assert words("\uff11\uff12 \u0663 \u2160") == ["12", "3", "I"]  # full-width, Arabic and Roman digits
+    assert words("cafe\u0301") == ["café"] and words("ph\u1edf") == [
+        "pho"
+    ]  # composed; an accent it does not know
+    assert words("\uff11\uff12 \u0663 \u2160") == [
+        "12",
+        "3",
+        "I",
+    ]  # full-width, Arabic and Roman digits
     assert len(words("50 % of ½ is ¼")) >= 6
-    assert words("see [this](/bæd/) page") == ["see", "this", "bæd", "page"]  # no hidden phoneme markup
+    assert words("see [this](/bæd/) page") == [
+        "see",
+        "this",
+        "bæd",
+        "page",
+    ]  # no hidden phoneme markup
     noted = speak("Hello 😀 there 👍🏽 😀 ≠")
     assert [word for word, _, _ in noted.words] == ["Hello", "there"]
     assert noted.unspoken[0] == "😀" and "≠" in noted.unspoken and noted.unspoken.count("😀") == 1
@@ -100,7 +128,11 @@ def test_accents_digits_and_symbols_are_read_and_emoji_left_out_with_a_note(hell
 
 def test_a_sentence_without_an_end_is_cut_between_words(hello):
     speech = speak("one after another " * 60)
-    assert len(speech.words) == 180 and [word for word, _, _ in speech.words[:3]] == ["one", "after", "another"]
+    assert len(speech.words) == 180 and [word for word, _, _ in speech.words[:3]] == [
+        "one",
+        "after",
+        "another",
+    ]
     assert 40 < speech.seconds < 90
 
 
@@ -111,13 +143,20 @@ def test_an_unknown_voice_is_a_usage_error():
 
 
 def test_a_voice_that_returns_silence_is_an_error(monkeypatch):
-    for samples in (np.zeros(0, np.float32), np.zeros(10, np.float32), np.full(10, np.nan, np.float32)):
-        monkeypatch.setitem(voices.VOICES, "espeak", lambda text, name, speed, s=samples: Speech(s, 16_000))
+    for samples in (
+        np.zeros(0, np.float32),
+        np.zeros(10, np.float32),
+        np.full(10, np.nan, np.float32),
+    ):
+        monkeypatch.setitem(
+            voices.VOICES, "espeak", lambda text, name, speed, s=samples: Speech(s, 16_000)
+        )
         with pytest.raises(BeingError, match="no usable sound"):
             speak("Hello", "espeak")
 
 
-# --- online voices, against a stand-in of the service -----------------------------------------------------------------
+# --- online voices, against a stand-in of the service
+# -----------------------------------------------------------------
 
 
 def mp3(seconds: float = 1.0) -> bytes:
@@ -126,7 +165,9 @@ def mp3(seconds: float = 1.0) -> bytes:
     with av.open(file, "w", format="mp3") as container:
         stream = container.add_stream("mp3", rate=24_000, layout="mono")
         tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(int(seconds * 24_000)) / 24_000)
-        frame = av.AudioFrame.from_ndarray(tone[None].astype(np.float32), format="fltp", layout="mono")
+        frame = av.AudioFrame.from_ndarray(
+            tone[None].astype(np.float32), format="fltp", layout="mono"
+        )
         frame.sample_rate = 24_000
         for packet in (*stream.encode(frame), *stream.encode(None)):
             container.mux(packet)
@@ -134,7 +175,9 @@ def mp3(seconds: float = 1.0) -> bytes:
 
 
 class Service:
-    """A local web-socket server that speaks the service's protocol; `behave` chooses what it does wrong."""
+    """A local web-socket server that speaks the service's protocol; `behave` chooses what it does
+    wrong.
+    """
 
     def __init__(self):
         self.requests, self.behave = [], "well"
@@ -183,7 +226,11 @@ class Service:
                 head = b"X-RequestId:1\r\nContent-Type:audio/mpeg\r\nPath:audio\r\n"
                 await socket.send_bytes(len(head).to_bytes(2, "big") + head + part)
             for word, start, length in (("Hello", 0.1, 0.3), ("there", 0.45, 0.4)):
-                data = {"Offset": int(start * 1e7), "Duration": int(length * 1e7), "text": {"Text": word}}
+                data = {
+                    "Offset": int(start * 1e7),
+                    "Duration": int(length * 1e7),
+                    "text": {"Text": word},
+                }
                 meta = json.dumps({"Metadata": [{"Type": "WordBoundary", "Data": data}]})
                 await socket.send_str(f"X-RequestId:1\r\nPath:audio.metadata\r\n\r\n{meta}")
         await socket.send_str("X-RequestId:1\r\nPath:turn.end\r\n\r\n{}")
@@ -203,25 +250,35 @@ def service(monkeypatch):
 
 
 def test_an_online_voice_returns_the_decoded_sound_and_word_times(service):
-    speech = speak("Hello there & \"you\" 你好", "edge:en-US-AriaNeural", 1.25)
+    speech = speak('Hello there & "you" 你好', "edge:en-US-AriaNeural", 1.25)
     assert speech.rate == 24_000 and speech.samples.dtype == np.float32
     assert speech.seconds == pytest.approx(1, abs=0.1)
     middle = speech.samples[6_000:18_000]
     spectrum = np.abs(np.fft.rfft(middle * np.hanning(len(middle))))
     assert np.argmax(spectrum) * 24_000 / len(middle) == pytest.approx(440, abs=3)
     assert np.abs(middle).max() == pytest.approx(0.5, abs=0.05)
-    assert speech.words == [("Hello", pytest.approx(0.1), pytest.approx(0.4)),
-                            ("there", pytest.approx(0.45), pytest.approx(0.85))]
+    assert speech.words == [
+        ("Hello", pytest.approx(0.1), pytest.approx(0.4)),
+        ("there", pytest.approx(0.45), pytest.approx(0.85)),
+    ]
     config, ssml = service.requests[0]
     assert '"wordBoundaryEnabled":"true"' in config
-    assert "AriaNeural" in ssml and "rate='+25%'" in ssml and "Hello there &amp; \"you\" 你好" in ssml
+    assert "AriaNeural" in ssml and "rate='+25%'" in ssml and 'Hello there &amp; "you" 你好' in ssml
     assert len(to_rate(speech.samples, speech.rate, 16_000)) == -(-len(speech.samples) * 2 // 3)
 
 
-@pytest.mark.parametrize(("behave", "error", "words"), [
-    ("refuse", EnvironmentFault, "503"), ("stall", EnvironmentFault, "no answer"),
-    ("garbage", EnvironmentFault, "not sound"), ("mute", InputRejected, "said nothing")])
-def test_a_service_that_fails_is_reported_with_its_reason(service, monkeypatch, behave, error, words):
+@pytest.mark.parametrize(
+    ("behave", "error", "words"),
+    [
+        ("refuse", EnvironmentFault, "503"),
+        ("stall", EnvironmentFault, "no answer"),
+        ("garbage", EnvironmentFault, "not sound"),
+        ("mute", InputRejected, "said nothing"),
+    ],
+)
+def test_a_service_that_fails_is_reported_with_its_reason(
+    service, monkeypatch, behave, error, words
+):
     service.behave = behave
     monkeypatch.setattr(edge_voice, "STALL", 0.5)
     with pytest.raises(error, match=words):
@@ -236,7 +293,8 @@ def test_an_online_voice_without_network_says_so(monkeypatch):
     assert "hibari" in caught.value.fix
 
 
-# --- espeak-ng --------------------------------------------------------------------------------------------------------
+# --- espeak-ng
+# --------------------------------------------------------------------------------------------------------
 
 
 STAND_IN = """#!{python}
@@ -272,7 +330,11 @@ def test_espeak_gets_the_text_and_pace_and_its_errors_are_told(tmp_path, monkeyp
 
 @pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")
 def test_the_real_espeak_speaks_several_languages():
-    for name, text in (("", "Hello, and welcome."), ("de", "Guten Morgen zusammen."), ("cmn", "你好，欢迎。")):
+    for name, text in (
+        ("", "Hello, and welcome."),
+        ("de", "Guten Morgen zusammen."),
+        ("cmn", "你好，欢迎。"),
+    ):
         speech = espeak_voice.say_espeak(text, name, 1.0)
         assert 0.5 < speech.seconds < 5 and 0.05 < np.abs(speech.samples).max() <= 1
     with pytest.raises(UsageError):

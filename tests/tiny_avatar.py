@@ -19,13 +19,24 @@ from being.model.talking_head import TalkingHead
 SIZE, POSES, WIDTH, FOCAL = 32, 5, 7, 150.0
 
 
-def tiny_avatar(path: Path, gaussians: int = 60, size: int = SIZE, layers: int = 1, degree: int = 1,
-                channels: int = 1, width: int = WIDTH) -> Avatar:
-    """POSES poses turning the head, pose k over a plate of grey 40 k; offsets large enough to be seen."""
+def tiny_avatar(
+    path: Path,
+    gaussians: int = 60,
+    size: int = SIZE,
+    layers: int = 1,
+    degree: int = 1,
+    channels: int = 1,
+    width: int = WIDTH,
+) -> Avatar:
+    """POSES poses turning the head, pose k over a plate of grey 40 k; offsets large enough to be
+    seen.
+    """
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
     points = torch.rand(gaussians, 3, generator=generator) - 0.5
-    cloud = CanonicalGaussians.from_points(points, torch.rand(gaussians, 3, generator=generator), degree, 0.7)
+    cloud = CanonicalGaussians.from_points(
+        points, torch.rand(gaussians, 3, generator=generator), degree, 0.7
+    )
     config = ModelConfig(plane_resolution=8, sh_degree=degree, n_layer=layers)
     model = TalkingHead(config, width, cloud, channels).eval()
     with torch.no_grad():
@@ -43,15 +54,27 @@ def tiny_avatar(path: Path, gaussians: int = 60, size: int = SIZE, layers: int =
         Image.fromarray(np.full((size, size, 3), 40 * k, np.uint8)).save(file, "PNG")
         plates.append(file.getvalue())
     manifest = {"size": size, "focal": FOCAL * size / SIZE, "encoder": "hama", "audio_width": width}
-    return Avatar(path, manifest, model.requires_grad_(False), matrices,
-                  torch.rand(POSES, channels, generator=generator), plates)
+    return Avatar(
+        path,
+        manifest,
+        model.requires_grad_(False),
+        matrices,
+        torch.rand(POSES, channels, generator=generator),
+        plates,
+    )
 
 
 def write_tiny_avatar(path: Path, encoder: str, width: int) -> Path:
-    """The bundle at `path` of such an avatar that hears features of `encoder`, `width` channels wide."""
+    """The bundle at `path` of such an avatar that hears features of `encoder`, `width` channels
+    wide.
+    """
     made = tiny_avatar(path, width=width)
     config = load("quick", [f"data.encoder={encoder}"], environment={})
     config = replace(config, model=made.model.network.config)
     plates = [made.plate(k) for k in range(POSES)]
-    return write_avatar(path, made.model, config, Loop(
-        "tiny", SIZE, FOCAL, made.world_to_camera, made.expression, plates, None))
+    return write_avatar(
+        path,
+        made.model,
+        config,
+        Loop("tiny", SIZE, FOCAL, made.world_to_camera, made.expression, plates, None),
+    )

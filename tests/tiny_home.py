@@ -1,4 +1,6 @@
-"""A home with a dataset and a finished run of it, in a few steps; small sounds and clips to speak or to refuse."""
+"""A home with a dataset and a finished run of it, in a few steps; small sounds and clips to speak
+or to refuse.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,18 @@ from scene import FRAMES
 
 from being.media import VideoWriter
 
-TINY = ["data.size=48", "data.gaussians=200", "train.coarse.steps=4", "train.fine.steps=2", "train.fine.batch=2",
-        "train.audio_warmup=0", "train.closing=0", "train.preview_seconds=0", "train.loss.feature=0",
-        "model.plane_resolution=16"]
+TINY = [
+    "data.size=48",
+    "data.gaussians=200",
+    "train.coarse.steps=4",
+    "train.fine.steps=2",
+    "train.fine.batch=2",
+    "train.audio_warmup=0",
+    "train.closing=0",
+    "train.preview_seconds=0",
+    "train.loss.feature=0",
+    "model.plane_resolution=16",
+]
 HEARD = 146  # channels of the speech features that sound is really turned into
 
 
@@ -23,7 +34,10 @@ def make_home(home: Path, scene: Path) -> Path:
     from being.train.job import train
 
     data = shutil.copytree(scene, home / "data/scene")
-    np.save(data / "aud_hama.npy", np.random.default_rng(0).normal(size=(FRAMES, 16, HEARD)).astype(np.float32))
+    np.save(
+        data / "aud_hama.npy",
+        np.random.default_rng(0).normal(size=(FRAMES, 16, HEARD)).astype(np.float32),
+    )
     manifest = json.loads((data / "dataset.json").read_text())
     manifest["features"]["hama"]["width"] = HEARD
     (data / "dataset.json").write_text(json.dumps(manifest))

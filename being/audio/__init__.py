@@ -1,1 +1,3 @@
-"""Waveform -> speech features: encoders behind one interface, windows as the model family cuts them."""
+"""Waveform -> speech features: encoders behind one interface, windows as the model family cuts
+them.
+"""

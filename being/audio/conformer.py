@@ -1,8 +1,10 @@
-"""The phoneme conformer of the package `hama` in torch: sound -> hidden states or phoneme probabilities, 50 a second.
+"""The phoneme conformer of the package `hama` in torch: sound -> hidden states or phoneme
+probabilities, 50 a second.
 
-Its own runtime gives log-probabilities only; the hidden states are the better lip features. A conformer (Gulati et al.
-2020, "Conformer: Convolution-augmented Transformer for Speech Recognition") of four blocks, 144 wide, 4 heads, no
-positional code, trained with CTC on 191 symbols. Batch norms are folded into the convolutions in the file.
+Its own runtime gives log-probabilities only; the hidden states are the better lip features. A
+conformer (Gulati et al. 2020, "Conformer: Convolution-augmented Transformer for Speech
+Recognition") of four blocks, 144 wide, 4 heads, no positional code, trained with CTC on 191
+symbols. Batch norms are folded into the convolutions in the file.
 """
 
 from __future__ import annotations
@@ -31,9 +33,10 @@ MAX_TENSORS, MAX_DIMENSIONS = 4096, 8
 def read_tensors(path: Path) -> dict[str, np.ndarray]:
     """The tensors of a .hama file by name, as float32 arrays.
 
-    Layout, little-endian: "HAMAPK", 2 bytes of version, uint32 count; for each tensor a uint16-long name, uint8 element
-    type (0 float32, 1 float16), uint8 number of dimensions, uint32 dimensions, uint64 offset and size in bytes; then
-    the data from the next multiple of 16. Raises EnvironmentFault for a file that does not hold to this.
+    Layout, little-endian: "HAMAPK", 2 bytes of version, uint32 count; for each tensor a uint16-long
+    name, uint8 element type (0 float32, 1 float16), uint8 number of dimensions, uint32 dimensions,
+    uint64 offset and size in bytes; then the data from the next multiple of 16. Raises
+    EnvironmentFault for a file that does not hold to this.
     """
     content = path.read_bytes()
     try:
@@ -54,13 +57,16 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
             position += 4 + length + struct.calcsize(layout)
         start = -(-position // DATA_ALIGNMENT) * DATA_ALIGNMENT
         for name, kind, shape, offset, size in entries:
-            if size != kind.itemsize * int(np.prod(shape, dtype=object)) or start + offset + size > len(content):
+            if size != kind.itemsize * int(
+                np.prod(shape, dtype=object)
+            ) or start + offset + size > len(content):
                 raise ValueError(f"tensor {name!r} does not fit the file")
             values = np.frombuffer(content, kind, size // kind.itemsize, start + offset)
             tensors[name] = values.astype(np.float32).reshape(shape)
     except (struct.error, UnicodeDecodeError, ValueError) as error:
-        raise EnvironmentFault(f"{path} is not a readable .hama file", str(error), "Delete it: it is fetched again"
-                               ) from error
+        raise EnvironmentFault(
+            f"{path} is not a readable .hama file", str(error), "Delete it: it is fetched again"
+        ) from error
     return tensors
 
 
@@ -69,7 +75,11 @@ class FeedForward(nn.Module):
 
     def __init__(self, width: int, inner: int):
         super().__init__()
-        self.norm, self.fc1, self.fc2 = nn.LayerNorm(width), nn.Linear(width, inner), nn.Linear(inner, width)
+        self.norm, self.fc1, self.fc2 = (
+            nn.LayerNorm(width),
+            nn.Linear(width, inner),
+            nn.Linear(inner, width),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(F.silu(self.fc1(self.norm(x))))
@@ -91,7 +101,9 @@ class Attention(nn.Module):
 
 
 class Convolution(nn.Module):
-    """LayerNorm -> pointwise -> GLU -> depthwise (31 steps = 0.62 s) -> SiLU -> pointwise, [B, S, C] -> [B, S, C]."""
+    """LayerNorm -> pointwise -> GLU -> depthwise (31 steps = 0.62 s) -> SiLU -> pointwise, [B, S,
+    C] -> [B, S, C].
+    """
 
     def __init__(self, width: int, kernel: int):
         super().__init__()
@@ -128,11 +140,20 @@ class Conformer(nn.Module):
     stft: Tensor
     mel: Tensor
 
-    def __init__(self, width: int = 144, inner: int = 576, kernel: int = 31, bands: int = 80, symbols: int = 191):
+    def __init__(
+        self,
+        width: int = 144,
+        inner: int = 576,
+        kernel: int = 31,
+        bands: int = 80,
+        symbols: int = 191,
+    ):
         super().__init__()
         self.width = width
         bins = MEL_WINDOW // 2 + 1
-        self.register_buffer("stft", torch.zeros(2 * bins, 1, MEL_WINDOW))  # windowed cosines, then sines
+        self.register_buffer(
+            "stft", torch.zeros(2 * bins, 1, MEL_WINDOW)
+        )  # windowed cosines, then sines
         self.register_buffer("mel", torch.zeros(bands, bins))
         self.subsample = nn.Conv1d(bands, width, 3, stride=SUBSAMPLING, padding=1)
         self.blocks = nn.ModuleList(Block(width, inner, kernel) for _ in range(BLOCKS))
@@ -143,14 +164,16 @@ class Conformer(nn.Module):
 
         sound: float32 [B, T] in [-1, 1] at 16 kHz, T > 200; mirrored at both ends.
         """
-        assert sound.ndim == 2 and sound.shape[1] > MEL_WINDOW // 2, f"sound is {tuple(sound.shape)}"
+        assert sound.ndim == 2 and sound.shape[1] > MEL_WINDOW // 2, (
+            f"sound is {tuple(sound.shape)}"
+        )
         padded = F.pad(sound[:, None], (MEL_WINDOW // 2, MEL_WINDOW // 2), mode="reflect")
         real, imaginary = F.conv1d(padded, self.stft, stride=MEL_HOP).chunk(2, dim=1)
         return (self.mel @ (real.square() + imaginary.square())).clamp_min(MEL_FLOOR).log()
 
     def hidden(self, mel: Tensor, blocks: int) -> Tensor:
-        """float32 [B, ceil(M / 2), 144]: output of block number `blocks` (1 to 4; 0: what the first one is given),
-        step k centred on mel frame 2 k.
+        """float32 [B, ceil(M / 2), 144]: output of block number `blocks` (1 to 4; 0: what the first
+        one is given), step k centred on mel frame 2 k.
 
         mel: float32 [B, 80, M] as from `log_mel`.
         """
@@ -161,14 +184,17 @@ class Conformer(nn.Module):
         return x
 
     def log_probabilities(self, sound: Tensor) -> Tensor:
-        """float32 [B, S, 191]: CTC log-probabilities of the phoneme symbols, as hama's own runtime gives them.
+        """float32 [B, S, 191]: CTC log-probabilities of the phoneme symbols, as hama's own runtime
+        gives them.
 
         sound: float32 [B, T] in [-1, 1] at 16 kHz.
         """
         return self.phonemes(self.hidden(self.log_mel(sound), BLOCKS), BLOCKS)
 
     def phonemes(self, hidden: Tensor, blocks: int) -> Tensor:
-        """float32 [B, S, 191]: log-probabilities of the phoneme symbols, of `hidden` [B, S, 144] after `blocks`."""
+        """float32 [B, S, 191]: log-probabilities of the phoneme symbols, of `hidden` [B, S, 144]
+        after `blocks`.
+        """
         for block in self.blocks[blocks:]:
             hidden = block(hidden)
         return F.log_softmax(self.proj(hidden.transpose(1, 2)).transpose(1, 2), dim=-1)
@@ -182,29 +208,44 @@ def load(path: Path) -> Conformer:
     tensors = read_tensors(path)
     try:
         model = Conformer()
-        model.load_state_dict({name: torch.from_numpy(values) for name, values in _module_names(tensors).items()})
+        model.load_state_dict(
+            {name: torch.from_numpy(values) for name, values in _module_names(tensors).items()}
+        )
     except (KeyError, RuntimeError) as error:
-        raise EnvironmentFault(f"{path} holds another network than the phoneme conformer", str(error),
-                               "Remove it, so that it is fetched again") from error
+        raise EnvironmentFault(
+            f"{path} holds another network than the phoneme conformer",
+            str(error),
+            "Remove it, so that it is fetched again",
+        ) from error
     return model.eval().requires_grad_(False)
 
 
 def _module_names(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The file's tensors under the names of `Conformer` (the exporter numbered matrices and folded convolutions)."""
-    named = {"stft": np.concatenate([tensors["stft_real_kernel"], tensors["stft_imag_kernel"]]),
-             "mel": np.ascontiguousarray(tensors["mel_fb"].T)}
+    """The file's tensors under the names of `Conformer` (the exporter numbered matrices and folded
+    convolutions).
+    """
+    named = {
+        "stft": np.concatenate([tensors["stft_real_kernel"], tensors["stft_imag_kernel"]]),
+        "mel": np.ascontiguousarray(tensors["mel_fb"].T),
+    }
     prefix = "acoustic_model.model."
     for name, values in tensors.items():
         if name.startswith(prefix):
             named[name.removeprefix(prefix).replace("in_proj_bias", "in_proj.bias")] = values
-    numbered = sorted((int(name.rsplit("_", 1)[1]), values) for name, values in tensors.items()
-                      if name.startswith("onnx::Conv_"))
+    numbered = sorted(
+        (int(name.rsplit("_", 1)[1]), values)
+        for name, values in tensors.items()
+        if name.startswith("onnx::Conv_")
+    )
     convolutions = [values for _, values in numbered]
     targets = ["subsample"] + [f"blocks.{k}.conv.depthwise" for k in range(BLOCKS)]
     for target, weight, bias in zip(targets, convolutions[::2], convolutions[1::2], strict=True):
         named[f"{target}.weight"], named[f"{target}.bias"] = weight, bias
-    numbered = sorted((int(name.rsplit("_", 1)[1]), values) for name, values in tensors.items()
-                      if name.startswith("onnx::MatMul_"))
+    numbered = sorted(
+        (int(name.rsplit("_", 1)[1]), values)
+        for name, values in tensors.items()
+        if name.startswith("onnx::MatMul_")
+    )
     order = ("ffn1.fc1", "ffn1.fc2", "attn.in_proj", "attn.out_proj", "ffn2.fc1", "ffn2.fc2")
     targets = [f"blocks.{k}.{layer}.weight" for k in range(BLOCKS) for layer in order]
     for target, (_, matrix) in zip(targets, numbered, strict=True):

@@ -1,8 +1,10 @@
-"""Speech encoders behind one interface: a waveform -> feature steps, 50 a second, whole or as it comes in.
+"""Speech encoders behind one interface: a waveform -> feature steps, 50 a second, whole or as it
+comes in.
 
-By name: `hama` (the default), `wav2vec2-eo`, `hubert`, any speech model of the `transformers` library by its hub name
-or folder, `deepspeech` arrays read from disk. `NAME@stream` and `NAME@low` are the same encoder with bounded look-ahead
-(`streaming.py`). Which hears lips best is measured in docs/encoders.md.
+By name: `hama` (the default), `wav2vec2-eo`, `hubert`, any speech model of the `transformers`
+library by its hub name or folder, `deepspeech` arrays read from disk. `NAME@stream` and `NAME@low`
+are the same encoder with bounded look-ahead (`streaming.py`). Which hears lips best is measured in
+docs/encoders.md.
 """
 
 from __future__ import annotations
@@ -44,15 +46,17 @@ class Encoder(Protocol):
 
 
 class PieceEncoder:
-    """An encoder that is given whole pieces of sound; long sound goes through in pieces, each seen with context on
-    both sides, so that memory does not grow with length."""
+    """An encoder that is given whole pieces of sound; long sound goes through in pieces, each seen
+    with context on both sides, so that memory does not grow with length."""
 
     name: str
     width: int
     rate = FEATURE_RATE
 
     def encode_pieces(self, sounds: np.ndarray) -> np.ndarray:
-        """float32 [B, S, width] of pieces of sound float32 [B, 320 S], each heard by itself; S is at least 2."""
+        """float32 [B, S, width] of pieces of sound float32 [B, 320 S], each heard by itself; S is
+        at least 2.
+        """
         raise NotImplementedError
 
     def encode_clip(self, samples: np.ndarray) -> np.ndarray:
@@ -60,15 +64,17 @@ class PieceEncoder:
         return np.concatenate(list(self.stretches(samples)))
 
     def stretches(self, samples: np.ndarray, steps: int | None = None) -> Iterator[np.ndarray]:
-        """The steps of `encode_clip` one piece after the other, float32 [s, width] each (8 s; the last up to 9).
+        """The steps of `encode_clip` one piece after the other, float32 [s, width] each (8 s; the
+        last up to 9).
 
         steps: how many in all, where silence is to follow the sound.
         """
         return by_pieces(samples, lambda piece: self.encode_pieces(piece[None])[0], steps)
 
 
-def by_pieces(samples: np.ndarray, encode: Callable[[np.ndarray], np.ndarray],
-              steps: int | None = None) -> Iterator[np.ndarray]:
+def by_pieces(
+    samples: np.ndarray, encode: Callable[[np.ndarray], np.ndarray], steps: int | None = None
+) -> Iterator[np.ndarray]:
     """The steps [s, C] of one piece of a sound after the other, in all `steps` or ceil(T / 320).
 
     samples: float [T]; encode: float32 [320 S] in [-1, 1] -> [S, C].
@@ -80,22 +86,30 @@ def by_pieces(samples: np.ndarray, encode: Callable[[np.ndarray], np.ndarray],
         if steps - stop < CONTEXT:  # no tiny last piece
             stop = steps
         first, last = max(0, start - CONTEXT), min(steps, stop + CONTEXT)
-        yield encode(piece_of(samples, first, last))[start - first:stop - first]
+        yield encode(piece_of(samples, first, last))[start - first : stop - first]
         start = stop
 
 
 def piece_of(samples: np.ndarray, first: int, last: int) -> np.ndarray:
-    """The sound of steps `first` to `last`, float32 [320 (last - first)] in [-1, 1], silence past its end."""
-    sound = samples[first * SAMPLES_PER_STEP:last * SAMPLES_PER_STEP].astype(np.float32, copy=False).clip(-1, 1)
+    """The sound of steps `first` to `last`, float32 [320 (last - first)] in [-1, 1], silence past
+    its end.
+    """
+    sound = (
+        samples[first * SAMPLES_PER_STEP : last * SAMPLES_PER_STEP]
+        .astype(np.float32, copy=False)
+        .clip(-1, 1)
+    )
     return np.pad(sound, (0, (last - first) * SAMPLES_PER_STEP - sound.size))
 
 
 class HamaEncoder(PieceEncoder):
-    """Hidden states after the second block of the phoneme conformer, the best lip features measured, and two channels
-    of articulation from its phonemes. What was made before these came holds the hidden states alone.
+    """Hidden states after the second block of the phoneme conformer, the best lip features
+    measured, and two channels of articulation from its phonemes. What was made before these came
+    holds the hidden states alone.
 
-    Attention spans a whole piece, so pieces differ a little from one pass over everything (9 % of a state's length over
-    60 s of speech, correlation 0.994); the edge of a piece is felt for 0.5 s, half of the context.
+    Attention spans a whole piece, so pieces differ a little from one pass over everything (9 % of a
+    state's length over 60 s of speech, correlation 0.994); the edge of a piece is felt for 0.5 s,
+    half of the context.
     """
 
     name = "hama"
@@ -110,8 +124,9 @@ class HamaEncoder(PieceEncoder):
     def encode_pieces(self, sounds: np.ndarray) -> np.ndarray:
         """See `PieceEncoder.encode_pieces`.
 
-        The network's own steps are centred on k / 50 s. Without the first mel frame they sit half a step later, on
-        (k + 1/2) / 50 s, so that a window of 2 i - 8 to 2 i + 7 is centred exactly on frame i.
+        The network's own steps are centred on k / 50 s. Without the first mel frame they sit half a
+        step later, on (k + 1/2) / 50 s, so that a window of 2 i - 8 to 2 i + 7 is centred exactly
+        on frame i.
         """
         mel = self.model.log_mel(torch.from_numpy(sounds).to(self.model.mel.device))
         hidden = self.model.hidden(mel[:, :, 1:], self.blocks)
@@ -122,7 +137,9 @@ class HamaEncoder(PieceEncoder):
 def _wav2vec2_eo() -> Encoder:
     from being.audio.pretrained import TransformersEncoder
 
-    return TransformersEncoder("wav2vec2-eo", "cpierse/wav2vec2-large-xlsr-53-esperanto", "logits", width=44)
+    return TransformersEncoder(
+        "wav2vec2-eo", "cpierse/wav2vec2-large-xlsr-53-esperanto", "logits", width=44
+    )
 
 
 def _hubert() -> Encoder:
@@ -137,11 +154,21 @@ def _deepspeech() -> Encoder:
     return ArrayEncoder("deepspeech", width=29)
 
 
-ENCODERS: dict[str, Callable[[], Any]] = {"hama": HamaEncoder, "wav2vec2-eo": _wav2vec2_eo, "hubert": _hubert,
-                                          "deepspeech": _deepspeech}
-FAMILY_NAMES = {"eo": "wav2vec2-eo", "ds": "deepspeech"}  # of features that an imported dataset brought with it
+ENCODERS: dict[str, Callable[[], Any]] = {
+    "hama": HamaEncoder,
+    "wav2vec2-eo": _wav2vec2_eo,
+    "hubert": _hubert,
+    "deepspeech": _deepspeech,
+}
+FAMILY_NAMES = {
+    "eo": "wav2vec2-eo",
+    "ds": "deepspeech",
+}  # of features that an imported dataset brought with it
 LAYERS = ("last", "logits")  # of a transformers model, besides the numbers of its hidden ones
-FILES = {"wav2vec2-eo": "aud_eo.npy", "deepspeech": "aud_ds.npy"}  # as the family's readers know them
+FILES = {
+    "wav2vec2-eo": "aud_eo.npy",
+    "deepspeech": "aud_ds.npy",
+}  # as the family's readers know them
 
 
 @dataclass(frozen=True)
@@ -168,8 +195,8 @@ class Name:
 def encoder(name: str, device: str = "cpu") -> Encoder:
     """The encoder called `name`, loaded once, its network on `device`.
 
-    Raises UsageError for an unknown name, EnvironmentFault where the weights cannot be had, InputRejected for a model
-    of another kind.
+    Raises UsageError for an unknown name, EnvironmentFault where the weights cannot be had,
+    InputRejected for a model of another kind.
     """
     parts = Name.of(name)
     if parts.latency:
@@ -185,8 +212,12 @@ def encoder(name: str, device: str = "cpu") -> Encoder:
 
 
 def width_of(chosen: Encoder, wanted: int | None) -> int:
-    """Channels of a step that are given where `wanted` were heard before: all, or the hidden states alone."""
-    return wanted if wanted is not None and wanted == getattr(chosen, "states", None) else chosen.width
+    """Channels of a step that are given where `wanted` were heard before: all, or the hidden states
+    alone.
+    """
+    return (
+        wanted if wanted is not None and wanted == getattr(chosen, "states", None) else chosen.width
+    )
 
 
 def _loaded(name: str, parts: Name) -> Encoder:
@@ -197,14 +228,19 @@ def _loaded(name: str, parts: Name) -> Encoder:
 
         return TransformersEncoder(name, parts.base, parts.layer or "last")
     near = difflib.get_close_matches(parts.base, ENCODERS, 1)
-    raise UsageError(f"no speech encoder is called {name!r}",
-                     "known are: " + ", ".join(ENCODERS) + ", owner/model of the transformers library, and folders",
-                     f"Did you mean {near[0]!r}?" if near else "")
+    raise UsageError(
+        f"no speech encoder is called {name!r}",
+        "known are: "
+        + ", ".join(ENCODERS)
+        + ", owner/model of the transformers library, and folders",
+        f"Did you mean {near[0]!r}?" if near else "",
+    )
 
 
 def named(name: str, latency: str | None) -> str:
-    """The name under which a dataset keeps the features of the encoder `name` with the look-ahead `latency` ("whole",
-    "stream" or "low"; None: as the name says). Raises UsageError for an unknown latency or one named twice."""
+    """The name under which a dataset keeps the features of the encoder `name` with the look-ahead
+    `latency` ("whole", "stream" or "low"; None: as the name says). Raises UsageError for an unknown
+    latency or one named twice."""
     from being.audio.streaming import latency_of
 
     given = Name.of(name).latency
@@ -213,8 +249,11 @@ def named(name: str, latency: str | None) -> str:
     if latency is None or latency == "whole" and not given:
         return name
     if given:
-        raise UsageError(f"the look-ahead of {name} is given twice", f"by its name and as {latency!r}",
-                         "Leave one of them out")
+        raise UsageError(
+            f"the look-ahead of {name} is given twice",
+            f"by its name and as {latency!r}",
+            "Leave one of them out",
+        )
     return f"{name}@{latency_of(latency).name}"
 
 
@@ -227,4 +266,8 @@ def file_of(name: str) -> str:
     if folder.is_dir():
         base = f"{folder.resolve().name}-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:6]}"
     plain = "_".join(part for part in (base, parts.layer, parts.latency) if part)
-    return "aud_" + "".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in plain) + ".npy"
+    return (
+        "aud_"
+        + "".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in plain)
+        + ".npy"
+    )

@@ -16,22 +16,33 @@ OPPOSITE = -0.5  # correlation of two channels under which one of them is wired 
 def checked(samples: np.ndarray) -> np.ndarray:
     """`samples` as float32 [T] in [-1, 1] (louder samples are clipped).
 
-    samples: float [T], mono. Raises InputRejected for a sound without samples or with samples that are not numbers.
+    samples: float [T], mono. Raises InputRejected for a sound without samples or with samples that
+    are not numbers.
     """
-    assert samples.ndim == 1 and np.issubdtype(samples.dtype, np.floating), (samples.shape, samples.dtype)
+    assert samples.ndim == 1 and np.issubdtype(samples.dtype, np.floating), (
+        samples.shape,
+        samples.dtype,
+    )
     if samples.size == 0:
-        raise InputRejected("the sound is empty", "it has no samples", "Give a sound of at least one video frame")
+        raise InputRejected(
+            "the sound is empty", "it has no samples", "Give a sound of at least one video frame"
+        )
     bad = samples.size - int(np.count_nonzero(np.isfinite(samples)))
     if bad:
-        raise InputRejected("the sound is damaged", f"{bad} of {samples.size} samples are not finite numbers",
-                            "Write the file again, for instance with: ffmpeg -i IN -c:a pcm_s16le OUT.wav")
+        raise InputRejected(
+            "the sound is damaged",
+            f"{bad} of {samples.size} samples are not finite numbers",
+            "Write the file again, for instance with: ffmpeg -i IN -c:a pcm_s16le OUT.wav",
+        )
     return np.clip(samples, -1, 1).astype(np.float32, copy=False)
 
 
 def mixed(channels: np.ndarray) -> tuple[np.ndarray, str]:
-    """One channel float32 [T] of float32 [C, T] (1 or 2), their mean, and what had to be mended ("" when nothing).
+    """One channel float32 [T] of float32 [C, T] (1 or 2), their mean, and what had to be mended (""
+    when nothing).
 
-    A dead channel is left out; channels of opposite phase, whose mean would cancel the voice, are turned the same way.
+    A dead channel is left out; channels of opposite phase, whose mean would cancel the voice, are
+    turned the same way.
     """
     assert channels.ndim == 2 and channels.shape[0] in (1, 2), channels.shape
     if len(channels) == 1:
@@ -50,10 +61,11 @@ def mixed(channels: np.ndarray) -> tuple[np.ndarray, str]:
 
 
 def to_rate(samples: np.ndarray, rate_in: int, rate_out: int) -> np.ndarray:
-    """`samples` at another rate: float32 [ceil(T * rate_out / rate_in)], time-aligned with the input.
+    """`samples` at another rate: float32 [ceil(T * rate_out / rate_in)], time-aligned with the
+    input.
 
-    samples: float32 [T], mono; rates in Hz. Band-limited (libswresample's polyphase filter): what lies above half of
-    the lower rate is removed.
+    samples: float32 [T], mono; rates in Hz. Band-limited (libswresample's polyphase filter): what
+    lies above half of the lower rate is removed.
     """
     assert samples.ndim == 1 and rate_in > 0 and rate_out > 0, (samples.shape, rate_in, rate_out)
     samples = samples.astype(np.float32, copy=False)

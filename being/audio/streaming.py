@@ -1,14 +1,16 @@
 """Speech features as sound comes in: bounded look-ahead, the same output for any chunking.
 
-Everything is counted from a frame's own time i / 25 s. The network's eight windows reach 0.28 s past it; the encoder
-needs some sound besides, its look-ahead. A low-latency form moves the windows into the past: the window of frame i then
-holds the sound round i / 25 s less the shift, and a network trained on such windows finds the lips in their later half.
+Everything is counted from a frame's own time i / 25 s. The network's eight windows reach 0.28 s
+past it; the encoder needs some sound besides, its look-ahead. A low-latency form moves the windows
+into the past: the window of frame i then holds the sound round i / 25 s less the shift, and a
+network trained on such windows finds the lips in their later half.
 
     total look-ahead = 0.28 s + ahead - shift
 
-Attention and convolutions of the encoders are not causal, so a step is computed from a stretch of sound that ends
-`ahead` after it: two steps (one frame) at a time, each time with the last `PAST` of sound. That costs more than one
-pass over the whole, and gives a step that depends on nothing but its own stretch: chunks of any size give the same.
+Attention and convolutions of the encoders are not causal, so a step is computed from a stretch of
+sound that ends `ahead` after it: two steps (one frame) at a time, each time with the last `PAST` of
+sound. That costs more than one pass over the whole, and gives a step that depends on nothing but
+its own stretch: chunks of any size give the same.
 """
 
 from __future__ import annotations
@@ -19,7 +21,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from being.audio.encoders import SAMPLES_PER_STEP, Encoder, Name, PieceEncoder, encoder, piece_of, width_of
+from being.audio.encoders import (
+    SAMPLES_PER_STEP,
+    Encoder,
+    Name,
+    PieceEncoder,
+    encoder,
+    piece_of,
+    width_of,
+)
 from being.audio.features import SAMPLES_PER_FRAME, frame_count
 from being.audio.sound import checked
 from being.conventions import (
@@ -35,13 +45,19 @@ PAST = 100  # steps (2 s) of sound seen before the steps that are computed
 HOP = STEPS_PER_FRAME  # steps computed at once
 CHECKED = 1 << 22  # samples looked at at once
 TOGETHER = 64  # stretches of a whole clip that go through the network side by side
-FUTURE_FRAMES = ATTENTION_WINDOW - 1 - ATTENTION_PAST  # windows after a frame's own that the network hears
-REACH = FUTURE_FRAMES * STEPS_PER_FRAME + FEATURE_WINDOW // 2  # steps from a frame's time to the end of its last window
+FUTURE_FRAMES = (
+    ATTENTION_WINDOW - 1 - ATTENTION_PAST
+)  # windows after a frame's own that the network hears
+REACH = (
+    FUTURE_FRAMES * STEPS_PER_FRAME + FEATURE_WINDOW // 2
+)  # steps from a frame's time to the end of its last window
 
 
 @dataclass(frozen=True)
 class Latency:
-    """A look-ahead: of the encoder, and how far the windows are moved into the past; in steps of 20 ms."""
+    """A look-ahead: of the encoder, and how far the windows are moved into the past; in steps of 20
+    ms.
+    """
 
     name: str
     ahead: int
@@ -49,7 +65,9 @@ class Latency:
 
     @property
     def seconds(self) -> float:
-        """Sound after a frame's time that must have come in before the frame's windows are complete, s."""
+        """Sound after a frame's time that must have come in before the frame's windows are
+        complete, s.
+        """
         return (REACH + self.ahead - self.shift) / FEATURE_RATE
 
 
@@ -60,13 +78,17 @@ def latency_of(name: str) -> Latency:
     """The latency called `name`. Raises UsageError for an unknown one."""
     if name not in LATENCIES:
         near = difflib.get_close_matches(name, LATENCIES, 1)
-        raise UsageError(f"no latency is called {name!r}", "known are: whole, " + ", ".join(LATENCIES),
-                         f"Did you mean {near[0]!r}?" if near else "")
+        raise UsageError(
+            f"no latency is called {name!r}",
+            "known are: whole, " + ", ".join(LATENCIES),
+            f"Did you mean {near[0]!r}?" if near else "",
+        )
     return LATENCIES[name]
 
 
 class BoundedEncoder:
-    """An encoder that never hears more than its latency allows; the form for whole clips, to train on.
+    """An encoder that never hears more than its latency allows; the form for whole clips, to train
+    on.
 
     Equal to what `StreamEncoder` gives for the same sound, to rounding.
     """
@@ -76,20 +98,29 @@ class BoundedEncoder:
     def __init__(self, inner: Encoder, latency: Latency):
         """inner: an encoder of pieces. Raises UsageError for one that cannot stream (arrays)."""
         if not hasattr(inner, "encode_pieces"):
-            raise UsageError(f"the encoder {inner.name!r} has no streaming form", "its features are read from a file",
-                             "Leave the latency out")
+            raise UsageError(
+                f"the encoder {inner.name!r} has no streaming form",
+                "its features are read from a file",
+                "Leave the latency out",
+            )
         self.inner: PieceEncoder = inner  # type: ignore[assignment]
         self.latency = latency
-        self.name, self.width, self.shift = f"{inner.name}@{latency.name}", inner.width, latency.shift
+        self.name, self.width, self.shift = (
+            f"{inner.name}@{latency.name}",
+            inner.width,
+            latency.shift,
+        )
         self.states = getattr(inner, "states", None)
 
     def encode_clip(self, samples: np.ndarray) -> np.ndarray:
-        """float32 [ceil(T / 320), width] of samples float32 [T]: step k describes the sound around (k + 1/2) / 50 s,
-        heard from 2 s before it to `ahead` after."""
+        """float32 [ceil(T / 320), width] of samples float32 [T]: step k describes the sound around
+        (k + 1/2) / 50 s, heard from 2 s before it to `ahead` after."""
         return np.concatenate(list(self.stretches(samples)))
 
     def stretches(self, samples: np.ndarray, steps: int | None = None) -> Iterator[np.ndarray]:
-        """The steps of `encode_clip` one stretch after the other, float32 [s, width]; see `PieceEncoder.stretches`."""
+        """The steps of `encode_clip` one stretch after the other, float32 [s, width]; see
+        `PieceEncoder.stretches`.
+        """
         steps = -(-samples.size // SAMPLES_PER_STEP) if steps is None else steps
         assert samples.ndim == 1 and steps >= HOP, (samples.shape, steps)
         waiting: list[tuple[np.ndarray, int, int]] = []
@@ -103,9 +134,13 @@ class BoundedEncoder:
         yield self._together(waiting)
 
     def _together(self, stretches: list[tuple[np.ndarray, int, int]]) -> np.ndarray:
-        """The wanted steps of stretches of equal length, each with the place and number of its wanted steps."""
+        """The wanted steps of stretches of equal length, each with the place and number of its
+        wanted steps.
+        """
         found = self.inner.encode_pieces(np.stack([sound for sound, _, _ in stretches]))
-        return np.concatenate([steps[at:at + count] for steps, (_, at, count) in zip(found, stretches, strict=True)])
+        return np.concatenate(
+            [steps[at : at + count] for steps, (_, at, count) in zip(found, stretches, strict=True)]
+        )
 
 
 class StreamEncoder:
@@ -115,13 +150,17 @@ class StreamEncoder:
     """
 
     def __init__(self, name: str = "hama", latency: str | None = None, device: str = "cpu"):
-        """Raises UsageError for unknown names and encoders without a streaming form, and as `encoders.encoder`."""
+        """Raises UsageError for unknown names and encoders without a streaming form, and as
+        `encoders.encoder`.
+        """
         given = Name.of(name).latency
         base = name.removesuffix(f"@{given}") if given else name
         self.latency = latency_of(given or latency or "stream")
         if given and latency and given != latency:
-            raise UsageError(f"the latency is {given!r} by the encoder's name and {latency!r} besides",
-                             fix="Leave one of them out")
+            raise UsageError(
+                f"the latency is {given!r} by the encoder's name and {latency!r} besides",
+                fix="Leave one of them out",
+            )
         inner = BoundedEncoder(encoder(base, device), self.latency).inner
         self._encoder, self.width, self.name = inner, inner.width, f"{base}@{self.latency.name}"
         self._sound = np.zeros(0, np.float32)  # from step `_first` on
@@ -133,18 +172,22 @@ class StreamEncoder:
     def push(self, samples: np.ndarray) -> np.ndarray:
         """The steps that are complete now, float32 [k, C], k even and often 0.
 
-        samples: float32 [n] in [-1, 1] at 16 kHz, n of any size, 0 too. Raises InputRejected for samples that are not
-        numbers.
+        samples: float32 [n] in [-1, 1] at 16 kHz, n of any size, 0 too. Raises InputRejected for
+        samples that are not numbers.
         """
         assert not self._finished, "the stream is finished"
         if samples.size:
             self._sound = np.concatenate([self._sound, checked(samples)])
             self._heard += samples.size
-        ready = (self._first * SAMPLES_PER_STEP + self._sound.size) // SAMPLES_PER_STEP - self.latency.ahead
+        ready = (
+            self._first * SAMPLES_PER_STEP + self._sound.size
+        ) // SAMPLES_PER_STEP - self.latency.ahead
         return self._until(ready // HOP * HOP, None)
 
     def finish(self) -> np.ndarray:
-        """The rest, float32 [k, C]: as if the sound ended here. In all there are two steps a frame begun."""
+        """The rest, float32 [k, C]: as if the sound ended here. In all there are two steps a frame
+        begun.
+        """
         assert not self._finished, "the stream is finished"
         self._finished = True
         total = HOP * -(-self._heard // SAMPLES_PER_FRAME)
@@ -164,12 +207,12 @@ class StreamEncoder:
             first, last = max(0, self._done - PAST), self._done + HOP + self.latency.ahead
             last = last if end is None else min(end, last)
             offset = (first - self._first) * SAMPLES_PER_STEP
-            sound = self._sound[offset:offset + (last - first) * SAMPLES_PER_STEP]
+            sound = self._sound[offset : offset + (last - first) * SAMPLES_PER_STEP]
             steps = self._encoder.encode_pieces(sound[None])[0]
-            found.append(steps[self._done - first:self._done - first + HOP])
+            found.append(steps[self._done - first : self._done - first + HOP])
             self._done += HOP
         keep = max(0, self._done - PAST)
-        self._sound = self._sound[(keep - self._first) * SAMPLES_PER_STEP:]
+        self._sound = self._sound[(keep - self._first) * SAMPLES_PER_STEP :]
         self._first = keep
         return np.concatenate(found)
 
@@ -177,8 +220,9 @@ class StreamEncoder:
 class StreamWindows:
     """Chunks of sound in, the attention windows of each frame out as soon as they are complete.
 
-    Frame by frame equal to `features.windows` of the features of the whole sound (`features.encode` with the name
-    `NAME@LATENCY`). `seconds` is the look-ahead of the chain: a frame comes out once its time + `seconds` has come in.
+    Frame by frame equal to `features.windows` of the features of the whole sound (`features.encode`
+    with the name `NAME@LATENCY`). `seconds` is the look-ahead of the chain: a frame comes out once
+    its time + `seconds` has come in.
     """
 
     def __init__(self, name: str = "hama", latency: str | None = None, device: str = "cpu"):
@@ -188,7 +232,9 @@ class StreamWindows:
         self._cut = WindowCutter(self.width, self.encoder.latency.shift)
 
     def push(self, samples: np.ndarray) -> np.ndarray:
-        """Windows float32 [k, 8, C, 16] of the frames that are complete now, k often 0; see `StreamEncoder.push`."""
+        """Windows float32 [k, 8, C, 16] of the frames that are complete now, k often 0; see
+        `StreamEncoder.push`.
+        """
         return self._cut.push(self.encoder.push(samples))
 
     def finish(self) -> np.ndarray:
@@ -203,7 +249,9 @@ class WindowCutter:
     def __init__(self, width: int, shift: int = 0):
         """width: channels of a step; shift: of the latency, steps."""
         self.width = width
-        self._first = -(FEATURE_WINDOW // 2)  # number of the first kept row, which is that of its step and the shift
+        self._first = -(
+            FEATURE_WINDOW // 2
+        )  # number of the first kept row, which is that of its step and the shift
         self._rows = np.zeros((FEATURE_WINDOW // 2 + shift, width), np.float32)
         self._frame = 0  # next to come out
 
@@ -215,15 +263,27 @@ class WindowCutter:
 
     def finish(self, steps: np.ndarray, frames: int) -> np.ndarray:
         """The rest of the windows of `frames` frames in all; steps float32 [s, C]: the last ones."""
-        missing = STEPS_PER_FRAME * (frames - 1) + FEATURE_WINDOW // 2 - self._first - len(self._rows) - len(steps)
+        missing = (
+            STEPS_PER_FRAME * (frames - 1)
+            + FEATURE_WINDOW // 2
+            - self._first
+            - len(self._rows)
+            - len(steps)
+        )
         self._rows = np.concatenate([self._rows, np.pad(steps, ((0, max(0, missing)), (0, 0)))])
         return self._until(frames, frames)
 
     def _until(self, stop: int, frames: int | None) -> np.ndarray:
-        """Windows of the frames before `stop` that have not come out; frames: how many there are, once known."""
+        """Windows of the frames before `stop` that have not come out; frames: how many there are,
+        once known.
+        """
         stop = max(stop, self._frame)
-        heard = np.arange(self._frame, stop)[:, None] + np.arange(-ATTENTION_PAST, ATTENTION_WINDOW - ATTENTION_PAST)
-        outside = (heard < 0) | (False if frames is None else heard >= frames)  # their windows are zero
+        heard = np.arange(self._frame, stop)[:, None] + np.arange(
+            -ATTENTION_PAST, ATTENTION_WINDOW - ATTENTION_PAST
+        )
+        outside = (heard < 0) | (
+            False if frames is None else heard >= frames
+        )  # their windows are zero
         first = STEPS_PER_FRAME * heard - FEATURE_WINDOW // 2 - self._first
         rows = np.where(outside[..., None], 0, first[..., None] + np.arange(FEATURE_WINDOW))
         out = np.ascontiguousarray(self._rows[rows].swapaxes(2, 3))
@@ -231,18 +291,21 @@ class WindowCutter:
         self._frame = stop
         keep = STEPS_PER_FRAME * (stop - ATTENTION_PAST) - FEATURE_WINDOW // 2
         if keep > self._first:
-            self._rows, self._first = self._rows[keep - self._first:], keep
+            self._rows, self._first = self._rows[keep - self._first :], keep
         return out
 
 
-def feature_blocks(samples: np.ndarray, name: str = "hama", width: int | None = None) -> Iterator[np.ndarray]:
+def feature_blocks(
+    samples: np.ndarray, name: str = "hama", width: int | None = None
+) -> Iterator[np.ndarray]:
     """Speech features float32 [k, 16, C] of all frames of a sound, some seconds at a time.
 
-    One after the other they are `features.encode`, for sound of any length: memory does not grow with it.
-    samples: float [T], mono at 16 kHz; width: as for `features.encode`. Raises as it does, before the first block.
+    One after the other they are `features.encode`, for sound of any length: memory does not grow
+    with it. samples: float [T], mono at 16 kHz; width: as for `features.encode`. Raises as it does,
+    before the first block.
     """
     for start in range(0, max(1, samples.size), CHECKED):
-        checked(samples[start:start + CHECKED])
+        checked(samples[start : start + CHECKED])
     frames, chosen = frame_count(samples), encoder(name)
     if not hasattr(chosen, "stretches"):
         chosen.encode_clip(samples)  # says why it cannot
@@ -254,7 +317,7 @@ def feature_blocks(samples: np.ndarray, name: str = "hama", width: int | None = 
         count = min((len(rows) - FEATURE_WINDOW) // STEPS_PER_FRAME + 1, frames - done)
         if count > 0:
             yield _windows_of(rows, count)
-            rows, done = rows[STEPS_PER_FRAME * count:], done + count
+            rows, done = rows[STEPS_PER_FRAME * count :], done + count
     if done < frames:
         missing = STEPS_PER_FRAME * (frames - done - 1) + FEATURE_WINDOW - len(rows)
         yield _windows_of(np.pad(rows, ((0, missing), (0, 0))), frames - done)
@@ -263,4 +326,4 @@ def feature_blocks(samples: np.ndarray, name: str = "hama", width: int | None = 
 def _windows_of(rows: np.ndarray, count: int) -> np.ndarray:
     """The windows [count, 16, C] of frames whose first begins with the first of the rows [S, C]."""
     view = np.lib.stride_tricks.sliding_window_view(rows, FEATURE_WINDOW, axis=0)
-    return view[:STEPS_PER_FRAME * count:STEPS_PER_FRAME].transpose(0, 2, 1).copy("C")
+    return view[: STEPS_PER_FRAME * count : STEPS_PER_FRAME].transpose(0, 2, 1).copy("C")

@@ -1,4 +1,6 @@
-"""Avatars to measure with: one that nobody trained, and a trained one resampled to a number of Gaussians."""
+"""Avatars to measure with: one that nobody trained, and a trained one resampled to a number of
+Gaussians.
+"""
 
 from __future__ import annotations
 
@@ -23,15 +25,23 @@ RECORD = ModelConfig()  # the network of record
 SPREAD = 0.5  # of a Gaussian's own deviation, by which its copies are moved
 
 
-def random_avatar(count: int, size: int = 512, device: torch.device | str = "cpu",
-                  config: ModelConfig = RECORD) -> Avatar:
-    """A head-like shell of `count` Gaussians that an untrained network moves, in POSES poses over grey plates."""
+def random_avatar(
+    count: int, size: int = 512, device: torch.device | str = "cpu", config: ModelConfig = RECORD
+) -> Avatar:
+    """A head-like shell of `count` Gaussians that an untrained network moves, in POSES poses over
+    grey plates.
+    """
     torch.manual_seed(0)
     head, _ = head_shell(count, size)
     degree = config.sh_degree
-    raw = CanonicalGaussians(head.means[0], head.scales[0].log(), head.quaternions[0],
-                             torch.logit(head.opacities[0].clamp(1e-4, 1 - 1e-4))[:, None], head.sh[0, :, :1],
-                             head.sh[0, :, 1:(degree + 1) ** 2])
+    raw = CanonicalGaussians(
+        head.means[0],
+        head.scales[0].log(),
+        head.quaternions[0],
+        torch.logit(head.opacities[0].clamp(1e-4, 1 - 1e-4))[:, None],
+        head.sh[0, :, :1],
+        head.sh[0, :, 1 : (degree + 1) ** 2],
+    )
     model = TalkingHead(config, HAMA_WIDTH, raw).eval().requires_grad_(False)
     turn = torch.linspace(-15, 15, POSES).deg2rad()
     matrices = torch.zeros(POSES, 4, 4)
@@ -40,15 +50,28 @@ def random_avatar(count: int, size: int = 512, device: torch.device | str = "cpu
     matrices[:, 2, 3], matrices[:, 3, 3] = HEAD_DISTANCE, 1
     file = io.BytesIO()
     Image.fromarray(np.full((size, size, 3), 128, np.uint8)).save(file, "JPEG", quality=95)
-    manifest = {"name": "random", "size": size, "focal": 2.4 * size, "encoder": "hama", "audio_width": HAMA_WIDTH}
+    manifest = {
+        "name": "random",
+        "size": size,
+        "focal": 2.4 * size,
+        "encoder": "hama",
+        "audio_width": HAMA_WIDTH,
+    }
     blink = torch.rand(POSES, 1, generator=torch.Generator().manual_seed(0))
-    return Avatar(Path("random"), manifest, model.to(device), matrices.to(device), blink.to(device),
-                  [file.getvalue()] * POSES)
+    return Avatar(
+        Path("random"),
+        manifest,
+        model.to(device),
+        matrices.to(device),
+        blink.to(device),
+        [file.getvalue()] * POSES,
+    )
 
 
 def resampled(avatar: Avatar, count: int) -> Avatar:
-    """The avatar with `count` Gaussians, each one of the trained, moved by half its own spread; scales shrink with the
-    square root of how many share a surface, so that coverage stays as trained."""
+    """The avatar with `count` Gaussians, each one of the trained, moved by half its own spread;
+    scales shrink with the square root of how many share a surface, so that coverage stays as
+    trained."""
     own = avatar.model.gaussians
     generator = torch.Generator().manual_seed(0)
     chosen = torch.randint(len(own), (count,), generator=generator).to(own.means.device)
@@ -60,6 +83,8 @@ def resampled(avatar: Avatar, count: int) -> Avatar:
 
 
 def coverage(avatar: Avatar) -> tuple[int, float]:
-    """Gaussians on screen in the first pose and 16 px tiles that such a one meets on average (`bench.splat`)."""
+    """Gaussians on screen in the first pose and 16 px tiles that such a one meets on average
+    (`bench.splat`).
+    """
     cameras = Cameras(avatar.world_to_camera[:1], avatar.focal, avatar.size, avatar.size)
     return tiles_per_gaussian(avatar.model.gaussians.activate(), cameras)

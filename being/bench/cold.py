@@ -1,4 +1,6 @@
-"""The first frame of a new process: python -m being.bench.cold AVATAR DEVICE PRECISION prints its times as JSON."""
+"""The first frame of a new process: python -m being.bench.cold AVATAR DEVICE PRECISION prints its
+times as JSON.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,16 @@ from pathlib import Path
 
 
 def cold_start(path: Path, device: str, precision: str) -> dict[str, float]:
-    """Seconds from starting Python to the first picture in host memory, and what of it is importing and loading."""
+    """Seconds from starting Python to the first picture in host memory, and what of it is importing
+    and loading.
+    """
     start = time.perf_counter()
-    done = subprocess.run([sys.executable, "-m", "being.bench.cold", str(path), device, precision],
-                          capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "being.bench.cold", str(path), device, precision],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     whole = time.perf_counter() - start
     if done.returncode:
         raise RuntimeError(done.stderr.strip().splitlines()[-1])

@@ -1,7 +1,9 @@
-"""Many people talk to one avatar at once: N sessions at 25 frames/s, each with its own sound and its own start.
+"""Many people talk to one avatar at once: N sessions at 25 frames/s, each with its own sound and
+its own start.
 
-A session's frame k is due at start + k / 25 s and cannot be rendered earlier (its sound has just come). Lateness is
-the time from then until its picture lies in host memory. Whatever is due is rendered together.
+A session's frame k is due at start + k / 25 s and cannot be rendered earlier (its sound has just
+come). Lateness is the time from then until its picture lies in host memory. Whatever is due is
+rendered together.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ OWN = 256  # different rows of sound that a session repeats
 
 
 def bench_sessions(engine: Engine, count: int, seconds: float) -> dict[str, Any]:
-    """Lateness in ms over all frames of `count` sessions of `seconds` each, starts staggered over one frame's time."""
+    """Lateness in ms over all frames of `count` sessions of `seconds` each, starts staggered over
+    one frame's time.
+    """
     channels = engine.avatar.manifest["audio_width"]
     generator = torch.Generator().manual_seed(0)
     speech = torch.randn(OWN, 16, channels, generator=generator)
@@ -59,7 +63,7 @@ def bench_sessions(engine: Engine, count: int, seconds: float) -> dict[str, Any]
                 frame, session = divmod(int(item), count)
                 while heard[session] < frame + 1 + AHEAD:
                     first = (heard[session] + 7 * session) % (OWN - CHUNK)
-                    sounds[session].push(speech[first:first + CHUNK])
+                    sounds[session].push(speech[first : first + CHUNK])
                     heard[session] += CHUNK
                 rows.append(sounds[session].rows(np.array([frame]))[0])
             poses = path[chosen // count + 3 * (chosen % count)]
@@ -73,7 +77,18 @@ def bench_sessions(engine: Engine, count: int, seconds: float) -> dict[str, Any]
     for sound in sounds:
         sound.close()
     late *= 1000
-    return {"sessions": count, "seconds": seconds, "frames": len(order), "batch": round(float(np.mean(batches)), 1),
-            **{f"{name}_ms": round(float(value), 2) for name, value in (
-                ("p50", np.percentile(late, 50)), ("p99", np.percentile(late, 99)), ("max", late.max()))},
-            "held": bool(np.percentile(late, 99) <= 1000 / FPS)}
+    return {
+        "sessions": count,
+        "seconds": seconds,
+        "frames": len(order),
+        "batch": round(float(np.mean(batches)), 1),
+        **{
+            f"{name}_ms": round(float(value), 2)
+            for name, value in (
+                ("p50", np.percentile(late, 50)),
+                ("p99", np.percentile(late, 99)),
+                ("max", late.max()),
+            )
+        },
+        "held": bool(np.percentile(late, 99) <= 1000 / FPS),
+    }

@@ -1,12 +1,15 @@
-"""How fast the rasterizer is: forward, and forward with backward, on a trained head or on a head-like shell.
+"""How fast the rasterizer is: forward, and forward with backward, on a trained head or on a
+head-like shell.
 
-    python -m being.bench.splat [--avatar RUN] [--gaussians 32655] [--size 512] [--batch 1,8,32] [--repeats 30]
+    python -m being.bench.splat [--avatar RUN] [--gaussians 32655] [--size 512] [--batch 1,8,32]
+      [--repeats 30]
                                 [--device cuda] [--backend triton,gsplat]
 
-prints a table and, as its last line, one JSON object. A trained head is resampled to the number of Gaussians asked for;
-in a batch every frame has its own values of every field, as after a deformation network. Every call is timed by itself,
-from an idle device: with CUDA events on a GPU, by the wall clock on a CPU, where the time of a fixed matrix product
-measured in the same run tells how fast the machine was then.
+prints a table and, as its last line, one JSON object. A trained head is resampled to the number of
+Gaussians asked for; in a batch every frame has its own values of every field, as after a
+deformation network. Every call is timed by itself, from an idle device: with CUDA events on a GPU,
+by the wall clock on a CPU, where the time of a fixed matrix product measured in the same run tells
+how fast the machine was then.
 """
 
 from __future__ import annotations
@@ -28,21 +31,32 @@ from being.splat.reference import Projected, project, tile_rectangles
 HEAD_DISTANCE = 7.0  # view-space z of the head's centre, as trackers give it
 
 
-def bench_splat(gaussians: Gaussians, cameras: Cameras, repeats: int = 30, backend: str = "auto") -> dict:
+def bench_splat(
+    gaussians: Gaussians, cameras: Cameras, repeats: int = 30, backend: str = "auto"
+) -> dict:
     """Return times in ms of one batch, on the device of its tensors, and what describes the scene.
 
-    Forward is without gradients; forward + backward takes gradients of all fields and of the 2-D means from those of
-    rgb and alpha, as a picture loss over a plate gives them. `tiles_per_gaussian` is the family's figure: 16x16 tiles
-    met by the square of three standard deviations, averaged over Gaussians on screen in the first frame. `peak_mib` is
-    what forward + backward takes over its inputs, on a GPU.
+    Forward is without gradients; forward + backward takes gradients of all fields and of the 2-D
+    means from those of rgb and alpha, as a picture loss over a plate gives them.
+    `tiles_per_gaussian` is the family's figure: 16x16 tiles met by the square of three standard
+    deviations, averaged over Gaussians on screen in the first frame. `peak_mib` is what forward +
+    backward takes over its inputs, on a GPU.
     """
-    fields = (gaussians.means, gaussians.quaternions, gaussians.scales, gaussians.opacities, gaussians.sh)
+    fields = (
+        gaussians.means,
+        gaussians.quaternions,
+        gaussians.scales,
+        gaussians.opacities,
+        gaussians.sh,
+    )
     leaves = [field.detach().clone().requires_grad_() for field in fields]
     device = gaussians.means.device
     frames = max(tensor.shape[0] for tensor in (*fields, cameras.world_to_camera))
     random = torch.Generator().manual_seed(0)
-    upstream = [torch.randn(frames, channels, cameras.height, cameras.width, generator=random).to(device)
-                for channels in (3, 1)]  # fmt: skip
+    upstream = [
+        torch.randn(frames, channels, cameras.height, cameras.width, generator=random).to(device)
+        for channels in (3, 1)
+    ]
     offsets = torch.zeros(frames, gaussians.means.shape[1], 2, device=device, requires_grad=True)
     backend = pick_backend(backend, gaussians.means)
 
@@ -83,15 +97,29 @@ def bench_splat(gaussians: Gaussians, cameras: Cameras, repeats: int = 30, backe
 
 
 def tiles_per_gaussian(gaussians: Gaussians, cameras: Cameras) -> tuple[int, float]:
-    """Return how many Gaussians of the first frame are on screen and how many tiles such a one meets on average."""
-    fields = [gaussians.means, gaussians.quaternions, gaussians.scales, gaussians.opacities, gaussians.sh[:, :, :1]]
-    focal = torch.as_tensor(cameras.focal, dtype=torch.float32, device=gaussians.means.device).reshape(-1)[0]
+    """Return how many Gaussians of the first frame are on screen and how many tiles such a one
+    meets on average.
+    """
+    fields = [
+        gaussians.means,
+        gaussians.quaternions,
+        gaussians.scales,
+        gaussians.opacities,
+        gaussians.sh[:, :, :1],
+    ]
+    focal = torch.as_tensor(
+        cameras.focal, dtype=torch.float32, device=gaussians.means.device
+    ).reshape(-1)[0]
     with torch.no_grad():
         radii = rasterize(gaussians, cameras).radii[0]
         offsets = torch.zeros_like(gaussians.means[0, :, :2])
         first = [field[0] for field in fields]
-        splats: Projected = project(first, cameras.world_to_camera[0], focal, offsets, cameras.width, cameras.height, 0)
-        left, top, right, bottom = tile_rectangles(splats, cameras.width, cameras.height)[radii > 0].unbind(1)
+        splats: Projected = project(
+            first, cameras.world_to_camera[0], focal, offsets, cameras.width, cameras.height, 0
+        )
+        left, top, right, bottom = tile_rectangles(splats, cameras.width, cameras.height)[
+            radii > 0
+        ].unbind(1)
     count = int((radii > 0).sum())
     return count, float(((right - left) * (bottom - top)).sum()) / max(count, 1)
 
@@ -100,8 +128,15 @@ def times_ms(run: Callable[[], object], repeats: int, device: torch.device) -> d
     """Return the median, min, p99 and max of the time of a call in ms after three warm-up calls."""
     for _ in range(3):
         run()
-    spent = [_time_on_gpu(run) if device.type == "cuda" else _time_on_cpu(run) for _ in range(repeats)]
-    figures = {"median": np.median(spent), "min": min(spent), "p99": np.percentile(spent, 99), "max": max(spent)}
+    spent = [
+        _time_on_gpu(run) if device.type == "cuda" else _time_on_cpu(run) for _ in range(repeats)
+    ]
+    figures = {
+        "median": np.median(spent),
+        "min": min(spent),
+        "p99": np.percentile(spent, 99),
+        "max": max(spent),
+    }
     return {name: round(float(value), 3) for name, value in figures.items()}
 
 
@@ -122,10 +157,11 @@ def _time_on_gpu(run: Callable[[], object]) -> float:
 
 
 def head_shell(count: int, size: int, batch: int = 1) -> tuple[Gaussians, Cameras]:
-    """Return a head-like ellipsoid shell of flat Gaussians, SH degree 3, and `batch` cameras up to 15 degrees aside.
+    """Return a head-like ellipsoid shell of flat Gaussians, SH degree 3, and `batch` cameras up to
+    15 degrees aside.
 
-    Opacities and sizes are spread as in trained heads: most nearly opaque, many small, some large; with 32,655 at
-    512 px a Gaussian on screen meets about three tiles.
+    Opacities and sizes are spread as in trained heads: most nearly opaque, many small, some large;
+    with 32,655 at 512 px a Gaussian on screen meets about three tiles.
     """
     random = torch.Generator().manual_seed(0)
 
@@ -149,11 +185,11 @@ def head_shell(count: int, size: int, batch: int = 1) -> tuple[Gaussians, Camera
 
 
 def trained_head(path: Path, count: int, size: int, batch: int = 1) -> tuple[Gaussians, Cameras]:
-    """Return the canonical head of the avatar at `path` resampled to `count` Gaussians of SH degree 3, and cameras of
-    `batch` of its poses at `size` px.
+    """Return the canonical head of the avatar at `path` resampled to `count` Gaussians of SH degree
+    3, and cameras of `batch` of its poses at `size` px.
 
-    Each new Gaussian is one of the trained ones, moved by half its own spread; scales shrink with the square root of
-    how many share a surface, so that coverage stays as trained.
+    Each new Gaussian is one of the trained ones, moved by half its own spread; scales shrink with
+    the square root of how many share a surface, so that coverage stays as trained.
     """
     from being.model.avatar import load_avatar
 
@@ -162,11 +198,15 @@ def trained_head(path: Path, count: int, size: int, batch: int = 1) -> tuple[Gau
     random = torch.Generator().manual_seed(0)
     chosen = torch.randint(head.means.shape[1], (count,), generator=random)
     scales = head.scales[:, chosen] * min(1.0, (head.means.shape[1] / count) ** 0.5)
-    means = head.means[:, chosen] + 0.5 * head.scales[:, chosen] * torch.randn(1, count, 3, generator=random)
+    means = head.means[:, chosen] + 0.5 * head.scales[:, chosen] * torch.randn(
+        1, count, 3, generator=random
+    )
     sh = torch.nn.functional.pad(head.sh[:, chosen], (0, 0, 0, 16 - head.sh.shape[2]))
     poses = torch.linspace(0, avatar.poses - 1, batch).long()
     gaussians = Gaussians(means, head.quaternions[:, chosen], scales, head.opacities[:, chosen], sh)
-    return gaussians, Cameras(avatar.world_to_camera[poses], avatar.focal * size / avatar.size, size, size)
+    return gaussians, Cameras(
+        avatar.world_to_camera[poses], avatar.focal * size / avatar.size, size, size
+    )
 
 
 def own_frames(gaussians: Gaussians, frames: int) -> Gaussians:
@@ -179,27 +219,37 @@ def own_frames(gaussians: Gaussians, frames: int) -> Gaussians:
 def to_device(gaussians: Gaussians, cameras: Cameras, device: str) -> tuple[Gaussians, Cameras]:
     """Return the scene on `device`."""
     moved = Gaussians(*(field.to(device) for field in vars(gaussians).values()))
-    return moved, Cameras(cameras.world_to_camera.to(device), cameras.focal, cameras.width, cameras.height)
+    return moved, Cameras(
+        cameras.world_to_camera.to(device), cameras.focal, cameras.width, cameras.height
+    )
 
 
 def table(results: list[dict]) -> str:
     """Return one line a result: ms a frame, median (min to p99)."""
 
     def figure(result: dict, name: str) -> str:
-        low, middle, high = (result[name][key] / result["batch"] for key in ("min", "median", "p99"))
+        low, middle, high = (
+            result[name][key] / result["batch"] for key in ("min", "median", "p99")
+        )
         return f"{middle:8.3f} ({low:.3f} to {high:.3f})"
 
-    lines = [f"{'backend':>10} {'batch':>5}  {'forward, ms a frame':>27}  {'forward + backward':>27}  {'peak MiB':>8}"]
+    lines = [
+        f"{'backend':>10} {'batch':>5}  {'forward, ms a frame':>27}  {'forward + backward':>27}  {'peak MiB':>8}"
+    ]
     for result in results:
         times = (figure(result, "forward_ms"), figure(result, "forward_backward_ms"))
-        lines.append(f"{result['backend']:>10} {result['batch']:>5}  {times[0]:>27}  {times[1]:>27}  "
-                     f"{result.get('peak_mib', '-'):>8}")  # fmt: skip
+        lines.append(
+            f"{result['backend']:>10} {result['batch']:>5}  {times[0]:>27}  {times[1]:>27}  "
+            f"{result.get('peak_mib', '-'):>8}"
+        )
     return "\n".join(lines)
 
 
 def main() -> None:
     """Print the scene, the table and the JSON line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--avatar", type=Path, help="run or bundle whose head is rendered")
     parser.add_argument("--gaussians", type=int, default=32_655)
     parser.add_argument("--size", type=int, default=512, help="px, both sides")
@@ -211,12 +261,21 @@ def main() -> None:
     results = []
     for batch in map(int, arguments.batch.split(",")):
         shape = (arguments.gaussians, arguments.size, batch)
-        head, cameras = trained_head(arguments.avatar, *shape) if arguments.avatar else head_shell(*shape)
+        head, cameras = (
+            trained_head(arguments.avatar, *shape) if arguments.avatar else head_shell(*shape)
+        )
         scene = to_device(own_frames(head, batch), cameras, arguments.device)
         for backend in arguments.backend.split(","):
             results.append(bench_splat(*scene, arguments.repeats, backend))
     print("scene: " + ("trained head, resampled" if arguments.avatar else "head-like shell"))
-    for name in ("device", "gaussians", "gaussians_on_screen", "tiles_per_gaussian", "width", "height"):
+    for name in (
+        "device",
+        "gaussians",
+        "gaussians_on_screen",
+        "tiles_per_gaussian",
+        "width",
+        "height",
+    ):
         print(f"{name:>24}  {results[0][name]}")
     print(table(results))
     print(json.dumps({"scene": "avatar" if arguments.avatar else "shell", "results": results}))

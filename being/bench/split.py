@@ -18,8 +18,11 @@ from being.splat.capture import captured
 
 REPEATED = 10  # times that a step is captured in one graph, so that launching it counts little
 REPLAYS = 30
-NATIVE = {"attention": ("fold", "attention", "feed-forward"), "heads": ("geometry heads", "colour head"),
-          "rasterizer and composite": ("projection", "sort", "lists", "blend")}  # stages of the native code
+NATIVE = {
+    "attention": ("fold", "attention", "feed-forward"),
+    "heads": ("geometry heads", "colour head"),
+    "rasterizer and composite": ("projection", "sort", "lists", "blend"),
+}  # stages of the native code
 
 
 @torch.no_grad()
@@ -49,8 +52,10 @@ def _plain(engine: Engine, features: torch.Tensor, frames: int) -> dict[str, flo
     path = pose_path(frames, engine.avatar.poses)
     with engine.sound(features[:100]) as sound:
         for k in range(frames):
-            poses = path[k:k + 1]
-            conditions = head.conditions(sound.rows(np.array([k % 64])), poses, engine.expression[poses])
+            poses = path[k : k + 1]
+            conditions = head.conditions(
+                sound.rows(np.array([k % 64])), poses, engine.expression[poses]
+            )
             timed("audio net", network.speech_vector, conditions.audio)
             tokens = head.tokens(conditions)
             timed("tri-plane", network.queries, engine.avatar.model.gaussians.means)
@@ -58,7 +63,10 @@ def _plain(engine: Engine, features: torch.Tensor, frames: int) -> dict[str, flo
             timed("heads", network._heads, mixed[0])
             gaussians = head.activate(head.deform(tokens))
             output = timed("rasterizer", head.splat, gaussians, poses)
-            timed("composite and copy", lambda output=output, poses=poses: head.pictures(output, head.behind(poses)))
+            timed(
+                "composite and copy",
+                lambda output=output, poses=poses: head.pictures(output, head.behind(poses)),
+            )
     return {name: round(float(np.median(values)), 3) for name, values in spent.items()}
 
 
@@ -69,13 +77,28 @@ def _native(engine: Engine, features: torch.Tensor, frames: int) -> dict[str, fl
     with engine.sound() as sound:
         for k in range(frames):
             start = time.perf_counter()
-            sound.push(features[k:k + 1])
-            head.tokens(sound.rows(np.array([max(0, k - 3)])), path[k:k + 1], engine.expression[path[k:k + 1]])
-            spent.setdefault("audio net and tokens", []).append((time.perf_counter() - start) * 1000)
-            head.submit(sound.rows(np.array([max(0, k - 3)])), path[k:k + 1], engine.expression[path[k:k + 1]])
+            sound.push(features[k : k + 1])
+            head.tokens(
+                sound.rows(np.array([max(0, k - 3)])),
+                path[k : k + 1],
+                engine.expression[path[k : k + 1]],
+            )
+            spent.setdefault("audio net and tokens", []).append(
+                (time.perf_counter() - start) * 1000
+            )
+            head.submit(
+                sound.rows(np.array([max(0, k - 3)])),
+                path[k : k + 1],
+                engine.expression[path[k : k + 1]],
+            )
             for name, parts in NATIVE.items():
-                spent.setdefault(name, []).append(sum(head.native.times[part] for part in parts) * 1000)
-    return {**{name: round(float(np.median(values)), 3) for name, values in spent.items()}, "tri-plane": 0.0}
+                spent.setdefault(name, []).append(
+                    sum(head.native.times[part] for part in parts) * 1000
+                )
+    return {
+        **{name: round(float(np.median(values)), 3) for name, values in spent.items()},
+        "tri-plane": 0.0,
+    }
 
 
 def _graphed(engine: Engine) -> dict[str, float]:
@@ -87,11 +110,19 @@ def _graphed(engine: Engine) -> dict[str, float]:
         slot = Slot(head, 1)
         batch: Batch = slot.batch
         batch.run()
-        found = {"inputs to the device": _step_ms(head, lambda: batch.given.copy_(batch.host, non_blocking=True))}
+        found = {
+            "inputs to the device": _step_ms(
+                head, lambda: batch.given.copy_(batch.host, non_blocking=True)
+            )
+        }
         for name, step in batch.steps():
             found[name] = _step_ms(head, step)
-        found["copy to host"] = _step_ms(head, lambda: slot.host.copy_(batch.bytes, non_blocking=True))
-        found["whole graph"] = _events_ms(head, slot.graph.replay) if slot.graph is not None else 0.0
+        found["copy to host"] = _step_ms(
+            head, lambda: slot.host.copy_(batch.bytes, non_blocking=True)
+        )
+        found["whole graph"] = (
+            _events_ms(head, slot.graph.replay) if slot.graph is not None else 0.0
+        )
         batch.drop()
     return {**found, "tri-plane": 0.0}
 
@@ -122,7 +153,9 @@ def _events_ms(head: Any, work: Callable[[], Any]) -> float:
 
 
 def encode_ms(engine: Engine, features: torch.Tensor) -> float:
-    """Ms a frame of writing the frames of `features` [F, 16, C] to an mp4; 0 where PyAV is not installed."""
+    """Ms a frame of writing the frames of `features` [F, 16, C] to an mp4; 0 where PyAV is not
+    installed.
+    """
     try:
         from being.media import VideoWriter
     except ImportError:

@@ -1,4 +1,6 @@
-"""What `being bench-fps` does: an avatar found or made, measured, told, and the figures kept with its run."""
+"""What `being bench-fps` does: an avatar found or made, measured, told, and the figures kept with
+its run.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ class Wanted:
 
 
 def measure(folder: Path | None, device: torch.device, wanted: Wanted) -> dict[str, Any]:
-    """Figures of the avatar at `folder`, or of an untrained one, as a dict; people are told as they come."""
+    """Figures of the avatar at `folder`, or of an untrained one, as a dict; people are told as they
+    come.
+    """
     if folder is None:
         assert wanted.random, "an avatar or a number of Gaussians"
         avatar = random_avatar(wanted.random, device=device)
@@ -53,8 +57,11 @@ def measure(folder: Path | None, device: torch.device, wanted: Wanted) -> dict[s
     if wanted.gaussians:
         avatar = resampled(avatar, wanted.gaussians)
     shown, tiles = coverage(avatar)
-    result: dict[str, Any] = {"avatar": str(folder) if folder else f"random, {wanted.random} Gaussians",
-                              "gaussians_on_screen": shown, "tiles_per_gaussian": round(tiles, 2)}
+    result: dict[str, Any] = {
+        "avatar": str(folder) if folder else f"random, {wanted.random} Gaussians",
+        "gaussians_on_screen": shown,
+        "tiles_per_gaussian": round(tiles, 2),
+    }
     if wanted.compare:
         result |= _compared(avatar, wanted)
     elif wanted.sessions:
@@ -74,7 +81,9 @@ def _timed(avatar: Avatar, folder: Path | None, wanted: Wanted) -> dict[str, Any
     say(table(result))
     if folder is not None:
         result["start"] = cold_start(folder, str(engine.device), wanted.precision)
-        say("cold start: " + ", ".join(f"{name} {value}" for name, value in result["start"].items()))
+        say(
+            "cold start: " + ", ".join(f"{name} {value}" for name, value in result["start"].items())
+        )
     result["sessions"] = most_sessions(engine, result["rows"][-1]["flowing_ms_a_frame"])
     say(told(result["sessions"]))
     if wanted.long:
@@ -85,14 +94,18 @@ def _timed(avatar: Avatar, folder: Path | None, wanted: Wanted) -> dict[str, Any
 
 def _compared(avatar: Avatar, wanted: Wanted) -> dict[str, Any]:
     features = _speech(avatar)
-    say(f"{len(features)} frames one by one; {len(avatar.model.gaussians)} Gaussians, {avatar.size} px; PSNR of the "
+    say(
+        f"{len(features)} frames one by one; {len(avatar.model.gaussians)} Gaussians, {avatar.size} px; PSNR of the "
         "worst frame against plain float32\n"
-        f"  {'road':<44}{'frames/s':>10}{'PSNR dB':>10}")
+        f"  {'road':<44}{'frames/s':>10}{'PSNR dB':>10}"
+    )
     return {"roads": roads.compare(avatar, features, wanted.prune_to, say)}
 
 
 def _speech(avatar: Avatar) -> torch.Tensor:
-    """Features [F, 16, C] of spoken words where a voice and the encoder are at hand, else of smoothed noise."""
+    """Features [F, 16, C] of spoken words where a voice and the encoder are at hand, else of
+    smoothed noise.
+    """
     from being.errors import BeingError
 
     try:
@@ -102,19 +115,31 @@ def _speech(avatar: Avatar) -> torch.Tensor:
 
         speech = speak("Good morning, how are you?", "hibari", 1.0)
         samples = to_rate(speech.samples, speech.rate, SAMPLE_RATE)
-        features = torch.from_numpy(encode(samples, frame_count(samples), avatar.manifest["encoder"],
-                                           avatar.manifest["audio_width"]))
+        features = torch.from_numpy(
+            encode(
+                samples,
+                frame_count(samples),
+                avatar.manifest["encoder"],
+                avatar.manifest["audio_width"],
+            )
+        )
         if features.shape[2] == avatar.manifest["audio_width"]:
             return features[:COMPARED]
     except (BeingError, ImportError):
         pass
-    noise = torch.randn(COMPARED + SMOOTH, 16, avatar.manifest["audio_width"],
-                        generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(
+        COMPARED + SMOOTH,
+        16,
+        avatar.manifest["audio_width"],
+        generator=torch.Generator().manual_seed(0),
+    )
     return noise.unfold(0, SMOOTH, 1).mean(-1)[:COMPARED] * SMOOTH**0.5
 
 
 def most_sessions(engine: Engine, flowing_ms: float) -> dict[str, Any]:
-    """The largest number of sessions tried whose 99th percentile of lateness is within a frame's time."""
+    """The largest number of sessions tried whose 99th percentile of lateness is within a frame's
+    time.
+    """
     count, best, failed = max(1, int(HOPE * 1000 / flowing_ms / FPS)), None, None
     for _ in range(TRIALS):
         found = bench_sessions(engine, count, TRIAL_S)
@@ -133,8 +158,10 @@ def most_sessions(engine: Engine, flowing_ms: float) -> dict[str, Any]:
 
 def told(found: dict[str, Any]) -> str:
     """Sessions for people."""
-    return f"sessions at {FPS} frames/s with the 99th percentile of lateness within 40 ms: {found['sessions']} " \
-           f"(p50 {found.get('p50_ms')} ms, p99 {found.get('p99_ms')} ms over {found.get('seconds')} s)"
+    return (
+        f"sessions at {FPS} frames/s with the 99th percentile of lateness within 40 ms: {found['sessions']} "
+        f"(p50 {found.get('p50_ms')} ms, p99 {found.get('p99_ms')} ms over {found.get('seconds')} s)"
+    )
 
 
 def _keep(folder: Path, result: dict[str, Any]) -> None:
@@ -145,4 +172,3 @@ def _keep(folder: Path, result: dict[str, Any]) -> None:
         place.mkdir(exist_ok=True)
         write_json(place / f"{time.strftime('%Y%m%d-%H%M%S')}.json", result)
         say(f"figures kept in {place}")
-

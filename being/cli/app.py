@@ -9,11 +9,19 @@ from being.cli import avatar_commands, data_commands, eval_commands, family_comm
 from being.cli.shell import Commands, stop_on_sigterm
 
 HELP = "A short video of a person in, a talking avatar out: being preprocess, then train, then tts-video."
-EPILOG = ("Datasets go to data/<name>/ and runs to runs/<name>/ under the current directory, or under BEING_HOME. "
-          "Exit codes: 0 done, 1 failed, 2 usage or config, 3 something this machine lacks, 4 the input was rejected, "
-          "5 a quality gate was missed, 130 interrupted.")
-app = typer.Typer(name="being", cls=Commands, add_completion=False, pretty_exceptions_enable=False, help=HELP,
-                  epilog=EPILOG)
+EPILOG = (
+    "Datasets go to data/<name>/ and runs to runs/<name>/ under the current directory, or under BEING_HOME. "
+    "Exit codes: 0 done, 1 failed, 2 usage or config, 3 something this machine lacks, 4 the input was rejected, "
+    "5 a quality gate was missed, 130 interrupted."
+)
+app = typer.Typer(
+    name="being",
+    cls=Commands,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help=HELP,
+    epilog=EPILOG,
+)
 
 
 def _version(wanted: bool) -> None:
@@ -23,8 +31,11 @@ def _version(wanted: bool) -> None:
 
 
 @app.callback()
-def _root(version: bool = typer.Option(False, "--version", callback=_version, is_eager=True,
-                                       help="Print the version.")) -> None:
+def _root(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version."
+    ),
+) -> None:
     pass
 
 

@@ -15,12 +15,20 @@ if TYPE_CHECKING:
     from being.model.avatar import Avatar
 
 DEFAULTS = RenderOptions()
-AvatarArgument = Annotated[Path | None, typer.Argument(metavar="AVATAR", help="Folder of a run or of an avatar "
-                                                       "bundle (default: the most recent finished run).")]
+AvatarArgument = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="AVATAR",
+        help="Folder of a run or of an avatar bundle (default: the most recent finished run).",
+    ),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
-    command(app, "render", epilog="Example: being render --audio speech.wav --out speech.mp4")(spread(render))
+    command(app, "render", epilog="Example: being render --audio speech.wav --out speech.mp4")(
+        spread(render)
+    )
     command(app, "tts-video", epilog="Example: being tts-video --text 'Hello'")(spread(tts_video))
     command(app, "bench-fps", epilog="Example: being bench-fps --random 20000")(bench_fps)
     command(app, "export", epilog="Example: being export --onnx --ply")(export)
@@ -29,11 +37,22 @@ def register(app: typer.Typer) -> None:
 
 def render(
     avatar: AvatarArgument = None,
-    audio: Annotated[Path | None, typer.Option("--audio", help="Sound to speak: any sound or video file (default: "
-                                                               "the clip's own).")] = None,
-    features: Annotated[Path | None, typer.Option("--features", metavar="FILE.npy", help="Speech features of the "
-                                                  "sound that another program has made (frames x 16 x width), "
-                                                  "for avatars trained on such: deepspeech.")] = None,
+    audio: Annotated[
+        Path | None,
+        typer.Option(
+            "--audio", help="Sound to speak: any sound or video file (default: the clip's own)."
+        ),
+    ] = None,
+    features: Annotated[
+        Path | None,
+        typer.Option(
+            "--features",
+            metavar="FILE.npy",
+            help="Speech features of the "
+            "sound that another program has made (frames x 16 x width), "
+            "for avatars trained on such: deepspeech.",
+        ),
+    ] = None,
     options: RenderOptions = DEFAULTS,
 ) -> dict[str, Any]:
     """Make a video of the avatar speaking a sound file of any length; poses go back and forth."""
@@ -47,8 +66,15 @@ def render(
     source, own = (audio, None) if audio is not None else _own_sound(folder, engine.avatar)
     with times.step("read sound"):
         samples = read_audio(source)
-    result = render_video(engine, samples, options.place(folder, source.stem), str(source), times, asked,
-                          features or own)
+    result = render_video(
+        engine,
+        samples,
+        options.place(folder, source.stem),
+        str(source),
+        times,
+        asked,
+        features or own,
+    )
     say(f"video {result['video']} ({result['frames']} frames)")
     report_times(result["times"], result["seconds"])
     return result
@@ -57,8 +83,14 @@ def render(
 def tts_video(
     text: Annotated[str, typer.Option("--text", help="What the avatar says.")],
     avatar: AvatarArgument = None,
-    voice: Annotated[str, typer.Option("--voice", help="hibari (offline, English), espeak or espeak:LANGUAGE "
-                                                       "(offline), edge:NAME (online).")] = "hibari",
+    voice: Annotated[
+        str,
+        typer.Option(
+            "--voice",
+            help="hibari (offline, English), espeak or espeak:LANGUAGE "
+            "(offline), edge:NAME (online).",
+        ),
+    ] = "hibari",
     speed: Annotated[float, typer.Option("--speed", help="0.5 (slow) to 2 (fast).")] = 1.0,
     options: RenderOptions = DEFAULTS,
 ) -> dict[str, Any]:
@@ -72,7 +104,9 @@ def tts_video(
     times = Times()
     with times.step("load"):
         folder, engine = _engine(avatar, options)
-    result = speak_video(engine, text, voice, speed, options.place(folder, file_stem(text)), times, asked)
+    result = speak_video(
+        engine, text, voice, speed, options.place(folder, file_stem(text)), times, asked
+    )
     say(f"video {result['video']} ({result['frames']} frames)")
     report_times(result["times"], result["seconds"])
     return result
@@ -80,30 +114,65 @@ def tts_video(
 
 def bench_fps(
     avatar: AvatarArgument = None,
-    frames: Annotated[int, typer.Option("--frames", help="Frames to time, at least 8.", min=8)] = 200,
-    random: Annotated[int | None, typer.Option("--random", metavar="N", min=1, help="Measure an untrained avatar "
-                                               "of N Gaussians at 512 px: nothing needs to be trained.")] = None,
-    gaussians: Annotated[int | None, typer.Option("--gaussians", metavar="N", min=1, help="Resample the avatar to "
-                                                  "N Gaussians.")] = None,
+    frames: Annotated[
+        int, typer.Option("--frames", help="Frames to time, at least 8.", min=8)
+    ] = 200,
+    random: Annotated[
+        int | None,
+        typer.Option(
+            "--random",
+            metavar="N",
+            min=1,
+            help="Measure an untrained avatar "
+            "of N Gaussians at 512 px: nothing needs to be trained.",
+        ),
+    ] = None,
+    gaussians: Annotated[
+        int | None,
+        typer.Option("--gaussians", metavar="N", min=1, help="Resample the avatar to N Gaussians."),
+    ] = None,
     precision: PrecisionOption = "auto",
-    compare: Annotated[bool, typer.Option("--compare", help="Every road to speed in one table, with its PSNR "
-                                          "against the plain model.")] = False,
-    prune_to: Annotated[str, typer.Option("--prune-to", metavar="SHARES", help="With --compare: shares of the "
-                                          "Gaussians kept, those that contribute most.")] = "0.5,0.25",
-    sessions: Annotated[int | None, typer.Option("--sessions", metavar="N", min=1, help="Only the lateness of N "
-                                                 "sessions at 25 frames/s.")] = None,
-    seconds: Annotated[float, typer.Option("--seconds", help="Length of --sessions.", min=1)] = 10.0,
-    long: Annotated[int | None, typer.Option("--long", metavar="N", min=1, help="Watch the memory over N "
-                                             "frames more.")] = None,
+    compare: Annotated[
+        bool,
+        typer.Option(
+            "--compare",
+            help="Every road to speed in one table, with its PSNR against the plain model.",
+        ),
+    ] = False,
+    prune_to: Annotated[
+        str,
+        typer.Option(
+            "--prune-to",
+            metavar="SHARES",
+            help="With --compare: shares of the Gaussians kept, those that contribute most.",
+        ),
+    ] = "0.5,0.25",
+    sessions: Annotated[
+        int | None,
+        typer.Option(
+            "--sessions", metavar="N", min=1, help="Only the lateness of N sessions at 25 frames/s."
+        ),
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option("--seconds", help="Length of --sessions.", min=1)
+    ] = 10.0,
+    long: Annotated[
+        int | None,
+        typer.Option("--long", metavar="N", min=1, help="Watch the memory over N frames more."),
+    ] = None,
     device: DeviceOption = "auto",
     splat: SplatOption = None,
 ) -> dict[str, Any]:
-    """Time single frames and batches of 8, to uint8 in host memory, the steps inside, a cold start, sessions."""
+    """Time single frames and batches of 8, to uint8 in host memory, the steps inside, a cold start,
+    sessions.
+    """
     from being.bench.whole import Wanted, measure
     from being.model.device import pick_device
     from being.splat import chosen_backend
 
-    wanted = Wanted(frames, precision, random, gaussians, compare, _shares(prune_to), sessions, seconds, long)
+    wanted = Wanted(
+        frames, precision, random, gaussians, compare, _shares(prune_to), sessions, seconds, long
+    )
     at = pick_device(device)
     folder = _folder(avatar) if random is None else None
     take_rasterizer(device, splat)
@@ -112,11 +181,17 @@ def bench_fps(
 
 def export(
     avatar: AvatarArgument = None,
-    onnx: Annotated[bool, typer.Option("--onnx", help="Audio net and deformation as ONNX, checked by "
-                                                      "onnxruntime.")] = False,
-    ply: Annotated[bool, typer.Option("--ply", help="The canonical Gaussians as point_cloud.ply.")] = False,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for the files (default: export/ in the "
-                                                       "run).")] = None,
+    onnx: Annotated[
+        bool,
+        typer.Option("--onnx", help="Audio net and deformation as ONNX, checked by onnxruntime."),
+    ] = False,
+    ply: Annotated[
+        bool, typer.Option("--ply", help="The canonical Gaussians as point_cloud.ply.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for the files (default: export/ in the run)."),
+    ] = None,
 ) -> dict[str, Any]:
     """Write an avatar's network or Gaussians for other programs."""
     if not (onnx or ply):
@@ -143,20 +218,29 @@ def export(
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Folder for all that it makes.")] = Path("demo"),
-    text: Annotated[str | None, typer.Option("--text", help="What the avatar says at the end, in "
-                                                       "English.")] = None,
-    config: Annotated[str, typer.Option("--config", help="Training config: a file or a shipped one's "
-                                                  "name.")] = "quick",
+    out: Annotated[Path, typer.Option("--out", help="Folder for all that it makes.")] = Path(
+        "demo"
+    ),
+    text: Annotated[
+        str | None, typer.Option("--text", help="What the avatar says at the end, in English.")
+    ] = None,
+    config: Annotated[
+        str, typer.Option("--config", help="Training config: a file or a shipped one's name.")
+    ] = "quick",
 ) -> dict[str, Any]:
-    """Do all of it on the built-in clip of a person who does not exist; ends with demo.mp4 and a report."""
+    """Do all of it on the built-in clip of a person who does not exist; ends with demo.mp4 and a
+    report.
+    """
     from being.demo import run_demo
 
     result = run_demo(out, config, text)
     if not result["lips_follow"]:
-        raise BeingError("the lips do not follow the sound",
-                         f"correlation {result['lip_correlation']} with the true ones on held-out frames",
-                         f"Look at {result['report']}", ExitCode.QUALITY)
+        raise BeingError(
+            "the lips do not follow the sound",
+            f"correlation {result['lip_correlation']} with the true ones on held-out frames",
+            f"Look at {result['report']}",
+            ExitCode.QUALITY,
+        )
     return result
 
 
@@ -167,8 +251,13 @@ def _engine(avatar: Path | None, options: RenderOptions) -> tuple[Path, Any]:
 
     folder = _folder(avatar)
     take_rasterizer(options.device, options.splat)
-    return folder, Engine.load(folder, pick_device(options.device), options.precision, options.prune_to,
-                               options.deform_every)
+    return folder, Engine.load(
+        folder,
+        pick_device(options.device),
+        options.precision,
+        options.prune_to,
+        options.deform_every,
+    )
 
 
 def _folder(avatar: Path | None) -> Path:
@@ -178,7 +267,9 @@ def _folder(avatar: Path | None) -> Path:
 
     folder = avatar if avatar is not None else Run.find(None, finished=True).path
     if not folder.exists():
-        raise InputRejected(f"{folder} does not exist", fix="Give the folder of a run or of an avatar bundle")
+        raise InputRejected(
+            f"{folder} does not exist", fix="Give the folder of a run or of an avatar bundle"
+        )
     say(f"avatar {folder}")
     return folder
 
@@ -190,13 +281,16 @@ def _shares(text: str) -> tuple[float, ...]:
     except ValueError:
         shares = ()
     if not shares or not all(0 < share <= 1 for share in shares):
-        raise UsageError(f"--prune-to {text} are no shares", fix="Give numbers above 0, at most 1, such as 0.5,0.25")
+        raise UsageError(
+            f"--prune-to {text} are no shares",
+            fix="Give numbers above 0, at most 1, such as 0.5,0.25",
+        )
     return shares
 
 
 def _own_sound(folder: Path, avatar: Avatar) -> tuple[Path, Path | None]:
-    """The sound of the clip that the run was trained on, and the file of its features where the dataset has those that
-    the avatar hears."""
+    """The sound of the clip that the run was trained on, and the file of its features where the
+    dataset has those that the avatar hears."""
     from being.data.dataset import Dataset
     from being.train.run import Run
 

@@ -12,6 +12,8 @@ def group(app: typer.Typer) -> typer.Typer:
     for info in app.registered_groups:
         if info.name == NAME and info.typer_instance is not None:
             return info.typer_instance
-    made = typer.Typer(name=NAME, help="Datasets in and out: other systems' directories, single files.")
+    made = typer.Typer(
+        name=NAME, help="Datasets in and out: other systems' directories, single files."
+    )
     app.add_typer(made, name=NAME)
     return made

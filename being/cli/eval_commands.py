@@ -13,45 +13,106 @@ from being.errors import UsageError
 
 def register(app: typer.Typer) -> None:
     """Add the command to `app`."""
-    command(app, "eval", epilog="Examples: being eval; being eval runs/me/RUN --cross speech.wav,hibari,espeak; "
-                                "being eval --pred other.mp4 --truth clip.mp4 --require lip_r=0.7,lag=1")(evaluate)
+    command(
+        app,
+        "eval",
+        epilog="Examples: being eval; being eval runs/me/RUN --cross speech.wav,hibari,espeak; "
+        "being eval --pred other.mp4 --truth clip.mp4 --require lip_r=0.7,lag=1",
+    )(evaluate)
 
 
 def evaluate(
-    run: Annotated[Path | None, typer.Argument(metavar="RUN", help="Folder of a run (default: the most recent "
-                                                                   "one).")] = None,
-    part: Annotated[str, typer.Option("--part", help="Frames to measure on: test, validation or train.")] = "test",
-    cross: Annotated[list[str] | None, typer.Option("--cross", metavar="SOUND,...", help="Let the avatar speak "
-                                                    "these too: sound files, folders of them, voices (hibari, "
-                                                    "espeak:fr); may be repeated.")] = None,
-    pred: Annotated[Path | None, typer.Option("--pred", help="Measure this video instead of a run.")] = None,
-    truth: Annotated[Path | None, typer.Option("--truth", help="The true video that --pred should equal.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="With --pred: folder of the report.")] = None,
-    frames: Annotated[int | None, typer.Option("--frames", help="Measure the first so many frames only.",
-                                               min=1)] = None,
-    require: Annotated[str, typer.Option("--require", metavar="NAME=BOUND,...", help="Exit with 5 when a figure "
-                                         "misses its bound, for instance lip_r=0.7,lag=1,mouth.lpips=0.07.")] = "",
-    identity: Annotated[bool, typer.Option("--identity", help="Fetch the network of the identity measure where it "
-                                                              "is missing (100 MB, once).")] = False,
-    override: Annotated[list[str] | None, typer.Option("-o", "--override", metavar="KEY.PATH=VALUE", help="Measure a "
-                                                       "run with another data.size or data.holdout than its own, for "
-                                                       "instance data.size=512; may be repeated.")] = None,
+    run: Annotated[
+        Path | None,
+        typer.Argument(metavar="RUN", help="Folder of a run (default: the most recent one)."),
+    ] = None,
+    part: Annotated[
+        str, typer.Option("--part", help="Frames to measure on: test, validation or train.")
+    ] = "test",
+    cross: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--cross",
+            metavar="SOUND,...",
+            help="Let the avatar speak "
+            "these too: sound files, folders of them, voices (hibari, "
+            "espeak:fr); may be repeated.",
+        ),
+    ] = None,
+    pred: Annotated[
+        Path | None, typer.Option("--pred", help="Measure this video instead of a run.")
+    ] = None,
+    truth: Annotated[
+        Path | None, typer.Option("--truth", help="The true video that --pred should equal.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="With --pred: folder of the report.")
+    ] = None,
+    frames: Annotated[
+        int | None, typer.Option("--frames", help="Measure the first so many frames only.", min=1)
+    ] = None,
+    require: Annotated[
+        str,
+        typer.Option(
+            "--require",
+            metavar="NAME=BOUND,...",
+            help="Exit with 5 when a figure "
+            "misses its bound, for instance lip_r=0.7,lag=1,mouth.lpips=0.07.",
+        ),
+    ] = "",
+    identity: Annotated[
+        bool,
+        typer.Option(
+            "--identity",
+            help="Fetch the network of the identity measure where it is missing (100 MB, once).",
+        ),
+    ] = False,
+    override: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-o",
+            "--override",
+            metavar="KEY.PATH=VALUE",
+            help="Measure a "
+            "run with another data.size or data.holdout than its own, for "
+            "instance data.size=512; may be repeated.",
+        ),
+    ] = None,
     device: DeviceOption = "auto",
     splat: SplatOption = None,
 ) -> dict[str, Any]:
-    """Measure a run on held-out frames, or any video against the true one: pictures, lips, face; with a report."""
+    """Measure a run on held-out frames, or any video against the true one: pictures, lips, face;
+    with a report.
+    """
     from being.eval import evaluate as work
     from being.eval import evaluate_pair
 
     if pred is None and truth is None:
         if out is not None:
-            raise UsageError("--out belongs to --pred", "a run's report goes into the run's folder", "Leave it out")
+            raise UsageError(
+                "--out belongs to --pred",
+                "a run's report goes into the run's folder",
+                "Leave it out",
+            )
         rasterizer = take_rasterizer(device, splat)
-        return {**work(run, part=part, device=device, cross=cross or (), require=require, frames=frames,
-                       identity=identity, override=override or ()), "splat": rasterizer}
+        return {
+            **work(
+                run,
+                part=part,
+                device=device,
+                cross=cross or (),
+                require=require,
+                frames=frames,
+                identity=identity,
+                override=override or (),
+            ),
+            "splat": rasterizer,
+        }
     if pred is None or truth is None:
         raise UsageError("--pred and --truth belong together", fix="Give both videos")
     if run is not None or cross or part != "test" or splat is not None or override:
-        raise UsageError("a pair of videos has no run, no part and nothing to drive", fix="Give only --pred, "
-                         "--truth, --out, --frames, --require and --identity")
+        raise UsageError(
+            "a pair of videos has no run, no part and nothing to drive",
+            fix="Give only --pred, --truth, --out, --frames, --require and --identity",
+        )
     return evaluate_pair(pred, truth, out=out, require=require, frames=frames, identity=identity)

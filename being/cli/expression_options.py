@@ -13,18 +13,40 @@ if TYPE_CHECKING:
     from being.inference.expression import Wish
 
 MoodOption = Annotated[str, typer.Option("--mood", help="neutral, happy, serious or surprised.")]
-ExpressionOption = Annotated[str | None, typer.Option("--expression", metavar="NAME=VALUE,...", help="Hold an "
-                                                      "expression, for instance smile=0.6,brow_raise=0.3; 1 is the "
-                                                      "strongest that the avatar's clip shows.")]
-BlinkRateOption = Annotated[float | None, typer.Option("--blink-rate", help="Blinks a minute, 0 to 60 (default: 17 "
-                                                       "at rest, 26 while speaking).")]
-CurvesOption = Annotated[Path | None, typer.Option("--curves", help="CSV or JSON file with an expression's values for "
-                                                   "every frame (25 a second).")]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Another number blinks and raises the brows at other "
-                                         "moments.")]
+ExpressionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--expression",
+        metavar="NAME=VALUE,...",
+        help="Hold an "
+        "expression, for instance smile=0.6,brow_raise=0.3; 1 is the "
+        "strongest that the avatar's clip shows.",
+    ),
+]
+BlinkRateOption = Annotated[
+    float | None,
+    typer.Option(
+        "--blink-rate", help="Blinks a minute, 0 to 60 (default: 17 at rest, 26 while speaking)."
+    ),
+]
+CurvesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--curves",
+        help="CSV or JSON file with an expression's values for every frame (25 a second).",
+    ),
+]
+SeedOption = Annotated[
+    int,
+    typer.Option(
+        "--seed", min=0, help="Another number blinks and raises the brows at other moments."
+    ),
+]
 
 
-def wish(mood: str, expression: str | None, blink_rate: float | None, curves: Path | None, seed: int) -> Wish:
+def wish(
+    mood: str, expression: str | None, blink_rate: float | None, curves: Path | None, seed: int
+) -> Wish:
     """What the options ask for. Raises UsageError for an expression that is not NAME=VALUE,..."""
     from being.inference.expression import Wish
 
@@ -38,6 +60,9 @@ def wish(mood: str, expression: str | None, blink_rate: float | None, curves: Pa
                 raise ValueError
             values[name] = float(number)
         except ValueError:
-            raise UsageError(f"--expression {expression} cannot be read", f"at '{item.strip()}'",
-                             "Write for instance --expression smile=0.6,brow_raise=0.3") from None
+            raise UsageError(
+                f"--expression {expression} cannot be read",
+                f"at '{item.strip()}'",
+                "Write for instance --expression smile=0.6,brow_raise=0.3",
+            ) from None
     return Wish(mood, values, blink_rate, curves, seed)

@@ -25,14 +25,35 @@ from being.cli.shell import DeviceOption, OutOption, SplatOption
 if TYPE_CHECKING:
     from being.inference.expression import Wish
 
-PrecisionOption = Annotated[str, typer.Option("--precision", help="The network's products: float32, bfloat16 or (on "
-                                              "CUDA) float16; auto: the narrowest that keeps the picture.")]
-PruneOption = Annotated[float | None, typer.Option("--prune-to", metavar="SHARE", help="Render only this share of the "
-                                                   "Gaussians, those that contribute most (bench-fps --compare tells "
-                                                   "what is won and lost).")]
-DeformOption = Annotated[int, typer.Option("--deform-every", metavar="N", min=1, help="Deform only each Nth frame, on "
-                                           "a CPU: the others lie between two of these. 2 renders 1.5 times as fast, "
-                                           "3 1.8 times; the quickest movements of the lips are softened.")]
+PrecisionOption = Annotated[
+    str,
+    typer.Option(
+        "--precision",
+        help="The network's products: float32, bfloat16 or (on "
+        "CUDA) float16; auto: the narrowest that keeps the picture.",
+    ),
+]
+PruneOption = Annotated[
+    float | None,
+    typer.Option(
+        "--prune-to",
+        metavar="SHARE",
+        help="Render only this share of the "
+        "Gaussians, those that contribute most (bench-fps --compare tells "
+        "what is won and lost).",
+    ),
+]
+DeformOption = Annotated[
+    int,
+    typer.Option(
+        "--deform-every",
+        metavar="N",
+        min=1,
+        help="Deform only each Nth frame, on "
+        "a CPU: the others lie between two of these. 2 renders 1.5 times as fast, "
+        "3 1.8 times; the quickest movements of the lips are softened.",
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -61,7 +82,9 @@ class RenderOptions:
 
 
 def spread(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The command `function` with the fields of its last parameter, a `RenderOptions`, as parameters of its own."""
+    """The command `function` with the fields of its last parameter, a `RenderOptions`, as
+    parameters of its own.
+    """
     own = list(inspect.signature(function, eval_str=True).parameters.values())
     shared = list(inspect.signature(RenderOptions, eval_str=True).parameters.values())
     last, names = own.pop().name, {field.name for field in dataclasses.fields(RenderOptions)}
@@ -71,6 +94,8 @@ def spread(function: Callable[..., Any]) -> Callable[..., Any]:
         options = RenderOptions(**{name: arguments.pop(name) for name in names})
         return function(**arguments, **{last: options})
 
-    parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in (*own, *shared)]
+    parameters = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in (*own, *shared)
+    ]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return run

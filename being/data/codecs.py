@@ -1,6 +1,8 @@
-"""Lossless codecs of a packed dataset: files, arrays of floats, folders of mask pictures; and the clip, near lossless.
+"""Lossless codecs of a packed dataset: files, arrays of floats, folders of mask pictures; and the
+clip, near lossless.
 
-Every decoder is told how much may come out and stops there, so that a small file cannot fill a disk.
+Every decoder is told how much may come out and stops there, so that a small file cannot fill a
+disk.
 """
 
 from __future__ import annotations
@@ -18,7 +20,10 @@ import numpy as np
 from being.conventions import FPS
 
 RANK = 16  # of the low-rank prediction of arrays over time: the tracked mesh is one
-CLIP_QUALITY = {"crf": "12", "preset": "medium"}  # 46 dB against the JPEG frames, about 1.4 Mbit/s at 512 px
+CLIP_QUALITY = {
+    "crf": "12",
+    "preset": "medium",
+}  # 46 dB against the JPEG frames, about 1.4 Mbit/s at 512 px
 LOSSLESS = {"qp": "0", "preset": "medium"}
 
 Parts = dict[str, bytes]
@@ -79,10 +84,12 @@ def expand(data: bytes, size: int) -> bytes:
 
 
 def encode_array(values: np.ndarray) -> tuple[Facts, Parts]:
-    """An array as its facts and what the best codec makes of it; `decode_array` gives back equal bits.
+    """An array as its facts and what the best codec makes of it; `decode_array` gives back equal
+    bits.
 
-    "plain": its bytes. For float32 [F, ...], "steps": the differences over time of the numbers' ranks among all floats,
-    sorted into byte planes; or "rank": the same against a low-rank approximation, whose factors are stored too.
+    "plain": its bytes. For float32 [F, ...], "steps": the differences over time of the numbers'
+    ranks among all floats, sorted into byte planes; or "rank": the same against a low-rank
+    approximation, whose factors are stored too.
     """
     values = np.asarray(values, order="C")
     facts: Facts = {"dtype": values.dtype.str, "shape": list(values.shape)}
@@ -94,8 +101,10 @@ def encode_array(values: np.ndarray) -> tuple[Facts, Parts]:
         made["steps"] = {"rest": squeeze(_planes(steps))}
         if min(flat.shape) > 4 * RANK and np.isfinite(flat).all():
             factors = _factors(flat)
-            made["rank"] = {"rest": squeeze(_planes(_ranks(flat) - _ranks(_predicted(factors)))),
-                            **{f"factor{k}": squeeze(factor.tobytes()) for k, factor in enumerate(factors)}}
+            made["rank"] = {
+                "rest": squeeze(_planes(_ranks(flat) - _ranks(_predicted(factors)))),
+                **{f"factor{k}": squeeze(factor.tobytes()) for k, factor in enumerate(factors)},
+            }
     made = made or {"plain": {"plain": squeeze(values.tobytes())}}
     codec = min(made, key=lambda name: sum(map(len, made[name].values())))
     return {**facts, "codec": codec}, made[codec]
@@ -108,7 +117,11 @@ def decode_array(facts: Facts, parts: Parts) -> np.ndarray:
         raise Damaged(f"an array of {dtype} {shape}")
     count = int(np.prod(shape))
     if facts["codec"] == "plain":
-        return np.frombuffer(expand(parts["plain"], count * dtype.itemsize), dtype).reshape(shape).copy()
+        return (
+            np.frombuffer(expand(parts["plain"], count * dtype.itemsize), dtype)
+            .reshape(shape)
+            .copy()
+        )
     if dtype != np.float32 or len(shape) < 2 or not count:
         raise Damaged(f"an array of {dtype} {shape} as {facts['codec']}")
     frames, width = shape[0], count // shape[0]
@@ -116,13 +129,17 @@ def decode_array(facts: Facts, parts: Parts) -> np.ndarray:
     if facts["codec"] == "steps":
         return _floats(np.cumsum(rest, axis=0)).reshape(shape)
     sizes = ((width,), (frames, RANK), (RANK, width))
-    factors = [np.frombuffer(expand(parts[f"factor{k}"], 4 * int(np.prod(size))), np.float32).reshape(size)
-               for k, size in enumerate(sizes)]
+    factors = [
+        np.frombuffer(expand(parts[f"factor{k}"], 4 * int(np.prod(size))), np.float32).reshape(size)
+        for k, size in enumerate(sizes)
+    ]
     return _floats(rest + _ranks(_predicted(factors))).reshape(shape)
 
 
 def _factors(flat: np.ndarray) -> list[np.ndarray]:
-    """Mean [D], coefficients [F, RANK] and basis [RANK, D] of the best approximation of float32 [F, D]."""
+    """Mean [D], coefficients [F, RANK] and basis [RANK, D] of the best approximation of float32 [F,
+    D].
+    """
     wide = flat.astype(np.float64)
     mean = wide.mean(0)
     values, vectors = np.linalg.eigh((wide - mean) @ (wide - mean).T)
@@ -131,7 +148,9 @@ def _factors(flat: np.ndarray) -> list[np.ndarray]:
 
 
 def _predicted(factors: Sequence[np.ndarray]) -> np.ndarray:
-    """mean + coefficients @ basis, float32, summed in a fixed order in double precision: equal on every machine."""
+    """mean + coefficients @ basis, float32, summed in a fixed order in double precision: equal on
+    every machine.
+    """
     mean, coefficients, basis = factors
     total = np.tile(mean.astype(np.float64), (len(coefficients), 1))
     for k in range(RANK):
@@ -140,7 +159,9 @@ def _predicted(factors: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
-    """int32: how many float32 values lie between 0 and each of `values`, signed; every bit pattern has its own."""
+    """int32: how many float32 values lie between 0 and each of `values`, signed; every bit pattern
+    has its own.
+    """
     bits = np.ascontiguousarray(values).view(np.int32)
     return np.where(bits < 0, -1 - (bits & 0x7FFFFFFF), bits)
 
@@ -153,11 +174,25 @@ def _floats(ranks: np.ndarray) -> np.ndarray:
 
 def _planes(steps: np.ndarray) -> bytes:
     """int32 folded to 0, -1, 1, -2, ... -> 0, 1, 2, 3, ..., as four planes of bytes."""
-    return ((steps << 1) ^ (steps >> 31)).astype("<i4").reshape(-1).view(np.uint8).reshape(-1, 4).T.tobytes()
+    return (
+        ((steps << 1) ^ (steps >> 31))
+        .astype("<i4")
+        .reshape(-1)
+        .view(np.uint8)
+        .reshape(-1, 4)
+        .T.tobytes()
+    )
 
 
 def _from_planes(data: bytes) -> np.ndarray:
-    folded = np.frombuffer(data, np.uint8).reshape(4, -1).T.copy().view("<u4").reshape(-1).astype(np.int64)
+    folded = (
+        np.frombuffer(data, np.uint8)
+        .reshape(4, -1)
+        .T.copy()
+        .view("<u4")
+        .reshape(-1)
+        .astype(np.int64)
+    )
     return (folded >> 1) ^ -(folded & 1)
 
 
@@ -169,10 +204,16 @@ class Colours:
     """Numbers 0 to 255 for the few colours of label pictures; grey pictures are numbers already."""
 
     def __init__(self, known: Sequence[Sequence[int]] = ()):
-        self.known = [list(colour) for colour in known]  # each [R, G, B] or [R, G, B, A], in the order first seen
+        self.known = [
+            list(colour) for colour in known
+        ]  # each [R, G, B] or [R, G, B, A], in the order first seen
 
-    def numbers(self, pictures: Iterator[np.ndarray], shape: tuple[int, int]) -> Iterator[np.ndarray]:
-        """uint8 [H, W] of pictures uint8 [H, W] or [H, W, C]; raises TooMany, also for one of another shape."""
+    def numbers(
+        self, pictures: Iterator[np.ndarray], shape: tuple[int, int]
+    ) -> Iterator[np.ndarray]:
+        """uint8 [H, W] of pictures uint8 [H, W] or [H, W, C]; raises TooMany, also for one of
+        another shape.
+        """
         for i, picture in enumerate(pictures):
             if picture.shape[:2] != shape or (i and (picture.ndim == 3) != bool(self.known)):
                 raise TooMany
@@ -191,7 +232,9 @@ class Colours:
                 self.known.append(picture[todo][0].tolist())
             if number == 256 or len(self.known[number]) != depth:
                 break
-            same = code == sum(value << 8 * channel for channel, value in enumerate(self.known[number]))
+            same = code == sum(
+                value << 8 * channel for channel, value in enumerate(self.known[number])
+            )
             numbers[same], todo = number, todo & ~same
         raise TooMany
 
@@ -204,19 +247,29 @@ class Colours:
             yield picture if table is None else table[picture]
 
 
-def encode_pictures(pictures: Iterator[np.ndarray], shape: tuple[int, int], file: IO[bytes]) -> None:
-    """Write pictures uint8 [H, W] as a video from which `decode_pictures` reads the same: H.264 without loss.
+def encode_pictures(
+    pictures: Iterator[np.ndarray], shape: tuple[int, int], file: IO[bytes]
+) -> None:
+    """Write pictures uint8 [H, W] as a video from which `decode_pictures` reads the same: H.264
+    without loss.
 
-    Masks change little from frame to frame, so it takes a quarter of what FFV1 and a seventh of what PNG files take.
+    Masks change little from frame to frame, so it takes a quarter of what FFV1 and a seventh of
+    what PNG files take.
     """
     _encode(pictures, shape, file, "gray", LOSSLESS)
 
 
 def decode_pictures(file: IO[bytes], shape: tuple[int, int], count: int) -> Iterator[np.ndarray]:
     """The `count` pictures uint8 [H, W] that `encode_pictures` was given. Raises Damaged."""
-    for frame in _decode(file, shape, count, ("gray", "yuv420p")):  # decoders add empty colour planes
+    for frame in _decode(
+        file, shape, count, ("gray", "yuv420p")
+    ):  # decoders add empty colour planes
         plane = frame.planes[0]
-        yield np.frombuffer(bytes(plane), np.uint8).reshape(-1, plane.line_size)[:shape[0], :shape[1]].copy()
+        yield (
+            np.frombuffer(bytes(plane), np.uint8)
+            .reshape(-1, plane.line_size)[: shape[0], : shape[1]]
+            .copy()
+        )
 
 
 def encode_clip(pictures: Iterator[np.ndarray], shape: tuple[int, int], file: IO[bytes]) -> None:
@@ -225,33 +278,51 @@ def encode_clip(pictures: Iterator[np.ndarray], shape: tuple[int, int], file: IO
 
 
 def decode_clip(file: IO[bytes], shape: tuple[int, int], count: int) -> Iterator[np.ndarray]:
-    """The `count` pictures uint8 [H, W, 3] RGB of what `encode_clip` wrote, to within 46 dB. Raises Damaged."""
+    """The `count` pictures uint8 [H, W, 3] RGB of what `encode_clip` wrote, to within 46 dB. Raises
+    Damaged.
+    """
     for frame in _decode(file, shape, count, ("yuv444p",)):
         yield frame.to_ndarray(format="rgb24")
 
 
-def _encode(pictures: Iterator[np.ndarray], shape: tuple[int, int], file: IO[bytes], pixels: str,
-            options: dict[str, str]) -> None:
+def _encode(
+    pictures: Iterator[np.ndarray],
+    shape: tuple[int, int],
+    file: IO[bytes],
+    pixels: str,
+    options: dict[str, str],
+) -> None:
     with av.open(file, "w", format="matroska") as container:
         stream = container.add_stream("libx264", rate=FPS, options=options)
         stream.height, stream.width, stream.pix_fmt = *shape, pixels
         for i, picture in enumerate(pictures):
-            assert picture.dtype == np.uint8 and picture.shape[:2] == shape, (picture.dtype, picture.shape)
+            assert picture.dtype == np.uint8 and picture.shape[:2] == shape, (
+                picture.dtype,
+                picture.shape,
+            )
             frame = av.VideoFrame.from_ndarray(picture, "gray" if picture.ndim == 2 else "rgb24")
             frame.pts, frame.time_base = i, Fraction(1, FPS)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
 
 
-def _decode(file: IO[bytes], shape: tuple[int, int], count: int, pixels: tuple[str, ...]) -> Iterator[av.VideoFrame]:
+def _decode(
+    file: IO[bytes], shape: tuple[int, int], count: int, pixels: tuple[str, ...]
+) -> Iterator[av.VideoFrame]:
     done = 0
     try:
         with av.open(file, format="matroska") as container:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             for frame in container.decode(stream):
-                if (frame.height, frame.width) != shape or frame.format.name not in pixels or done == count:
-                    raise Damaged(f"picture {done} of {count} is {frame.width}x{frame.height} {frame.format.name}")
+                if (
+                    (frame.height, frame.width) != shape
+                    or frame.format.name not in pixels
+                    or done == count
+                ):
+                    raise Damaged(
+                        f"picture {done} of {count} is {frame.width}x{frame.height} {frame.format.name}"
+                    )
                 yield frame
                 done += 1
     except (av.error.FFmpegError, IndexError) as error:

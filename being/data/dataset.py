@@ -1,4 +1,6 @@
-"""A dataset on disk, read: manifest, cameras, speech features, blink, landmarks, mesh and the splits."""
+"""A dataset on disk, read: manifest, cameras, speech features, blink, landmarks, mesh and the
+splits.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +34,8 @@ class Split:
 
 
 def split_frames(frames: int, holdout: float = 0.0, missing: list[int] | None = None) -> Split:
-    """Parts of a clip of `frames`: first 9/11, next 1/11, last 1/11; or the last `holdout` share as the test part and
-    1/11 of the rest before it for validation."""
+    """Parts of a clip of `frames`: first 9/11, next 1/11, last 1/11; or the last `holdout` share as
+    the test part and 1/11 of the rest before it for validation."""
     test = frames * 10 // 11 if holdout <= 0 else round(frames * (1 - holdout))
     validation = frames * 9 // 11 if holdout <= 0 else test * 10 // 11
     everything = np.arange(frames)
@@ -53,13 +55,17 @@ def _in_a_row(segments: Any, frames: int) -> bool:
     try:
         borders = [0, *(stop for _, stop in segments)]
         return borders[-1] == frames and all(
-            a < b and start == a for (start, _), (a, b) in zip(segments, itertools.pairwise(borders), strict=True))
+            a < b and start == a
+            for (start, _), (a, b) in zip(segments, itertools.pairwise(borders), strict=True)
+        )
     except (TypeError, ValueError):
         return False
 
 
 class Dataset:
-    """One dataset directory (layout: DESIGN, `docs/dataset.md`). Files are read when first asked for."""
+    """One dataset directory (layout: DESIGN, `docs/dataset.md`). Files are read when first asked
+    for.
+    """
 
     def __init__(self, path: Path, manifest: dict[str, Any]):
         self.path, self.manifest = path, manifest
@@ -72,12 +78,17 @@ class Dataset:
 
     @classmethod
     def open(cls, path: Path) -> Dataset:
-        """The dataset at `path`. Raises InputRejected when it is none, of another schema, or lacks a file."""
+        """The dataset at `path`. Raises InputRejected when it is none, of another schema, or lacks
+        a file.
+        """
         path = Path(path)
         file = path / "dataset.json"
         if not file.is_file():
-            raise InputRejected(f"{path} is not a dataset", "it has no dataset.json",
-                                "Make one with: being preprocess VIDEO")
+            raise InputRejected(
+                f"{path} is not a dataset",
+                "it has no dataset.json",
+                "Make one with: being preprocess VIDEO",
+            )
         try:
             manifest = json.loads(file.read_text())
             if not isinstance(manifest, dict):
@@ -85,29 +96,50 @@ class Dataset:
         except (OSError, ValueError) as error:
             raise InputRejected(f"{file} cannot be read", str(error), AGAIN) from error
         if manifest.get("schema") != SCHEMA:
-            raise InputRejected(f"{path} has dataset schema {manifest.get('schema')}, this version reads {SCHEMA}",
-                                fix="Preprocess the clip again, or use the version of being that made it")
-        absent = [key for key in ("name", "frames", "width", "height", "features") if key not in manifest]
+            raise InputRejected(
+                f"{path} has dataset schema {manifest.get('schema')}, this version reads {SCHEMA}",
+                fix="Preprocess the clip again, or use the version of being that made it",
+            )
+        absent = [
+            key for key in ("name", "frames", "width", "height", "features") if key not in manifest
+        ]
         if absent:
             raise InputRejected(f"{file} is incomplete", f"no {', '.join(absent)}", AGAIN)
         dataset = cls(path, manifest)
         if not _in_a_row(dataset.segments, dataset.frames):
-            raise InputRejected(f"{file} will not do", f"its segments {dataset.segments} do not cover the "
-                                f"{dataset.frames} frames one after the other", AGAIN)
-        for name in ("track_params.pt", "mesh.npz", "landmarks.npz", "au.csv", "aud.wav", "bc.jpg", "ori_imgs",
-                     "parsing", "torso_imgs"):
+            raise InputRejected(
+                f"{file} will not do",
+                f"its segments {dataset.segments} do not cover the "
+                f"{dataset.frames} frames one after the other",
+                AGAIN,
+            )
+        for name in (
+            "track_params.pt",
+            "mesh.npz",
+            "landmarks.npz",
+            "au.csv",
+            "aud.wav",
+            "bc.jpg",
+            "ori_imgs",
+            "parsing",
+            "torso_imgs",
+        ):
             if not (path / name).exists():
                 raise InputRejected(f"{path} lacks {name}", fix="Preprocess the clip again")
         return dataset
 
     @cached_property
     def bounds(self) -> np.ndarray:
-        """First and last frame of the segment that each frame lies in, int64 [F, 2]: between segments the clip has
-        breaks, which no window of sound and no sequence of poses crosses."""
-        return np.concatenate([np.tile([start, stop - 1], (stop - start, 1)) for start, stop in self.segments])
+        """First and last frame of the segment that each frame lies in, int64 [F, 2]: between
+        segments the clip has breaks, which no window of sound and no sequence of poses crosses."""
+        return np.concatenate(
+            [np.tile([start, stop - 1], (stop - start, 1)) for start, stop in self.segments]
+        )
 
     def longest_stretch(self, limit: int) -> range:
-        """The longest run of neighbouring frames of one segment that all show a face; at most its first `limit`."""
+        """The longest run of neighbouring frames of one segment that all show a face; at most its
+        first `limit`.
+        """
         runs: list[range] = []
         for start, stop in self.segments:
             borders = [start - 1, *(i for i in sorted(self.missing) if start <= i < stop), stop]
@@ -115,9 +147,13 @@ class Dataset:
         return max(runs, key=len)[:limit]
 
     def split(self, holdout: float = 0.0, seconds: float = 0.0) -> Split:
-        """Train, validation and test frames (`split_frames`); of the first only so many seconds, 0: all."""
+        """Train, validation and test frames (`split_frames`); of the first only so many seconds, 0:
+        all.
+        """
         whole = split_frames(self.frames, holdout, self.missing)
-        return replace(whole, train=whole.train[:max(1, round(seconds * FPS))]) if seconds else whole
+        return (
+            replace(whole, train=whole.train[: max(1, round(seconds * FPS))]) if seconds else whole
+        )
 
     @cached_property
     def _track(self) -> dict[str, np.ndarray]:
@@ -132,8 +168,11 @@ class Dataset:
             raise InputRejected(f"{file} cannot be read", why, AGAIN) from error
         for key in ("euler", "trans"):
             if track[key].shape != (self.frames, 3) or not np.isfinite(track[key]).all():
-                raise InputRejected(f"{file}: {key} is {track[key].shape}", f"expected ({self.frames}, 3), finite",
-                                    AGAIN)
+                raise InputRejected(
+                    f"{file}: {key} is {track[key].shape}",
+                    f"expected ({self.frames}, 3), finite",
+                    AGAIN,
+                )
         return track
 
     @property
@@ -158,14 +197,19 @@ class Dataset:
 
     @cached_property
     def blink(self) -> np.ndarray:
-        """Blink float32 [F, 1] in [0, 1]: AU45 of au.csv clipped to [0, 2] and halved (the family's rule)."""
+        """Blink float32 [F, 1] in [0, 1]: AU45 of au.csv clipped to [0, 2] and halved (the family's
+        rule).
+        """
         names, values = self.action_units()
         if "AU45" not in names:
-            raise InputRejected(f"{self.path / 'au.csv'} lacks AU45_r", f"it has {', '.join(names)}", AGAIN)
+            raise InputRejected(
+                f"{self.path / 'au.csv'} lacks AU45_r", f"it has {', '.join(names)}", AGAIN
+            )
         return np.clip(values[:, [names.index("AU45")]], 0, 2) / 2
 
     def action_units(self) -> tuple[list[str], np.ndarray]:
-        """Names ("AU01", ...) and intensities float32 [F, K] in [0, 5] of the columns AU.._r of au.csv, in its order.
+        """Names ("AU01", ...) and intensities float32 [F, K] in [0, 5] of the columns AU.._r of
+        au.csv, in its order.
 
         Column names may begin with a blank, as OpenFace writes them, or not. Raises InputRejected.
         """
@@ -174,46 +218,80 @@ class Dataset:
             with open(path, newline="") as file:
                 rows = list(csv.reader(file))
             names = [name.strip() for name in rows[0]] if rows else []
-            columns = [k for k, name in enumerate(names) if name.startswith("AU") and name.endswith("_r")]
-            values = np.array([[float(row[k]) for k in columns] for row in rows[1:self.frames + 1]], dtype=np.float32)
+            columns = [
+                k for k, name in enumerate(names) if name.startswith("AU") and name.endswith("_r")
+            ]
+            values = np.array(
+                [[float(row[k]) for k in columns] for row in rows[1 : self.frames + 1]],
+                dtype=np.float32,
+            )
         except (OSError, ValueError, IndexError) as error:
             raise InputRejected(f"{path} cannot be read", str(error), AGAIN) from error
-        if not columns or values.shape != (self.frames, len(columns)) or not np.isfinite(values).all():
-            raise InputRejected(f"{path} lacks action units, rows or finite values",
-                                f"{len(rows) - 1} rows for {self.frames} frames, columns {', '.join(names)}", AGAIN)
+        if (
+            not columns
+            or values.shape != (self.frames, len(columns))
+            or not np.isfinite(values).all()
+        ):
+            raise InputRejected(
+                f"{path} lacks action units, rows or finite values",
+                f"{len(rows) - 1} rows for {self.frames} frames, columns {', '.join(names)}",
+                AGAIN,
+            )
         return [names[k].removesuffix("_r") for k in columns], values
 
     def features(self, encoder: str) -> np.ndarray:
-        """Speech features float32 [F, 16, C] of `encoder`; a row or two too few or too many is mended by clamping."""
+        """Speech features float32 [F, 16, C] of `encoder`; a row or two too few or too many is
+        mended by clamping.
+        """
         known = self.manifest["features"]
         if encoder not in known:
-            raise InputRejected(f"{self.path} has no '{encoder}' speech features", f"it has {', '.join(known)}",
-                                "Choose one with -o data.encoder=NAME")
+            raise InputRejected(
+                f"{self.path} has no '{encoder}' speech features",
+                f"it has {', '.join(known)}",
+                "Choose one with -o data.encoder=NAME",
+            )
         file = self.path / known[encoder]["file"]
         values = load_arrays(file, AGAIN).get("", np.zeros(0))
         if values.ndim != 3 or values.shape[1] != 16 or abs(len(values) - self.frames) > 2:
-            raise InputRejected(f"{file} is {values.shape}", f"expected [{self.frames}, 16, C]", AGAIN)
+            raise InputRejected(
+                f"{file} is {values.shape}", f"expected [{self.frames}, 16, C]", AGAIN
+            )
         return values[np.minimum(np.arange(self.frames), len(values) - 1)].astype(np.float32)
 
     @cached_property
     def landmarks(self) -> np.ndarray:
-        """Face landmarks float32 [F, 478, 3] in px of the dataset's resolution, NaN where no face was found."""
+        """Face landmarks float32 [F, 478, 3] in px of the dataset's resolution, NaN where no face
+        was found.
+        """
         file = self.path / "landmarks.npz"
         points = load_arrays(file, AGAIN).get("points", np.zeros(0))
         if points.shape != (self.frames, POINTS, 3):
-            raise InputRejected(f"{file} holds points {points.shape}", f"expected ({self.frames}, {POINTS}, 3)", AGAIN)
+            raise InputRejected(
+                f"{file} holds points {points.shape}",
+                f"expected ({self.frames}, {POINTS}, 3)",
+                AGAIN,
+            )
         return points
 
     @cached_property
     def mesh(self) -> tuple[np.ndarray, np.ndarray]:
-        """Tracked face mesh without head pose: vertices float32 [F, V, 3] in head units, triangles int [T, 3]."""
+        """Tracked face mesh without head pose: vertices float32 [F, V, 3] in head units, triangles
+        int [T, 3].
+        """
         file = self.path / "mesh.npz"
         data = load_arrays(file, AGAIN)
         vertices, triangles = (data.get(name, np.zeros(0)) for name in ("vertices", "triangles"))
-        if vertices.shape[:1] + vertices.shape[2:] != (self.frames, 3) or triangles.shape[1:] != (3,) or \
-                not len(triangles) or not 0 <= triangles.min() <= triangles.max() < vertices.shape[1]:
-            raise InputRejected(f"{file} holds vertices {vertices.shape} and triangles {triangles.shape}",
-                                f"expected a mesh of each of {self.frames} frames", AGAIN)
+        if (
+            vertices.shape[:1] + vertices.shape[2:] != (self.frames, 3)
+            or triangles.shape[1:] != (3,)
+            or not len(triangles)
+            or not 0 <= triangles.min() <= triangles.max() < vertices.shape[1]
+        ):
+            raise InputRejected(
+                f"{file} holds vertices {vertices.shape} and triangles {triangles.shape}",
+                f"expected a mesh of each of {self.frames} frames",
+                AGAIN,
+            )
         return vertices.astype(np.float32), triangles.astype(np.int64)
 
     @property

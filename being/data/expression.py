@@ -1,12 +1,15 @@
-"""The channels of the expression token: what of a clip's action units and gaze drives a face, and in which units.
+"""The channels of the expression token: what of a clip's action units and gaze drives a face, and
+in which units.
 
-The first channel is always the blink, as the family has it. The upper face's other channels (brows, lids, gaze) are
-conditions like it. The channels of the mouth and cheeks are offsets that somebody may ask for: the lips belong to the
-sound. Cheek raiser and lid tightener (AU06, AU07) count among these although they lie above the mouth: they go with the
-lips (`scripts/measure/mouth_leak.py`: with them the upper face tells the lip aperture of one clip of three far better).
+The first channel is always the blink, as the family has it. The upper face's other channels (brows,
+lids, gaze) are conditions like it. The channels of the mouth and cheeks are offsets that somebody
+may ask for: the lips belong to the sound. Cheek raiser and lid tightener (AU06, AU07) count among
+these although they lie above the mouth: they go with the lips (`scripts/measure/mouth_leak.py`:
+with them the upper face tells the lip aperture of one clip of three far better).
 
-The gaze runs to the right of the picture and up; shapes are named by the person's own left and right.
-A channel's value is 0 for the person's usual face (the median of their clip) and 1 for about the strongest they show.
+The gaze runs to the right of the picture and up; shapes are named by the person's own left and
+right. A channel's value is 0 for the person's usual face (the median of their clip) and 1 for about
+the strongest they show.
 """
 
 from __future__ import annotations
@@ -24,7 +27,10 @@ KINDS = ("full", "blink", "dummy")  # dummy: the blink is 0 throughout
 BLINK = "blink"
 STRONG = 99.0  # percentile of the way from the median that is 1
 SEEN = (1.0, 99.0)  # percentiles between which a channel counts as seen in training
-LEAST_SCALE = {"unit": 0.5, "gaze": 0.1}  # of intensities 0 to 5, of blendshapes: weaker ones are not blown up
+LEAST_SCALE = {
+    "unit": 0.5,
+    "gaze": 0.1,
+}  # of intensities 0 to 5, of blendshapes: weaker ones are not blown up
 SHUT = 0.3  # blink over which the gaze cannot be seen
 
 
@@ -44,8 +50,16 @@ SOURCES = (
     Source("brow_outer_up", "AU02"),
     Source("brow_down", "AU04"),
     Source("lid_up", "AU05"),
-    Source("gaze_right", plus=("eyeLookOutLeft", "eyeLookInRight"), minus=("eyeLookInLeft", "eyeLookOutRight")),
-    Source("gaze_up", plus=("eyeLookUpLeft", "eyeLookUpRight"), minus=("eyeLookDownLeft", "eyeLookDownRight")),
+    Source(
+        "gaze_right",
+        plus=("eyeLookOutLeft", "eyeLookInRight"),
+        minus=("eyeLookInLeft", "eyeLookOutRight"),
+    ),
+    Source(
+        "gaze_up",
+        plus=("eyeLookUpLeft", "eyeLookUpRight"),
+        minus=("eyeLookDownLeft", "eyeLookDownRight"),
+    ),
     Source("cheek_up", "AU06", mouth=True),
     Source("lid_tight", "AU07", mouth=True),
     Source("nose_wrinkle", "AU09", mouth=True),
@@ -84,24 +98,46 @@ class Channels:
 
     def first(self, count: int) -> Channels:
         """The first `count` channels."""
-        return Channels(self.names[:count], self.centre[:count], self.scale[:count], self.least[:count],
-                        self.most[:count])
+        return Channels(
+            self.names[:count],
+            self.centre[:count],
+            self.scale[:count],
+            self.least[:count],
+            self.most[:count],
+        )
 
     def to_dict(self) -> dict[str, list[Any]]:
         """For JSON."""
-        return {key: list(getattr(self, key)) for key in ("names", "centre", "scale", "least", "most")}
+        return {
+            key: list(getattr(self, key)) for key in ("names", "centre", "scale", "least", "most")
+        }
 
     @classmethod
     def from_dict(cls, data: Any) -> Channels:
         """What `to_dict` gave; raises ValueError for anything else."""
-        if not isinstance(data, dict) or set(data) != {"names", "centre", "scale", "least", "most"} or \
-                not all(isinstance(part, list) and len(part) == len(data["names"]) for part in data.values()):
+        if (
+            not isinstance(data, dict)
+            or set(data) != {"names", "centre", "scale", "least", "most"}
+            or not all(
+                isinstance(part, list) and len(part) == len(data["names"]) for part in data.values()
+            )
+        ):
             raise ValueError("names, centre, scale, least and most must be lists of one length")
         names = tuple(data["names"])
-        numbers = [tuple(float(number) for number in data[key]) for key in ("centre", "scale", "least", "most")]
-        if names[:1] != (BLINK,) or len(set(names)) != len(names) or not all(isinstance(n, str) for n in names) or \
-                not np.isfinite(numbers).all() or min(numbers[1]) <= 0:
-            raise ValueError("the first channel must be the blink, names differ, numbers be finite, scales positive")
+        numbers = [
+            tuple(float(number) for number in data[key])
+            for key in ("centre", "scale", "least", "most")
+        ]
+        if (
+            names[:1] != (BLINK,)
+            or len(set(names)) != len(names)
+            or not all(isinstance(n, str) for n in names)
+            or not np.isfinite(numbers).all()
+            or min(numbers[1]) <= 0
+        ):
+            raise ValueError(
+                "the first channel must be the blink, names differ, numbers be finite, scales positive"
+            )
         return cls(names, *numbers)
 
 
@@ -111,12 +147,14 @@ BLINK_ALONE = Channels((BLINK,), (0.0,), (2.0,), (0.0,), (1.0,))
 def expression(dataset: Dataset, kind: str = "full") -> tuple[Channels, np.ndarray]:
     """The channels of a dataset and their values float32 [F, E], the blink in [0, 1] first.
 
-    kind: "full", every channel that the dataset has data for; "blink"; "dummy", a blink that is 0 throughout. Raises
-    UsageError for another kind, InputRejected where files cannot be read.
+    kind: "full", every channel that the dataset has data for; "blink"; "dummy", a blink that is 0
+    throughout. Raises UsageError for another kind, InputRejected where files cannot be read.
     """
     if kind not in KINDS:
-        raise UsageError(f"unknown kind of expression '{kind}'",
-                         fix=f"Set data.expression to one of {', '.join(KINDS)}")
+        raise UsageError(
+            f"unknown kind of expression '{kind}'",
+            fix=f"Set data.expression to one of {', '.join(KINDS)}",
+        )
     blink = dataset.blink if kind != "dummy" else np.zeros((dataset.frames, 1), np.float32)
     if kind != "full":
         return BLINK_ALONE, blink
@@ -127,16 +165,24 @@ def expression(dataset: Dataset, kind: str = "full") -> tuple[Channels, np.ndarr
     rows, columns = [[BLINK, 0.0, 2.0, 0.0, 1.0]], [blink[:, 0]]
     for source in SOURCES:
         if source.unit in units:
-            values, trusted, least = intensities[:, units.index(source.unit)], seen, LEAST_SCALE["unit"]
+            values, trusted, least = (
+                intensities[:, units.index(source.unit)],
+                seen,
+                LEAST_SCALE["unit"],
+            )
         elif source.plus and shapes:
-            values = np.sum([shapes[n] for n in source.plus], 0) - np.sum([shapes[n] for n in source.minus], 0)
+            values = np.sum([shapes[n] for n in source.plus], 0) - np.sum(
+                [shapes[n] for n in source.minus], 0
+            )
             trusted, least = seen & (blink[:, 0] < SHUT), LEAST_SCALE["gaze"]
         else:
             continue
         if not trusted.any():
             continue
         frames = np.arange(dataset.frames)
-        values = np.interp(frames, frames[trusted], values[trusted])  # bridged where it cannot be seen
+        values = np.interp(
+            frames, frames[trusted], values[trusted]
+        )  # bridged where it cannot be seen
         centre = float(np.median(values[trusted]))
         away = np.abs(values[trusted] - centre) if source.plus else values[trusted] - centre
         scale = max(float(np.percentile(away, STRONG)), least)
@@ -154,8 +200,11 @@ def _blendshapes(dataset: Dataset) -> dict[str, np.ndarray]:
         return {}
     names, values = [str(name) for name in data["names"]], np.nan_to_num(data["blendshapes"])
     if values.shape != (dataset.frames, len(names)):
-        raise InputRejected(f"{file}: blendshapes are {values.shape}", f"expected ({dataset.frames}, {len(names)})",
-                            "Preprocess the clip again")
+        raise InputRejected(
+            f"{file}: blendshapes are {values.shape}",
+            f"expected ({dataset.frames}, {len(names)})",
+            "Preprocess the clip again",
+        )
     known = set(names)
     if not all(name in known for source in SOURCES for name in (*source.plus, *source.minus)):
         return {}

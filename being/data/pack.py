@@ -1,13 +1,16 @@
 """A dataset as one small file, and back: `pack` and `unpack`.
 
-What cannot be made again is stored without loss: masks, tracks, features, sound, tables, the consent record. Frames and
-plates, nine tenths of the bytes, are made again. Frames come from the source video, which the dataset keeps as a hard
-link (it costs no room where the video lies on the same disk): then every file comes out the same, bit for bit, wherever
-the same library versions are at work. The alternative, to encode the frames anew, always works but changes every frame
-a little (46 dB), and with them the plates; it is what happens where the source is gone, was altered, or is so large (a
-4K recording) that carrying it along would defeat the purpose. Which of the two it was is said, and noted in the pack.
+What cannot be made again is stored without loss: masks, tracks, features, sound, tables, the
+consent record. Frames and plates, nine tenths of the bytes, are made again. Frames come from the
+source video, which the dataset keeps as a hard link (it costs no room where the video lies on the
+same disk): then every file comes out the same, bit for bit, wherever the same library versions are
+at work. The alternative, to encode the frames anew, always works but changes every frame a little
+(46 dB), and with them the plates; it is what happens where the source is gone, was altered, or is
+so large (a 4K recording) that carrying it along would defeat the purpose. Which of the two it was
+is said, and noted in the pack.
 
-The file is a zip of stored parts; `pack.json`, at its end, lists what is to come out, with its sha256.
+The file is a zip of stored parts; `pack.json`, at its end, lists what is to come out, with its
+sha256.
 """
 
 from __future__ import annotations
@@ -44,7 +47,9 @@ from being.progress import Progress, say
 
 FORMAT, VERSION = "being dataset", 1
 INDEX = "pack.json"
-SAME_PICTURE = 2.0  # mean difference in grey levels under which a frame made again is the stored one
+SAME_PICTURE = (
+    2.0  # mean difference in grey levels under which a frame made again is the stored one
+)
 CHECKED_FRAMES = 8  # made from the source before it is trusted
 MADE_AGAIN = ("frames", "plates")  # steps whose files are not stored
 REPORT = ("report.html",)  # made again, too
@@ -53,7 +58,8 @@ Entry = dict[str, Any]
 
 
 def pack(dataset: Path, out: Path) -> Path:
-    """The path of one file that holds the dataset at `dataset`; it appears under this name only when whole.
+    """The path of one file that holds the dataset at `dataset`; it appears under this name only
+    when whole.
 
     Raises InputRejected (no dataset), BeingError (cannot write, or `out` is another kind of file).
     """
@@ -66,7 +72,9 @@ def pack(dataset: Path, out: Path) -> Path:
             _Packer(opened, archive).write()
         os.replace(part, out)
     except OSError as error:
-        raise BeingError(f"cannot write {out}", str(error), "Make room on the disk or choose another place") from error
+        raise BeingError(
+            f"cannot write {out}", str(error), "Make room on the disk or choose another place"
+        ) from error
     finally:
         part.unlink(missing_ok=True)
         remove_empty(parents)
@@ -87,22 +95,39 @@ class _Packer:
         again, names = made_again(self.dataset.manifest), list[str]()
         for path in sorted(self.folder.rglob("*")):
             inside = path.relative_to(self.folder)
-            if path.is_file() and not path.is_symlink() and not any(part.startswith(".") for part in inside.parts):
+            if (
+                path.is_file()
+                and not path.is_symlink()
+                and not any(part.startswith(".") for part in inside.parts)
+            ):
                 names.append(inside.as_posix())
         report = {"report.html", "times.json"} <= set(names)
         kept_back = ("dataset.json", *REPORT) if report else ("dataset.json",)
-        names = [name for name in names if not again(name) and name not in kept_back
-                 and not name.startswith(f"{STEM}.")]
+        names = [
+            name
+            for name in names
+            if not again(name) and name not in kept_back and not name.startswith(f"{STEM}.")
+        ]
         folders = _numbered(names, self.dataset.frames)
         with Progress("pack", self.dataset.frames * (len(folders) + 1), "pictures") as shown:
             clip = self._clip(shown)
             folders = [folder for folder in folders if self._pictures(folder, shown)]
             rest = [name for name in names if name.rpartition("/")[0] not in folders]
-            arrays = [name for name in rest if name.endswith((".npy", ".npz")) and self._arrays(name)]
+            arrays = [
+                name for name in rest if name.endswith((".npy", ".npz")) and self._arrays(name)
+            ]
             self._files([name for name in rest if name not in arrays])
-        index = {"format": FORMAT, "version": VERSION, "frames": self.dataset.frames, "width": self.dataset.width,
-                 "height": self.dataset.height, "manifest": (self.folder / "dataset.json").read_text(), "clip": clip,
-                 "report": report, "entries": self.entries}
+        index = {
+            "format": FORMAT,
+            "version": VERSION,
+            "frames": self.dataset.frames,
+            "width": self.dataset.width,
+            "height": self.dataset.height,
+            "manifest": (self.folder / "dataset.json").read_text(),
+            "clip": clip,
+            "report": report,
+            "entries": self.entries,
+        }
         self.archive.writestr(INDEX, json.dumps(index))
 
     def _part(self, data: bytes) -> str:
@@ -135,9 +160,20 @@ class _Packer:
         step = max(1, self.dataset.frames // CHECKED_FRAMES)
         stored = islice(self._frames(), 0, None, step)
         made = islice(source_pictures(source, self.dataset.manifest), 0, None, step)
-        worst = max((float(np.abs(one.astype(np.int16) - other).mean()) if one.shape == other.shape else np.inf
-                     for one, other in zip(stored, made, strict=False)), default=np.inf)
-        return "" if worst < SAME_PICTURE else "the source video gives other frames than the stored ones"
+        worst = max(
+            (
+                float(np.abs(one.astype(np.int16) - other).mean())
+                if one.shape == other.shape
+                else np.inf
+                for one, other in zip(stored, made, strict=False)
+            ),
+            default=np.inf,
+        )
+        return (
+            ""
+            if worst < SAME_PICTURE
+            else "the source video gives other frames than the stored ones"
+        )
 
     def _frames(self) -> Iterator[np.ndarray]:
         from being.preprocess.frames import FrameFolder
@@ -145,37 +181,66 @@ class _Packer:
         return iter(FrameFolder(self.folder / "ori_imgs", self.dataset.frames))
 
     def _pictures(self, folder: str, shown: Progress) -> bool:
-        """Whether a folder of pictures was stored as a video of numbers: those of grey, or of few colours, can be."""
+        """Whether a folder of pictures was stored as a video of numbers: those of grey, or of few
+        colours, can be.
+        """
         from being.preprocess.frames import read_image
 
-        pictures = (read_image(self.folder / folder / f"{i}.png") for i in range(self.dataset.frames))
+        pictures = (
+            read_image(self.folder / folder / f"{i}.png") for i in range(self.dataset.frames)
+        )
         buffer, colours = io.BytesIO(), Colours()
         hashed = Hashed(colours.numbers(_counted(pictures, shown), self.shape))
         try:
             encode_pictures(iter(hashed), self.shape, buffer)
         except TooMany:
             return False
-        self.entries.append({"kind": "pictures", "folder": folder, "colours": colours.known, "part":
-                             self._part(buffer.getvalue()), "sha256": hashed.hexdigest()})
+        self.entries.append(
+            {
+                "kind": "pictures",
+                "folder": folder,
+                "colours": colours.known,
+                "part": self._part(buffer.getvalue()),
+                "sha256": hashed.hexdigest(),
+            }
+        )
         return True
 
     def _arrays(self, name: str) -> bool:
-        """Whether the arrays of a .npy or .npz file were stored: not where numpy would write another file of them."""
+        """Whether the arrays of a .npy or .npz file were stored: not where numpy would write
+        another file of them.
+        """
         content = (self.folder / name).read_bytes()
         try:
             loaded = np.load(io.BytesIO(content), allow_pickle=False)
-            arrays = {key: loaded[key] for key in loaded.files} if name.endswith(".npz") else {"": loaded}
+            arrays = (
+                {key: loaded[key] for key in loaded.files}
+                if name.endswith(".npz")
+                else {"": loaded}
+            )
         except (ValueError, OSError, zipfile.BadZipFile):
             return False
-        writer = next((w for w in (("savez", "savez_compressed") if name.endswith(".npz") else ("save",))
-                       if array_file(w, arrays) == content), None)
+        writer = next(
+            (
+                w
+                for w in (("savez", "savez_compressed") if name.endswith(".npz") else ("save",))
+                if array_file(w, arrays) == content
+            ),
+            None,
+        )
         if writer is None:
             return False
         made = []
         for key, values in arrays.items():
             facts, parts = encode_array(values)
-            made.append({"name": key, **facts, "parts": {part: self._part(data) for part, data in parts.items()},
-                         "sha256": content_digest(values)})
+            made.append(
+                {
+                    "name": key,
+                    **facts,
+                    "parts": {part: self._part(data) for part, data in parts.items()},
+                    "sha256": content_digest(values),
+                }
+            )
         self.entries.append({"kind": "arrays", "path": name, "writer": writer, "arrays": made})
         return True
 
@@ -183,15 +248,24 @@ class _Packer:
         """All other files, one after the other as one part."""
         contents = [(self.folder / name).read_bytes() for name in names]
         whole = b"".join(contents)
-        self.entries.append({"kind": "files", "part": self._part(squeeze(whole)), "files": [
-            [name, len(content)] for name, content in zip(names, contents, strict=True)],
-            "sha256": content_digest(whole)})
+        self.entries.append(
+            {
+                "kind": "files",
+                "part": self._part(squeeze(whole)),
+                "files": [
+                    [name, len(content)] for name, content in zip(names, contents, strict=True)
+                ],
+                "sha256": content_digest(whole),
+            }
+        )
 
 
 def _check_target(out: Path) -> None:
     """Raise BeingError where no pack can be written, or another kind of file would be lost."""
     if out.exists() and not (out.is_file() and _is_pack(out)):
-        raise BeingError(f"{out} exists and is not a packed dataset", fix="Choose another place with --out")
+        raise BeingError(
+            f"{out} exists and is not a packed dataset", fix="Choose another place with --out"
+        )
     check_place(out)
 
 
@@ -204,11 +278,15 @@ def _is_pack(path: Path) -> bool:
 
 
 def made_again(manifest: Entry) -> Callable[[str], bool]:
-    """Whether a file of the dataset is not stored: frames never, plates where they are those of our own step."""
+    """Whether a file of the dataset is not stored: frames never, plates where they are those of our
+    own step.
+    """
     patterns = ["ori_imgs/*.jpg"]
     if "plates" in manifest.get("steps", {}):
         patterns += step_outputs()["plates"]
-    return lambda name: any(fnmatch(name, pattern) or name.startswith(f"{pattern}/") for pattern in patterns)
+    return lambda name: any(
+        fnmatch(name, pattern) or name.startswith(f"{pattern}/") for pattern in patterns
+    )
 
 
 def step_outputs() -> dict[str, tuple[str, ...]]:

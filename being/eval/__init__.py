@@ -1,5 +1,5 @@
-"""A run, or any two videos -> figures and a report. `evaluate` and `evaluate_pair` do it all; `evaluate_run` gives the
-figures of a run alone."""
+"""A run, or any two videos -> figures and a report. `evaluate` and `evaluate_pair` do it all;
+`evaluate_run` gives the figures of a run alone."""
 
 from __future__ import annotations
 

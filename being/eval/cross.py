@@ -1,7 +1,8 @@
-"""`cross_driven()`: an avatar that speaks sounds it never heard -> whether its mouth does what the phonemes ask for.
+"""`cross_driven()`: an avatar that speaks sounds it never heard -> whether its mouth does what the
+phonemes ask for.
 
-There is no true picture. What is measured is `speech.py`'s, beside the same figures of the real footage the avatar was
-made of.
+There is no true picture. What is measured is `speech.py`'s, beside the same figures of the real
+footage the avatar was made of.
 """
 
 from __future__ import annotations
@@ -29,13 +30,19 @@ from being.tts import speak
 from being.tts.voices import VOICES
 
 SOUNDS = (".wav", ".flac", ".mp3", ".m4a", ".ogg", ".opus", ".mp4", ".mov", ".mkv", ".webm")
-TEXT = ("Please bring my brother a bottle of milk. Papa and mama made a map of the market, but Bob lost it on the "
-        "bus. How far away is the farm? I am happy to be home, and maybe we can begin by Monday. Father parked a large "
-        "black car behind the barn. Tom bought apples, plums and a box of beans; Pam cut bread and ham.")
+TEXT = (
+    "Please bring my brother a bottle of milk. Papa and mama made a map of the market, but Bob lost it on the "
+    "bus. How far away is the farm? I am happy to be home, and maybe we can begin by Monday. Father parked a large "
+    "black car behind the barn. Tom bought apples, plums and a box of beans; Pam cut bread and ham."
+)
 KEYS = ("closed_on_closures", "open_on_vowels", "closed_in_silence", "vowels_over_closures")
 ENOUGH = 0.9  # of the real footage's figure that an avatar is to reach
-CASES = {"closed_on_closures": "closures", "open_on_vowels": "vowels", "closed_in_silence": "silent_frames",
-         "vowels_over_closures": "closures"}
+CASES = {
+    "closed_on_closures": "closures",
+    "open_on_vowels": "vowels",
+    "closed_in_silence": "silent_frames",
+    "vowels_over_closures": "closures",
+}
 
 
 @dataclass(frozen=True)
@@ -57,28 +64,44 @@ def sources(names: Iterable[str]) -> list[str]:
     found: list[str] = []
     for name in (piece.strip() for text in names for piece in text.split(",")):
         path = Path(name)
-        inside = sorted(str(p) for p in path.iterdir() if p.suffix.lower() in SOUNDS) if name and path.is_dir() else []
+        inside = (
+            sorted(str(p) for p in path.iterdir() if p.suffix.lower() in SOUNDS)
+            if name and path.is_dir()
+            else []
+        )
         if inside:
             found += inside
         elif path.is_file() or name.partition(":")[0] in VOICES:
             found.append(name)
         elif name:
-            raise UsageError(f"'{name}' is neither a sound nor a voice", f"voices are {', '.join(VOICES)}",
-                             "Give sound files, a folder of them, or voices, separated by commas")
+            raise UsageError(
+                f"'{name}' is neither a sound nor a voice",
+                f"voices are {', '.join(VOICES)}",
+                "Give sound files, a folder of them, or voices, separated by commas",
+            )
     return found
 
 
-def cross_driven(run_path: Path, dataset: Dataset, names: Iterable[str], device: Any = "cpu",
-                 most: int | None = None) -> tuple[dict[str, Any], list[Driven]]:
-    """Figures of the run's avatar speaking each of `names` (of `sources`), and what they were taken from.
+def cross_driven(
+    run_path: Path,
+    dataset: Dataset,
+    names: Iterable[str],
+    device: Any = "cpu",
+    most: int | None = None,
+) -> tuple[dict[str, Any], list[Driven]]:
+    """Figures of the run's avatar speaking each of `names` (of `sources`), and what they were taken
+    from.
 
-    most: frames of each sound that are looked at. Raises InputRejected for a run without an avatar or a clip without a
-    face, EnvironmentFault where a voice or the landmarks cannot be had.
+    most: frames of each sound that are looked at. Raises InputRejected for a run without an avatar
+    or a clip without a face, EnvironmentFault where a voice or the landmarks cannot be had.
     """
     mouth, _ = real_mouth(dataset)
     if mouth is None:
-        raise InputRejected(f"{dataset.path} shows no face", "there is no real mouth to hold the avatar against",
-                            "Leave --cross out")
+        raise InputRejected(
+            f"{dataset.path} shows no face",
+            "there is no real mouth to hold the avatar against",
+            "Leave --cross out",
+        )
     engine, reader = Engine.load(run_path, device), FaceReader()
     try:
         driven = [_drive(engine, reader, name, mouth, most) for name in names]
@@ -86,11 +109,18 @@ def cross_driven(run_path: Path, dataset: Dataset, names: Iterable[str], device:
         engine.close()
     footage = real_speech(dataset)
     assert footage is not None
-    every = {key: pooled((d.figures.get(key), d.figures.get(CASES[key], 0)) for d in driven) for key in KEYS}
-    figures = {"footage": footage, "sounds": {d.name: d.figures for d in driven}, "all": every,
-               "against_footage": {key: _over(every[key], footage.get(key)) for key in KEYS},
-               "jumps": int(sum(d.figures.get("jumps", 0) for d in driven)),
-               "enough": f"{ENOUGH:.0%} of the real footage's figure"}
+    every = {
+        key: pooled((d.figures.get(key), d.figures.get(CASES[key], 0)) for d in driven)
+        for key in KEYS
+    }
+    figures = {
+        "footage": footage,
+        "sounds": {d.name: d.figures for d in driven},
+        "all": every,
+        "against_footage": {key: _over(every[key], footage.get(key)) for key in KEYS},
+        "jumps": int(sum(d.figures.get("jumps", 0) for d in driven)),
+        "enough": f"{ENOUGH:.0%} of the real footage's figure",
+    }
     return figures, driven
 
 
@@ -109,15 +139,27 @@ def _drive(engine: Engine, reader: FaceReader, name: str, mouth: Mouth, most: in
         if block:
             apertures.append(lip_aperture(reader.read(np.stack(block))[0].points))
     aperture = np.concatenate(apertures)
-    figures = {**mouth_figures(aperture, said, mouth), "seconds": len(sound) / SAMPLE_RATE,
-               "misses": int(np.isnan(aperture).sum()), "frames": len(aperture)}
-    say(f"  {label}: " + ", ".join(f"{key.replace('_', ' ')} {figures[key]:.2f}" for key in KEYS
-                                    if figures.get(key) is not None))
+    figures = {
+        **mouth_figures(aperture, said, mouth),
+        "seconds": len(sound) / SAMPLE_RATE,
+        "misses": int(np.isnan(aperture).sum()),
+        "frames": len(aperture),
+    }
+    say(
+        f"  {label}: "
+        + ", ".join(
+            f"{key.replace('_', ' ')} {figures[key]:.2f}"
+            for key in KEYS
+            if figures.get(key) is not None
+        )
+    )
     return Driven(label, sound, said, aperture, figures)
 
 
 def _heard(name: str, most: int | None) -> tuple[np.ndarray, Said]:
-    """The sound float32 [T] at 16 kHz of a file or of a voice that says TEXT, and what is said in it."""
+    """The sound float32 [T] at 16 kHz of a file or of a voice that says TEXT, and what is said in
+    it.
+    """
     limit = None if most is None else most * SAMPLE_RATE // FPS
     if Path(name).is_file():
         sound = read_audio(Path(name))[:limit]

@@ -26,7 +26,9 @@ class Curves:
     columns: Mapping[str, np.ndarray]  # by expression name, float [R]
 
     def between(self, start: int, stop: int) -> dict[str, np.ndarray]:
-        """Values float [stop - start] by expression name, of these frames; beyond the end the last ones hold."""
+        """Values float [stop - start] by expression name, of these frames; beyond the end the last
+        ones hold.
+        """
         at = np.arange(start, stop) / FPS
         return {name: np.interp(at, self.time, column) for name, column in self.columns.items()}
 
@@ -34,8 +36,8 @@ class Curves:
 def read_curves(path: Path) -> Curves:
     """The curves in a file.
 
-    CSV has a row of names and a row of numbers a frame; JSON has an object of name to list. With a column `time` (s,
-    rising) rows are placed by it and read in between, else row i is frame i.
+    CSV has a row of names and a row of numbers a frame; JSON has an object of name to list. With a
+    column `time` (s, rising) rows are placed by it and read in between, else row i is frame i.
     Raises InputRejected naming what is wrong.
     """
     path = Path(path)
@@ -45,16 +47,29 @@ def read_curves(path: Path) -> Curves:
         text = path.read_text(encoding="utf-8-sig")
         columns = _json(text) if path.suffix.lower() == ".json" else _csv(text)
     except (OSError, ValueError, RecursionError) as error:
-        raise InputRejected(f"the curves {path} cannot be read", str(error).splitlines()[0] if str(error) else "",
-                            "Give a CSV with a row of names and a row of numbers for each frame, or a JSON object of "
-                            "name to list") from error
+        raise InputRejected(
+            f"the curves {path} cannot be read",
+            str(error).splitlines()[0] if str(error) else "",
+            "Give a CSV with a row of names and a row of numbers for each frame, or a JSON object of "
+            "name to list",
+        ) from error
     time = columns.pop(TIME, None)
     if time is None:
         time = np.arange(len(next(iter(columns.values()), []))) / FPS
     finite = all(np.isfinite(column).all() for column in (time, *columns.values()))
-    wrong = "no curve" if not columns else "no rows" if not len(time) else \
-        "columns of several lengths" if any(len(column) != len(time) for column in columns.values()) else \
-        "values that are not finite" if not finite else "times that do not rise" if (np.diff(time) <= 0).any() else ""
+    wrong = (
+        "no curve"
+        if not columns
+        else "no rows"
+        if not len(time)
+        else "columns of several lengths"
+        if any(len(column) != len(time) for column in columns.values())
+        else "values that are not finite"
+        if not finite
+        else "times that do not rise"
+        if (np.diff(time) <= 0).any()
+        else ""
+    )
     if wrong:
         raise InputRejected(f"the curves {path} will not do", f"they have {wrong}", "Mend the file")
     return Curves(time, columns)
@@ -81,7 +96,8 @@ def _json(text: str) -> dict[str, np.ndarray]:
     columns = {}
     for name, values in data.items():
         if not isinstance(values, list) or not all(
-                isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
+            isinstance(v, (int, float)) and not isinstance(v, bool) for v in values
+        ):
             raise ValueError(f"'{name}' is no list of numbers")
         columns[name] = np.array(values, np.float64)
     return columns

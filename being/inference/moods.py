@@ -9,7 +9,8 @@ from being.errors import UsageError
 
 Shares = Mapping[str, float]  # of channels, by name
 
-# Names beside the channels' own (`data.expression`) and the action units' (AU12): what 1 of them is.
+# Names beside the channels' own (`data.expression`) and the action units' (AU12): what 1 of them
+# is.
 NAMES: dict[str, Shares] = {
     "brow_raise": {"brow_inner_up": 1.0, "brow_outer_up": 1.0},
     "eye_wide": {"lid_up": 1.0},
@@ -29,14 +30,21 @@ MOODS: dict[str, Shares] = {
 
 def known(channels: Channels) -> list[str]:
     """Names of expressions that an avatar of these channels can be asked for."""
-    return [*channels.names, *(name for name, shares in NAMES.items() if set(shares) <= set(channels.names))]
+    return [
+        *channels.names,
+        *(name for name, shares in NAMES.items() if set(shares) <= set(channels.names)),
+    ]
 
 
 def shares_of(name: str, channels: Channels) -> Shares:
-    """What 1 of an expression is, by channel. Raises UsageError for one that the avatar does not have."""
+    """What 1 of an expression is, by channel. Raises UsageError for one that the avatar does not
+    have.
+    """
     shares = NAMES.get(name) or {UNITS.get(name.upper(), name): 1.0}
     if not set(shares) <= set(channels.names):
-        raise UsageError(f"the avatar has no expression '{name}'", fix=f"It has {', '.join(known(channels))}")
+        raise UsageError(
+            f"the avatar has no expression '{name}'", fix=f"It has {', '.join(known(channels))}"
+        )
     return shares
 
 
@@ -49,6 +57,9 @@ def mood(name: str, channels: Channels) -> Shares:
         raise UsageError(f"unknown mood '{name}'", fix=f"One of {', '.join(MOODS)}")
     shares = {channel: value for channel, value in MOODS[name].items() if channel in channels.names}
     if MOODS[name] and not shares:
-        raise UsageError(f"the avatar cannot look {name}", f"of expression it has only {', '.join(channels.names)}",
-                         "Train it with -o data.expression=full")
+        raise UsageError(
+            f"the avatar cannot look {name}",
+            f"of expression it has only {', '.join(channels.names)}",
+            "Train it with -o data.expression=full",
+        )
     return shares

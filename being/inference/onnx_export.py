@@ -1,9 +1,11 @@
-"""A trained network as ONNX: its tokens of a frame, and the offsets that they give an avatar's Gaussians.
+"""A trained network as ONNX: its tokens of a frame, and the offsets that they give an avatar's
+Gaussians.
 
 `audio.onnx`: audio [B, 8, C, 16], expression [B, E], camera [B, 12] -> tokens [B, 4, D].
-`deformation.onnx`: tokens [B, 4, D] -> means [B, N, 3], log_scales [B, N, 3], quaternions [B, N, 4], opacity_logits
-[B, N, 1], sh [B, N, 3 K], all float32, to be added to the raw parameters; tri-plane queries are constants inside. B is
-any number. Both are run by onnxruntime on random inputs and compared before they count as written.
+`deformation.onnx`: tokens [B, 4, D] -> means [B, N, 3], log_scales [B, N, 3], quaternions [B, N,
+4], opacity_logits [B, N, 1], sh [B, N, 3 K], all float32, to be added to the raw parameters;
+tri-plane queries are constants inside. B is any number. Both are run by onnxruntime on random
+inputs and compared before they count as written.
 """
 
 from __future__ import annotations
@@ -55,32 +57,44 @@ class Deformation(nn.Module):
 
 
 def export_onnx(avatar: Avatar, folder: Path) -> dict[str, Any]:
-    """Write `audio.onnx` and `deformation.onnx` into `folder`; the files and how far onnxruntime is from torch.
+    """Write `audio.onnx` and `deformation.onnx` into `folder`; the files and how far onnxruntime is
+    from torch.
 
-    Raises EnvironmentFault without the packages for it, BeingError when what was written does not compute the same.
+    Raises EnvironmentFault without the packages for it, BeingError when what was written does not
+    compute the same.
     """
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
     except ImportError as error:
-        raise EnvironmentFault(f"the Python package '{error.name}' is not installed", "ONNX files are made and checked "
-                               "with it", "pip install 'being[export]'") from error
+        raise EnvironmentFault(
+            f"the Python package '{error.name}' is not installed",
+            "ONNX files are made and checked with it",
+            "pip install 'being[export]'",
+        ) from error
     folder.mkdir(parents=True, exist_ok=True)
     network = avatar.model.network.cpu()
     means = avatar.model.gaussians.means.detach().cpu()
     known = network.audio_width, network.expression_width, network.config.d_model
-    parts = {"audio": (AudioNetwork(network), ("audio", "expression", "camera"), ("tokens",)),
-             "deformation": (Deformation(network, means), ("tokens",), OFFSETS)}
+    parts = {
+        "audio": (AudioNetwork(network), ("audio", "expression", "camera"), ("tokens",)),
+        "deformation": (Deformation(network, means), ("tokens",), OFFSETS),
+    }
     result: dict[str, Any] = {"files": {}, "difference": {}}
     for name, (module, inputs, outputs) in parts.items():
         file = folder / f"{name}.onnx"
         _write(module.eval(), _inputs(name, 2, *known), file, inputs, outputs)
-        result["difference"][name] = max(_difference(module, _inputs(name, b, *known), file, inputs) for b in CHECKED)
+        result["difference"][name] = max(
+            _difference(module, _inputs(name, b, *known), file, inputs) for b in CHECKED
+        )
         result["files"][name] = str(file)
         if not result["difference"][name] <= NEAR:
             file.unlink()
-            raise BeingError(f"{file} would not compute what the model does",
-                             f"it differs by {result['difference'][name]:.1e}", "Report it")
+            raise BeingError(
+                f"{file} would not compute what the model does",
+                f"it differs by {result['difference'][name]:.1e}",
+                "Report it",
+            )
     return result
 
 
@@ -95,24 +109,42 @@ def _inputs(name: str, batch: int, audio: int, expression: int, width: int) -> t
     return (normal(4, width),)
 
 
-def _write(module: nn.Module, example: tuple[Tensor, ...], file: Path, inputs: tuple[str, ...],
-           outputs: tuple[str, ...]) -> None:
+def _write(
+    module: nn.Module,
+    example: tuple[Tensor, ...],
+    file: Path,
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+) -> None:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        torch.onnx.export(module, example, str(file), input_names=list(inputs), output_names=list(outputs),
-                          dynamic_axes={key: {0: "frames"} for key in (*inputs, *outputs)}, opset_version=OPSET,
-                          dynamo=False)
+        torch.onnx.export(
+            module,
+            example,
+            str(file),
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_axes={key: {0: "frames"} for key in (*inputs, *outputs)},
+            opset_version=OPSET,
+            dynamo=False,
+        )
 
 
 @torch.no_grad()
-def _difference(module: nn.Module, example: tuple[Tensor, ...], file: Path, inputs: tuple[str, ...]) -> float:
+def _difference(
+    module: nn.Module, example: tuple[Tensor, ...], file: Path, inputs: tuple[str, ...]
+) -> float:
     """The largest relative difference of an output."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    made = session.run(None, {key: value.numpy() for key, value in zip(inputs, example, strict=True)})
+    made = session.run(
+        None, {key: value.numpy() for key, value in zip(inputs, example, strict=True)}
+    )
     true = module(*example)
     true = true if isinstance(true, tuple) else (true,)
-    return max(float(np.linalg.norm(a - b.numpy()) / max(np.linalg.norm(b.numpy()), 1e-12))
-               for a, b in zip(made, true, strict=True))
+    return max(
+        float(np.linalg.norm(a - b.numpy()) / max(np.linalg.norm(b.numpy()), 1e-12))
+        for a, b in zip(made, true, strict=True)
+    )

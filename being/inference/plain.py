@@ -1,4 +1,6 @@
-"""The plain model as a head for the engine: what runs where there are no kernels, and what they are held to."""
+"""The plain model as a head for the engine: what runs where there are no kernels, and what they are
+held to.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +22,17 @@ KINDS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class PlainHead:
-    """One avatar rendered by the model's own modules; each step of a frame is a method, so that it can be timed."""
+    """One avatar rendered by the model's own modules; each step of a frame is a method, so that it
+    can be timed.
+    """
 
     def __init__(self, avatar: Avatar, camera: Tensor, precision: str = "float32"):
-        self.avatar, self.camera, self.kind, self.precision = avatar, camera, KINDS[precision], precision
+        self.avatar, self.camera, self.kind, self.precision = (
+            avatar,
+            camera,
+            KINDS[precision],
+            precision,
+        )
         self.device, self.size = camera.device, avatar.size
         self.plates = Plates(avatar)
         self.face = avatar.expression.cpu().numpy()
@@ -34,7 +43,9 @@ class PlainHead:
 
     def conditions(self, rows: np.ndarray, poses: np.ndarray, expression: np.ndarray) -> Conditions:
         """What drives the frames."""
-        at, pose = (torch.from_numpy(np.asarray(index, np.int64)).to(self.device) for index in (rows, poses))
+        at, pose = (
+            torch.from_numpy(np.asarray(index, np.int64)).to(self.device) for index in (rows, poses)
+        )
         face = torch.from_numpy(np.asarray(expression, np.float32)).to(self.device)
         return Conditions(self.sounds.table[at].swapaxes(2, 3), face, self.camera[pose])
 
@@ -52,12 +63,17 @@ class PlainHead:
 
     def splat(self, gaussians: Gaussians, poses: np.ndarray) -> RenderOutput:
         """Colour and alpha, [B, 3, S, S] and [B, 1, S, S]."""
-        matrices = self.avatar.world_to_camera[torch.from_numpy(np.asarray(poses, np.int64)).to(self.device)]
+        matrices = self.avatar.world_to_camera[
+            torch.from_numpy(np.asarray(poses, np.int64)).to(self.device)
+        ]
         return rasterize(gaussians, Cameras(matrices, self.avatar.focal, self.size, self.size))
 
     def behind(self, poses: np.ndarray) -> Tensor:
         """The pictures behind the head, float32 [B, 3, S, S] in [0, 1]."""
-        return torch.from_numpy(self.plates.of(poses)).to(self.device).permute(0, 3, 1, 2).float() / 255
+        return (
+            torch.from_numpy(self.plates.of(poses)).to(self.device).permute(0, 3, 1, 2).float()
+            / 255
+        )
 
     def pictures(self, output: RenderOutput, plates: Tensor) -> np.ndarray:
         """uint8 [B, S, S, 3] in host memory."""
@@ -66,8 +82,12 @@ class PlainHead:
 
     @torch.no_grad()
     def submit(self, rows: np.ndarray, poses: np.ndarray, expression: np.ndarray) -> Made:
-        """B frames: rows int32 [B, 8] of the table of sounds, poses int64 [B], expression float32 [B, E]."""
-        narrow = torch.autocast(self.device.type, self.kind) if self.kind else contextlib.nullcontext()
+        """B frames: rows int32 [B, 8] of the table of sounds, poses int64 [B], expression float32
+        [B, E].
+        """
+        narrow = (
+            torch.autocast(self.device.type, self.kind) if self.kind else contextlib.nullcontext()
+        )
         with narrow:
             offsets = self.deform(self.tokens(self.conditions(rows, poses, expression)))
         return Made(self.pictures(self.splat(self.activate(offsets), poses), self.behind(poses)))

@@ -1,4 +1,6 @@
-"""The pictures behind the head, decoded: each once, when it is first needed or all at once on every core."""
+"""The pictures behind the head, decoded: each once, when it is first needed or all at once on every
+core.
+"""
 
 from __future__ import annotations
 
@@ -36,8 +38,11 @@ class Plates:
         try:
             return self._avatar.plate(pose)
         except (OSError, SyntaxError) as error:
-            raise InputRejected(f"{self._avatar.path}/plates/{pose:06d}.jpg cannot be decoded", str(error),
-                                "Copy the bundle again") from error
+            raise InputRejected(
+                f"{self._avatar.path}/plates/{pose:06d}.jpg cannot be decoded",
+                str(error),
+                "Copy the bundle again",
+            ) from error
 
     def of(self, poses: np.ndarray) -> np.ndarray:
         """uint8 [B, S, S, 3] of the poses int64 [B]."""

@@ -6,10 +6,11 @@ import numpy as np
 
 
 def pose_path(frames: int, poses: int, start: int = 0) -> np.ndarray:
-    """Pose of each frame int64 [frames] from frame `start` on: a loop forth and back without a jump.
+    """Pose of each frame int64 [frames] from frame `start` on: a loop forth and back without a
+    jump.
 
-    It is 0, 1, ..., P-1, P-2, ..., 0, 1, ... The P poses of a bundle are neighbouring frames of one segment of the clip
-    (`Dataset.longest_stretch`), so the path never crosses one of its breaks.
+    It is 0, 1, ..., P-1, P-2, ..., 0, 1, ... The P poses of a bundle are neighbouring frames of one
+    segment of the clip (`Dataset.longest_stretch`), so the path never crosses one of its breaks.
     """
     assert frames >= 0 and poses > 0, (frames, poses)
     lap = max(2 * (poses - 1), 1)

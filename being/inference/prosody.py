@@ -1,7 +1,9 @@
-"""What brows and lids go with in a sound, as it comes in: where it is loud and high for a moment, where phrases end.
+"""What brows and lids go with in a sound, as it comes in: where it is loud and high for a moment,
+where phrases end.
 
-An `Ear` is given sound in chunks and tells what is heard round a frame: from `PAST` before it to a look-ahead after it,
-and nothing else, so that chunks of any size give the same and what is kept does not grow.
+An `Ear` is given sound in chunks and tells what is heard round a frame: from `PAST` before it to a
+look-ahead after it, and nothing else, so that chunks of any size give the same and what is kept
+does not grow.
 """
 
 from __future__ import annotations
@@ -49,7 +51,9 @@ class Ear:
     """Loudness and pitch of a sound as it comes in."""
 
     def __init__(self) -> None:
-        self._sound = np.zeros(MARGIN, np.float32)  # silence comes before; from `MARGIN` before frame `known` on
+        self._sound = np.zeros(
+            MARGIN, np.float32
+        )  # silence comes before; from `MARGIN` before frame `known` on
         self._loud, self._pitch = np.zeros(0), np.zeros(0)
         self._first = 0  # frame that they begin with
         self.known = 0  # frames that are heard
@@ -59,7 +63,7 @@ class Ear:
         """Take in the next samples, float32 [n] at 16 kHz, n of any size."""
         assert self.end is None, "the sound has ended"
         for start in range(0, len(samples), BLOCK * STEP):
-            self._sound = np.concatenate([self._sound, samples[start:start + BLOCK * STEP]])
+            self._sound = np.concatenate([self._sound, samples[start : start + BLOCK * STEP]])
             self._listen((len(self._sound) - 2 * MARGIN) // STEP)
 
     def finish(self, frames: int | None = None) -> None:
@@ -77,28 +81,40 @@ class Ear:
     def _listen(self, count: int) -> None:
         """Hear `count` frames more."""
         if count > 0:
-            loud, pitch = _loudness_and_pitch(self._sound[:count * STEP + 2 * MARGIN])
-            self._loud, self._pitch = np.concatenate([self._loud, loud]), np.concatenate([self._pitch, pitch])
-            self._sound = self._sound[count * STEP:]
+            loud, pitch = _loudness_and_pitch(self._sound[: count * STEP + 2 * MARGIN])
+            self._loud, self._pitch = (
+                np.concatenate([self._loud, loud]),
+                np.concatenate([self._pitch, pitch]),
+            )
+            self._sound = self._sound[count * STEP :]
             self.known += count
 
     def around(self, frame: int, ahead: int) -> Prosody:
-        """What is heard of a frame's last `PAST` s and the `ahead` frames from it on; frames are asked for in order.
+        """What is heard of a frame's last `PAST` s and the `ahead` frames from it on; frames are
+        asked for in order.
 
         Those frames must be known (`known`), but for those past the sound's end.
         """
         stop = frame + ahead
         assert self.known >= stop or self.end is not None, (frame, ahead, self.known)
         first = max(0, frame - round(PAST * FPS))
-        self._loud, self._pitch = self._loud[first - self._first:], self._pitch[first - self._first:]
+        self._loud, self._pitch = (
+            self._loud[first - self._first :],
+            self._pitch[first - self._first :],
+        )
         self._first = first
-        return prosody(self._loud[:stop - first], self._pitch[:stop - first], first,
-                       self.end is not None and self.end < stop)
+        return prosody(
+            self._loud[: stop - first],
+            self._pitch[: stop - first],
+            first,
+            self.end is not None and self.end < stop,
+        )
 
 
 def prosody(loud: np.ndarray, pitch: np.ndarray, first: int = 0, ended: bool = True) -> Prosody:
-    """What frames `first` on are like. loud: dB of full scale [K]; pitch: octaves [K], NaN where there is none; ended:
-    whether nothing follows, else a short quiet at their end may yet turn out to be none."""
+    """What frames `first` on are like. loud: dB of full scale [K]; pitch: octaves [K], NaN where
+    there is none; ended: whether nothing follows, else a short quiet at their end may yet turn out
+    to be none."""
     threshold = max(np.percentile(loud, 95) - QUIET_DB, SILENT_DB)
     speaking = _closed(loud > threshold, round(PAUSE * FPS), ended)
     starts, stops = _runs(speaking)
@@ -108,13 +124,14 @@ def prosody(loud: np.ndarray, pitch: np.ndarray, first: int = 0, ended: bool = T
     left, gap, accents = rise.copy(), int(np.ceil(ACCENT_GAP * FPS)), []
     while left[at := int(left.argmax())] >= ACCENT:
         accents.append(at)
-        left[max(0, at - gap + 1):at + gap] = -np.inf
+        left[max(0, at - gap + 1) : at + gap] = -np.inf
     order = np.array(sorted(accents), np.int64)
     return Prosody(first, speaking, ends + first, order + first, rise[order], ended)
 
 
 def _loudness_and_pitch(sound: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Loudness in dB of full scale [F] and the logarithm of the pitch in octaves [F], NaN where there is none.
+    """Loudness in dB of full scale [F] and the logarithm of the pitch in octaves [F], NaN where
+    there is none.
 
     sound: float32 [640 F + 2 MARGIN], the frames with what lies round them.
     """
@@ -122,9 +139,12 @@ def _loudness_and_pitch(sound: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     shape = np.hanning(PITCH_WINDOW).astype(np.float32)
     taper = np.fft.irfft(np.abs(np.fft.rfft(shape, 2 * PITCH_WINDOW)) ** 2)[:PITCH_WINDOW]
     low, high = (round(SAMPLE_RATE / hz) for hz in reversed(PITCH_HZ))
-    middle = windows[:, MARGIN:MARGIN + STEP].astype(np.float64)
+    middle = windows[:, MARGIN : MARGIN + STEP].astype(np.float64)
     loud = 10 * np.log10((middle**2).mean(1) + 1e-12)
-    power = np.abs(np.fft.rfft((windows - windows.mean(1, keepdims=True)) * shape, 2 * PITCH_WINDOW)) ** 2
+    power = (
+        np.abs(np.fft.rfft((windows - windows.mean(1, keepdims=True)) * shape, 2 * PITCH_WINDOW))
+        ** 2
+    )
     likeness = np.fft.irfft(power)[:, :PITCH_WINDOW] / taper
     best = low + likeness[:, low:high].argmax(1)
     sure = likeness[np.arange(len(windows)), best] > VOICED * np.maximum(likeness[:, 0], 1e-9)
@@ -132,7 +152,9 @@ def _loudness_and_pitch(sound: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _rise(values: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """What the short average of `values` [F] over the `known` frames has over the long one, in deviations of it."""
+    """What the short average of `values` [F] over the `known` frames has over the long one, in
+    deviations of it.
+    """
     if known.sum() < 2:
         return np.zeros(len(values))
     weight, filled = known.astype(np.float64), np.where(known, values, 0.0)
@@ -140,15 +162,21 @@ def _rise(values: np.ndarray, known: np.ndarray) -> np.ndarray:
     def average(seconds: float) -> np.ndarray:
         kernel = np.hanning(round(seconds * FPS) + 2)[1:-1]
         first = (len(kernel) - 1) // 2
-        count = np.convolve(weight, kernel)[first:first + len(values)]
-        return np.convolve(filled, kernel)[first:first + len(values)] / np.maximum(count, 1e-6) * (count > 1e-6)
+        count = np.convolve(weight, kernel)[first : first + len(values)]
+        return (
+            np.convolve(filled, kernel)[first : first + len(values)]
+            / np.maximum(count, 1e-6)
+            * (count > 1e-6)
+        )
 
     rise = np.where(known, average(SHORT) - average(LONG), 0.0)
     return rise / max(rise[known].std(), 1e-9)
 
 
 def _closed(flags: np.ndarray, gap: int, ended: bool) -> np.ndarray:
-    """`flags` bool [F] with gaps of less than `gap` frames inside closed, one at the end too unless it has `ended`."""
+    """`flags` bool [F] with gaps of less than `gap` frames inside closed, one at the end too unless
+    it has `ended`.
+    """
     filled = flags.copy()
     starts, stops = _runs(~flags)
     for start, stop in zip(starts, stops, strict=True):

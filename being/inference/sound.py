@@ -19,15 +19,22 @@ STEPS = np.arange(-ATTENTION_PAST, ATTENTION_WINDOW - ATTENTION_PAST)
 
 
 class Sounds:
-    """A table of what an engine keeps of each row of features; row 0 stands for rows outside a sound.
+    """A table of what an engine keeps of each row of features; row 0 stands for rows outside a
+    sound.
 
-    `prepare` turns features float32 [n, 16, C] into rows [n, ...]; by default they are kept as they are. `grown` is
-    called when the table moved to make room; `ordered` makes a context in which work is ordered with the frames.
+    `prepare` turns features float32 [n, 16, C] into rows [n, ...]; by default they are kept as they
+    are. `grown` is called when the table moved to make room; `ordered` makes a context in which
+    work is ordered with the frames.
     """
 
-    def __init__(self, channels: int, device: torch.device, prepare: Callable[[Tensor], Tensor] | None = None,
-                 grown: Callable[[], None] = lambda: None,
-                 ordered: Callable[[], AbstractContextManager[object]] = nullcontext):
+    def __init__(
+        self,
+        channels: int,
+        device: torch.device,
+        prepare: Callable[[Tensor], Tensor] | None = None,
+        grown: Callable[[], None] = lambda: None,
+        ordered: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ):
         self.device, self._prepare, self._grown, self._ordered = device, prepare, grown, ordered
         outside = torch.zeros(1, FEATURE_WINDOW, channels, device=device)
         outside = prepare(outside) if prepare else outside
@@ -40,11 +47,13 @@ class Sounds:
         """The first of `count` rows that are free."""
         for k, (first, stop) in enumerate(self._free):
             if stop - first >= count:
-                self._free[k:k + 1] = [(first + count, stop)] if stop - first > count else []
+                self._free[k : k + 1] = [(first + count, stop)] if stop - first > count else []
                 return first
         rows = len(self.table)
         with self._ordered():
-            larger = torch.zeros(max(2 * rows, rows + count), *self.table.shape[1:], device=self.device)
+            larger = torch.zeros(
+                max(2 * rows, rows + count), *self.table.shape[1:], device=self.device
+            )
             larger[:rows] = self.table
         self.table = larger
         self._grown()
@@ -68,11 +77,13 @@ class Sounds:
         """Fill rows from `first` on with features [n, 16, C]."""
         rows = self._prepare(features.to(self.device, torch.float32)) if self._prepare else features
         with self._ordered():
-            self.table[first:first + len(rows)].copy_(rows, non_blocking=True)
+            self.table[first : first + len(rows)].copy_(rows, non_blocking=True)
 
 
 class Sound:
-    """One sound: features come in order, frames ask for the windows round them. Old rows make room for new ones."""
+    """One sound: features come in order, frames ask for the windows round them. Old rows make room
+    for new ones.
+    """
 
     def __init__(self, sounds: Sounds, room: int = ROOM):
         assert room >= 2 * ATTENTION_WINDOW, room
@@ -83,17 +94,23 @@ class Sound:
         """Take in the next rows, float32 [n, 16, C]."""
         while len(features):
             at = self.pushed % self.room
-            part = features[:self.room - at]
+            part = features[: self.room - at]
             self.sounds.write(self.first + at, part)
             self.pushed += len(part)
-            features = features[len(part):]
+            features = features[len(part) :]
 
     def rows(self, frames: np.ndarray) -> np.ndarray:
-        """Rows of the table, int32 [B, 8], that the frames int64 [B] hear: of the frames round each, 0 outside."""
+        """Rows of the table, int32 [B, 8], that the frames int64 [B] hear: of the frames round
+        each, 0 outside.
+        """
         near = frames[:, None] + STEPS
         oldest = max(self.pushed - self.room, 0)
-        assert len(frames) == 0 or near[near >= 0].min(initial=self.pushed) >= oldest, "rows are no longer kept"
-        return np.where((near < 0) | (near >= self.pushed), 0, self.first + near % self.room).astype(np.int32)
+        assert len(frames) == 0 or near[near >= 0].min(initial=self.pushed) >= oldest, (
+            "rows are no longer kept"
+        )
+        return np.where(
+            (near < 0) | (near >= self.pushed), 0, self.first + near % self.room
+        ).astype(np.int32)
 
     def close(self) -> None:
         """Free its rows."""
@@ -117,8 +134,8 @@ class Feed:
         self._sound, self._block = sound, torch.zeros(0)
 
     def until(self, stop: int) -> int:
-        """Push rows up to `stop`, or to the last; how many there are now. They go together whatever the blocks are, as
-        sums are rounded otherwise in batches of another size."""
+        """Push rows up to `stop`, or to the last; how many there are now. They go together whatever
+        the blocks are, as sums are rounded otherwise in batches of another size."""
         parts, missing = [], stop - self._sound.pushed
         while missing > 0:
             if not len(self._block):

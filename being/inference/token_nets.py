@@ -1,7 +1,8 @@
-"""The sound nets and token lifts of one frame on the host, in NumPy: so small that calling torch costs more than they.
+"""The sound nets and token lifts of one frame on the host, in NumPy: so small that calling torch
+costs more than they.
 
-On a loaded machine torch's threads also wait for each other in every one of some sixty operators; here one core does
-all in twenty products (convolutions are dense layers, see `folded`).
+On a loaded machine torch's threads also wait for each other in every one of some sixty operators;
+here one core does all in twenty products (convolutions are dense layers, see `folded`).
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ class TokenNets:
     def __init__(self, network: GaussianTalker, camera: Tensor):
         folded = fold(network, camera)
         self._conv = folded.conv[0].flatten(0, 1).numpy(), folded.conv[1].numpy()
-        self._hear, self._weigh = ([(weight.numpy(), bias.numpy()) for weight, bias in layers]
-                                   for layers in (folded.hear, folded.weigh))
+        self._hear, self._weigh = (
+            [(weight.numpy(), bias.numpy()) for weight, bias in layers]
+            for layers in (folded.hear, folded.weigh)
+        )
         self._lift, blink = folded.lift.numpy(), folded.blink.numpy()
         self._frequencies, self._blink = blink[32, :16], blink[:32]
         state = {name: value.detach().cpu().numpy() for name, value in network.state_dict().items()}
@@ -33,7 +36,7 @@ class TokenNets:
         self._face[:width] = state["eye_mlp.net.1.weight"].T
         if "expression_lift.weight" in state:
             lift = state["expression_lift.weight"].T
-            self._face[width:width + len(lift)] = lift
+            self._face[width : width + len(lift)] = lift
         with torch.no_grad():
             self._camera = network.cam_mlp(camera).cpu().numpy()
         self._null = state["null_vector"][0, 0]
@@ -43,8 +46,12 @@ class TokenNets:
         count, steps, channels = features.shape
         padded = np.zeros((count, steps + 1, channels), np.float32)  # a step of zeros in front
         padded[:, 1:] = features
-        taps = np.lib.stride_tricks.sliding_window_view(padded, 3, 1)[:, ::2].swapaxes(2, 3)  # [n, 8, 3, C]
-        x = _leaky(taps.reshape(count * FEATURE_WINDOW // 2, -1) @ self._conv[0] + self._conv[1]).reshape(count, -1)
+        taps = np.lib.stride_tricks.sliding_window_view(padded, 3, 1)[:, ::2].swapaxes(
+            2, 3
+        )  # [n, 8, 3, C]
+        x = _leaky(
+            taps.reshape(count * FEATURE_WINDOW // 2, -1) @ self._conv[0] + self._conv[1]
+        ).reshape(count, -1)
         for weight, bias in self._hear[:-1]:
             x = _leaky(x @ weight + bias)
         return x @ self._hear[-1][0] + self._hear[-1][1]
@@ -62,8 +69,10 @@ class TokenNets:
         made[:, 0] = np.maximum((share[:, None] @ vectors)[:, 0] @ self._lift, 0) @ self._sound
         angle = expression[:, :1] * self._frequencies
         face = np.zeros((frames, len(self._face)), np.float32)
-        face[:, :made.shape[2]] = np.maximum(np.concatenate([np.sin(angle), np.cos(angle)], 1) @ self._blink, 0)
-        face[:, made.shape[2]:made.shape[2] + expression.shape[1] - 1] = expression[:, 1:]
+        face[:, : made.shape[2]] = np.maximum(
+            np.concatenate([np.sin(angle), np.cos(angle)], 1) @ self._blink, 0
+        )
+        face[:, made.shape[2] : made.shape[2] + expression.shape[1] - 1] = expression[:, 1:]
         made[:, 1], made[:, 2], made[:, 3] = face @ self._face, self._camera[poses], self._null
         return made
 

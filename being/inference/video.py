@@ -33,10 +33,14 @@ BLOCK = 1 << 20  # samples looked at or listened to at once
 
 @dataclass
 class Times:
-    """Seconds of each step, in order; what happens inside another step counts for the inner one alone."""
+    """Seconds of each step, in order; what happens inside another step counts for the inner one
+    alone.
+    """
 
     seconds: dict[str, float] = field(default_factory=dict)
-    _inner: list[float] = field(default_factory=lambda: [0.0])  # s of finished steps inside each running one
+    _inner: list[float] = field(
+        default_factory=lambda: [0.0]
+    )  # s of finished steps inside each running one
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -64,38 +68,64 @@ class Times:
 
 
 def check_sound(samples: np.ndarray, what: str) -> None:
-    """Raise InputRejected for sound that cannot drive a video: too short, or not finite. Silence can."""
+    """Raise InputRejected for sound that cannot drive a video: too short, or not finite. Silence
+    can.
+    """
     seconds = len(samples) / SAMPLE_RATE
     if seconds < SHORTEST:
-        raise InputRejected(f"{what} is {seconds * 1000:.0f} ms long", "one frame takes 40 ms", "Give a longer sound")
-    if not all(np.isfinite(samples[start:start + BLOCK]).all() for start in range(0, len(samples), BLOCK)):
-        raise InputRejected(f"{what} holds samples that are not numbers", fix="Export the sound again")
+        raise InputRejected(
+            f"{what} is {seconds * 1000:.0f} ms long",
+            "one frame takes 40 ms",
+            "Give a longer sound",
+        )
+    if not all(
+        np.isfinite(samples[start : start + BLOCK]).all() for start in range(0, len(samples), BLOCK)
+    ):
+        raise InputRejected(
+            f"{what} holds samples that are not numbers", fix="Export the sound again"
+        )
 
 
 class DrivenFace:
-    """What the face does beside speaking `samples` (float32 [T] at 16 kHz), for the frames of a video in order."""
+    """What the face does beside speaking `samples` (float32 [T] at 16 kHz), for the frames of a
+    video in order.
+    """
 
     def __init__(self, channels: Channels, samples: np.ndarray, wish: Wish | None, times: Times):
         with times.step("expression"):
-            self._stream, self._samples, self._times, self._heard = FaceStream(channels, wish), samples, times, 0
+            self._stream, self._samples, self._times, self._heard = (
+                FaceStream(channels, wish),
+                samples,
+                times,
+                0,
+            )
 
     def __call__(self, own: np.ndarray) -> np.ndarray:
         """float32 [B, E] of the next B frames, from that of their poses."""
         with self._times.step("expression"):
             while self._stream.ready < len(own):
-                self._stream.push(self._samples[self._heard:self._heard + BLOCK])
+                self._stream.push(self._samples[self._heard : self._heard + BLOCK])
                 self._heard += BLOCK
                 if self._heard >= len(self._samples):
                     self._stream.finish()
             return self._stream.take(own)
 
 
-def render_video(engine: Engine, samples: np.ndarray, out: Path, what: str, times: Times,
-                 wish: Wish | None = None, features: Path | None = None) -> dict[str, Any]:
-    """Write the avatar speaking `samples` (float32 [T] at 16 kHz) to `out`; figures of the video made.
+def render_video(
+    engine: Engine,
+    samples: np.ndarray,
+    out: Path,
+    what: str,
+    times: Times,
+    wish: Wish | None = None,
+    features: Path | None = None,
+) -> dict[str, Any]:
+    """Write the avatar speaking `samples` (float32 [T] at 16 kHz) to `out`; figures of the video
+    made.
 
-    wish: what the face does meanwhile; by default it blinks and raises its brows as people do. features: a file of
-    speech features that another program has made of the sound. Sound of any length takes the same memory.
+    wish: what the face does meanwhile; by default it blinks and raises its brows as people do.
+    features: a file of speech features that another program has made of the sound. Sound of any
+    length takes the same memory.
     """
     check_sound(samples, what)
     output_path(out)
@@ -103,21 +133,36 @@ def render_video(engine: Engine, samples: np.ndarray, out: Path, what: str, time
     face = DrivenFace(engine.avatar.channels, samples, wish, times)
     with times.step("features"):
         heard = engine.encode(samples) if features is None else engine.features_in(features, frames)
-    with times.step("render and encode"), Progress("render", frames, "frames") as progress, \
-            VideoWriter(out, size, size, sound=samples, note=engine.avatar.note) as video, \
-            WritingThread(video) as writing:
+    with (
+        times.step("render and encode"),
+        Progress("render", frames, "frames") as progress,
+        VideoWriter(out, size, size, sound=samples, note=engine.avatar.note) as video,
+        WritingThread(video) as writing,
+    ):
         for picture in engine.stream(times.each("features", heard), expression=face):
             writing.write(picture)
             progress.advance()
     assert video.frames == frames, (video.frames, frames)
     spent = times.seconds["render and encode"]
-    return {"video": str(out), "frames": frames, "seconds": round(frames / FPS, 2),
-            "frames_per_second": round(frames / max(spent, 1e-9), 1),
-            "encoder_busy_seconds": round(writing.busy, 3), "times": times.rounded()}
+    return {
+        "video": str(out),
+        "frames": frames,
+        "seconds": round(frames / FPS, 2),
+        "frames_per_second": round(frames / max(spent, 1e-9), 1),
+        "encoder_busy_seconds": round(writing.busy, 3),
+        "times": times.rounded(),
+    }
 
 
-def speak_video(engine: Engine, text: str, voice: str, speed: float, out: Path, times: Times,
-                wish: Wish | None = None) -> dict[str, Any]:
+def speak_video(
+    engine: Engine,
+    text: str,
+    voice: str,
+    speed: float,
+    out: Path,
+    times: Times,
+    wish: Wish | None = None,
+) -> dict[str, Any]:
     """Write the avatar saying `text` to `out`."""
     output_path(out)
     with times.step("features"):

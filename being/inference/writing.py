@@ -1,4 +1,6 @@
-"""Frames written by a thread of its own, through a queue of few: the encoder works while later frames render."""
+"""Frames written by a thread of its own, through a queue of few: the encoder works while later
+frames render.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ class WritingThread:
             self._error = error
 
     def write(self, frame: np.ndarray) -> None:
-        """Append one picture, uint8 [H, W, 3] RGB, which must not change afterwards; waits while the queue is full."""
+        """Append one picture, uint8 [H, W, 3] RGB, which must not change afterwards; waits while
+        the queue is full.
+        """
         while self._thread.is_alive():
             try:
                 return self._frames.put(frame, timeout=LOOK_S)
@@ -48,7 +52,9 @@ class WritingThread:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is not None:
             self._stopped.set()
         while self._thread.is_alive():

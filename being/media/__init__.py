@@ -1,4 +1,6 @@
-"""The one door to ffmpeg (through PyAV): probe, read pictures by timestamps, read and write sound, write video."""
+"""The one door to ffmpeg (through PyAV): probe, read pictures by timestamps, read and write sound,
+write video.
+"""
 
 from __future__ import annotations
 
@@ -15,5 +17,18 @@ from being.media.reading import (
 )
 from being.media.writing import AI_NOTICE, VideoWriter, output_path, write_wav
 
-__all__ = ["AI_NOTICE", "MediaInfo", "Sound", "VideoWriter", "grey_picture", "output_path", "picture", "probe",
-           "read_audio", "read_frames", "read_sound", "read_timed", "write_wav"]
+__all__ = [
+    "AI_NOTICE",
+    "MediaInfo",
+    "Sound",
+    "VideoWriter",
+    "grey_picture",
+    "output_path",
+    "picture",
+    "probe",
+    "read_audio",
+    "read_frames",
+    "read_sound",
+    "read_timed",
+    "write_wav",
+]

@@ -18,10 +18,15 @@ from being.audio.sound import mixed
 from being.conventions import FPS, SAMPLE_RATE
 from being.errors import InputRejected
 
-NOT_MEDIA = {**dict.fromkeys(("hls", "concat", "dash", "imf"), "it is a list of files"),  # or leads into the net
-             "tty": "it is a text"}  # of which ffmpeg makes pictures
+NOT_MEDIA = {
+    **dict.fromkeys(
+        ("hls", "concat", "dash", "imf"), "it is a list of files"
+    ),  # or leads into the net
+    "tty": "it is a text",
+}  # of which ffmpeg makes pictures
 MAX_SIDE = 8192  # px; a larger picture is not decoded
-STEP_MIN = 1e-3  # s, least time from one picture to the next; repeated or falling timestamps are moved up by it
+# s, least time from one picture to the next; repeated or falling timestamps are moved up by it
+STEP_MIN = 1e-3
 READ_FAILURES = 20  # errors of the container after which the rest is given up
 CLOCK_BACK = 1.0  # s; a larger step back of the timestamps is a clock that was set anew
 SOUND_GAP = 0.04  # s of missing or doubled sound from which the timestamps are followed
@@ -32,7 +37,9 @@ NO_ALPHA = 128  # grey put behind transparent pictures
 
 @dataclass(frozen=True)
 class MediaInfo:
-    """What a media file says of itself and what its first picture shows. Times in seconds on the container's clock."""
+    """What a media file says of itself and what its first picture shows. Times in seconds on the
+    container's clock.
+    """
 
     path: Path
     container: str  # ffmpeg's name: "mov,mp4,...", "matroska,webm"
@@ -57,9 +64,13 @@ class MediaInfo:
 class Sound:
     """The sound of a file as pieces on the container's clock."""
 
-    pieces: tuple[tuple[float, np.ndarray], ...]  # start in s, samples float32 [T] mono in [-1, 1]; in order of time
+    pieces: tuple[
+        tuple[float, np.ndarray], ...
+    ]  # start in s, samples float32 [T] mono in [-1, 1]; in order of time
     rate: int  # Hz
-    mended: tuple[str, ...] = ()  # what was chosen or put right on the way to one channel, each a short sentence
+    mended: tuple[
+        str, ...
+    ] = ()  # what was chosen or put right on the way to one channel, each a short sentence
 
     @property
     def stop(self) -> float:
@@ -68,13 +79,15 @@ class Sound:
         return start + len(samples) / self.rate
 
     def between(self, start: float, count: int) -> np.ndarray:
-        """`count` samples float32 [count] from the time `start` in s on; zeros where there is no sound."""
+        """`count` samples float32 [count] from the time `start` in s on; zeros where there is no
+        sound.
+        """
         found = np.zeros(count, np.float32)
         for begin, samples in self.pieces:
             at = round((begin - start) * self.rate)
             low, high = max(0, at), min(count, at + len(samples))
             if low < high:
-                found[low:high] = samples[low - at:high - at]
+                found[low:high] = samples[low - at : high - at]
         return found
 
 
@@ -85,12 +98,17 @@ def _open(path: Path) -> av.container.InputContainer:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InputRejected(f"{path} does not exist", fix="Check the path") from error
     except OSError as error:
-        raise InputRejected(f"{path} cannot be read", error.strerror or str(error), "Check the path") from error
+        raise InputRejected(
+            f"{path} cannot be read", error.strerror or str(error), "Check the path"
+        ) from error
     if stat.S_ISDIR(mode):
         raise InputRejected(f"{path} is a directory", "a media file is needed")
     if not stat.S_ISREG(mode):
-        raise InputRejected(f"{path} is not a file", "a pipe or a device can be read only once, a clip is read often",
-                            "Save it to a file first")
+        raise InputRejected(
+            f"{path} is not a file",
+            "a pipe or a device can be read only once, a clip is read often",
+            "Save it to a file first",
+        )
     if size == 0:
         raise InputRejected(f"{path} is empty", "the file has 0 bytes")
     what = f"{path} is not a readable media file"
@@ -108,19 +126,27 @@ def _open(path: Path) -> av.container.InputContainer:
 def _video_stream(container: av.container.InputContainer) -> av.VideoStream | None:
     """The first stream of moving pictures: cover pictures of sound files are none."""
     cover = av.stream.Disposition.attached_pic
-    return next((stream for stream in container.streams.video if not stream.disposition & cover), None)
+    return next(
+        (stream for stream in container.streams.video if not stream.disposition & cover), None
+    )
 
 
 def _need_video(path: Path, container: av.container.InputContainer) -> av.VideoStream:
     stream = _video_stream(container)
     if stream is None:
-        raise InputRejected(f"{path} has no video stream", fix="Give a video of a person who speaks")
+        raise InputRejected(
+            f"{path} has no video stream", fix="Give a video of a person who speaks"
+        )
     if getattr(stream, "codec_context", None) is None:
-        raise InputRejected(f"{path} has a video codec that is not known", fix="Export the video again as H.264 mp4")
+        raise InputRejected(
+            f"{path} has a video codec that is not known", fix="Export the video again as H.264 mp4"
+        )
     return stream
 
 
-def _decoded(container: av.container.InputContainer, stream: av.VideoStream | av.AudioStream) -> Iterator[Any]:
+def _decoded(
+    container: av.container.InputContainer, stream: av.VideoStream | av.AudioStream
+) -> Iterator[Any]:
     """All video or audio frames that can be decoded; a damaged packet costs only its own frames."""
     packets, failures = container.demux(stream), 0
     while failures < READ_FAILURES:
@@ -128,7 +154,9 @@ def _decoded(container: av.container.InputContainer, stream: av.VideoStream | av
             packet = next(packets)
         except StopIteration:
             return
-        except av.error.FFmpegError:  # damage to the container itself: what follows may be whole again
+        except (
+            av.error.FFmpegError
+        ):  # damage to the container itself: what follows may be whole again
             packets, failures = container.demux(stream), failures + 1
             continue
         with contextlib.suppress(av.error.FFmpegError):
@@ -136,32 +164,53 @@ def _decoded(container: av.container.InputContainer, stream: av.VideoStream | av
 
 
 def probe(path: Path) -> MediaInfo:
-    """Facts of the video at `path`. Raises InputRejected when it has no picture that can be decoded."""
+    """Facts of the video at `path`. Raises InputRejected when it has no picture that can be
+    decoded.
+    """
     path = Path(path)
     with _open(path) as container:
         stream = _need_video(path, container)
         first = next(_decoded(container, stream), None)
         if first is None:
-            raise InputRejected(f"{path} holds no decodable picture", fix="Export the video again as H.264 mp4")
+            raise InputRejected(
+                f"{path} holds no decodable picture", fix="Export the video again as H.264 mp4"
+            )
         if max(first.width, first.height) > MAX_SIDE:
-            raise InputRejected(f"{path} is {first.width}x{first.height}", f"larger than {MAX_SIDE} px a side",
-                                "Export it smaller: 1080p is plenty")
+            raise InputRejected(
+                f"{path} is {first.width}x{first.height}",
+                f"larger than {MAX_SIDE} px a side",
+                "Export it smaller: 1080p is plenty",
+            )
         aspect = float(stream.sample_aspect_ratio or 1) or 1.0
         width, height = _upright_size(first, aspect)
         rate = stream.average_rate or stream.guessed_rate or Fraction(0)
         sound = container.streams.audio[0] if container.streams.audio else None
         clock = stream.time_base or Fraction(1, 1_000_000)
         start = float(first.time or 0.0)
-        length = float(stream.duration * clock) if stream.duration else (container.duration or 0) / 1e6
+        length = (
+            float(stream.duration * clock) if stream.duration else (container.duration or 0) / 1e6
+        )
         if not stream.duration and 0 < start < length:  # Matroska gives the time of the end
             length -= start
         return MediaInfo(
-            path, container.format.name, length, width, height, float(rate), stream.codec_context.name,
-            first.format.name, int(first.rotation or 0), aspect,
+            path,
+            container.format.name,
+            length,
+            width,
+            height,
+            float(rate),
+            stream.codec_context.name,
+            first.format.name,
+            int(first.rotation or 0),
+            aspect,
             _has_alpha(first) or stream.metadata.get("alpha_mode") == "1",
-            first.color_trc in (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67), bool(first.interlaced_frame),
-            start, float((sound.start_time or 0) * (sound.time_base or 0)) if sound else None,
-            sound.codec_context.sample_rate if sound else None, sound.codec_context.name if sound else None)
+            first.color_trc in (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67),
+            bool(first.interlaced_frame),
+            start,
+            float((sound.start_time or 0) * (sound.time_base or 0)) if sound else None,
+            sound.codec_context.sample_rate if sound else None,
+            sound.codec_context.name if sound else None,
+        )
 
 
 def _turns(frame: av.VideoFrame) -> int:
@@ -178,9 +227,11 @@ def _has_alpha(frame: av.VideoFrame) -> bool:
 
 
 def picture(frame: av.VideoFrame, width: int, height: int, smooth: bool = True) -> np.ndarray:
-    """The upright picture of a decoded frame, uint8 [height, width, 3] RGB, scaled in the same step.
+    """The upright picture of a decoded frame, uint8 [height, width, 3] RGB, scaled in the same
+    step.
 
-    What is transparent is laid on grey. smooth: bicubic, for keeping; without it area means, quicker, for measuring.
+    What is transparent is laid on grey. smooth: bicubic, for keeping; without it area means,
+    quicker, for measuring.
     """
     pixels = _scaled(frame, width, height, "rgba" if _has_alpha(frame) else "rgb24", smooth)
     if pixels.shape[2] == 3:
@@ -190,7 +241,9 @@ def picture(frame: av.VideoFrame, width: int, height: int, smooth: bool = True) 
 
 
 def grey_picture(frame: av.VideoFrame, width: int, height: int) -> np.ndarray:
-    """The upright picture of a decoded frame in grey, uint8 [height, width], as area means: for measuring."""
+    """The upright picture of a decoded frame in grey, uint8 [height, width], as area means: for
+    measuring.
+    """
     return _scaled(frame, width, height, "gray", smooth=False)
 
 
@@ -203,10 +256,12 @@ def _scaled(frame: av.VideoFrame, width: int, height: int, form: str, smooth: bo
 
 
 def read_timed(path: Path) -> Iterator[tuple[float, av.VideoFrame]]:
-    """Every picture of the video at `path` that can be decoded, with its time in s on the container's clock.
+    """Every picture of the video at `path` that can be decoded, with its time in s on the
+    container's clock.
 
-    Times rise by STEP_MIN at least; a frame without a timestamp, or the first after a clock set back, follows the one
-    before at the average rate. Damaged packets are passed over. Raises InputRejected when there is no video stream.
+    Times rise by STEP_MIN at least; a frame without a timestamp, or the first after a clock set
+    back, follows the one before at the average rate. Damaged packets are passed over. Raises
+    InputRejected when there is no video stream.
     """
     with _open(path) as container:
         stream = _need_video(path, container)
@@ -226,7 +281,8 @@ def read_timed(path: Path) -> Iterator[tuple[float, av.VideoFrame]]:
 
 
 def read_frames(path: Path, fps: int = FPS) -> Iterator[np.ndarray]:
-    """Frames of the video at `path` as uint8 [H, W, 3] RGB at `fps`: for each output time the nearest by timestamp.
+    """Frames of the video at `path` as uint8 [H, W, 3] RGB at `fps`: for each output time the
+    nearest by timestamp.
 
     A video without any frame raises InputRejected.
     """
@@ -248,14 +304,17 @@ def read_frames(path: Path, fps: int = FPS) -> Iterator[np.ndarray]:
 def read_sound(path: Path, rate: int = SAMPLE_RATE) -> Sound:
     """The sound of a media file, mono at `rate` Hz, on the container's clock: gaps in it stay gaps.
 
-    Of several sound tracks the first that is not silent is taken. Raises InputRejected when there is no sound track or
-    nothing of it can be decoded.
+    Of several sound tracks the first that is not silent is taken. Raises InputRejected when there
+    is no sound track or nothing of it can be decoded.
     """
     with _open(path) as container:
         tracks = len(container.streams.audio)
     if not tracks:
-        raise InputRejected(f"{path} has no sound track", "speech is what moves the lips",
-                            "Give a file in which the person is heard")
+        raise InputRejected(
+            f"{path} has no sound track",
+            "speech is what moves the lips",
+            "Give a file in which the person is heard",
+        )
     for track in range(tracks):
         pieces = _read_track(path, track, rate)
         if any(np.abs(channels).max(initial=0.0) > TRACK_SILENT for _, channels in pieces):
@@ -263,15 +322,25 @@ def read_sound(path: Path, rate: int = SAMPLE_RATE) -> Sound:
     else:
         track, pieces = 0, pieces if tracks == 1 else _read_track(path, 0, rate)
     if not pieces:
-        raise InputRejected(f"the sound of {path} cannot be decoded", "nothing of it could be read",
-                            "Export the clip again with AAC sound")
+        raise InputRejected(
+            f"the sound of {path} cannot be decoded",
+            "nothing of it could be read",
+            "Export the clip again with AAC sound",
+        )
     wide = max(len(channels) for _, channels in pieces)
     ends = np.cumsum([channels.shape[1] for _, channels in pieces])[:-1]
-    samples, mended = mixed(np.concatenate([np.broadcast_to(channels, (wide, channels.shape[1]))
-                                            for _, channels in pieces], axis=1))
+    samples, mended = mixed(
+        np.concatenate(
+            [np.broadcast_to(channels, (wide, channels.shape[1])) for _, channels in pieces], axis=1
+        )
+    )
     chosen = (f"of {tracks} sound tracks number {track + 1} is used",) if tracks > 1 else ()
     starts = [start for start, _ in pieces]
-    return Sound(tuple(zip(starts, np.split(samples, ends), strict=True)), rate, chosen + ((mended,) if mended else ()))
+    return Sound(
+        tuple(zip(starts, np.split(samples, ends), strict=True)),
+        rate,
+        chosen + ((mended,) if mended else ()),
+    )
 
 
 def _read_track(path: Path, track: int, rate: int) -> list[tuple[float, np.ndarray]]:
@@ -286,10 +355,17 @@ def _read_track(path: Path, track: int, rate: int) -> list[tuple[float, np.ndarr
         for frame in _decoded(container, container.streams.audio[track]):
             start, was = following if frame.pts is None else float(frame.time), kind
             kind = (frame.sample_rate, frame.layout.name, frame.format.name)
-            if not pieces or kind != was or start - following > SOUND_GAP or SOUND_GAP < following - start < CLOCK_BACK:
+            if (
+                not pieces
+                or kind != was
+                or start - following > SOUND_GAP
+                or SOUND_GAP < following - start < CLOCK_BACK
+            ):
                 if pieces:
                     add(None)
-                resampler = av.AudioResampler("fltp", "mono" if frame.layout.nb_channels == 1 else "stereo", rate)
+                resampler = av.AudioResampler(
+                    "fltp", "mono" if frame.layout.nb_channels == 1 else "stereo", rate
+                )
                 pieces.append((start if start > following - CLOCK_BACK else following, []))
                 following = pieces[-1][0]
             following += frame.samples / frame.sample_rate
@@ -297,14 +373,18 @@ def _read_track(path: Path, track: int, rate: int) -> list[tuple[float, np.ndarr
             add(frame)
         if pieces:
             add(None)
-    return [(start, np.concatenate(parts, axis=1).astype(np.float32)) for start, parts in pieces if parts]
+    return [
+        (start, np.concatenate(parts, axis=1).astype(np.float32))
+        for start, parts in pieces
+        if parts
+    ]
 
 
 def read_audio(path: Path, rate: int = SAMPLE_RATE) -> np.ndarray:
     """Sound of a media file as float32 [T] mono in [-1, 1] at `rate` Hz.
 
-    When the file has a picture, sample 0 is the time of its first frame (earlier sound is cut, later sound is padded
-    with zeros in front). Raises InputRejected when there is no sound track.
+    When the file has a picture, sample 0 is the time of its first frame (earlier sound is cut,
+    later sound is padded with zeros in front). Raises InputRejected when there is no sound track.
     """
     sound = read_sound(path, rate)
     begin = sound.pieces[0][0]

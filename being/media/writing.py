@@ -18,8 +18,12 @@ from being.errors import BeingError, UsageError
 from being.files import check_place, make_folders, remove_empty
 
 AI_NOTICE = "AI-generated video of a person, made with being"
-VIDEO_CODECS = {".mp4": ("libx264", "aac"), ".mov": ("libx264", "aac"), ".mkv": ("libx264", "aac"),
-                ".webm": ("libvpx-vp9", "libopus")}
+VIDEO_CODECS = {
+    ".mp4": ("libx264", "aac"),
+    ".mov": ("libx264", "aac"),
+    ".mkv": ("libx264", "aac"),
+    ".webm": ("libvpx-vp9", "libopus"),
+}
 
 
 def write_wav(path: Path, samples: np.ndarray, rate: int = SAMPLE_RATE) -> None:
@@ -36,25 +40,43 @@ def write_wav(path: Path, samples: np.ndarray, rate: int = SAMPLE_RATE) -> None:
 
 
 def output_path(path: Path) -> Path:
-    """`path`, checked: UsageError for a type of video that is not known, BeingError for a place that cannot be made."""
+    """`path`, checked: UsageError for a type of video that is not known, BeingError for a place
+    that cannot be made.
+    """
     path = Path(path)
     if path.suffix.lower() not in VIDEO_CODECS:
-        raise UsageError(f"cannot write {path}", f"unknown video type '{path.suffix}'",
-                         f"Name it with one of {', '.join(VIDEO_CODECS)}")
+        raise UsageError(
+            f"cannot write {path}",
+            f"unknown video type '{path.suffix}'",
+            f"Name it with one of {', '.join(VIDEO_CODECS)}",
+        )
     if path.is_dir():
-        raise BeingError(f"cannot write {path}", "it is a directory", "Choose another place with --out")
+        raise BeingError(
+            f"cannot write {path}", "it is a directory", "Choose another place with --out"
+        )
     check_place(path)
     return path
 
 
 class VideoWriter:
-    """Writes RGB frames and one sound track to mp4/mov/mkv/webm; the file appears under its name only when whole.
+    """Writes RGB frames and one sound track to mp4/mov/mkv/webm; the file appears under its name
+    only when whole.
 
-    Sound is float32 [T] mono in [-1, 1]; it is interleaved with the frames as they come, so memory stays flat.
+    Sound is float32 [T] mono in [-1, 1]; it is interleaved with the frames as they come, so memory
+    stays flat.
     """
 
-    def __init__(self, path: Path, width: int, height: int, fps: int = FPS, sound: np.ndarray | None = None,
-                 rate: int = SAMPLE_RATE, quality: int = 18, note: str = ""):
+    def __init__(
+        self,
+        path: Path,
+        width: int,
+        height: int,
+        fps: int = FPS,
+        sound: np.ndarray | None = None,
+        rate: int = SAMPLE_RATE,
+        quality: int = 18,
+        note: str = "",
+    ):
         self.path = output_path(path)
         self._part = self.path.with_name(f".{self.path.stem}.part{self.path.suffix}")
         video_codec, audio_codec = VIDEO_CODECS[self.path.suffix.lower()]
@@ -64,17 +86,31 @@ class VideoWriter:
             self._container = av.open(str(self._part), "w")
         except OSError as error:
             remove_empty(self._made)
-            raise BeingError(f"cannot write {path}", str(error), "Choose another place with --out") from error
-        self._container.metadata.update({"comment": f"{AI_NOTICE}. {note}".strip(), "title": AI_NOTICE})
+            raise BeingError(
+                f"cannot write {path}", str(error), "Choose another place with --out"
+            ) from error
+        self._container.metadata.update(
+            {"comment": f"{AI_NOTICE}. {note}".strip(), "title": AI_NOTICE}
+        )
         self._video = cast(av.VideoStream, self._container.add_stream(video_codec, rate=fps))
-        self._video.width, self._video.height, self._video.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
-        self._video.options = {"crf": str(quality), "preset": "veryfast"} if video_codec == "libx264" else \
-            {"crf": str(quality + 12), "b:v": "0", "deadline": "realtime", "cpu-used": "6"}
+        self._video.width, self._video.height, self._video.pix_fmt = (
+            width + width % 2,
+            height + height % 2,
+            "yuv420p",
+        )
+        self._video.options = (
+            {"crf": str(quality), "preset": "veryfast"}
+            if video_codec == "libx264"
+            else {"crf": str(quality + 12), "b:v": "0", "deadline": "realtime", "cpu-used": "6"}
+        )
         self._sound, self._rate, self._sent = sound, rate, 0
         self._audio: av.AudioStream | None = None
         if sound is not None:
             rate_out = 48000 if audio_codec == "libopus" else rate
-            self._audio = cast(av.AudioStream, self._container.add_stream(audio_codec, rate=rate_out, layout="mono"))
+            self._audio = cast(
+                av.AudioStream,
+                self._container.add_stream(audio_codec, rate=rate_out, layout="mono"),
+            )
         self._fps, self.frames = fps, 0
 
     def __enter__(self) -> VideoWriter:
@@ -82,9 +118,14 @@ class VideoWriter:
 
     def write(self, frame: np.ndarray) -> None:
         """Append one picture, uint8 [H, W, 3] RGB."""
-        assert frame.dtype == np.uint8 and frame.ndim == 3 and frame.shape[2] == 3, (frame.dtype, frame.shape)
+        assert frame.dtype == np.uint8 and frame.ndim == 3 and frame.shape[2] == 3, (
+            frame.dtype,
+            frame.shape,
+        )
         pad = ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0))
-        picture = av.VideoFrame.from_ndarray(np.pad(frame, pad, "edge") if any(map(any, pad)) else frame, "rgb24")
+        picture = av.VideoFrame.from_ndarray(
+            np.pad(frame, pad, "edge") if any(map(any, pad)) else frame, "rgb24"
+        )
         picture.pts, picture.time_base = self.frames, Fraction(1, self._fps)
         self._container.mux(self._video.encode(picture))
         self.frames += 1
@@ -94,14 +135,20 @@ class VideoWriter:
         if self._audio is None or self._sound is None:
             return
         while self._sent < min(until, len(self._sound)):
-            piece = self._sound[self._sent:min(self._sent + 4096, until)]
+            piece = self._sound[self._sent : min(self._sent + 4096, until)]
             data = np.ascontiguousarray(np.clip(piece, -1, 1), dtype=np.float32)[None]
             frame = av.AudioFrame.from_ndarray(data, format="fltp", layout="mono")
-            frame.sample_rate, frame.pts, frame.time_base = self._rate, self._sent, Fraction(1, self._rate)
+            frame.sample_rate, frame.pts, frame.time_base = (
+                self._rate,
+                self._sent,
+                Fraction(1, self._rate),
+            )
             self._container.mux(self._audio.encode(frame))
             self._sent += len(piece)
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
             if kind is None:
                 if self._audio is not None:
@@ -111,7 +158,9 @@ class VideoWriter:
                 os.replace(self._part, self.path)
                 self._made = []
             else:
-                with contextlib.suppress(av.error.FFmpegError):  # the error that brought us here is the one to show
+                with contextlib.suppress(
+                    av.error.FFmpegError
+                ):  # the error that brought us here is the one to show
                     self._container.close()
         finally:
             self._part.unlink(missing_ok=True)

@@ -16,7 +16,11 @@ class LayerNorm(nn.Module):
 
     def __init__(self, width: int, eps: float = 1e-12):
         super().__init__()
-        self.gamma, self.beta, self.eps = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width)), eps
+        self.gamma, self.beta, self.eps = (
+            nn.Parameter(torch.ones(width)),
+            nn.Parameter(torch.zeros(width)),
+            eps,
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., width] -> [..., width]."""
@@ -36,6 +40,7 @@ class CrossAttention(nn.Module):
 
         Queries that are the same in every frame are projected once and broadcast over B.
         """
+
         def split(x: Tensor) -> Tensor:  # [b, n, D] -> [b, H, n, D/H]
             return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
@@ -49,7 +54,11 @@ class FeedForward(nn.Module):
 
     def __init__(self, width: int, hidden: int, drop: float):
         super().__init__()
-        self.linear1, self.linear2, self.drop = nn.Linear(width, hidden), nn.Linear(hidden, width), drop
+        self.linear1, self.linear2, self.drop = (
+            nn.Linear(width, hidden),
+            nn.Linear(hidden, width),
+            drop,
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., width] -> [..., width]."""
@@ -67,7 +76,9 @@ class AttentionLayer(nn.Module):
         self.drop = config.drop_prob
 
     def forward(self, queries: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Queries [B|1, N, D], tokens [B, S, D] -> new queries [B, N, D], attention averaged over heads [B, N, S]."""
+        """Queries [B|1, N, D], tokens [B, S, D] -> new queries [B, N, D], attention averaged over
+        heads [B, N, S].
+        """
         out, attention = self.enc_dec_attention(queries, tokens)
         x = self.norm1(queries + F.dropout(out, self.drop, self.training))
         x = self.norm2(x + F.dropout(self.ffn(x), self.drop, self.training))

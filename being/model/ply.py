@@ -1,8 +1,10 @@
-"""Gaussians as a .ply file in the layout of 3D Gaussian Splatting (Kerbl et al. 2023), read and written.
+"""Gaussians as a .ply file in the layout of 3D Gaussian Splatting (Kerbl et al. 2023), read and
+written.
 
-One element `vertex` with float properties by name: x y z (head units), nx ny nz (zero), f_dc_0 to 2, f_rest_* (channel
-by channel: all of red, then green, then blue), opacity (logit), scale_0 to 2 (log), rot_0 to 3 (w first). Files are not
-trusted: sizes are checked before anything is read, values before anything is built.
+One element `vertex` with float properties by name: x y z (head units), nx ny nz (zero), f_dc_0 to
+2, f_rest_* (channel by channel: all of red, then green, then blue), opacity (logit), scale_0 to 2
+(log), rot_0 to 3 (w first). Files are not trusted: sizes are checked before anything is read,
+values before anything is built.
 """
 
 from __future__ import annotations
@@ -18,59 +20,128 @@ from being.model.gaussians import CanonicalGaussians
 
 HEADER_MAX = 64 * 1024  # bytes
 COUNT_MAX = 20_000_000  # Gaussians
-DEGREES = {0: 0, 9: 1, 24: 2, 45: 3}  # number of f_rest properties -> degree of the spherical harmonics
-TYPES = {"char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2",
-         "uint16": "u2", "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4", "float": "f4", "float32": "f4",
-         "double": "f8", "float64": "f8"}
-NAMED = ("x", "y", "z", "f_dc_0", "f_dc_1", "f_dc_2", "opacity", "scale_0", "scale_1", "scale_2", "rot_0", "rot_1",
-         "rot_2", "rot_3")
+DEGREES = {
+    0: 0,
+    9: 1,
+    24: 2,
+    45: 3,
+}  # number of f_rest properties -> degree of the spherical harmonics
+TYPES = {
+    "char": "i1",
+    "int8": "i1",
+    "uchar": "u1",
+    "uint8": "u1",
+    "short": "i2",
+    "int16": "i2",
+    "ushort": "u2",
+    "uint16": "u2",
+    "int": "i4",
+    "int32": "i4",
+    "uint": "u4",
+    "uint32": "u4",
+    "float": "f4",
+    "float32": "f4",
+    "double": "f8",
+    "float64": "f8",
+}
+NAMED = (
+    "x",
+    "y",
+    "z",
+    "f_dc_0",
+    "f_dc_1",
+    "f_dc_2",
+    "opacity",
+    "scale_0",
+    "scale_1",
+    "scale_2",
+    "rot_0",
+    "rot_1",
+    "rot_2",
+    "rot_3",
+)
 AGAIN = "Copy the file again, or give another iteration"
 
 
 def read_ply(path: Path) -> CanonicalGaussians:
-    """The Gaussians of a .ply file, binary of either byte order or text. Raises InputRejected naming what is wrong."""
+    """The Gaussians of a .ply file, binary of either byte order or text. Raises InputRejected
+    naming what is wrong.
+    """
     table = _table(path)
     absent = [name for name in NAMED if name not in table]
     if absent:
-        raise InputRejected(f"{path} lacks the properties {', '.join(absent)}",
-                            "expected those of 3D Gaussian Splatting: x y z, f_dc_*, f_rest_*, opacity, scale_*, rot_*",
-                            "Give the point_cloud.ply of a trained run, not a cloud of plain points")
+        raise InputRejected(
+            f"{path} lacks the properties {', '.join(absent)}",
+            "expected those of 3D Gaussian Splatting: x y z, f_dc_*, f_rest_*, opacity, scale_*, rot_*",
+            "Give the point_cloud.ply of a trained run, not a cloud of plain points",
+        )
     rest = [name for name in table if name.startswith("f_rest_")]
     if len(rest) not in DEGREES or set(rest) != {f"f_rest_{k}" for k in range(len(rest))}:
-        raise InputRejected(f"{path} has {len(rest)} properties f_rest_*",
-                            "expected 0, 9, 24 or 45, numbered from 0 (degree 0 to 3)", AGAIN)
+        raise InputRejected(
+            f"{path} has {len(rest)} properties f_rest_*",
+            "expected 0, 9, 24 or 45, numbered from 0 (degree 0 to 3)",
+            AGAIN,
+        )
 
     def columns(*names: str) -> torch.Tensor:
         values = np.stack([table[name].astype(np.float32) for name in names], 1)
         wrong = ~np.isfinite(values)
         if wrong.any():
-            raise InputRejected(f"{path}: {names[int(wrong.any(0).argmax())]} holds values that are not finite",
-                                f"in {int(wrong.any(1).sum())} of {len(values)} Gaussians", AGAIN)
+            raise InputRejected(
+                f"{path}: {names[int(wrong.any(0).argmax())]} holds values that are not finite",
+                f"in {int(wrong.any(1).sum())} of {len(values)} Gaussians",
+                AGAIN,
+            )
         return torch.from_numpy(values)
 
-    sh_rest = columns(*(f"f_rest_{k}" for k in range(len(rest)))) if rest else torch.zeros(len(table["x"]), 0)
+    sh_rest = (
+        columns(*(f"f_rest_{k}" for k in range(len(rest))))
+        if rest
+        else torch.zeros(len(table["x"]), 0)
+    )
     return CanonicalGaussians(
-        columns("x", "y", "z"), columns("scale_0", "scale_1", "scale_2"),
-        columns("rot_0", "rot_1", "rot_2", "rot_3"), columns("opacity"),
-        columns("f_dc_0", "f_dc_1", "f_dc_2")[:, None], sh_rest.unflatten(1, (3, len(rest) // 3)).transpose(1, 2))
+        columns("x", "y", "z"),
+        columns("scale_0", "scale_1", "scale_2"),
+        columns("rot_0", "rot_1", "rot_2", "rot_3"),
+        columns("opacity"),
+        columns("f_dc_0", "f_dc_1", "f_dc_2")[:, None],
+        sh_rest.unflatten(1, (3, len(rest) // 3)).transpose(1, 2),
+    )
 
 
 def write_ply(path: Path, gaussians: CanonicalGaussians) -> None:
     """Write raw parameters as binary little-endian .ply; read back they are the same to the bit."""
     rest = gaussians.sh_rest.detach().cpu().transpose(1, 2).flatten(1)
-    parts = {"x y z": gaussians.means, "nx ny nz": torch.zeros_like(gaussians.means),
-             "f_dc_0 f_dc_1 f_dc_2": gaussians.sh_dc[:, 0],
-             " ".join(f"f_rest_{k}" for k in range(rest.shape[1])): rest, "opacity": gaussians.opacity_logits,
-             "scale_0 scale_1 scale_2": gaussians.log_scales, "rot_0 rot_1 rot_2 rot_3": gaussians.quaternions}
+    parts = {
+        "x y z": gaussians.means,
+        "nx ny nz": torch.zeros_like(gaussians.means),
+        "f_dc_0 f_dc_1 f_dc_2": gaussians.sh_dc[:, 0],
+        " ".join(f"f_rest_{k}" for k in range(rest.shape[1])): rest,
+        "opacity": gaussians.opacity_logits,
+        "scale_0 scale_1 scale_2": gaussians.log_scales,
+        "rot_0 rot_1 rot_2 rot_3": gaussians.quaternions,
+    }
     names = [name for group in parts for name in group.split()]
-    table = torch.cat([value.detach().cpu().float() for value in parts.values()], 1).numpy().astype("<f4")
+    table = (
+        torch.cat([value.detach().cpu().float() for value in parts.values()], 1)
+        .numpy()
+        .astype("<f4")
+    )
     assert table.shape == (len(gaussians), len(names)), (table.shape, len(names))
-    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(table)}",
-              *(f"property float {name}" for name in names), "end_header", ""]
+    header = [
+        "ply",
+        "format binary_little_endian 1.0",
+        f"element vertex {len(table)}",
+        *(f"property float {name}" for name in names),
+        "end_header",
+        "",
+    ]
     try:
         path.write_bytes("\n".join(header).encode() + table.tobytes())
     except OSError as error:
-        raise BeingError(f"cannot write {path}", str(error), "Make room on the disk or choose another place") from error
+        raise BeingError(
+            f"cannot write {path}", str(error), "Make room on the disk or choose another place"
+        ) from error
 
 
 def _table(path: Path) -> dict[str, np.ndarray]:
@@ -81,11 +152,19 @@ def _table(path: Path) -> dict[str, np.ndarray]:
             form, count, properties = _header(path, file)
             if form == "ascii":
                 return _text(path, file.read(), count, properties)
-            kind = np.dtype([(name, ("<" if form == "binary_little_endian" else ">") + TYPES[type_])
-                             for name, type_ in properties])
+            kind = np.dtype(
+                [
+                    (name, ("<" if form == "binary_little_endian" else ">") + TYPES[type_])
+                    for name, type_ in properties
+                ]
+            )
             if size - file.tell() < count * kind.itemsize:
-                raise InputRejected(f"{path} is cut off", f"{count} Gaussians of {kind.itemsize} bytes need "
-                                    f"{count * kind.itemsize} bytes, {size - file.tell()} are there", AGAIN)
+                raise InputRejected(
+                    f"{path} is cut off",
+                    f"{count} Gaussians of {kind.itemsize} bytes need "
+                    f"{count * kind.itemsize} bytes, {size - file.tell()} are there",
+                    AGAIN,
+                )
             rows = np.frombuffer(file.read(count * kind.itemsize), kind, count)
     except OSError as error:
         raise InputRejected(f"{path} cannot be read", str(error), AGAIN) from error
@@ -93,7 +172,10 @@ def _table(path: Path) -> dict[str, np.ndarray]:
 
 
 def _header(path: Path, file: io.BufferedReader) -> tuple[str, int, list[tuple[str, str]]]:
-    """Format, number of vertices and (name, type) of their properties; the file stands behind the header then."""
+    """Format, number of vertices and (name, type) of their properties; the file stands behind the
+    header then.
+    """
+
     def wrong(why: str) -> InputRejected:
         return InputRejected(f"{path} is no .ply of Gaussians", why, AGAIN)
 
@@ -126,13 +208,20 @@ def _header(path: Path, file: io.BufferedReader) -> tuple[str, int, list[tuple[s
     return form, count, properties
 
 
-def _text(path: Path, content: bytes, count: int, properties: list[tuple[str, str]]) -> dict[str, np.ndarray]:
+def _text(
+    path: Path, content: bytes, count: int, properties: list[tuple[str, str]]
+) -> dict[str, np.ndarray]:
     words = content.split()
     if len(words) < count * len(properties):
-        raise InputRejected(f"{path} is cut off", f"{count} Gaussians need {count * len(properties)} numbers, "
-                            f"{len(words)} are there", AGAIN)
+        raise InputRejected(
+            f"{path} is cut off",
+            f"{count} Gaussians need {count * len(properties)} numbers, {len(words)} are there",
+            AGAIN,
+        )
     try:
-        table = np.array(words[:count * len(properties)], np.float64).reshape(count, len(properties))
+        table = np.array(words[: count * len(properties)], np.float64).reshape(
+            count, len(properties)
+        )
     except ValueError as error:
         raise InputRejected(f"{path} holds text that is no number", str(error), AGAIN) from error
     return {name: table[:, k] for k, (name, _) in enumerate(properties)}

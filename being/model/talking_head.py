@@ -1,4 +1,6 @@
-"""A whole avatar model: canonical Gaussians and the network that moves them; what is trained, saved and rendered."""
+"""A whole avatar model: canonical Gaussians and the network that moves them; what is trained, saved
+and rendered.
+"""
 
 from __future__ import annotations
 
@@ -29,20 +31,31 @@ class TalkingHead(nn.Module):
     gaussians: CanonicalGaussians
     network: GaussianTalker
 
-    def __init__(self, config: ModelConfig, audio_width: int, gaussians: CanonicalGaussians,
-                 expression_width: int = 1):
+    def __init__(
+        self,
+        config: ModelConfig,
+        audio_width: int,
+        gaussians: CanonicalGaussians,
+        expression_width: int = 1,
+    ):
         super().__init__()
         self.gaussians = gaussians
         self.network = GaussianTalker(config, audio_width, expression_width)
-        self.planes_alone = False  # the reference's coarse stage: explicit opacity and SH count nothing
+        self.planes_alone = (
+            False  # the reference's coarse stage: explicit opacity and SH count nothing
+        )
         self.set_box(gaussians.means.detach())
 
     def set_box(self, points: Tensor) -> None:
         """Fit the tri-planes' box to `points` [N, 3] (kept afterwards: checkpoints mean the same)."""
-        self.network.tri_plane.grid.aabb.copy_(torch.stack([points.max(0).values, points.min(0).values]))
+        self.network.tri_plane.grid.aabb.copy_(
+            torch.stack([points.max(0).values, points.min(0).values])
+        )
 
     def canonical(self) -> Gaussians:
-        """The coarse stage's Gaussians [1, N, ...]: explicit opacity and SH plus what the planes add to them."""
+        """The coarse stage's Gaussians [1, N, ...]: explicit opacity and SH plus what the planes
+        add to them.
+        """
         opacity, sh = self._from_planes()
         zero = torch.zeros((), device=opacity.device)
         return self.gaussians.activate(Offsets(zero, zero, zero, opacity[None], sh[None]))
@@ -62,10 +75,19 @@ class TalkingHead(nn.Module):
         self.gaussians.sh_dc += sh[:, :1]
         self.gaussians.sh_rest += sh[:, 1:]
 
-    def forward(self, conditions: Conditions | None, world_to_camera: Tensor, focal: float, size: int,
-                sh_degree: int | None = None, screen_offsets: Tensor | None = None,
-                low_precision: bool = False, room: Room | None = None) -> Rendering:
-        """Render S x S pictures: talking frames of `conditions`, or without them the coarse stage's canonical head.
+    def forward(
+        self,
+        conditions: Conditions | None,
+        world_to_camera: Tensor,
+        focal: float,
+        size: int,
+        sh_degree: int | None = None,
+        screen_offsets: Tensor | None = None,
+        low_precision: bool = False,
+        room: Room | None = None,
+    ) -> Rendering:
+        """Render S x S pictures: talking frames of `conditions`, or without them the coarse stage's
+        canonical head.
 
         `world_to_camera` [B, 4, 4], `focal` in px; `low_precision` runs the network in bfloat16;
         `room`: see `rasterize`.
@@ -75,13 +97,22 @@ class TalkingHead(nn.Module):
             with torch.autocast(world_to_camera.device.type, torch.bfloat16, enabled=low_precision):
                 offsets = self.network(self.gaussians.means, conditions).float()
         gaussians = self.canonical() if offsets is None else self.gaussians.activate(offsets)
-        output = rasterize(gaussians, Cameras(world_to_camera, focal, size, size), sh_degree=sh_degree,
-                           screen_offsets=screen_offsets, room=room)
+        output = rasterize(
+            gaussians,
+            Cameras(world_to_camera, focal, size, size),
+            sh_degree=sh_degree,
+            screen_offsets=screen_offsets,
+            room=room,
+        )
         return Rendering(output, gaussians, offsets)
 
     @classmethod
-    def from_state(cls, config: ModelConfig, audio_width: int, state: dict[str, Tensor]) -> TalkingHead:
-        """The model of a saved state dict (its numbers of Gaussians and of expression channels are read from it)."""
+    def from_state(
+        cls, config: ModelConfig, audio_width: int, state: dict[str, Tensor]
+    ) -> TalkingHead:
+        """The model of a saved state dict (its numbers of Gaussians and of expression channels are
+        read from it).
+        """
         gaussians = CanonicalGaussians(*(state[f"gaussians.{name}"] for name in NAMES))
         lift = state.get("network.expression_lift.weight")
         model = cls(config, audio_width, gaussians, 1 if lift is None else 1 + lift.shape[1])

@@ -1,4 +1,6 @@
-"""The tokens a frame is described by: sound, expression, camera and a learned null (GaussianTalker, section 3.2)."""
+"""The tokens a frame is described by: sound, expression, camera and a learned null (GaussianTalker,
+section 3.2).
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ class AudioNet(nn.Module):
         for a, b in zip(channels, channels[1:], strict=False):
             layers += [nn.Conv1d(a, b, 3, stride=2, padding=1), nn.LeakyReLU(LEAKY_SLOPE)]
         self.encoder_conv = nn.Sequential(*layers)
-        self.encoder_fc1 = nn.Sequential(nn.Linear(64, 64), nn.LeakyReLU(LEAKY_SLOPE), nn.Linear(64, AUDIO_WIDTH))
+        self.encoder_fc1 = nn.Sequential(
+            nn.Linear(64, 64), nn.LeakyReLU(LEAKY_SLOPE), nn.Linear(64, AUDIO_WIDTH)
+        )
 
     def forward(self, windows: Tensor) -> Tensor:
         """[B, C, 16] -> [B, 32]."""
@@ -40,7 +44,9 @@ class AudioAttention(nn.Module):
         for a, b in ((32, 16), (16, 8), (8, 4), (4, 2), (2, 1)):
             layers += [nn.Conv1d(a, b, 3, padding=1), nn.LeakyReLU(LEAKY_SLOPE)]
         self.attentionConvNet = nn.Sequential(*layers)
-        self.attentionNet = nn.Sequential(nn.Linear(ATTENTION_WINDOW, ATTENTION_WINDOW), nn.Softmax(dim=1))
+        self.attentionNet = nn.Sequential(
+            nn.Linear(ATTENTION_WINDOW, ATTENTION_WINDOW), nn.Softmax(dim=1)
+        )
 
     def forward(self, vectors: Tensor) -> Tensor:
         """[B, 8, 32] -> [B, 32]."""
@@ -53,7 +59,9 @@ class Lift(nn.Module):
 
     def __init__(self, width_in: int, width: int):
         super().__init__()
-        self.net = nn.ModuleList([nn.Linear(width_in, width, bias=False), nn.Linear(width, width, bias=False)])
+        self.net = nn.ModuleList(
+            [nn.Linear(width_in, width, bias=False), nn.Linear(width, width, bias=False)]
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, width_in] -> [B, width]."""
@@ -66,6 +74,8 @@ def eye_frequencies(device: torch.device | str = "cpu") -> Tensor:
 
 
 def spread_blink(blink: Tensor) -> Tensor:
-    """Blink [B, 1] in [0, 1] as 32 numbers: sin and cos of the value times each of `eye_frequencies`."""
+    """Blink [B, 1] in [0, 1] as 32 numbers: sin and cos of the value times each of
+    `eye_frequencies`.
+    """
     angle = blink * eye_frequencies(blink.device).to(blink)
     return torch.stack([angle.sin(), angle.cos()], -1).flatten(1)

@@ -1,4 +1,6 @@
-"""The whole look at a clip: picture and sound, whether they go together, and whether there is enough to learn from."""
+"""The whole look at a clip: picture and sound, whether they go together, and whether there is
+enough to learn from.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +26,16 @@ LEVELS = ("rejection", "warning", "ok")  # the order in which findings are shown
 SPANS = 8  # times of a finding that are written out
 
 
-def look_at(video: Path, landmarker: FaceLandmarker, size: int = PICTURE_SIDE, advance: Advance | None = None
-            ) -> Preflight:
+def look_at(
+    video: Path,
+    landmarker: FaceLandmarker,
+    size: int = PICTURE_SIDE,
+    advance: Advance | None = None,
+) -> Preflight:
     """How a clip becomes a dataset, with all findings on picture and sound, rejections among them.
 
-    The sound is moved to the lips where the offset is sure, freed of a constant offset, and made louder where the
-    speech is too quiet. Arguments and errors as `preflight.inspect`.
+    The sound is moved to the lips where the offset is sure, freed of a constant offset, and made
+    louder where the speech is too quiet. Arguments and errors as `preflight.inspect`.
     """
     heard: list[tuple[Heard, Offset]] = []
 
@@ -45,22 +51,36 @@ def look_at(video: Path, landmarker: FaceLandmarker, size: int = PICTURE_SIDE, a
     if any(finding.level == "rejection" for finding in findings):
         return replace(checked, findings=findings)
     used = listen(checked.sound)
-    findings += (check_sync(offset), check_other_voices(clip, checked.look),
-                 *forecast(used, checked.look, checked.frames, checked.segments))
+    findings += (
+        check_sync(offset),
+        check_other_voices(clip, checked.look),
+        *forecast(used, checked.look, checked.frames, checked.segments),
+    )
     return replace(checked, findings=findings, sound=mended(used))
 
 
-def on_every_frame(findings: tuple[Finding, ...], sound: np.ndarray, points: np.ndarray,
-                   segments: Sequence[tuple[int, int]], starts: Sequence[float]) -> tuple[Finding, ...]:
+def on_every_frame(
+    findings: tuple[Finding, ...],
+    sound: np.ndarray,
+    points: np.ndarray,
+    segments: Sequence[tuple[int, int]],
+    starts: Sequence[float],
+) -> tuple[Finding, ...]:
     """The findings with those on what there is to learn taken again from all frames of the dataset.
 
-    sound: float32 [T] at 16 kHz from frame 0; points: float32 [F, 478, 3] px; segments: (start, stop) in frames, and
-    where each starts in the video, s.
+    sound: float32 [T] at 16 kHz from frame 0; points: float32 [F, 478, 3] px; segments: (start,
+    stop) in frames, and where each starts in the video, s.
     """
-    times = np.concatenate([begin + np.arange(stop - start) / FPS
-                            for (start, stop), begin in zip(segments, starts, strict=True)])
+    times = np.concatenate(
+        [
+            begin + np.arange(stop - start) / FPS
+            for (start, stop), begin in zip(segments, starts, strict=True)
+        ]
+    )
     look = Look(times, points, None, np.full(len(points), -1))
-    again = {finding.check: finding for finding in forecast(listen(sound), look, len(points), segments)}
+    again = {
+        finding.check: finding for finding in forecast(listen(sound), look, len(points), segments)
+    }
     return tuple(again.get(finding.check, finding) for finding in findings)
 
 
@@ -73,12 +93,16 @@ def refuse(video: Path, findings: tuple[Finding, ...]) -> None:
 
 
 def table(findings: Sequence[Finding]) -> str:
-    """The findings for people, what needs attention first: level, check, what, when; under it what to do."""
+    """The findings for people, what needs attention first: level, check, what, when; under it what
+    to do.
+    """
     across = max((len(finding.check) for finding in findings), default=0)
     lines = []
     for finding in sorted(findings, key=lambda finding: LEVELS.index(finding.level)):
-        at = ", ".join(f"{start:.2f} s" if start == stop else f"{start:.2f}-{stop:.2f} s"
-                       for start, stop in finding.at[:SPANS])
+        at = ", ".join(
+            f"{start:.2f} s" if start == stop else f"{start:.2f}-{stop:.2f} s"
+            for start, stop in finding.at[:SPANS]
+        )
         more = f" and {len(finding.at) - SPANS} more" if len(finding.at) > SPANS else ""
         when = f" ({at}{more})" if at else ""
         lines.append(f"{finding.level:<9}  {finding.check:<{across}}  {finding.what}{when}")

@@ -24,8 +24,12 @@ class PartColours:
     table: np.ndarray  # float32 [4, bins]
 
     @classmethod
-    def learn(cls, pictures: list[np.ndarray], masks: list[np.ndarray], positions: np.ndarray) -> PartColours:
-        """From pictures uint8 [H, W, 3] RGB, person masks float32 [H, W] in [0, 1], landmarks float [N, 478, 2] px."""
+    def learn(
+        cls, pictures: list[np.ndarray], masks: list[np.ndarray], positions: np.ndarray
+    ) -> PartColours:
+        """From pictures uint8 [H, W, 3] RGB, person masks float32 [H, W] in [0, 1], landmarks float
+        [N, 478, 2] px.
+        """
         counts = np.full((5, int(np.prod(BINS))), 1e-3, np.float32)
         for picture, mask, position in zip(pictures, masks, positions, strict=True):
             _count(counts, picture, mask, position)
@@ -39,7 +43,9 @@ class PartColours:
         return self.table[:, _bins(picture)]
 
     def person(self, pixels: np.ndarray) -> np.ndarray:
-        """Probability float32 [N] that pixels uint8 [N, 3] RGB are of the person and not of the background."""
+        """Probability float32 [N] that pixels uint8 [N, 3] RGB are of the person and not of the
+        background.
+        """
         scores = np.maximum(self.table[:, _bins(pixels[None])[0]], UNKNOWN_COLOUR)
         return 1 / (1 + np.exp(scores[BEHIND] - scores[:BEHIND].max(0)))
 
@@ -62,7 +68,9 @@ def _count(counts: np.ndarray, picture: np.ndarray, mask: np.ndarray, position: 
     throat &= np.abs(across) < 0.2 * face.width
     tint = picture / np.maximum(picture.sum(-1, keepdims=True, dtype=np.float32), 1)
     skin = np.median(tint[cheeks], 0) if cheeks.any() else np.full(3, 1 / 3)
-    throat &= np.linalg.norm(tint - skin, axis=-1) < 0.5 * np.linalg.norm(skin - 1 / 3)  # shaded skin, and no collar
+    throat &= np.linalg.norm(tint - skin, axis=-1) < 0.5 * np.linalg.norm(
+        skin - 1 / 3
+    )  # shaded skin, and no collar
     for row, part in enumerate((crown, cheeks, cloth, mask < 0.02, throat)):
         counts[row] += np.bincount(bins[part], minlength=counts.shape[1])
 
@@ -71,9 +79,15 @@ def _bins(picture: np.ndarray) -> np.ndarray:
     """Colour bin int32 [H, W] of a picture uint8 [H, W, 3] RGB."""
     lab = cv2.cvtColor(picture, cv2.COLOR_RGB2LAB)
     stride = (BINS[1] * BINS[2], BINS[2], 1)
-    lightness, a, b = (cv2.LUT(lab[..., c], step) for c, step in enumerate(
-        (np.minimum((np.arange(256) - low) * n // span, n - 1).clip(0).astype(np.uint8)
-         for n, low, span in zip(BINS, (0, 80, 80), (256, 96, 96), strict=True))))
+    lightness, a, b = (
+        cv2.LUT(lab[..., c], step)
+        for c, step in enumerate(
+            (
+                np.minimum((np.arange(256) - low) * n // span, n - 1).clip(0).astype(np.uint8)
+                for n, low, span in zip(BINS, (0, 80, 80), (256, 96, 96), strict=True)
+            )
+        )
+    )
     return lightness.astype(np.int32) * stride[0] + a.astype(np.int32) * stride[1] + b
 
 

@@ -1,4 +1,6 @@
-"""The square round the head that becomes the dataset's picture: from the head over the whole kept clip."""
+"""The square round the head that becomes the dataset's picture: from the head over the whole kept
+clip.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,11 @@ def face_boxes(points: np.ndarray) -> np.ndarray:
 
 
 def square_round_head(width: int, height: int, boxes: np.ndarray) -> tuple[int, int, int]:
-    """Left, top and side in px of the square of a picture to keep, for face boxes [n, 4] over the clip.
+    """Left, top and side in px of the square of a picture to keep, for face boxes [n, 4] over the
+    clip.
 
-    A square that would take nearly all of the shorter side takes all of it, so that a square picture stays whole.
+    A square that would take nearly all of the shorter side takes all of it, so that a square
+    picture stays whole.
     """
     low, high = boxes[:, :2].min(0), boxes[:, 2:].max(0)
     face = float(np.median((boxes[:, 2:] - boxes[:, :2]).max(1)))

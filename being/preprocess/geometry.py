@@ -47,16 +47,17 @@ class Camera:
         x, y, depth = placed[..., 0], placed[..., 1], -placed[..., 2]
         jacobian = np.zeros((*placed.shape[:-1], 2, 3))
         jacobian[..., 0, 0] = self.focal / depth
-        jacobian[..., 0, 2] = self.focal * x / depth ** 2
+        jacobian[..., 0, 2] = self.focal * x / depth**2
         jacobian[..., 1, 1] = -self.focal / depth
-        jacobian[..., 1, 2] = -self.focal * y / depth ** 2
+        jacobian[..., 1, 2] = -self.focal * y / depth**2
         return jacobian
 
 
 def pose_jacobian(turned: np.ndarray, pixel: np.ndarray) -> np.ndarray:
     """Derivative [..., 2, 6] of the pixel with respect to a pose step (see `Poses.moved`).
 
-    turned: rotation x_head [..., 3]. pixel: derivative of the pixel with respect to the camera point [..., 2, 3].
+    turned: rotation x_head [..., 3]. pixel: derivative of the pixel with respect to the camera
+    point [..., 2, 3].
     """
     x, y, z = turned[..., None, 0], turned[..., None, 1], turned[..., None, 2]
     a, b, c = pixel[..., 0], pixel[..., 1], pixel[..., 2]
@@ -70,7 +71,11 @@ def exp(vector: np.ndarray) -> np.ndarray:
     x, y, z = vector[..., 0], vector[..., 1], vector[..., 2]
     cross = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(*vector.shape[:-1], 3, 3)
     safe = np.maximum(angle, 1e-12)
-    return np.eye(3) + np.sinc(angle / np.pi) * cross + ((1 - np.cos(angle)) / safe ** 2) * (cross @ cross)
+    return (
+        np.eye(3)
+        + np.sinc(angle / np.pi) * cross
+        + ((1 - np.cos(angle)) / safe**2) * (cross @ cross)
+    )
 
 
 def log(rotation: np.ndarray) -> np.ndarray:

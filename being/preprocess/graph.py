@@ -1,4 +1,6 @@
-"""Steps that depend on each other: run side by side as soon as what they need is there, and never twice."""
+"""Steps that depend on each other: run side by side as soon as what they need is there, and never
+twice.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +28,17 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Step(Generic[Work]):
-    """One step: a function that writes `outputs` from the outputs of the steps `after` and from `settings`."""
+    """One step: a function that writes `outputs` from the outputs of the steps `after` and from
+    `settings`.
+    """
 
     name: str  # as progress, times and manifest call it
     run: Callable[[Work, Advance], None]
     outputs: tuple[str, ...]  # patterns of the files and folders that it alone writes
     after: tuple[str, ...] = ()
-    settings: Callable[[Work], Any] = lambda work: None  # of JSON types: what else its outputs depend on
+    settings: Callable[[Work], Any] = lambda work: (
+        None
+    )  # of JSON types: what else its outputs depend on
     total: Callable[[Work], int | None] = lambda work: None  # frames that it counts
 
 
@@ -52,12 +58,18 @@ class Stop:
             raise Stopped
 
 
-def run_steps(steps: Sequence[Step[Work]], work: Work, place: Workplace, stop: Stop,
-              progress: type[Progress] = Progress) -> dict[str, Done]:
-    """Run all steps, in the order their needs allow, each in a thread of its own; what was done, by name.
+def run_steps(
+    steps: Sequence[Step[Work]],
+    work: Work,
+    place: Workplace,
+    stop: Stop,
+    progress: type[Progress] = Progress,
+) -> dict[str, Done]:
+    """Run all steps, in the order their needs allow, each in a thread of its own; what was done, by
+    name.
 
-    A step that an earlier run finished from the same inputs, and whose outputs are still as it left them, is not run.
-    The first error ends the others at their next look at `stop` and is raised.
+    A step that an earlier run finished from the same inputs, and whose outputs are still as it left
+    them, is not run. The first error ends the others at their next look at `stop` and is raised.
     """
     done: dict[str, Done] = {}
     waiting, running = list(steps), dict[Future[Done], str]()
@@ -68,7 +80,9 @@ def run_steps(steps: Sequence[Step[Work]], work: Work, place: Workplace, stop: S
                 for step in [step for step in waiting if all(name in done for name in step.after)]:
                     waiting.remove(step)
                     inputs = _inputs(step, work, [done[name].digest for name in step.after])
-                    running[pool.submit(_do, step, inputs, work, place, stop, progress, lock)] = step.name
+                    running[pool.submit(_do, step, inputs, work, place, stop, progress, lock)] = (
+                        step.name
+                    )
                 assert running, f"steps that wait for each other: {[step.name for step in waiting]}"
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     done[running.pop(future)] = future.result()
@@ -88,17 +102,30 @@ def _inputs(step: Step[Work], work: Work, digests: list[str]) -> str:
 
 @lru_cache(maxsize=1)
 def code_digest() -> str:
-    """sha256 over the code that makes a dataset: files of another version are never taken for this one's."""
+    """sha256 over the code that makes a dataset: files of another version are never taken for this
+    one's.
+    """
     package = Path(being.__file__).parent
-    files = [*package.glob("*.py"), *(package / "preprocess").rglob("*.py"), *(package / "audio").rglob("*.py")]
+    files = [
+        *package.glob("*.py"),
+        *(package / "preprocess").rglob("*.py"),
+        *(package / "audio").rglob("*.py"),
+    ]
     digest = hashlib.sha256()
     for file in sorted(files):
         digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
-def _do(step: Step[Work], inputs: str, work: Work, place: Workplace, stop: Stop, progress: type[Progress],
-        lock: threading.Lock) -> Done:
+def _do(
+    step: Step[Work],
+    inputs: str,
+    work: Work,
+    place: Workplace,
+    stop: Stop,
+    progress: type[Progress],
+    lock: threading.Lock,
+) -> Done:
     earlier = place.done.get(step.name)
     if earlier is not None:
         if earlier.inputs == inputs and place.digest(step.outputs) == earlier.digest:

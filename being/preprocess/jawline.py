@@ -1,4 +1,6 @@
-"""The face's own axes in the picture, and the cut along the jaw and below the ears that parts head from neck."""
+"""The face's own axes in the picture, and the cut along the jaw and below the ears that parts head
+from neck.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,10 @@ import numpy as np
 from being.preprocess.facemap import FACE_OVAL
 
 # Along the face's own axes, in face heights (brow to chin) or widths.
-JAW_MARGIN = (0.008, 0.018)  # the cut runs this far outside the mesh's jaw line, at the jaw's corners and at the chin
+JAW_MARGIN = (
+    0.008,
+    0.018,
+)  # the cut runs this far outside the mesh's jaw line, at the jaw's corners and at the chin
 EARS = ((127, 234, 93, 132), (356, 454, 323, 361))  # the mesh's rim where the ears are
 EAR_WIDTH = 0.06
 EAR_DROP = 0.02
@@ -50,7 +55,9 @@ class Face:
         return float(corners.mean()) + EAR_DROP * self.height
 
     def coordinates(self, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-        """Of every pixel: px to the right of and below the face's centre along its axes, float32 [H, W] each."""
+        """Of every pixel: px to the right of and below the face's centre along its axes, float32
+        [H, W] each.
+        """
         x = np.arange(width, dtype=np.float32) - np.float32(self.centre[0])
         y = (np.arange(height, dtype=np.float32) - np.float32(self.centre[1]))[:, None]
         right, down = self.right.astype(np.float32), self.down.astype(np.float32)
@@ -66,17 +73,28 @@ class Face:
         """Where ears can be: beside the oval from the brow to the jaw's corner, bool [H, W]."""
         mask = np.zeros((height, width), np.uint8)
         for side, outward in zip(EARS, (-self.right, self.right), strict=True):
-            line = (self.position[list(side)] + EAR_WIDTH * self.width * outward).round().astype(np.int32)
+            line = (
+                (self.position[list(side)] + EAR_WIDTH * self.width * outward)
+                .round()
+                .astype(np.int32)
+            )
             cv2.polylines(mask, [line], False, (1,), max(1, round(2 * EAR_WIDTH * self.width)))
         return mask > 0
 
 
 def above_jaw(position: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Share float32 [H, W] of each pixel on the head's side of the cut along the jaw and out below the ears."""
+    """Share float32 [H, W] of each pixel on the head's side of the cut along the jaw and out below
+    the ears.
+    """
     face = Face.of(position)
-    jaw = position[FACE_OVAL[11:26]].astype(np.float64)  # from the picture's right jaw corner by the chin to its left
+    jaw = position[FACE_OVAL[11:26]].astype(
+        np.float64
+    )  # from the picture's right jaw corner by the chin to its left
     out = jaw - face.centre
-    margin = np.interp(np.sin(np.linspace(0, np.pi, len(jaw))), (0, 1), JAW_MARGIN)[:, None] * face.height
+    margin = (
+        np.interp(np.sin(np.linspace(0, np.pi, len(jaw))), (0, 1), JAW_MARGIN)[:, None]
+        * face.height
+    )
     jaw = jaw + out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-6) * margin
     far = 3.0 * max(height, width)
     ears, reach = EAR_DROP * face.height * face.down, EAR_REACH * face.width
@@ -86,7 +104,13 @@ def above_jaw(position: np.ndarray, height: int, width: int) -> np.ndarray:
     left.insert(0, left[0] - far * (face.right + face.down))
     corners = np.concatenate([right[::-1], jaw, left[::-1]])
     mask = np.zeros((height, width), np.uint8)
-    cv2.fillPoly(mask, [(np.clip(corners, -8000, 8000) * 16).round().astype(np.int32)], (255,), cv2.LINE_AA, 4)
+    cv2.fillPoly(
+        mask,
+        [(np.clip(corners, -8000, 8000) * 16).round().astype(np.int32)],
+        (255,),
+        cv2.LINE_AA,
+        4,
+    )
     return mask.astype(np.float32) / 255
 
 
@@ -94,6 +118,6 @@ def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Turn, scale and shift float32 [2, 3] that lay points float [N, 2] on others by least squares."""
     middle, goal = source.mean(0, dtype=np.float64), target.mean(0, dtype=np.float64)
     a, b = source - middle, target - goal
-    turn = np.array([(a * b).sum(), (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum()]) / (a ** 2).sum()
+    turn = np.array([(a * b).sum(), (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum()]) / (a**2).sum()
     matrix = np.array([[turn[0], -turn[1]], [turn[1], turn[0]]])
     return np.column_stack([matrix, goal - matrix @ middle]).astype(np.float32)

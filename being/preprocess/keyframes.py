@@ -1,9 +1,12 @@
-"""Head poses from patches of a few keyframes found again in every frame: solved together, then frame by frame.
+"""Head poses from patches of a few keyframes found again in every frame: solved together, then
+frame by frame.
 
 1. Keyframes are chosen so that every pose of the clip is near one; patches are taken from each.
-2. Sampled frames are matched with keyframes and adjusted together (`bundle.py`): focal length, places of the patches,
-   and which of them go with the skull. Twice: the second time the first solution says where to look.
-3. Every frame is matched with the keyframes nearest to it, and its pose follows from the places found in 2.
+2. Sampled frames are matched with keyframes and adjusted together (`bundle.py`): focal length,
+  places of the patches, and which of them go with the skull. Twice: the second time the first
+  solution says where to look.
+3. Every frame is matched with the keyframes nearest to it, and its pose follows from the places
+  found in 2.
 """
 
 from __future__ import annotations
@@ -17,13 +20,23 @@ import numpy as np
 
 from being.preprocess.bundle import OUTLIER_PX, Scene, Sightings, adjust
 from being.preprocess.geometry import Camera, Poses, angles_between, mean_rotation, pose_jacobian
-from being.preprocess.patches import Patches, choose_patches, find_patches, patch_warp, pyramid, steadiness
+from being.preprocess.patches import (
+    Patches,
+    choose_patches,
+    find_patches,
+    patch_warp,
+    pyramid,
+    steadiness,
+)
 
 KEYFRAMES_MAX = 14
 KEYFRAME_ANGLE = np.radians(6.0)  # farthest that a frame should be from its nearest keyframe
 KEYFRAMES_MIN = 4
 SAMPLED_FRAMES = 60  # frames that are adjusted together, with the keyframes
-SAMPLED_LINKS, SAMPLED_ANGLE = 6, np.radians(25.0)  # keyframes with which a sampled frame is matched
+SAMPLED_LINKS, SAMPLED_ANGLE = (
+    6,
+    np.radians(25.0),
+)  # keyframes with which a sampled frame is matched
 LINKS = 3  # keyframes with which every frame is matched
 ADJUSTMENTS = 2
 FRONTAL = 1.5  # ears and hair stand up: their patches are taken to face the front by so much
@@ -35,7 +48,9 @@ CHUNK = 16  # frames of one task
 
 @dataclass(frozen=True)
 class Mesh:
-    """The head as far as it is known beforehand: canonical mesh continued over the skull, in head units."""
+    """The head as far as it is known beforehand: canonical mesh continued over the skull, in head
+    units.
+    """
 
     vertices: np.ndarray  # float64 [V, 3]
     triangles: np.ndarray  # int [T, 3]
@@ -66,43 +81,76 @@ class Followed:
     information: np.ndarray  # float64 [F, 6, 6], of each pose
 
 
-def follow_skin(picture: Callable[[int], np.ndarray], points: np.ndarray, mesh: Mesh, poses: Poses, camera: Camera,
-                side: float, progress: Callable[[int], None] | None = None) -> Followed | None:
-    """Focal length, places of patches and the poses of F frames; none if their skin cannot be followed.
+def follow_skin(
+    picture: Callable[[int], np.ndarray],
+    points: np.ndarray,
+    mesh: Mesh,
+    poses: Poses,
+    camera: Camera,
+    side: float,
+    progress: Callable[[int], None] | None = None,
+) -> Followed | None:
+    """Focal length, places of patches and the poses of F frames; none if their skin cannot be
+    followed.
 
-    picture: of frame i, uint8 [H, W, 3] RGB; asked for from several threads. points: float64 [F, face, 2] px, the
-    landmarks of these frames. poses, camera: from landmarks, a start. side: of the picture, px.
+    picture: of frame i, uint8 [H, W, 3] RGB; asked for from several threads. points: float64 [F,
+    face, 2] px, the landmarks of these frames. poses, camera: from landmarks, a start. side: of the
+    picture, px.
     """
     keys = _choose_keyframes(poses)
-    sampled = np.unique(np.r_[np.linspace(0, len(points) - 1, SAMPLED_FRAMES).round().astype(int), keys])
+    sampled = np.unique(
+        np.r_[np.linspace(0, len(points) - 1, SAMPLED_FRAMES).round().astype(int), keys]
+    )
     start = poses[sampled]
-    seen = np.concatenate([points[keys], camera.project(poses[keys].place(mesh.vertices[mesh.face:]))], 1)
+    seen = np.concatenate(
+        [points[keys], camera.project(poses[keys].place(mesh.vertices[mesh.face :]))], 1
+    )
     anchors = _take_patches([picture(k) for k in keys], seen, mesh)
     prior = np.einsum("pcd,pc->pd", mesh.vertices[anchors.corners], anchors.shares)
     expected = np.concatenate([p.trust for p in anchors.patches])
     key_rows = np.searchsorted(sampled, keys)
-    around = np.concatenate([points[sampled], camera.project(start.place(mesh.vertices[mesh.face:]))], 1)
+    around = np.concatenate(
+        [points[sampled], camera.project(start.place(mesh.vertices[mesh.face :]))], 1
+    )
     scene, solved = Scene(camera, prior, expected), start
     for turn in range(ADJUSTMENTS):
         key_poses = solved[key_rows]
         guesses = around if turn == 0 else None
 
-        def match(i: int, scene: Scene = scene, solved: Poses = solved, key_poses: Poses = key_poses,
-                  guesses: np.ndarray | None = guesses) -> tuple[np.ndarray, np.ndarray]:
-            return _match(picture(sampled[i]), anchors, scene, key_poses, solved[i:i + 1], SAMPLED_LINKS,
-                          None if guesses is None else guesses[i])
+        def match(
+            i: int,
+            scene: Scene = scene,
+            solved: Poses = solved,
+            key_poses: Poses = key_poses,
+            guesses: np.ndarray | None = guesses,
+        ) -> tuple[np.ndarray, np.ndarray]:
+            return _match(
+                picture(sampled[i]),
+                anchors,
+                scene,
+                key_poses,
+                solved[i : i + 1],
+                SAMPLED_LINKS,
+                None if guesses is None else guesses[i],
+            )
 
         found = _map(match, len(sampled), None)
-        sightings = Sightings(np.repeat(np.arange(len(sampled)), [len(f[0]) for f in found]),
-                              np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found]))
+        sightings = Sightings(
+            np.repeat(np.arange(len(sampled)), [len(f[0]) for f in found]),
+            np.concatenate([f[0] for f in found]),
+            np.concatenate([f[1] for f in found]),
+        )
         if len(sightings) < SIGHTINGS_MIN * len(sampled):
             return None
         scene, solved = adjust(sightings, prior, expected, solved, scene.camera, side)
-    key_poses, begin = solved[key_rows], _corrected(points, poses, sampled, solved, mesh, scene.camera)
+    key_poses, begin = (
+        solved[key_rows],
+        _corrected(points, poses, sampled, solved, mesh, scene.camera),
+    )
 
     def place(i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        patch, pixel = _match(picture(i), anchors, scene, key_poses, begin[i:i + 1], LINKS, None)
-        return _resect(scene, patch, pixel, begin[i:i + 1], side)
+        patch, pixel = _match(picture(i), anchors, scene, key_poses, begin[i : i + 1], LINKS, None)
+        return _resect(scene, patch, pixel, begin[i : i + 1], side)
 
     placed = _map(place, len(points), progress)
     rotation, shift, information = (np.stack(column) for column in zip(*placed, strict=True))
@@ -118,7 +166,9 @@ def _choose_keyframes(poses: Poses) -> np.ndarray:
     keys = [int(angles_between(poses.rotation, mean_rotation(poses.rotation)[None])[:, 0].argmin())]
     distance = np.full(len(poses), np.inf)
     while len(keys) < min(KEYFRAMES_MAX, len(poses)):
-        distance = np.minimum(distance, angles_between(poses.rotation, poses.rotation[keys[-1:]])[:, 0])
+        distance = np.minimum(
+            distance, angles_between(poses.rotation, poses.rotation[keys[-1:]])[:, 0]
+        )
         far = int(distance.argmax())
         if distance[far] < KEYFRAME_ANGLE and len(keys) >= KEYFRAMES_MIN:
             break
@@ -128,13 +178,20 @@ def _choose_keyframes(poses: Poses) -> np.ndarray:
 
 def _take_patches(pictures: list[np.ndarray], points: np.ndarray, mesh: Mesh) -> Anchors:
     steady = steadiness(mesh.vertices, mesh.face)
-    patches = [choose_patches(picture, seen, mesh.triangles, steady, mesh.face)
-               for picture, seen in zip(pictures, points, strict=True)]
+    patches = [
+        choose_patches(picture, seen, mesh.triangles, steady, mesh.face)
+        for picture, seen in zip(pictures, points, strict=True)
+    ]
     normals = _normals(mesh)
     facing = np.concatenate([p.on(normals) for p in patches])
     facing /= np.linalg.norm(facing, axis=1, keepdims=True)
-    return Anchors(patches, np.r_[0, np.cumsum([len(p) for p in patches])], facing,
-                   np.concatenate([p.corners for p in patches]), np.concatenate([p.shares for p in patches]))
+    return Anchors(
+        patches,
+        np.r_[0, np.cumsum([len(p) for p in patches])],
+        facing,
+        np.concatenate([p.corners for p in patches]),
+        np.concatenate([p.shares for p in patches]),
+    )
 
 
 def _normals(mesh: Mesh) -> np.ndarray:
@@ -145,15 +202,24 @@ def _normals(mesh: Mesh) -> np.ndarray:
     for i in range(3):
         np.add.at(normals, mesh.triangles[:, i], flat)
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
-    normals[mesh.face:, 2] += FRONTAL
+    normals[mesh.face :, 2] += FRONTAL
     return normals / np.linalg.norm(normals, axis=1, keepdims=True)
 
 
-def _match(picture: np.ndarray, anchors: Anchors, scene: Scene, key_poses: Poses, pose: Poses, links: int,
-           guesses: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers [n] and pixels [n, 2] of the patches found in a frame, from the keyframes nearest to its pose.
+def _match(
+    picture: np.ndarray,
+    anchors: Anchors,
+    scene: Scene,
+    key_poses: Poses,
+    pose: Poses,
+    links: int,
+    guesses: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers [n] and pixels [n, 2] of the patches found in a frame, from the keyframes nearest to
+    its pose.
 
-    guesses: the mesh in this frame [V, 2] px, or none: then the pose and the scene say where patches should be.
+    guesses: the mesh in this frame [V, 2] px, or none: then the pose and the scene say where
+    patches should be.
     """
     levels, side = pyramid(picture), max(picture.shape)
     away = angles_between(pose.rotation, key_poses.rotation)[0]
@@ -163,7 +229,9 @@ def _match(picture: np.ndarray, anchors: Anchors, scene: Scene, key_poses: Poses
         if numbers and away[k] > SAMPLED_ANGLE:
             continue
         rows = anchors.rows(k)
-        warp, seen = patch_warp(scene.points[rows], anchors.normals[rows], scene.camera, key_poses[k:k + 1], pose)
+        warp, seen = patch_warp(
+            scene.points[rows], anchors.normals[rows], scene.camera, key_poses[k : k + 1], pose
+        )
         if guesses is None:
             guess = scene.camera.project(pose.place(scene.points[rows]))[0]
         else:
@@ -173,12 +241,19 @@ def _match(picture: np.ndarray, anchors: Anchors, scene: Scene, key_poses: Poses
             pixel, found = find_patches(levels, anchors.patches[k], use, guess[use], warp[use])
             numbers.append(rows.start + use[found])
             pixels.append(pixel[found])
-    return (np.concatenate(numbers), np.concatenate(pixels)) if numbers else (np.zeros(0, int), np.zeros((0, 2)))
+    return (
+        (np.concatenate(numbers), np.concatenate(pixels))
+        if numbers
+        else (np.zeros(0, int), np.zeros((0, 2)))
+    )
 
 
-def _corrected(points: np.ndarray, poses: Poses, sampled: np.ndarray, solved: Poses, mesh: Mesh,
-               camera: Camera) -> Poses:
-    """Poses [F] turned and moved as the sampled ones nearest to them were, so that the face stays on its landmarks."""
+def _corrected(
+    points: np.ndarray, poses: Poses, sampled: np.ndarray, solved: Poses, mesh: Mesh, camera: Camera
+) -> Poses:
+    """Poses [F] turned and moved as the sampled ones nearest to them were, so that the face stays
+    on its landmarks.
+    """
     before = poses[sampled]
     nearest = angles_between(poses.rotation, before.rotation).argmin(1)
     turn = solved.rotation[nearest] @ np.swapaxes(before.rotation[nearest], 1, 2)
@@ -186,16 +261,21 @@ def _corrected(points: np.ndarray, poses: Poses, sampled: np.ndarray, solved: Po
     moved = Poses(turn @ poses.rotation, poses.shift * scale)
 
     def miss(poses: Poses, points: np.ndarray) -> np.ndarray:
-        return (points - camera.project(poses.place(mesh.vertices[:mesh.face]))).mean(1)
+        return (points - camera.project(poses.place(mesh.vertices[: mesh.face]))).mean(1)
 
     aside = miss(moved, points) - miss(solved, points[sampled])[nearest]
     depth = -moved.shift[:, 2:] / camera.focal
-    return Poses(moved.rotation, moved.shift + np.c_[aside * [1.0, -1.0] * depth, np.zeros(len(aside))])
+    return Poses(
+        moved.rotation, moved.shift + np.c_[aside * [1.0, -1.0] * depth, np.zeros(len(aside))]
+    )
 
 
-def _resect(scene: Scene, patch: np.ndarray, pixel: np.ndarray, pose: Poses,
-            side: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rotation [3, 3], shift [3] and information [6, 6] of one frame from the places of its patches."""
+def _resect(
+    scene: Scene, patch: np.ndarray, pixel: np.ndarray, pose: Poses, side: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rotation [3, 3], shift [3] and information [6, 6] of one frame from the places of its
+    patches.
+    """
     nothing = pose.rotation[0], pose.shift[0], np.zeros((6, 6))
     if len(patch) < SIGHTINGS_MIN:
         return nothing
@@ -204,8 +284,8 @@ def _resect(scene: Scene, patch: np.ndarray, pixel: np.ndarray, pose: Poses,
         turned = points @ pose.rotation[0].T
         placed = turned + pose.shift[0]
         residual = pixel - scene.camera.project(placed)
-        wide = scale * max(1.0, 4.0 / 2 ** step)  # the start may be off: tighten by steps
-        kept = 1 / (1 + (residual ** 2).sum(1) / wide ** 2) ** 2
+        wide = scale * max(1.0, 4.0 / 2**step)  # the start may be off: tighten by steps
+        kept = 1 / (1 + (residual**2).sum(1) / wide**2) ** 2
         jacobian = pose_jacobian(turned, scene.camera.jacobian(placed))
         weighted = jacobian * (trust * kept)[:, None, None]
         information = np.einsum("mki,mkj->ij", weighted, jacobian) + 1e-9 * np.eye(6)

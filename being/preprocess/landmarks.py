@@ -1,9 +1,9 @@
 """Face landmarks of pictures and clips: 478 points, 52 blendshapes and a confidence per frame.
 
-Runs the three networks inside MediaPipe's `face_landmarker.task` (Apache-2.0) on LiteRT: detector -> square region
-turned upright by the eye line -> 478 points -> the next frame's region from this frame's points. Where the face is
-lost the detector looks again. Glue constants follow MediaPipe's own graphs (BlazeFace, Bazarevsky et al. 2019;
-Attention Mesh, Grishchenko et al. 2020).
+Runs the three networks inside MediaPipe's `face_landmarker.task` (Apache-2.0) on LiteRT: detector
+-> square region turned upright by the eye line -> 478 points -> the next frame's region from this
+frame's points. Where the face is lost the detector looks again. Glue constants follow MediaPipe's
+own graphs (BlazeFace, Bazarevsky et al. 2019; Attention Mesh, Grishchenko et al. 2020).
 """
 
 from __future__ import annotations
@@ -23,7 +23,13 @@ import cv2
 import numpy as np
 
 from being.errors import EnvironmentFault
-from being.preprocess.facemap import BLENDSHAPE_INPUTS, EYE_OUTER_LEFT, EYE_OUTER_RIGHT, LIP_LOWER, LIP_UPPER
+from being.preprocess.facemap import (
+    BLENDSHAPE_INPUTS,
+    EYE_OUTER_LEFT,
+    EYE_OUTER_RIGHT,
+    LIP_LOWER,
+    LIP_UPPER,
+)
 
 POINTS = 478  # 468 mesh points, then 2 x 5 iris points
 MESH_POINTS = 468
@@ -34,7 +40,9 @@ REGION_SCALE = 1.5  # region side over the longer side of the face box
 DETECTION_MIN = 0.5
 PRESENCE_MIN = 0.5
 OVERLAP_SAME_FACE = 0.3  # intersection over union from which two boxes are one face
-CHUNK = 128  # frames that one worker follows in sequence; fixed, so that results do not depend on the worker count
+# frames that one worker follows in sequence; fixed, so that results do not depend on the worker
+# count
+CHUNK = 128
 
 Progress = Callable[[int], None]
 
@@ -43,7 +51,9 @@ Progress = Callable[[int], None]
 class Landmarks:
     """Landmarks of a clip; frames without a face have confidence 0 and NaN points."""
 
-    points: np.ndarray  # float32 [F, 478, 3], px: x right, y down (pixel centres at whole numbers), z same scale
+    points: (
+        np.ndarray
+    )  # float32 [F, 478, 3], px: x right, y down (pixel centres at whole numbers), z same scale
     blendshapes: np.ndarray  # float32 [F, 52] in 0..1, in the order of BLENDSHAPE_NAMES
     confidence: np.ndarray  # float32 [F] in 0..1
 
@@ -89,10 +99,14 @@ def lip_aperture(points: np.ndarray) -> np.ndarray:
 
 
 class FaceLandmarker:
-    """Finds and follows the largest face. One object may be used from one thread; `track` uses several itself."""
+    """Finds and follows the largest face. One object may be used from one thread; `track` uses
+    several itself.
+    """
 
     def __init__(self, model: Path | None = None, workers: int | None = None):
-        """model: a `face_landmarker.task`; by default the one `being.assets` provides. workers: threads of `track`."""
+        """model: a `face_landmarker.task`; by default the one `being.assets` provides. workers:
+        threads of `track`.
+        """
         self._files = _task_files(model or _default_model())
         self._workers = workers or max(1, min(8, os.cpu_count() or 1))
         self._networks = _Networks(self._files)
@@ -109,15 +123,20 @@ class FaceLandmarker:
         return self._networks.faces(frame)
 
     def detect(self, frame: np.ndarray) -> Landmarks:
-        """Landmarks (one frame) of the largest face of a picture, looked for afresh. frame: uint8 [H, W, 3] RGB."""
+        """Landmarks (one frame) of the largest face of a picture, looked for afresh. frame: uint8
+        [H, W, 3] RGB.
+        """
         _check_frame(frame)
         points, blendshapes, confidence, _ = self._networks.follow(frame, None)
         return Landmarks(points[None], blendshapes[None], np.array([confidence], np.float32))
 
-    def track(self, frames: Sequence[np.ndarray] | np.ndarray, progress: Progress | None = None) -> Landmarks:
+    def track(
+        self, frames: Sequence[np.ndarray] | np.ndarray, progress: Progress | None = None
+    ) -> Landmarks:
         """Landmarks of every frame of a clip; progress(n) is called as n more frames are done.
 
-        frames: uint8 [F, H, W, 3] RGB, or any sequence of [H, W, 3] pictures (len and index are used, from threads).
+        frames: uint8 [F, H, W, 3] RGB, or any sequence of [H, W, 3] pictures (len and index are
+        used, from threads).
         """
         count = len(frames)
         points = np.full((count, POINTS, 3), np.nan, np.float32)
@@ -136,7 +155,9 @@ class FaceLandmarker:
                 for i in range(start, stop):
                     frame = frames[i]
                     _check_frame(frame)
-                    points[i], blendshapes[i], confidence[i], region = networks.follow(frame, region)
+                    points[i], blendshapes[i], confidence[i], region = networks.follow(
+                        frame, region
+                    )
                 return stop - start
             finally:
                 idle.put(networks)
@@ -165,27 +186,42 @@ class _Networks:
         self._anchors = _anchors()
 
     def faces(self, frame: np.ndarray) -> list[FaceBox]:
-        """Faces in the whole picture; in a picture without any, faces in overlapping squares of a wide or tall one."""
+        """Faces in the whole picture; in a picture without any, faces in overlapping squares of a
+        wide or tall one.
+        """
         height, width = frame.shape[:2]
-        whole = _Region(np.array([width, height], np.float32) / 2 - 0.5, float(max(width, height)), 0.0)
+        whole = _Region(
+            np.array([width, height], np.float32) / 2 - 0.5, float(max(width, height)), 0.0
+        )
         boxes = self._faces_in(frame, whole)
         if not boxes and max(width, height) > 1.2 * min(width, height):
-            boxes = [box for region in _squares(width, height) for box in self._faces_in(frame, region)]
+            boxes = [
+                box for region in _squares(width, height) for box in self._faces_in(frame, region)
+            ]
         return _distinct(boxes)
 
     def follow(self, frame: np.ndarray, region: _Region | None):
-        """Points [478, 3], blendshapes [52], confidence and the next frame's region, starting from a region or none."""
+        """Points [478, 3], blendshapes [52], confidence and the next frame's region, starting from
+        a region or none.
+        """
         if region is not None:
             points, confidence = self._points(frame, region)
             if confidence >= PRESENCE_MIN:
                 return points, self._expression(points), confidence, _region_of_points(points)
         for box in self.faces(frame)[:1]:
             points, confidence = self._points(frame, _region_of_box(box))
-            if confidence >= PRESENCE_MIN:  # a second look from the better region, so that a new start does not jump
+            if (
+                confidence >= PRESENCE_MIN
+            ):  # a second look from the better region, so that a new start does not jump
                 points, confidence = self._points(frame, _region_of_points(points))
             if confidence >= PRESENCE_MIN:
                 return points, self._expression(points), confidence, _region_of_points(points)
-        return np.full((POINTS, 3), np.nan, np.float32), np.zeros(BLENDSHAPES, np.float32), 0.0, None
+        return (
+            np.full((POINTS, 3), np.nan, np.float32),
+            np.zeros(BLENDSHAPES, np.float32),
+            0.0,
+            None,
+        )
 
     def _faces_in(self, frame: np.ndarray, region: _Region) -> list[FaceBox]:
         crop, to_picture = _crop(frame, region, DETECTOR_SIDE, cv2.BORDER_CONSTANT)
@@ -195,8 +231,13 @@ class _Networks:
         boxes = []
         for i in np.flatnonzero(scores >= DETECTION_MIN):
             pairs = raw[i].reshape(8, 2)
-            pairs = np.concatenate([pairs[:1] + self._anchors[i] * DETECTOR_SIDE, pairs[1:2],
-                                    pairs[2:] + self._anchors[i] * DETECTOR_SIDE])
+            pairs = np.concatenate(
+                [
+                    pairs[:1] + self._anchors[i] * DETECTOR_SIDE,
+                    pairs[1:2],
+                    pairs[2:] + self._anchors[i] * DETECTOR_SIDE,
+                ]
+            )
             place = np.concatenate([pairs[:1], pairs[2:4]]) @ to_picture[:, :2].T + to_picture[:, 2]
             size = pairs[1] * (region.side / DETECTOR_SIDE)
             boxes.append(FaceBox(place[0], size, place[1:], float(scores[i])))
@@ -217,16 +258,24 @@ class _Networks:
 
 
 def _invoke(network, value: np.ndarray) -> dict[str, np.ndarray]:
-    network.set_tensor(network.get_input_details()[0]["index"], np.ascontiguousarray(value[None], np.float32))
+    network.set_tensor(
+        network.get_input_details()[0]["index"], np.ascontiguousarray(value[None], np.float32)
+    )
     network.invoke()
-    return {output["name"]: network.get_tensor(output["index"]) for output in network.get_output_details()}
+    return {
+        output["name"]: network.get_tensor(output["index"])
+        for output in network.get_output_details()
+    }
 
 
-def _crop(frame: np.ndarray, region: _Region, side: int, border: int) -> tuple[np.ndarray, np.ndarray]:
-    """The turned square region as float32 [side, side, 3] in 0..1, and the affine map [2, 3] crop px -> picture px.
+def _crop(
+    frame: np.ndarray, region: _Region, side: int, border: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The turned square region as float32 [side, side, 3] in 0..1, and the affine map [2, 3] crop
+    px -> picture px.
 
-    The networks answer in crop px whose first pixel has its centre at 0.5 (measured: so a mirrored picture gives
-    mirrored points to 0.2 px, with 0 as the first centre they are 1.4 px apart).
+    The networks answer in crop px whose first pixel has its centre at 0.5 (measured: so a mirrored
+    picture gives mirrored points to 0.2 px, with 0 as the first centre they are 1.4 px apart).
     """
     scale = region.side / side
     cos, sin = np.cos(region.angle) * scale, np.sin(region.angle) * scale
@@ -241,7 +290,9 @@ def _crop(frame: np.ndarray, region: _Region, side: int, border: int) -> tuple[n
 
 def _region_of_box(box: FaceBox) -> _Region:
     across = box.eyes[1] - box.eyes[0]
-    return _Region(box.centre, float(box.size.max()) * REGION_SCALE, float(np.arctan2(across[1], across[0])))
+    return _Region(
+        box.centre, float(box.size.max()) * REGION_SCALE, float(np.arctan2(across[1], across[0]))
+    )
 
 
 def _region_of_points(points: np.ndarray) -> _Region:
@@ -254,7 +305,9 @@ def _region_of_points(points: np.ndarray) -> _Region:
 def _squares(width: int, height: int) -> Iterator[_Region]:
     short, long = min(width, height), max(width, height)
     for start in np.linspace(0, long - short, 2 + 2 * (long - short) // short):
-        centre = np.array([start + short / 2, short / 2] if width > height else [short / 2, start + short / 2])
+        centre = np.array(
+            [start + short / 2, short / 2] if width > height else [short / 2, start + short / 2]
+        )
         yield _Region(centre.astype(np.float32) - 0.5, float(short), 0.0)
 
 
@@ -265,8 +318,10 @@ def _distinct(boxes: list[FaceBox]) -> list[FaceBox]:
         same = [box for box in rest if _overlap(rest[0], box) > OVERLAP_SAME_FACE]
         rest = [box for box in rest if not any(box is other for other in same)]
         weights = np.array([box.score for box in same]) / sum(box.score for box in same)
-        centre, size, eyes = (sum(w * getattr(box, name) for w, box in zip(weights, same, strict=True))
-                              for name in ("centre", "size", "eyes"))
+        centre, size, eyes = (
+            sum(w * getattr(box, name) for w, box in zip(weights, same, strict=True))
+            for name in ("centre", "size", "eyes")
+        )
         kept.append(FaceBox(centre, size, eyes, same[0].score))
     return sorted(kept, key=lambda box: -float(box.size.prod()))
 
@@ -280,7 +335,9 @@ def _overlap(one: FaceBox, other: FaceBox) -> float:
 
 @lru_cache(maxsize=1)
 def _anchors() -> np.ndarray:
-    """Anchor centres float32 [896, 2] of the short-range detector: 16 x 16 cells twice, then 8 x 8 cells six times."""
+    """Anchor centres float32 [896, 2] of the short-range detector: 16 x 16 cells twice, then 8 x 8
+    cells six times.
+    """
     layers = []
     for cells, times in ((16, 2), (8, 6)):
         y, x = np.mgrid[:cells, :cells]
@@ -289,7 +346,10 @@ def _anchors() -> np.ndarray:
 
 
 def _check_frame(frame: np.ndarray) -> None:
-    assert frame.ndim == 3 and frame.shape[2] == 3 and frame.dtype == np.uint8, (frame.shape, frame.dtype)
+    assert frame.ndim == 3 and frame.shape[2] == 3 and frame.dtype == np.uint8, (
+        frame.shape,
+        frame.dtype,
+    )
 
 
 def _default_model() -> Path:
@@ -307,6 +367,9 @@ def _interpreter_class():
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError as error:
-        raise EnvironmentFault("face landmarks need the package ai-edge-litert", str(error),
-                               "Install being with its preprocess extra: pip install 'being[preprocess]'") from error
+        raise EnvironmentFault(
+            "face landmarks need the package ai-edge-litert",
+            str(error),
+            "Install being with its preprocess extra: pip install 'being[preprocess]'",
+        ) from error
     return Interpreter

@@ -1,4 +1,6 @@
-"""What a first look at a clip saw of the face: landmarks on some of its frames, with their true times."""
+"""What a first look at a clip saw of the face: landmarks on some of its frames, with their true
+times.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +13,22 @@ GAP_MAX = 1.6  # longest step inside a run of consecutive frames, over the usual
 
 @dataclass(frozen=True)
 class Look:
-    """Landmarks of the frames looked at, n in the order of time: a long run at every frame, samples elsewhere.
+    """Landmarks of the frames looked at, n in the order of time: a long run at every frame, samples
+    elsewhere.
 
     Copies (a frame that repeats the one before it) are left out.
     """
 
     times: np.ndarray  # float64 [n], s from the first picture
-    points: np.ndarray  # float32 [n, 478, 3], px of the upright source picture; NaN where no face was found
-    blendshapes: np.ndarray | None  # float32 [n, 52] in 0..1, in the order of BLENDSHAPE_NAMES; None: not computed
-    faces: np.ndarray  # int64 [n], faces seen in the frame, -1 where only the known one was followed
+    points: (
+        np.ndarray
+    )  # float32 [n, 478, 3], px of the upright source picture; NaN where no face was found
+    blendshapes: (
+        np.ndarray | None
+    )  # float32 [n, 52] in 0..1, in the order of BLENDSHAPE_NAMES; None: not computed
+    faces: (
+        np.ndarray
+    )  # int64 [n], faces seen in the frame, -1 where only the known one was followed
 
     def __len__(self) -> int:
         return len(self.times)

@@ -1,8 +1,9 @@
-"""Who says where the person is and what its parts are: parsers behind one interface, chosen by name or file.
+"""Who says where the person is and what its parts are: parsers behind one interface, chosen by name
+or file.
 
-A parser is called with a frame uint8 [H, W, 3] RGB, from several threads, and returns probabilities float32 [C, h, w]
-at a size of its own: C = 1, of person (the head is then cut out by landmarks); or C = 4, of background, head (with
-hair), neck and torso, which sum to 1.
+A parser is called with a frame uint8 [H, W, 3] RGB, from several threads, and returns probabilities
+float32 [C, h, w] at a size of its own: C = 1, of person (the head is then cut out by landmarks); or
+C = 4, of background, head (with hair), neck and torso, which sum to 1.
 """
 
 from __future__ import annotations
@@ -17,11 +18,32 @@ import numpy as np
 from being.errors import EnvironmentFault, UsageError
 
 BACKGROUND, HEAD, NECK, TORSO = range(4)
-SEGFORMER = "jonathandinu/face-parsing"  # what the name "segformer" stands for: MiT-B5 on CelebAMask-HQ, 19 classes
+# what the name "segformer" stands for: MiT-B5 on CelebAMask-HQ, 19 classes
+SEGFORMER = "jonathandinu/face-parsing"
 
-# The 19 classes of CelebAMask-HQ in the order of the family's BiSeNet (zllrunning/face-parsing.PyTorch).
-CELEBAMASK = ("background", "skin", "l_brow", "r_brow", "l_eye", "r_eye", "eye_g", "l_ear", "r_ear", "ear_r", "nose",
-              "mouth", "u_lip", "l_lip", "neck", "neck_l", "cloth", "hair", "hat")
+# The 19 classes of CelebAMask-HQ in the order of the family's BiSeNet
+# (zllrunning/face-parsing.PyTorch).
+CELEBAMASK = (
+    "background",
+    "skin",
+    "l_brow",
+    "r_brow",
+    "l_eye",
+    "r_eye",
+    "eye_g",
+    "l_ear",
+    "r_ear",
+    "ear_r",
+    "nose",
+    "mouth",
+    "u_lip",
+    "l_lip",
+    "neck",
+    "neck_l",
+    "cloth",
+    "hair",
+    "hat",
+)
 _PART = {"background": BACKGROUND, "neck": NECK, "neck_l": NECK, "cloth": TORSO}  # all others: head
 
 
@@ -29,17 +51,19 @@ class Parser(Protocol):
     """Says where the person is."""
 
     def __call__(self, frame: np.ndarray) -> np.ndarray:
-        """Probabilities float32 [1 or 4, h, w] of a frame uint8 [H, W, 3] RGB, as the top of this file says."""
+        """Probabilities float32 [1 or 4, h, w] of a frame uint8 [H, W, 3] RGB, as the top of this
+        file says.
+        """
 
 
 def parser(name: str | None = None) -> Parser:
     """The parser of that name.
 
-    None or "selfie": MediaPipe's selfie segmentation (offline, the default); "segformer": a SegFormer face parser
-    through `transformers`; an existing file that ends in .onnx: a face-parsing or portrait model of the user's; an
-    existing folder or any other "owner/model": a SegFormer face parser there.
-    Raises UsageError (no such parser), EnvironmentFault (a package or file is missing), InputRejected (a file that is
-    not what it should be).
+    None or "selfie": MediaPipe's selfie segmentation (offline, the default); "segformer": a
+    SegFormer face parser through `transformers`; an existing file that ends in .onnx: a
+    face-parsing or portrait model of the user's; an existing folder or any other "owner/model": a
+    SegFormer face parser there. Raises UsageError (no such parser), EnvironmentFault (a package or
+    file is missing), InputRejected (a file that is not what it should be).
     """
     if name in (None, "selfie"):
         return SelfieSegmentation()
@@ -53,8 +77,11 @@ def parser(name: str | None = None) -> Parser:
         from being.preprocess.parser_segformer import SegformerParser
 
         return SegformerParser(SEGFORMER if name == "segformer" else name)
-    raise UsageError(f"there is no parser '{name}'", "it is neither a name, nor a folder, nor a .onnx file",
-                     "Use selfie, segformer, a hub's owner/model, a folder with a SegFormer, or an .onnx file")
+    raise UsageError(
+        f"there is no parser '{name}'",
+        "it is neither a name, nor a folder, nor a .onnx file",
+        "Use selfie, segformer, a hub's owner/model, a folder with a SegFormer, or an .onnx file",
+    )
 
 
 def _is_hub_name(name: str) -> bool:
@@ -63,15 +90,19 @@ def _is_hub_name(name: str) -> bool:
 
 
 class SelfieSegmentation:
-    """The person's silhouette by MediaPipe's selfie segmentation; each thread has a network of its own."""
+    """The person's silhouette by MediaPipe's selfie segmentation; each thread has a network of its
+    own.
+    """
 
     def __init__(self, model: Path | None = None):
         try:
             import ai_edge_litert.interpreter  # noqa: F401
         except ImportError as error:
-            raise EnvironmentFault("masks need the package ai-edge-litert", str(error),
-                                   "Install being with its preprocess extra: pip install 'being[preprocess]'"
-                                   ) from error
+            raise EnvironmentFault(
+                "masks need the package ai-edge-litert",
+                str(error),
+                "Install being with its preprocess extra: pip install 'being[preprocess]'",
+            ) from error
         if model is None:
             from being import assets
 
@@ -96,7 +127,8 @@ class SelfieSegmentation:
 
 
 def merge_classes(scores: np.ndarray, classes: list[int]) -> np.ndarray:
-    """Probabilities float32 [4, h, w] of background, head, neck, torso from scores float [C, h, w] of C classes.
+    """Probabilities float32 [4, h, w] of background, head, neck, torso from scores float [C, h, w]
+    of C classes.
 
     scores: logits, or probabilities that sum to 1; classes: for each class the part it belongs to.
     """
@@ -107,7 +139,9 @@ def merge_classes(scores: np.ndarray, classes: list[int]) -> np.ndarray:
 
 
 def probabilities(scores: np.ndarray) -> np.ndarray:
-    """float32 [C, h, w] that sum to 1 over C, from float [C, h, w]: the softmax, unless they are probabilities."""
+    """float32 [C, h, w] that sum to 1 over C, from float [C, h, w]: the softmax, unless they are
+    probabilities.
+    """
     scores = scores.astype(np.float32)
     if scores.min() >= 0 and np.abs(scores.sum(0) - 1).max() < 1e-2:
         return scores
@@ -122,5 +156,7 @@ def part_of_classes(names: list[str]) -> list[int]:
     """
     strange = sorted(set(names) ^ set(CELEBAMASK))
     if strange or len(names) != len(CELEBAMASK):
-        raise ValueError(f"its classes are not the 19 of CelebAMask-HQ: {', '.join(strange[:6]) or 'some twice'}")
+        raise ValueError(
+            f"its classes are not the 19 of CelebAMask-HQ: {', '.join(strange[:6]) or 'some twice'}"
+        )
     return [_PART.get(name, HEAD) for name in names]

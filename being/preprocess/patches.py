@@ -1,9 +1,11 @@
-"""Patches of the head's skin found again in other frames to a fraction of a pixel: what the eye holds on to.
+"""Patches of the head's skin found again in other frames to a fraction of a pixel: what the eye
+holds on to.
 
-A landmark network pulls every face towards the mean frontal one; the skin itself does not lie. Patches are taken from
-a few keyframes and looked for in a frame directly, not from frame to frame, so nothing drifts. A patch is warped as its
-piece of the face would be by the head's turn; what is left, a shift, a gain and an offset of light, is solved by
-inverse compositional Gauss-Newton (Baker and Matthews 2004) over a coarse and a fine level.
+A landmark network pulls every face towards the mean frontal one; the skin itself does not lie.
+Patches are taken from a few keyframes and looked for in a frame directly, not from frame to frame,
+so nothing drifts. A patch is warped as its piece of the face would be by the head's turn; what is
+left, a shift, a gain and an offset of light, is solved by inverse compositional Gauss-Newton (Baker
+and Matthews 2004) over a coarse and a fine level.
 """
 
 from __future__ import annotations
@@ -16,11 +18,18 @@ import numpy as np
 from being.preprocess.facemap import BROWS, EYE_LEFT, EYE_RIGHT, INNER_LIPS, OUTER_LIPS
 from being.preprocess.geometry import Camera, Poses
 
-FACE_PATCHES, SKULL_PATCHES, UNSTEADY_PATCHES = 70, 60, 25  # of a keyframe, at most; unsteady: brows and lids
+FACE_PATCHES, SKULL_PATCHES, UNSTEADY_PATCHES = (
+    70,
+    60,
+    25,
+)  # of a keyframe, at most; unsteady: brows and lids
 TEXTURE_MIN = 1e-3  # of the best corner's
 SPREAD = 7.0  # px at a picture side of 512 px: patches lie at least so far apart
 GRID = 5  # samples of a patch from its middle to its edge, both ways: 11 x 11
-LEVELS = ((4.0, 3.0, 3), (2.0, 1.0, 4))  # px between samples and blur, px, at 512; Gauss-Newton steps
+LEVELS = (
+    (4.0, 3.0, 3),
+    (2.0, 1.0, 4),
+)  # px between samples and blur, px, at 512; Gauss-Newton steps
 NOISE_GREY = 2.0  # of 255: texture weaker than the noise of a compressed picture tells nothing
 REACH = 8.0  # px at 512: how far from its guess a patch is believed
 SHADING = 14.0  # times the blur, side of a box: coarser than this is light, not skin
@@ -52,7 +61,9 @@ class Patches:
 
 
 def pyramid(picture: np.ndarray) -> list[np.ndarray]:
-    """Grey pictures float32 [H, W] of each level, blurred and free of shading, from a picture uint8 [H, W, 3] RGB."""
+    """Grey pictures float32 [H, W] of each level, blurred and free of shading, from a picture uint8
+    [H, W, 3] RGB.
+    """
     grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
     scale = max(grey.shape) / 512
     out = []
@@ -63,24 +74,39 @@ def pyramid(picture: np.ndarray) -> list[np.ndarray]:
     return out
 
 
-def choose_patches(picture: np.ndarray, points: np.ndarray, triangles: np.ndarray, steady: np.ndarray,
-                   face: int) -> Patches:
+def choose_patches(
+    picture: np.ndarray, points: np.ndarray, triangles: np.ndarray, steady: np.ndarray, face: int
+) -> Patches:
     """The best textured places of a keyframe on the part of the head that moves with the skull.
 
-    picture: uint8 [H, W, 3] RGB. points: float [V, 2] px, the mesh in it. triangles: int [T, 3]. steady: float [V]
-    from `steadiness`. face: so many of the vertices are the face's, the others the skull's.
+    picture: uint8 [H, W, 3] RGB. points: float [V, 2] px, the mesh in it. triangles: int [T, 3].
+    steady: float [V] from `steadiness`. face: so many of the vertices are the face's, the others
+    the skull's.
     """
     scale = max(picture.shape) / 512
     levels = pyramid(picture)
-    facing, say, skull = _facing(points, triangles), steady[triangles].min(1), (triangles >= face).any(1)
+    facing, say, skull = (
+        _facing(points, triangles),
+        steady[triangles].min(1),
+        (triangles >= face).any(1),
+    )
     chosen = []
-    for zone, count in ((~skull & (say >= 0.5), FACE_PATCHES), (skull, SKULL_PATCHES),
-                        (~skull & (say > 0) & (say < 0.5), UNSTEADY_PATCHES)):
+    for zone, count in (
+        (~skull & (say >= 0.5), FACE_PATCHES),
+        (skull, SKULL_PATCHES),
+        (~skull & (say > 0) & (say < 0.5), UNSTEADY_PATCHES),
+    ):
         mask = np.zeros(levels[-1].shape, np.uint8)
         for triangle in triangles[facing & zone]:
             cv2.fillConvexPoly(mask, points[triangle].round().astype(np.int32), 255)
-        found = cv2.goodFeaturesToTrack(levels[-1], count, TEXTURE_MIN, SPREAD * scale, mask=mask,
-                                        blockSize=round(9 * scale) | 1)
+        found = cv2.goodFeaturesToTrack(
+            levels[-1],
+            count,
+            TEXTURE_MIN,
+            SPREAD * scale,
+            mask=mask,
+            blockSize=round(9 * scale) | 1,
+        )
         chosen.append(np.zeros((0, 2)) if found is None else found[:, 0].astype(np.float64))
     pixels = np.concatenate(chosen)
     corners, shares, inside = _locate(pixels, points, triangles[facing])
@@ -95,7 +121,9 @@ def choose_patches(picture: np.ndarray, points: np.ndarray, triangles: np.ndarra
 
 
 def steadiness(canonical: np.ndarray, face: int) -> np.ndarray:
-    """How far each vertex of a mesh [V, 3] goes with the skull, 0 to 1; those after the `face`'s all do."""
+    """How far each vertex of a mesh [V, 3] goes with the skull, 0 to 1; those after the `face`'s
+    all do.
+    """
     steady = np.ones(len(canonical))
     brow = np.linalg.norm(canonical[:, None] - canonical[BROWS], axis=-1).min(1) < BROW_REACH
     steady[brow] = UNSTEADY
@@ -106,15 +134,24 @@ def steadiness(canonical: np.ndarray, face: int) -> np.ndarray:
     return steady
 
 
-def find_patches(levels: list[np.ndarray], patches: Patches, use: np.ndarray, guess: np.ndarray, warp: np.ndarray,
-                 ) -> tuple[np.ndarray, np.ndarray]:
+def find_patches(
+    levels: list[np.ndarray],
+    patches: Patches,
+    use: np.ndarray,
+    guess: np.ndarray,
+    warp: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
     """Pixels float64 [n, 2] of a keyframe's patches in another frame, and bool [n]: found.
 
-    levels: the frame's `pyramid`. use: int [n], which patches. guess: float [n, 2] px. warp: float [n, 2, 2], from the
-    keyframe's pixels to the frame's, about the patch's middle.
+    levels: the frame's `pyramid`. use: int [n], which patches. guess: float [n, 2] px. warp: float
+    [n, 2, 2], from the keyframe's pixels to the frame's, about the patch's middle.
     """
     scale = max(levels[0].shape) / 512
-    at, warp, step = guess.astype(np.float32), warp.astype(np.float32), np.zeros((len(use), 2), np.float32)
+    at, warp, step = (
+        guess.astype(np.float32),
+        warp.astype(np.float32),
+        np.zeros((len(use), 2), np.float32),
+    )
     for level, (spacing, _, steps) in enumerate(LEVELS):
         template = patches.templates[level][use]
         solver = np.swapaxes(warp @ patches.solvers[level][use], 1, 2)  # [n, S, 2]
@@ -127,15 +164,21 @@ def find_patches(levels: list[np.ndarray], patches: Patches, use: np.ndarray, gu
             at = at - step
     seen = _sample(levels[-1], at, offsets)
     one, other = seen - seen.mean(1, keepdims=True), template - template.mean(1, keepdims=True)
-    alike = (one * other).sum(1) / np.sqrt((one ** 2).sum(1) * (other ** 2).sum(1) + 1e-6)
+    alike = (one * other).sum(1) / np.sqrt((one**2).sum(1) * (other**2).sum(1) + 1e-6)
     found = (alike > ALIKE) & (np.linalg.norm(step, axis=1) < SETTLED * scale)
     found &= np.linalg.norm(at - guess, axis=1) < REACH * scale
     return at.astype(np.float64), found
 
 
-def patch_warp(points: np.ndarray, normals: np.ndarray, camera: Camera, before: Poses, after: Poses,
-               ) -> tuple[np.ndarray, np.ndarray]:
-    """Warps [N, 2, 2] about skin points between two single poses, and bool [N]: seen from the front in both.
+def patch_warp(
+    points: np.ndarray,
+    normals: np.ndarray,
+    camera: Camera,
+    before: Poses,
+    after: Poses,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Warps [N, 2, 2] about skin points between two single poses, and bool [N]: seen from the front
+    in both.
 
     points, normals: float64 [N, 3] in head space. before, after: one pose each.
     """
@@ -161,20 +204,35 @@ def _sample(blurred: np.ndarray, at: np.ndarray, offsets: np.ndarray) -> np.ndar
     """Grey values [N, S] at pixels at [N, 2] + offsets [N, S, 2]."""
     if not len(at):
         return np.zeros(offsets.shape[:2], np.float32)
-    return cv2.remap(blurred, at[:, None] + offsets, None, cv2.INTER_LINEAR,  # type: ignore[call-overload, no-any-return]
-                     borderMode=cv2.BORDER_REPLICATE)
+    return cv2.remap(
+        blurred,
+        at[:, None] + offsets,
+        None,
+        cv2.INTER_LINEAR,  # type: ignore[call-overload, no-any-return]
+        borderMode=cv2.BORDER_REPLICATE,
+    )
 
 
-def _template(blurred: np.ndarray, pixels: np.ndarray, spacing: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Grey values [N, S] of patches, solvers [N, 2, S] of their shift, and its error [N] px from noise."""
+def _template(
+    blurred: np.ndarray, pixels: np.ndarray, spacing: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Grey values [N, S] of patches, solvers [N, 2, S] of their shift, and its error [N] px from
+    noise.
+    """
     at = pixels.astype(np.float32)
     grid = np.broadcast_to(_grid(spacing), (len(at), (2 * GRID + 1) ** 2, 2))
     slopes = [cv2.Sobel(blurred, cv2.CV_32F, dx, 1 - dx, ksize=3, scale=1 / 8) for dx in (1, 0)]
     template = _sample(blurred, at, grid)
-    columns = [_sample(slopes[0], at, grid), _sample(slopes[1], at, grid), template - template.mean(1, keepdims=True),
-               np.ones_like(template)]
+    columns = [
+        _sample(slopes[0], at, grid),
+        _sample(slopes[1], at, grid),
+        template - template.mean(1, keepdims=True),
+        np.ones_like(template),
+    ]
     jacobian = np.stack(columns, -1).astype(np.float64)  # [N, S, 4]
-    inverse = np.linalg.inv(np.swapaxes(jacobian, 1, 2) @ jacobian + np.diag([1e-3, 1e-3, 1.0, 1e-3]))
+    inverse = np.linalg.inv(
+        np.swapaxes(jacobian, 1, 2) @ jacobian + np.diag([1e-3, 1e-3, 1.0, 1e-3])
+    )
     solver = (inverse @ np.swapaxes(jacobian, 1, 2))[:, :2]
     error = NOISE_GREY * np.sqrt(np.maximum(inverse[:, 0, 0] + inverse[:, 1, 1], 0))
     return template, solver.astype(np.float32), error
@@ -187,13 +245,19 @@ def _facing(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     return one[:, 0] * other[:, 1] - one[:, 1] * other[:, 0] < 0
 
 
-def _locate(pixels: np.ndarray, points: np.ndarray, triangles: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Corners int [N, 3] and barycentric shares [N, 3] of the triangle round each pixel, and bool [N]: there is one."""
+def _locate(
+    pixels: np.ndarray, points: np.ndarray, triangles: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Corners int [N, 3] and barycentric shares [N, 3] of the triangle round each pixel, and bool
+    [N]: there is one.
+    """
     a, b, c = (points[triangles[:, i]].astype(np.float64) for i in range(3))
     area = _cross(b - a, c - a)
     area = np.where(np.abs(area) < 1e-9, 1e-9, area)
     away = pixels[:, None]
-    shares = np.stack([_cross(b - away, c - away), _cross(c - away, a - away), _cross(a - away, b - away)], -1)
+    shares = np.stack(
+        [_cross(b - away, c - away), _cross(c - away, a - away), _cross(a - away, b - away)], -1
+    )
     shares = shares / area[:, None]
     best = shares.min(-1).argmax(1)
     rows = np.arange(len(pixels))

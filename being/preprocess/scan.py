@@ -1,4 +1,6 @@
-"""One pass over a clip: numbers of every frame, cuts, and landmarks of some frames, found in threads meanwhile."""
+"""One pass over a clip: numbers of every frame, cuts, and landmarks of some frames, found in
+threads meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,14 @@ from being.preprocess.facemap import BROW_TOP, CHIN
 from being.preprocess.landmarks import FaceLandmarker
 
 LOOK_SIDE = 1280  # px, longer side of the pictures in which the face is looked for
-SMALL_AREA = 288  # px, side of a square of the area of the pictures kept for the steadiness of the camera
+SMALL_AREA = (
+    288  # px, side of a square of the area of the pictures kept for the steadiness of the camera
+)
 RUN_SECONDS = 16.0  # length of the stretch of which every frame is looked at
-RUN_FROM, RUN_FROM_MAX = 0.1, 5.0  # its start over the length that the header gives, and at most in s
+RUN_FROM, RUN_FROM_MAX = (
+    0.1,
+    5.0,
+)  # its start over the length that the header gives, and at most in s
 SAMPLE_SECONDS = 0.32  # step between the other frames looked at,
 SAMPLES = 300  # which grows from so many samples on, so that an hour has about 1,400
 BATCH = 32  # frames one thread follows at a time
@@ -51,7 +58,9 @@ class Scan:
     info: media.MediaInfo
     stamps: np.ndarray  # float64 [n], s on the container's clock, rising
     change: np.ndarray  # float32 [n], mean difference to the frame before, levels
-    drift: np.ndarray  # float32 [n], change of the light since the frame before, levels, motion left out
+    drift: (
+        np.ndarray
+    )  # float32 [n], change of the light since the frame before, levels, motion left out
     light: np.ndarray  # float32 [n], mean, levels
     contrast: np.ndarray  # float32 [n], deviation, levels
     cuts: list[int]  # first frames of new shots
@@ -60,7 +69,9 @@ class Scan:
 
 
 class _Looker:
-    """Finds the face in batches of pictures, each batch in one thread; few batches wait, so memory stays flat."""
+    """Finds the face in batches of pictures, each batch in one thread; few batches wait, so memory
+    stays flat.
+    """
 
     def __init__(self, landmarker: FaceLandmarker, scale: float, small: tuple[int, int]):
         self.scale, self.small = scale, small
@@ -84,7 +95,10 @@ class _Looker:
         for run in (False, True):
             self._start(run)
         with self._pool:
-            return sorted((view for done in self._running for view in done.result()), key=lambda view: view.frame)
+            return sorted(
+                (view for done in self._running for view in done.result()),
+                key=lambda view: view.frame,
+            )
 
     def stop(self) -> None:
         self._pool.shutdown(cancel_futures=True)
@@ -100,37 +114,68 @@ class _Looker:
         landmarker = self._idle.get()
         try:
             found = landmarker.track([picture for _, picture, _ in batch])
-            return [self._view(landmarker, frame, picture, sample, found.points[i], found.blendshapes[i])
-                    for i, (frame, picture, sample) in enumerate(batch)]
+            return [
+                self._view(
+                    landmarker, frame, picture, sample, found.points[i], found.blendshapes[i]
+                )
+                for i, (frame, picture, sample) in enumerate(batch)
+            ]
         finally:
             self._idle.put(landmarker)
 
-    def _view(self, landmarker: FaceLandmarker, frame: int, picture: np.ndarray, sample: bool, points: np.ndarray,
-              blendshapes: np.ndarray) -> View:
+    def _view(
+        self,
+        landmarker: FaceLandmarker,
+        frame: int,
+        picture: np.ndarray,
+        sample: bool,
+        points: np.ndarray,
+        blendshapes: np.ndarray,
+    ) -> View:
         faces, second, small = -1, None, None
         if sample:
             boxes = landmarker.faces(picture)
             faces = len(boxes)
             if faces > 1 and boxes[1].size.max() > SECOND_FACE * boxes[0].size.max():
                 half = boxes[1].size / 2
-                second = np.concatenate([boxes[1].centre - half, boxes[1].centre + half]) * self.scale
-            small = cv2.resize(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), self.small, interpolation=cv2.INTER_AREA)
+                second = (
+                    np.concatenate([boxes[1].centre - half, boxes[1].centre + half]) * self.scale
+                )
+            small = cv2.resize(
+                cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), self.small, interpolation=cv2.INTER_AREA
+            )
         sharpness, skin = _face_facts(picture, points)
-        return View(frame, points * np.float32(self.scale), blendshapes, faces, second, sharpness, skin, small)
+        return View(
+            frame,
+            points * np.float32(self.scale),
+            blendshapes,
+            faces,
+            second,
+            sharpness,
+            skin,
+            small,
+        )
 
 
 def scan(info: media.MediaInfo, landmarker: FaceLandmarker, advance: Advance | None = None) -> Scan:
     """What one pass over the clip sees. advance(n): n more frames have gone by.
 
-    Every frame is decoded, a stretch of RUN_SECONDS is looked at frame by frame and the rest in steps. Memory grows
-    with the clip's length by some 200 bytes a frame, and by 90 kB a sample.
+    Every frame is decoded, a stretch of RUN_SECONDS is looked at frame by frame and the rest in
+    steps. Memory grows with the clip's length by some 200 bytes a frame, and by 90 kB a sample.
     """
     scale = max(1.0, max(info.width, info.height) / LOOK_SIDE)
     size = round(info.width / scale), round(info.height / scale)
     thumb = thumb_size(info.width, info.height)
     looker = _Looker(landmarker, info.width / size[0], thumb_size(*size, SMALL_AREA))
-    run_from = min(RUN_FROM_MAX, RUN_FROM * info.duration) if info.duration > 1.2 * RUN_SECONDS else 0.0
-    finder, stamps, numbers, resized = CutFinder(), list[float](), list[tuple[float, ...]](), list[int]()
+    run_from = (
+        min(RUN_FROM_MAX, RUN_FROM * info.duration) if info.duration > 1.2 * RUN_SECONDS else 0.0
+    )
+    finder, stamps, numbers, resized = (
+        CutFinder(),
+        list[float](),
+        list[tuple[float, ...]](),
+        list[int](),
+    )
     before, shape, following = None, None, 0.0
     try:
         for stamp, frame in media.read_timed(info.path):
@@ -154,7 +199,9 @@ def scan(info: media.MediaInfo, landmarker: FaceLandmarker, advance: Advance | N
     finally:
         looker.stop()
     change, drift, light, contrast = np.array(numbers, np.float32).reshape(-1, 4).T
-    return Scan(info, np.array(stamps), change, drift, light, contrast, finder.finish(), resized, views)
+    return Scan(
+        info, np.array(stamps), change, drift, light, contrast, finder.finish(), resized, views
+    )
 
 
 def _frame_facts(before: np.ndarray | None, now: np.ndarray) -> tuple[float, ...]:
@@ -163,8 +210,12 @@ def _frame_facts(before: np.ndarray | None, now: np.ndarray) -> tuple[float, ...
         return 0.0, 0.0, float(mean[0, 0]), float(deviation[0, 0])
     signed = now.astype(np.int16) - before
     steady = signed[np.abs(signed) < 8]
-    return (float(np.abs(signed).mean()), float(steady.mean()) if 2 * len(steady) > signed.size else float("nan"),
-            float(mean[0, 0]), float(deviation[0, 0]))
+    return (
+        float(np.abs(signed).mean()),
+        float(steady.mean()) if 2 * len(steady) > signed.size else float("nan"),
+        float(mean[0, 0]),
+        float(deviation[0, 0]),
+    )
 
 
 def _face_facts(picture: np.ndarray, points: np.ndarray) -> tuple[float, np.ndarray]:
@@ -172,7 +223,10 @@ def _face_facts(picture: np.ndarray, points: np.ndarray) -> tuple[float, np.ndar
     nothing = float("nan"), np.full(3, np.nan, np.float32)
     if np.isnan(points[0, 0]):
         return nothing
-    centre, half = points[:468, :2].mean(0), 0.45 * float(np.linalg.norm(points[CHIN, :2] - points[BROW_TOP, :2]))
+    centre, half = (
+        points[:468, :2].mean(0),
+        0.45 * float(np.linalg.norm(points[CHIN, :2] - points[BROW_TOP, :2])),
+    )
     height, width = picture.shape[:2]
     left, top = np.clip(np.round(centre - half).astype(int), 0, [width, height])
     right, bottom = np.clip(np.round(centre + half).astype(int), 0, [width, height])

@@ -1,7 +1,9 @@
-"""The most probable course of poses over time: a fixed-interval smoother, so it looks both ways and has no lag.
+"""The most probable course of poses over time: a fixed-interval smoother, so it looks both ways and
+has no lag.
 
-Each frame's measurement comes with an information matrix; a heavy-tailed prior on acceleration bridges what is missing.
-All of it is one symmetric banded system (Whittaker 1923; Rauch, Tung and Striebel 1965 solve the same by recursion).
+Each frame's measurement comes with an information matrix; a heavy-tailed prior on acceleration
+bridges what is missing. All of it is one symmetric banded system (Whittaker 1923; Rauch, Tung and
+Striebel 1965 solve the same by recursion).
 """
 
 from __future__ import annotations
@@ -9,7 +11,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import solveh_banded
 
-TAIL = 4.0  # degrees of freedom of the acceleration prior: bursts of motion are smoothed less than stillness
+# degrees of freedom of the acceleration prior: bursts of motion are smoothed less than stillness
+TAIL = 4.0
 ACCELERATION_FLOOR = 0.02  # of the noise variance: the stillest course that is still believed
 ROUNDS = 4  # of reweighting
 
@@ -17,10 +20,11 @@ ROUNDS = 4  # of reweighting
 def smooth(values: np.ndarray, information: np.ndarray, found: np.ndarray) -> np.ndarray:
     """Smoothed values [F, P].
 
-    values: float [F, P], measured. found: bool [F], the frames with a measurement, at least one; the others are
-    bridged. information: float [F, P, P], inverse covariance of each measurement up to a factor: the noise is estimated
-    from fourth differences (head motion has little of them at 25 frames/s) and the information scaled to agree with it,
-    as the errors of one frame's points are not independent.
+    values: float [F, P], measured. found: bool [F], the frames with a measurement, at least one;
+    the others are bridged. information: float [F, P, P], inverse covariance of each measurement up
+    to a factor: the noise is estimated from fourth differences (head motion has little of them at
+    25 frames/s) and the information scaled to agree with it, as the errors of one frame's points
+    are not independent.
     """
     values = fill(values, found)
     if found.sum() < 8:
@@ -30,7 +34,7 @@ def smooth(values: np.ndarray, information: np.ndarray, found: np.ndarray) -> np
     predicted = np.median(np.diagonal(np.linalg.inv(information[found]), axis1=1, axis2=2), axis=0)
     information = information * np.exp(np.mean(np.log(predicted / noise)))
     bend = np.diff(values, 2, axis=0)
-    acceleration = np.maximum((bend ** 2).mean(0) - 6 * noise, ACCELERATION_FLOOR * noise)
+    acceleration = np.maximum((bend**2).mean(0) - 6 * noise, ACCELERATION_FLOOR * noise)
     trust = np.ones_like(bend)
     for _ in range(ROUNDS):
         course = _solve(values, information, trust / acceleration)
@@ -55,7 +59,7 @@ def _solve(values: np.ndarray, information: np.ndarray, stiffness: np.ndarray) -
     bend = stiffness * np.diff(values, 2, axis=0)
     right = np.zeros_like(values)
     for offset, factor in enumerate((1.0, -2.0, 1.0)):
-        right[offset:offset + frames - 2] -= factor * bend
+        right[offset : offset + frames - 2] -= factor * bend
     band = np.zeros((3 * width, frames * width))  # lower form: band[k, j] = A[j + k, j]
     for column in range(width):
         for row in range(width):
@@ -64,5 +68,7 @@ def _solve(values: np.ndarray, information: np.ndarray, stiffness: np.ndarray) -
     stencil = (1.0, -2.0, 1.0)
     for i in range(3):
         for j in range(i + 1):
-            band[(i - j) * width].reshape(frames, width)[j:j + frames - 2] += stencil[i] * stencil[j] * stiffness
+            band[(i - j) * width].reshape(frames, width)[j : j + frames - 2] += (
+                stencil[i] * stencil[j] * stiffness
+            )
     return values + solveh_banded(band, right.ravel(), lower=True).reshape(frames, width)

@@ -1,4 +1,6 @@
-"""The source video, kept in the dataset where it is small enough to travel with it, and the pictures that it gives."""
+"""The source video, kept in the dataset where it is small enough to travel with it, and the
+pictures that it gives.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,8 @@ RATE_MAX = 3_000_000 / 8  # bytes a second of the dataset: a larger video is not
 
 
 def keep_source(video: Path, folder: Path, frames: int) -> None:
-    """Put the video into the dataset at `folder`, of so many frames: as a hard link where the disk allows, so that it
-    takes no room, else as a copy. A video above RATE_MAX is not kept."""
+    """Put the video into the dataset at `folder`, of so many frames: as a hard link where the disk
+    allows, so that it takes no room, else as a copy. A video above RATE_MAX is not kept."""
     kept = folder / f"{STEM}{video.suffix.lower()}"
     kept.unlink(missing_ok=True)
     if video.stat().st_size > RATE_MAX * frames / FPS:
@@ -37,7 +39,11 @@ def kept_source(folder: Path) -> Path | None:
 
 
 def source_pictures(video: Path, manifest: dict[str, Any]) -> Iterator[np.ndarray]:
-    """The pictures uint8 [H, W, 3] RGB of the dataset with this dataset.json, made again from its source video."""
+    """The pictures uint8 [H, W, 3] RGB of the dataset with this dataset.json, made again from its
+    source video.
+    """
     left, top, side = manifest["source"]["crop"]
-    sources = np.concatenate([np.arange(first, first + count) for first, count in manifest["source"]["frames"]])
+    sources = np.concatenate(
+        [np.arange(first, first + count) for first, count in manifest["source"]["frames"]]
+    )
     return dataset_pictures(media.probe(video), (left, top, side), manifest["width"], sources)

@@ -1,4 +1,6 @@
-"""Which frames of a clip can be used: stretches between cuts that show one face, and those with the same framing."""
+"""Which frames of a clip can be used: stretches between cuts that show one face, and those with the
+same framing.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,10 @@ from being.preprocess.scan import Scan, View
 
 GAP = 0.5  # s without a new picture that end a stretch
 BLACK, FLAT = 16.0, 6.0  # levels: mean and deviation of a black frame
-STILL, STILL_SECONDS = 0.03, 1.0  # change in levels, and how long it must last: the picture has stopped
+STILL, STILL_SECONDS = (
+    0.03,
+    1.0,
+)  # change in levels, and how long it must last: the picture has stopped
 AWAY_SECONDS = 0.25  # a face missing for longer is cut away
 STRETCH_SECONDS = 1.0  # shortest stretch worth keeping
 
@@ -36,20 +41,32 @@ def find_spans(scan: Scan, times: np.ndarray) -> Spans:
     bounds = sorted({0, *scan.cuts, *scan.resized, *gaps, len(times)})
     shots = list(zip(bounds[:-1], bounds[1:], strict=True))
     black = runs((scan.light < BLACK) & (scan.contrast < FLAT))
-    still = [span for span in runs((scan.change < STILL) & (np.arange(len(times)) > 0))
-             if _length(span, times) > STILL_SECONDS]
-    faceless = _bad_views(scan.views, shots, times, lambda view: bool(np.isnan(view.points[0, 0])), edges=True)
+    still = [
+        span
+        for span in runs((scan.change < STILL) & (np.arange(len(times)) > 0))
+        if _length(span, times) > STILL_SECONDS
+    ]
+    faceless = _bad_views(
+        scan.views, shots, times, lambda view: bool(np.isnan(view.points[0, 0])), edges=True
+    )
     second = _bad_views(scan.views, shots, times, lambda view: view.second is not None, edges=False)
     good = np.ones(len(times), bool)
     for start, stop in (*black, *still, *faceless, *second):
         good[start:stop] = False
     usable = [(a + start, a + stop) for a, b in shots for start, stop in runs(good[a:b])]
-    return Spans([span for span in usable if _length(span, times) >= STRETCH_SECONDS], black, still, faceless, second,
-                 gaps)
+    return Spans(
+        [span for span in usable if _length(span, times) >= STRETCH_SECONDS],
+        black,
+        still,
+        faceless,
+        second,
+        gaps,
+    )
 
 
 def same_framing(spans: list[Span], alike: Callable[[int, int], bool]) -> list[int]:
-    """Numbers of the stretches of the largest group with one framing. alike(i, j): whether stretches i and j have it.
+    """Numbers of the stretches of the largest group with one framing. alike(i, j): whether
+    stretches i and j have it.
 
     Each group is gathered round its longest stretch.
     """
@@ -69,8 +86,13 @@ def runs(flags: np.ndarray) -> list[Span]:
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
-def _bad_views(views: list[View], shots: list[Span], times: np.ndarray, bad: Callable[[View], bool], edges: bool
-               ) -> list[Span]:
+def _bad_views(
+    views: list[View],
+    shots: list[Span],
+    times: np.ndarray,
+    bad: Callable[[View], bool],
+    edges: bool,
+) -> list[Span]:
     """Stretches about which nothing good is known, from the good view before to the good one after.
 
     A short lapse is forgiven; edges: not at the edges of a shot.
@@ -83,8 +105,12 @@ def _bad_views(views: list[View], shots: list[Span], times: np.ndarray, bad: Cal
             at_edge = first == 0 or last == len(inside)
             lasts = times[inside[last - 1].frame] - times[inside[first].frame]
             if lasts > AWAY_SECONDS or (edges and at_edge):
-                found.append((inside[first - 1].frame + 1 if first else start,
-                              inside[last].frame if last < len(inside) else stop))
+                found.append(
+                    (
+                        inside[first - 1].frame + 1 if first else start,
+                        inside[last].frame if last < len(inside) else stop,
+                    )
+                )
     return found
 
 

@@ -1,4 +1,6 @@
-"""Which speech features a dataset gets: encoders by name, arrays of other programs; also added to a dataset later."""
+"""Which speech features a dataset gets: encoders by name, arrays of other programs; also added to a
+dataset later.
+"""
 
 from __future__ import annotations
 
@@ -39,35 +41,51 @@ class Choice:
 
 
 def choose(text: str, latency: str | None, beside: Path) -> Choice:
-    """What `--encoder text --latency latency` means: NAME, or deepspeech=FILE.npy (without a file: aud_ds.npy in the
-    folder `beside`).
+    """What `--encoder text --latency latency` means: NAME, or deepspeech=FILE.npy (without a file:
+    aud_ds.npy in the folder `beside`).
 
-    Raises what is wrong with it before any long work: UsageError (unknown), EnvironmentFault (weights), InputRejected.
+    Raises what is wrong with it before any long work: UsageError (unknown), EnvironmentFault
+    (weights), InputRejected.
     """
     from being.audio.encoders import encoder, file_of, named
 
     name, equals, file = text.partition("=")
     if not name.strip():
-        raise UsageError("no speech encoder is named", f"'{text}' was given", "Give one with --encoder NAME")
+        raise UsageError(
+            "no speech encoder is named", f"'{text}' was given", "Give one with --encoder NAME"
+        )
     if name == ARRAYS:
         if latency not in (None, "whole"):
-            raise UsageError(f"'{ARRAYS}' features have no latency {latency!r}", "they are read from a file",
-                             "Leave --latency out")
+            raise UsageError(
+                f"'{ARRAYS}' features have no latency {latency!r}",
+                "they are read from a file",
+                "Leave --latency out",
+            )
         array = Path(file).expanduser() if equals else beside / file_of(ARRAYS)
         if not array.is_file():
-            raise InputRejected(f"{array} is not there", f"it was to hold '{ARRAYS}' features",
-                                f"Give their place: --encoder {ARRAYS}=FILE.npy")
+            raise InputRejected(
+                f"{array} is not there",
+                f"it was to hold '{ARRAYS}' features",
+                f"Give their place: --encoder {ARRAYS}=FILE.npy",
+            )
         return Choice(ARRAYS, array)
     if equals and not Path(text).exists():
-        raise UsageError(f"only '{ARRAYS}' features are read from a file", f"not '{name}'",
-                         f"--encoder {ARRAYS}={file}")
+        raise UsageError(
+            f"only '{ARRAYS}' features are read from a file",
+            f"not '{name}'",
+            f"--encoder {ARRAYS}={file}",
+        )
     name = named(text, latency)
     encoder(name)
     return Choice(name)
 
 
-def write_features(folder: Path, choice: Choice, sound: np.ndarray, segments: Sequence[tuple[int, int]]) -> None:
-    """Write the file of `choice` into `folder`. sound: float32 [640 F] at 16 kHz; segments: as in `encode_segments`."""
+def write_features(
+    folder: Path, choice: Choice, sound: np.ndarray, segments: Sequence[tuple[int, int]]
+) -> None:
+    """Write the file of `choice` into `folder`. sound: float32 [640 F] at 16 kHz; segments: as in
+    `encode_segments`.
+    """
     if choice.array is None:
         values = encode_segments(sound, segments, choice.name)
     else:
@@ -83,14 +101,18 @@ def write_features(folder: Path, choice: Choice, sound: np.ndarray, segments: Se
 
 def entry(folder: Path, choice: Choice) -> dict[str, Any]:
     """What `dataset.json` says of features that are written: file and width."""
-    return {"file": choice.file, "width": int(np.load(folder / choice.file, mmap_mode="r").shape[2])}
+    return {
+        "file": choice.file,
+        "width": int(np.load(folder / choice.file, mmap_mode="r").shape[2]),
+    }
 
 
 def add_features(dataset: Path, text: str, latency: str | None = None) -> tuple[str, int]:
-    """Name and width of further features put into the dataset at `dataset` (made anew where it has them already).
+    """Name and width of further features put into the dataset at `dataset` (made anew where it has
+    them already).
 
-    text, latency: as for `choose`. Raises as `choose` and `encode_segments`, BeingError when the folder cannot be
-    written.
+    text, latency: as for `choose`. Raises as `choose` and `encode_segments`, BeingError when the
+    folder cannot be written.
     """
     from being.preprocess.workplace import digest_of
 
@@ -99,12 +121,16 @@ def add_features(dataset: Path, text: str, latency: str | None = None) -> tuple[
     sound = media.read_audio(opened.sound_file)
     sound = np.pad(sound, (0, max(0, opened.frames * SAMPLES_PER_FRAME - len(sound))))
     try:
-        write_features(opened.path, choice, sound, [(first, stop) for first, stop in opened.segments])
+        write_features(
+            opened.path, choice, sound, [(first, stop) for first, stop in opened.segments]
+        )
         manifest = json.loads((opened.path / "dataset.json").read_text())
         manifest["features"][choice.name] = entry(opened.path, choice)
         if STEP in manifest.get("steps", {}):
             manifest["steps"][STEP]["digest"] = digest_of(opened.path, OUTPUTS)
         write_json(opened.path / "dataset.json", manifest)
     except OSError as error:
-        raise BeingError(f"cannot write {opened.path}", str(error), "Make room on the disk") from error
+        raise BeingError(
+            f"cannot write {opened.path}", str(error), "Make room on the disk"
+        ) from error
     return choice.name, manifest["features"][choice.name]["width"]

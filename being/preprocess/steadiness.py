@@ -12,7 +12,9 @@ from being.preprocess.scan import View
 
 SEEN_MIN = 0.02  # share of the picture in which two backgrounds must both be seen to be compared
 SEEN_IN = 0.3  # share of a stretch's views in which a pixel must be background
-OFF_PLATE = 4.2  # levels, 95th percentile: same framings of the shared clips differ by up to 3.2, others by 5.2 or more
+# levels, 95th percentile: same framings of the shared clips differ by up to 3.2, others by 5.2 or
+# more
+OFF_PLATE = 4.2
 FACE_STEP = 0.08  # step of the face's size (natural logarithm) that is another framing
 SHIFT_TRACKS = 12  # corners that must be followed to tell a shift of the camera
 
@@ -38,7 +40,11 @@ def backdrop(views: list[View], scale: float) -> Backdrop:
         total += np.where(behind, picture * _gain(picture, first, behind & lit), 0)
         times += behind
     sizes = [np.ptp(view.points[:MESH_POINTS, :2], axis=0).max() for view in views]
-    return Backdrop(total / np.maximum(times, 1), times >= max(1.0, SEEN_IN * len(views)), float(np.median(sizes)))
+    return Backdrop(
+        total / np.maximum(times, 1),
+        times >= max(1.0, SEEN_IN * len(views)),
+        float(np.median(sizes)),
+    )
 
 
 def behind_person(view: View, scale: float) -> np.ndarray:
@@ -48,14 +54,16 @@ def behind_person(view: View, scale: float) -> np.ndarray:
     width, height = high - low
     behind = np.ones(_small(view).shape, bool)
     left, right = max(0, int(low[0] - 0.3 * width)), max(0, int(high[0] + 0.3 * width))
-    behind[max(0, int(low[1] - 0.75 * height)):, left:right] = False
+    behind[max(0, int(low[1] - 0.75 * height)) :, left:right] = False
     left, right = max(0, int(low[0] - 1.5 * width)), max(0, int(high[0] + 1.5 * width))
-    behind[max(0, int(high[1] - 0.25 * height)):, left:right] = False
+    behind[max(0, int(high[1] - 0.25 * height)) :, left:right] = False
     return behind
 
 
 def off_by(one: Backdrop, other: Backdrop) -> float:
-    """95th percentile of the difference of two backgrounds in levels, light taken out; NaN where neither is seen."""
+    """95th percentile of the difference of two backgrounds in levels, light taken out; NaN where
+    neither is seen.
+    """
     both = one.seen & other.seen
     if both.mean() < SEEN_MIN:
         return float("nan")
@@ -76,18 +84,26 @@ def moved(view: View, still: Backdrop, scale: float) -> bool:
 
 
 def shift_between(one: View, other: View, scale: float) -> float:
-    """How far the background moves at most between two views, over the picture's width; NaN where none can be told."""
+    """How far the background moves at most between two views, over the picture's width; NaN where
+    none can be told.
+    """
     behind = (behind_person(one, scale) & behind_person(other, scale)).astype(np.uint8)
     here, there = _small(one), _small(other)
     corners = cv2.goodFeaturesToTrack(here, 100, 0.05, 5, mask=behind)
     if corners is None or len(corners) < SHIFT_TRACKS:
         return float("nan")
-    ahead, _, _ = cv2.calcOpticalFlowPyrLK(here, there, corners, corners.copy(), winSize=(15, 15), maxLevel=3)
-    back, _, _ = cv2.calcOpticalFlowPyrLK(there, here, ahead, ahead.copy(), winSize=(15, 15), maxLevel=3)
+    ahead, _, _ = cv2.calcOpticalFlowPyrLK(
+        here, there, corners, corners.copy(), winSize=(15, 15), maxLevel=3
+    )
+    back, _, _ = cv2.calcOpticalFlowPyrLK(
+        there, here, ahead, ahead.copy(), winSize=(15, 15), maxLevel=3
+    )
     kept = np.linalg.norm(back - corners, axis=2).ravel() < 0.5
     if kept.sum() < SHIFT_TRACKS:
         return float("nan")
-    turn, inside = cv2.estimateAffinePartial2D(corners[kept], ahead[kept], ransacReprojThreshold=1.0)
+    turn, inside = cv2.estimateAffinePartial2D(
+        corners[kept], ahead[kept], ransacReprojThreshold=1.0
+    )
     if turn is None or inside.sum() < SHIFT_TRACKS:
         return float("nan")
     height, width = here.shape
@@ -96,7 +112,9 @@ def shift_between(one: View, other: View, scale: float) -> float:
 
 
 def backdrop_light(views: list[View], still: Backdrop, scale: float) -> np.ndarray:
-    """Light float64 [n] on the background of each view over its stretch's mean; NaN where too little is seen."""
+    """Light float64 [n] on the background of each view over its stretch's mean; NaN where too
+    little is seen.
+    """
     light = []
     for view in views:
         both = behind_person(view, scale) & still.seen

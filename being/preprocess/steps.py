@@ -1,6 +1,8 @@
-"""The steps from a video to a dataset's files, each one real work of another module, and what they hand to each other.
+"""The steps from a video to a dataset's files, each one real work of another module, and what they
+hand to each other.
 
-A step reads what the others wrote, never what they hold in memory: a run that goes on after a kill reads the same.
+A step reads what the others wrote, never what they hold in memory: a run that goes on after a kill
+reads the same.
 """
 
 from __future__ import annotations
@@ -65,14 +67,19 @@ def check_settings(settings: Settings) -> None:
         find_parser(settings.parser)
     if settings.au is not None:
         if not settings.au.is_file():
-            raise InputRejected(f"{settings.au} is not there", "it was to hold OpenFace's action units",
-                                "Check the path")
+            raise InputRejected(
+                f"{settings.au} is not there",
+                "it was to hold OpenFace's action units",
+                "Check the path",
+            )
         read_columns(settings.au)
 
 
 @dataclass
 class Work:
-    """What the steps share; `folder` is the dataset in the making. Properties read what earlier steps wrote."""
+    """What the steps share; `folder` is the dataset in the making. Properties read what earlier
+    steps wrote.
+    """
 
     video: Path
     folder: Path
@@ -162,9 +169,11 @@ def _landmarks(work: Work, advance: Advance) -> None:
     landmarks = work.landmarker.track(work.frames, advance)
     found = int(landmarks.found.sum())
     if found < FACES_IN_MIN * len(work.frames):
-        raise InputRejected(f"{work.video} shows a face only part of the time",
-                            f"in {found} of {len(work.frames)} frames",
-                            "Record one person who looks at the camera, with the whole head in the picture")
+        raise InputRejected(
+            f"{work.video} shows a face only part of the time",
+            f"in {found} of {len(work.frames)} frames",
+            "Record one person who looks at the camera, with the whole head in the picture",
+        )
     family.write_landmarks(work.folder, landmarks)
     family.write_mouth_masks(work.folder, landmarks, work.size, work.size)
 
@@ -172,7 +181,9 @@ def _landmarks(work: Work, advance: Advance) -> None:
 def _head_pose(work: Work, advance: Advance) -> None:
     vertices, triangles = canonical_mesh()
     points, segments = work.landmarks.points[:, :MESH_POINTS, :2], work.checked.segments
-    track = track_head(points, work.size, work.size, vertices, triangles, work.frames, segments, advance)
+    track = track_head(
+        points, work.size, work.size, vertices, triangles, work.frames, segments, advance
+    )
     family.write_track(work.folder, track, triangles)
     family.write_transforms(work.folder, track, work.size, work.size, work.missing)
 
@@ -208,13 +219,17 @@ def _teeth(work: Work, advance: Advance) -> None:
 
 def _plates(work: Work, advance: Advance) -> None:
     points = work.landmarks.points[work.landmarks.found]
-    face_height = float(np.median(np.linalg.norm(points[:, CHIN, :2] - points[:, BROW_TOP, :2], axis=1)))
+    face_height = float(
+        np.median(np.linalg.norm(points[:, CHIN, :2] - points[:, BROW_TOP, :2], axis=1))
+    )
     write_image(work.folder / "bc.jpg", background_plate(work.frames, work.labels))
     torso = TorsoPlates.learn(work.frames, work.labels, face_height)
     (work.folder / "torso_imgs").mkdir()
 
     def write(i: int) -> None:
-        write_image(work.folder / f"torso_imgs/{i}.png", torso.plate(work.frames[i], work.labels(i)))
+        write_image(
+            work.folder / f"torso_imgs/{i}.png", torso.plate(work.frames[i], work.labels(i))
+        )
 
     with ThreadPoolExecutor() as pool:
         for _ in pool.map(write, range(len(work.frames))):
@@ -241,7 +256,10 @@ def _expression(work: Work, advance: Advance) -> None:
         write_au(work.folder / "au.csv", work.landmarks, work.checked.segments)
     else:
         seconds, times = work.checked.source_seconds, work.checked.times
-        write_openface(work.folder / "au.csv", read_openface(work.settings.au, len(work.frames), seconds, times))
+        write_openface(
+            work.folder / "au.csv",
+            read_openface(work.settings.au, len(work.frames), seconds, times),
+        )
     advance(len(work.frames))
 
 
@@ -253,13 +271,46 @@ STEPS: Sequence[Step[Work]] = (
     Step("look at the clip", _look, (CHECKED,), settings=lambda work: work.settings.size),
     Step("frames", _frames, ("ori_imgs/*.jpg",), ("look at the clip",), total=_count),
     Step("sound", _sound, ("aud.wav",), ("look at the clip",)),
-    Step("landmarks", _landmarks, ("landmarks.npz", "ori_imgs/*.lms", "mouth_mask"), ("frames",), total=_count),
-    Step("masks", _masks, ("parsing", "head_alpha"), ("frames", "landmarks"), total=_count,
-         settings=lambda work: work.settings.parser),
-    Step("head pose", _head_pose, ("track_params.pt", "mesh.npz", "transforms_*.json"), ("frames", "landmarks"),
-         total=_count),
+    Step(
+        "landmarks",
+        _landmarks,
+        ("landmarks.npz", "ori_imgs/*.lms", "mouth_mask"),
+        ("frames",),
+        total=_count,
+    ),
+    Step(
+        "masks",
+        _masks,
+        ("parsing", "head_alpha"),
+        ("frames", "landmarks"),
+        total=_count,
+        settings=lambda work: work.settings.parser,
+    ),
+    Step(
+        "head pose",
+        _head_pose,
+        ("track_params.pt", "mesh.npz", "transforms_*.json"),
+        ("frames", "landmarks"),
+        total=_count,
+    ),
     Step(STEP, _speech, OUTPUTS, ("sound",), total=_count, settings=_further_features),
-    Step("expression", _expression, ("au.csv",), ("landmarks",), total=_count,
-         settings=lambda work: work.settings.au and sha256(work.settings.au)),
-    Step("teeth", _teeth, ("teeth_mask",), ("frames", "landmarks"), total=_count, settings=_given_teeth),
-    Step("plates", _plates, ("bc.jpg", "torso_imgs"), ("frames", "landmarks", "masks"), total=_count))
+    Step(
+        "expression",
+        _expression,
+        ("au.csv",),
+        ("landmarks",),
+        total=_count,
+        settings=lambda work: work.settings.au and sha256(work.settings.au),
+    ),
+    Step(
+        "teeth",
+        _teeth,
+        ("teeth_mask",),
+        ("frames", "landmarks"),
+        total=_count,
+        settings=_given_teeth,
+    ),
+    Step(
+        "plates", _plates, ("bc.jpg", "torso_imgs"), ("frames", "landmarks", "masks"), total=_count
+    ),
+)

@@ -1,10 +1,12 @@
-"""Is the sound in step with the mouth: the lag between lip aperture and voice, and speech during which no lip moves.
+"""Is the sound in step with the mouth: the lag between lip aperture and voice, and speech during
+which no lip moves.
 
-Lip aperture is compared with a signal from the sound that rises where an open mouth is likely: loudness of the bands in
-which vowels differ from closed lips, less the conformer's evidence of p, b and m. Nothing is learnt from footage.
-Measured on address 50 s, news 21 s and the built-in sample: from every 15 s the offset is sure and stays within 8 ms of
-the whole clip's (within 15 ms from the 67 to 100 % of all 10 s that are sure); of 384 pairs of 15 s of a mouth with
-somebody else's speech 99 % stay under 3.6 deviations of chance and one is taken for sure. `scripts/measure/speech.py`.
+Lip aperture is compared with a signal from the sound that rises where an open mouth is likely:
+loudness of the bands in which vowels differ from closed lips, less the conformer's evidence of p, b
+and m. Nothing is learnt from footage. Measured on address 50 s, news 21 s and the built-in sample:
+from every 15 s the offset is sure and stays within 8 ms of the whole clip's (within 15 ms from the
+67 to 100 % of all 10 s that are sure); of 384 pairs of 15 s of a mouth with somebody else's speech
+99 % stay under 3.6 deviations of chance and one is taken for sure. `scripts/measure/speech.py`.
 """
 
 from __future__ import annotations
@@ -28,13 +30,18 @@ RUN_LEAST = 4.0  # s of frames in a row without which no offset is given
 SPEECH_LEAST = 3.0  # s of speech in them
 LOUDNESS_BANDS = slice(20, 60)  # mel bands, about 0.9 to 4.3 kHz
 LOUDNESS_RANGE = 4.0  # nepers of power under the loud parts at which the voice counts as off
-CLOSURE_WEIGHT, CLOSURE_LATE = 0.7, 0.06  # of the evidence of p, b, m; and how long after the closed lips it comes, s
+CLOSURE_WEIGHT, CLOSURE_LATE = (
+    0.7,
+    0.06,
+)  # of the evidence of p, b, m; and how long after the closed lips it comes, s
 CLOSURE_SPREAD = np.array([0.25, 0.5, 1, 0.5, 0.25])  # over steps of 20 ms
-# By this measure two clips that are in step by eye stand at +10 and +30 ms: the zero lies between them, good to 20 ms.
+# By this measure two clips that are in step by eye stand at +10 and +30 ms: the zero lies between
+# them, good to 20 ms.
 MOUTH_LEADS = 0.02  # s
 SURE = 4.2  # deviations of chance; the weakest 15 s of a true pair has 4.5
 SURE_CORRELATION = 0.2
-IN_STEP = 0.045  # s: a frame and a little; people begin to see it there (ITU-R BT.1359: 45 ms early, 125 ms late)
+# s: a frame and a little; people begin to see it there (ITU-R BT.1359: 45 ms early, 125 ms late)
+IN_STEP = 0.045
 MUTE = 0.2  # lip motion under this share of the usual motion during speech: the voice is another's
 MUTE_WINDOW = 1.0  # s
 MUTE_LEAST = 2.0  # s
@@ -44,14 +51,19 @@ MUTE_LEAST = 2.0  # s
 class Offset:
     """How far the sound is from the picture, as the mouth tells."""
 
-    seconds: float  # by which the sound comes after the mouth (negative: before); 0 where it cannot be told
-    confidence: float  # agreement of mouth and sound at this offset, in deviations of what chance gives
+    # by which the sound comes after the mouth (negative: before); 0 where it cannot be told
+    seconds: float
+    confidence: (
+        float  # agreement of mouth and sound at this offset, in deviations of what chance gives
+    )
     correlation: float  # the agreement itself, -1..1
     sure: bool
 
     @property
     def shift(self) -> float:
-        """Seconds by which the sound is to be moved towards its start (negative: its end), 0 where nothing is to do."""
+        """Seconds by which the sound is to be moved towards its start (negative: its end), 0 where
+        nothing is to do.
+        """
         return self.seconds if self.sure and abs(self.seconds) > IN_STEP else 0.0
 
 
@@ -59,12 +71,17 @@ NOT_KNOWN = Offset(0.0, 0.0, 0.0, False)
 
 
 def sync_offset(heard: Heard, look: Look) -> Offset:
-    """How far the sound comes after the mouth, from frames in a row of `look`; not sure where they do not agree.
+    """How far the sound comes after the mouth, from frames in a row of `look`; not sure where they
+    do not agree.
 
-    heard: of the sound whose sample 0 belongs to the first picture. The answer lies within 0.6 s to either side.
+    heard: of the sound whose sample 0 belongs to the first picture. The answer lies within 0.6 s to
+    either side.
     """
     index, mouth = _mouth(look)
-    if len(index) < RUN_LEAST * MEL_RATE or heard.speaking(index / MEL_RATE).sum() < SPEECH_LEAST * MEL_RATE:
+    if (
+        len(index) < RUN_LEAST * MEL_RATE
+        or heard.speaking(index / MEL_RATE).sum() < SPEECH_LEAST * MEL_RATE
+    ):
         return NOT_KNOWN
     voice = _openness(heard)
     lags = np.arange(-round(CHANCE * MEL_RATE), round(CHANCE * MEL_RATE) + 1)
@@ -74,20 +91,33 @@ def sync_offset(heard: Heard, look: Look) -> Offset:
         return NOT_KNOWN
     best = int(np.flatnonzero(near)[agreement[near].argmax()])
     chance = agreement[(np.abs(lags - lags[best]) > PEAK * MEL_RATE) & np.isfinite(agreement)].std()
-    before, top, after = agreement[best - 1:best + 2]
-    vertex = (before - after) / (2 * (before - 2 * top + after)) if top > max(before, after) else 0.0
+    before, top, after = agreement[best - 1 : best + 2]
+    vertex = (
+        (before - after) / (2 * (before - 2 * top + after)) if top > max(before, after) else 0.0
+    )
     confidence = float(top / max(chance, 1e-6))
     at_border = abs(lags[best]) >= round(SEARCH * MEL_RATE)
-    return Offset(float((lags[best] + vertex) / MEL_RATE - MOUTH_LEADS), confidence, float(top),
-                  bool(confidence >= SURE and top >= SURE_CORRELATION and not at_border))
+    return Offset(
+        float((lags[best] + vertex) / MEL_RATE - MOUTH_LEADS),
+        confidence,
+        float(top),
+        bool(confidence >= SURE and top >= SURE_CORRELATION and not at_border),
+    )
 
 
 def check_sync(offset: Offset) -> Finding:
-    """The finding "sound and picture"; it says that the sound is moved where `offset.shift` is not 0."""
+    """The finding "sound and picture"; it says that the sound is moved where `offset.shift` is not
+    0.
+    """
     if not offset.sure:
-        return Finding("sound and picture", "warning", "whether the mouth moves with the sound cannot be told "
-                       f"(agreement {offset.confidence:.1f} times that of chance, {SURE} are needed)", (),
-                       "Look whether the lips fit the speech: dubbing, a voice-over or a hidden mouth will not do")
+        return Finding(
+            "sound and picture",
+            "warning",
+            "whether the mouth moves with the sound cannot be told "
+            f"(agreement {offset.confidence:.1f} times that of chance, {SURE} are needed)",
+            (),
+            "Look whether the lips fit the speech: dubbing, a voice-over or a hidden mouth will not do",
+        )
     side = "after" if offset.seconds > 0 else "before"
     said = f"the sound comes {abs(offset.seconds) * 1000:.0f} ms {side} the mouth, to about 20 ms"
     if not offset.shift:
@@ -96,27 +126,48 @@ def check_sync(offset: Offset) -> Finding:
 
 
 def check_other_voices(heard: Heard, look: Look) -> Finding:
-    """The finding "voices": speech during which the lips keep still, in the frames in a row of `look`."""
+    """The finding "voices": speech during which the lips keep still, in the frames in a row of
+    `look`.
+    """
     index, _ = _mouth(look)
     if len(index) < RUN_LEAST * MEL_RATE:
-        return Finding("voices", "ok", "too few frames in a row to see whether the voice is the face's")
+        return Finding(
+            "voices", "ok", "too few frames in a row to see whether the voice is the face's"
+        )
     times = index / MEL_RATE
     known = np.isfinite(aperture := lip_aperture(look.points))
     motion = _deviation(np.interp(times, look.times[known], aperture[known]))
     speech = heard.speaking(times)
     usual = float(np.median(motion[speech])) if speech.any() else 0.0
     mute = speech & (motion < MUTE * usual)
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], mute, [False]]).astype(np.int8))).reshape(-1, 2)
-    at = tuple((float(times[a]), float(times[b - 1])) for a, b in edges if times[b - 1] - times[a] >= MUTE_LEAST)
+    edges = np.flatnonzero(
+        np.diff(np.concatenate([[False], mute, [False]]).astype(np.int8))
+    ).reshape(-1, 2)
+    at = tuple(
+        (float(times[a]), float(times[b - 1]))
+        for a, b in edges
+        if times[b - 1] - times[a] >= MUTE_LEAST
+    )
     if at:
-        return Finding("voices", "warning", "somebody is heard while these lips keep still: another voice, or a dubbed "
-                       "part", at, "Cut these parts out: they teach the lips to stay closed while somebody speaks")
-    return Finding("voices", "ok", f"the lips move whenever somebody is heard (in the {len(times) / MEL_RATE:.0f} s "
-                                   "looked at frame by frame)")
+        return Finding(
+            "voices",
+            "warning",
+            "somebody is heard while these lips keep still: another voice, or a dubbed part",
+            at,
+            "Cut these parts out: they teach the lips to stay closed while somebody speaks",
+        )
+    return Finding(
+        "voices",
+        "ok",
+        f"the lips move whenever somebody is heard (in the {len(times) / MEL_RATE:.0f} s "
+        "looked at frame by frame)",
+    )
 
 
 def _mouth(look: Look) -> tuple[np.ndarray, np.ndarray]:
-    """Hundredths of seconds int64 [m] inside runs of frames, and the lip aperture there less its moving mean [m]."""
+    """Hundredths of seconds int64 [m] inside runs of frames, and the lip aperture there less its
+    moving mean [m].
+    """
     aperture = lip_aperture(look.points)
     known = np.isfinite(aperture)
     times, aperture = look.times[known], aperture[known]
@@ -124,7 +175,9 @@ def _mouth(look: Look) -> tuple[np.ndarray, np.ndarray]:
     for part in np.split(np.arange(len(times)), np.flatnonzero(np.diff(times) > RUN_GAP) + 1):
         if len(part) < 2 or times[part[-1]] - times[part[0]] < RUN_LEAST:
             continue
-        grid = np.arange(np.ceil(times[part[0]] * MEL_RATE), np.floor(times[part[-1]] * MEL_RATE) + 1).astype(np.int64)
+        grid = np.arange(
+            np.ceil(times[part[0]] * MEL_RATE), np.floor(times[part[-1]] * MEL_RATE) + 1
+        ).astype(np.int64)
         index.append(grid)
         mouth.append(_quick(np.interp(grid / MEL_RATE, times[part], aperture[part])))
     return np.concatenate(index), np.concatenate(mouth)
@@ -159,7 +212,9 @@ def _deviation(values: np.ndarray) -> np.ndarray:
 
 
 def _correlation(mouth: np.ndarray, voice: np.ndarray, index: np.ndarray) -> float:
-    """Pearson correlation of `mouth` with `voice` at `index` where it exists; NaN where that is too short."""
+    """Pearson correlation of `mouth` with `voice` at `index` where it exists; NaN where that is too
+    short.
+    """
     inside = (index >= 0) & (index < len(voice))
     if inside.sum() < RUN_LEAST * MEL_RATE:
         return float("nan")

@@ -1,7 +1,8 @@
-"""Teeth inside the lips for every frame: light and no redder than the person's skin, steady in time.
+"""Teeth inside the lips for every frame: light and no redder than the person's skin, steady in
+time.
 
-TalkingGaussian and InsTaG take theirs from EasyPortrait (`teeth_mask/%d.npy`, bool [H, W]); a folder of those beside
-the video is used instead.
+TalkingGaussian and InsTaG take theirs from EasyPortrait (`teeth_mask/%d.npy`, bool [H, W]); a
+folder of those beside the video is used instead.
 """
 
 from __future__ import annotations
@@ -24,13 +25,18 @@ RED, RED_SOFT = -2.0, 3.0  # redness over the skin's
 MARGIN_PX = 8  # round the lips
 
 
-def teeth_masks(frames: Sequence[np.ndarray], points: np.ndarray, segments: Sequence[Sequence[int]] | None = None
-                ) -> Iterator[np.ndarray]:
-    """Masks uint8 [H, W], 255 on teeth, of all frames in order; empty where the lips are closed or no face is.
+def teeth_masks(
+    frames: Sequence[np.ndarray],
+    points: np.ndarray,
+    segments: Sequence[Sequence[int]] | None = None,
+) -> Iterator[np.ndarray]:
+    """Masks uint8 [H, W], 255 on teeth, of all frames in order; empty where the lips are closed or
+    no face is.
 
-    frames: uint8 [H, W, 3] RGB each; points: float32 [F, 478, 2 or 3] px, NaN where no face; segments: (start, stop)
-    without a cut in between (the whole clip by default). Scores of the frames before and after, laid on the frame by
-    the rigid landmarks (teeth do not move in the head), count half as much as its own.
+    frames: uint8 [H, W, 3] RGB each; points: float32 [F, 478, 2 or 3] px, NaN where no face;
+    segments: (start, stop) without a cut in between (the whole clip by default). Scores of the
+    frames before and after, laid on the frame by the rigid landmarks (teeth do not move in the
+    head), count half as much as its own.
     """
     points = points[..., :2]
     faces = np.isfinite(points).all((1, 2))
@@ -45,20 +51,29 @@ def teeth_masks(frames: Sequence[np.ndarray], points: np.ndarray, segments: Sequ
         for j in (i, i + 1):
             if j < len(points) and j not in scores:
                 scores[j] = _score(frames, points[j], skin, j) if faces[j] else None
-        yield _steady(i, scores, points, edges) if scores[i] is not None else np.zeros(size, np.uint8)
+        yield (
+            _steady(i, scores, points, edges) if scores[i] is not None else np.zeros(size, np.uint8)
+        )
         scores.pop(i - 1, None)
 
 
 def read_teeth(folder: Path, i: int, height: int, width: int) -> np.ndarray:
-    """Mask uint8 [H, W], 255 on teeth, from `i`.npy (bool [H, W]) of an EasyPortrait folder. Raises InputRejected."""
+    """Mask uint8 [H, W], 255 on teeth, from `i`.npy (bool [H, W]) of an EasyPortrait folder. Raises
+    InputRejected.
+    """
     path = folder / f"{i}.npy"
     try:
         mask = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise InputRejected(f"{path} cannot be read", str(error), "Remove the folder, or make it again") from error
+        raise InputRejected(
+            f"{path} cannot be read", str(error), "Remove the folder, or make it again"
+        ) from error
     if mask.shape != (height, width) or mask.dtype.kind not in "bu":
-        raise InputRejected(f"{path} does not fit the frames", f"it is {mask.dtype} {list(mask.shape)}, not bool "
-                            f"[{height}, {width}]", "Remove the folder, or make its masks from these frames")
+        raise InputRejected(
+            f"{path} does not fit the frames",
+            f"it is {mask.dtype} {list(mask.shape)}, not bool [{height}, {width}]",
+            "Remove the folder, or make its masks from these frames",
+        )
     return (mask > 0).astype(np.uint8) * 255
 
 
@@ -68,12 +83,18 @@ def _skin(frames: Sequence[np.ndarray], points: np.ndarray, found: np.ndarray) -
     for i in found[np.unique(np.linspace(0, len(found) - 1, LEARN_FRAMES).round().astype(int))]:
         face, (height, width) = Face.of(points[i]), frames[int(i)].shape[:2]
         across, down = face.coordinates(height, width)
-        cheeks = face.oval(height, width) & (np.abs(down) < 0.15 * face.height) & (np.abs(across) > 0.15 * face.width)
+        cheeks = (
+            face.oval(height, width)
+            & (np.abs(down) < 0.15 * face.height)
+            & (np.abs(across) > 0.15 * face.width)
+        )
         seen.append(_lab(frames[int(i)][cheeks & (np.abs(across) < 0.35 * face.width)][None])[0])
     return np.median(np.concatenate(seen), 0)
 
 
-def _score(frames: Sequence[np.ndarray], at: np.ndarray, skin: np.ndarray, i: int) -> np.ndarray | None:
+def _score(
+    frames: Sequence[np.ndarray], at: np.ndarray, skin: np.ndarray, i: int
+) -> np.ndarray | None:
     """How much each pixel is a tooth, float32 [H, W] in [0, 1]; None where the lips are closed."""
     if np.hypot(*(at[LIP_UPPER] - at[LIP_LOWER])) < OPEN * Face.of(at).height:
         return None
@@ -95,7 +116,9 @@ def _score(frames: Sequence[np.ndarray], at: np.ndarray, skin: np.ndarray, i: in
     return score
 
 
-def _steady(i: int, scores: dict[int, np.ndarray | None], points: np.ndarray, edges: set[int]) -> np.ndarray:
+def _steady(
+    i: int, scores: dict[int, np.ndarray | None], points: np.ndarray, edges: set[int]
+) -> np.ndarray:
     own = scores[i]
     assert own is not None
     total, weight = own * 2, 2.0

@@ -1,16 +1,20 @@
-"""Head pose of a whole clip at once: one focal length, one identity shape, a low-rank expression basis, a pose a frame.
+"""Head pose of a whole clip at once: one focal length, one identity shape, a low-rank expression
+basis, a pose a frame.
 
-The model: x_cam = R_f (S + sum_r c_fr B_r) + t_f, projected with one focal length. It is solved in this order:
-1. a start from the landmarks: identity S, held near the canonical face mesh, and poses by robust least squares on the
-   points that prove rigid in this clip (weights start at the canonical mesh's rigid points and follow each point's own
-   scatter);
-2. with pictures, focal length and poses from the skin itself (`keyframes.py`): landmark networks pull a turned face
-   towards the frontal one, so that by landmarks a third of the nodding of a rendered head was lost;
+The model: x_cam = R_f (S + sum_r c_fr B_r) + t_f, projected with one focal length. It is solved in
+  this order:
+1. a start from the landmarks: identity S, held near the canonical face mesh, and poses by robust
+  least squares on the points that prove rigid in this clip (weights start at the canonical mesh's
+  rigid points and follow each point's own scatter);
+2. with pictures, focal length and poses from the skin itself (`keyframes.py`): landmark networks
+  pull a turned face towards the frontal one, so that by landmarks a third of the nodding of a
+  rendered head was lost;
 3. a fixed-interval smoother over time: no lag; frames without a face are bridged;
-4. identity again, from where the patches of skin lie and from the landmarks; what these leave unexplained, seen in head
-   space, gives the expression basis (principal components).
-Units and axes: `being/conventions.py`. The head unit is the canonical mesh's 10 cm, so that a face has the same size
-through every lens; the distance follows: about 7 units through a usual lens, more through a long one.
+4. identity again, from where the patches of skin lie and from the landmarks; what these leave
+  unexplained, seen in head space, gives the expression basis (principal components). Units and
+  axes: `being/conventions.py`. The head unit is the canonical mesh's 10 cm, so that a face has the
+  same size through every lens; the distance follows: about 7 units through a usual lens, more
+  through a long one.
 """
 
 from __future__ import annotations
@@ -46,7 +50,9 @@ SKIN_STD = 0.02  # head units: what the place of a patch of skin may be off the 
 
 @dataclass(frozen=True)
 class Track:
-    """Camera, shape and pose of a clip in the family's convention (x_cam = R(euler) x_head + trans)."""
+    """Camera, shape and pose of a clip in the family's convention (x_cam = R(euler) x_head +
+    trans).
+    """
 
     focal: float  # px
     euler: np.ndarray  # float32 [F, 3], radians
@@ -55,7 +61,9 @@ class Track:
     basis: np.ndarray  # float32 [R, 468, 3], orthonormal displacements
     coefficients: np.ndarray  # float32 [F, R], head units
     rigidity: np.ndarray  # float32 [468] in 0..1: how much each vertex had to say about the pose
-    residual: np.ndarray  # float32 [F], px: median distance of projected vertices to their landmarks, NaN if no face
+    residual: (
+        np.ndarray
+    )  # float32 [F], px: median distance of projected vertices to their landmarks, NaN if no face
 
     @property
     def vertices(self) -> np.ndarray:
@@ -65,32 +73,46 @@ class Track:
 
 
 def project(track: Track, vertices: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Pixels float32 [F, V, 2] of head-space vertices [V, 3] or [F, V, 3] under the poses of a track."""
+    """Pixels float32 [F, V, 2] of head-space vertices [V, 3] or [F, V, 3] under the poses of a
+    track.
+    """
     camera = Camera(track.focal, np.array([(width - 1) / 2, (height - 1) / 2]))
     posed = np.asarray(vertices, np.float64) @ np.swapaxes(euler_to_rotation(track.euler), -1, -2)
     return camera.project(posed + track.trans[:, None]).astype(np.float32)
 
 
-def track_head(points: np.ndarray, width: int, height: int, canonical: np.ndarray, triangles: np.ndarray,
-               frames: Sequence[np.ndarray] | np.ndarray | None = None,
-               segments: Sequence[tuple[int, int]] | None = None,
-               progress: Callable[[int], None] | None = None) -> Track:
+def track_head(
+    points: np.ndarray,
+    width: int,
+    height: int,
+    canonical: np.ndarray,
+    triangles: np.ndarray,
+    frames: Sequence[np.ndarray] | np.ndarray | None = None,
+    segments: Sequence[tuple[int, int]] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Track:
     """Focal length, identity, expression and pose of a clip from its landmarks and pictures.
 
-    points: float32 [F, >= 468, >= 2] px (x right, y down), NaN where no face was found. canonical: float [468, 3] cm
-    and triangles int [T, 3] from `mesh.canonical_mesh`. frames: F pictures uint8 [H, W, 3] RGB (index and len are used,
-    from threads); without them the landmarks alone decide, with a usual focal length. segments: frame ranges
-    [start, end) that motion must not be smoothed across (cuts); by default one; camera and identity are those of all.
-    progress: told of frames done. Raises InputRejected when fewer than two frames have a face.
+    points: float32 [F, >= 468, >= 2] px (x right, y down), NaN where no face was found. canonical:
+    float [468, 3] cm and triangles int [T, 3] from `mesh.canonical_mesh`. frames: F pictures uint8
+    [H, W, 3] RGB (index and len are used, from threads); without them the landmarks alone decide,
+    with a usual focal length. segments: frame ranges [start, end) that motion must not be smoothed
+    across (cuts); by default one; camera and identity are those of all. progress: told of frames
+    done. Raises InputRejected when fewer than two frames have a face.
     """
-    assert points.ndim == 3 and points.shape[1] >= MESH_POINTS and points.shape[2] >= 2, points.shape
+    assert points.ndim == 3 and points.shape[1] >= MESH_POINTS and points.shape[2] >= 2, (
+        points.shape
+    )
     assert canonical.shape == (MESH_POINTS, 3), canonical.shape
     assert frames is None or len(frames) == len(points), (len(points),)
     observed = points[:, :MESH_POINTS, :2].astype(np.float64)
     found = np.all(np.isfinite(observed), axis=(1, 2))
     if found.sum() < 2:
-        raise InputRejected("no face was found in the video", f"{int(found.sum())} of {len(found)} frames show one",
-                            "Record one person who looks at the camera")
+        raise InputRejected(
+            "no face was found in the video",
+            f"{int(found.sum())} of {len(found)} frames show one",
+            "Record one person who looks at the camera",
+        )
     side = float(max(width, height))
     camera = Camera(FOCAL_PRIOR * side, np.array([(width - 1) / 2, (height - 1) / 2]))
     face, seen = canonical.astype(np.float64) / CENTIMETRES_PER_UNIT, observed[found]
@@ -102,39 +124,63 @@ def track_head(points: np.ndarray, width: int, height: int, canonical: np.ndarra
     followed = None
     if frames is not None:
         vertices, skull = with_skull(canonical, triangles)
-        mesh, numbers = Mesh(vertices / CENTIMETRES_PER_UNIT, skull, MESH_POINTS), np.flatnonzero(found)
-        followed = follow_skin(lambda i: frames[int(numbers[i])], seen, mesh, poses, camera, side, progress)
+        mesh, numbers = (
+            Mesh(vertices / CENTIMETRES_PER_UNIT, skull, MESH_POINTS),
+            np.flatnonzero(found),
+        )
+        followed = follow_skin(
+            lambda i: frames[int(numbers[i])], seen, mesh, poses, camera, side, progress
+        )
     if followed is not None:
         camera, poses, information = followed.scene.camera, followed.poses, followed.information
-        shape = _solve_identity(seen[sample], face, shape, poses[sample], camera, side, smoothness, followed)
+        shape = _solve_identity(
+            seen[sample], face, shape, poses[sample], camera, side, smoothness, followed
+        )
         weights = _rigidity(seen, shape, poses, camera, side)
     rotation, shift = _smooth_all(poses, information, found, segments or [(0, len(found))])
     return track_of(observed, Poses(rotation, shift), shape, camera, weights / weights.max())
 
 
-def track_of(observed: np.ndarray, poses: Poses, shape: np.ndarray, camera: Camera, rigidity: np.ndarray) -> Track:
-    """The track of known poses of F frames and a known identity; expression is what they leave of the landmarks.
+def track_of(
+    observed: np.ndarray, poses: Poses, shape: np.ndarray, camera: Camera, rigidity: np.ndarray
+) -> Track:
+    """The track of known poses of F frames and a known identity; expression is what they leave of
+    the landmarks.
 
-    observed: float64 [F, 468, 2] px, NaN without a face. shape: float64 [468, 3], head units. rigidity: [468] in 0..1.
+    observed: float64 [F, 468, 2] px, NaN without a face. shape: float64 [468, 3], head units.
+    rigidity: [468] in 0..1.
     """
     found = np.isfinite(observed).all(axis=(1, 2))
     basis, coefficients = _expression(observed[found], shape, poses[found], camera)
     every = np.zeros((len(found), len(basis)))
     every[found] = coefficients
     every = fill(every, found)
-    track = Track(camera.focal, rotation_to_euler(poses.rotation).astype(np.float32),
-                  poses.shift.astype(np.float32), shape.astype(np.float32),
-                  basis.astype(np.float32), every.astype(np.float32),
-                  rigidity.astype(np.float32), np.full(len(found), np.nan, np.float32))
+    track = Track(
+        camera.focal,
+        rotation_to_euler(poses.rotation).astype(np.float32),
+        poses.shift.astype(np.float32),
+        shape.astype(np.float32),
+        basis.astype(np.float32),
+        every.astype(np.float32),
+        rigidity.astype(np.float32),
+        np.full(len(found), np.nan, np.float32),
+    )
     shown = camera.project(poses.place(track.vertices.astype(np.float64)))
     distance = np.linalg.norm(shown - observed, axis=-1)
     track.residual[found] = np.median(distance[found], axis=1)
     return track
 
 
-def _identity(sample: np.ndarray, canonical: np.ndarray, camera: Camera, side: float,
-              smoothness: sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
-    """Identity [468, 3] and rigidity weights [468] that explain the landmarks of sampled frames [n, 468, 2] best."""
+def _identity(
+    sample: np.ndarray,
+    canonical: np.ndarray,
+    camera: Camera,
+    side: float,
+    smoothness: sparse.csr_matrix,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Identity [468, 3] and rigidity weights [468] that explain the landmarks of sampled frames [n,
+    468, 2] best.
+    """
     shape, weights = canonical, _first_weights()
     poses = _first_poses(sample, shape, camera)
     for _ in range(4):
@@ -151,11 +197,17 @@ def _first_weights() -> np.ndarray:
 
 
 def _first_poses(observed: np.ndarray, shape: np.ndarray, camera: Camera) -> Poses:
-    """Perspective-n-point on the canonical mesh's rigid points, frame by frame (SQPNP, Terzakis and Lourakis 2020)."""
-    matrix = np.array([[camera.focal, 0, camera.centre[0]], [0, camera.focal, camera.centre[1]], [0, 0, 1]])
+    """Perspective-n-point on the canonical mesh's rigid points, frame by frame (SQPNP, Terzakis and
+    Lourakis 2020).
+    """
+    matrix = np.array(
+        [[camera.focal, 0, camera.centre[0]], [0, camera.focal, camera.centre[1]], [0, 0, 1]]
+    )
     rotation, shift = np.empty((len(observed), 3, 3)), np.empty((len(observed), 3))
     for i, frame in enumerate(observed):
-        done, vector, offset = cv2.solvePnP(shape[RIGID], frame[RIGID], matrix, None, flags=cv2.SOLVEPNP_SQPNP)
+        done, vector, offset = cv2.solvePnP(
+            shape[RIGID], frame[RIGID], matrix, None, flags=cv2.SOLVEPNP_SQPNP
+        )
         assert done, "SQPNP has a solution for 33 points in general position"
         rotation[i], shift[i] = FLIP @ cv2.Rodrigues(vector)[0], FLIP @ offset[:, 0]
     return Poses(rotation, shift)
@@ -171,13 +223,22 @@ def _huber(residual: np.ndarray, side: float) -> np.ndarray:
     return 1 / np.maximum(1, np.linalg.norm(residual, axis=-1) / (OUTLIER_PX * side / 512))
 
 
-def _solve_poses(observed: np.ndarray, shape: np.ndarray, weights: np.ndarray, poses: Poses, camera: Camera,
-                 side: float, steps: int) -> tuple[Poses, np.ndarray]:
-    """Gauss-Newton, many frames at once; also the information matrices [F, 6, 6] (turn in radians, then shift)."""
+def _solve_poses(
+    observed: np.ndarray,
+    shape: np.ndarray,
+    weights: np.ndarray,
+    poses: Poses,
+    camera: Camera,
+    side: float,
+    steps: int,
+) -> tuple[Poses, np.ndarray]:
+    """Gauss-Newton, many frames at once; also the information matrices [F, 6, 6] (turn in radians,
+    then shift).
+    """
     use = weights > 0.02 * weights.max()
     points, share, out = shape[use], weights[use], []
     for start in range(0, len(observed), TOGETHER):
-        seen, moved = observed[start:start + TOGETHER, use], poses[start:start + TOGETHER]
+        seen, moved = observed[start : start + TOGETHER, use], poses[start : start + TOGETHER]
         for _ in range(steps):
             turned = points @ np.swapaxes(moved.rotation, 1, 2)
             placed = turned + moved.shift[:, None]
@@ -187,17 +248,29 @@ def _solve_poses(observed: np.ndarray, shape: np.ndarray, weights: np.ndarray, p
             frames, columns = len(jacobian), jacobian.reshape(len(jacobian), -1, 6)
             rows = np.swapaxes(weighted.reshape(frames, -1, 6), 1, 2)
             information = rows @ columns + 1e-9 * np.eye(6)
-            moved = moved.moved(np.linalg.solve(information, rows @ residual.reshape(frames, -1, 1))[..., 0])
+            moved = moved.moved(
+                np.linalg.solve(information, rows @ residual.reshape(frames, -1, 1))[..., 0]
+            )
         out.append((moved.rotation, moved.shift, information))
     rotation, shift, information = (np.concatenate(column) for column in zip(*out, strict=True))
     return Poses(rotation, shift), information
 
 
-def _solve_identity(observed: np.ndarray, canonical: np.ndarray, shape: np.ndarray, poses: Poses, camera: Camera,
-                    side: float, smoothness: sparse.csr_matrix, followed: Followed | None) -> np.ndarray:
-    """Identity [468, 3]: least squares over landmarks and patches of skin, near the canonical shape and smoothly so.
+def _solve_identity(
+    observed: np.ndarray,
+    canonical: np.ndarray,
+    shape: np.ndarray,
+    poses: Poses,
+    camera: Camera,
+    side: float,
+    smoothness: sparse.csr_matrix,
+    followed: Followed | None,
+) -> np.ndarray:
+    """Identity [468, 3]: least squares over landmarks and patches of skin, near the canonical shape
+    and smoothly so.
 
-    The errors of a landmark repeat from frame to frame: all frames together say as much as one without noise.
+    The errors of a landmark repeat from frame to frame: all frames together say as much as one
+    without noise.
     """
     residual = _residual(observed, shape, poses, camera)
     jacobian = camera.jacobian(poses.place(shape)) @ poses.rotation[:, None]  # [F, V, 2, 3]
@@ -206,42 +279,58 @@ def _solve_identity(observed: np.ndarray, canonical: np.ndarray, shape: np.ndarr
     pull = np.einsum("fvij,fvi,fv->vj", jacobian, residual, weight, optimize=True)
     pull += np.einsum("vjk,vk->vj", normal, shape - canonical)
     count = len(shape)
-    prior = sparse.identity(count) / IDENTITY_STD ** 2 + smoothness.T @ smoothness / IDENTITY_ROUGHNESS ** 2
+    prior = (
+        sparse.identity(count) / IDENTITY_STD**2 + smoothness.T @ smoothness / IDENTITY_ROUGHNESS**2
+    )
     if followed is not None:
         skin, places, trust = _skin(followed, count)
-        prior = prior + skin.T @ sparse.diags(trust / SKIN_STD ** 2) @ skin
-        pull += skin.T @ ((trust / SKIN_STD ** 2)[:, None] * (places - skin @ canonical))
+        prior = prior + skin.T @ sparse.diags(trust / SKIN_STD**2) @ skin
+        pull += skin.T @ ((trust / SKIN_STD**2)[:, None] * (places - skin @ canonical))
     system = sparse.kron(prior, sparse.identity(3)) + sparse.block_diag(normal)
     return canonical + splu(system.tocsc()).solve(pull.ravel()).reshape(count, 3)
 
 
 def _skin(followed: Followed, count: int) -> tuple[sparse.csr_matrix, np.ndarray, np.ndarray]:
-    """Patches on the face: their shares of the vertices, sparse [P, count], their places [P, 3] and trust [P]."""
+    """Patches on the face: their shares of the vertices, sparse [P, count], their places [P, 3] and
+    trust [P].
+    """
     anchors, trust = followed.anchors, followed.scene.trust
     use = np.flatnonzero((anchors.corners < count).all(1) & (trust > 0))
     rows = np.repeat(np.arange(len(use)), 3)
-    shares = sparse.csr_matrix((anchors.shares[use].ravel(), (rows, anchors.corners[use].ravel())), (len(use), count))
+    shares = sparse.csr_matrix(
+        (anchors.shares[use].ravel(), (rows, anchors.corners[use].ravel())), (len(use), count)
+    )
     return shares, followed.scene.points[use], trust[use]
 
 
 def _smoothness(triangles: np.ndarray) -> sparse.csr_matrix:
-    """Uniform graph Laplacian, sparse [468, 468], of the mesh: a vertex minus the mean of its neighbours."""
+    """Uniform graph Laplacian, sparse [468, 468], of the mesh: a vertex minus the mean of its
+    neighbours.
+    """
     linked = np.zeros((MESH_POINTS, MESH_POINTS))
     for a, b in ((0, 1), (1, 2), (2, 0)):
         linked[triangles[:, a], triangles[:, b]] = linked[triangles[:, b], triangles[:, a]] = 1
-    return sparse.csr_matrix(np.eye(MESH_POINTS) - linked / np.maximum(linked.sum(1, keepdims=True), 1))
+    return sparse.csr_matrix(
+        np.eye(MESH_POINTS) - linked / np.maximum(linked.sum(1, keepdims=True), 1)
+    )
 
 
-def _rigidity(observed: np.ndarray, shape: np.ndarray, poses: Poses, camera: Camera, side: float) -> np.ndarray:
-    """Weights [468]: the inverse of each point's mean squared residual over the clip, in units of a steady point's."""
+def _rigidity(
+    observed: np.ndarray, shape: np.ndarray, poses: Poses, camera: Camera, side: float
+) -> np.ndarray:
+    """Weights [468]: the inverse of each point's mean squared residual over the clip, in units of a
+    steady point's.
+    """
     squared = (_residual(observed, shape, poses, camera) ** 2).sum(-1).mean(0)
     floor = (0.7 * side / 512) ** 2
     return floor / (floor + squared)
 
 
-def _expression(observed: np.ndarray, shape: np.ndarray, poses: Poses,
-                camera: Camera) -> tuple[np.ndarray, np.ndarray]:
-    """Basis [R, 468, 3] and coefficients [F, R] of the displacements that the poses leave, as seen by the camera.
+def _expression(
+    observed: np.ndarray, shape: np.ndarray, poses: Poses, camera: Camera
+) -> tuple[np.ndarray, np.ndarray]:
+    """Basis [R, 468, 3] and coefficients [F, R] of the displacements that the poses leave, as seen
+    by the camera.
 
     A residual is taken to lie in the plane parallel to the picture; depth is not seen.
     """
@@ -251,12 +340,13 @@ def _expression(observed: np.ndarray, shape: np.ndarray, poses: Poses,
     in_camera[..., :2] = residual * (depth / camera.focal)[..., None] * np.array([1.0, -1.0])
     flat = (in_camera @ poses.rotation).reshape(len(residual), -1)
     _, vectors = np.linalg.eigh(flat.T @ flat)
-    basis = vectors[:, ::-1][:, :min(EXPRESSIONS, len(flat))].T
+    basis = vectors[:, ::-1][:, : min(EXPRESSIONS, len(flat))].T
     return basis.reshape(len(basis), *shape.shape), flat @ basis.T
 
 
-def _smooth_all(poses: Poses, information: np.ndarray, found: np.ndarray,
-                segments: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+def _smooth_all(
+    poses: Poses, information: np.ndarray, found: np.ndarray, segments: Sequence[tuple[int, int]]
+) -> tuple[np.ndarray, np.ndarray]:
     """Rotations [F, 3, 3] and shifts [F, 3] of all frames, smoothed within each segment."""
     middle = mean_rotation(poses.rotation)
     values = np.zeros((len(found), 6))

@@ -1,4 +1,6 @@
-"""The hidden folder in which a dataset is made: one run at a time; what a killed run finished stays for the next."""
+"""The hidden folder in which a dataset is made: one run at a time; what a killed run finished stays
+for the next.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,8 @@ class Done:
 class Workplace:
     """`.NAME.part` beside the dataset NAME. As a context manager it holds the folder's lock.
 
-    After an error the folder stays where a later run can go on from it; a refused input leaves nothing behind.
+    After an error the folder stays where a later run can go on from it; a refused input leaves
+    nothing behind.
     """
 
     def __init__(self, out: Path, force: bool = False):
@@ -52,19 +55,28 @@ class Workplace:
             self._lock = _locked(self.own)
         except OSError as error:
             remove_empty(self._parents)
-            raise BeingError(f"cannot write {self.out}", str(error), "Choose another place with --out") from error
+            raise BeingError(
+                f"cannot write {self.out}", str(error), "Choose another place with --out"
+            ) from error
         if self._lock is None:
-            raise BeingError(f"another run is making the dataset {self.out}", f"it works in {self.folder}",
-                             "Wait for it to end, or choose another place with --out")
+            raise BeingError(
+                f"another run is making the dataset {self.out}",
+                f"it works in {self.folder}",
+                "Wait for it to end, or choose another place with --out",
+            )
         try:
-            check_free(self.out, self.force)  # the other run may have finished just before the lock was free
+            check_free(
+                self.out, self.force
+            )  # the other run may have finished just before the lock was free
         except BeingError as error:
             self.__exit__(type(error), error, None)
             raise
         return self
 
     def claim(self, key: str) -> None:
-        """Take over what an earlier run of the same `key` (the video's digest) finished; discard all else."""
+        """Take over what an earlier run of the same `key` (the video's digest) finished; discard
+        all else.
+        """
         self._key = key
         try:
             state = json.loads((self.own / "steps.json").read_text())
@@ -94,7 +106,9 @@ class Workplace:
                 _remove(path)
 
     def digest(self, patterns: tuple[str, ...]) -> str:
-        """sha256 over the names and contents of the files that match, and of all files in folders that match."""
+        """sha256 over the names and contents of the files that match, and of all files in folders
+        that match.
+        """
         return digest_of(self.folder, patterns)
 
     def finish(self) -> None:
@@ -107,30 +121,49 @@ class Workplace:
         shutil.rmtree(self.folder, ignore_errors=True)
         remove_empty(self._parents)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if kind is not None and (isinstance(error, InputRejected | UsageError) or not self.done):
             self.discard()
         if self._lock is not None:
             self._lock.close()
 
     def _save(self) -> None:
-        write_json(self.own / "steps.json", {"key": self._key, "steps": {k: asdict(v) for k, v in self.done.items()}})
+        write_json(
+            self.own / "steps.json",
+            {"key": self._key, "steps": {k: asdict(v) for k, v in self.done.items()}},
+        )
 
 
 def check_free(out: Path, force: bool) -> None:
-    """Raise BeingError when `out` is something else than an empty folder or, with `force`, a dataset."""
+    """Raise BeingError when `out` is something else than an empty folder or, with `force`, a
+    dataset.
+    """
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         if not (out / "dataset.json").is_file():
-            raise BeingError(f"{out} exists and is not a dataset", fix="Choose another place with --out")
+            raise BeingError(
+                f"{out} exists and is not a dataset", fix="Choose another place with --out"
+            )
         if not force:
-            raise BeingError(f"the dataset {out} exists already", fix="Replace it with --force, or choose an --out")
+            raise BeingError(
+                f"the dataset {out} exists already",
+                fix="Replace it with --force, or choose an --out",
+            )
 
 
 def digest_of(folder: Path, patterns: tuple[str, ...]) -> str:
     """See `Workplace.digest`, for any `folder`."""
     found = {path for pattern in patterns for path in folder.glob(pattern)}
-    files = {file for path in found for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()}
+    files = {
+        file
+        for path in found
+        for file in (path.rglob("*") if path.is_dir() else [path])
+        if file.is_file()
+    }
     digest = hashlib.sha256()
     for file in sorted(files):
         digest.update(f"{file.relative_to(folder)}\n{file.stat().st_size}\n".encode())
@@ -159,8 +192,8 @@ def _remove(path: Path) -> None:
 
 
 def _locked(folder: Path) -> IO[str] | None:
-    """The open file `lock` in `folder`, held by this process until it is closed or the process dies; None where
-    another process holds it."""
+    """The open file `lock` in `folder`, held by this process until it is closed or the process
+    dies; None where another process holds it."""
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -179,7 +212,9 @@ def _locked(folder: Path) -> IO[str] | None:
 
 
 def _hold(file: IO[str]) -> bool:
-    """Whether this process now holds the lock of an open file. Where the file system knows no locks, it does."""
+    """Whether this process now holds the lock of an open file. Where the file system knows no
+    locks, it does.
+    """
     try:
         import fcntl
     except ImportError:  # Windows

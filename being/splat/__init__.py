@@ -15,6 +15,17 @@ from being.splat.api import (
 from being.splat.room import Room
 from being.splat.triton import pairs_per_gaussian
 
-__all__ = ["Cameras", "Gaussians", "RenderOutput", "Room", "available_backends", "choose_backend",
-           "chosen_backend", "composite", "pairs_per_gaussian", "pick_backend", "rasterize",
-           "using_backend"]  # fmt: skip
+__all__ = [
+    "Cameras",
+    "Gaussians",
+    "RenderOutput",
+    "Room",
+    "available_backends",
+    "choose_backend",
+    "chosen_backend",
+    "composite",
+    "pairs_per_gaussian",
+    "pick_backend",
+    "rasterize",
+    "using_backend",
+]

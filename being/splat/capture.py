@@ -14,9 +14,9 @@ import torch
 def captured(graph: torch.cuda.CUDAGraph, **pool: Any) -> Iterator[None]:
     """What is launched within becomes `graph`; `pool`: as `CUDAGraph.capture_begin` takes it.
 
-    One capture at a time in a process. No garbage is collected meanwhile: what an earlier stage left in a cycle, device
-    memory or a graph of its own, is freed whenever Python comes to it, and in the midst of a capture that ends it
-    (cudaErrorStreamCaptureInvalidated).
+    One capture at a time in a process. No garbage is collected meanwhile: what an earlier stage
+    left in a cycle, device memory or a graph of its own, is freed whenever Python comes to it, and
+    in the midst of a capture that ends it (cudaErrorStreamCaptureInvalidated).
     """
     collected = gc.isenabled()
     gc.disable()

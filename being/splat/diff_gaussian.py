@@ -1,8 +1,10 @@
-"""diff-gaussian-rasterization as a backend, when it is installed (Inria's licence: non-commercial; built with nvcc).
+"""diff-gaussian-rasterization as a backend, when it is installed (Inria's licence: non-commercial;
+built with nvcc).
 
-Any of its versions will do: the plain one, those that return depth too, and the fork of GaussianTalker whose background
-is a picture. They share the package name `diff_gaussian_rasterization`. Each frame is rendered twice, its colours and
-then (1, depth, 0) as colours, so that alpha and depth come out of every version, with gradients.
+Any of its versions will do: the plain one, those that return depth too, and the fork of
+GaussianTalker whose background is a picture. They share the package name
+`diff_gaussian_rasterization`. Each frame is rendered twice, its colours and then (1, depth, 0) as
+colours, so that alpha and depth come out of every version, with gradients.
 """
 
 from __future__ import annotations
@@ -31,9 +33,18 @@ def takes(tensor: Tensor) -> bool:
 
 
 def rasterize(
-    means: Tensor, quaternions: Tensor, scales: Tensor, opacities: Tensor, sh: Tensor, world_to_camera: Tensor,
-    focal: Tensor, width: int, height: int, sh_degree: int, screen_offsets: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    means: Tensor,
+    quaternions: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    sh: Tensor,
+    world_to_camera: Tensor,
+    focal: Tensor,
+    width: int,
+    height: int,
+    sh_degree: int,
+    screen_offsets: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return rgb, alpha, depth, radii as `reference.rasterize` does.
 
     `screen_offsets` get their gradient, but their values are not added: they must be zeros.
@@ -58,20 +69,32 @@ def _render_frame(
     means, quaternions, scales, opacities, sh, world_to_camera, focal = frame
     tangents = [side / (2 * float(focal)) for side in (width, height)]
     values = {
-        "image_height": height, "image_width": width, "tanfovx": tangents[0], "tanfovy": tangents[1],
+        "image_height": height,
+        "image_width": width,
+        "tanfovx": tangents[0],
+        "tanfovy": tangents[1],
         "bg": means.new_zeros(3, height, width),  # the first three numbers are a plain background
-        "scale_modifier": 1.0, "viewmatrix": world_to_camera.T.contiguous(),
-        "projmatrix": (_projection(tangents, means) @ world_to_camera).T.contiguous(), "sh_degree": sh_degree,
-        "campos": -world_to_camera[:3, :3].T @ world_to_camera[:3, 3], "prefiltered": False, "debug": False,
+        "scale_modifier": 1.0,
+        "viewmatrix": world_to_camera.T.contiguous(),
+        "projmatrix": (_projection(tangents, means) @ world_to_camera).T.contiguous(),
+        "sh_degree": sh_degree,
+        "campos": -world_to_camera[:3, :3].T @ world_to_camera[:3, 3],
+        "prefiltered": False,
+        "debug": False,
         "antialiasing": False,
-    }  # fmt: skip
+    }
     known = GaussianRasterizationSettings._fields
-    render = GaussianRasterizer(GaussianRasterizationSettings(**{key: values[key] for key in known}))
+    render = GaussianRasterizer(
+        GaussianRasterizationSettings(**{key: values[key] for key in known})
+    )
     scale = means.new_tensor([2 / width, 2 / height])  # px to the units of its 2-D means
     common = {
-        "means3D": means, "means2D": torch.nn.functional.pad(offsets * scale, (0, 1)), "opacities": opacities[:, None],
-        "scales": scales, "rotations": torch.nn.functional.normalize(quaternions, dim=1),
-    }  # fmt: skip
+        "means3D": means,
+        "means2D": torch.nn.functional.pad(offsets * scale, (0, 1)),
+        "opacities": opacities[:, None],
+        "scales": scales,
+        "rotations": torch.nn.functional.normalize(quaternions, dim=1),
+    }
     rgb, radii = render(**common, shs=sh)[:2]
     view_z = means @ world_to_camera[2, :3] + world_to_camera[2, 3]
     features = torch.stack([torch.ones_like(view_z), view_z, torch.zeros_like(view_z)], 1)
@@ -80,7 +103,9 @@ def _render_frame(
 
 
 def _projection(tangents: list[float], like: Tensor) -> Tensor:
-    """Return the perspective matrix [4, 4] of a camera with these tangents of half its fields of view."""
+    """Return the perspective matrix [4, 4] of a camera with these tangents of half its fields of
+    view.
+    """
     matrix = like.new_zeros(4, 4)
     matrix[0, 0], matrix[1, 1] = 1 / tangents[0], 1 / tangents[1]
     matrix[2, 2], matrix[2, 3] = FAR / (FAR - NEAR), -FAR * NEAR / (FAR - NEAR)

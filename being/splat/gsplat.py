@@ -1,7 +1,9 @@
-"""gsplat (Apache-2.0) as a backend, when it is installed; it compiles its CUDA code with nvcc at first use.
+"""gsplat (Apache-2.0) as a backend, when it is installed; it compiles its CUDA code with nvcc at
+first use.
 
-It draws by rules of its own: tiles by its own bounds, not by the square of three standard deviations; alpha up to
-0.999. Pictures differ from the twin's by up to a few hundredths in single pixels.
+It draws by rules of its own: tiles by its own bounds, not by the square of three standard
+deviations; alpha up to 0.999. Pictures differ from the twin's by up to a few hundredths in single
+pixels.
 """
 
 from __future__ import annotations
@@ -36,9 +38,18 @@ def takes(tensor: Tensor) -> bool:
 
 
 def rasterize(
-    means: Tensor, quaternions: Tensor, scales: Tensor, opacities: Tensor, sh: Tensor, world_to_camera: Tensor,
-    focal: Tensor, width: int, height: int, sh_degree: int, screen_offsets: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    means: Tensor,
+    quaternions: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    sh: Tensor,
+    world_to_camera: Tensor,
+    focal: Tensor,
+    width: int,
+    height: int,
+    sh_degree: int,
+    screen_offsets: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return rgb, alpha, depth, radii as `reference.rasterize` does, by gsplat's rules."""
     from gsplat import (
         fully_fused_projection,
@@ -50,26 +61,43 @@ def rasterize(
 
     fields = (means, quaternions, scales, opacities, sh)
     frames = max(field.shape[0] for field in (*fields, world_to_camera, focal))
-    means, quaternions, scales, opacities, sh = (field.expand(frames, *field.shape[1:]) for field in fields)
+    means, quaternions, scales, opacities, sh = (
+        field.expand(frames, *field.shape[1:]) for field in fields
+    )
     world_to_camera = world_to_camera.expand(frames, 4, 4)
     matrix = torch.zeros(frames, 3, 3, device=means.device)  # its pixel centres lie at halves
     matrix[:, 0, 0] = matrix[:, 1, 1] = focal
     matrix[:, 0, 2], matrix[:, 1, 2], matrix[:, 2, 2] = width / 2, height / 2, 1
     projected = fully_fused_projection(
-        means.contiguous(), None, quaternions.contiguous(), scales.contiguous(), world_to_camera[:, None].contiguous(),
-        matrix[:, None], width, height, eps2d=LOW_PASS, near_plane=NEAR_PLANE, far_plane=FAR_PLANE,
+        means.contiguous(),
+        None,
+        quaternions.contiguous(),
+        scales.contiguous(),
+        world_to_camera[:, None].contiguous(),
+        matrix[:, None],
+        width,
+        height,
+        eps2d=LOW_PASS,
+        near_plane=NEAR_PLANE,
+        far_plane=FAR_PLANE,
         opacities=opacities.contiguous(),
-    )  # fmt: skip
+    )
     radii, centres, depths, conics = (value[:, 0] for value in projected[:4])
     if screen_offsets is not None:
         centres = centres + screen_offsets
     rotation, translation = world_to_camera[:, :3, :3], world_to_camera[:, :3, 3]
     direction = means + (rotation.transpose(1, 2) @ translation[:, :, None]).transpose(1, 2)
-    colours = (spherical_harmonics(sh_degree, direction, sh, masks=(radii > 0).all(-1)) + 0.5).clamp_min(0)
+    colours = (
+        spherical_harmonics(sh_degree, direction, sh, masks=(radii > 0).all(-1)) + 0.5
+    ).clamp_min(0)
     tiles = -(-width // TILE), -(-height // TILE)
-    _, keys, order = isect_tiles(centres, radii, depths, TILE, *tiles, packed=False, n_images=frames)
+    _, keys, order = isect_tiles(
+        centres, radii, depths, TILE, *tiles, packed=False, n_images=frames
+    )
     bounds = isect_offset_encode(keys, frames, *tiles).reshape(frames, tiles[1], tiles[0])
     features = torch.cat([colours, depths[..., None]], 2)
-    picture, alpha = rasterize_to_pixels(centres, conics, features, opacities, width, height, TILE, bounds, order)
+    picture, alpha = rasterize_to_pixels(
+        centres, conics, features, opacities, width, height, TILE, bounds, order
+    )
     picture = picture.permute(0, 3, 1, 2)
     return picture[:, :3], alpha.permute(0, 3, 1, 2), picture[:, 3:], radii.amax(-1).to(torch.int32)

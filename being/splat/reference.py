@@ -1,10 +1,12 @@
-"""The rasterizer's torch twin: slow, readable, any float type; the oracle that the fast backends are tested against.
+"""The rasterizer's torch twin: slow, readable, any float type; the oracle that the fast backends
+are tested against.
 
-Rules (those of the diff-gaussian-rasterization family, Kerbl et al. 2023): a Gaussian is blended in the 16x16 tiles met
-by a square of ceil(3 sqrt(largest eigenvalue)) px around its centre, front to back by view-space z; alpha =
-min(0.99, opacity exp(power)), skipped below 1/255; blending stops before the transmittance would fall under 1e-4.
-Constants are in `being.conventions`. Gradients are those of the formulas; see `_blend_alpha` for the one at 0.99.
-Letters: n drawable Gaussians, P pixels of a tile.
+Rules (those of the diff-gaussian-rasterization family, Kerbl et al. 2023): a Gaussian is blended in
+the 16x16 tiles met by a square of ceil(3 sqrt(largest eigenvalue)) px around its centre, front to
+back by view-space z; alpha = min(0.99, opacity exp(power)), skipped below 1/255; blending stops
+before the transmittance would fall under 1e-4. Constants are in `being.conventions`. Gradients are
+those of the formulas; see `_blend_alpha` for the one at 0.99. Letters: n drawable Gaussians, P
+pixels of a tile.
 """
 
 from __future__ import annotations
@@ -18,16 +20,31 @@ from torch.utils.checkpoint import checkpoint
 
 from being.conventions import ALPHA_MAX, ALPHA_MIN, LOW_PASS, NEAR_PLANE, TILE, TRANSMITTANCE_MIN
 
-FIELD_OF_VIEW_MARGIN = 1.3  # x/z and y/z in the Jacobian are clamped to this times the half field of view's tangent
+FIELD_OF_VIEW_MARGIN = (
+    1.3  # x/z and y/z in the Jacobian are clamped to this times the half field of view's tangent
+)
 EIGENVALUE_FLOOR = 0.1  # px^4 under the root of the eigenvalue formula
 QUATERNION_MIN = 1e-10  # length below which a rotation is undefined and the Gaussian is skipped
 SCREEN_MAX = 1e9  # px; centres and radii beyond are skipped
 
 SH_C0 = 0.28209479177387814
 SH_C1 = 0.4886025119029199
-SH_C2 = (1.0925484305920792, -1.0925484305920792, 0.31539156525252005, -1.0925484305920792, 0.5462742152960396)
-SH_C3 = (-0.5900435899266435, 2.890611442640554, -0.4570457994644658, 0.3731763325901154, -0.4570457994644658,
-         1.445305721320277, -0.5900435899266435)  # fmt: skip
+SH_C2 = (
+    1.0925484305920792,
+    -1.0925484305920792,
+    0.31539156525252005,
+    -1.0925484305920792,
+    0.5462742152960396,
+)
+SH_C3 = (
+    -0.5900435899266435,
+    2.890611442640554,
+    -0.4570457994644658,
+    0.3731763325901154,
+    -0.4570457994644658,
+    1.445305721320277,
+    -0.5900435899266435,
+)
 
 
 class Projected(NamedTuple):
@@ -42,16 +59,29 @@ class Projected(NamedTuple):
 
 
 def rasterize(
-    means: Tensor, quaternions: Tensor, scales: Tensor, opacities: Tensor, sh: Tensor, world_to_camera: Tensor,
-    focal: Tensor, width: int, height: int, sh_degree: int, screen_offsets: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Return rgb [B,3,H,W], alpha [B,1,H,W], depth [B,1,H,W], radii [B,N]; arguments as in `api.rasterize`."""
+    means: Tensor,
+    quaternions: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    sh: Tensor,
+    world_to_camera: Tensor,
+    focal: Tensor,
+    width: int,
+    height: int,
+    sh_degree: int,
+    screen_offsets: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return rgb [B,3,H,W], alpha [B,1,H,W], depth [B,1,H,W], radii [B,N]; arguments as in
+    `api.rasterize`.
+    """
     fields = (means, quaternions, scales, opacities, sh, world_to_camera, focal)
     frames = max(tensor.shape[0] for tensor in fields)
     out = []
     for b in range(frames):
         frame = [tensor[b if tensor.shape[0] > 1 else 0] for tensor in fields]
-        offsets = screen_offsets[b] if screen_offsets is not None else torch.zeros_like(frame[0][:, :2])
+        offsets = (
+            screen_offsets[b] if screen_offsets is not None else torch.zeros_like(frame[0][:, :2])
+        )
         out.append(_render_frame(frame, offsets, width, height, sh_degree))
     rgb, alpha, depth, radii = (torch.stack(parts) for parts in zip(*out, strict=True))
     return rgb, alpha, depth, radii
@@ -62,7 +92,9 @@ def _render_frame(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return rgb [3,H,W], alpha [1,H,W], depth [1,H,W], radii [N] of one frame."""
     *gaussians, world_to_camera, focal = frame
-    with torch.no_grad():  # which ones can be drawn; the others must not touch the graph, they may hold NaN
+    with (
+        torch.no_grad()
+    ):  # which ones can be drawn; the others must not touch the graph, they may hold NaN
         everything = project(gaussians, world_to_camera, focal, offsets, width, height, sh_degree)
         tiles = tile_rectangles(everything, width, height)
         keep = _drawable(everything, gaussians[1]) & ((tiles[:, 2:] - tiles[:, :2]).amin(1) > 0)
@@ -71,7 +103,9 @@ def _render_frame(
         tiles = tiles[index]
     kept = [field[index] for field in gaussians]
     splats = project(kept, world_to_camera, focal, offsets[index], width, height, sh_degree)
-    features = torch.cat([splats.colours, splats.depths[:, None], torch.ones_like(splats.depths[:, None])], 1)
+    features = torch.cat(
+        [splats.colours, splats.depths[:, None], torch.ones_like(splats.depths[:, None])], 1
+    )
     rows = []
     for top in range(0, height, TILE):
         row = []
@@ -85,10 +119,17 @@ def _render_frame(
 
 
 def project(
-    gaussians: Sequence[Tensor], world_to_camera: Tensor, focal: Tensor, offsets: Tensor, width: int, height: int,
+    gaussians: Sequence[Tensor],
+    world_to_camera: Tensor,
+    focal: Tensor,
+    offsets: Tensor,
+    width: int,
+    height: int,
     sh_degree: int,
-) -> Projected:  # fmt: skip
-    """Return the EWA projection (Zwicker et al. 2001) of means, quaternions, ... [n, ...] into one camera."""
+) -> Projected:
+    """Return the EWA projection (Zwicker et al. 2001) of means, quaternions, ... [n, ...] into one
+    camera.
+    """
     means, quaternions, scales, opacities, sh = gaussians
     rotation, translation = world_to_camera[:3, :3], world_to_camera[:3, 3]
     x, y, z = (means @ rotation.T + translation).unbind(1)
@@ -97,69 +138,119 @@ def project(
     limit = FIELD_OF_VIEW_MARGIN * size / (2 * focal)
     slope_x, slope_y = (x / z).clamp(-limit[0], limit[0]), (y / z).clamp(-limit[1], limit[1])
     zero = torch.zeros_like(z)
-    jacobian = torch.stack([focal / z, zero, -focal * slope_x / z, zero, focal / z, -focal * slope_y / z], 1)
+    jacobian = torch.stack(
+        [focal / z, zero, -focal * slope_x / z, zero, focal / z, -focal * slope_y / z], 1
+    )
     factor = jacobian.view(-1, 2, 3) @ rotation @ rotation_matrices(quaternions) * scales[:, None]
     covariance = factor @ factor.transpose(1, 2)
     xx, xy, yy = covariance[:, 0, 0], covariance[:, 0, 1], covariance[:, 1, 1]
     area = torch.linalg.cross(factor[:, 0], factor[:, 1]).square().sum(1)  # Cauchy-Binet
     determinant = area + LOW_PASS * (xx + yy) + LOW_PASS**2
     xx, yy = xx + LOW_PASS, yy + LOW_PASS
-    direction = torch.nn.functional.normalize(means + rotation.T @ translation, dim=1)  # camera centre = -R^T t
+    direction = torch.nn.functional.normalize(
+        means + rotation.T @ translation, dim=1
+    )  # camera centre = -R^T t
     colours = (evaluate_sh(sh, direction, sh_degree) + 0.5).clamp_min(0)
     with torch.no_grad():
         middle = (xx + yy) / 2
         largest = middle + (middle**2 - determinant).clamp_min(EIGENVALUE_FLOOR).sqrt()
         radii = (3 * largest.sqrt()).ceil()
-    return Projected(centres, torch.stack([xx, xy, yy, determinant], 1), z, opacities, colours, radii)
+    return Projected(
+        centres, torch.stack([xx, xy, yy, determinant], 1), z, opacities, colours, radii
+    )
 
 
 def rotation_matrices(quaternions: Tensor) -> Tensor:
     """Return the rotation matrices [n, 3, 3] of quaternions [n, 4], w first, of any length."""
     w, x, y, z = torch.nn.functional.normalize(quaternions, dim=1).unbind(1)
     entries = [
-        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
-        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
-        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
-    ]  # fmt: skip
+        1 - 2 * (y * y + z * z),
+        2 * (x * y - w * z),
+        2 * (x * z + w * y),
+        2 * (x * y + w * z),
+        1 - 2 * (x * x + z * z),
+        2 * (y * z - w * x),
+        2 * (x * z - w * y),
+        2 * (y * z + w * x),
+        1 - 2 * (x * x + y * y),
+    ]
     return torch.stack(entries, 1).view(-1, 3, 3)
 
 
 def sh_basis(direction: Tensor, degree: int) -> Tensor:
-    """Return the real spherical harmonics [n, (degree+1)^2] at unit directions [n, 3], in the family's signs."""
+    """Return the real spherical harmonics [n, (degree+1)^2] at unit directions [n, 3], in the
+    family's signs.
+    """
     x, y, z = direction.unbind(1)
     basis = [torch.full_like(x, SH_C0)]
     if degree > 0:
         basis += [-SH_C1 * y, SH_C1 * z, -SH_C1 * x]
     if degree > 1:
         xx, yy, zz = x * x, y * y, z * z
-        basis += [SH_C2[0] * x * y, SH_C2[1] * y * z, SH_C2[2] * (2 * zz - xx - yy), SH_C2[3] * x * z,
-                  SH_C2[4] * (xx - yy)]  # fmt: skip
+        basis += [
+            SH_C2[0] * x * y,
+            SH_C2[1] * y * z,
+            SH_C2[2] * (2 * zz - xx - yy),
+            SH_C2[3] * x * z,
+            SH_C2[4] * (xx - yy),
+        ]
     if degree > 2:
-        basis += [SH_C3[0] * y * (3 * xx - yy), SH_C3[1] * x * y * z, SH_C3[2] * y * (4 * zz - xx - yy),
-                  SH_C3[3] * z * (2 * zz - 3 * xx - 3 * yy), SH_C3[4] * x * (4 * zz - xx - yy),
-                  SH_C3[5] * z * (xx - yy), SH_C3[6] * x * (xx - 3 * yy)]  # fmt: skip
+        basis += [
+            SH_C3[0] * y * (3 * xx - yy),
+            SH_C3[1] * x * y * z,
+            SH_C3[2] * y * (4 * zz - xx - yy),
+            SH_C3[3] * z * (2 * zz - 3 * xx - 3 * yy),
+            SH_C3[4] * x * (4 * zz - xx - yy),
+            SH_C3[5] * z * (xx - yy),
+            SH_C3[6] * x * (xx - 3 * yy),
+        ]
     return torch.stack(basis, 1)
 
 
 def evaluate_sh(sh: Tensor, direction: Tensor, degree: int) -> Tensor:
-    """Return the value [n, 3] of coefficients [n, K, 3] at unit directions [n, 3], using degrees 0 to `degree`."""
+    """Return the value [n, 3] of coefficients [n, K, 3] at unit directions [n, 3], using degrees 0
+    to `degree`.
+    """
     basis = sh_basis(direction, degree)
     return torch.einsum("nk,nkc->nc", basis, sh[:, : basis.shape[1]])
 
 
 def tile_rectangles(splats: Projected, width: int, height: int) -> Tensor:
-    """Return first and past-the-last tile in x and y: [n, 4] int64 as left, top, right, bottom (the family's rule)."""
+    """Return first and past-the-last tile in x and y: [n, 4] int64 as left, top, right, bottom (the
+    family's rule).
+    """
     count = torch.tensor([-(-width // TILE), -(-height // TILE)], device=splats.centres.device)
     radii = splats.radii[:, None]
-    first = ((splats.centres - radii) / TILE).floor().nan_to_num(0).clamp(-1, int(count.max()) + 1).long()
-    last = ((splats.centres + radii + TILE - 1) / TILE).floor().nan_to_num(0).clamp(-1, int(count.max()) + 1).long()
+    first = (
+        ((splats.centres - radii) / TILE)
+        .floor()
+        .nan_to_num(0)
+        .clamp(-1, int(count.max()) + 1)
+        .long()
+    )
+    last = (
+        ((splats.centres + radii + TILE - 1) / TILE)
+        .floor()
+        .nan_to_num(0)
+        .clamp(-1, int(count.max()) + 1)
+        .long()
+    )
     return torch.cat([first.clamp_min(0).minimum(count), last.clamp_min(0).minimum(count)], 1)
 
 
 def _drawable(splats: Projected, quaternions: Tensor) -> Tensor:
     """Return a mask [N]: in front of the near plane, finite, with a rotation."""
-    values = torch.cat([splats.centres, splats.covariances, splats.depths[:, None], splats.opacities[:, None],
-                        splats.colours, splats.radii[:, None]], 1)  # fmt: skip
+    values = torch.cat(
+        [
+            splats.centres,
+            splats.covariances,
+            splats.depths[:, None],
+            splats.opacities[:, None],
+            splats.colours,
+            splats.radii[:, None],
+        ],
+        1,
+    )
     on_screen = (splats.centres.abs() < SCREEN_MAX).all(1) & (splats.radii < SCREEN_MAX)
     rotated = quaternions.norm(dim=1) >= QUATERNION_MIN
     return values.isfinite().all(1) & on_screen & rotated & (splats.depths > NEAR_PLANE)
@@ -172,21 +263,41 @@ def _pixels(left: int, top: int, width: int, height: int, like: Tensor) -> Tenso
     return torch.stack(torch.meshgrid(xs, ys, indexing="xy"), 2)
 
 
-def _render_tile(splats: Projected, features: Tensor, tiles: Tensor, left: int, top: int, pixels: Tensor) -> Tensor:
-    """Return the blended features [5, h, w] of one tile; its intermediates are recomputed in the backward pass."""
+def _render_tile(
+    splats: Projected, features: Tensor, tiles: Tensor, left: int, top: int, pixels: Tensor
+) -> Tensor:
+    """Return the blended features [5, h, w] of one tile; its intermediates are recomputed in the
+    backward pass.
+    """
     tile_x, tile_y = left // TILE, top // TILE
-    touched = (tiles[:, 0] <= tile_x) & (tile_x < tiles[:, 2]) & (tiles[:, 1] <= tile_y) & (tile_y < tiles[:, 3])
+    touched = (
+        (tiles[:, 0] <= tile_x)
+        & (tile_x < tiles[:, 2])
+        & (tiles[:, 1] <= tile_y)
+        & (tile_y < tiles[:, 3])
+    )
     index = touched.nonzero()[:, 0]
     h, w = pixels.shape[:2]
     if not len(index):
         return pixels.new_zeros(features.shape[1], h, w)
-    inputs = (splats.centres[index], splats.covariances[index], splats.opacities[index], features[index])
-    blended = checkpoint(_blend, *inputs, pixels.reshape(-1, 2), use_reentrant=False, preserve_rng_state=False)
+    inputs = (
+        splats.centres[index],
+        splats.covariances[index],
+        splats.opacities[index],
+        features[index],
+    )
+    blended = checkpoint(
+        _blend, *inputs, pixels.reshape(-1, 2), use_reentrant=False, preserve_rng_state=False
+    )
     return blended.T.reshape(-1, h, w)
 
 
-def _blend(centres: Tensor, covariances: Tensor, opacities: Tensor, features: Tensor, pixels: Tensor) -> Tensor:
-    """Return features [P, 5] blended front to back from depth-sorted Gaussians [n, ...] at pixels [P, 2]."""
+def _blend(
+    centres: Tensor, covariances: Tensor, opacities: Tensor, features: Tensor, pixels: Tensor
+) -> Tensor:
+    """Return features [P, 5] blended front to back from depth-sorted Gaussians [n, ...] at pixels
+    [P, 2].
+    """
     alpha = _blend_alpha(centres, covariances, opacities, pixels)
     after = (1 - alpha).cumprod(0)  # transmittance behind each Gaussian [n, P]
     before = torch.cat([torch.ones_like(after[:1]), after[:-1]])

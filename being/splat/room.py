@@ -1,4 +1,6 @@
-"""Fixed room for the pairs of a rasterizer call, so that nothing is read back and a CUDA graph can capture the call."""
+"""Fixed room for the pairs of a rasterizer call, so that nothing is read back and a CUDA graph can
+capture the call.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +13,16 @@ from being.errors import BeingError
 class Room:
     """Room for `pairs` (Gaussian, tile) pairs of one call, all frames together.
 
-    A call that needs more leaves pairs out, the last frames' farthest first, and says so in `most` on the device;
-    `check` reads it. Give each captured graph or stream its own.
+    A call that needs more leaves pairs out, the last frames' farthest first, and says so in `most`
+    on the device; `check` reads it. Give each captured graph or stream its own.
     """
 
     def __init__(self, pairs: int, device: torch.device | str):
         assert pairs > 0
         self.pairs = pairs
-        self.most = torch.zeros(1, dtype=torch.int64, device=device)  # pairs, of the call that needed most so far
+        self.most = torch.zeros(
+            1, dtype=torch.int64, device=device
+        )  # pairs, of the call that needed most so far
 
     def note(self, needed: Tensor) -> None:
         """Take in what a call needed, int64 [1], on the device."""
@@ -29,7 +33,9 @@ class Room:
         return (self.most[0] > self.pairs).float()
 
     def check(self) -> int:
-        """Return the most pairs that a call needed so far; waits for the device. Raises BeingError on too many."""
+        """Return the most pairs that a call needed so far; waits for the device. Raises BeingError
+        on too many.
+        """
         most = int(self.most)
         if most > self.pairs:
             raise BeingError(

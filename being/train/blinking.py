@@ -1,4 +1,6 @@
-"""More samples of the frames in which the eyes close: they are 1 to 8 % of a clip, and short training missed them."""
+"""More samples of the frames in which the eyes close: they are 1 to 8 % of a clip, and short
+training missed them.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,11 @@ from being.splat import RenderOutput
 CLOSING = 0.25  # blink from which a frame shows the eyes closing
 
 
-def with_blinks(frames: np.ndarray, blink: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
-    """`frames` int [N] and, after them, copies of those whose eyes close, until these are about `share` of all [M]; and
-    which are such copies, bool [M]. None is taken away.
+def with_blinks(
+    frames: np.ndarray, blink: np.ndarray, share: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """`frames` int [N] and, after them, copies of those whose eyes close, until these are about
+    `share` of all [M]; and which are such copies, bool [M]. None is taken away.
 
     blink: float [N] in [0, 1], of these frames.
     """
@@ -28,14 +32,20 @@ def with_blinks(frames: np.ndarray, blink: np.ndarray, share: float) -> tuple[np
 
 
 def eyes_alone(output: RenderOutput, boxes: Tensor, which: Tensor) -> RenderOutput:
-    """The same rendering; its pictures `which` bool [B] have a gradient inside their boxes only, int64 [B, 4] (top,
-    bottom, left, right in px).
+    """The same rendering; its pictures `which` bool [B] have a gradient inside their boxes only,
+    int64 [B, 4] (top, bottom, left, right in px).
 
-    A copy of a blinking frame teaches the eyes; mouth, brows and head see each frame as often as any other.
+    A copy of a blinking frame teaches the eyes; mouth, brows and head see each frame as often as
+    any other.
     """
     rows, columns = (torch.arange(side, device=boxes.device) for side in output.rgb.shape[2:])
     top, bottom, left, right = (edge[:, None] for edge in boxes.unbind(1))
-    inside = ((rows >= top) & (rows < bottom))[:, :, None] & ((columns >= left) & (columns < right))[:, None]
+    inside = ((rows >= top) & (rows < bottom))[:, :, None] & (
+        (columns >= left) & (columns < right)
+    )[:, None]
     counted = (inside | ~which[:, None, None])[:, None]
-    return replace(output, rgb=torch.where(counted, output.rgb, output.rgb.detach()),
-                   alpha=torch.where(counted, output.alpha, output.alpha.detach()))
+    return replace(
+        output,
+        rgb=torch.where(counted, output.rgb, output.rgb.detach()),
+        alpha=torch.where(counted, output.alpha, output.alpha.detach()),
+    )

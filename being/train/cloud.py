@@ -1,4 +1,6 @@
-"""The initial cloud: points on the tracked face mesh, inside the mouth, and on the hull of the head masks."""
+"""The initial cloud: points on the tracked face mesh, inside the mouth, and on the hull of the head
+masks.
+"""
 
 from __future__ import annotations
 
@@ -18,37 +20,55 @@ HULL_VIEWS, HULL_VOTES = 24, 0.9
 MOUTH_DEPTH = (0.02, 0.22)  # head units behind the lips, where teeth and tongue are
 
 
-def initial_cloud(dataset: Dataset, clip: Clip, train: np.ndarray, count: int, seed: int,
-                  bfm: str = "") -> tuple[Tensor, Tensor]:
-    """Points float32 [count, 3] in head units and their colours [count, 3] in [0, 1], seen in the training frames.
+def initial_cloud(
+    dataset: Dataset, clip: Clip, train: np.ndarray, count: int, seed: int, bfm: str = ""
+) -> tuple[Tensor, Tensor]:
+    """Points float32 [count, 3] in head units and their colours [count, 3] in [0, 1], seen in the
+    training frames.
 
-    bfm: path of the Basel Face Model, whose vertices then take the place of points on the tracked mesh.
+    bfm: path of the Basel Face Model, whose vertices then take the place of points on the tracked
+    mesh.
     """
     rng = np.random.default_rng(seed)
     rest = dataset.mesh[0][train].mean(0)
     views = train[np.linspace(0, len(train) - 1, HULL_VIEWS).astype(int)]
     wanted = round(count * FACE_SHARE)
-    face = on_model(read_bfm(Path(bfm)), rest, clip, views, wanted, rng) if bfm else \
-        on_mesh(rest, dataset.mesh[1], wanted, rng)
+    face = (
+        on_model(read_bfm(Path(bfm)), rest, clip, views, wanted, rng)
+        if bfm
+        else on_mesh(rest, dataset.mesh[1], wanted, rng)
+    )
     mouth = in_mouth(rest, round(count * MOUTH_SHARE), rng)
     hull = on_hull(rest, clip, views, count - len(face) - len(mouth), rng)
     points = torch.from_numpy(np.concatenate([face, mouth, hull]).astype(np.float32))
     return points, colours(points, clip, views)
 
 
-def on_mesh(vertices: np.ndarray, triangles: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Points [count, 3] spread evenly over the surface of a mesh: vertices [V, 3], triangles [T, 3]."""
+def on_mesh(
+    vertices: np.ndarray, triangles: np.ndarray, count: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Points [count, 3] spread evenly over the surface of a mesh: vertices [V, 3], triangles [T,
+    3].
+    """
     corners = vertices[triangles]
-    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+    area = np.linalg.norm(
+        np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1
+    )
     chosen = rng.choice(len(triangles), count, p=area / area.sum())
     weight = rng.dirichlet([1, 1, 1], count)
     return (corners[chosen] * weight[..., None]).sum(1)
 
 
-def on_model(head: np.ndarray, face: np.ndarray, clip: Clip, views: np.ndarray, count: int,
-             rng: np.random.Generator) -> np.ndarray:
-    """Points [count, 3]: vertices of a face model's `head` [V, 3], laid on the tracked `face` [468, 3], that the masks
-    of `views` hold."""
+def on_model(
+    head: np.ndarray,
+    face: np.ndarray,
+    clip: Clip,
+    views: np.ndarray,
+    count: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Points [count, 3]: vertices of a face model's `head` [V, 3], laid on the tracked `face` [468,
+    3], that the masks of `views` hold."""
     placed = laid_on(head, face)
     held = placed[_votes(placed, clip, views) >= HULL_VOTES]
     held = held if len(held) else placed  # masks and pose disagree
@@ -56,7 +76,9 @@ def on_model(head: np.ndarray, face: np.ndarray, clip: Clip, views: np.ndarray, 
 
 
 def in_mouth(vertices: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Points [count, 3] behind the lips: in their inner outline, opened a little, as deep as teeth and tongue."""
+    """Points [count, 3] behind the lips: in their inner outline, opened a little, as deep as teeth
+    and tongue.
+    """
     rim = vertices[INNER_LIPS]
     weight = rng.dirichlet([0.5] * len(rim), count)
     points = weight @ rim
@@ -65,11 +87,14 @@ def in_mouth(vertices: np.ndarray, count: int, rng: np.random.Generator) -> np.n
     return points
 
 
-def on_hull(face: np.ndarray, clip: Clip, views: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Points [count, 3] on an ellipsoid round the head that the masks of `views` agree with: hair, ears, neck line.
+def on_hull(
+    face: np.ndarray, clip: Clip, views: np.ndarray, count: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Points [count, 3] on an ellipsoid round the head that the masks of `views` agree with: hair,
+    ears, neck line.
 
-    The masks give the ellipsoid's width and height, the face its depth; points that fewer than nine in ten masks hold
-    are dropped.
+    The masks give the ellipsoid's width and height, the face its depth; points that fewer than nine
+    in ten masks hold are dropped.
     """
     spread = []
     for i in views:
@@ -96,7 +121,9 @@ def on_hull(face: np.ndarray, clip: Clip, views: np.ndarray, count: int, rng: np
 
 
 def colours(points: Tensor, clip: Clip, views: np.ndarray) -> Tensor:
-    """Median colour [N, 3] of `points` [N, 3] over the frames `views`, where the head mask holds them."""
+    """Median colour [N, 3] of `points` [N, 3] over the frames `views`, where the head mask holds
+    them.
+    """
     seen = []
     for i in views:
         uv = _project(points.numpy(), clip, int(i))
@@ -121,7 +148,9 @@ def _back_project(clip: Clip, i: int, pixels: np.ndarray, face: np.ndarray) -> n
     """Head-space points of pixels [n, 2] at the depth of the middle of the face."""
     matrix = clip.world_to_camera[i].cpu().numpy().astype(np.float64)
     depth = (face @ matrix[2, :3] + matrix[2, 3]).mean()
-    camera = np.concatenate([(pixels - (clip.size - 1) / 2) / clip.focal * depth, np.full((len(pixels), 1), depth)], 1)
+    camera = np.concatenate(
+        [(pixels - (clip.size - 1) / 2) / clip.focal * depth, np.full((len(pixels), 1), depth)], 1
+    )
     return (camera - matrix[:3, 3]) @ matrix[:3, :3]
 
 

@@ -1,4 +1,6 @@
-"""Densify and prune (Kerbl et al. 2023, section 5.2): clone small, split large, remove faint and huge Gaussians."""
+"""Densify and prune (Kerbl et al. 2023, section 5.2): clone small, split large, remove faint and
+huge Gaussians.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +19,15 @@ class Density:
 
     def __init__(self, config: DensityConfig, count: int, device: torch.device):
         self.config = config
-        self.gradient, self.seen = torch.zeros(count, device=device), torch.zeros(count, device=device)
+        self.gradient, self.seen = (
+            torch.zeros(count, device=device),
+            torch.zeros(count, device=device),
+        )
 
     def observe(self, gradient_px: Tensor, radii: Tensor, size: int) -> None:
-        """Add a step's 2-D mean gradients [B, N, 2] (per px; counted in picture half-sizes as in 3DGS) where drawn."""
+        """Add a step's 2-D mean gradients [B, N, 2] (per px; counted in picture half-sizes as in
+        3DGS) where drawn.
+        """
         drawn = radii > 0
         self.gradient += (gradient_px.norm(dim=-1) * (size / 2) * drawn).sum(0)
         self.seen += drawn.sum(0)
@@ -32,9 +39,17 @@ class Density:
         return at and c.start < step < c.stop, at and c.prune_start <= step < c.stop
 
     @torch.no_grad()
-    def apply(self, step: int, gaussians: CanonicalGaussians, opacity: Tensor, optimizer: torch.optim.Optimizer,
-              generator: torch.Generator) -> None:
-        """Densify and prune where due, moving the optimizer's moments along; `opacity` [N] is the one rendered."""
+    def apply(
+        self,
+        step: int,
+        gaussians: CanonicalGaussians,
+        opacity: Tensor,
+        optimizer: torch.optim.Optimizer,
+        generator: torch.Generator,
+    ) -> None:
+        """Densify and prune where due, moving the optimizer's moments along; `opacity` [N] is the
+        one rendered.
+        """
         densify, prune = self.due(step)
         if not (densify or prune):
             return
@@ -47,13 +62,16 @@ class Density:
             alive = opacity > self.config.prune_opacity
             if step > self.config.large_start:
                 alive &= gaussians.log_scales.max(1).values < torch.log(
-                    torch.tensor(self.config.prune_scale * EXTENT, device=opacity.device))
+                    torch.tensor(self.config.prune_scale * EXTENT, device=opacity.device)
+                )
             keep = keep[alive[keep]]
         replace(gaussians, keep, fresh, optimizer)
         self.gradient = torch.zeros(len(gaussians), device=opacity.device)
         self.seen = torch.zeros_like(self.gradient)
 
-    def _densify(self, gaussians: CanonicalGaussians, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def _densify(
+        self, gaussians: CanonicalGaussians, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         mean = self.gradient / self.seen.clamp_min(1)
         room = self.config.limit - len(gaussians)
         moving = mean > self.config.gradient
@@ -66,8 +84,8 @@ class Density:
         rotation = rotation_matrices(gaussians.quaternions[split])
         noise = torch.randn(2, len(split), 3, generator=generator).to(scale)
         shift = (rotation[None] @ (noise * scale)[..., None])[..., 0]
-        fresh["means"][len(clone):] += shift.flatten(0, 1)
-        fresh["log_scales"][len(clone):] -= torch.log(torch.tensor(SPLIT_SHRINK))
+        fresh["means"][len(clone) :] += shift.flatten(0, 1)
+        fresh["log_scales"][len(clone) :] -= torch.log(torch.tensor(SPLIT_SHRINK))
         keep = torch.nonzero(~(moving & ~small))[:, 0]
         return keep, fresh
 
@@ -77,16 +95,27 @@ class Density:
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Take up a checkpoint's statistics."""
-        self.gradient, self.seen = state["density.gradient"].to(self.gradient), state["density.seen"].to(self.seen)
+        self.gradient, self.seen = (
+            state["density.gradient"].to(self.gradient),
+            state["density.seen"].to(self.seen),
+        )
 
 
 @torch.no_grad()
-def replace(gaussians: CanonicalGaussians, keep: Tensor, fresh: dict[str, Tensor],
-            optimizer: torch.optim.Optimizer) -> None:
-    """Keep the Gaussians `keep` [M] and append `fresh` ones; Adam's moments follow, new ones start at zero."""
+def replace(
+    gaussians: CanonicalGaussians,
+    keep: Tensor,
+    fresh: dict[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+) -> None:
+    """Keep the Gaussians `keep` [M] and append `fresh` ones; Adam's moments follow, new ones start
+    at zero.
+    """
     for name in NAMES:
         old = getattr(gaussians, name)
-        new = torch.nn.Parameter(torch.cat([old[keep], fresh[name]]) if fresh else old[keep].clone())
+        new = torch.nn.Parameter(
+            torch.cat([old[keep], fresh[name]]) if fresh else old[keep].clone()
+        )
         setattr(gaussians, name, new)
         for group in optimizer.param_groups:
             if group["params"][0] is old:
@@ -95,14 +124,24 @@ def replace(gaussians: CanonicalGaussians, keep: Tensor, fresh: dict[str, Tensor
                 for key in ("exp_avg", "exp_avg_sq"):
                     if key in state:
                         rows = state[key][keep]
-                        state[key] = torch.cat([rows, torch.zeros_like(fresh[name])]) if fresh else rows
+                        state[key] = (
+                            torch.cat([rows, torch.zeros_like(fresh[name])]) if fresh else rows
+                        )
                 optimizer.state[new] = state
 
 
 def rotation_matrices(quaternions: Tensor) -> Tensor:
     """Rotation matrices [N, 3, 3] of quaternions [N, 4], w first, of any length but zero."""
     w, x, y, z = torch.nn.functional.normalize(quaternions, dim=-1).unbind(-1)
-    rows = [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
-            2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
-            2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)]
+    rows = [
+        1 - 2 * (y * y + z * z),
+        2 * (x * y - w * z),
+        2 * (x * z + w * y),
+        2 * (x * y + w * z),
+        1 - 2 * (x * x + z * z),
+        2 * (y * z - w * x),
+        2 * (x * z - w * y),
+        2 * (y * z + w * x),
+        1 - 2 * (x * x + y * y),
+    ]
     return torch.stack(rows, -1).unflatten(-1, (3, 3))

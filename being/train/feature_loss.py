@@ -1,7 +1,8 @@
-"""VGG16 feature loss of both stages (relu1_2, 2_2, 3_3, 4_3 of 224 px squares, ImageNet statistics; L1; not LPIPS).
+"""VGG16 feature loss of both stages (relu1_2, 2_2, 3_3, 4_3 of 224 px squares, ImageNet statistics;
+L1; not LPIPS).
 
-Squares are cut from the pictures as they are. The reference shrinks whole pictures to 224 px, and what is finer than
-that (pores, strands, lashes) has no gradient there.
+Squares are cut from the pictures as they are. The reference shrinks whole pictures to 224 px, and
+what is finer than that (pores, strands, lashes) has no gradient there.
 """
 
 from __future__ import annotations
@@ -18,21 +19,35 @@ from being.files import load_tensors
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIDE = 224  # px
-OVERHANG = 56  # px by which a square may reach over the window, so that its border is seen as often as its middle
+# px by which a square may reach over the window, so that its border is seen as often as its middle
+OVERHANG = 56
 BLOCKS = (2, 2, 3, 3)  # convolutions a block; a feature is taken at the end of each
 
 
 class FeatureLoss:
-    """Mean absolute difference of VGG16 features, summed over the four layers; in bfloat16 with `low_precision`."""
+    """Mean absolute difference of VGG16 features, summed over the four layers; in bfloat16 with
+    `low_precision`.
+    """
 
-    def __init__(self, device: torch.device, low_precision: bool = False, window: tuple[slice, slice] | None = None):
-        """window: rows and columns of the pictures round which one square a picture is cut, anew each time, by torch's
-        generator of the device; None compares whole pictures brought to 224 px."""
+    def __init__(
+        self,
+        device: torch.device,
+        low_precision: bool = False,
+        window: tuple[slice, slice] | None = None,
+    ):
+        """window: rows and columns of the pictures round which one square a picture is cut, anew
+        each time, by torch's generator of the device; None compares whole pictures brought to 224
+        px."""
         weights = load_tensors(fetch("lpips_vgg16"))
         first = 0 if "conv0.weight" in weights else 1
         kind = torch.bfloat16 if low_precision else torch.float32
-        self.layers = [(weights[f"conv{k}.weight"].to(device, kind, memory_format=torch.channels_last),
-                        weights[f"conv{k}.bias"].to(device, kind)) for k in range(first, first + sum(BLOCKS))]
+        self.layers = [
+            (
+                weights[f"conv{k}.weight"].to(device, kind, memory_format=torch.channels_last),
+                weights[f"conv{k}.bias"].to(device, kind),
+            )
+            for k in range(first, first + sum(BLOCKS))
+        ]
         self.mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1)
         self.std = torch.tensor(STD, device=device).view(1, 3, 1, 1)
         self.window = window
@@ -53,8 +68,12 @@ class FeatureLoss:
         """Scalar loss of pictures [B, 3, S, S] in [0, 1]."""
         with torch.no_grad():
             if self.window is not None:
-                corners = random_corners(self.window, len(picture), picture.shape[2], picture.device)
-            wanted = self.features(shrunk(target) if self.window is None else squares(target, corners))
+                corners = random_corners(
+                    self.window, len(picture), picture.shape[2], picture.device
+                )
+            wanted = self.features(
+                shrunk(target) if self.window is None else squares(target, corners)
+            )
         picture = shrunk(picture) if self.window is None else squares(picture, corners)
         terms = [difference(a, b) for a, b in zip(self.features(picture), wanted, strict=True)]
         return torch.stack(terms).sum()
@@ -62,11 +81,17 @@ class FeatureLoss:
 
 def shrunk(picture: Tensor) -> Tensor:
     """Pictures [B, 3, S, S] at 224 x 224 px."""
-    return F.interpolate(picture, (SIDE, SIDE), mode="bilinear", align_corners=False, antialias=True)
+    return F.interpolate(
+        picture, (SIDE, SIDE), mode="bilinear", align_corners=False, antialias=True
+    )
 
 
-def random_corners(window: tuple[slice, slice], count: int, size: int, device: torch.device) -> Tensor:
-    """Top and left, int64 [count, 2], of squares in and a little over the window of pictures of `size` px."""
+def random_corners(
+    window: tuple[slice, slice], count: int, size: int, device: torch.device
+) -> Tensor:
+    """Top and left, int64 [count, 2], of squares in and a little over the window of pictures of
+    `size` px.
+    """
     ends, side = [], min(SIDE, size)
     for part in window:
         low, high = max(part.start - OVERHANG, 0), min(part.stop + OVERHANG, size) - side
@@ -77,21 +102,31 @@ def random_corners(window: tuple[slice, slice], count: int, size: int, device: t
 
 
 def squares(picture: Tensor, corners: Tensor) -> Tensor:
-    """A square of 224 px (at most the picture's side) of each picture [B, 3, S, S], its corner at `corners` [B, 2]."""
+    """A square of 224 px (at most the picture's side) of each picture [B, 3, S, S], its corner at
+    `corners` [B, 2].
+    """
     count, channels, size, _ = picture.shape
     side = min(SIDE, size)
-    rows, columns = (corners[:, k, None] + torch.arange(side, device=picture.device) for k in (0, 1))
+    rows, columns = (
+        corners[:, k, None] + torch.arange(side, device=picture.device) for k in (0, 1)
+    )
     strip = picture.gather(2, rows[:, None, :, None].expand(count, channels, side, size))
     return strip.gather(3, columns[:, None, None, :].expand(count, channels, side, side))
 
 
 def convolved(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """ReLU of a 3 x 3 convolution [B, C, H, W]; weights take no gradient."""
-    return _ConvolutionRelu.apply(x, weight, bias) if x.is_cuda else F.relu(F.conv2d(x, weight, bias, padding=1))
+    return (
+        _ConvolutionRelu.apply(x, weight, bias)
+        if x.is_cuda
+        else F.relu(F.conv2d(x, weight, bias, padding=1))
+    )
 
 
 class _ConvolutionRelu(torch.autograd.Function):
-    """In one kernel of cuDNN, where autograd's own would add the bias and clamp in passes of their own."""
+    """In one kernel of cuDNN, where autograd's own would add the bias and clamp in passes of their
+    own.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -103,8 +138,9 @@ class _ConvolutionRelu(torch.autograd.Function):
     def backward(ctx: Any, up: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
         x, weight, y = ctx.saved_tensors
         passed = torch.ops.aten.threshold_backward(up, y, 0)
-        dx = torch.ops.aten.convolution_backward(passed, x, weight, None, (1, 1), (1, 1), (1, 1), False, (0, 0), 1,
-                                                 (True, False, False))[0]
+        dx = torch.ops.aten.convolution_backward(
+            passed, x, weight, None, (1, 1), (1, 1), (1, 1), False, (0, 0), 1, (True, False, False)
+        )[0]
         return dx, None, None
 
 
@@ -118,7 +154,9 @@ def halved(x: Tensor) -> Tensor:
 
 
 def difference(a: Tensor, b: Tensor) -> Tensor:
-    """Mean absolute difference of two maps, a float32 scalar. On a GPU its gradient reaches `a` only."""
+    """Mean absolute difference of two maps, a float32 scalar. On a GPU its gradient reaches `a`
+    only.
+    """
     if a.is_cuda and find_spec("triton") is not None:
         from being.train.triton_compare import mean_difference
 

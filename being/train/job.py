@@ -29,16 +29,27 @@ STAGES = ("coarse", "fine", "all")
 LEAST_FRAMES = 22  # so that each part of the split has a frame or two
 
 
-def train(data: Path | None, config: Config, label: str = "config", stage: str = "all", run: Path | None = None,
-          fresh: bool = False, device: str = "auto", runs: Path | None = None, splat: str | None = None,
-          log: str | None = None) -> Run:
-    """Train on the dataset at `data`, through `stage` ("coarse", "fine" or "all"); the run that was made or continued.
+def train(
+    data: Path | None,
+    config: Config,
+    label: str = "config",
+    stage: str = "all",
+    run: Path | None = None,
+    fresh: bool = False,
+    device: str = "auto",
+    runs: Path | None = None,
+    splat: str | None = None,
+    log: str | None = None,
+) -> Run:
+    """Train on the dataset at `data`, through `stage` ("coarse", "fine" or "all"); the run that was
+    made or continued.
 
-    With `run`, that run goes on, on its own dataset and config. Otherwise an unfinished run of the same dataset and
-    config goes on from its last checkpoint unless `fresh`. "fine" trains coarse first where there is no coarse
-    checkpoint. New runs lie under `runs` (default: `runs/` under BEING_HOME). `splat`: the rasterizer backend (default:
-    the config's). `log`: "wandb" sends the figures there too. Raises InputRejected, UsageError, EnvironmentFault for a
-    device, backend or board that is not here, or BeingError (130) when interrupted, with the state saved.
+    With `run`, that run goes on, on its own dataset and config. Otherwise an unfinished run of the
+    same dataset and config goes on from its last checkpoint unless `fresh`. "fine" trains coarse
+    first where there is no coarse checkpoint. New runs lie under `runs` (default: `runs/` under
+    BEING_HOME). `splat`: the rasterizer backend (default: the config's). `log`: "wandb" sends the
+    figures there too. Raises InputRejected, UsageError, EnvironmentFault for a device, backend or
+    board that is not here, or BeingError (130) when interrupted, with the state saved.
     """
     if stage not in STAGES:
         raise UsageError(f"unknown stage '{stage}'", fix=f"One of {', '.join(STAGES)}")
@@ -47,8 +58,11 @@ def train(data: Path | None, config: Config, label: str = "config", stage: str =
     data = data or (current.dataset if current is not None else latest_dataset())
     dataset = Dataset.open(data)
     if dataset.frames < LEAST_FRAMES:
-        raise InputRejected(f"{data} has {dataset.frames} frames", f"training needs at least {LEAST_FRAMES}",
-                            "Record some seconds of speech")
+        raise InputRejected(
+            f"{data} has {dataset.frames} frames",
+            f"training needs at least {LEAST_FRAMES}",
+            "Record some seconds of speech",
+        )
     keep_freed_memory()
     where, runs = pick_device(device), runs or home() / "runs"
     torch.backends.cudnn.benchmark = True  # the shapes of a stage stay the same
@@ -60,8 +74,16 @@ def train(data: Path | None, config: Config, label: str = "config", stage: str =
     is_reference(config.train.compat)  # an unknown word leaves no run behind
     with using_backend(splat or config.train.splat, where) as rasterizer:
         split = dataset.split(config.data.holdout, config.data.seconds)
-        clip = load_clip(dataset, config.data.size, config.data.encoder, where, kind=config.data.expression,
-                         voices=config.train.voices, silence=config.train.silence, seed=config.train.seed)
+        clip = load_clip(
+            dataset,
+            config.data.size,
+            config.data.encoder,
+            where,
+            kind=config.data.expression,
+            voices=config.train.voices,
+            silence=config.train.silence,
+            seed=config.train.seed,
+        )
         last = current.load("last") if current is not None else None
         model = _model(config, dataset, clip, split.train, last)
         if current is None:  # only now: a dataset that will not do leaves no run behind
@@ -94,26 +116,44 @@ def _through(stage: str, trainer: Trainer, last: Checkpoint | None) -> bool:
             return False
         if config.train.audio_warmup:
             torch.manual_seed(config.train.seed)
-            score = warm_up_sound(model.network, clip, trainer.dataset.mesh[0], split.train, split.validation,
-                                  config.train.audio_warmup, config.train.seed)
-            say(f"sound to lips before the fine stage: correlation {score:.2f} on validation frames")
+            score = warm_up_sound(
+                model.network,
+                clip,
+                trainer.dataset.mesh[0],
+                split.train,
+                split.validation,
+                config.train.audio_warmup,
+                config.train.seed,
+            )
+            say(
+                f"sound to lips before the fine stage: correlation {score:.2f} on validation frames"
+            )
     trainer.train("fine", last)
     return True
 
 
 def finish(run: Run, config: Config, dataset: Dataset, clip: Clip, frames: np.ndarray) -> None:
-    """Make the avatar bundle of the best checkpoint and mark the run as finished. Where its lips can be taught to close
-    (learnt from `frames`) the avatar is made of what came of it, the checkpoint `closed`; `best` stays as it is."""
+    """Make the avatar bundle of the best checkpoint and mark the run as finished. Where its lips
+    can be taught to close (learnt from `frames`) the avatar is made of what came of it, the
+    checkpoint `closed`; `best` stays as it is."""
     best = run.load("best") or run.load("last")
     assert best is not None, run.path
     model = TalkingHead.from_state(config.model, best.state["audio_width"], best.model)
     closed = False
     if config.train.closing:
-        lesson = lesson_of(model.network.to(clip.device), dataset, clip, frames, config.data.encoder,
-                           config.train.seed)
+        lesson = lesson_of(
+            model.network.to(clip.device),
+            dataset,
+            clip,
+            frames,
+            config.data.encoder,
+            config.train.seed,
+        )
         if lesson is not None:
             score = close_lips(model.network, lesson, config.train.closing, config.train.seed)
-            say(f"lips close where they must: {score:.0%} of what the sound branch was to say learnt")
+            say(
+                f"lips close where they must: {score:.0%} of what the sound branch was to say learnt"
+            )
             run.save("closed", model.state_dict(), best.state)
             closed = True
         model.network.cpu()
@@ -125,26 +165,41 @@ def finish(run: Run, config: Config, dataset: Dataset, clip: Clip, frames: np.nd
         say(f"at most {most / 1e9:.1f} GB of the device's memory were in use")
 
 
-def _model(config: Config, dataset: Dataset, clip: Clip, frames: np.ndarray, last: Checkpoint | None) -> TalkingHead:
+def _model(
+    config: Config, dataset: Dataset, clip: Clip, frames: np.ndarray, last: Checkpoint | None
+) -> TalkingHead:
     width, channels = clip.features.shape[2], len(clip.channels)
     if last is not None:
         if last.state["audio_width"] != width:
-            raise InputRejected(f"the checkpoint was trained on {last.state['audio_width']}-wide speech features",
-                                f"the dataset's are {width} wide", "Train afresh with --fresh")
+            raise InputRejected(
+                f"the checkpoint was trained on {last.state['audio_width']}-wide speech features",
+                f"the dataset's are {width} wide",
+                "Train afresh with --fresh",
+            )
         model = TalkingHead.from_state(config.model, width, last.model)
         if model.network.expression_width not in (1, channels):
-            raise InputRejected(f"the checkpoint knows {model.network.expression_width} channels of expression",
-                                f"the dataset has {channels}", "Train afresh with --fresh")
+            raise InputRejected(
+                f"the checkpoint knows {model.network.expression_width} channels of expression",
+                f"the dataset has {channels}",
+                "Train afresh with --fresh",
+            )
         return model.to(clip.device)
-    points, colours = initial_cloud(dataset, clip, frames, config.data.gaussians, config.train.seed,
-                                    config.data.bfm)
+    points, colours = initial_cloud(
+        dataset, clip, frames, config.data.gaussians, config.train.seed, config.data.bfm
+    )
     return fresh_model(config, width, points, colours, channels).to(clip.device)
 
 
 def continued(stage: str) -> Path | None:
-    """The most recent run, where a bare `train --stage fine` means to go on with it: its fine stage is not done."""
+    """The most recent run, where a bare `train --stage fine` means to go on with it: its fine stage
+    is not done.
+    """
     latest = newest(home() / "runs", "run.json")
-    return latest if latest is not None and stage != "coarse" and not Run.open(latest).record.get("finished") else None
+    return (
+        latest
+        if latest is not None and stage != "coarse" and not Run.open(latest).record.get("finished")
+        else None
+    )
 
 
 def unfinished(folder: Path, dataset: Dataset, config: Config, label: str) -> Run | None:
@@ -152,7 +207,10 @@ def unfinished(folder: Path, dataset: Dataset, config: Config, label: str) -> Ru
     for path in sorted((folder / dataset.name).glob(f"*_{label}"), reverse=True):
         if (path / "run.json").is_file():
             run = Run.open(path)
-            if not run.record.get("finished") and run.dataset == dataset.path.resolve() and \
-                    run.config.to_dict() == config.to_dict():
+            if (
+                not run.record.get("finished")
+                and run.dataset == dataset.path.resolve()
+                and run.config.to_dict() == config.to_dict()
+            ):
                 return run
     return None

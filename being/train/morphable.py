@@ -1,7 +1,9 @@
-"""The mean head of the Basel Face Model 2009, laid on a tracked face: initial points for those who have its file.
+"""The mean head of the Basel Face Model 2009, laid on a tracked face: initial points for those who
+have its file.
 
-Paysan et al., "A 3D Face Model for Pose and Illumination Invariant Face Recognition" (2009). The file,
-`01_MorphableModel.mat`, comes from its makers and may not be used commercially; nothing here needs it.
+Paysan et al., "A 3D Face Model for Pose and Illumination Invariant Face Recognition" (2009). The
+file, `01_MorphableModel.mat`, comes from its makers and may not be used commercially; nothing here
+needs it.
 """
 
 from __future__ import annotations
@@ -33,32 +35,42 @@ def read_bfm(path: Path) -> np.ndarray:
     try:
         mean = np.asarray(loadmat(path, variable_names=["shapeMU"])["shapeMU"], np.float64)
     except KeyError:
-        raise UsageError(f"{path} is not the Basel Face Model", "it holds no shapeMU", FIX) from None
+        raise UsageError(
+            f"{path} is not the Basel Face Model", "it holds no shapeMU", FIX
+        ) from None
     except (OSError, ValueError, TypeError, NotImplementedError, MatReadError) as error:
-        raise UsageError(f"{path} cannot be read as a MATLAB file", str(error).split("\n")[0], FIX) from error
+        raise UsageError(
+            f"{path} cannot be read as a MATLAB file", str(error).split("\n")[0], FIX
+        ) from error
     if mean.size % 3 or mean.size < 3 * LEAST or not np.isfinite(mean).all():
-        raise UsageError(f"{path} is not the Basel Face Model", f"shapeMU has the shape {mean.shape}", FIX)
+        raise UsageError(
+            f"{path} is not the Basel Face Model", f"shapeMU has the shape {mean.shape}", FIX
+        )
     return mean.reshape(-1, 3) * SCALE
 
 
 def laid_on(head: np.ndarray, face: np.ndarray) -> np.ndarray:
-    """The points [V, 3] of `head` turned, moved and scaled so that its surface meets the tracked mesh `face` [468, 3].
+    """The points [V, 3] of `head` turned, moved and scaled so that its surface meets the tracked
+    mesh `face` [468, 3].
 
-    Iterated closest points (Besl and McKay 1992) with a scale, trimmed: parts that one of the two lacks do not pull.
+    Iterated closest points (Besl and McKay 1992) with a scale, trimmed: parts that one of the two
+    lacks do not pull.
     """
     from scipy.spatial import cKDTree
 
     placed = head + face[NOSE_TIP] - head[head[:, 2].argmax()]
     for _ in range(ROUNDS):
         distance, nearest = cKDTree(placed).query(face)
-        trusted = np.argsort(distance)[:round(TRUSTED * len(face))]
+        trusted = np.argsort(distance)[: round(TRUSTED * len(face))]
         rotation, shift, scale = similarity(placed[nearest[trusted]], face[trusted])
         placed = scale * placed @ rotation.T + shift
     return placed
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Rotation [3, 3], shift [3] and scale that bring points [n, 3] closest to others (Umeyama 1991)."""
+    """Rotation [3, 3], shift [3] and scale that bring points [n, 3] closest to others (Umeyama
+    1991).
+    """
     middle, goal = source.mean(0), target.mean(0)
     a, b = source - middle, target - goal
     u, spread, vt = np.linalg.svd(b.T @ a)

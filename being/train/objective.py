@@ -21,21 +21,37 @@ CHUNK = 64  # frames whose targets are made at once
 class Objective:
     """The loss terms of frames of a clip."""
 
-    def __init__(self, weights: LossConfig, clip: Clip, planes: PlaneGrid, *, reference: bool, low_precision: bool):
-        """reference: the mask term has no gradient, features are those of shrunk pictures; low_precision: the feature
-        network computes in bfloat16."""
+    def __init__(
+        self,
+        weights: LossConfig,
+        clip: Clip,
+        planes: PlaneGrid,
+        *,
+        reference: bool,
+        low_precision: bool,
+    ):
+        """reference: the mask term has no gradient, features are those of shrunk pictures;
+        low_precision: the feature network computes in bfloat16."""
         self.weights, self.clip, self.planes, self.reference = weights, clip, planes, reference
-        self.features = FeatureLoss(clip.device, low_precision, None if reference else clip.window) \
-            if weights.feature > 0 else None
+        self.features = (
+            FeatureLoss(clip.device, low_precision, None if reference else clip.window)
+            if weights.feature > 0
+            else None
+        )
         rows, columns = clip.window
-        self._corner = torch.tensor([rows.start, rows.start, columns.start, columns.start], device=clip.device)
-        self._fused = _Fused(clip) if clip.device.type == "cuda" and find_spec("triton") is not None else None
+        self._corner = torch.tensor(
+            [rows.start, rows.start, columns.start, columns.start], device=clip.device
+        )
+        self._fused = (
+            _Fused(clip) if clip.device.type == "cuda" and find_spec("triton") is not None else None
+        )
 
     def terms(self, rendering: Rendering, index: Tensor) -> dict[str, Tensor]:
         """Weighted loss terms of the frames `index` int64 [B], scalars by name.
 
-        Pictures are compared in the clip's head window only and counted by its share of the picture: outside it the
-        target is the plate, and so is the rendering wherever alpha is 0, which the mask term sees to.
+        Pictures are compared in the clip's head window only and counted by its share of the
+        picture: outside it the target is the plate, and so is the rendering wherever alpha is 0,
+        which the mask term sees to.
         """
         w, output, clip = self.weights, rendering.output, self.clip
         rows, columns = clip.window
@@ -48,12 +64,17 @@ class Objective:
             wanted = clip.target(index, window=True)
             seen = output.rgb[view] + (1 - output.alpha[view]) * clip.plate(index, window=True)
             error = (seen - wanted).abs()
-            means = {"l1": error.mean(), "mask": (output.alpha - clip.mask(index)).abs().mean(),
-                     "lips": box_mean(error, clip.lips[index] - self._corner),
-                     "eyes": box_mean(error, clip.eyes[index] - self._corner)}
-        terms = {"l1": share * w.l1 * means["l1"],
-                 "ssim": share * w.ssim * (1 - ssim(seen, wanted)),
-                 "mask": w.mask * (means["mask"].detach() if self.reference else means["mask"])}
+            means = {
+                "l1": error.mean(),
+                "mask": (output.alpha - clip.mask(index)).abs().mean(),
+                "lips": box_mean(error, clip.lips[index] - self._corner),
+                "eyes": box_mean(error, clip.eyes[index] - self._corner),
+            }
+        terms = {
+            "l1": share * w.l1 * means["l1"],
+            "ssim": share * w.ssim * (1 - ssim(seen, wanted)),
+            "mask": w.mask * (means["mask"].detach() if self.reference else means["mask"]),
+        }
         for name, weight in (("lips", w.lips), ("eyes", w.eyes)):
             if weight:
                 terms[name] = weight * means[name]
@@ -74,23 +95,40 @@ class _Fused:
 
         self.compare, self.size = compare, clip.size
         every = torch.arange(len(clip.frames), device=clip.device)
-        target = torch.cat([(clip.target(part) * 255).round().byte() for part in every.split(CHUNK)])
+        target = torch.cat(
+            [(clip.target(part) * 255).round().byte() for part in every.split(CHUNK)]
+        )
         rows, columns = clip.window
-        self.window = torch.tensor([rows.start, rows.stop, columns.start, columns.stop], device=clip.device)
+        self.window = torch.tensor(
+            [rows.start, rows.stop, columns.start, columns.stop], device=clip.device
+        )
         self.area = (rows.stop - rows.start) * (columns.stop - columns.start)
         boxes = {name: self._clamped(getattr(clip, name)) for name in ("lips", "eyes")}
-        self.areas = {name: ((box[:, 1] - box[:, 0]) * (box[:, 3] - box[:, 2])).float() for name, box in boxes.items()}
-        self.pictures = Pictures(target, clip.plates, clip.head, self.window.expand(len(every), 4).int().contiguous(),
-                                 boxes["lips"], boxes["eyes"])
+        self.areas = {
+            name: ((box[:, 1] - box[:, 0]) * (box[:, 3] - box[:, 2])).float()
+            for name, box in boxes.items()
+        }
+        self.pictures = Pictures(
+            target,
+            clip.plates,
+            clip.head,
+            self.window.expand(len(every), 4).int().contiguous(),
+            boxes["lips"],
+            boxes["eyes"],
+        )
 
     def _clamped(self, boxes: Tensor) -> Tensor:
         """What of the boxes [F, 4] lies in the window, int32; empty where nothing does."""
         top, bottom, left, right = boxes.unbind(1)
         top, left = top.clamp_min(self.window[0]), left.clamp_min(self.window[2])
         bottom, right = bottom.clamp_max(self.window[1]), right.clamp_max(self.window[3])
-        return torch.stack([top, bottom.maximum(top), left, right.maximum(left)], 1).int().contiguous()
+        return (
+            torch.stack([top, bottom.maximum(top), left, right.maximum(left)], 1).int().contiguous()
+        )
 
-    def means(self, rgb: Tensor, alpha: Tensor, index: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def means(
+        self, rgb: Tensor, alpha: Tensor, index: Tensor
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Composites and targets [B, 3, S, S], and the mean differences by name."""
         picture, target, sums = self.compare(rgb, alpha, index, self.pictures)
         window, mask, lips, eyes = sums.unbind(1)

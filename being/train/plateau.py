@@ -1,7 +1,8 @@
 """When a stage no longer gets better, and how it is brought to its end then.
 
-A stage's learning rates fall over all its steps, and the last, low ones are worth some tenths of a dB. So a stage that
-has levelled off is not cut: what is left of its schedule is run through in a short cool-down.
+A stage's learning rates fall over all its steps, and the last, low ones are worth some tenths of a
+dB. So a stage that has levelled off is not cut: what is left of its schedule is run through in a
+short cool-down.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from being.config import PlateauConfig
 
 
 class Plateau:
-    """The end of a stage of `steps` steps: its last step, or earlier when held-out figures level off.
+    """The end of a stage of `steps` steps: its last step, or earlier when held-out figures level
+    off.
 
-    Without a `config` the stage goes through all its steps. All that a decision rests on is in `state`, so a resumed
-    stage decides as one that was never killed.
+    Without a `config` the stage goes through all its steps. All that a decision rests on is in
+    `state`, so a resumed stage decides as one that was never killed.
     """
 
     def __init__(self, config: PlateauConfig | None, steps: int):
@@ -33,7 +35,9 @@ class Plateau:
         return min(self.steps, self.since + max(1, round(self.config.cool_down * self.steps)))
 
     def reached(self, step: int, figure: float) -> bool:
-        """Count the held-out figure (dB) of `step`; whether with it the stage has levelled off and cools down now."""
+        """Count the held-out figure (dB) of `step`; whether with it the stage has levelled off and
+        cools down now.
+        """
         if self.config is None or self.since is not None or math.isnan(figure):
             return False
         if figure > self.best + self.config.gain:
@@ -46,15 +50,21 @@ class Plateau:
         return self.last < self.steps
 
     def place(self, step: int) -> float:
-        """Where `step` (counted from 0) is on the schedule of all steps: the step itself, longer strides cooling
-        down."""
+        """Where `step` (counted from 0) is on the schedule of all steps: the step itself, longer
+        strides cooling down."""
         if self.since is None or step <= self.since:
             return step
-        return self.since + (step - self.since) * (self.steps - self.since) / (self.last - self.since)
+        return self.since + (step - self.since) * (self.steps - self.since) / (
+            self.last - self.since
+        )
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps, of JSON types."""
-        return {"best": self.best if math.isfinite(self.best) else None, "waited": self.waited, "since": self.since}
+        return {
+            "best": self.best if math.isfinite(self.best) else None,
+            "waited": self.waited,
+            "since": self.since,
+        }
 
     def load(self, state: dict[str, Any] | None) -> None:
         """Take up a checkpoint's state; None, of a checkpoint without one, changes nothing."""

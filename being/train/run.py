@@ -56,14 +56,31 @@ class Run:
             except FileExistsError:
                 path = folder / f"{stamp}-{attempt}_{label}"
             except OSError as error:
-                raise BeingError(f"cannot make the run directory {path}", str(error),
-                                 "Choose another place with BEING_HOME") from error
+                raise BeingError(
+                    f"cannot make the run directory {path}",
+                    str(error),
+                    "Choose another place with BEING_HOME",
+                ) from error
         (path / "config.yaml").write_text(yaml.safe_dump(config.to_dict(), sort_keys=False))
-        environment = {"being": being.__version__, "torch": torch.__version__, "python": platform.python_version(),
-                       "machine": platform.machine(), "system": platform.system(), "threads": torch.get_num_threads()}
+        environment = {
+            "being": being.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+            "system": platform.system(),
+            "threads": torch.get_num_threads(),
+        }
         write_json(path / "environment.json", environment)
-        write_json(path / "run.json", {"schema": CHECKPOINT_SCHEMA, "name": name, "config": label, "finished": False,
-                                       "dataset": os.path.relpath(dataset, path)})
+        write_json(
+            path / "run.json",
+            {
+                "schema": CHECKPOINT_SCHEMA,
+                "name": name,
+                "config": label,
+                "finished": False,
+                "dataset": os.path.relpath(dataset, path),
+            },
+        )
         return cls(path)
 
     @classmethod
@@ -71,24 +88,35 @@ class Run:
         """The run at `path`. Raises InputRejected when it is none or of another schema."""
         path = Path(path)
         if not (path / "run.json").is_file():
-            raise InputRejected(f"{path} is not a run", "it has no run.json", "Train one with: being train DATA")
+            raise InputRejected(
+                f"{path} is not a run", "it has no run.json", "Train one with: being train DATA"
+            )
         run = cls(path)
         if run.record.get("schema") != CHECKPOINT_SCHEMA:
-            raise InputRejected(f"{path} has run schema {run.record.get('schema')}, this version reads "
-                                f"{CHECKPOINT_SCHEMA}", fix="Use the version of being that made it, or train again")
+            raise InputRejected(
+                f"{path} has run schema {run.record.get('schema')}, this version reads "
+                f"{CHECKPOINT_SCHEMA}",
+                fix="Use the version of being that made it, or train again",
+            )
         if not isinstance(run.record.get("dataset"), str):
-            raise InputRejected(f"{path / 'run.json'} is incomplete", "it names no dataset", "Train again")
+            raise InputRejected(
+                f"{path / 'run.json'} is incomplete", "it names no dataset", "Train again"
+            )
         return run
 
     @classmethod
     def find(cls, path: Path | None, finished: bool = False) -> Run:
-        """The run at `path`, or the most recent one (that has an avatar). Raises UsageError when there is none."""
+        """The run at `path`, or the most recent one (that has an avatar). Raises UsageError when
+        there is none.
+        """
         if path is not None:
             return cls.open(path)
         latest = newest(home() / "runs", "avatar/manifest.json" if finished else "run.json")
         if latest is None:
-            raise UsageError(f"there is no {'finished ' * finished}run under {home() / 'runs'}",
-                             fix="Train one with: being train DATA")
+            raise UsageError(
+                f"there is no {'finished ' * finished}run under {home() / 'runs'}",
+                fix="Train one with: being train DATA",
+            )
         return cls.open(latest)
 
     @property
@@ -97,7 +125,9 @@ class Run:
         try:
             return from_dict(yaml.safe_load((self.path / "config.yaml").read_text()) or {})
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise InputRejected(f"{self.path / 'config.yaml'} cannot be read", str(error)) from error
+            raise InputRejected(
+                f"{self.path / 'config.yaml'} cannot be read", str(error)
+            ) from error
 
     @property
     def dataset(self) -> Path:
@@ -109,16 +139,26 @@ class Run:
         self.record.update(facts)
         write_json(self.path / "run.json", self.record)
 
-    def save(self, name: str, model: dict[str, Tensor], state: dict[str, Any],
-             optimizer: dict[str, Tensor] | None = None) -> Path:
+    def save(
+        self,
+        name: str,
+        model: dict[str, Tensor],
+        state: dict[str, Any],
+        optimizer: dict[str, Tensor] | None = None,
+    ) -> Path:
         """Write checkpoint `name`; it appears whole or not at all."""
         folder = self.path / "checkpoints" / name
         part = folder.with_name(f".{name}.part")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        save_file({k: v.detach().cpu().contiguous() for k, v in model.items()}, part / "model.safetensors")
+        save_file(
+            {k: v.detach().cpu().contiguous() for k, v in model.items()}, part / "model.safetensors"
+        )
         if optimizer is not None:
-            save_file({k: v.detach().cpu().contiguous() for k, v in optimizer.items()}, part / "optimizer.safetensors")
+            save_file(
+                {k: v.detach().cpu().contiguous() for k, v in optimizer.items()},
+                part / "optimizer.safetensors",
+            )
         write_json(part / "state.json", {"schema": CHECKPOINT_SCHEMA, **state})
         replace_folder(part, folder)
         return folder
@@ -132,15 +172,22 @@ class Run:
             return None
         state = read_json(folder / "state.json")
         if state.get("schema") != CHECKPOINT_SCHEMA:
-            raise InputRejected(f"{folder} has checkpoint schema {state.get('schema')}, this version reads "
-                                f"{CHECKPOINT_SCHEMA}", fix="Use the version of being that made it, or train again")
+            raise InputRejected(
+                f"{folder} has checkpoint schema {state.get('schema')}, this version reads "
+                f"{CHECKPOINT_SCHEMA}",
+                fix="Use the version of being that made it, or train again",
+            )
         optimizer = folder / "optimizer.safetensors"
-        return Checkpoint(load_tensors(folder / "model.safetensors"),
-                          load_tensors(optimizer) if optimizer.exists() else {}, state)
+        return Checkpoint(
+            load_tensors(folder / "model.safetensors"),
+            load_tensors(optimizer) if optimizer.exists() else {},
+            state,
+        )
 
     def chosen(self) -> tuple[str, Checkpoint] | None:
-        """Name and content of the checkpoint that the avatar is made of: `closed` where a finished run has one, else
-        `best`, else `last`; None before the first. Raises InputRejected when it is broken."""
+        """Name and content of the checkpoint that the avatar is made of: `closed` where a finished
+        run has one, else `best`, else `last`; None before the first. Raises InputRejected when it
+        is broken."""
         for name in (*(["closed"] if self.record.get("closed") is True else []), "best", "last"):
             found = self.load(name)
             if found is not None:
@@ -148,7 +195,9 @@ class Run:
         return None
 
     def log(self, stage: str, step: int, values: dict[str, float]) -> None:
-        """Append figures to metrics.jsonl and to the boards that are open (by themselves: the events)."""
+        """Append figures to metrics.jsonl and to the boards that are open (by themselves: the
+        events).
+        """
         with open(self.path / "metrics.jsonl", "a") as file:
             file.write(json.dumps({"stage": stage, "step": step, **values}) + "\n")
         if self._boards is None:
@@ -175,7 +224,9 @@ class Run:
         os.replace(part, file)
 
     def open_boards(self, log: str | None) -> None:
-        """Open TensorBoard's events and the board `log` ("wandb") for figures; an earlier one of the run goes on."""
+        """Open TensorBoard's events and the board `log` ("wandb") for figures; an earlier one of
+        the run goes on.
+        """
         self._boards = events(self.path / "events")
         if log == "wandb":
             key = self.record.get("wandb") or f"{self.record['name']}-{secrets.token_hex(4)}"

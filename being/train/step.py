@@ -1,8 +1,10 @@
-"""A training step: frames rendered, compared, the gradient followed; on CUDA one graph, launched as a whole.
+"""A training step: frames rendered, compared, the gradient followed; on CUDA one graph, launched as
+a whole.
 
-A step is some seven hundred launches, more work for the host than for the device. Once it has run by itself (which
-compiles its kernels and tells how much room the rasterizer needs) it is captured, and replayed until what it works on
-changes: another degree of spherical harmonics, other Gaussians, more room.
+A step is some seven hundred launches, more work for the host than for the device. Once it has run
+by itself (which compiles its kernels and tells how much room the rasterizer needs) it is captured,
+and replayed until what it works on changes: another degree of spherical harmonics, other Gaussians,
+more room.
 """
 
 from __future__ import annotations
@@ -33,10 +35,16 @@ STAGES = ("coarse", "fine")
 
 
 def sample(frames: np.ndarray, seed: int, step: int, batch: int) -> np.ndarray:
-    """Frame numbers [batch] of `step` (counted from 0): shuffled anew each pass, a pure function of seed and step."""
+    """Frame numbers [batch] of `step` (counted from 0): shuffled anew each pass, a pure function of
+    seed and step.
+    """
     laps, places = np.divmod(np.arange(step * batch, (step + 1) * batch), len(frames))
-    return np.array([frames[_order(len(frames), seed, int(lap))[place]]
-                     for lap, place in zip(laps, places, strict=True)])
+    return np.array(
+        [
+            frames[_order(len(frames), seed, int(lap))[place]]
+            for lap, place in zip(laps, places, strict=True)
+        ]
+    )
 
 
 @lru_cache(maxsize=4)
@@ -45,26 +53,56 @@ def _order(count: int, seed: int, lap: int) -> np.ndarray:
 
 
 class Step:
-    """The steps of one stage, "coarse" or "fine", one at a time; every random number is a function of seed and step."""
+    """The steps of one stage, "coarse" or "fine", one at a time; every random number is a function
+    of seed and step.
+    """
 
-    def __init__(self, config: Config, stage: str, model: TalkingHead, clip: Clip, frames: np.ndarray,
-                 objective: Objective, optimizer: torch.optim.Optimizer, density: Density, low_precision: bool,
-                 copies: np.ndarray | None = None):
-        """frames: int [N], what is sampled; copies: bool [N], those of which only the eyes teach (`blinking`)."""
+    def __init__(
+        self,
+        config: Config,
+        stage: str,
+        model: TalkingHead,
+        clip: Clip,
+        frames: np.ndarray,
+        objective: Objective,
+        optimizer: torch.optim.Optimizer,
+        density: Density,
+        low_precision: bool,
+        copies: np.ndarray | None = None,
+    ):
+        """frames: int [N], what is sampled; copies: bool [N], those of which only the eyes teach
+        (`blinking`).
+        """
         assert stage in STAGES, stage
-        self.config, self.model, self.clip, self.frames, self.copies = config.train, model, clip, frames, copies
+        self.config, self.model, self.clip, self.frames, self.copies = (
+            config.train,
+            model,
+            clip,
+            frames,
+            copies,
+        )
         self.objective, self.optimizer, self.density = objective, optimizer, density
-        self.low_precision, self.coarse, self.sh_degree = low_precision, stage == "coarse", config.model.sh_degree
+        self.low_precision, self.coarse, self.sh_degree = (
+            low_precision,
+            stage == "coarse",
+            config.model.sh_degree,
+        )
         self.plan: StageConfig = getattr(config.train, stage)
         self.seed = config.train.seed + STAGES.index(stage)
         self.names: list[str] = []  # of the numbers that a step returns
         self.index = torch.zeros(self.plan.batch, dtype=torch.int64, device=clip.device)
         self.copied = torch.zeros(self.plan.batch, dtype=torch.bool, device=clip.device)
-        self.captured = _Captured(self) if clip.device.type == "cuda" and \
-            pick_backend("auto", model.gaussians.means) == "triton" else None
+        self.captured = (
+            _Captured(self)
+            if clip.device.type == "cuda"
+            and pick_backend("auto", model.gaussians.means) == "triton"
+            else None
+        )
 
     def __call__(self, step: int) -> Tensor:
-        """The loss and its terms [T] (see `names`) after one step, `step` counted from 1; nothing is read back."""
+        """The loss and its terms [T] (see `names`) after one step, `step` counted from 1; nothing
+        is read back.
+        """
         torch.manual_seed(self.config.seed * GENERATOR_STRIDE + step + (not self.coarse) * 10**9)
         places = sample(np.arange(len(self.frames)), self.seed, step - 1, self.plan.batch)
         self.index.copy_(torch.from_numpy(self.frames[places]), non_blocking=True)
@@ -81,15 +119,30 @@ class Step:
     def _work(self, degree: int | None, watched: bool, room: Room | None = None) -> Tensor:
         """Render the frames `index`, compare, step; the loss and its terms [T]."""
         model, clip, index = self.model, self.clip, self.index
-        offsets = torch.zeros(len(index), len(model.gaussians), 2, device=clip.device, requires_grad=True) \
-            if watched else None
-        conditions = None if self.coarse else clip.conditions(clip.pick(index), self.config.mouth_told)
+        offsets = (
+            torch.zeros(len(index), len(model.gaussians), 2, device=clip.device, requires_grad=True)
+            if watched
+            else None
+        )
+        conditions = (
+            None if self.coarse else clip.conditions(clip.pick(index), self.config.mouth_told)
+        )
         if conditions is not None and self.config.disturb:
             conditions.audio = disturb(conditions.audio)
-        rendering = model(conditions, clip.world_to_camera[index], clip.focal, clip.size, degree, offsets,
-                          self.low_precision, room)
+        rendering = model(
+            conditions,
+            clip.world_to_camera[index],
+            clip.focal,
+            clip.size,
+            degree,
+            offsets,
+            self.low_precision,
+            room,
+        )
         if self.copies is not None:
-            rendering = replace(rendering, output=eyes_alone(rendering.output, clip.eyes[index], self.copied))
+            rendering = replace(
+                rendering, output=eyes_alone(rendering.output, clip.eyes[index], self.copied)
+            )
         terms = self.objective.terms(rendering, index)
         self.names = ["loss", *terms]
         values = torch.stack(list(terms.values()))
@@ -103,8 +156,11 @@ class Step:
         return torch.cat([values.detach().sum()[None], values.detach()])
 
     def _change_density(self, step: int) -> None:
-        opacity = pruned_by(self.model, self.density, step) if self.objective.reference else \
-            self.model.canonical().opacities[0].detach()
+        opacity = (
+            pruned_by(self.model, self.density, step)
+            if self.objective.reference
+            else self.model.canonical().opacities[0].detach()
+        )
         generator = torch.Generator().manual_seed(self.seed * GENERATOR_STRIDE + step)
         if self.captured is not None:
             self.captured.forget()
@@ -117,13 +173,18 @@ class Step:
 
 
 class _Captured:
-    """`Step._work` as a CUDA graph; the first call of its kind, and the first after a change, runs by itself."""
+    """`Step._work` as a CUDA graph; the first call of its kind, and the first after a change, runs
+    by itself.
+    """
 
     def __init__(self, step: Step):
         self.step = step
-        self.pool = torch.cuda.graph_pool_handle()  # one for all captures, each takes the memory of the one before
+        self.pool = (
+            torch.cuda.graph_pool_handle()
+        )  # one for all captures, each takes the memory of the one before
         self.keeper: torch.cuda.CUDAGraph | None = None
-        self.pairs = 0.0  # (Gaussian, tile) pairs per Gaussian: the most that were needed before the last change
+        # (Gaussian, tile) pairs per Gaussian: the most that were needed before the last change
+        self.pairs = 0.0
         self.room: Room | None = None
         self.forget()
 
@@ -146,7 +207,9 @@ class _Captured:
             self.room = self._new_room() if self.pairs else None
             return step._work(degree, watched, self.room)
         if self.graph is None:
-            self.pairs = self.pairs or pairs_per_gaussian(step.clip.device, step.clip.size, step.clip.size)
+            self.pairs = self.pairs or pairs_per_gaussian(
+                step.clip.device, step.clip.size, step.clip.size
+            )
             self.room = self.room or self._new_room()
             self._capture(degree, watched)
         assert self.graph is not None and self.values is not None
@@ -178,6 +241,8 @@ class _Captured:
         self.graph = graph
 
     def look(self) -> None:
-        """Make more room where it is nearly used up. A step that needed more than there was has changed nothing."""
+        """Make more room where it is nearly used up. A step that needed more than there was has
+        changed nothing.
+        """
         if self.room is not None and int(self.room.most) > TIGHT * self.room.pairs:
             self.forget()

@@ -1,7 +1,9 @@
-"""Rendered frames against a clip's bytes on a GPU: composite, differences and their sums in one pass, and back.
+"""Rendered frames against a clip's bytes on a GPU: composite, differences and their sums in one
+pass, and back.
 
-The same numbers as the plain terms of `Objective`, which move pictures of a batch through memory some thirty times.
-Also the mean absolute difference of two feature maps. Frames are [B, 3, S, S], bytes [F, ., S, S] of a whole clip.
+The same numbers as the plain terms of `Objective`, which move pictures of a batch through memory
+some thirty times. Also the mean absolute difference of two feature maps. Frames are [B, 3, S, S],
+bytes [F, ., S, S] of a whole clip.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ BLOCK = 1024  # px of a program
 
 
 class Pictures(NamedTuple):
-    """A clip's bytes on the device, and the boxes [F, 4] int32 (top, bottom, left, right) of what is summed apart."""
+    """A clip's bytes on the device, and the boxes [F, 4] int32 (top, bottom, left, right) of what
+    is summed apart.
+    """
 
     target: Tensor  # [F, 3, S, S] uint8
     plate: Tensor  # [F, 3, S, S] uint8
@@ -35,8 +39,22 @@ def _in_box(box_at, frame, y, x):
 
 
 @triton.jit
-def _forward(rgb_at, alpha_at, index_at, target_at, plate_at, mask_at, window_at, lips_at, eyes_at, picture_at, goal_at,
-             sums_at, side, block: tl.constexpr):
+def _forward(
+    rgb_at,
+    alpha_at,
+    index_at,
+    target_at,
+    plate_at,
+    mask_at,
+    window_at,
+    lips_at,
+    eyes_at,
+    picture_at,
+    goal_at,
+    sums_at,
+    side,
+    block: tl.constexpr,
+):
     place = tl.program_id(0) * block + tl.arange(0, block)
     area = side * side
     inside = place < area
@@ -66,8 +84,23 @@ def _sign(value):
 
 
 @triton.jit
-def _backward(picture_at, alpha_at, index_at, target_at, plate_at, mask_at, window_at, lips_at, eyes_at, up_at, sums_at,
-              d_rgb_at, d_alpha_at, side, block: tl.constexpr):
+def _backward(
+    picture_at,
+    alpha_at,
+    index_at,
+    target_at,
+    plate_at,
+    mask_at,
+    window_at,
+    lips_at,
+    eyes_at,
+    up_at,
+    sums_at,
+    d_rgb_at,
+    d_alpha_at,
+    side,
+    block: tl.constexpr,
+):
     place = tl.program_id(0) * block + tl.arange(0, block)
     area = side * side
     inside = place < area
@@ -92,7 +125,9 @@ def _backward(picture_at, alpha_at, index_at, target_at, plate_at, mask_at, wind
 
 class _Compare(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, rgb: Tensor, alpha: Tensor, index: Tensor, *clip: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        ctx: Any, rgb: Tensor, alpha: Tensor, index: Tensor, *clip: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         frames, _, side, _ = rgb.shape
         grid = triton.cdiv(side * side, BLOCK), frames
         picture, goal = torch.empty_like(rgb), torch.empty_like(rgb)
@@ -103,22 +138,40 @@ class _Compare(torch.autograd.Function):
         return picture, goal, sums.sum(1)
 
     @staticmethod
-    def backward(ctx: Any, d_picture: Tensor, _: Tensor, d_sums: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, d_picture: Tensor, _: Tensor, d_sums: Tensor
+    ) -> tuple[Tensor | None, ...]:
         picture, alpha, index, *clip = ctx.saved_tensors
         side = picture.shape[2]
         d_rgb, d_alpha = torch.empty_like(picture), torch.empty_like(alpha)
         _backward[triton.cdiv(side * side, BLOCK), len(picture)](
-            picture, alpha, index, *clip, d_picture.contiguous(), d_sums.contiguous(), d_rgb, d_alpha, side, BLOCK)
+            picture,
+            alpha,
+            index,
+            *clip,
+            d_picture.contiguous(),
+            d_sums.contiguous(),
+            d_rgb,
+            d_alpha,
+            side,
+            BLOCK,
+        )
         return d_rgb, d_alpha, *[None] * 7
 
 
-def compare(rgb: Tensor, alpha: Tensor, index: Tensor, clip: Pictures) -> tuple[Tensor, Tensor, Tensor]:
-    """Composites over the plates and targets, float32 [B, 3, S, S] in [0, 1], and sums [B, 4]: absolute differences of
-    colour in the window, of alpha and mask, of colour in the lips' and in the eyes' box.
+def compare(
+    rgb: Tensor, alpha: Tensor, index: Tensor, clip: Pictures
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Composites over the plates and targets, float32 [B, 3, S, S] in [0, 1], and sums [B, 4]:
+    absolute differences of colour in the window, of alpha and mask, of colour in the lips' and in
+    the eyes' box.
 
     rgb float32 [B, 3, S, S] premultiplied, alpha [B, 1, S, S], index int64 [B] frames of the clip.
     """
-    assert rgb.shape[2] == rgb.shape[3] and rgb.shape[2:] == clip.plate.shape[2:], (rgb.shape, clip.plate.shape)
+    assert rgb.shape[2] == rgb.shape[3] and rgb.shape[2:] == clip.plate.shape[2:], (
+        rgb.shape,
+        clip.plate.shape,
+    )
     return _Compare.apply(rgb.contiguous(), alpha.contiguous(), index, *clip)
 
 
@@ -151,11 +204,18 @@ class _MeanDifference(torch.autograd.Function):
     def backward(ctx: Any, up: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
         a, b = ctx.saved_tensors
         d = torch.empty_like(a)
-        _difference_back[triton.cdiv(a.numel(), 4 * BLOCK),](a, b, up / a.numel(), d, a.numel(), 4 * BLOCK)
+        _difference_back[triton.cdiv(a.numel(), 4 * BLOCK),](
+            a, b, up / a.numel(), d, a.numel(), 4 * BLOCK
+        )
         return d, None
 
 
 def mean_difference(a: Tensor, b: Tensor) -> Tensor:
-    """Mean absolute difference, a float32 scalar, of maps of one type and layout; its gradient reaches `a` only."""
-    assert a.shape == b.shape and a.dtype == b.dtype and a.stride() == b.stride(), (a.stride(), b.stride())
+    """Mean absolute difference, a float32 scalar, of maps of one type and layout; its gradient
+    reaches `a` only.
+    """
+    assert a.shape == b.shape and a.dtype == b.dtype and a.stride() == b.stride(), (
+        a.stride(),
+        b.stride(),
+    )
     return _MeanDifference.apply(a, b)

@@ -1,4 +1,6 @@
-"""Maximum of every 2 x 2 pixels on a GPU: torch's own writes an 8-byte index for each 2-byte maximum."""
+"""Maximum of every 2 x 2 pixels on a GPU: torch's own writes an 8-byte index for each 2-byte
+maximum.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ BLOCK = 1024  # maxima of a program
 
 @triton.jit
 def _corners(x_at, place, inside, width, channels):
-    """Where the four pixels of a maximum lie, and their values; a map is [rows, width, channels], sides even."""
+    """Where the four pixels of a maximum lie, and their values; a map is [rows, width, channels],
+    sides even.
+    """
     half = width // 2
     channel, pixel = place % channels, place // channels
     row, column = pixel // half, pixel % half
@@ -56,8 +60,15 @@ class _Halved(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         frames, channels, height, width = x.shape
-        y = torch.empty(frames, channels, height // 2, width // 2, device=x.device, dtype=x.dtype,
-                        memory_format=torch.channels_last)
+        y = torch.empty(
+            frames,
+            channels,
+            height // 2,
+            width // 2,
+            device=x.device,
+            dtype=x.dtype,
+            memory_format=torch.channels_last,
+        )
         _forward[triton.cdiv(y.numel(), BLOCK),](x, y, y.numel(), width, channels, BLOCK)
         ctx.save_for_backward(x)
         return y
@@ -66,7 +77,9 @@ class _Halved(torch.autograd.Function):
     def backward(ctx: Any, up: Tensor) -> Tensor:  # type: ignore[override]
         (x,) = ctx.saved_tensors
         dx, up = torch.empty_like(x), up.contiguous(memory_format=torch.channels_last)
-        _backward[triton.cdiv(up.numel(), BLOCK),](x, up, dx, up.numel(), x.shape[3], x.shape[1], BLOCK)
+        _backward[triton.cdiv(up.numel(), BLOCK),](
+            x, up, dx, up.numel(), x.shape[3], x.shape[1], BLOCK
+        )
         return dx
 
 

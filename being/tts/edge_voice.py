@@ -16,29 +16,52 @@ TICKS = 1e7  # per second, in the service's word times
 
 
 def say_edge(text: str, name: str, speed: float) -> Speech:
-    """`text` in the online voice `name` (for instance en-US-AriaNeural); see `being.tts.voices.speak`."""
+    """`text` in the online voice `name` (for instance en-US-AriaNeural); see
+    `being.tts.voices.speak`.
+    """
     try:
         import aiohttp
         import edge_tts
     except ImportError as error:
-        raise EnvironmentFault("edge-tts is not installed", str(error), "pip install 'being[edge]'") from error
+        raise EnvironmentFault(
+            "edge-tts is not installed", str(error), "pip install 'being[edge]'"
+        ) from error
     if not name:
-        raise UsageError("an edge voice needs a name", "", "For instance --voice edge:en-US-AriaNeural; "
-                                                          "`edge-tts --list-voices` shows them all")
+        raise UsageError(
+            "an edge voice needs a name",
+            "",
+            "For instance --voice edge:en-US-AriaNeural; `edge-tts --list-voices` shows them all",
+        )
     try:
-        request = edge_tts.Communicate(text, name, rate=f"{round((speed - 1) * 100):+d}%", boundary="WordBoundary")
+        request = edge_tts.Communicate(
+            text, name, rate=f"{round((speed - 1) * 100):+d}%", boundary="WordBoundary"
+        )
     except ValueError as error:
-        raise UsageError(f"edge-tts knows no voice of the form {name!r}", str(error),
-                         "`edge-tts --list-voices` shows them all") from error
+        raise UsageError(
+            f"edge-tts knows no voice of the form {name!r}",
+            str(error),
+            "`edge-tts --list-voices` shows them all",
+        ) from error
     try:
         encoded, words = asyncio.run(_receive(request))
     except edge_tts.exceptions.NoAudioReceived as error:
-        raise InputRejected(f"the voice {name} said nothing", f"there may be no such voice, or it cannot say "
-                            f"{shown(text)}", "Choose a voice of the text's language (edge-tts --list-voices)"
-                            ) from error
-    except (aiohttp.ClientError, edge_tts.exceptions.EdgeTTSException, OSError, ValueError, KeyError) as error:
-        raise EnvironmentFault("the online voice cannot be reached", str(error) or type(error).__name__,
-                               "Check the network, or use the built-in voice (--voice hibari)") from error
+        raise InputRejected(
+            f"the voice {name} said nothing",
+            f"there may be no such voice, or it cannot say {shown(text)}",
+            "Choose a voice of the text's language (edge-tts --list-voices)",
+        ) from error
+    except (
+        aiohttp.ClientError,
+        edge_tts.exceptions.EdgeTTSException,
+        OSError,
+        ValueError,
+        KeyError,
+    ) as error:
+        raise EnvironmentFault(
+            "the online voice cannot be reached",
+            str(error) or type(error).__name__,
+            "Check the network, or use the built-in voice (--voice hibari)",
+        ) from error
     samples, rate = _decode(encoded)
     return Speech(samples, rate, words)
 
@@ -73,5 +96,7 @@ def _decode(encoded: bytes) -> tuple[np.ndarray, int]:
             for frame in container.decode(audio=0):
                 parts += [part.to_ndarray().reshape(-1) for part in to_mono.resample(frame)]
     except (av.error.FFmpegError, IndexError) as error:
-        raise EnvironmentFault("the online voice sent something that is not sound", str(error), "Try again") from error
+        raise EnvironmentFault(
+            "the online voice sent something that is not sound", str(error), "Try again"
+        ) from error
     return np.clip(np.concatenate(parts), -1, 1) if parts else np.zeros(0, np.float32), rate

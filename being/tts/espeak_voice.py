@@ -18,25 +18,50 @@ TIMEOUT = 120.0  # s
 
 
 def say_espeak(text: str, name: str, speed: float) -> Speech:
-    """`text` in espeak's voice for the language `name` (en if empty, fr, de, cmn ...); see `being.tts.voices.speak`."""
+    """`text` in espeak's voice for the language `name` (en if empty, fr, de, cmn ...); see
+    `being.tts.voices.speak`.
+    """
     program = shutil.which("espeak-ng")
     if program is None:
-        raise EnvironmentFault("espeak-ng is not installed", "no such program on the PATH",
-                               "Install it (apt install espeak-ng, brew install espeak-ng), or use --voice hibari")
+        raise EnvironmentFault(
+            "espeak-ng is not installed",
+            "no such program on the PATH",
+            "Install it (apt install espeak-ng, brew install espeak-ng), or use --voice hibari",
+        )
     with tempfile.TemporaryDirectory(prefix="being-") as folder:
         path = Path(folder) / "speech.wav"
-        command = [program, "-v", name or "en", "-s", str(round(WORDS_PER_MINUTE * speed)), "-b", "1",
-                   "-w", str(path), "--stdin"]
+        command = [
+            program,
+            "-v",
+            name or "en",
+            "-s",
+            str(round(WORDS_PER_MINUTE * speed)),
+            "-b",
+            "1",
+            "-w",
+            str(path),
+            "--stdin",
+        ]
         try:
-            done = subprocess.run(command, input=text.encode(), capture_output=True, timeout=TIMEOUT)
+            done = subprocess.run(
+                command, input=text.encode(), capture_output=True, timeout=TIMEOUT
+            )
         except subprocess.TimeoutExpired as error:
-            raise EnvironmentFault("espeak-ng does not finish", f"stopped after {TIMEOUT:.0f} s") from error
+            raise EnvironmentFault(
+                "espeak-ng does not finish", f"stopped after {TIMEOUT:.0f} s"
+            ) from error
         complaint = done.stderr.decode(errors="replace").strip()
         if done.returncode or not path.is_file():
             if name and "voice" in complaint.lower():
-                raise UsageError(f"espeak-ng has no voice {name!r}", complaint, "espeak-ng --voices shows them all")
+                raise UsageError(
+                    f"espeak-ng has no voice {name!r}",
+                    complaint,
+                    "espeak-ng --voices shows them all",
+                )
             raise EnvironmentFault("espeak-ng failed", complaint or f"exit code {done.returncode}")
         with wave.open(str(path)) as file:
             assert file.getnchannels() == 1 and file.getsampwidth() == 2
-            samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / 32768
+            samples = (
+                np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / 32768
+            )
             return Speech(samples, file.getframerate())

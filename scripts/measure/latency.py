@@ -2,10 +2,11 @@
 
     python -m scripts.measure.latency DATASET [DATASET ...] [--try AHEAD,SHIFT,PAST ...]
 
-For the whole-clip form and for each latency: correlation of the predicted lip aperture with the truth on the clip's
-last fifth, learnt from the rest of it in the same form, by ridge regression and a small net (`lip_regressors.py`); the
-same net learnt from the whole-clip form; distance of the steps from the whole-clip form's. `--try` measures other
-look-aheads instead, all in steps of 20 ms. The last line is JSON.
+For the whole-clip form and for each latency: correlation of the predicted lip aperture with the
+truth on the clip's last fifth, learnt from the rest of it in the same form, by ridge regression and
+a small net (`lip_regressors.py`); the same net learnt from the whole-clip form; distance of the
+steps from the whole-clip form's. `--try` measures other look-aheads instead, all in steps of 20 ms.
+The last line is JSON.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ SEEDS = range(3)
 
 def main() -> None:
     """Print the table and the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("datasets", nargs="+", type=Path)
     parser.add_argument("--encoder", default="hama")
     parser.add_argument("--try", dest="others", nargs="*", default=[], metavar="AHEAD,SHIFT,PAST")
@@ -33,30 +36,44 @@ def main() -> None:
     clips = [Footage.of(folder) for folder in given.datasets]
     plain = encoder(given.encoder)
     whole = [plain.encode_clip(clip.sound) for clip in clips]
-    forms = [] if given.others else [(known, streaming.PAST) for known in streaming.LATENCIES.values()]
+    forms = (
+        [] if given.others else [(known, streaming.PAST) for known in streaming.LATENCIES.values()]
+    )
     for text in given.others:
         ahead, shift, past = map(int, text.split(","))
         forms.append((streaming.Latency(f"{ahead},{shift},{past}", ahead, shift), past))
-    print("| form | look-ahead, s | " + " | ".join(
-        f"{clip.name}: ridge | net | net learnt whole | distance" for clip in clips) + " |")
+    print(
+        "| form | look-ahead, s | "
+        + " | ".join(f"{clip.name}: ridge | net | net learnt whole | distance" for clip in clips)
+        + " |"
+    )
     print("|---" * (2 + 4 * len(clips)) + "|")
     table = {}
     if not given.others:
-        table["whole"] = [figure for clip, steps in zip(clips, whole, strict=True)
-                          for figure in measure(clip, steps, steps)]
+        table["whole"] = [
+            figure
+            for clip, steps in zip(clips, whole, strict=True)
+            for figure in measure(clip, steps, steps)
+        ]
         show("whole", float("inf"), table["whole"])
     for latency, past in forms:
         streaming.PAST = past
         bounded = streaming.BoundedEncoder(plain, latency)
-        table[latency.name] = [figure for clip, steps in zip(clips, whole, strict=True)
-                               for figure in measure(clip, bounded.encode_clip(clip.sound), steps, latency.shift)]
+        table[latency.name] = [
+            figure
+            for clip, steps in zip(clips, whole, strict=True)
+            for figure in measure(clip, bounded.encode_clip(clip.sound), steps, latency.shift)
+        ]
         show(latency.name, latency.seconds, table[latency.name])
     print(json.dumps(table))
 
 
 def show(name: str, seconds: float, figures: list[float]) -> None:
     """Print one row."""
-    print(f"| {name} | {seconds:.2f} | " + " | ".join(f"{figure:.3f}" for figure in figures) + " |", flush=True)
+    print(
+        f"| {name} | {seconds:.2f} | " + " | ".join(f"{figure:.3f}" for figure in figures) + " |",
+        flush=True,
+    )
 
 
 def measure(clip: Footage, steps: np.ndarray, whole: np.ndarray, shift: int = 0) -> list[float]:
@@ -65,7 +82,10 @@ def measure(clip: Footage, steps: np.ndarray, whole: np.ndarray, shift: int = 0)
     windows, others = (frame_windows(rows, len(clip.aperture), shift) for rows in (steps, whole))
     target = clip.aperture
     nets = [Net(rows[learn], target[learn], SEEDS) for rows in (windows, others)]
-    figures = [correlation(read(windows[test]), target[test]) for read in (Ridge(windows[learn], target[learn]), *nets)]
+    figures = [
+        correlation(read(windows[test]), target[test])
+        for read in (Ridge(windows[learn], target[learn]), *nets)
+    ]
     apart = np.linalg.norm(steps - whole, axis=1) / np.linalg.norm(whole, axis=1)
     return [round(figure, 3) for figure in (*figures, float(apart.mean()))]
 

@@ -1,8 +1,10 @@
-"""How well speech features tell the lips: regressors from a frame's sound straight to its lip aperture.
+"""How well speech features tell the lips: regressors from a frame's sound straight to its lip
+aperture.
 
-A frame is described by the 30 feature steps that the network's eight windows hold (steps 2 i - 16 to 2 i + 13). Two
-readers: ridge regression, and a small convolutional net (48 channels, dropout, mean of several seeds). The figure is
-the correlation of the predicted aperture with the truth on frames not learnt from.
+A frame is described by the 30 feature steps that the network's eight windows hold (steps 2 i - 16
+to 2 i + 13). Two readers: ridge regression, and a small convolutional net (48 channels, dropout,
+mean of several seeds). The figure is the correlation of the predicted aperture with the truth on
+frames not learnt from.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ class Footage:
         dataset = Dataset.open(folder)
         raw = lip_aperture(dataset.landmarks)
         raw = np.where(np.isfinite(raw), raw, np.nanmean(raw))
-        sound = media.read_audio(dataset.sound_file)[:dataset.frames * SAMPLES_PER_FRAME]
+        sound = media.read_audio(dataset.sound_file)[: dataset.frames * SAMPLES_PER_FRAME]
         sound = np.pad(sound, (0, dataset.frames * SAMPLES_PER_FRAME - len(sound)))
         return cls(dataset.name, sound, ((raw - raw.mean()) / raw.std()).astype(np.float32), raw)
 
@@ -55,8 +57,12 @@ class Footage:
 
 
 def frame_windows(steps: np.ndarray, frames: int, shift: int = 0) -> np.ndarray:
-    """Steps 2 i - 16 to 2 i + 13 of every frame, less the shift, float32 [F, 30, C], of steps [S, C]; zeros outside."""
-    rows = np.pad(steps, ((PAST + shift, max(0, STEPS_PER_FRAME * frames + SPAN - PAST - len(steps))), (0, 0)))
+    """Steps 2 i - 16 to 2 i + 13 of every frame, less the shift, float32 [F, 30, C], of steps [S,
+    C]; zeros outside.
+    """
+    rows = np.pad(
+        steps, ((PAST + shift, max(0, STEPS_PER_FRAME * frames + SPAN - PAST - len(steps))), (0, 0))
+    )
     view = np.lib.stride_tricks.sliding_window_view(rows, SPAN, axis=0)[::STEPS_PER_FRAME][:frames]
     return view.transpose(0, 2, 1)
 
@@ -71,7 +77,7 @@ class Scale:
     @classmethod
     def of(cls, windows: np.ndarray) -> Scale:
         """Of windows [F, 30, C]."""
-        flat = windows[:, PAST:PAST + STEPS_PER_FRAME].reshape(-1, windows.shape[2])
+        flat = windows[:, PAST : PAST + STEPS_PER_FRAME].reshape(-1, windows.shape[2])
         return cls(flat.mean(0), flat.std(0) + 1e-6)
 
     def __call__(self, windows: np.ndarray) -> np.ndarray:
@@ -93,8 +99,13 @@ class Ridge:
         y = target - self.offset
         kernel = x @ x.T
         mean = np.trace(kernel) / len(kernel)
-        scores = [correlation(kernel[border:, :border] @ _solve(kernel[:border, :border], y[:border], r * mean),
-                              y[border:]) for r in RIDGES]
+        scores = [
+            correlation(
+                kernel[border:, :border] @ _solve(kernel[:border, :border], y[:border], r * mean),
+                y[border:],
+            )
+            for r in RIDGES
+        ]
         self.weights = x.T @ _solve(kernel, y, RIDGES[int(np.argmax(scores))] * mean)
 
     def __call__(self, windows: np.ndarray) -> np.ndarray:
@@ -109,8 +120,8 @@ def _solve(kernel: np.ndarray, y: np.ndarray, penalty: float) -> np.ndarray:
 class Net:
     """Mean of small convolutional readers, one a seed.
 
-    windows: [F, 30, C], or [V, F, 30, C] where V voices say the same: each time a frame is learnt from, one at random
-    is heard.
+    windows: [F, 30, C], or [V, F, 30, C] where V voices say the same: each time a frame is learnt
+    from, one at random is heard.
     """
 
     def __init__(self, windows: np.ndarray, target: np.ndarray, seeds: Sequence[int] = (0, 1, 2)):
@@ -130,10 +141,18 @@ def _learn(x: Tensor, y: Tensor, seed: int) -> nn.Module:
     """A reader of x [V, F, C, 30] that predicts y [F]."""
     torch.manual_seed(seed)
     reader = nn.Sequential(
-        nn.Conv1d(x.shape[2], CHANNELS, 1), nn.GELU(), nn.Dropout(DROPOUT),
-        nn.Conv1d(CHANNELS, CHANNELS, 5, stride=2, padding=2), nn.GELU(), nn.Dropout(DROPOUT),
-        nn.Conv1d(CHANNELS, CHANNELS, 5, stride=2, padding=2), nn.GELU(), nn.Flatten(), nn.Dropout(DROPOUT),
-        nn.Linear(CHANNELS * -(-SPAN // 4), 1))
+        nn.Conv1d(x.shape[2], CHANNELS, 1),
+        nn.GELU(),
+        nn.Dropout(DROPOUT),
+        nn.Conv1d(CHANNELS, CHANNELS, 5, stride=2, padding=2),
+        nn.GELU(),
+        nn.Dropout(DROPOUT),
+        nn.Conv1d(CHANNELS, CHANNELS, 5, stride=2, padding=2),
+        nn.GELU(),
+        nn.Flatten(),
+        nn.Dropout(DROPOUT),
+        nn.Linear(CHANNELS * -(-SPAN // 4), 1),
+    )
     steps = EPOCHS * -(-x.shape[1] // BATCH)
     optimizer = torch.optim.AdamW(reader.parameters(), RATE, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)

@@ -1,7 +1,9 @@
-"""How well the channels of the upper face alone tell the lip aperture: what sound must not be able to lean on.
+"""How well the channels of the upper face alone tell the lip aperture: what sound must not be able
+to lean on.
 
-`python -m scripts.measure.mouth_leak DATASET...`: kernel ridge regression on the first four fifths of a clip, Pearson
-correlation with the aperture on its last fifth, of several widths and strengths; the last line is JSON.
+`python -m scripts.measure.mouth_leak DATASET...`: kernel ridge regression on the first four fifths
+of a clip, Pearson correlation with the aperture on its last fifth, of several widths and strengths;
+the last line is JSON.
 """
 
 from __future__ import annotations
@@ -32,7 +34,10 @@ def correlations(values: np.ndarray, aperture: np.ndarray) -> list[float]:
 
     mean, found = aperture[train].mean(), []
     for width in WIDTHS:
-        kernel, across = likeness(values[train], values[train], width), likeness(values[test], values[train], width)
+        kernel, across = (
+            likeness(values[train], values[train], width),
+            likeness(values[test], values[train], width),
+        )
         for ridge in RIDGES:
             weights = np.linalg.solve(kernel + ridge * np.eye(len(train)), aperture[train] - mean)
             found.append(float(np.corrcoef(across @ weights, aperture[test])[0, 1]))
@@ -47,7 +52,11 @@ def main() -> None:
         channels, values = expression(dataset)
         aperture = lip_aperture(dataset.landmarks)
         for name, more in SETS.items():
-            chosen = [k for k, channel in enumerate(channels.names) if channel not in MOUTH or channel in more]
+            chosen = [
+                k
+                for k, channel in enumerate(channels.names)
+                if channel not in MOUTH or channel in more
+            ]
             found = [round(r, 2) for r in correlations(values[:, chosen], aperture)]
             figures.setdefault(dataset.name, {})[name] = found
             print(f"{dataset.name:<12}{name:<28}{min(found):+.2f} to {max(found):+.2f}")

@@ -2,9 +2,9 @@
 
     python -m scripts.measure.mouths DATASET...
 
-Prints for each dataset how often its mouth is closed (aperture under a fifth of its range) on p, b and m and in
-silences over 200 ms, how often it is open on open vowels, and the ratio of the mean apertures; what is said is heard by
-the phoneme conformer. The last line is JSON.
+Prints for each dataset how often its mouth is closed (aperture under a fifth of its range) on p, b
+and m and in silences over 200 ms, how often it is open on open vowels, and the ratio of the mean
+apertures; what is said is heard by the phoneme conformer. The last line is JSON.
 """
 
 from __future__ import annotations

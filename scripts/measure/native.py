@@ -1,13 +1,16 @@
-"""How long the native CPU engine takes for a frame, stage by stage, and how near it is to the plain model.
+"""How long the native CPU engine takes for a frame, stage by stage, and how near it is to the plain
+model.
 
-    python -m scripts.measure.native [RUN] [--gaussians 20000,32655] [--size 512] [--threads 2] [--batch 1]
+    python -m scripts.measure.native [RUN] [--gaussians 20000,32655] [--size 512] [--threads 2]
+      [--batch 1]
                                      [--precision auto,float32] [--repeats 40]
 
-The trained head of RUN is resampled to each number of Gaussians with SH of degree 3; without one a head-like shell is
-made. The network is that of record with random weights and offsets about as large as trained ones. A frame is tokens,
-camera and plate to uint8 in host memory: what makes the tokens is not in it. Times are of the wall clock; of each stage
-the median and least of all repeats; "processor" is the median of all threads' time together, which other programs on
-the machine disturb less. The last line is JSON.
+The trained head of RUN is resampled to each number of Gaussians with SH of degree 3; without one a
+head-like shell is made. The network is that of record with random weights and offsets about as
+large as trained ones. A frame is tokens, camera and plate to uint8 in host memory: what makes the
+tokens is not in it. Times are of the wall clock; of each stage the median and least of all repeats;
+"processor" is the median of all threads' time together, which other programs on the machine disturb
+less. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -32,19 +35,35 @@ from being.splat import Cameras, composite, rasterize
 OFFSET_SCALE = 0.3  # of the random heads' last layers
 
 
-def scene(run: Path | None, count: int, size: int, batch: int) -> tuple[TalkingHead, Cameras, Tensor, Tensor, float]:
+def scene(
+    run: Path | None, count: int, size: int, batch: int
+) -> tuple[TalkingHead, Cameras, Tensor, Tensor, float]:
     """Return the head, cameras, tokens [B, 4, D], plates uint8 [B, S, S, 3] and tiles a Gaussian."""
-    gaussians, cameras = trained_head(run, count, size, batch) if run else head_shell(count, size, batch)
+    gaussians, cameras = (
+        trained_head(run, count, size, batch) if run else head_shell(count, size, batch)
+    )
     torch.manual_seed(0)
     logits = torch.logit(gaussians.opacities[0], 1e-6)[:, None]
-    raw = CanonicalGaussians(gaussians.means[0], gaussians.scales[0].log(), gaussians.quaternions[0], logits,
-                             gaussians.sh[0, :, :1], gaussians.sh[0, :, 1:])
+    raw = CanonicalGaussians(
+        gaussians.means[0],
+        gaussians.scales[0].log(),
+        gaussians.quaternions[0],
+        logits,
+        gaussians.sh[0, :, :1],
+        gaussians.sh[0, :, 1:],
+    )
     model = TalkingHead(ModelConfig(), 8, raw).eval().requires_grad_(False)
     for name, parameter in model.network.named_parameters():
         if "deform.3.weight" in name:
             parameter.mul_(OFFSET_SCALE)
     tiles = tiles_per_gaussian(gaussians, cameras)[1]
-    return model, cameras, torch.randn(batch, 4, 64), torch.randint(256, (batch, size, size, 3)).byte(), tiles
+    return (
+        model,
+        cameras,
+        torch.randn(batch, 4, 64),
+        torch.randint(256, (batch, size, size, 3)).byte(),
+        tiles,
+    )
 
 
 def plain(model: TalkingHead, cameras: Cameras, tokens: Tensor, plates: Tensor) -> Tensor:
@@ -71,14 +90,23 @@ def measure(native: NativeHead, arguments: tuple[Tensor, ...], repeats: int) -> 
         processor.append((time.process_time() - spent) * 1e3 / batch)
         stages.append([value * 1e3 / batch for value in native.times.values()])
     named = zip(native.times, np.median(stages, 0), np.min(stages, 0), strict=True)
-    return {"median_ms": float(np.median(wall)), "min_ms": min(wall), "max_ms": max(wall),
-            "processor_ms": float(np.median(processor)), "processor_min_ms": min(processor),
-            "stages_ms": {name: [round(float(middle), 3), round(float(least), 3)] for name, middle, least in named}}
+    return {
+        "median_ms": float(np.median(wall)),
+        "min_ms": min(wall),
+        "max_ms": max(wall),
+        "processor_ms": float(np.median(processor)),
+        "processor_min_ms": min(processor),
+        "stages_ms": {
+            name: [round(float(middle), 3), round(float(least), 3)] for name, middle, least in named
+        },
+    }
 
 
 def main() -> None:
     """Print a table for each number of Gaussians and precision, and the JSON line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run", type=Path, nargs="?", help="run or bundle whose head is rendered")
     parser.add_argument("--gaussians", default="20000,32655")
     parser.add_argument("--size", type=int, default=512)
@@ -96,22 +124,42 @@ def main() -> None:
         want = plain(model, cameras, tokens, plates)
         for precision in asked.precision.split(","):
             start = time.perf_counter()
-            native = NativeHead(model, float(cameras.focal), asked.size, asked.threads, precision, asked.library)
+            native = NativeHead(
+                model, float(cameras.focal), asked.size, asked.threads, precision, asked.library
+            )
             load_ms = (time.perf_counter() - start) * 1e3
             found = psnr(native.render(*arguments), want)
-            result = {"gaussians": count, "size": asked.size, "batch": asked.batch, "threads": asked.threads,
-                      "isa": native.isa, "precision": native.precision, "tiles_per_gaussian": round(tiles, 2),
-                      "psnr_db": found, "load_ms": load_ms, **measure(native, arguments, asked.repeats),
-                      "matmul_2048_ms": matmul_ms()}
+            result = {
+                "gaussians": count,
+                "size": asked.size,
+                "batch": asked.batch,
+                "threads": asked.threads,
+                "isa": native.isa,
+                "precision": native.precision,
+                "tiles_per_gaussian": round(tiles, 2),
+                "psnr_db": found,
+                "load_ms": load_ms,
+                **measure(native, arguments, asked.repeats),
+                "matmul_2048_ms": matmul_ms(),
+            }
             results.append(result)
-            print(f"{count} Gaussians, {tiles:.1f} tiles each, {asked.size} px, batch {asked.batch}, {asked.threads} "
-                  f"threads, {native.isa}, {native.precision}: PSNR {min(found)} dB, load {load_ms:.0f} ms, "
-                  f"matrix product {result['matmul_2048_ms']:.0f} ms")
-            print(f"  ms a frame: {result['median_ms']:.2f} median, {result['min_ms']:.2f} to {result['max_ms']:.2f}; "
-                  f"processor {result['processor_ms']:.2f} median, {result['processor_min_ms']:.2f} least; "
-                  f"{1000 / result['median_ms']:.1f} frames/s")
-            print("  " + ", ".join(f"{name} {middle:.2f} ({least:.2f})"
-                                   for name, (middle, least) in result["stages_ms"].items()))
+            print(
+                f"{count} Gaussians, {tiles:.1f} tiles each, {asked.size} px, batch {asked.batch}, {asked.threads} "
+                f"threads, {native.isa}, {native.precision}: PSNR {min(found)} dB, load {load_ms:.0f} ms, "
+                f"matrix product {result['matmul_2048_ms']:.0f} ms"
+            )
+            print(
+                f"  ms a frame: {result['median_ms']:.2f} median, {result['min_ms']:.2f} to {result['max_ms']:.2f}; "
+                f"processor {result['processor_ms']:.2f} median, {result['processor_min_ms']:.2f} least; "
+                f"{1000 / result['median_ms']:.1f} frames/s"
+            )
+            print(
+                "  "
+                + ", ".join(
+                    f"{name} {middle:.2f} ({least:.2f})"
+                    for name, (middle, least) in result["stages_ms"].items()
+                )
+            )
     print(json.dumps(results))
 
 

@@ -1,10 +1,11 @@
-"""A copy of a dataset with per-frame PnP poses, to train beside the tracker's: what a whole-clip solution is worth.
+"""A copy of a dataset with per-frame PnP poses, to train beside the tracker's: what a whole-clip
+solution is worth.
 
     python -m scripts.measure.pnp_poses DATASET OUT
 
-OUT has the same layout and the same focal length; pictures and features are hard links. Each frame's pose is OpenCV's
-solvePnP by itself (SQPNP, then iterative) on the canonical mesh's 33 rigid points; the face is the canonical mesh with
-the expression that these poses leave of the landmarks.
+OUT has the same layout and the same focal length; pictures and features are hard links. Each
+frame's pose is OpenCV's solvePnP by itself (SQPNP, then iterative) on the canonical mesh's 33 rigid
+points; the face is the canonical mesh with the expression that these poses leave of the landmarks.
 """
 
 from __future__ import annotations
@@ -29,21 +30,32 @@ from being.preprocess.mesh import canonical_mesh
 from being.preprocess.smoothing import fill
 from being.preprocess.tracking import track_of
 
-WRITTEN = ("track_params.pt", "mesh.npz", "transforms_train.json", "transforms_val.json", "dataset.json")
+WRITTEN = (
+    "track_params.pt",
+    "mesh.npz",
+    "transforms_train.json",
+    "transforms_val.json",
+    "dataset.json",
+)
 
 
 def pnp_poses(points: np.ndarray, canonical: np.ndarray, camera: Camera) -> Poses:
-    """Poses of F frames, each by itself, in units of `canonical` [468, 3]; frames without a face are interpolated.
+    """Poses of F frames, each by itself, in units of `canonical` [468, 3]; frames without a face
+    are interpolated.
 
     points: float [F, 468, 2] px, NaN without a face.
     """
-    matrix = np.array([[camera.focal, 0, camera.centre[0]], [0, camera.focal, camera.centre[1]], [0, 0, 1]])
+    matrix = np.array(
+        [[camera.focal, 0, camera.centre[0]], [0, camera.focal, camera.centre[1]], [0, 0, 1]]
+    )
     rigid, found = canonical[RIGID].astype(np.float64), np.isfinite(points).all(axis=(1, 2))
     values, first = np.zeros((len(points), 6)), None
     for i in np.flatnonzero(found):
         frame = np.ascontiguousarray(points[i, RIGID], np.float64)
         _, turn, offset = cv2.solvePnP(rigid, frame, matrix, None, flags=cv2.SOLVEPNP_SQPNP)
-        _, turn, offset = cv2.solvePnP(rigid, frame, matrix, None, turn, offset, True, cv2.SOLVEPNP_ITERATIVE)
+        _, turn, offset = cv2.solvePnP(
+            rigid, frame, matrix, None, turn, offset, True, cv2.SOLVEPNP_ITERATIVE
+        )
         rotation = FLIP @ cv2.Rodrigues(turn)[0]
         first = rotation if first is None else first
         values[i] = np.concatenate([log(rotation[None] @ first.T)[0], FLIP @ offset[:, 0]])
@@ -72,8 +84,16 @@ def main() -> None:
     family.write_transforms(arguments.out, track, width, height, dataset.missing)
     manifest = {**dataset.manifest, "name": f"{dataset.manifest['name']}_pnp"}
     (arguments.out / "dataset.json").write_text(json.dumps(manifest, indent=1))
-    print(json.dumps({"out": str(arguments.out), "frames": dataset.frames, "focal": dataset.focal,
-                      "reprojection_px": round(float(np.nanmedian(track.residual)), 3)}))
+    print(
+        json.dumps(
+            {
+                "out": str(arguments.out),
+                "frames": dataset.frames,
+                "focal": dataset.focal,
+                "reprojection_px": round(float(np.nanmedian(track.residual)), 3),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

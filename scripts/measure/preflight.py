@@ -2,8 +2,8 @@
 
     python -m scripts.measure.preflight VIDEO [--picture]
 
---picture leaves the sound's side out. The last line is JSON: seconds by the clock and of processor time, frames,
-segments, pictures' side. Networks are loaded before the clock starts.
+--picture leaves the sound's side out. The last line is JSON: seconds by the clock and of processor
+time, frames, segments, pictures' side. Networks are loaded before the clock starts.
 """
 
 from __future__ import annotations
@@ -29,8 +29,17 @@ def main() -> None:
     checked = (inspect if chosen.picture else look_at)(chosen.video, landmarker)
     took, worked = time.perf_counter() - start, time.process_time() - worked
     print(table(checked.findings))
-    print(json.dumps({"seconds": round(took, 2), "processor_seconds": round(worked, 2), "frames": checked.frames,
-                      "segments": checked.segments, "size": checked.size}))
+    print(
+        json.dumps(
+            {
+                "seconds": round(took, 2),
+                "processor_seconds": round(worked, 2),
+                "frames": checked.frames,
+                "segments": checked.segments,
+                "size": checked.size,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

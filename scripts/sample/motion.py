@@ -1,4 +1,6 @@
-"""What the head does while it speaks: turns, sway, blinks, glances and brows. Pure functions of time and stress."""
+"""What the head does while it speaks: turns, sway, blinks, glances and brows. Pure functions of
+time and stress.
+"""
 
 from dataclasses import dataclass
 
@@ -32,7 +34,9 @@ class Motion:
 
 
 def _waves(time: np.ndarray, waves: tuple[Wave, ...]) -> np.ndarray:
-    return np.sum([a * np.sin(2 * np.pi * hertz * time + phase) for a, hertz, phase in waves], axis=0)
+    return np.sum(
+        [a * np.sin(2 * np.pi * hertz * time + phase) for a, hertz, phase in waves], axis=0
+    )
 
 
 def blinks(frames: int, rng: np.random.Generator) -> np.ndarray:
@@ -41,32 +45,50 @@ def blinks(frames: int, rng: np.random.Generator) -> np.ndarray:
     while now < frames / FPS - 0.3:
         since = time - now
         opening = np.clip(1 - (since - BLINK_HOLD) / BLINK_OPEN, 0, 1)
-        closure = np.maximum(closure, np.where(since < 0, np.clip(1 + since / BLINK_CLOSE, 0, 1), opening))
+        closure = np.maximum(
+            closure, np.where(since < 0, np.clip(1 + since / BLINK_CLOSE, 0, 1), opening)
+        )
         now += rng.uniform(*BLINK_EVERY)
     return closure * closure * (3 - 2 * closure)
 
 
 def motion(frames: int, stress: np.ndarray) -> Motion:
-    """Head angles, sway and the weights of eyes, brows and smile of a clip; stress [F] from the voice, 0 to 1."""
+    """Head angles, sway and the weights of eyes, brows and smile of a clip; stress [F] from the
+    voice, 0 to 1.
+    """
     time, rng = np.arange(frames) / FPS, np.random.default_rng(SEED)
     emphasis = gaussian_filter1d(stress, 4)
     start = np.clip(time / START_STILL, 0, 1)
     start = start * start * (3 - 2 * start)
     pitch = _waves(time, PITCH) + NOD * emphasis
-    angles = np.radians(np.stack([_waves(time, YAW), pitch, _waves(time, ROLL)], 1)) * start[:, None]
+    angles = (
+        np.radians(np.stack([_waves(time, YAW), pitch, _waves(time, ROLL)], 1)) * start[:, None]
+    )
     sway = np.stack([_waves(time, SWAY_X), _waves(time, SWAY_Y), 0 * time], 1) * start[:, None]
     closure = blinks(frames, rng)
     raised = emphasis * (np.sin(0.9 * time) > 0)
-    inner = np.clip(0.08 + _waves(time, ((0.06, 0.17, 0.0), (0.06, 0.31, 1.0))) + 0.4 * raised, 0, 0.5)
+    inner = np.clip(
+        0.08 + _waves(time, ((0.06, 0.17, 0.0), (0.06, 0.31, 1.0))) + 0.4 * raised, 0, 0.5
+    )
     outer = np.clip(0.03 + 0.35 * raised, 0, 0.45)
-    glance = np.round(2 * np.sin(1.7 * time) + 1.5 * np.sin(0.83 * time + 1)) * 0.05 - 0.35 * angles[:, 0]
+    glance = (
+        np.round(2 * np.sin(1.7 * time) + 1.5 * np.sin(0.83 * time + 1)) * 0.05
+        - 0.35 * angles[:, 0]
+    )
     glance = gaussian_filter1d(glance, 0.6)
     right, left = 2 * np.clip(glance, 0, 0.4), 2 * np.clip(-glance, 0, 0.4)
     smile = 0.25 * np.clip((time - (frames / FPS - END_SMILE)) / 0.7, 0, 1)
     weights = dict(
-        eyeBlinkLeft=closure, eyeBlinkRight=closure, browInnerUp=gaussian_filter1d(inner, 2),
-        browOuterUpLeft=gaussian_filter1d(outer, 2), browOuterUpRight=gaussian_filter1d(outer, 2),
-        eyeLookOutLeft=right, eyeLookInRight=right, eyeLookInLeft=left, eyeLookOutRight=left,
-        mouthSmileLeft=smile, mouthSmileRight=smile,
+        eyeBlinkLeft=closure,
+        eyeBlinkRight=closure,
+        browInnerUp=gaussian_filter1d(inner, 2),
+        browOuterUpLeft=gaussian_filter1d(outer, 2),
+        browOuterUpRight=gaussian_filter1d(outer, 2),
+        eyeLookOutLeft=right,
+        eyeLookInRight=right,
+        eyeLookInLeft=left,
+        eyeLookOutRight=left,
+        mouthSmileLeft=smile,
+        mouthSmileRight=smile,
     )
     return Motion(angles, sway, weights)

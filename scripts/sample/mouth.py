@@ -37,7 +37,14 @@ _VISEMES: tuple[tuple[str, dict[str, float]], ...] = (
     ("ʊ", dict(jaw=0.40, pucker=0.45)),
 )
 VISEMES = {symbol: shape for symbols, shape in _VISEMES for symbol in symbols}
-DIPHTHONGS = {"A": ("e", "ɪ"), "I": ("a", "ɪ"), "O": ("o", "ʊ"), "Y": ("ɔ", "ɪ"), "W": ("a", "ʊ"), "Q": ("ə", "ʊ")}
+DIPHTHONGS = {
+    "A": ("e", "ɪ"),
+    "I": ("a", "ɪ"),
+    "O": ("o", "ʊ"),
+    "Y": ("ɔ", "ɪ"),
+    "W": ("a", "ʊ"),
+    "Q": ("ə", "ʊ"),
+}
 CLOSED = "pbm"
 STRESSABLE = "aɑɔæɛʌoeɜiu"
 REST = dict(close=0.045, press=0.20, smile=0.08)  # silence: lips together, corners a little up
@@ -64,7 +71,9 @@ def frame_count(duration: float) -> int:
 
 
 def segments(events: Sequence[Event]) -> list[tuple[str, float, float, float]]:
-    """The spoken sounds as (viseme symbol, start s, end s, stress 0 to 1); diphthongs split, stress marks taken in."""
+    """The spoken sounds as (viseme symbol, start s, end s, stress 0 to 1); diphthongs split, stress
+    marks taken in.
+    """
     out: list[tuple[str, float, float, float]] = []
     stress, pending = 0.0, None
     for symbol, start, end in events:
@@ -88,11 +97,15 @@ def segments(events: Sequence[Event]) -> list[tuple[str, float, float, float]]:
 
 def closures(events: Sequence[Event]) -> np.ndarray:
     """Middles of the p, b, m spans: float64 [M], s. The lips are closed there."""
-    return np.array([(start + end) / 2 for sound, start, end, _ in segments(events) if sound in CLOSED])
+    return np.array(
+        [(start + end) / 2 for sound, start, end, _ in segments(events) if sound in CLOSED]
+    )
 
 
 def tracks(events: Sequence[Event], duration: float) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Face unit weights of the mouth, name -> float64 [F] at FPS (jawOpen in [0, JAW_LIMIT]), and stress [F] 0 to 1."""
+    """Face unit weights of the mouth, name -> float64 [F] at FPS (jawOpen in [0, JAW_LIMIT]), and
+    stress [F] 0 to 1.
+    """
     time = np.arange(int(round(duration * CURVE_RATE))) / CURVE_RATE
     curves = {name: np.full(len(time), REST.get(name, 0.0)) for name in FACE_UNITS}
     stress, closed = np.zeros(len(time)), np.zeros(len(time))
@@ -112,7 +125,9 @@ def tracks(events: Sequence[Event], duration: float) -> tuple[dict[str, np.ndarr
         previous_end = end
     closed = np.clip(1.35 * gaussian_filter1d(closed, CLOSURE_BLUR * CURVE_RATE), 0.0, 1.0)
     emphasis = gaussian_filter1d(stress, 0.05 * CURVE_RATE)
-    blurred = {name: gaussian_filter1d(c, COARTICULATION * CURVE_RATE) for name, c in curves.items()}
+    blurred = {
+        name: gaussian_filter1d(c, COARTICULATION * CURVE_RATE) for name, c in curves.items()
+    }
     shaped = {name: _close(name, curve, closed, emphasis) for name, curve in blurred.items()}
     frames = np.arange(frame_count(duration)) / FPS
     sampled = {name: np.interp(frames, time, curve) for name, curve in shaped.items()}
@@ -121,7 +136,9 @@ def tracks(events: Sequence[Event], duration: float) -> tuple[dict[str, np.ndarr
 
 
 def _close(name: str, curve: np.ndarray, closed: np.ndarray, emphasis: np.ndarray) -> np.ndarray:
-    """One track with the lips closed where `closed` is 1; the jaw also stressed and kept under JAW_LIMIT, softly."""
+    """One track with the lips closed where `closed` is 1; the jaw also stressed and kept under
+    JAW_LIMIT, softly.
+    """
     if name == "jaw":
         wanted = curve * (1 + 0.25 * emphasis)
         return JAW_LIMIT * np.tanh(wanted**1.15) ** (1 / 1.15) * (1 - closed)

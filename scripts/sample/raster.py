@@ -25,7 +25,9 @@ def _narrow(slope, start, low, high):
 
 @jit
 def raster(x, y, z, triangles, depth, index, bary):
-    """Nearest triangle of every pixel. x, y px and z [n]; depth, index [H, W], bary [H, W, 2] are written in place."""
+    """Nearest triangle of every pixel. x, y px and z [n]; depth, index [H, W], bary [H, W, 2] are
+    written in place.
+    """
     height, width = depth.shape
     for t in range(triangles.shape[0]):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
@@ -35,9 +37,18 @@ def raster(x, y, z, triangles, depth, index, bary):
         if area == 0:
             continue
         inverse = 1.0 / area
-        left, right = max(math.ceil(min(x0, x1, x2)), 0), min(math.floor(max(x0, x1, x2)), width - 1)
-        top, bottom = max(math.ceil(min(y0, y1, y2)), 0), min(math.floor(max(y0, y1, y2)), height - 1)
-        slope1, slope2 = (y2 - y0) * inverse, -(y1 - y0) * inverse  # of the weights of b and c along a row
+        left, right = (
+            max(math.ceil(min(x0, x1, x2)), 0),
+            min(math.floor(max(x0, x1, x2)), width - 1),
+        )
+        top, bottom = (
+            max(math.ceil(min(y0, y1, y2)), 0),
+            min(math.floor(max(y0, y1, y2)), height - 1),
+        )
+        slope1, slope2 = (
+            (y2 - y0) * inverse,
+            -(y1 - y0) * inverse,
+        )  # of the weights of b and c along a row
         slope0 = -slope1 - slope2
         for v in range(top, bottom + 1):
             start1 = (-x0 * (y2 - y0) - (x2 - x0) * (v - y0)) * inverse
@@ -58,8 +69,16 @@ def raster(x, y, z, triangles, depth, index, bary):
 def _add_normals(vertices, triangles, out):
     for t in range(triangles.shape[0]):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-        px, py, pz = vertices[b, 0] - vertices[a, 0], vertices[b, 1] - vertices[a, 1], vertices[b, 2] - vertices[a, 2]
-        qx, qy, qz = vertices[c, 0] - vertices[a, 0], vertices[c, 1] - vertices[a, 1], vertices[c, 2] - vertices[a, 2]
+        px, py, pz = (
+            vertices[b, 0] - vertices[a, 0],
+            vertices[b, 1] - vertices[a, 1],
+            vertices[b, 2] - vertices[a, 2],
+        )
+        qx, qy, qz = (
+            vertices[c, 0] - vertices[a, 0],
+            vertices[c, 1] - vertices[a, 1],
+            vertices[c, 2] - vertices[a, 2],
+        )
         nx, ny, nz = py * qz - pz * qy, pz * qx - px * qz, px * qy - py * qx
         for k in range(3):
             i = triangles[t, k]
@@ -81,7 +100,9 @@ def vertex_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
 
 @jit
 def ribbons(points, root_rest, root, normals, radius, turn, eye, out, out_normal, out_way):
-    """Strands as ribbons that face the camera: 2 vertices a point, written to out, out_normal, out_way [m*k*2, 3]."""
+    """Strands as ribbons that face the camera: 2 vertices a point, written to out, out_normal,
+    out_way [m*k*2, 3].
+    """
     strands, count = points.shape[0], points.shape[1]
     here, way = np.empty((count, 3), np.float32), np.empty(3, np.float32)
     for s in range(strands):
@@ -98,12 +119,28 @@ def ribbons(points, root_rest, root, normals, radius, turn, eye, out, out_normal
                 length += way[d] ** 2
             length = math.sqrt(length)
             ex, ey, ez = eye[0] - here[k, 0], eye[1] - here[k, 1], eye[2] - here[k, 2]
-            sx, sy, sz = way[1] * ez - way[2] * ey, way[2] * ex - way[0] * ez, way[0] * ey - way[1] * ex
-            width = radius[s] * (1 - 0.75 * k / (count - 1)) / (math.sqrt(sx * sx + sy * sy + sz * sz) + 1e-9)
+            sx, sy, sz = (
+                way[1] * ez - way[2] * ey,
+                way[2] * ex - way[0] * ez,
+                way[0] * ey - way[1] * ex,
+            )
+            width = (
+                radius[s]
+                * (1 - 0.75 * k / (count - 1))
+                / (math.sqrt(sx * sx + sy * sy + sz * sz) + 1e-9)
+            )
             i = (s * count + k) * 2
-            out[i, 0], out[i, 1], out[i, 2] = here[k, 0] - sx * width, here[k, 1] - sy * width, here[k, 2] - sz * width
+            out[i, 0], out[i, 1], out[i, 2] = (
+                here[k, 0] - sx * width,
+                here[k, 1] - sy * width,
+                here[k, 2] - sz * width,
+            )
             i += 1
-            out[i, 0], out[i, 1], out[i, 2] = here[k, 0] + sx * width, here[k, 1] + sy * width, here[k, 2] + sz * width
+            out[i, 0], out[i, 1], out[i, 2] = (
+                here[k, 0] + sx * width,
+                here[k, 1] + sy * width,
+                here[k, 2] + sz * width,
+            )
             for d in range(3):
                 out_normal[i - 1, d] = out_normal[i, d] = normals[s, d]
                 out_way[i - 1, d] = out_way[i, d] = way[d] / length
@@ -130,17 +167,26 @@ def _strand(way, normal, eye, light, power):
     along = way[0] * light[0] + way[1] * light[1] + way[2] * light[2]
     facing = normal[0] * light[0] + normal[1] * light[1] + normal[2] * light[2]
     hx, hy, hz = light[0] + eye[0], light[1] + eye[1], light[2] + eye[2]
-    half = (way[0] * hx + way[1] * hy + way[2] * hz) / (math.sqrt(hx * hx + hy * hy + hz * hz) + 1e-9)
+    half = (way[0] * hx + way[1] * hy + way[2] * hz) / (
+        math.sqrt(hx * hx + hy * hy + hz * hz) + 1e-9
+    )
     diffuse = math.sqrt(max(1 - along * along, 0.0)) * min(max(0.35 + 0.65 * facing, 0.0), 1.0)
-    return diffuse, max(1 - half * half, 0.0) ** (power / 2) * min(max(0.3 + 0.7 * facing, 0.0), 1.0)
+    return diffuse, max(1 - half * half, 0.0) ** (power / 2) * min(
+        max(0.3 + 0.7 * facing, 0.0), 1.0
+    )
 
 
 @jit
 def _lit(shadow_depth, point, normal, basis, centre, scale):
-    """Share of the key light that reaches a point, 0 to 1, from a 3x3 neighbourhood of the shadow map."""
+    """Share of the key light that reaches a point, 0 to 1, from a 3x3 neighbourhood of the shadow
+    map.
+    """
     size = shadow_depth.shape[0]
-    px, py, pz = (point[0] + 0.02 * normal[0] - centre[0], point[1] + 0.02 * normal[1] - centre[1],
-                  point[2] + 0.02 * normal[2] - centre[2])
+    px, py, pz = (
+        point[0] + 0.02 * normal[0] - centre[0],
+        point[1] + 0.02 * normal[1] - centre[1],
+        point[2] + 0.02 * normal[2] - centre[2],
+    )
     x = (basis[0, 0] * px + basis[0, 1] * py + basis[0, 2] * pz) * scale + size / 2
     y = size / 2 - (basis[1, 0] * px + basis[1, 1] * py + basis[1, 2] * pz) * scale
     depth = -(basis[2, 0] * px + basis[2, 1] * py + basis[2, 2] * pz) - 0.03
@@ -156,7 +202,9 @@ def _lit(shadow_depth, point, normal, basis, centre, scale):
 
 @jit
 def _diffuse(normal, lights, strengths, soft, lit, open_sky):
-    """Light of one colour channel from key, fill and rim; soft: how far it wraps round the terminator."""
+    """Light of one colour channel from key, fill and rim; soft: how far it wraps round the
+    terminator.
+    """
     total = 0.0
     for k in range(3):
         cosine = normal[0] * lights[k, 0] + normal[1] * lights[k, 1] + normal[2] * lights[k, 2]
@@ -166,9 +214,32 @@ def _diffuse(normal, lights, strengths, soft, lit, open_sky):
 
 
 @jit
-def shade(index, bary, triangles, vertex, normal, way, colour, rough, material, occlusion, shadow_depth, basis, centre,
-          scale, lights, light_colour, eye_at, lid_height, irradiance, albedo, added, kind):
-    """Light of every covered pixel: irradiance, albedo and added highlight [H, W, 3], and material `kind` [H, W].
+def shade(
+    index,
+    bary,
+    triangles,
+    vertex,
+    normal,
+    way,
+    colour,
+    rough,
+    material,
+    occlusion,
+    shadow_depth,
+    basis,
+    centre,
+    scale,
+    lights,
+    light_colour,
+    eye_at,
+    lid_height,
+    irradiance,
+    albedo,
+    added,
+    kind,
+):
+    """Light of every covered pixel: irradiance, albedo and added highlight [H, W, 3], and material
+    `kind` [H, W].
 
     lights float32 [3, 3]: unit directions of key, fill, rim; light_colour [3, 3].
     """
@@ -200,9 +271,14 @@ def shade(index, bary, triangles, vertex, normal, way, colour, rough, material, 
                 d0, s0 = _strand(w, n, e, lights[0], 60.0)
                 d1, s1 = _strand(w, n, e, lights[1], 60.0)
                 for d in range(3):
-                    irradiance[v, u, d] = (0.8 * d0 * lit * light_colour[0, d] + 0.6 * d1 * light_colour[1, d]
-                                           + 0.28 * ao)
-                    added[v, u, d] = (0.10 - 0.015 * d) * s0 * lit * light_colour[0, d] + 0.04 * s1 * light_colour[1, d]
+                    irradiance[v, u, d] = (
+                        0.8 * d0 * lit * light_colour[0, d]
+                        + 0.6 * d1 * light_colour[1, d]
+                        + 0.28 * ao
+                    )
+                    added[v, u, d] = (0.10 - 0.015 * d) * s0 * lit * light_colour[
+                        0, d
+                    ] + 0.04 * s1 * light_colour[1, d]
                     albedo[v, u, d] = c[d]
                 continue
             f0 = np.float32(0.02 if m == CLOTH else 0.035)
@@ -215,10 +291,16 @@ def shade(index, bary, triangles, vertex, normal, way, colour, rough, material, 
                 if m == TEETH:  # from behind, the strip of teeth is not to be seen
                     dim *= min(max(1.5 * (n[0] * e[0] + n[1] * e[1] + n[2] * e[2]), 0.0), 1.0)
             elif m == EYE:
-                dim = shine = math.sqrt(0.45 + 0.55 * min(max(1 - (p[1] - lid_height) / 0.12, 0.0), 1.0))
+                dim = shine = math.sqrt(
+                    0.45 + 0.55 * min(max(1 - (p[1] - lid_height) / 0.12, 0.0), 1.0)
+                )
             for d in range(3):
                 ambient = (0.30, 0.315, 0.345)[d] * (0.62 + 0.38 * n[1]) * ao
                 soft = WRAP[d] if m == SKIN else 0.0
-                irradiance[v, u, d] = ambient + _diffuse(n, lights, light_colour[:, d], soft, lit, ao)
+                irradiance[v, u, d] = ambient + _diffuse(
+                    n, lights, light_colour[:, d], soft, lit, ao
+                )
                 albedo[v, u, d] = 0.75 * c[d] * dim
-                added[v, u, d] = (s0 * light_colour[0, d] + s1 * light_colour[1, d] + s2 * light_colour[2, d]) * shine
+                added[v, u, d] = (
+                    s0 * light_colour[0, d] + s1 * light_colour[1, d] + s2 * light_colour[2, d]
+                ) * shine

@@ -1,6 +1,8 @@
-"""One frame of the person: pose -> picture uint8 [512, 512, 3], class mask, and the projected truth of the lips.
+"""One frame of the person: pose -> picture uint8 [512, 512, 3], class mask, and the projected truth
+of the lips.
 
-Camera as in `being/conventions.py`: u = FOCAL * x / z + (W - 1) / 2, pixel centres at whole numbers, y down.
+Camera as in `being/conventions.py`: u = FOCAL * x / z + (W - 1) / 2, pixel centres at whole
+numbers, y down.
 """
 
 from dataclasses import dataclass
@@ -36,19 +38,25 @@ BACKGROUND, NECK, TORSO, HEAD_CLASS = range(4)  # classes of the mask
 
 SHADOW_SIZE, SHADOW_SPAN = 768, 5.2  # px; 10 cm
 SHADOW_CENTRE = np.array([0.0, 6.2, 0.3], np.float32)
-LIGHTS = np.array([[-0.50, 0.52, 0.70], [0.75, 0.12, 0.62], [0.55, 0.50, -0.67]], np.float32)  # key, fill, rim
+LIGHTS = np.array(
+    [[-0.50, 0.52, 0.70], [0.75, 0.12, 0.62], [0.55, 0.50, -0.67]], np.float32
+)  # key, fill, rim
 LIGHTS /= np.linalg.norm(LIGHTS, axis=1, keepdims=True)
 LIGHT_COLOURS = np.array([[1.95, 1.85, 1.72], [0.375, 0.425, 0.50], [1.20, 1.16, 1.14]], np.float32)
 SCATTER = (7.0, 3.0, 1.8)  # px at SAMPLES = 2: how far red, green, blue light wanders in skin
 SHARE_SCATTERED = 0.70
-UNSTRETCHED_TEETH = np.array([0.90, 1.0, 1.0])  # the teeth narrowed, so that none shows at a mouth corner
+UNSTRETCHED_TEETH = np.array(
+    [0.90, 1.0, 1.0]
+)  # the teeth narrowed, so that none shows at a mouth corner
 LASH_WIDTH = 0.20  # share of the mesh's own lashes that is kept, else they look like paint
 LOWER_LASH = 6.645  # 10 cm; the lashes under this height are left out
 
 
 @dataclass(frozen=True)
 class Frame:
-    """picture uint8 [512, 512, 3] RGB; classes uint8 [512, 512]; aperture px; head_to_camera float64 [4, 4]."""
+    """picture uint8 [512, 512, 3] RGB; classes uint8 [512, 512]; aperture px; head_to_camera
+    float64 [4, 4].
+    """
 
     picture: np.ndarray
     classes: np.ndarray
@@ -57,7 +65,9 @@ class Frame:
 
 
 def head_to_camera(angles: np.ndarray, sway: np.ndarray) -> np.ndarray:
-    """Matrix [4, 4] from head space (mesh in rest pose minus ORIGIN) to the camera: x right, y down, z forward."""
+    """Matrix [4, 4] from head space (mesh in rest pose minus ORIGIN) to the camera: x right, y
+    down, z forward.
+    """
     turn, flip = rotation(*angles), np.diag([1.0, -1.0, -1.0])
     out = np.eye(4)
     out[:3, :3] = flip @ turn
@@ -73,13 +83,18 @@ def project(points: np.ndarray, size: int = SIZE) -> tuple[np.ndarray, np.ndarra
 
 
 def background(size: int) -> np.ndarray:
-    """A plain wall with a soft light on it and the grain of plaster: linear float32 [size, size, 3]."""
+    """A plain wall with a soft light on it and the grain of plaster: linear float32 [size, size,
+    3].
+    """
     y, x = (np.mgrid[0:size, 0:size] + 0.5) / size
     glow = np.clip(1 - 0.9 * np.hypot(x - 0.42, y - 0.35), 0, 1)
     flat = np.stack([x.ravel(), y.ravel(), np.zeros(size * size)], 1)
     waves = ((5, 0.06), (19, 0.05), (61, 0.06), (140, 0.04))
     grain = np.sum([a * (look.noise(flat, f, 40 + f) - 0.5) for f, a in waves], axis=0)
-    wall = look.linear(0.50, 0.55, 0.60) * ((0.35 + 0.75 * glow) * (1 + grain.reshape(size, size)))[..., None]
+    wall = (
+        look.linear(0.50, 0.55, 0.60)
+        * ((0.35 + 0.75 * glow) * (1 + grain.reshape(size, size)))[..., None]
+    )
     return wall.astype(np.float32)
 
 
@@ -91,21 +106,46 @@ class Renderer:
         self.strands = [look.hair(head), look.brows(head)]
         self.lips = head.lip_pair()
         eyes = [look.eye_look(parts[name]) for name in ("eye_left", "eye_right")]
-        flat = [(np.tile(look.linear(*c), (len(parts[name]), 1)), np.full(len(parts[name]), r))
-                for name, c, r in (("tongue", (0.62, 0.30, 0.29), 0.35), ("lash", (0.20, 0.14, 0.11), 0.5))]
-        looks = [look.skin_look(head), look.cloth_look(parts["cloth"]), *eyes, look.teeth_look(parts["teeth"]), *flat]
+        flat = [
+            (np.tile(look.linear(*c), (len(parts[name]), 1)), np.full(len(parts[name]), r))
+            for name, c, r in (
+                ("tongue", (0.62, 0.30, 0.29), 0.35),
+                ("lash", (0.20, 0.14, 0.11), 0.5),
+            )
+        ]
+        looks = [
+            look.skin_look(head),
+            look.cloth_look(parts["cloth"]),
+            *eyes,
+            look.teeth_look(parts["teeth"]),
+            *flat,
+        ]
         materials = [SKIN, CLOTH, EYE, EYE, TEETH, TONGUE, LASH]
         follows = parts["skin"].stencil @ head.follow[parts["skin"].base]
-        classes = [np.where(follows > HEAD_FOLLOWS, HEAD_CLASS, NECK), *map(np.array, [TORSO] + [HEAD_CLASS] * 5)]
-        columns: list[list[np.ndarray]] = [[], [], [], [], []]  # triangles, colour, rough, material, class
+        classes = [
+            np.where(follows > HEAD_FOLLOWS, HEAD_CLASS, NECK),
+            *map(np.array, [TORSO] + [HEAD_CLASS] * 5),
+        ]
+        columns: list[list[np.ndarray]] = [
+            [],
+            [],
+            [],
+            [],
+            [],
+        ]  # triangles, colour, rough, material, class
         self.offsets, count = {}, 0
-        for (name, part), (colour, rough), material, kind in zip(parts.items(), looks, materials, classes, strict=True):
+        for (name, part), (colour, rough), material, kind in zip(
+            parts.items(), looks, materials, classes, strict=True
+        ):
             n, triangles = len(part), part.triangles
             if name == "lash":
                 triangles = triangles[part.rest[triangles, 1].min(1) > LOWER_LASH]
             self.offsets[name] = slice(count, count + n)
-            for column, value in zip(columns, (triangles + count, colour, rough, np.full(n, material),
-                                               np.broadcast_to(kind, n)), strict=True):
+            for column, value in zip(
+                columns,
+                (triangles + count, colour, rough, np.full(n, material), np.broadcast_to(kind, n)),
+                strict=True,
+            ):
                 column.append(value)
             count += n
         self.strand_offsets = []
@@ -114,8 +154,13 @@ class Renderer:
             first = (np.arange(m)[:, None] * 2 * k + 2 * np.arange(k - 1)[None]).ravel()[:, None]
             triangles = np.concatenate([first + [0, 1, 2], first + [1, 3, 2]]) + count
             n = 2 * k * m
-            values = (triangles, np.repeat(strands.colour, 2 * k, 0), np.full(n, 0.35), np.full(n, HAIR),
-                      np.full(n, HEAD_CLASS))
+            values = (
+                triangles,
+                np.repeat(strands.colour, 2 * k, 0),
+                np.full(n, 0.35),
+                np.full(n, HAIR),
+                np.full(n, HEAD_CLASS),
+            )
             for column, value in zip(columns, values, strict=True):
                 column.append(value)
             self.strand_offsets.append(slice(count, count + n))
@@ -143,7 +188,9 @@ class Renderer:
         self.teeth_shift = np.where(upper[:, None] > 0.5, [0, -0.05, -0.02], [0, -0.02, -0.04])
         self.teeth_shift = self.teeth_shift + parts["teeth"].rest * (UNSTRETCHED_TEETH - 1)
 
-    def _place(self, weights: dict[str, float], angles: np.ndarray, sway: np.ndarray) -> tuple[float, float]:
+    def _place(
+        self, weights: dict[str, float], angles: np.ndarray, sway: np.ndarray
+    ) -> tuple[float, float]:
         """Fills vertex, normal, way for a pose; returns the lip aperture (px) and the eyes' height."""
         base, turn = self.head.base_pose(weights, angles, sway), rotation(*angles)
         placed = {name: part.stencil @ base[part.base] for name, part in self.head.parts.items()}
@@ -162,14 +209,25 @@ class Renderer:
                 self.normal[here] = vertex_normals(self.vertex[here], part.triangles)
         skin, rest = self.offsets["skin"], self.head.parts["skin"].rest
         for strands, here in zip(self.strands, self.strand_offsets, strict=True):
-            ribbons(strands.points, rest[strands.root].astype(np.float32), self.vertex[skin][strands.root],
-                    self.normal[skin][strands.root], strands.radius, turn.astype(np.float32),
-                    CAMERA.astype(np.float32), self.vertex[here], self.normal[here], self.way[here])
+            ribbons(
+                strands.points,
+                rest[strands.root].astype(np.float32),
+                self.vertex[skin][strands.root],
+                self.normal[skin][strands.root],
+                strands.radius,
+                turn.astype(np.float32),
+                CAMERA.astype(np.float32),
+                self.vertex[here],
+                self.normal[here],
+                self.way[here],
+            )
         _, lip_y, _ = project(base[list(self.lips)])
         return float(lip_y[1] - lip_y[0]), 6.66 + float(sway[1])
 
     def _tuck_collar(self, cloth: np.ndarray) -> None:
-        """Folds what reaches over the collar line down and in, behind the neck's skin, so that no gap shows."""
+        """Folds what reaches over the collar line down and in, behind the neck's skin, so that no
+        gap shows.
+        """
         over = self.over_collar > 0
         depth = self.over_collar[over]
         cloth[over, 1] -= depth + np.minimum(depth, 0.08)
@@ -178,7 +236,9 @@ class Renderer:
         cloth[np.ix_(over, [0, 2])] = self.neck_axis + (flat - self.neck_axis) * inward
 
     def __call__(self, weights: dict[str, float], angles: np.ndarray, sway: np.ndarray) -> Frame:
-        """The frame of a pose. weights: face unit -> 0..1; angles [3] yaw, pitch, roll, rad; sway [3], 10 cm."""
+        """The frame of a pose. weights: face unit -> 0..1; angles [3] yaw, pitch, roll, rad; sway
+        [3], 10 cm.
+        """
         aperture, lid_height = self._place(weights, angles, sway)
         size = SIZE * SAMPLES
         x, y, z = (a.astype(np.float32) for a in project(self.vertex, size))
@@ -187,27 +247,67 @@ class Renderer:
         raster(x, y, z, self.triangles, depth, index, bary)
         irradiance, albedo, added = (np.zeros((size, size, 3), np.float32) for _ in range(3))
         kind = np.full((size, size), 255, np.uint8)
-        shade(index, bary, self.triangles, self.vertex, self.normal, self.way, self.colour, self.rough, self.material,
-              _occlusion(depth), self._shadow_depth(), self.basis, SHADOW_CENTRE, np.float32(SHADOW_SIZE / SHADOW_SPAN),
-              LIGHTS, LIGHT_COLOURS, CAMERA.astype(np.float32), np.float32(lid_height), irradiance, albedo, added, kind)
+        shade(
+            index,
+            bary,
+            self.triangles,
+            self.vertex,
+            self.normal,
+            self.way,
+            self.colour,
+            self.rough,
+            self.material,
+            _occlusion(depth),
+            self._shadow_depth(),
+            self.basis,
+            SHADOW_CENTRE,
+            np.float32(SHADOW_SIZE / SHADOW_SPAN),
+            LIGHTS,
+            LIGHT_COLOURS,
+            CAMERA.astype(np.float32),
+            np.float32(lid_height),
+            irradiance,
+            albedo,
+            added,
+            kind,
+        )
         _scatter(irradiance, kind == SKIN)
-        light = np.where((index >= 0)[..., None], albedo * irradiance + np.minimum(added, 3.0), self.wall)
-        classes = np.where(index >= 0, self.classes[self.triangles[index, 0]], BACKGROUND).astype(np.uint8)
+        light = np.where(
+            (index >= 0)[..., None], albedo * irradiance + np.minimum(added, 3.0), self.wall
+        )
+        classes = np.where(index >= 0, self.classes[self.triangles[index, 0]], BACKGROUND).astype(
+            np.uint8
+        )
         picture = _tone(cv2.resize(light, (SIZE, SIZE), interpolation=cv2.INTER_AREA))
         return Frame(picture, classes[::SAMPLES, ::SAMPLES], aperture, head_to_camera(angles, sway))
 
     def _shadow_depth(self) -> np.ndarray:
         """Depth seen from the key light (orthographic): float32 [SHADOW_SIZE, SHADOW_SIZE]."""
-        q, scale = (self.vertex - SHADOW_CENTRE) @ self.basis.T, np.float32(SHADOW_SIZE / SHADOW_SPAN)
-        depth, shape = np.full((SHADOW_SIZE, SHADOW_SIZE), 1e9, np.float32), (SHADOW_SIZE, SHADOW_SIZE)
+        q, scale = (
+            (self.vertex - SHADOW_CENTRE) @ self.basis.T,
+            np.float32(SHADOW_SIZE / SHADOW_SPAN),
+        )
+        depth, shape = (
+            np.full((SHADOW_SIZE, SHADOW_SIZE), 1e9, np.float32),
+            (SHADOW_SIZE, SHADOW_SIZE),
+        )
         middle = np.float32(SHADOW_SIZE / 2)
-        raster(q[:, 0] * scale + middle, middle - q[:, 1] * scale, -q[:, 2], self.triangles, depth,
-               np.empty(shape, np.int32), np.empty((*shape, 2), np.float32))
+        raster(
+            q[:, 0] * scale + middle,
+            middle - q[:, 1] * scale,
+            -q[:, 2],
+            self.triangles,
+            depth,
+            np.empty(shape, np.int32),
+            np.empty((*shape, 2), np.float32),
+        )
         return depth
 
 
 def _occlusion(depth: np.ndarray) -> np.ndarray:
-    """Screen-space ambient occlusion [H, W], 0..1: how far a pixel lies behind its surroundings, at two scales."""
+    """Screen-space ambient occlusion [H, W], 0..1: how far a pixel lies behind its surroundings, at
+    two scales.
+    """
     far = np.where(depth < 1e8, depth, np.float32(CAMERA[2] + 1.2))
     out = np.ones_like(far)
     for shrink, sigma, strength in ((1, 6.0, 2.2), (4, 22.0, 0.9)):
@@ -218,12 +318,18 @@ def _occlusion(depth: np.ndarray) -> np.ndarray:
 
 
 def _scatter(irradiance: np.ndarray, skin: np.ndarray) -> None:
-    """Blurs the skin's irradiance [H, W, 3] in place, red the widest: light under the skin, at half resolution."""
+    """Blurs the skin's irradiance [H, W, 3] in place, red the widest: light under the skin, at half
+    resolution.
+    """
     height, width = skin.shape
     cover = skin.astype(np.float32)
     small_cover = cv2.resize(cover, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
     for channel, sigma in enumerate(SCATTER):
-        plane = cv2.resize(irradiance[..., channel] * cover, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+        plane = cv2.resize(
+            irradiance[..., channel] * cover,
+            (width // 2, height // 2),
+            interpolation=cv2.INTER_AREA,
+        )
         mean = cv2.GaussianBlur(plane, (0, 0), sigma / 2)
         mean = mean / np.maximum(cv2.GaussianBlur(small_cover, (0, 0), sigma / 2), 1e-3)
         wide = cv2.resize(mean, (width, height))

@@ -1,4 +1,6 @@
-"""What is known about the clip without looking at it: camera, face units, lips, masks, phonemes -> `truth.npz`."""
+"""What is known about the clip without looking at it: camera, face units, lips, masks, phonemes ->
+`truth.npz`.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,11 +30,17 @@ class Script:
 
     def pose(self, frame: int) -> tuple[dict[str, float], np.ndarray, np.ndarray]:
         """(weights, angles, sway) of one frame, as the renderer takes them."""
-        return {name: float(w[frame]) for name, w in self.weights.items()}, self.angles[frame], self.sway[frame]
+        return (
+            {name: float(w[frame]) for name, w in self.weights.items()},
+            self.angles[frame],
+            self.sway[frame],
+        )
 
 
 def apertures(head: Head, script: Script) -> np.ndarray:
-    """Lip aperture float32 [F], px: height between the true inner-lip vertices in the picture; 0: lips pressed."""
+    """Lip aperture float32 [F], px: height between the true inner-lip vertices in the picture; 0:
+    lips pressed.
+    """
     pair, out = list(head.lip_pair()), []
     for frame in range(len(script)):
         _, y, _ = render.project(head.base_pose(*script.pose(frame))[pair])
@@ -41,7 +49,8 @@ def apertures(head: Head, script: Script) -> np.ndarray:
 
 
 def write_truth(path: Path, head: Head, script: Script, classes: Iterator[np.ndarray]) -> None:
-    """Writes the truth; classes: the mask of every MASK_EVERY-th frame, uint8 [H, W] of `render`'s classes.
+    """Writes the truth; classes: the mask of every MASK_EVERY-th frame, uint8 [H, W] of `render`'s
+    classes.
 
     Its keys are described in `being/sample/__init__.py`, which reads it.
     """
@@ -50,11 +59,19 @@ def write_truth(path: Path, head: Head, script: Script, classes: Iterator[np.nda
     heard = np.array([s[1:3] for s in spoken]) + voice.ANTICIPATION
     poses = [render.head_to_camera(a, s) for a, s in zip(script.angles, script.sway, strict=True)]
     np.savez_compressed(
-        path, fps=mouth.FPS, size=render.SIZE, focal=render.FOCAL, text=script.speech.text,
-        head_to_camera=np.array(poses, np.float32), yaw_pitch_roll=np.degrees(script.angles).astype(np.float32),
-        unit_names=np.array(list(script.weights)), unit_weights=np.stack(list(script.weights.values()), 1).astype("f2"),
-        lip_aperture=apertures(head, script), closures=mouth.closures(script.speech.events).astype(np.float32),
-        phonemes=np.array([s[0] for s in spoken]), phoneme_spans=heard.astype(np.float32),
+        path,
+        fps=mouth.FPS,
+        size=render.SIZE,
+        focal=render.FOCAL,
+        text=script.speech.text,
+        head_to_camera=np.array(poses, np.float32),
+        yaw_pitch_roll=np.degrees(script.angles).astype(np.float32),
+        unit_names=np.array(list(script.weights)),
+        unit_weights=np.stack(list(script.weights.values()), 1).astype("f2"),
+        lip_aperture=apertures(head, script),
+        closures=mouth.closures(script.speech.events).astype(np.float32),
+        phonemes=np.array([s[0] for s in spoken]),
+        phoneme_spans=heard.astype(np.float32),
         mask_frames=np.arange(0, len(script), MASK_EVERY, dtype=np.int32),
         head_mask=np.packbits([m == render.HEAD_CLASS for m in shrunk], axis=-1),
         person_mask=np.packbits([m != render.BACKGROUND for m in shrunk], axis=-1),

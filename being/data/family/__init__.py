@@ -1,4 +1,6 @@
-"""Datasets of the AD-NeRF / ER-NeRF / GaussianTalker / InsTaG family: read into ours, written from ours."""
+"""Datasets of the AD-NeRF / ER-NeRF / GaussianTalker / InsTaG family: read into ours, written from
+ours.
+"""
 
 from being.data.family.exporter import SYSTEMS, Exported, export_family
 from being.data.family.importer import import_family

@@ -1,8 +1,10 @@
-"""A face mesh under cameras that are given: what the family's tracker calls vertices, from our landmarks.
+"""A face mesh under cameras that are given: what the family's tracker calls vertices, from our
+landmarks.
 
-The cameras stay as they are. First the canonical mesh is laid under them (one similarity), then every vertex moves to
-where the landmarks of sampled frames say it is, as far as they can tell, then each frame's own displacement is read
-off in the picture plane and kept to its main components (the same low-rank expression as our tracker's).
+The cameras stay as they are. First the canonical mesh is laid under them (one similarity), then
+every vertex moves to where the landmarks of sampled frames say it is, as far as they can tell, then
+each frame's own displacement is read off in the picture plane and kept to its main components (the
+same low-rank expression as our tracker's).
 """
 
 from __future__ import annotations
@@ -41,8 +43,8 @@ class Cameras:
 def lay_under(points: np.ndarray, cameras: Cameras, canonical: np.ndarray) -> np.ndarray:
     """The canonical mesh [468, 3] (cm) in the head space of the cameras, float64 [468, 3].
 
-    points: float [F, >= 468, >= 2] px, NaN where no face was found. One scale, rotation and shift is fitted to the
-    rigid points of sampled frames.
+    points: float [F, >= 468, >= 2] px, NaN where no face was found. One scale, rotation and shift
+    is fitted to the rigid points of sampled frames.
     """
     sampled = _sample(points)
     seen = points[sampled][:, RIGID, :2].astype(np.float64)
@@ -68,7 +70,7 @@ def mesh_under(points: np.ndarray, cameras: Cameras, canonical: np.ndarray) -> n
     points: float [F, >= 468, >= 2] px, NaN where no face was found; canonical: [468, 3] cm.
     """
     start = lay_under(points, cameras, canonical)
-    points = points[:, :len(start), :2].astype(np.float64)
+    points = points[:, : len(start), :2].astype(np.float64)
     shape = _identity(points, cameras, start)
     found = np.flatnonzero(np.isfinite(points).all((1, 2)))
     moved = _displacement(points[found], cameras, found, shape)
@@ -82,11 +84,14 @@ def mesh_under(points: np.ndarray, cameras: Cameras, canonical: np.ndarray) -> n
 
 def _sample(points: np.ndarray) -> np.ndarray:
     found = np.flatnonzero(np.isfinite(points[..., :2]).all((1, 2)))
-    return found[np.unique(np.linspace(0, len(found) - 1, min(len(found), SAMPLED)).round().astype(int))]
+    return found[
+        np.unique(np.linspace(0, len(found) - 1, min(len(found), SAMPLED)).round().astype(int))
+    ]
 
 
 def _identity(points: np.ndarray, cameras: Cameras, start: np.ndarray) -> np.ndarray:
-    """Vertices [V, 3] that the sampled frames agree on, held near `start` [V, 3] (Gauss-Newton, one vertex a system).
+    """Vertices [V, 3] that the sampled frames agree on, held near `start` [V, 3] (Gauss-Newton, one
+    vertex a system).
 
     The prior's spread is that of our tracker, in the scale of the mesh.
     """
@@ -108,10 +113,17 @@ def _identity(points: np.ndarray, cameras: Cameras, start: np.ndarray) -> np.nda
     return shape
 
 
-def _displacement(points: np.ndarray, cameras: Cameras, frames: np.ndarray, shape: np.ndarray) -> np.ndarray:
-    """How far each vertex lies from `shape` in each of `frames`, head space [n, V, 3], seen in the picture plane."""
+def _displacement(
+    points: np.ndarray, cameras: Cameras, frames: np.ndarray, shape: np.ndarray
+) -> np.ndarray:
+    """How far each vertex lies from `shape` in each of `frames`, head space [n, V, 3], seen in the
+    picture plane.
+    """
     camera = cameras.place(shape, frames)
     error = points - cameras.project(camera)
     depth = -camera[..., 2]
-    inside = np.stack([error[..., 0] * depth, -error[..., 1] * depth, np.zeros_like(depth)], -1) / cameras.focal
+    inside = (
+        np.stack([error[..., 0] * depth, -error[..., 1] * depth, np.zeros_like(depth)], -1)
+        / cameras.focal
+    )
     return inside @ cameras.rotation[frames]

@@ -1,4 +1,6 @@
-"""The pictures of a dataset that is imported: frames, landmarks, masks, plates; theirs, or made from what they show."""
+"""The pictures of a dataset that is imported: frames, landmarks, masks, plates; theirs, or made
+from what they show.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ from being.preprocess.teeth import read_teeth, teeth_masks
 from being.progress import Progress
 
 LOOKED_AT = 16  # pictures of the parsing that are looked at to learn the palette
-LANDMARKS_APART = 0.05  # of the picture's side: .lms further from what is seen belong to other pictures
+LANDMARKS_APART = (
+    0.05  # of the picture's side: .lms further from what is seen belong to other pictures
+)
 LAGS = 3  # frames to either side that .lms may be off
 
 
@@ -100,13 +104,15 @@ class Job:
 def cut(picture: np.ndarray, square: tuple[int, int, int]) -> np.ndarray:
     """The square (left, top, side) of a picture [H, W, ...]."""
     left, top, side = square
-    return picture[top:top + side, left:left + side]
+    return picture[top : top + side, left : left + side]
 
 
 def centre_square(folder: layout.Folder) -> tuple[int, int, int]:
     """The square round the picture's centre: the cameras' principal point stays in the middle."""
     side = min(folder.width, folder.height)
-    side -= (max(folder.width, folder.height) - side) % 2  # so that the centre is the same half pixel
+    side -= (
+        max(folder.width, folder.height) - side
+    ) % 2  # so that the centre is the same half pixel
     return (folder.width - side) // 2, (folder.height - side) // 2, side
 
 
@@ -129,7 +135,9 @@ def write_frames(job: Job) -> None:
     files = [job.folder.pictures[int(n)] for n in job.alignment.numbers]
     each(lambda i: _place(job, files[i], job.part / f"ori_imgs/{i}.jpg"), job.frames, "pictures")
     if job.folder.place != "ori_imgs":
-        job.report.missing.append(f"ori_imgs: {job.folder.place} is used, its background is already replaced")
+        job.report.missing.append(
+            f"ori_imgs: {job.folder.place} is used, its background is already replaced"
+        )
     if not job.whole:
         job.report.rebuilt.append(f"pictures cut to the middle {job.square[2]} px square")
     elif files[0].suffix.lower() == ".png":
@@ -137,19 +145,33 @@ def write_frames(job: Job) -> None:
 
 
 def write_points(job: Job) -> None:
-    """landmarks.npz, mouth masks and .lms: theirs where they are, ours for the other frames with a face."""
+    """landmarks.npz, mouth masks and .lms: theirs where they are, ours for the other frames with a
+    face.
+    """
     points, found = job.landmarks.points, job.landmarks.found
-    np.savez_compressed(job.part / "landmarks.npz", points=points, blendshapes=job.landmarks.blendshapes,
-                        confidence=job.landmarks.confidence, names=np.array(BLENDSHAPE_NAMES))
+    np.savez_compressed(
+        job.part / "landmarks.npz",
+        points=points,
+        blendshapes=job.landmarks.blendshapes,
+        confidence=job.landmarks.confidence,
+        names=np.array(BLENDSHAPE_NAMES),
+    )
     write_mouth_masks(job.part, job.landmarks, job.square[2], job.square[2])
-    theirs = {i: layout.read_landmarks(job.folder.landmarks[int(n)]) - np.array(job.square[:2], np.float32)
-              for i, n in enumerate(job.alignment.numbers) if int(n) in job.folder.landmarks}
+    theirs = {
+        i: layout.read_landmarks(job.folder.landmarks[int(n)])
+        - np.array(job.square[:2], np.float32)
+        for i, n in enumerate(job.alignment.numbers)
+        if int(n) in job.folder.landmarks
+    }
     shift = _landmark_shift(job, theirs) if theirs else 0
     if shift:
         first = int(job.alignment.numbers[0])
-        theirs = {i: layout.read_landmarks(job.folder.landmarks[first + i + shift])
-                  - np.array(job.square[:2], np.float32)
-                  for i in range(job.frames) if first + i + shift in job.folder.landmarks}
+        theirs = {
+            i: layout.read_landmarks(job.folder.landmarks[first + i + shift])
+            - np.array(job.square[:2], np.float32)
+            for i in range(job.frames)
+            if first + i + shift in job.folder.landmarks
+        }
         job.report.found.append(f".lms are {shift:+d} frames against the pictures: put right")
     for i in range(job.frames):
         if i in theirs or found[i]:
@@ -168,35 +190,47 @@ def _landmark_shift(job: Job, theirs: dict[int, np.ndarray]) -> int:
     centre = np.where(found[:, None], job.landmarks.points[:, IBUG_68[27:48], :2].mean(1), np.nan)
 
     def apart(shift: int) -> float:
-        near = [np.linalg.norm(theirs[i + shift][27:48].mean(0) - centre[i]) for i in range(job.frames)
-                if i + shift in theirs and found[i]]
+        near = [
+            np.linalg.norm(theirs[i + shift][27:48].mean(0) - centre[i])
+            for i in range(job.frames)
+            if i + shift in theirs and found[i]
+        ]
         return float(np.median(near)) if near else np.inf
 
     still = float(np.nanmedian(np.linalg.norm(np.diff(centre, axis=0), axis=1)))
     distances = {shift: apart(shift) for shift in range(-LAGS, LAGS + 1)}
     best = min(distances, key=lambda shift: (distances[shift], abs(shift)))
     if distances[best] > LANDMARKS_APART * job.square[2]:
-        raise InputRejected(f"{job.folder.path / 'ori_imgs'}: the .lms are {distances[best]:.0f} px from the face that "
-                            "the pictures show", "they belong to other pictures",
-                            "Remove the .lms to have them made anew")
+        raise InputRejected(
+            f"{job.folder.path / 'ori_imgs'}: the .lms are {distances[best]:.0f} px from the face that "
+            "the pictures show",
+            "they belong to other pictures",
+            "Remove the .lms to have them made anew",
+        )
     gain = distances[0] - distances[best]
     return best if gain > max(0.3 * still, 0.2) and distances[best] < 0.7 * distances[0] else 0
 
 
 def _complete(job: Job, files: dict[int, Path], name: str) -> list[Path]:
-    """The file of every frame; none at all when the folder is empty. Raises InputRejected for a folder with holes."""
+    """The file of every frame; none at all when the folder is empty. Raises InputRejected for a
+    folder with holes.
+    """
     if not files:
         return []
     absent = [int(n) for n in job.alignment.numbers if int(n) not in files]
     if absent:
-        raise InputRejected(f"{job.folder.path / name} lacks {len(absent)} files, the first is {absent[0]}.png",
-                            f"expected one for each of {job.frames} frames", f"Remove the folder {name} to have it "
-                            "made anew")
+        raise InputRejected(
+            f"{job.folder.path / name} lacks {len(absent)} files, the first is {absent[0]}.png",
+            f"expected one for each of {job.frames} frames",
+            f"Remove the folder {name} to have it made anew",
+        )
     return [files[int(n)] for n in job.alignment.numbers]
 
 
 def write_parsing(job: Job) -> None:
-    """parsing/%d.png in our palette; TalkingGaussian's, which tells hair and mouth apart, is kept beside it."""
+    """parsing/%d.png in our palette; TalkingGaussian's, which tells hair and mouth apart, is kept
+    beside it.
+    """
     (job.part / "parsing").mkdir()
     files = _complete(job, job.folder.parsing, "parsing")
     if not files:
@@ -211,7 +245,11 @@ def write_parsing(job: Job) -> None:
     rich = _palette(job, files)
     if rich:
         (job.part / "parsing_hair").mkdir()
-        each(lambda i: _place(job, files[i], job.part / f"parsing_hair/{i}.png"), job.frames, "parsing")
+        each(
+            lambda i: _place(job, files[i], job.part / f"parsing_hair/{i}.png"),
+            job.frames,
+            "parsing",
+        )
 
     def write(i: int) -> None:
         if rich or not job.whole or files[i].suffix.lower() != ".png":
@@ -221,20 +259,30 @@ def write_parsing(job: Job) -> None:
             link(files[i], job.part / f"parsing/{i}.png")
 
     each(write, job.frames, "parsing")
-    job.report.found.append(f"masks in {'TalkingGaussian' if rich else 'AD-NeRF'}'s palette"
-                            + (", hair and mouth joined to the head" if rich else ""))
+    job.report.found.append(
+        f"masks in {'TalkingGaussian' if rich else 'AD-NeRF'}'s palette"
+        + (", hair and mouth joined to the head" if rich else "")
+    )
 
 
 def _palette(job: Job, files: list[Path]) -> bool:
-    """Whether hair or mouth have colours of their own. Raises InputRejected when no head is to be seen."""
+    """Whether hair or mouth have colours of their own. Raises InputRejected when no head is to be
+    seen.
+    """
     rich, head = False, 0
     for i in np.unique(np.linspace(0, len(files) - 1, LOOKED_AT).astype(int)):
         picture = rgb(read_image(files[i]))
-        rich |= any(bool((picture == colour).all(-1).any()) for colour in (PARSING_HAIR, PARSING_MOUTH))
+        rich |= any(
+            bool((picture == colour).all(-1).any()) for colour in (PARSING_HAIR, PARSING_MOUTH)
+        )
         head += int((decode(picture) == 1).sum())
     if not head:
-        raise InputRejected(f"{files[0].parent} shows no head", "expected the head in blue (0, 0, 255), hair blue or "
-                            "black, neck green, torso red, on white", "Remove the folder parsing to have it made anew")
+        raise InputRejected(
+            f"{files[0].parent} shows no head",
+            "expected the head in blue (0, 0, 255), hair blue or "
+            "black, neck green, torso red, on white",
+            "Remove the folder parsing to have it made anew",
+        )
     return rich
 
 
@@ -250,16 +298,26 @@ def write_plates(job: Job) -> None:
     files = _complete(job, job.folder.torso, "torso_imgs")
     if files:
         if read_image(files[0]).shape[-1] != 4:
-            raise InputRejected(f"{files[0]} has no alpha channel", "expected RGBA, alpha 0 where there is no torso",
-                                "Remove the folder torso_imgs to have it made anew")
+            raise InputRejected(
+                f"{files[0]} has no alpha channel",
+                "expected RGBA, alpha 0 where there is no torso",
+                "Remove the folder torso_imgs to have it made anew",
+            )
         each(lambda i: _place(job, files[i], job.part / f"torso_imgs/{i}.png"), job.frames, "torso")
         job.report.found.append("torso pictures")
     else:
         points = job.landmarks.points[job.landmarks.found]
-        height = float(np.median(np.linalg.norm(points[:, CHIN, :2] - points[:, BROW_TOP, :2], axis=1)))
+        height = float(
+            np.median(np.linalg.norm(points[:, CHIN, :2] - points[:, BROW_TOP, :2], axis=1))
+        )
         torso = TorsoPlates.learn(job.pictures, job.labels, height)
-        each(lambda i: write_image(job.part / f"torso_imgs/{i}.png", torso.plate(job.pictures[i], job.labels(i))),
-             job.frames, "torso")
+        each(
+            lambda i: write_image(
+                job.part / f"torso_imgs/{i}.png", torso.plate(job.pictures[i], job.labels(i))
+            ),
+            job.frames,
+            "torso",
+        )
         job.report.rebuilt.append("torso pictures")
 
 
@@ -268,8 +326,17 @@ def write_teeth(job: Job) -> None:
     (job.part / "teeth_mask").mkdir()
     numbers = [int(n) for n in job.alignment.numbers]
     theirs = all(n in job.folder.teeth for n in numbers)
-    masks = (cut(read_teeth(job.folder.path / "teeth_mask", n, job.folder.height, job.folder.width), job.square)
-             for n in numbers) if theirs else teeth_masks(job.pictures, job.landmarks.points)
+    masks = (
+        (
+            cut(
+                read_teeth(job.folder.path / "teeth_mask", n, job.folder.height, job.folder.width),
+                job.square,
+            )
+            for n in numbers
+        )
+        if theirs
+        else teeth_masks(job.pictures, job.landmarks.points)
+    )
     with Progress("teeth", job.frames, "frames") as progress:
         for i, mask in enumerate(masks):
             write_image(job.part / f"teeth_mask/{i}.png", np.ascontiguousarray(mask))

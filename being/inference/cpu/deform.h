@@ -6,7 +6,8 @@
 #include "../../splat/cpu/place.h"
 #include "network.h"
 
-// Canonical Gaussians and queries, block by block: [rows][BLOCK]; past the last Gaussian the last one is repeated.
+// Canonical Gaussians and queries, block by block: [rows][BLOCK]; past the last Gaussian the last
+// one is repeated.
 struct Canonical {
     int64_t count = 0;
     int width = 0, coefficients = 0;
@@ -14,7 +15,8 @@ struct Canonical {
 
     enum Row { MEAN, LOG_SCALE = 3, QUATERNION = 6, OPACITY_LOGIT = 10, HARMONIC = 11 };
     static constexpr int MOVED = HARMONIC;  // rows that the network moves, but for the harmonics
-    static constexpr int KEPT = MOVED + 3;  // rows of a kept block: moved, and colours at its frame's view directions
+    static constexpr int KEPT =
+        MOVED + 3;  // rows of a kept block: moved, and colours at its frame's view directions
 
     // The harmonics are [3][padded coefficients], as the SH head gives them; then comes the query.
     int query() const { return HARMONIC + 3 * padded(coefficients); }
@@ -26,8 +28,12 @@ struct Canonical {
         count = d.count, width = int(d.width), coefficients = int((d.degree + 1) * (d.degree + 1));
         values.resize(blocks() * rows() * BLOCK);
         std::fill(values.data(), values.data() + blocks() * rows() * BLOCK, 0.0f);
-        const int fields[6][2] = {{MEAN, 3}, {LOG_SCALE, 3}, {QUATERNION, 4}, {OPACITY_LOGIT, 1},
-                                  {HARMONIC, 3 * coefficients}, {query(), width}};
+        const int fields[6][2] = {{MEAN, 3},
+                                  {LOG_SCALE, 3},
+                                  {QUATERNION, 4},
+                                  {OPACITY_LOGIT, 1},
+                                  {HARMONIC, 3 * coefficients},
+                                  {query(), width}};
         for (const auto& [first, size] : fields) {
             const float* from = *reader.at++;
             for (int64_t i = 0; i < blocks() * BLOCK; i++) {
@@ -46,15 +52,17 @@ struct Canonical {
 struct alignas(64) Mark {
     float x, y, a, lean, b, opacity, colour[3];
     float step;   // what u grows by from one row to the next
-    float decay;  // 2^-2(step^2 + b^2): what the ratio of one row's alpha to the last one's is multiplied by
+    float decay;  // 2^-2(step^2 + b^2): what the ratio of one row's alpha to the last one's is
+                  // multiplied by
 };
 
 // Where a frame's Gaussians are on the screen.
 struct Placed {
     Buffer<Mark> marks;        // [count]
     Buffer<Ellipse> ellipses;  // [count]
-    Buffer<Keyed> keyed;       // [count] the drawn ones of each chunk at the chunk's start: depth bits, number
-    Buffer<int32_t> drawn;     // [chunks]
+    Buffer<Keyed>
+        keyed;  // [count] the drawn ones of each chunk at the chunk's start: depth bits, number
+    Buffer<int32_t> drawn;  // [chunks]
 };
 
 constexpr float LOG2E = 1.44269504f;
@@ -87,7 +95,8 @@ struct Deformer {
     const Camera& camera;
     int tokens, degree;
 
-    // Moves and places the Gaussians of block `number`; appends the drawn ones to `keyed` and returns how many.
+    // Moves and places the Gaussians of block `number`; appends the drawn ones to `keyed` and
+    // returns how many.
     int run(int64_t number, Scratch<Format>& s, Placed& out, Keyed* keyed, Parts& parts) const {
         alignas(64) float moved[12][BLOCK], basis[16][BLOCK], colour[3][BLOCK];
         bool visible[BLOCK];
@@ -107,7 +116,8 @@ struct Deformer {
         move(number, s, moved, parts);
         Clock clock;
         for (int v = 0; v < VECTORS; v++) {
-            const vfloat mean[3] = {load(moved[0] + v * LANES), load(moved[1] + v * LANES), load(moved[2] + v * LANES)};
+            const vfloat mean[3] = {load(moved[0] + v * LANES), load(moved[1] + v * LANES),
+                                    load(moved[2] + v * LANES)};
             look(mean, v, basis);
         }
         colours(canonical.block(number), basis, s, colour);
@@ -117,8 +127,8 @@ struct Deformer {
     }
 
     // Places what lies between two kept blocks, as `run` does.
-    int mix(int64_t number, const float* before, const float* after, float share, Placed& out, Keyed* keyed,
-            Parts& parts) const {
+    int mix(int64_t number, const float* before, const float* after, float share, Placed& out,
+            Keyed* keyed, Parts& parts) const {
         alignas(64) float mixed[Canonical::KEPT + 1][BLOCK], colour[3][BLOCK];
         bool visible[BLOCK];
         Clock clock;
@@ -128,14 +138,15 @@ struct Deformer {
             store(to + i, from + share * (load(after + i) - from));
         }
         std::memcpy(colour, mixed[Canonical::MOVED], sizeof colour);
-        float(&moved)[12][BLOCK] = reinterpret_cast<float(&)[12][BLOCK]>(mixed);
+        float (&moved)[12][BLOCK] = reinterpret_cast<float (&)[12][BLOCK]>(mixed);
         const int seen = place(number, moved, nullptr, visible, out);
         const int drawn = seen ? finish(number, colour, visible, out, keyed) : 0;
         clock.lap(parts.projection);
         return drawn;
     }
 
-    // Carries block `number` through the network: its Gaussians but for the harmonics, and in s.low the heads' inputs.
+    // Carries block `number` through the network: its Gaussians but for the harmonics, and in s.low
+    // the heads' inputs.
     void move(int64_t number, Scratch<Format>& s, float (&moved)[12][BLOCK], Parts& parts) const {
         const float* raw = canonical.block(number);
         const float* query = raw + canonical.query() * BLOCK;
@@ -147,7 +158,8 @@ struct Deformer {
             network.feed(network.layers[l], s);
             clock.lap(parts.feed_forward);
         }
-        fetch(query + canonical.rows() * BLOCK, query + (canonical.rows() + padded(canonical.width)) * BLOCK);  // the next
+        fetch(query + canonical.rows() * BLOCK,
+              query + (canonical.rows() + padded(canonical.width)) * BLOCK);  // the next
         decode(MEANS_HEAD, Canonical::MEAN, 3, raw, s, moved);
         decode(SCALES_HEAD, Canonical::LOG_SCALE, 3, raw, s, moved);
         decode(ROTATIONS_HEAD, Canonical::QUATERNION, 4, raw, s, moved);
@@ -166,7 +178,8 @@ struct Deformer {
         network.decode(head, s, [&](int output, int v, vfloat even, vfloat odd) {
             const float* from = raw + (row + output) * BLOCK + v * LANES;
             if (output < outputs) store(moved[row + output] + v * LANES, load(from) + even);
-            if (output + 1 < outputs) store(moved[row + output + 1] + v * LANES, load(from + BLOCK) + odd);
+            if (output + 1 < outputs)
+                store(moved[row + output + 1] + v * LANES, load(from + BLOCK) + odd);
         });
     }
 
@@ -179,16 +192,18 @@ struct Deformer {
         }
     }
 
-    // Projects the moved Gaussians (mean, log scale, quaternion, opacity logit; one row of padding), fills marks and
-    // ellipses of those that can be seen, and where it is given `basis` [16][BLOCK] with the harmonics of all.
-    int place(int64_t number, const float (&moved)[12][BLOCK], float (*basis)[BLOCK], bool (&visible)[BLOCK],
-              Placed& out) const {
+    // Projects the moved Gaussians (mean, log scale, quaternion, opacity logit; one row of
+    // padding), fills marks and ellipses of those that can be seen, and where it is given `basis`
+    // [16][BLOCK] with the harmonics of all.
+    int place(int64_t number, const float (&moved)[12][BLOCK], float (*basis)[BLOCK],
+              bool (&visible)[BLOCK], Placed& out) const {
         int seen = 0;
         for (int v = 0; v < VECTORS; v++) {
             auto row = [&](int index) { return load(moved[index] + v * LANES); };
             Geometry g;
             for (int i = 0; i < 3; i++) g.mean[i] = row(Canonical::MEAN + i);
-            for (int i = 0; i < 3; i++) g.scale[i] = exp2_any(LOG2E * row(Canonical::LOG_SCALE + i));
+            for (int i = 0; i < 3; i++)
+                g.scale[i] = exp2_any(LOG2E * row(Canonical::LOG_SCALE + i));
             for (int i = 0; i < 4; i++) g.quaternion[i] = row(Canonical::QUATERNION + i);
             g.project(camera);
             if (basis) look(g.mean, v, basis);
@@ -200,21 +215,25 @@ struct Deformer {
             for (int lane = 0; lane < LANES; lane++) {
                 const int at = v * LANES + lane;
                 const int64_t id = number * BLOCK + at;
-                visible[at] = id < canonical.count && logit[lane] == logit[lane] && opacity[lane] >= ALPHA_MIN &&
-                              finite(g.length[lane]) && projects(g, shape, lane) &&
+                visible[at] = id < canonical.count && logit[lane] == logit[lane] &&
+                              opacity[lane] >= ALPHA_MIN && finite(g.length[lane]) &&
+                              projects(g, shape, lane) &&
                               ::place(scene, g, lane, out.ellipses[id]) > 0;
                 if (!visible[at]) continue;
                 seen++;
                 shape.outline(g, lane, opacity[lane], out.ellipses[id]);
-                out.marks[id] = {g.x[lane], g.y[lane], shape.a[lane], shape.lean_x[lane], shape.b[lane], opacity[lane],
-                                 {g.z[lane], 0, 0}, step[lane], decay[lane]};  // the depth, until the colour is known
+                out.marks[id] = {
+                    g.x[lane],     g.y[lane],     shape.a[lane],     shape.lean_x[lane],
+                    shape.b[lane], opacity[lane], {g.z[lane], 0, 0}, step[lane],
+                    decay[lane]};  // the depth, until the colour is known
             }
         }
         return seen;
     }
 
     // The colours at the view directions: every output of the SH head is used at once and not kept.
-    void colours(const float* raw, const float (&basis)[16][BLOCK], Scratch<Format>& s, float (&colour)[3][BLOCK]) const {
+    void colours(const float* raw, const float (&basis)[16][BLOCK], Scratch<Format>& s,
+                 float (&colour)[3][BLOCK]) const {
         for (int c = 0; c < 3; c++) {
             for (int v = 0; v < VECTORS; v++) store(colour[c] + v * LANES, splat(0.5f));
         }
@@ -226,7 +245,8 @@ struct Deformer {
             vfloat sums[size()][VECTORS];
             for (int p = 0; p < size(); p++) {
                 for (int v = 0; v < VECTORS; v++) {
-                    sums[p][v] = load(harmonics + p * BLOCK + v * LANES) + decoder.second.bias[first + p];
+                    sums[p][v] =
+                        load(harmonics + p * BLOCK + v * LANES) + decoder.second.bias[first + p];
                 }
             }
             multiply<size()>(decoder.second, first, s.hidden, sums);
@@ -242,8 +262,8 @@ struct Deformer {
         });
     }
 
-    int finish(int64_t number, const float (&colour)[3][BLOCK], const bool (&visible)[BLOCK], Placed& out,
-               Keyed* keyed) const {
+    int finish(int64_t number, const float (&colour)[3][BLOCK], const bool (&visible)[BLOCK],
+               Placed& out, Keyed* keyed) const {
         int drawn = 0;
         for (int at = 0; at < BLOCK; at++) {
             if (!visible[at] || !finite(colour[0][at] + colour[1][at] + colour[2][at])) continue;

@@ -1,10 +1,10 @@
-// Dense layers over a block of Gaussians: one Gaussian a lane, weights broadcast, in float32 or in bfloat16 pairs; or
-// in bfloat16 by the tile unit (AMX), which takes the same rows of pairs.
+// Dense layers over a block of Gaussians: one Gaussian a lane, weights broadcast, in float32 or in
+// bfloat16 pairs; or in bfloat16 by the tile unit (AMX), which takes the same rows of pairs.
 #pragma once
 
 #if defined(__AMX_BF16__)
-#include <sys/syscall.h>
-#include <unistd.h>
+#    include <sys/syscall.h>
+#    include <unistd.h>
 #endif
 
 #include <cstring>
@@ -14,18 +14,25 @@
 #include "../../splat/cpu/scene.h"
 #include "../../splat/cpu/simd.h"
 
-constexpr int VECTORS = 3;                // vectors of Gaussians that one weight serves
-constexpr int BLOCK = VECTORS * LANES;    // Gaussians that pass through all layers together, in the first cache
-constexpr int GROUP = 4;                  // rows of a block are padded with zeros to a multiple of it
+constexpr int VECTORS = 3;  // vectors of Gaussians that one weight serves
+constexpr int BLOCK =
+    VECTORS * LANES;      // Gaussians that pass through all layers together, in the first cache
+constexpr int GROUP = 4;  // rows of a block are padded with zeros to a multiple of it
 
-constexpr int rounded(int width, int to) { return (width + to - 1) / to * to; }
-constexpr int padded(int width) { return rounded(width, GROUP); }
+constexpr int rounded(int width, int to) {
+    return (width + to - 1) / to * to;
+}
+constexpr int padded(int width) {
+    return rounded(width, GROUP);
+}
 
 // 2^x for any x; what is beyond the exponent's range is limited to it, NaN to its upper end.
-INLINE vfloat exp2_any(vfloat x) { return exp2_negative(-vmax(vmin(x, splat(126.0f)), splat(-126.0f))); }
+INLINE vfloat exp2_any(vfloat x) {
+    return exp2_negative(-vmax(vmin(x, splat(126.0f)), splat(-126.0f)));
+}
 
-// What broadcast weights need: PANEL outputs are summed at once, as registers hold PANEL * VECTORS sums; LITTLE are
-// when PANEL leaves some over.
+// What broadcast weights need: PANEL outputs are summed at once, as registers hold PANEL * VECTORS
+// sums; LITTLE are when PANEL leaves some over.
 struct Broadcast {
     static constexpr int PANEL = LANES == 16 ? 8 : 4, LITTLE = GROUP, INPUTS = GROUP;
 
@@ -34,13 +41,16 @@ struct Broadcast {
     struct Session {};  // what a thread holds while it multiplies
 };
 
-// A number format of inputs and weights. `Item` holds DEPTH inputs of one Gaussian, or DEPTH weights of one output.
+// A number format of inputs and weights. `Item` holds DEPTH inputs of one Gaussian, or DEPTH
+// weights of one output.
 struct Float32 : Broadcast {
     typedef float Item;
     static constexpr int DEPTH = 1;
 
     static void pack(Item& item, int, float weight) { item = weight; }
-    static INLINE void add_product(vfloat& sum, const Item* x, const Item& weight) { sum += load(x) * weight; }
+    static INLINE void add_product(vfloat& sum, const Item* x, const Item& weight) {
+        sum += load(x) * weight;
+    }
     // Writes inputs `row` and `row + 1` of one vector of Gaussians.
     static INLINE void put(Item* block, int row, int vector, vfloat even, vfloat odd) {
         store(block + row * BLOCK + vector * LANES, even);
@@ -49,7 +59,7 @@ struct Float32 : Broadcast {
 };
 
 #if defined(__AVX512BF16__)
-#define HAS_BFLOAT16 1
+#    define HAS_BFLOAT16 1
 struct Bfloat16 : Broadcast {
     typedef uint32_t Item;
     static constexpr int DEPTH = 2;
@@ -66,21 +76,24 @@ struct Bfloat16 : Broadcast {
     }
     static INLINE void put(Item* block, int row, int vector, vfloat even, vfloat odd) {
         const __m512i halves = (__m512i)_mm512_cvtne2ps_pbh((__m512)odd, (__m512)even);
-        const __m512i from = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22,
-                                              6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-        _mm512_storeu_si512(block + row / 2 * BLOCK + vector * LANES, _mm512_permutexvar_epi16(from, halves));
+        const __m512i from =
+            _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7,
+                             22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+        _mm512_storeu_si512(block + row / 2 * BLOCK + vector * LANES,
+                            _mm512_permutexvar_epi16(from, halves));
     }
 };
 #else
-#define HAS_BFLOAT16 0
+#    define HAS_BFLOAT16 0
 #endif
 
 #if defined(__AMX_BF16__)
-#define HAS_TILES 1
-// Products in tiles of 16 outputs by 16 Gaussians, 32 inputs at a time. Tiles 0 to 2 hold the sums of the vectors of a
-// block, 3 and 4 weights and inputs.
+#    define HAS_TILES 1
+// Products in tiles of 16 outputs by 16 Gaussians, 32 inputs at a time. Tiles 0 to 2 hold the sums
+// of the vectors of a block, 3 and 4 weights and inputs.
 struct Tiled : Bfloat16 {
-    static constexpr int PANEL = 16, LITTLE = 16, INPUTS = 32, STEPS = 16;  // steps of a tile: pairs of inputs
+    static constexpr int PANEL = 16, LITTLE = 16, INPUTS = 32,
+                         STEPS = 16;  // steps of a tile: pairs of inputs
     static_assert(LANES == 16 && VECTORS == 3, "a vector of Gaussians is a tile's columns");
 
     static size_t place(int step, int output, int) {
@@ -88,7 +101,8 @@ struct Tiled : Bfloat16 {
     }
     // For widths that fill tiles, once the system has lent the process the tiles' registers.
     static bool usable(int width) {
-        static const bool granted = syscall(SYS_arch_prctl, 0x1023, 18) == 0;  // ARCH_REQ_XCOMP_PERM, tile data
+        static const bool granted =
+            syscall(SYS_arch_prctl, 0x1023, 18) == 0;  // ARCH_REQ_XCOMP_PERM, tile data
         return granted && width % INPUTS == 0;
     }
 
@@ -107,10 +121,11 @@ struct Tiled : Bfloat16 {
     };
 };
 #else
-#define HAS_TILES 0
+#    define HAS_TILES 0
 #endif
 
-// The weights of one layer, panel by panel: [steps][outputs of the panel], a step being DEPTH inputs.
+// The weights of one layer, panel by panel: [steps][outputs of the panel], a step being DEPTH
+// inputs.
 template <class Format>
 struct Dense {
     typedef typename Format::Item Item;
@@ -127,8 +142,10 @@ struct Dense {
     void set(int input, int output, float weight) {
         const int large = out / Format::PANEL * Format::PANEL;
         const int size = output < large ? Format::PANEL : Format::LITTLE;
-        const int first = output < large ? output / size * size : large + (output - large) / size * size;
-        const size_t at = size_t(first) * steps() + Format::place(input / Format::DEPTH, output - first, size);
+        const int first =
+            output < large ? output / size * size : large + (output - large) / size * size;
+        const size_t at =
+            size_t(first) * steps() + Format::place(input / Format::DEPTH, output - first, size);
         Format::pack(weights[at], input % Format::DEPTH, weight);
     }
     // From torch's [outputs, inputs].
@@ -143,20 +160,23 @@ struct Dense {
 
 // Outputs [first, first + SIZE) of inputs x [steps][BLOCK]: `sums` comes with what they start from.
 template <int SIZE, class Format>
-INLINE void multiply(const Dense<Format>& layer, int first, const typename Format::Item* x, vfloat (&sums)[SIZE][VECTORS]) {
+INLINE void multiply(const Dense<Format>& layer, int first, const typename Format::Item* x,
+                     vfloat (&sums)[SIZE][VECTORS]) {
     const auto* weight = layer.weights.data() + size_t(first) * layer.steps();
     for (int step = layer.steps(); step; step--, weight += SIZE, x += BLOCK) {
 #pragma GCC unroll 8
         for (int p = 0; p < SIZE; p++) {
 #pragma GCC unroll 3
-            for (int v = 0; v < VECTORS; v++) Format::add_product(sums[p][v], x + v * LANES, weight[p]);
+            for (int v = 0; v < VECTORS; v++)
+                Format::add_product(sums[p][v], x + v * LANES, weight[p]);
         }
     }
 }
 
 #if HAS_TILES
 template <int SIZE>
-INLINE void multiply(const Dense<Tiled>& layer, int first, const uint32_t* x, vfloat (&sums)[SIZE][VECTORS]) {
+INLINE void multiply(const Dense<Tiled>& layer, int first, const uint32_t* x,
+                     vfloat (&sums)[SIZE][VECTORS]) {
     const uint32_t* weight = layer.weights.data() + size_t(first) * layer.steps();
     constexpr long ROW = sizeof sums[0];
     asm volatile("" ::: "memory");  // the compiler does not know that tiles are loaded from memory
@@ -191,7 +211,8 @@ INLINE void for_each_panel(const Dense<Format>& layer, Visit&& visit) {
     }
 }
 
-// Calls sink(output, vector, value, value of the next output) for all outputs of inputs x [steps][BLOCK], bias included.
+// Calls sink(output, vector, value, value of the next output) for all outputs of inputs x
+// [steps][BLOCK], bias included.
 template <class Format, class Sink>
 INLINE void apply(const Dense<Format>& layer, const typename Format::Item* x, Sink&& sink) {
     for_each_panel(layer, [&](int first, auto size) __attribute__((always_inline)) {

@@ -1,13 +1,16 @@
-// The deformation network over one block of Gaussians: attention over a frame's tokens, feed-forward layers, heads.
+// The deformation network over one block of Gaussians: attention over a frame's tokens,
+// feed-forward layers, heads.
 //
-// Rows of a block stay in the first cache from the first layer to the last: [width][BLOCK], one Gaussian a lane.
+// Rows of a block stay in the first cache from the first layer to the last: [width][BLOCK], one
+// Gaussian a lane.
 #pragma once
 
 #include <cmath>
 
 #include "dense.h"
 
-// What Python hands over; weights are torch's [outputs, inputs]. Mirrored field by field in cpu/__init__.py.
+// What Python hands over; weights are torch's [outputs, inputs]. Mirrored field by field in
+// cpu/__init__.py.
 struct Description {
     int64_t count, width, heads, layers, hidden, deep, degree, size, low_precision;
     double focal;
@@ -18,7 +21,8 @@ struct Norm {
     std::vector<float> gamma, beta;
     float epsilon = 0;
 
-    // Normalises rows x [width][BLOCK] in place and calls sink(row, vector, value, value of the next row).
+    // Normalises rows x [width][BLOCK] in place and calls sink(row, vector, value, value of the
+    // next row).
     template <class Sink>
     INLINE void apply(float* x, int width, Sink&& sink) const {
         for (int v = 0; v < VECTORS; v++) {
@@ -33,7 +37,8 @@ struct Norm {
             const vfloat scale = 1.0f / vsqrt(square * (1.0f / float(width)) + epsilon);
             for (int i = 0; i < padded(width); i += 2) {
                 const vfloat even = (load(column + i * BLOCK) - mean) * scale * gamma[i] + beta[i];
-                const vfloat odd = (load(column + (i + 1) * BLOCK) - mean) * scale * gamma[i + 1] + beta[i + 1];
+                const vfloat odd =
+                    (load(column + (i + 1) * BLOCK) - mean) * scale * gamma[i + 1] + beta[i + 1];
                 store(column + i * BLOCK, even);
                 store(column + (i + 1) * BLOCK, odd);
                 sink(i, v, even, odd);
@@ -42,15 +47,18 @@ struct Norm {
     }
 };
 
-// What a frame's tokens make of one layer's attention: scores = x A + c in powers of two, out = shares U (with bias).
+// What a frame's tokens make of one layer's attention: scores = x A + c in powers of two, out =
+// shares U (with bias).
 struct Mixing {
     Dense<Float32> scores, values;
 };
 
 template <class Format>
 struct Layer {
-    std::vector<float> score_map, score_bias;  // [heads][width + 1][width], [heads][width + 1]: token -> column of A, c
-    std::vector<float> value_map, value_bias;  // [heads][width][width], [heads][width]: token -> row of U
+    std::vector<float> score_map,
+        score_bias;  // [heads][width + 1][width], [heads][width + 1]: token -> column of A, c
+    std::vector<float> value_map,
+        value_bias;  // [heads][width][width], [heads][width]: token -> row of U
     Norm norms[2];
     Dense<Format> first, second;
 };
@@ -109,7 +117,8 @@ struct Network {
             for (int n = 0; n < 2; n++) {
                 Norm& norm = layer.norms[n];
                 norm.gamma = reader.copy(size_t(width)), norm.beta = reader.copy(size_t(width));
-                norm.gamma.resize(padded(width)), norm.beta.resize(padded(width));  // zeros: padding stays zero
+                norm.gamma.resize(padded(width)),
+                    norm.beta.resize(padded(width));  // zeros: padding stays zero
                 norm.epsilon = *reader.copy(1).data();
                 if (n == 0) {
                     reader.dense(layer.first, width, hidden);
@@ -126,7 +135,8 @@ struct Network {
         fill_harmonics(int((d.degree + 1) * (d.degree + 1)), weight, *reader.at++);
     }
 
-    // The SH head's last layer, colour by colour [3][padded coefficients]: one panel is of one colour.
+    // The SH head's last layer, colour by colour [3][padded coefficients]: one panel is of one
+    // colour.
     void fill_harmonics(int coefficients, const float* weight, const float* bias) {
         Dense<Format>& layer = decoders[SH_HEAD].second;
         const int row = padded(coefficients);
@@ -148,25 +158,29 @@ struct Network {
             for (int h = 0; h < heads; h++) {
                 for (int t = 0; t < count; t++) {
                     const int share = h * count + t;
-                    project(layers[l].score_map, layers[l].score_bias, h, width + 1, tokens + t * width, row.data());
+                    project(layers[l].score_map, layers[l].score_bias, h, width + 1,
+                            tokens + t * width, row.data());
                     for (int i = 0; i < width; i++) mixing[l].scores.set(i, share, row[i]);
                     mixing[l].scores.bias[share] = row[width];
-                    project(layers[l].value_map, layers[l].value_bias, h, width, tokens + t * width, row.data());
+                    project(layers[l].value_map, layers[l].value_bias, h, width, tokens + t * width,
+                            row.data());
                     for (int i = 0; i < width; i++) mixing[l].values.set(share, i, row[i]);
                 }
             }
         }
     }
 
-    void project(const std::vector<float>& map, const std::vector<float>& bias, int head, int rows, const float* token,
-                 float* out) const {
+    void project(const std::vector<float>& map, const std::vector<float>& bias, int head, int rows,
+                 const float* token, float* out) const {
         const float* matrix = map.data() + size_t(head) * rows * width;
         for (int r = 0; r < rows; r++) {
             alignas(64) float lanes[LANES] = {};
             vfloat sums = {};
             int i = 0;
-            for (; i + LANES <= width; i += LANES) sums += load(matrix + size_t(r) * width + i) * load(token + i);
-            for (int k = 0; i < width; i++, k++) lanes[k] = matrix[size_t(r) * width + i] * token[i];
+            for (; i + LANES <= width; i += LANES)
+                sums += load(matrix + size_t(r) * width + i) * load(token + i);
+            for (int k = 0; i < width; i++, k++)
+                lanes[k] = matrix[size_t(r) * width + i] * token[i];
             out[r] = bias[size_t(head) * rows + r] + sum(sums + load(lanes));
         }
     }
@@ -179,18 +193,21 @@ struct Network {
                 vfloat largest = load(column), total = {};
                 for (int t = 1; t < tokens; t++) largest = vmax(largest, load(column + t * BLOCK));
                 for (int t = 0; t < tokens; t++) {
-                    const vfloat share = exp2_negative(vmin(largest - load(column + t * BLOCK), splat(120.0f)));
+                    const vfloat share =
+                        exp2_negative(vmin(largest - load(column + t * BLOCK), splat(120.0f)));
                     store(column + t * BLOCK, share);
                     total += share;
                 }
                 const vfloat scale = 1.0f / total;
-                for (int t = 0; t < tokens; t++) store(column + t * BLOCK, load(column + t * BLOCK) * scale);
+                for (int t = 0; t < tokens; t++)
+                    store(column + t * BLOCK, load(column + t * BLOCK) * scale);
             }
         }
     }
 
     // Attention, add, norm: from rows x to s.x, and in s.low as the feed-forward part reads them.
-    void attend(const Layer<Format>& layer, const Mixing& mixing, int tokens, const float* x, Scratch<Format>& s) const {
+    void attend(const Layer<Format>& layer, const Mixing& mixing, int tokens, const float* x,
+                Scratch<Format>& s) const {
         apply(mixing.scores, x, [&](int row, int v, vfloat even, vfloat odd) {
             Float32::put(s.shares, row, v, even, odd);
         });
@@ -205,7 +222,8 @@ struct Network {
         });
     }
 
-    // Feed-forward, add, norm: from s.x and s.low to s.x, and in s.low through a ReLU as the heads read it.
+    // Feed-forward, add, norm: from s.x and s.low to s.x, and in s.low through a ReLU as the heads
+    // read it.
     void feed(const Layer<Format>& layer, Scratch<Format>& s) const {
         rectify(layer.first, s.low, s.hidden);
         apply(layer.second, s.hidden, [&](int row, int v, vfloat even, vfloat odd) {
@@ -219,7 +237,8 @@ struct Network {
     }
 
     // ReLU of a layer's outputs, as inputs of the next.
-    static void rectify(const Dense<Format>& layer, const typename Format::Item* x, typename Format::Item* to) {
+    static void rectify(const Dense<Format>& layer, const typename Format::Item* x,
+                        typename Format::Item* to) {
         apply(layer, x, [&](int row, int v, vfloat even, vfloat odd) {
             Format::put(to, row, v, vmax(even, vfloat{}), vmax(odd, vfloat{}));
         });

@@ -20,12 +20,14 @@ struct Found {
     size_t size = 0;
 };
 
-// Calls visit(tile_x, tile_y, first row, last row) for every tile of the family's square that the ellipse meets.
+// Calls visit(tile_x, tile_y, first row, last row) for every tile of the family's square that the
+// ellipse meets.
 template <class Visit>
 INLINE void for_each_meeting(const Ellipse& e, int height, Visit&& visit) {
     auto column = [&](int tile_x, float low, float high) __attribute__((always_inline)) {
         const float top = std::max(std::ceil(e.y + low), float(e.top * TILE));
-        const float end = std::min(std::floor(e.y + high), float(std::min(e.bottom * TILE, height) - 1));
+        const float end =
+            std::min(std::floor(e.y + high), float(std::min(e.bottom * TILE, height) - 1));
         if (!(top <= end)) return;
         const int first = int(top), last = int(end);
         for (int tile_y = first / TILE; tile_y <= last / TILE; tile_y++) {
@@ -36,16 +38,18 @@ INLINE void for_each_meeting(const Ellipse& e, int height, Visit&& visit) {
     const float half_x = e.columns.half + 0.01f, half_y = e.rows.half * (1 + 2e-6f) + 0.01f;
     const int left = int(std::max(std::floor((e.x - half_x) / TILE), float(e.left)));
     const int right = int(std::min(std::floor((e.x + half_x) / TILE) + 1, float(e.right)));
-    if (right - left == 1) return column(left, -half_y, half_y);  // at most some rows more than it meets
+    if (right - left == 1)
+        return column(left, -half_y, half_y);  // at most some rows more than it meets
     for (int tile_x = left; tile_x < right; tile_x++) {
         float low, high, from = float(tile_x * TILE) - e.x;
-        if (extent(e.columns, e.level, from - 0.01f, from + (TILE - 0.99f), low, high)) column(tile_x, low, high);
+        if (extent(e.columns, e.level, from - 0.01f, from + (TILE - 0.99f), low, high))
+            column(tile_x, low, high);
     }
 }
 
 // Finds the tiles of Gaussians order[from, to) and counts them: counts [tiles].
-inline void find(const Scene& scene, const Ellipse* ellipses, const Keyed* order, int64_t from, int64_t to, Found& found,
-                 uint32_t* counts) {
+inline void find(const Scene& scene, const Ellipse* ellipses, const Keyed* order, int64_t from,
+                 int64_t to, Found& found, uint32_t* counts) {
     const int64_t width = scene.tiles_x();
     std::fill(counts, counts + scene.tiles(), 0u);
     found.size = 0;
@@ -71,7 +75,8 @@ struct Stepping {  // by differences: the logarithm of alpha is a parabola of th
 
     INLINE Stepping(const Mark& m, vfloat u, float v) {
         const vfloat power = u * u + v * v;
-        alpha = zero_unless(less(power, splat(120.0f)), m.opacity * exp2_negative(vmin(power, splat(120.0f))));
+        alpha = zero_unless(less(power, splat(120.0f)),
+                            m.opacity * exp2_negative(vmin(power, splat(120.0f))));
         const float constant = m.step * m.step + m.b * m.b + 2 * v * m.b;
         ratio = exp2_any(-2.0f * m.step * u - constant);
         decay = m.decay;
@@ -87,16 +92,19 @@ struct Exact {
     vfloat u;
     float v, step, v_step, opacity;
 
-    INLINE Exact(const Mark& m, vfloat u0, float v0) : u(u0), v(v0), step(m.step), v_step(m.b), opacity(m.opacity) {}
-    INLINE vfloat value() const { return opacity * exp2_negative(vmin(u * u + v * v, splat(120.0f))); }
+    INLINE Exact(const Mark& m, vfloat u0, float v0)
+        : u(u0), v(v0), step(m.step), v_step(m.b), opacity(m.opacity) {}
+    INLINE vfloat value() const {
+        return opacity * exp2_negative(vmin(u * u + v * v, splat(120.0f)));
+    }
     INLINE void next() {
         u += step;
         v += v_step;
     }
 };
 
-// How far u may move between the first and the last row for Stepping: what is below 2^-120 in the first row then stays
-// below 1/255 in all (sqrt(120) - sqrt(8)).
+// How far u may move between the first and the last row for Stepping: what is below 2^-120 in the
+// first row then stays below 1/255 in all (sqrt(120) - sqrt(8)).
 constexpr float STEPPING_MOVE = 8.0f;
 
 struct TilePlanes {
@@ -114,12 +122,15 @@ INLINE void blend_rows(Rows rows, const Mark& m, int x, int first, int last, Til
         const vmask blends = both(counts, at_least(after, splat(TRANSMITTANCE_MIN)));
         weight = zero_unless(blends, weight);
         store(tile.transmittance[row] + x, select(counts, select(blends, after, finished(t)), t));
-        for (int c = 0; c < 3; c++) store(tile.colour[c][row] + x, load(tile.colour[c][row] + x) + m.colour[c] * weight);
+        for (int c = 0; c < 3; c++)
+            store(tile.colour[c][row] + x, load(tile.colour[c][row] + x) + m.colour[c] * weight);
     }
 }
 
-// Lays a tile over the plate: colour + transmittance * plate, rounded to 0 ... 255. Pictures are [height, width, 3].
-inline void compose(const TilePlanes& tile, const uint8_t* plate, int64_t stride, int width, int height, uint8_t* out) {
+// Lays a tile over the plate: colour + transmittance * plate, rounded to 0 ... 255. Pictures are
+// [height, width, 3].
+inline void compose(const TilePlanes& tile, const uint8_t* plate, int64_t stride, int width,
+                    int height, uint8_t* out) {
     alignas(64) float light[3 * TILE], behind[3 * TILE];
     alignas(64) uint8_t under[3 * TILE] = {}, pixels[3 * TILE];
     for (int y = 0; y < height; y++) {
@@ -139,13 +150,15 @@ inline void compose(const TilePlanes& tile, const uint8_t* plate, int64_t stride
 }
 
 // One tile of one frame from its list.
-inline void draw_tile(const Scene& scene, const Mark* marks, const Entry* entries, int64_t count, int tile_x, int tile_y,
-                      const uint8_t* plate, uint8_t* out) {
+inline void draw_tile(const Scene& scene, const Mark* marks, const Entry* entries, int64_t count,
+                      int tile_x, int tile_y, const uint8_t* plate, uint8_t* out) {
     const int left = tile_x * TILE, top = tile_y * TILE;
-    const int width = std::min<int64_t>(TILE, scene.width - left), height = std::min<int64_t>(TILE, scene.height - top);
+    const int width = std::min<int64_t>(TILE, scene.width - left),
+              height = std::min<int64_t>(TILE, scene.height - top);
     const int64_t stride = 3 * scene.width, at = top * stride + 3 * left;
     if (!count) {
-        for (int y = 0; y < height; y++) std::memcpy(out + at + y * stride, plate + at + y * stride, size_t(3 * width));
+        for (int y = 0; y < height; y++)
+            std::memcpy(out + at + y * stride, plate + at + y * stride, size_t(3 * width));
         return;
     }
     TilePlanes tile;
@@ -153,14 +166,18 @@ inline void draw_tile(const Scene& scene, const Mark* marks, const Entry* entrie
     std::memset(tile.colour, 0, sizeof tile.colour);
     int live_first = 0, live_last = height - 1;
     for (int64_t p = 0; p < count; p++) {
-        if (p % LIVE_EVERY == LIVE_EVERY - 1 && !live_rows(tile.transmittance, live_first, live_last)) break;
+        if (p % LIVE_EVERY == LIVE_EVERY - 1 &&
+            !live_rows(tile.transmittance, live_first, live_last))
+            break;
         if (p + PREFETCH < count) __builtin_prefetch(&marks[entries[p + PREFETCH].id]);
         const Mark& m = marks[entries[p].id];
-        const int first = std::max(entries[p].first(), live_first), last = std::min(entries[p].last(), live_last);
+        const int first = std::max(entries[p].first(), live_first),
+                  last = std::min(entries[p].last(), live_last);
         if (first > last) continue;
         const float dy = float(top + first) - m.y, v = m.b * dy;
         const float u0 = m.a * ((float(left) - m.x) - m.lean * dy);
-        const bool stepping = last - first > 1 && std::fabs(m.step) * float(last - first) < STEPPING_MOVE;
+        const bool stepping =
+            last - first > 1 && std::fabs(m.step) * float(last - first) < STEPPING_MOVE;
         for (int x = 0; x < TILE; x += LANES) {
             const vfloat u = u0 + m.a * load(ROW + x);
             if (stepping) {

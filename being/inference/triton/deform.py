@@ -1,8 +1,10 @@
-"""Kernel: a frame's record and the canonical Gaussians -> the frame's activated Gaussians, all in one pass.
+"""Kernel: a frame's record and the canonical Gaussians -> the frame's activated Gaussians, all in
+one pass.
 
-For each Gaussian: its tri-plane row meets the frame's tokens, two sums with normalisation and a feed-forward part for
-every layer, five heads, and the activations. Nothing in between is stored. Numbers narrower than float32 (`kind`) are
-the products' factors only; sums, normalisation and everything added to the canonical parameters are float32.
+For each Gaussian: its tri-plane row meets the frame's tokens, two sums with normalisation and a
+feed-forward part for every layer, five heads, and the activations. Nothing in between is stored.
+Numbers narrower than float32 (`kind`) are the products' factors only; sums, normalisation and
+everything added to the canonical parameters are float32.
 """
 
 from __future__ import annotations
@@ -28,19 +30,52 @@ def _hidden(x, w_at, b_at, start, stride, d, part: tl.constexpr):
     """relu(x w + b), hidden values start .. start + part."""
     h = start + tl.arange(0, part)
     w = tl.load(w_at + d[:, None] * stride + h[None, :])
-    return tl.maximum(tl.dot(x, w, input_precision=EXACT) + tl.load(b_at + h)[None, :], 0.0).to(x.dtype)
+    return tl.maximum(tl.dot(x, w, input_precision=EXACT) + tl.load(b_at + h)[None, :], 0.0).to(
+        x.dtype
+    )
 
 
 @triton.jit(do_not_specialize=["length", "count"])  # one compilation for every avatar of a network
-def deform(queries, record, length, gammas, betas, ffn1, ffn1_b, ffn2, ffn2_b, heads1, heads1_b, small2, small2_b,
-           sh2, sh2_b, raw, raw_sh, means, quaternions, scales, opacities, sh, count,
-           width: tl.constexpr, heads: tl.constexpr, layers: tl.constexpr, ffn: tl.constexpr, deep: tl.constexpr,
-           coefficients: tl.constexpr, sh_wide: tl.constexpr, eps: tl.constexpr, kind: tl.constexpr,
-           rows_: tl.constexpr):
+def deform(
+    queries,
+    record,
+    length,
+    gammas,
+    betas,
+    ffn1,
+    ffn1_b,
+    ffn2,
+    ffn2_b,
+    heads1,
+    heads1_b,
+    small2,
+    small2_b,
+    sh2,
+    sh2_b,
+    raw,
+    raw_sh,
+    means,
+    quaternions,
+    scales,
+    opacities,
+    sh,
+    count,
+    width: tl.constexpr,
+    heads: tl.constexpr,
+    layers: tl.constexpr,
+    ffn: tl.constexpr,
+    deep: tl.constexpr,
+    coefficients: tl.constexpr,
+    sh_wide: tl.constexpr,
+    eps: tl.constexpr,
+    kind: tl.constexpr,
+    rows_: tl.constexpr,
+):
     """Write the Gaussians of block `program_id(0)` in frame `program_id(1)`.
 
-    queries float32 [N, width]; record float32 [B, length]; weights [in, out] of type `kind`, stacked layer by layer;
-    heads1 [width, 5 deep] with the SH head last; raw float32 [N, 11], raw_sh [N, coefficients].
+    queries float32 [N, width]; record float32 [B, length]; weights [in, out] of type `kind`,
+    stacked layer by layer; heads1 [width, 5 deep] with the SH head last; raw float32 [N, 11],
+    raw_sh [N, coefficients].
     """
     both: tl.constexpr = heads * TOKENS
     part: tl.constexpr = min(PART, ffn)
@@ -52,7 +87,9 @@ def deform(queries, record, length, gammas, betas, ffn1, ffn1_b, ffn2, ffn2_b, h
     for layer in tl.static_range(layers):
         at = record + frame * length + layer * both * (2 * width + 1)
         a = tl.load(at + d[:, None] * both + t[None, :]).to(kind)
-        logits = tl.dot(x.to(kind), a, input_precision=EXACT) + tl.load(at + width * both + t)[None, :]
+        logits = (
+            tl.dot(x.to(kind), a, input_precision=EXACT) + tl.load(at + width * both + t)[None, :]
+        )
         logits = tl.reshape(logits, (rows_, heads, TOKENS))
         share = tl.exp(logits - tl.max(logits, 2)[:, :, None])
         share = tl.reshape(share / tl.sum(share, 2)[:, :, None], (rows_, both))
@@ -62,10 +99,17 @@ def deform(queries, record, length, gammas, betas, ffn1, ffn1_b, ffn2, ffn2_b, h
         low = x.to(kind)
         for start in range(0, ffn, part):
             h = _hidden(low, ffn1 + layer * width * ffn, ffn1_b + layer * ffn, start, ffn, d, part)
-            w = tl.load(ffn2 + layer * ffn * width + (start + tl.arange(0, part))[:, None] * width + d[None, :])
+            w = tl.load(
+                ffn2
+                + layer * ffn * width
+                + (start + tl.arange(0, part))[:, None] * width
+                + d[None, :]
+            )
             x += tl.dot(h, w, input_precision=EXACT)
         x += tl.load(ffn2_b + layer * width + d)[None, :]
-        x = _norm(x, gammas + (layer * 2 + 1) * width, betas + (layer * 2 + 1) * width, d, width, eps)
+        x = _norm(
+            x, gammas + (layer * 2 + 1) * width, betas + (layer * 2 + 1) * width, d, width, eps
+        )
     low = tl.maximum(x, 0.0).to(kind)
     some: tl.constexpr = min(PART, deep)
     row = frame * count + rows.to(tl.int64)[:, None]

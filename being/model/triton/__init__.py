@@ -1,1 +1,3 @@
-"""The deformation network's three row-wise pieces as Triton kernels with gradients; `fused.py` is the door."""
+"""The deformation network's three row-wise pieces as Triton kernels with gradients; `fused.py` is
+the door.
+"""

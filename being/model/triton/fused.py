@@ -1,7 +1,8 @@
-"""The deformation network on a GPU: the same numbers as `GaussianTalker.deform`, in six kernels a layer and direction.
+"""The deformation network on a GPU: the same numbers as `GaussianTalker.deform`, in six kernels a
+layer and direction.
 
-Eager torch moves each of some thirty intermediate [B, N, ...] tensors through memory twice; here a row of a Gaussian
-is read, carried through a piece of the network in registers and written once.
+Eager torch moves each of some thirty intermediate [B, N, ...] tensors through memory twice; here a
+row of a Gaussian is read, carried through a piece of the network in registers and written once.
 """
 
 from __future__ import annotations
@@ -29,19 +30,26 @@ def _triton() -> bool:
 
 
 def usable(network: GaussianTalker, queries: Tensor) -> bool:
-    """Whether `deform` can take the place of the plain network: Triton is there, on CUDA (or its interpreter is asked
-    for by TRITON_INTERPRET=1), and the widths are powers of two."""
+    """Whether `deform` can take the place of the plain network: Triton is there, on CUDA (or its
+    interpreter is asked for by TRITON_INTERPRET=1), and the widths are powers of two."""
     config = network.config
     there = queries.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"
-    return there and _triton() and all(width >= LEAST and width & (width - 1) == 0 for width in
-                                       (config.d_model, config.ffn_hidden, config.net_width))
+    return (
+        there
+        and _triton()
+        and all(
+            width >= LEAST and width & (width - 1) == 0
+            for width in (config.d_model, config.ffn_hidden, config.net_width)
+        )
+    )
 
 
 def deform(network: GaussianTalker, queries: Tensor, tokens: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Offsets side by side, float32 [B, N, P], and the parts of it: of means, log scales, quaternions, opacity logits
-    and SH (flat), [B, N, .] each.
+    """Offsets side by side, float32 [B, N, P], and the parts of it: of means, log scales,
+    quaternions, opacity logits and SH (flat), [B, N, .] each.
 
-    queries [1, N, D], tokens [B, S, D]. Inside bfloat16 autocast the rows are bfloat16 and sums float32, else all is.
+    queries [1, N, D], tokens [B, S, D]. Inside bfloat16 autocast the rows are bfloat16 and sums
+    float32, else all is.
     """
     from being.model.triton.mlp import mlp
 
@@ -53,7 +61,7 @@ def deform(network: GaussianTalker, queries: Tensor, tokens: Tensor) -> tuple[Te
             x = _layer(layer, x, tokens.float())  # type: ignore[arg-type]
         w1, b1, w2, b2, widths = _heads(network)
         out = mlp(x, w1, b1, w2, b2, relu_in=True, out=torch.float32)
-        return out, list(out[..., :sum(widths)].split(widths, -1))
+        return out, list(out[..., : sum(widths)].split(widths, -1))
 
 
 def _layer(layer: AttentionLayer, x: Tensor, tokens: Tensor) -> Tensor:
@@ -64,16 +72,32 @@ def _layer(layer: AttentionLayer, x: Tensor, tokens: Tensor) -> Tensor:
     drop = layer.drop if layer.training else 0.0
     seeds: list[Tensor | None] = [None] * 3
     if drop:
-        seeds = list(torch.randint(2**31 - 1, (3, 2), device=x.device)[:, 0])  # 16 bytes apart: one kernel takes all
+        seeds = list(
+            torch.randint(2**31 - 1, (3, 2), device=x.device)[:, 0]
+        )  # 16 bytes apart: one kernel takes all
     mixed = attend(x, *_folded(layer, tokens))
-    x = add_norm(x, mixed, layer.norm1.gamma, layer.norm1.beta, eps=layer.norm1.eps, drop=drop, seed=seeds[0])
+    x = add_norm(
+        x, mixed, layer.norm1.gamma, layer.norm1.beta, eps=layer.norm1.eps, drop=drop, seed=seeds[0]
+    )
     first, second = layer.ffn.linear1, layer.ffn.linear2
-    hidden = mlp(x, first.weight.T, first.bias, second.weight.T, second.bias, drop=drop, seed=seeds[1])
-    return add_norm(x, hidden, layer.norm2.gamma, layer.norm2.beta, eps=layer.norm2.eps, drop=drop, seed=seeds[2])
+    hidden = mlp(
+        x, first.weight.T, first.bias, second.weight.T, second.bias, drop=drop, seed=seeds[1]
+    )
+    return add_norm(
+        x,
+        hidden,
+        layer.norm2.gamma,
+        layer.norm2.beta,
+        eps=layer.norm2.eps,
+        drop=drop,
+        seed=seeds[2],
+    )
 
 
 def _folded(layer: AttentionLayer, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What `attend` needs of a layer's projections and the tokens (see its file): A, c and U with the output's bias."""
+    """What `attend` needs of a layer's projections and the tokens (see its file): A, c and U with
+    the output's bias.
+    """
     attention = layer.enc_dec_attention
     heads = attention.heads
     keys = attention.w_k(tokens).unflatten(-1, (heads, -1))  # [B, S, H, d]
@@ -84,14 +108,23 @@ def _folded(layer: AttentionLayer, tokens: Tensor) -> tuple[Tensor, Tensor, Tens
     out = attention.w_concat.weight.unflatten(1, (heads, width))  # [D, H, d]
     a = torch.einsum("hed,bshe->bdhs", query, keys)
     c = torch.einsum("he,bshe->bhs", bias, keys)
-    u = torch.einsum("dhe,bshe->bhsd", out, values) + attention.w_concat.bias / heads  # shares of a head sum to 1
+    u = (
+        torch.einsum("dhe,bshe->bhsd", out, values) + attention.w_concat.bias / heads
+    )  # shares of a head sum to 1
     return a, c, u
 
 
 def _heads(network: GaussianTalker) -> tuple[Tensor, Tensor, Tensor, Tensor, list[int]]:
-    """The five decoding heads as one pair of layers [D, 5W], [5W, padded outputs], and the outputs' widths."""
-    heads = (network.pos_deform, network.scales_deform, network.rotations_deform, network.opacity_deform,
-             network.shs_deform)
+    """The five decoding heads as one pair of layers [D, 5W], [5W, padded outputs], and the outputs'
+    widths.
+    """
+    heads = (
+        network.pos_deform,
+        network.scales_deform,
+        network.rotations_deform,
+        network.opacity_deform,
+        network.shs_deform,
+    )
     w1 = torch.cat([head.get_parameter("1.weight") for head in heads]).T
     b1 = torch.cat([head.get_parameter("1.bias") for head in heads])
     second = [head.get_parameter("3.weight") for head in heads]

@@ -1,7 +1,8 @@
 """The native CPU backend: a C++ library that `setup.py` builds at install, loaded through ctypes.
 
-It needs no headers of Python or torch. One source is built for several instruction sets; the best one that this
-processor has is loaded. Threads are the library's own, as many as `torch.get_num_threads()`.
+It needs no headers of Python or torch. One source is built for several instruction sets; the best
+one that this processor has is loaded. Threads are the library's own, as many as
+`torch.get_num_threads()`.
 """
 
 from __future__ import annotations
@@ -17,8 +18,18 @@ from torch.autograd.function import once_differentiable
 from being.splat.cpu.library import find
 
 FIELDS = ("means", "quaternions", "scales", "opacities", "sh", "world_to_camera", "focal")
-CONSTANTS = ("TILE", "LOW_PASS", "NEAR_PLANE", "ALPHA_MIN", "ALPHA_MAX", "TRANSMITTANCE_MIN", "FIELD_OF_VIEW_MARGIN",
-             "EIGENVALUE_FLOOR", "QUATERNION_MIN", "SCREEN_MAX")  # fmt: skip
+CONSTANTS = (
+    "TILE",
+    "LOW_PASS",
+    "NEAR_PLANE",
+    "ALPHA_MIN",
+    "ALPHA_MAX",
+    "TRANSMITTANCE_MIN",
+    "FIELD_OF_VIEW_MARGIN",
+    "EIGENVALUE_FLOOR",
+    "QUATERNION_MIN",
+    "SCREEN_MAX",
+)
 INTERFACE = 1  # of the C functions; as in rasterizer.cpp, raised with every change of theirs
 DEVICE = "the CPU"
 MAX_SIDE = 65535 * 16  # px: tiles are numbered in 16 bits
@@ -30,7 +41,10 @@ class _Scene(ctypes.Structure):
         *((name, _POINTER) for name in FIELDS),
         ("offsets", _POINTER),
         ("stride", _INT64 * len(FIELDS)),
-        *((name, _INT64) for name in ("frames", "count", "coefficients", "degree", "width", "height", "threads")),
+        *(
+            (name, _INT64)
+            for name in ("frames", "count", "coefficients", "degree", "width", "height", "threads")
+        ),
     ]
 
 
@@ -89,7 +103,9 @@ def _library() -> ctypes.CDLL:
 
 
 class _State:
-    """What the forward pass leaves for the backward one; the library's memory is given back with this object."""
+    """What the forward pass leaves for the backward one; the library's memory is given back with
+    this object.
+    """
 
     def __init__(self, scene: _Scene, pictures: _Pictures, radii: Tensor):
         library, error = _library(), ctypes.c_int32()
@@ -107,10 +123,14 @@ def _raise(error: int) -> None:
     if error == 1:
         raise MemoryError("the rasterizer has no memory left for this scene")
     if error == 2:
-        raise MemoryError("more than 4 billion (Gaussian, tile) pairs in one frame: Gaussians too many or too large")
+        raise MemoryError(
+            "more than 4 billion (Gaussian, tile) pairs in one frame: Gaussians too many or too large"
+        )
 
 
-def _scene(tensors: list[Tensor], offsets: Tensor | None, width: int, height: int, degree: int) -> _Scene:
+def _scene(
+    tensors: list[Tensor], offsets: Tensor | None, width: int, height: int, degree: int
+) -> _Scene:
     """Return the C view of contiguous tensors [1|B, ...] in the order of FIELDS."""
     scene = _Scene()
     for i, (name, tensor) in enumerate(zip(FIELDS, tensors, strict=True)):
@@ -119,7 +139,12 @@ def _scene(tensors: list[Tensor], offsets: Tensor | None, width: int, height: in
     scene.offsets = offsets.data_ptr() if offsets is not None else None
     scene.frames = max(tensor.shape[0] for tensor in tensors)
     scene.count, scene.coefficients = tensors[4].shape[1:3]
-    scene.degree, scene.width, scene.height, scene.threads = degree, width, height, torch.get_num_threads()
+    scene.degree, scene.width, scene.height, scene.threads = (
+        degree,
+        width,
+        height,
+        torch.get_num_threads(),
+    )
     return scene
 
 
@@ -129,15 +154,23 @@ def _pictures(rgb: Tensor, alpha: Tensor, depth: Tensor) -> _Pictures:
 
 def _compact(tensor: Tensor) -> Tensor:
     """Return the tensor contiguous, with one frame only where an expanded one repeats itself."""
-    return (tensor[:1] if tensor.shape[0] > 1 and tensor.stride(0) == 0 else tensor).detach().contiguous()
+    return (
+        (tensor[:1] if tensor.shape[0] > 1 and tensor.stride(0) == 0 else tensor)
+        .detach()
+        .contiguous()
+    )
 
 
 class _Rasterize(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, size: tuple[int, int, int], degree: int, offsets: Tensor | None, *fields: Tensor):
+    def forward(
+        ctx, size: tuple[int, int, int], degree: int, offsets: Tensor | None, *fields: Tensor
+    ):
         frames, width, height = size
         tensors = [_compact(field) for field in fields]
-        if frames > 1 and all(tensor.shape[0] == 1 for tensor in tensors):  # all expanded: one must span the frames
+        if frames > 1 and all(
+            tensor.shape[0] == 1 for tensor in tensors
+        ):  # all expanded: one must span the frames
             tensors[-1] = tensors[-1].repeat(frames)
         offsets = None if offsets is None else offsets.detach().contiguous()
         scene = _scene(tensors, offsets, width, height, degree)
@@ -162,20 +195,36 @@ class _Rasterize(torch.autograd.Function):
         for i, shape in enumerate(ctx.shapes):
             if ctx.needs_input_grad[3 + i]:
                 results[i] = gradient = torch.empty(shape, dtype=torch.float32)
-                out.out[i], out.stride[i] = gradient.data_ptr(), gradient[0].numel() if shape[0] > 1 else 0
+                out.out[i], out.stride[i] = (
+                    gradient.data_ptr(),
+                    gradient[0].numel() if shape[0] > 1 else 0,
+                )
         d_offsets = torch.empty_like(offsets) if ctx.needs_input_grad[2] else None
         out.offsets = d_offsets.data_ptr() if d_offsets is not None else None
         pictures = _pictures(rgb, alpha, depth)
-        _raise(_library().splat_backward(ctx.state.pointer, scene, pictures, _pictures(*given), out))
+        _raise(
+            _library().splat_backward(ctx.state.pointer, scene, pictures, _pictures(*given), out)
+        )
         return None, None, d_offsets, *results, None, None
 
 
 def rasterize(
-    means: Tensor, quaternions: Tensor, scales: Tensor, opacities: Tensor, sh: Tensor, world_to_camera: Tensor,
-    focal: Tensor, width: int, height: int, sh_degree: int, screen_offsets: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    means: Tensor,
+    quaternions: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    sh: Tensor,
+    world_to_camera: Tensor,
+    focal: Tensor,
+    width: int,
+    height: int,
+    sh_degree: int,
+    screen_offsets: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return rgb, alpha, depth, radii as `reference.rasterize` does; float32 tensors on the CPU."""
-    assert max(width, height) <= MAX_SIDE, f"picture of {width} x {height} px: at most {MAX_SIDE} a side"
+    assert max(width, height) <= MAX_SIDE, (
+        f"picture of {width} x {height} px: at most {MAX_SIDE} a side"
+    )
     fields = (means, quaternions, scales, opacities, sh, world_to_camera, focal)
     frames = max(field.shape[0] for field in fields)
     return _Rasterize.apply((frames, width, height), sh_degree, screen_offsets, *fields)

@@ -1,4 +1,5 @@
-// Which tiles, and which rows of a tile, a Gaussian can change: exact bounds from alpha >= 1/255, a little widened.
+// Which tiles, and which rows of a tile, a Gaussian can change: exact bounds from alpha >= 1/255, a
+// little widened.
 #pragma once
 
 #include <algorithm>
@@ -7,8 +8,9 @@
 
 #include "scene.h"
 
-// exp(-d^T covariance^-1 d / 2) is written 2^-(u^2 + v^2) with u = a (dx - lean dy), v = b dy: a sum of squares, so thin
-// Gaussians lose no digits. HALF_LOG2E turns natural whitened coordinates into these.
+// exp(-d^T covariance^-1 d / 2) is written 2^-(u^2 + v^2) with u = a (dx - lean dy), v = b dy: a
+// sum of squares, so thin Gaussians lose no digits. HALF_LOG2E turns natural whitened coordinates
+// into these.
 constexpr float HALF_LOG2E = 0.72134752f, ROOT_HALF_LOG2E = 0.84932180f;
 
 // A Gaussian as the blending loops read it: one cache line.
@@ -16,7 +18,8 @@ struct alignas(64) Splat {
     float x, y, a, lean, b, opacity, colour[3], depth;
 };
 
-// The ellipse in which alpha reaches 1/255, {u^2 + v^2 <= level}, seen along both axes, and the tiles of the family's rule.
+// The ellipse in which alpha reaches 1/255, {u^2 + v^2 <= level}, seen along both axes, and the
+// tiles of the family's rule.
 struct alignas(64) Ellipse {
     struct Axis {           // positions `s` on this axis, the extent on the other one
         float half;         // |s| <= half
@@ -25,25 +28,29 @@ struct alignas(64) Ellipse {
         float width, fall;  // its half length is width * sqrt(level - fall * s^2)
     };
     float x, y, level;
-    Axis rows, columns;  // s = y - centre; s = x - centre
+    Axis rows, columns;                 // s = y - centre; s = x - centre
     uint16_t left, top, right, bottom;  // tiles; the last two are past the end
 };
 
-// The extent [low, high] on the other axis over s in [from, to], both relative to the centre; false when there is none.
-// Never inlined: tiles are counted and listed in different places, which must round alike.
-static __attribute__((noinline)) bool extent(const Ellipse::Axis& axis, float level, float from, float to, float& low, float& high) {
+// The extent [low, high] on the other axis over s in [from, to], both relative to the centre; false
+// when there is none. Never inlined: tiles are counted and listed in different places, which must
+// round alike.
+static __attribute__((noinline)) bool extent(const Ellipse::Axis& axis, float level, float from,
+                                             float to, float& low, float& high) {
     from = std::max(from, -axis.half);
     to = std::min(to, axis.half);
     if (!(from <= to)) return false;
     float s = std::min(std::max(axis.extreme, from), to);
     float slack = 0.01f + 2e-6f * std::fabs(axis.lean * s);
-    high = axis.lean * s + axis.width * std::sqrt(std::max(0.0f, level - axis.fall * s * s)) + slack;
+    high =
+        axis.lean * s + axis.width * std::sqrt(std::max(0.0f, level - axis.fall * s * s)) + slack;
     s = std::min(std::max(-axis.extreme, from), to);
     low = axis.lean * s - axis.width * std::sqrt(std::max(0.0f, level - axis.fall * s * s)) - slack;
     return true;
 }
 
-// Calls visit(tile_x, tile_y) for every tile of the family's square that the ellipse meets, row by row.
+// Calls visit(tile_x, tile_y) for every tile of the family's square that the ellipse meets, row by
+// row.
 template <class Visit>
 inline void for_each_tile(const Ellipse& e, Visit&& visit) {
     if (e.right - e.left == 1 && e.bottom - e.top == 1) {
@@ -56,17 +63,21 @@ inline void for_each_tile(const Ellipse& e, Visit&& visit) {
         float first = std::max(std::ceil(e.x + low), float(e.left * TILE));
         float last = std::min(std::floor(e.x + high), float(e.right * TILE - 1));
         if (!(first <= last)) continue;
-        for (int tile_x = int(first) / TILE; tile_x <= int(last) / TILE; tile_x++) visit(tile_x, tile_y);
+        for (int tile_x = int(first) / TILE; tile_x <= int(last) / TILE; tile_x++)
+            visit(tile_x, tile_y);
     }
 }
 
-// The rows [first, last] of a tile that the ellipse meets within the tile's columns; first > last when there are none.
-inline void tile_rows(const Ellipse& e, int tile_x, int tile_y, int height, uint8_t& first, uint8_t& last) {
+// The rows [first, last] of a tile that the ellipse meets within the tile's columns; first > last
+// when there are none.
+inline void tile_rows(const Ellipse& e, int tile_x, int tile_y, int height, uint8_t& first,
+                      uint8_t& last) {
     float low, high, from = float(tile_x * TILE) - e.x;
     first = 1, last = 0;
     if (!extent(e.columns, e.level, from - 0.01f, from + (TILE - 0.99f), low, high)) return;
     float top = float(tile_y * TILE), end = float(std::min(TILE, height - tile_y * TILE) - 1);
-    float f = std::max(std::ceil(e.y + low - top), 0.0f), l = std::min(std::floor(e.y + high - top), end);
+    float f = std::max(std::ceil(e.y + low - top), 0.0f),
+          l = std::min(std::floor(e.y + high - top), end);
     if (f <= l) first = uint8_t(f), last = uint8_t(l);
 }
 
@@ -74,25 +85,29 @@ struct Keyed {
     uint32_t key, id;
 };
 
-// Sorts by key, stably, 11 bits a pass; `other` is room for as many. Returns whichever of the two holds the result.
+// Sorts by key, stably, 11 bits a pass; `other` is room for as many. Returns whichever of the two
+// holds the result.
 inline Keyed* radix_sort(Keyed* items, Keyed* other, int64_t count) {
     constexpr int BITS = 11, BUCKETS = 1 << BITS;
     static thread_local uint32_t histogram[3][BUCKETS];
     std::fill(&histogram[0][0], &histogram[0][0] + 3 * BUCKETS, 0u);
     for (int64_t i = 0; i < count; i++) {
-        for (int pass = 0; pass < 3; pass++) histogram[pass][items[i].key >> (BITS * pass) & (BUCKETS - 1)]++;
+        for (int pass = 0; pass < 3; pass++)
+            histogram[pass][items[i].key >> (BITS * pass) & (BUCKETS - 1)]++;
     }
     for (int pass = 0; pass < 3; pass++) {
         uint32_t* bucket = histogram[pass];
         int shift = BITS * pass;
-        if (count && bucket[items[0].key >> shift & (BUCKETS - 1)] == uint32_t(count)) continue;  // all alike
+        if (count && bucket[items[0].key >> shift & (BUCKETS - 1)] == uint32_t(count))
+            continue;  // all alike
         uint32_t start = 0;
         for (int i = 0; i < BUCKETS; i++) {
             uint32_t size = bucket[i];
             bucket[i] = start;
             start += size;
         }
-        for (int64_t i = 0; i < count; i++) other[bucket[items[i].key >> shift & (BUCKETS - 1)]++] = items[i];
+        for (int64_t i = 0; i < count; i++)
+            other[bucket[items[i].key >> shift & (BUCKETS - 1)]++] = items[i];
         std::swap(items, other);
     }
     return items;

@@ -1,4 +1,5 @@
-// One 16x16 tile: Gaussians front to back over the pixels, and the gradients by the same walk again.
+// One 16x16 tile: Gaussians front to back over the pixels, and the gradients by the same walk
+// again.
 #pragma once
 
 #include "bin.h"
@@ -7,12 +8,13 @@
 
 // One Gaussian in one tile.
 struct Pair {
-    uint32_t id;         // of the Gaussian in its frame
-    uint32_t slot;       // where its gradient goes: slots of one Gaussian are neighbours
+    uint32_t id;          // of the Gaussian in its frame
+    uint32_t slot;        // where its gradient goes: slots of one Gaussian are neighbours
     uint8_t first, last;  // rows of the tile that it can change
 };
 
-// Sums over the pixels of a tile of g, g u, g v, g u^2, g u v, g v^2 with g = alpha dL/dalpha, and of dL/d(colour, depth).
+// Sums over the pixels of a tile of g, g u, g v, g u^2, g u v, g v^2 with g = alpha dL/dalpha, and
+// of dL/d(colour, depth).
 struct PairGradient {
     float g, u, v, uu, uv, vv, colour[3], depth;
 };
@@ -50,7 +52,8 @@ struct Whitened {
     }
 };
 
-// A pixel whose light is used up keeps its transmittance with a minus sign: then it fails every later test by itself.
+// A pixel whose light is used up keeps its transmittance with a minus sign: then it fails every
+// later test by itself.
 INLINE vfloat finished(vfloat transmittance) {
     vint sign = (vint)splat(-0.0f);
     return (vfloat)((vint)transmittance | sign);
@@ -67,7 +70,8 @@ inline void start(Plane& transmittance, int width, int height) {
 inline bool live_rows(const Plane& transmittance, int& first, int& last) {
     auto live = [&](int row) {
         vmask m = less(vfloat{}, load(transmittance[row]));
-        for (int i = 1; i < TILE / LANES; i++) m = m | less(vfloat{}, load(transmittance[row] + i * LANES));
+        for (int i = 1; i < TILE / LANES; i++)
+            m = m | less(vfloat{}, load(transmittance[row] + i * LANES));
         return any(m);
     };
     while (first <= last && !live(first)) first++;
@@ -84,15 +88,17 @@ INLINE void copy_row(const float* from, int width, float* to) {
     }
 }
 
-inline void blend_tile(const Scene& scene, const Splat* splats, const Pair* pairs, int64_t count, int tile_x, int tile_y,
-                       float* const (&planes)[5]) {
+inline void blend_tile(const Scene& scene, const Splat* splats, const Pair* pairs, int64_t count,
+                       int tile_x, int tile_y, float* const (&planes)[5]) {
     const int left = tile_x * TILE, top = tile_y * TILE;
-    const int width = std::min<int64_t>(TILE, scene.width - left), height = std::min<int64_t>(TILE, scene.height - top);
+    const int width = std::min<int64_t>(TILE, scene.width - left),
+              height = std::min<int64_t>(TILE, scene.height - top);
     alignas(64) Plane transmittance, blended[4] = {};  // red, green, blue, depth
     start(transmittance, width, height);
     int live_first = 0, live_last = height - 1;
     for (int64_t p = 0; p < count; p++) {
-        if (p % LIVE_EVERY == LIVE_EVERY - 1 && !live_rows(transmittance, live_first, live_last)) break;
+        if (p % LIVE_EVERY == LIVE_EVERY - 1 && !live_rows(transmittance, live_first, live_last))
+            break;
         if (p + PREFETCH < count) __builtin_prefetch(&splats[pairs[p + PREFETCH].id]);
         const Splat& s = splats[pairs[p].id];
         const Whitened white(s, left, top);
@@ -103,9 +109,11 @@ inline void blend_tile(const Scene& scene, const Splat* splats, const Pair* pair
                 vfloat alpha = vmin(white.alpha(i, row, s.opacity), splat(ALPHA_MAX));
                 vfloat t = load(transmittance[row] + x);
                 vfloat weight = t * alpha, after = t - weight;
-                vmask counts = at_least(alpha, splat(ALPHA_MIN)), goes_on = at_least(after, splat(TRANSMITTANCE_MIN));
+                vmask counts = at_least(alpha, splat(ALPHA_MIN)),
+                      goes_on = at_least(after, splat(TRANSMITTANCE_MIN));
                 weight = zero_unless(both(counts, goes_on), weight);
-                store(transmittance[row] + x, select(counts, select(goes_on, after, finished(t)), t));
+                store(transmittance[row] + x,
+                      select(counts, select(goes_on, after, finished(t)), t));
                 for (int c = 0; c < 3; c++) {
                     store(blended[c][row] + x, load(blended[c][row] + x) + s.colour[c] * weight);
                 }
@@ -120,14 +128,18 @@ inline void blend_tile(const Scene& scene, const Splat* splats, const Pair* pair
     }
 }
 
-// `planes` are the pictures, `upstream` their gradients: red, green, blue, depth, alpha. Writes a PairGradient for every pair.
-inline void blend_tile_backward(const Scene& scene, const Splat* splats, const Pair* pairs, int64_t count, int tile_x,
-                                int tile_y, const float* const (&planes)[5], const float* const (&upstream)[5],
+// `planes` are the pictures, `upstream` their gradients: red, green, blue, depth, alpha. Writes a
+// PairGradient for every pair.
+inline void blend_tile_backward(const Scene& scene, const Splat* splats, const Pair* pairs,
+                                int64_t count, int tile_x, int tile_y,
+                                const float* const (&planes)[5], const float* const (&upstream)[5],
                                 PairGradient* gradients) {
     const int left = tile_x * TILE, top = tile_y * TILE;
-    const int width = std::min<int64_t>(TILE, scene.width - left), height = std::min<int64_t>(TILE, scene.height - top);
+    const int width = std::min<int64_t>(TILE, scene.width - left),
+              height = std::min<int64_t>(TILE, scene.height - top);
     alignas(64) Plane transmittance, given[5] = {}, behind = {};
-    // behind: gradient-weighted sum of what lies behind the current Gaussian, at first of everything.
+    // behind: gradient-weighted sum of what lies behind the current Gaussian, at first of
+    // everything.
     start(transmittance, width, height);
     for (int y = 0; y < height; y++) {
         const int64_t at = (top + y) * scene.width + left;
@@ -136,18 +148,21 @@ inline void blend_tile_backward(const Scene& scene, const Splat* splats, const P
             copy_row(upstream[c] + at, width, given[c][y]);
             copy_row(planes[c] + at, width, picture);
             for (int x = 0; x < TILE; x += LANES) {
-                store(behind[y] + x, load(behind[y] + x) + load(given[c][y] + x) * load(picture + x));
+                store(behind[y] + x,
+                      load(behind[y] + x) + load(given[c][y] + x) * load(picture + x));
             }
         }
     }
     int live_first = 0, live_last = height - 1;
     int64_t p = 0;
     for (; p < count; p++) {
-        if (p % LIVE_EVERY == LIVE_EVERY - 1 && !live_rows(transmittance, live_first, live_last)) break;
+        if (p % LIVE_EVERY == LIVE_EVERY - 1 && !live_rows(transmittance, live_first, live_last))
+            break;
         if (p + PREFETCH < count) __builtin_prefetch(&splats[pairs[p + PREFETCH].id]);
         const Splat& s = splats[pairs[p].id];
         const Whitened white(s, left, top);
-        const int first = std::max<int>(pairs[p].first, live_first), last = std::min<int>(pairs[p].last, live_last);
+        const int first = std::max<int>(pairs[p].first, live_first),
+                  last = std::min<int>(pairs[p].last, live_last);
         vfloat g0 = {}, g1 = {}, g2 = {}, u0 = {}, u1 = {}, uu = {}, colour[3] = {}, depth = {};
         for (int i = 0; i < TILE / LANES; i++) {
             const int x = i * LANES;
@@ -157,14 +172,17 @@ inline void blend_tile_backward(const Scene& scene, const Splat* splats, const P
                 vfloat alpha = vmin(unlimited, splat(ALPHA_MAX));
                 vfloat t = load(transmittance[row] + x), rest = load(behind[row] + x);
                 vfloat weight = t * alpha, after = t - weight;
-                vmask counts = at_least(alpha, splat(ALPHA_MIN)), goes_on = at_least(after, splat(TRANSMITTANCE_MIN));
+                vmask counts = at_least(alpha, splat(ALPHA_MIN)),
+                      goes_on = at_least(after, splat(TRANSMITTANCE_MIN));
                 vmask blends = both(counts, goes_on);
                 weight = zero_unless(blends, weight);
-                store(transmittance[row] + x, select(counts, zero_unless(goes_on, after), t));  // 0 fails later tests
-                vfloat red = load(given[0][row] + x), green = load(given[1][row] + x), blue = load(given[2][row] + x);
+                store(transmittance[row] + x,
+                      select(counts, zero_unless(goes_on, after), t));  // 0 fails later tests
+                vfloat red = load(given[0][row] + x), green = load(given[1][row] + x),
+                       blue = load(given[2][row] + x);
                 vfloat far = load(given[3][row] + x);
-                vfloat value = load(given[4][row] + x) + s.colour[0] * red + s.colour[1] * green + s.colour[2] * blue +
-                               s.depth * far;
+                vfloat value = load(given[4][row] + x) + s.colour[0] * red + s.colour[1] * green +
+                               s.colour[2] * blue + s.depth * far;
                 rest -= weight * value;
                 store(behind[row] + x, rest);
                 vfloat g = alpha * (t * value - rest * reciprocal(1.0f - alpha));
@@ -186,7 +204,8 @@ inline void blend_tile_backward(const Scene& scene, const Splat* splats, const P
             uu += white.u[i] * white.u[i] * s0;
         }
         const float k = white.step, v = white.v, l = white.v_step;
-        const float sum0 = sum(g0), sum1 = sum(g1), sum2 = sum(g2), sum_u0 = sum(u0), sum_u1 = sum(u1);
+        const float sum0 = sum(g0), sum1 = sum(g1), sum2 = sum(g2), sum_u0 = sum(u0),
+                    sum_u1 = sum(u1);
         PairGradient& out = gradients[pairs[p].slot];
         out.g = sum0;
         out.u = sum_u0 + k * sum1;

@@ -1,4 +1,5 @@
-// From one gradient a (Gaussian, tile) pair to the gradients of a frame's Gaussians, LANES at a time.
+// From one gradient a (Gaussian, tile) pair to the gradients of a frame's Gaussians, LANES at a
+// time.
 #pragma once
 
 #include "project.h"
@@ -28,13 +29,15 @@ struct Summed {
             }
             const Splat& s = state.splats[frame * scene.count + i];
             g[lane] = total.g, u[lane] = total.u, v[lane] = total.v;
-            uu[lane] = total.uu, uv[lane] = total.uv, vv[lane] = total.vv, depth[lane] = total.depth;
+            uu[lane] = total.uu, uv[lane] = total.uv, vv[lane] = total.vv,
+            depth[lane] = total.depth;
             for (int c = 0; c < 3; c++) colour[c][lane] = s.colour[c] > 0 ? total.colour[c] : 0;
         }
     }
 };
 
-// Writes, or adds for later frames of a summed field, `width` floats for each seen Gaussian; zero for the unseen.
+// Writes, or adds for later frames of a summed field, `width` floats for each seen Gaussian; zero
+// for the unseen.
 template <int width>
 void write(const Gradients& out, Field field, int64_t frame, int64_t first, int64_t end,
            const vfloat (&value)[width], const bool (&seen)[LANES]) {
@@ -49,9 +52,10 @@ void write(const Gradients& out, Field field, int64_t frame, int64_t first, int6
     }
 }
 
-// Writes the gradient of the coefficients and collects h[k] = sum over colours of dL/dcolour * coefficient.
-void backward_sh(const Scene& scene, const Gradients& out, const Harmonics& harmonics, const Summed& sums, int64_t frame,
-                 int64_t first, int64_t end, vfloat (&h)[16]) {
+// Writes the gradient of the coefficients and collects h[k] = sum over colours of dL/dcolour *
+// coefficient.
+void backward_sh(const Scene& scene, const Gradients& out, const Harmonics& harmonics,
+                 const Summed& sums, int64_t frame, int64_t first, int64_t end, vfloat (&h)[16]) {
     const int64_t used = (scene.degree + 1) * (scene.degree + 1), row = scene.coefficients * 3;
     const float* sh = scene.sh + frame * scene.stride[SH];
     float* base = out.out[SH] ? out.out[SH] + frame * out.stride[SH] : nullptr;
@@ -72,22 +76,26 @@ void backward_sh(const Scene& scene, const Gradients& out, const Harmonics& harm
     }
 }
 
-void backward_block(const Scene& scene, const Camera& camera, const State& state, const Gradients& out, int64_t frame,
-                    int64_t first, int64_t end) {
+void backward_block(const Scene& scene, const Camera& camera, const State& state,
+                    const Gradients& out, int64_t frame, int64_t first, int64_t end) {
     const Summed sums(scene, state, frame, first, end);
     const Geometry g(scene, camera, frame, first);
     const Harmonics harmonics(g.mean, camera, int(scene.degree));
-    // With z = W d whitened (natural units): dL/dcentre = W^T sum(g z), dL/dcovariance = W^T sum(g z z^T) W / 2.
-    const vfloat root_yy = vsqrt(g.yy), w00 = root_yy / vsqrt(g.determinant), w01 = -w00 * g.xy / g.yy;
+    // With z = W d whitened (natural units): dL/dcentre = W^T sum(g z), dL/dcovariance = W^T sum(g
+    // z z^T) W / 2.
+    const vfloat root_yy = vsqrt(g.yy), w00 = root_yy / vsqrt(g.determinant),
+                 w01 = -w00 * g.xy / g.yy;
     const vfloat w11 = 1.0f / root_yy;
     const float unit = 1 / ROOT_HALF_LOG2E, square = 1 / HALF_LOG2E;
     const vfloat u = unit * sums.u, v = unit * sums.v;
-    const vfloat uu = 0.5f * square * sums.uu, uv = 0.5f * square * sums.uv, vv = 0.5f * square * sums.vv;
+    const vfloat uu = 0.5f * square * sums.uu, uv = 0.5f * square * sums.uv,
+                 vv = 0.5f * square * sums.vv;
     const vfloat d_centre[2] = {w00 * u, w01 * u + w11 * v};
     const vfloat d_xx = w00 * w00 * uu, d_xy = w00 * (w01 * uu + w11 * uv);
     const vfloat d_yy = w01 * w01 * uu + 2 * w01 * w11 * uv + w11 * w11 * vv;
     vfloat d_mean[3], d_scale[3], d_quaternion[4], h[16] = {}, d_opacity[1];
-    g.backward(camera, d_centre[0], d_centre[1], d_xx, d_xy, d_yy, sums.depth, d_mean, d_scale, d_quaternion);
+    g.backward(camera, d_centre[0], d_centre[1], d_xx, d_xy, d_yy, sums.depth, d_mean, d_scale,
+               d_quaternion);
     backward_sh(scene, out, harmonics, sums, frame, first, end, h);
     harmonics.backward(h, int(scene.degree), d_mean);
     for (int lane = 0; lane < LANES; lane++) {
@@ -100,7 +108,8 @@ void backward_block(const Scene& scene, const Camera& camera, const State& state
     write(out, OPACITIES, frame, first, end, d_opacity, sums.seen);
     for (int64_t i = first; out.offsets && i < end; i++) {
         for (int k = 0; k < 2; k++) {
-            out.offsets[(frame * scene.count + i) * 2 + k] = sums.seen[i - first] ? d_centre[k][i - first] : 0;
+            out.offsets[(frame * scene.count + i) * 2 + k] =
+                sums.seen[i - first] ? d_centre[k][i - first] : 0;
         }
     }
 }

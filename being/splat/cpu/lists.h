@@ -1,4 +1,5 @@
-// The tile lists of a frame: its Gaussians by depth, and for every tile those that meet it, in that order.
+// The tile lists of a frame: its Gaussians by depth, and for every tile those that meet it, in that
+// order.
 #pragma once
 
 #include "place.h"
@@ -6,13 +7,15 @@
 
 namespace {
 
-constexpr int64_t MAX_PARTS = 16;  // parts of a frame's sorted list, each counted and listed by one job
+constexpr int64_t MAX_PARTS =
+    16;  // parts of a frame's sorted list, each counted and listed by one job
 
 int64_t parts_of(const Scene& scene) {
     return std::min<int64_t>(MAX_PARTS, 1 + scene.count / 2048);
 }
 
-// Orders one frame's drawn Gaussians by depth (equal depths by number) and gives each its slots; returns the pairs.
+// Orders one frame's drawn Gaussians by depth (equal depths by number) and gives each its slots;
+// returns the pairs.
 int64_t sort_frame(const Scene& scene, State& state, int64_t frame) {
     const int64_t base = frame * scene.count;
     Keyed* items = state.sorted.data() + base;
@@ -22,7 +25,8 @@ int64_t sort_frame(const Scene& scene, State& state, int64_t frame) {
         if (uint32_t touched = state.touched[base + i]) {
             pairs += touched;
             uint32_t key;
-            std::memcpy(&key, &state.splats[base + i].depth, 4);  // depths are positive, so bits order as numbers
+            std::memcpy(&key, &state.splats[base + i].depth,
+                        4);  // depths are positive, so bits order as numbers
             items[drawn++] = {key, uint32_t(i)};
         }
     }
@@ -33,7 +37,8 @@ int64_t sort_frame(const Scene& scene, State& state, int64_t frame) {
 
 // Calls visit(ellipse, id) for one part of a frame's depth order.
 template <class Visit>
-void for_each_in_part(const Scene& scene, const State& state, int64_t frame, int64_t part, Visit&& visit) {
+void for_each_in_part(const Scene& scene, const State& state, int64_t frame, int64_t part,
+                      Visit&& visit) {
     const int64_t parts = parts_of(scene), drawn = state.drawn[frame];
     const Ellipse* ellipses = state.ellipses.data() + frame * scene.count;
     const Keyed* order = state.order[frame];

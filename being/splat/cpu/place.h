@@ -1,4 +1,5 @@
-// From the geometry of LANES Gaussians to what the tile lists need: shape on the screen, the family's tiles, the outline.
+// From the geometry of LANES Gaussians to what the tile lists need: shape on the screen, the
+// family's tiles, the outline.
 #pragma once
 
 #include <limits>
@@ -22,28 +23,34 @@ struct Shape {
         const float root = std::sqrt(e.level) / ROOT_HALF_LOG2E;
         const float half_x = root * root_xx[lane], half_y = root * root_yy[lane];
         e.rows = {half_y, lean_y[lane] * half_x, lean_x[lane], 1 / a[lane], b[lane] * b[lane]};
-        e.columns = {half_x, lean_x[lane] * half_y, lean_y[lane], root_det[lane] / (ROOT_HALF_LOG2E * root_xx[lane]),
-                     HALF_LOG2E / g.xx[lane]};
+        e.columns = {half_x, lean_x[lane] * half_y, lean_y[lane],
+                     root_det[lane] / (ROOT_HALF_LOG2E * root_xx[lane]), HALF_LOG2E / g.xx[lane]};
     }
 };
 
-INLINE bool finite(float x) { return std::fabs(x) <= std::numeric_limits<float>::max(); }
+INLINE bool finite(float x) {
+    return std::fabs(x) <= std::numeric_limits<float>::max();
+}
 
 // In front of the near plane, finite, with a rotation.
 INLINE bool projects(const Geometry& g, const Shape& shape, int lane) {
-    return g.z[lane] > NEAR_PLANE && g.length[lane] >= QUATERNION_MIN && finite(g.x[lane] + g.y[lane]) &&
-           finite(g.z[lane]) && finite(g.determinant[lane]) && finite(g.xx[lane]) && finite(g.yy[lane]) &&
-           finite(g.xy[lane]) && finite(shape.a[lane]) && shape.a[lane] > 0;
+    return g.z[lane] > NEAR_PLANE && g.length[lane] >= QUATERNION_MIN &&
+           finite(g.x[lane] + g.y[lane]) && finite(g.z[lane]) && finite(g.determinant[lane]) &&
+           finite(g.xx[lane]) && finite(g.yy[lane]) && finite(g.xy[lane]) &&
+           finite(shape.a[lane]) && shape.a[lane] > 0;
 }
 
-// Fills the ellipse's centre, and its tiles by the family's rule; returns the radius, or 0 if the square meets no tile.
+// Fills the ellipse's centre, and its tiles by the family's rule; returns the radius, or 0 if the
+// square meets no tile.
 inline int32_t place(const Scene& scene, const Geometry& g, int lane, Ellipse& e) {
     const float xx = g.xx[lane], yy = g.yy[lane], middle = 0.5f * (xx + yy);
-    const float largest = middle + std::sqrt(std::max(EIGENVALUE_FLOOR, middle * middle - g.determinant[lane]));
+    const float largest =
+        middle + std::sqrt(std::max(EIGENVALUE_FLOOR, middle * middle - g.determinant[lane]));
     const float radius = std::ceil(3.0f * std::sqrt(largest));
     e.x = g.x[lane], e.y = g.y[lane];
     e.left = e.top = e.right = e.bottom = 0;
-    if (!(radius < SCREEN_MAX && std::fabs(e.x) < SCREEN_MAX && std::fabs(e.y) < SCREEN_MAX)) return 0;
+    if (!(radius < SCREEN_MAX && std::fabs(e.x) < SCREEN_MAX && std::fabs(e.y) < SCREEN_MAX))
+        return 0;
     auto tile = [](float at, int64_t count) {
         return uint16_t(std::min(std::max(std::floor(at / TILE), 0.0f), float(count)));
     };

@@ -1,4 +1,5 @@
-// Worker threads that share out numbered jobs; results must not depend on which thread takes which job.
+// Worker threads that share out numbered jobs; results must not depend on which thread takes which
+// job.
 #pragma once
 
 #include <unistd.h>
@@ -13,7 +14,8 @@
 
 class Pool {
 public:
-    // The process's pool. It is never destroyed, and a forked child, which has none of its parent's threads, gets its own.
+    // The process's pool. It is never destroyed, and a forked child, which has none of its parent's
+    // threads, gets its own.
     static Pool& get() {
         static std::atomic<Pool*> current{nullptr};
         Pool* pool = current.load();
@@ -25,7 +27,8 @@ public:
         return *pool;
     }
 
-    // Calls body(job) for every job in [0, jobs) on at most `threads` threads, this one included, and waits for all.
+    // Calls body(job) for every job in [0, jobs) on at most `threads` threads, this one included,
+    // and waits for all.
     template <class Body>
     void run(int64_t jobs, int threads, Body&& body) {
         if (threads > MAX_THREADS) threads = MAX_THREADS;
@@ -36,7 +39,9 @@ public:
         }
         std::lock_guard<std::mutex> turn(turn_);  // one caller at a time
         threads = 1 + start_workers(threads - 1);
-        call_ = [](void* context, int64_t job) { (*static_cast<std::remove_reference_t<Body>*>(context))(job); };
+        call_ = [](void* context, int64_t job) {
+            (*static_cast<std::remove_reference_t<Body>*>(context))(job);
+        };
         context_ = &body;
         jobs_ = jobs;
         next_.store(0);
@@ -56,7 +61,8 @@ public:
 
 private:
     static constexpr int MAX_THREADS = 256;
-    static constexpr int SPINS = 2000;  // about 20 microseconds: the stages of one frame follow each other closely
+    static constexpr int SPINS =
+        2000;  // about 20 microseconds: the stages of one frame follow each other closely
 
     static void pause(int spin) {
         if (spin > SPINS) std::this_thread::yield();
@@ -74,7 +80,8 @@ private:
             for (; workers_ < wanted; workers_++) {
                 std::thread(&Pool::worker, this, workers_, round_.load()).detach();
             }
-        } catch (const std::system_error&) {  // the system's thread limit: go on with those there are
+        } catch (
+            const std::system_error&) {  // the system's thread limit: go on with those there are
         }
         return workers_ < wanted ? workers_ : wanted;
     }

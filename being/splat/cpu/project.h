@@ -1,5 +1,6 @@
-// Gaussians onto the screen and their gradients back: EWA projection (Zwicker et al. 2001) and spherical harmonics,
-// LANES Gaussians at a time. The torch twin (being/splat/reference.py) says the same in short.
+// Gaussians onto the screen and their gradients back: EWA projection (Zwicker et al. 2001) and
+// spherical harmonics, LANES Gaussians at a time. The torch twin (being/splat/reference.py) says
+// the same in short.
 #pragma once
 
 #include <cmath>
@@ -27,7 +28,8 @@ struct Camera {
     }
 };
 
-// `width` floats of each of the Gaussians first, first + 1, ... as vectors; past the end the last one is repeated.
+// `width` floats of each of the Gaussians first, first + 1, ... as vectors; past the end the last
+// one is repeated.
 template <int width>
 INLINE void gather(const float* base, int64_t first, int64_t count, vfloat (&out)[width]) {
     alignas(64) float columns[width][LANES];
@@ -41,19 +43,22 @@ INLINE void gather(const float* base, int64_t first, int64_t count, vfloat (&out
 // The geometry of LANES Gaussians in one camera, with what its gradient needs.
 struct Geometry {
     vfloat mean[3], quaternion[4], scale[3];
-    vfloat length;                     // of the quaternion, which is divided by it
-    vfloat z, inverse_z, slope[2];     // view space: depth, x/z and y/z
-    vfloat clamped[2];                 // slopes as used in the Jacobian
-    vfloat rotation[3][3];             // of the Gaussian
-    vfloat jacobian[2][3];             // d(pixel) / d(world)
-    vfloat axes[2][3], scaled[2][3];   // jacobian * rotation, and that times the scales: covariance = scaled scaled^T
+    vfloat length;                  // of the quaternion, which is divided by it
+    vfloat z, inverse_z, slope[2];  // view space: depth, x/z and y/z
+    vfloat clamped[2];              // slopes as used in the Jacobian
+    vfloat rotation[3][3];          // of the Gaussian
+    vfloat jacobian[2][3];          // d(pixel) / d(world)
+    vfloat axes[2][3],
+        scaled[2]
+              [3];  // jacobian * rotation, and that times the scales: covariance = scaled scaled^T
     vfloat x, y, xx, xy, yy, determinant;
 
     Geometry() = default;
 
     INLINE Geometry(const Scene& scene, const Camera& camera, int64_t frame, int64_t first) {
         gather(scene.means + frame * scene.stride[MEANS], first, scene.count, mean);
-        gather(scene.quaternions + frame * scene.stride[QUATERNIONS], first, scene.count, quaternion);
+        gather(scene.quaternions + frame * scene.stride[QUATERNIONS], first, scene.count,
+               quaternion);
         gather(scene.scales + frame * scene.stride[SCALES], first, scene.count, scale);
         project(camera);
         if (scene.offsets) {
@@ -68,7 +73,8 @@ struct Geometry {
     INLINE void project(const Camera& camera) {
         vfloat view[3];
         for (int i = 0; i < 3; i++) {
-            view[i] = camera.r[i][0] * mean[0] + camera.r[i][1] * mean[1] + camera.r[i][2] * mean[2] + camera.t[i];
+            view[i] = camera.r[i][0] * mean[0] + camera.r[i][1] * mean[1] +
+                      camera.r[i][2] * mean[2] + camera.t[i];
         }
         z = view[2];
         inverse_z = 1.0f / z;
@@ -90,9 +96,12 @@ struct Geometry {
                 scaled[a][k] = axes[a][k] * scale[k];
             }
         }
-        xx = scaled[0][0] * scaled[0][0] + scaled[0][1] * scaled[0][1] + scaled[0][2] * scaled[0][2];
-        xy = scaled[0][0] * scaled[1][0] + scaled[0][1] * scaled[1][1] + scaled[0][2] * scaled[1][2];
-        yy = scaled[1][0] * scaled[1][0] + scaled[1][1] * scaled[1][1] + scaled[1][2] * scaled[1][2];
+        xx =
+            scaled[0][0] * scaled[0][0] + scaled[0][1] * scaled[0][1] + scaled[0][2] * scaled[0][2];
+        xy =
+            scaled[0][0] * scaled[1][0] + scaled[0][1] * scaled[1][1] + scaled[0][2] * scaled[1][2];
+        yy =
+            scaled[1][0] * scaled[1][0] + scaled[1][1] * scaled[1][1] + scaled[1][2] * scaled[1][2];
         vfloat a = scaled[0][1] * scaled[1][2] - scaled[0][2] * scaled[1][1];
         vfloat b = scaled[0][2] * scaled[1][0] - scaled[0][0] * scaled[1][2];
         vfloat c = scaled[0][0] * scaled[1][1] - scaled[0][1] * scaled[1][0];
@@ -103,7 +112,7 @@ struct Geometry {
     }
 
     INLINE void rotate() {
-        vfloat *q = quaternion;
+        vfloat* q = quaternion;
         length = vsqrt(q[0] * q[0] + q[1] * q[1] + q[2] * q[2] + q[3] * q[3]);
         for (int i = 0; i < 4; i++) q[i] /= length;
         vfloat w = q[0], x = q[1], y = q[2], z = q[3];
@@ -118,10 +127,11 @@ struct Geometry {
         rotation[2][2] = 1 - 2 * (x * x + y * y);
     }
 
-    // Gradients of mean, scale and quaternion from those of centre (x, y), covariance (xx, yy, and xy counted once for
-    // each of the two equal entries) and depth.
-    INLINE void backward(const Camera& camera, vfloat d_x, vfloat d_y, vfloat d_xx, vfloat d_xy, vfloat d_yy, vfloat d_z,
-                         vfloat (&d_mean)[3], vfloat (&d_scale)[3], vfloat (&d_quaternion)[4]) const {
+    // Gradients of mean, scale and quaternion from those of centre (x, y), covariance (xx, yy, and
+    // xy counted once for each of the two equal entries) and depth.
+    INLINE void backward(const Camera& camera, vfloat d_x, vfloat d_y, vfloat d_xx, vfloat d_xy,
+                         vfloat d_yy, vfloat d_z, vfloat (&d_mean)[3], vfloat (&d_scale)[3],
+                         vfloat (&d_quaternion)[4]) const {
         vfloat d_axes[2][3], d_rotation[3][3], d_magnified = {}, d_clamped[2] = {};
         for (int k = 0; k < 3; k++) {
             vfloat d0 = 2 * (d_xx * scaled[0][k] + d_xy * scaled[1][k]);
@@ -136,20 +146,24 @@ struct Geometry {
                 d_rotation[j][k] = jacobian[0][j] * d_axes[0][k] + jacobian[1][j] * d_axes[1][k];
             }
             for (int a = 0; a < 2; a++) {
-                vfloat d = d_axes[a][0] * rotation[j][0] + d_axes[a][1] * rotation[j][1] + d_axes[a][2] * rotation[j][2];
+                vfloat d = d_axes[a][0] * rotation[j][0] + d_axes[a][1] * rotation[j][1] +
+                           d_axes[a][2] * rotation[j][2];
                 d_magnified += d * (camera.r[a][j] - clamped[a] * camera.r[2][j]);
                 d_clamped[a] -= d * magnification * camera.r[2][j];
             }
         }
         const float limit[2] = {camera.limit_x, camera.limit_y};
-        vfloat d_view[3] = {camera.focal * d_x, camera.focal * d_y, d_z - d_magnified * magnification * inverse_z};
+        vfloat d_view[3] = {camera.focal * d_x, camera.focal * d_y,
+                            d_z - d_magnified * magnification * inverse_z};
         for (int a = 0; a < 2; a++) {
-            vmask inside = both(at_least(splat(limit[a]), slope[a]), at_least(slope[a], splat(-limit[a])));
+            vmask inside =
+                both(at_least(splat(limit[a]), slope[a]), at_least(slope[a], splat(-limit[a])));
             d_view[a] = (d_view[a] + zero_unless(inside, d_clamped[a])) * inverse_z;
             d_view[2] -= d_view[a] * slope[a];
         }
         for (int j = 0; j < 3; j++) {
-            d_mean[j] = camera.r[0][j] * d_view[0] + camera.r[1][j] * d_view[1] + camera.r[2][j] * d_view[2];
+            d_mean[j] = camera.r[0][j] * d_view[0] + camera.r[1][j] * d_view[1] +
+                        camera.r[2][j] * d_view[2];
         }
         rotate_backward(d_rotation, d_quaternion);
     }
@@ -170,10 +184,11 @@ struct Geometry {
 };
 
 constexpr float SH_C0 = 0.28209479177387814f, SH_C1 = 0.4886025119029199f;
-constexpr float SH_C2[5] = {1.0925484305920792f, -1.0925484305920792f, 0.31539156525252005f, -1.0925484305920792f,
-                            0.5462742152960396f};
-constexpr float SH_C3[7] = {-0.5900435899266435f, 2.890611442640554f, -0.4570457994644658f, 0.3731763325901154f,
-                            -0.4570457994644658f, 1.445305721320277f, -0.5900435899266435f};
+constexpr float SH_C2[5] = {1.0925484305920792f, -1.0925484305920792f, 0.31539156525252005f,
+                            -1.0925484305920792f, 0.5462742152960396f};
+constexpr float SH_C3[7] = {-0.5900435899266435f, 2.890611442640554f,   -0.4570457994644658f,
+                            0.3731763325901154f,  -0.4570457994644658f, 1.445305721320277f,
+                            -0.5900435899266435f};
 
 // The view directions of LANES Gaussians and the spherical harmonics there.
 struct Harmonics {
@@ -182,7 +197,8 @@ struct Harmonics {
 
     INLINE Harmonics(const vfloat (&mean)[3], const Camera& camera, int degree) {
         for (int i = 0; i < 3; i++) direction[i] = mean[i] - camera.centre[i];
-        distance = vsqrt(direction[0] * direction[0] + direction[1] * direction[1] + direction[2] * direction[2]);
+        distance = vsqrt(direction[0] * direction[0] + direction[1] * direction[1] +
+                         direction[2] * direction[2]);
         for (int i = 0; i < 3; i++) direction[i] /= distance;
         vfloat x = direction[0], y = direction[1], z = direction[2];
         basis[0] = splat(SH_C0);
@@ -213,20 +229,23 @@ struct Harmonics {
         vfloat x = direction[0], y = direction[1], z = direction[2];
         vfloat dx = -SH_C1 * h[3], dy = -SH_C1 * h[1], dz = SH_C1 * h[2];
         if (degree > 1) {
-            dx += SH_C2[0] * y * h[4] - 2 * SH_C2[2] * x * h[6] + SH_C2[3] * z * h[7] + 2 * SH_C2[4] * x * h[8];
-            dy += SH_C2[0] * x * h[4] + SH_C2[1] * z * h[5] - 2 * SH_C2[2] * y * h[6] - 2 * SH_C2[4] * y * h[8];
+            dx += SH_C2[0] * y * h[4] - 2 * SH_C2[2] * x * h[6] + SH_C2[3] * z * h[7] +
+                  2 * SH_C2[4] * x * h[8];
+            dy += SH_C2[0] * x * h[4] + SH_C2[1] * z * h[5] - 2 * SH_C2[2] * y * h[6] -
+                  2 * SH_C2[4] * y * h[8];
             dz += SH_C2[1] * y * h[5] + 4 * SH_C2[2] * z * h[6] + SH_C2[3] * x * h[7];
         }
         if (degree > 2) {
             vfloat xx = x * x, yy = y * y, zz = z * z, xy = x * y, xz = x * z, yz = y * z;
             dx += 6 * SH_C3[0] * xy * h[9] + SH_C3[1] * yz * h[10] - 2 * SH_C3[2] * xy * h[11] -
-                  6 * SH_C3[3] * xz * h[12] + SH_C3[4] * (4 * zz - 3 * xx - yy) * h[13] + 2 * SH_C3[5] * xz * h[14] +
-                  3 * SH_C3[6] * (xx - yy) * h[15];
+                  6 * SH_C3[3] * xz * h[12] + SH_C3[4] * (4 * zz - 3 * xx - yy) * h[13] +
+                  2 * SH_C3[5] * xz * h[14] + 3 * SH_C3[6] * (xx - yy) * h[15];
             dy += 3 * SH_C3[0] * (xx - yy) * h[9] + SH_C3[1] * xz * h[10] +
-                  SH_C3[2] * (4 * zz - xx - 3 * yy) * h[11] - 6 * SH_C3[3] * yz * h[12] - 2 * SH_C3[4] * xy * h[13] -
-                  2 * SH_C3[5] * yz * h[14] - 6 * SH_C3[6] * xy * h[15];
-            dz += SH_C3[1] * xy * h[10] + 8 * SH_C3[2] * yz * h[11] + 3 * SH_C3[3] * (2 * zz - xx - yy) * h[12] +
-                  8 * SH_C3[4] * xz * h[13] + SH_C3[5] * (xx - yy) * h[14];
+                  SH_C3[2] * (4 * zz - xx - 3 * yy) * h[11] - 6 * SH_C3[3] * yz * h[12] -
+                  2 * SH_C3[4] * xy * h[13] - 2 * SH_C3[5] * yz * h[14] - 6 * SH_C3[6] * xy * h[15];
+            dz += SH_C3[1] * xy * h[10] + 8 * SH_C3[2] * yz * h[11] +
+                  3 * SH_C3[3] * (2 * zz - xx - yy) * h[12] + 8 * SH_C3[4] * xz * h[13] +
+                  SH_C3[5] * (xx - yy) * h[14];
         }
         vfloat along = dx * x + dy * y + dz * z;
         d_mean[0] += (dx - x * along) / distance;

@@ -1,9 +1,11 @@
-// The native rasterizer: the stages of a batch, forward and backward, and the C functions that Python calls.
+// The native rasterizer: the stages of a batch, forward and backward, and the C functions that
+// Python calls.
 //
-// Forward: project all Gaussians; sort those on screen by depth; list for every tile its Gaussians in that order; blend.
-// Backward: walk every tile's list again, writing one gradient a (Gaussian, tile) pair, then add these up Gaussian by
-// Gaussian and take them through the projection. Every stage is split into jobs whose results do not depend on the
-// thread that does them, so results repeat to the bit for any number of threads.
+// Forward: project all Gaussians; sort those on screen by depth; list for every tile its Gaussians
+// in that order; blend. Backward: walk every tile's list again, writing one gradient a (Gaussian,
+// tile) pair, then add these up Gaussian by Gaussian and take them through the projection. Every
+// stage is split into jobs whose results do not depend on the thread that does them, so results
+// repeat to the bit for any number of threads.
 
 #include <limits>
 #include <memory>
@@ -22,8 +24,8 @@ constexpr int64_t CHUNK = 512;  // Gaussians a job of the projection
 
 enum Error { NONE, NO_MEMORY, TOO_MANY_PAIRS };
 
-void evaluate_colours(const Scene& scene, const Harmonics& harmonics, int64_t frame, int64_t first, int64_t end,
-                      Splat* splats) {
+void evaluate_colours(const Scene& scene, const Harmonics& harmonics, int64_t frame, int64_t first,
+                      int64_t end, Splat* splats) {
     const int64_t used = (scene.degree + 1) * (scene.degree + 1);
     const float* sh = scene.sh + frame * scene.stride[SH];
     for (int64_t i = first; i < end; i++) {
@@ -42,8 +44,8 @@ void evaluate_colours(const Scene& scene, const Harmonics& harmonics, int64_t fr
 }
 
 // Projects Gaussians [first, end) of one frame, end - first <= LANES.
-void project_block(const Scene& scene, const Camera& camera, State& state, int64_t frame, int64_t first, int64_t end,
-                   int32_t* radii) {
+void project_block(const Scene& scene, const Camera& camera, State& state, int64_t frame,
+                   int64_t first, int64_t end, int32_t* radii) {
     const Geometry g(scene, camera, frame, first);
     const Harmonics harmonics(g.mean, camera, int(scene.degree));
     Splat* splats = state.splats.data() + frame * scene.count;
@@ -56,8 +58,8 @@ void project_block(const Scene& scene, const Camera& camera, State& state, int64
         Splat& s = splats[i];
         s.x = g.x[lane], s.y = g.y[lane], s.depth = g.z[lane], s.opacity = opacity;
         s.a = shape.a[lane], s.b = shape.b[lane], s.lean = shape.lean_x[lane];
-        const bool good = projects(g, shape, lane) && finite(opacity) && finite(s.colour[0]) && finite(s.colour[1]) &&
-                          finite(s.colour[2]);
+        const bool good = projects(g, shape, lane) && finite(opacity) && finite(s.colour[0]) &&
+                          finite(s.colour[1]) && finite(s.colour[2]);
         Ellipse& e = ellipses[i];
         radii[i] = good ? place(scene, g, lane, e) : 0;
         uint32_t touched = 0;
@@ -72,38 +74,48 @@ void project_block(const Scene& scene, const Camera& camera, State& state, int64
 Error forward(const Scene& scene, State& state, const Pictures& out, int32_t* radii) {
     Pool& pool = Pool::get();
     const int threads = int(scene.threads);
-    const int64_t chunks = (scene.count + CHUNK - 1) / CHUNK, parts = parts_of(scene), tiles = scene.tiles();
+    const int64_t chunks = (scene.count + CHUNK - 1) / CHUNK, parts = parts_of(scene),
+                  tiles = scene.tiles();
     make_room(scene, state);
     pool.run(scene.frames * chunks, threads, [&](int64_t job) {
-        const int64_t frame = job / chunks, first = job % chunks * CHUNK, end = std::min(first + CHUNK, scene.count);
+        const int64_t frame = job / chunks, first = job % chunks * CHUNK,
+                      end = std::min(first + CHUNK, scene.count);
         const Camera camera(scene, frame);
         for (int64_t i = first; i < end; i += LANES) {
-            project_block(scene, camera, state, frame, i, std::min(i + LANES, end), radii + frame * scene.count);
+            project_block(scene, camera, state, frame, i, std::min(i + LANES, end),
+                          radii + frame * scene.count);
         }
     });
-    pool.run(scene.frames, threads, [&](int64_t frame) { state.frame_pairs[frame + 1] = sort_frame(scene, state, frame); });
+    pool.run(scene.frames, threads, [&](int64_t frame) {
+        state.frame_pairs[frame + 1] = sort_frame(scene, state, frame);
+    });
     state.frame_pairs[0] = 0;
     for (int64_t frame = 0; frame < scene.frames; frame++) {
-        if (state.frame_pairs[frame + 1] > std::numeric_limits<uint32_t>::max()) return TOO_MANY_PAIRS;
+        if (state.frame_pairs[frame + 1] > std::numeric_limits<uint32_t>::max())
+            return TOO_MANY_PAIRS;
         state.frame_pairs[frame + 1] += state.frame_pairs[frame];
     }
     state.pairs.resize(state.frame_pairs[scene.frames]);
-    pool.run(scene.frames * parts, threads, [&](int64_t job) { count_part(scene, state, job / parts, job % parts); });
+    pool.run(scene.frames * parts, threads,
+             [&](int64_t job) { count_part(scene, state, job / parts, job % parts); });
     pool.run(scene.frames, threads, [&](int64_t frame) { place_lists(scene, state, frame); });
-    pool.run(scene.frames * parts, threads, [&](int64_t job) { list_part(scene, state, job / parts, job % parts); });
+    pool.run(scene.frames * parts, threads,
+             [&](int64_t job) { list_part(scene, state, job / parts, job % parts); });
     pool.run(scene.frames * tiles, threads, [&](int64_t job) {
         const int64_t frame = job / tiles, tile = job % tiles, pixels = scene.width * scene.height;
         const int64_t* starts = state.tile_starts.data() + frame * (tiles + 1);
         float* rgb = out.rgb + frame * 3 * pixels;
         float* const planes[5] = {rgb, rgb + pixels, rgb + 2 * pixels, out.depth + frame * pixels,
                                   out.alpha + frame * pixels};
-        blend_tile(scene, state.splats.data() + frame * scene.count, state.pairs.data() + starts[tile],
-                   starts[tile + 1] - starts[tile], int(tile % scene.tiles_x()), int(tile / scene.tiles_x()), planes);
+        blend_tile(scene, state.splats.data() + frame * scene.count,
+                   state.pairs.data() + starts[tile], starts[tile + 1] - starts[tile],
+                   int(tile % scene.tiles_x()), int(tile / scene.tiles_x()), planes);
     });
     return NONE;
 }
 
-void backward(const Scene& scene, State& state, const Pictures& pictures, const Pictures& upstream, const Gradients& out) {
+void backward(const Scene& scene, State& state, const Pictures& pictures, const Pictures& upstream,
+              const Gradients& out) {
     Pool& pool = Pool::get();
     const int threads = int(scene.threads);
     const int64_t tiles = scene.tiles(), pixels = scene.width * scene.height;
@@ -111,7 +123,7 @@ void backward(const Scene& scene, State& state, const Pictures& pictures, const 
     pool.run(scene.frames * tiles, threads, [&](int64_t job) {
         const int64_t frame = job / tiles, tile = job % tiles;
         const int64_t* starts = state.tile_starts.data() + frame * (tiles + 1);
-        auto planes_of = [&](const Pictures& p, const float* (&planes)[5]) {
+        auto planes_of = [&](const Pictures& p, const float*(&planes)[5]) {
             for (int c = 0; c < 3; c++) planes[c] = p.rgb + (frame * 3 + c) * pixels;
             planes[3] = p.depth + frame * pixels;
             planes[4] = p.alpha + frame * pixels;
@@ -119,38 +131,49 @@ void backward(const Scene& scene, State& state, const Pictures& pictures, const 
         const float *planes[5], *given[5];
         planes_of(pictures, planes);
         planes_of(upstream, given);
-        blend_tile_backward(scene, state.splats.data() + frame * scene.count, state.pairs.data() + starts[tile],
-                            starts[tile + 1] - starts[tile], int(tile % scene.tiles_x()), int(tile / scene.tiles_x()),
-                            planes, given, state.gradients.data() + state.frame_pairs[frame]);
+        blend_tile_backward(scene, state.splats.data() + frame * scene.count,
+                            state.pairs.data() + starts[tile], starts[tile + 1] - starts[tile],
+                            int(tile % scene.tiles_x()), int(tile / scene.tiles_x()), planes, given,
+                            state.gradients.data() + state.frame_pairs[frame]);
     });
     const int64_t chunks = (scene.count + CHUNK - 1) / CHUNK;
-    pool.run(chunks, threads, [&](int64_t chunk) {  // all frames in one job: summed fields are added in frame order
-        for (int64_t frame = 0; frame < scene.frames; frame++) {
-            const Camera camera(scene, frame);
-            const int64_t end = std::min((chunk + 1) * CHUNK, scene.count);
-            for (int64_t i = chunk * CHUNK; i < end; i += LANES) {
-                backward_block(scene, camera, state, out, frame, i, std::min(i + LANES, end));
-            }
-        }
-    });
+    pool.run(chunks, threads,
+             [&](int64_t chunk) {  // all frames in one job: summed fields are added in frame order
+                 for (int64_t frame = 0; frame < scene.frames; frame++) {
+                     const Camera camera(scene, frame);
+                     const int64_t end = std::min((chunk + 1) * CHUNK, scene.count);
+                     for (int64_t i = chunk * CHUNK; i < end; i += LANES) {
+                         backward_block(scene, camera, state, out, frame, i,
+                                        std::min(i + LANES, end));
+                     }
+                 }
+             });
 }
 
 }  // namespace
 
 extern "C" {
 
-int32_t splat_interface() { return 1; }  // INTERFACE in cpu/__init__.py: raise both with every change of these functions
+int32_t splat_interface() {
+    return 1;
+}  // INTERFACE in cpu/__init__.py: raise both with every change of these functions
 
-const char* splat_isa() { return ISA_NAME; }
+const char* splat_isa() {
+    return ISA_NAME;
+}
 
-// The constants of the method in the order of cpu/__init__.py, so that a test can compare them with the twin's.
+// The constants of the method in the order of cpu/__init__.py, so that a test can compare them with
+// the twin's.
 void splat_constants(double* out) {
-    const double values[] = {TILE, LOW_PASS, NEAR_PLANE, ALPHA_MIN, ALPHA_MAX, TRANSMITTANCE_MIN, FIELD_OF_VIEW_MARGIN,
-                             EIGENVALUE_FLOOR, QUATERNION_MIN, SCREEN_MAX};
+    const double values[] = {
+        TILE,           LOW_PASS,          NEAR_PLANE,           ALPHA_MIN,
+        ALPHA_MAX,      TRANSMITTANCE_MIN, FIELD_OF_VIEW_MARGIN, EIGENVALUE_FLOOR,
+        QUATERNION_MIN, SCREEN_MAX};
     std::copy(std::begin(values), std::end(values), out);
 }
 
-// Renders and returns a state for splat_backward, to be given to splat_release; null and *error on failure.
+// Renders and returns a state for splat_backward, to be given to splat_release; null and *error on
+// failure.
 State* splat_forward(const Scene* scene, const Pictures* out, int32_t* radii, int32_t* error) {
     try {
         auto state = take_state();
@@ -162,8 +185,8 @@ State* splat_forward(const Scene* scene, const Pictures* out, int32_t* radii, in
     }
 }
 
-int32_t splat_backward(State* state, const Scene* scene, const Pictures* pictures, const Pictures* upstream,
-                       const Gradients* out) {
+int32_t splat_backward(State* state, const Scene* scene, const Pictures* pictures,
+                       const Pictures* upstream, const Gradients* out) {
     try {
         backward(*scene, *state, *pictures, *upstream, *out);
         return NONE;
@@ -173,11 +196,14 @@ int32_t splat_backward(State* state, const Scene* scene, const Pictures* picture
 }
 
 // The number of (Gaussian, tile) pairs of all frames.
-int64_t splat_pairs(const State* state, int64_t frames) { return state->frame_pairs[frames]; }
+int64_t splat_pairs(const State* state, int64_t frames) {
+    return state->frame_pairs[frames];
+}
 
 void splat_release(State* state) {
     std::unique_ptr<State> owned(state);
     std::lock_guard<std::mutex> lock(kept_mutex);
-    if (kept_states().size() < KEPT_STATES && owned->bytes() <= KEPT_BYTES) kept_states().push_back(std::move(owned));
+    if (kept_states().size() < KEPT_STATES && owned->bytes() <= KEPT_BYTES)
+        kept_states().push_back(std::move(owned));
 }
 }

@@ -1,4 +1,5 @@
-// What a call gets from Python, the constants of the method, and buffers that are not filled before use.
+// What a call gets from Python, the constants of the method, and buffers that are not filled before
+// use.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +18,9 @@ enum Field { MEANS, QUATERNIONS, SCALES, OPACITIES, SH, WORLD_TO_CAMERA, FOCAL, 
 // Mirrored field by field in cpu/__init__.py.
 struct Scene {
     const float *means, *quaternions, *scales, *opacities, *sh, *world_to_camera, *focal;
-    const float* offsets;     // [frames, count, 2] or null
-    int64_t stride[FIELDS];   // floats from one frame to the next of the seven above, 0 where one serves all frames
+    const float* offsets;    // [frames, count, 2] or null
+    int64_t stride[FIELDS];  // floats from one frame to the next of the seven above, 0 where one
+                             // serves all frames
     int64_t frames, count, coefficients, degree, width, height, threads;
 
     int64_t tiles_x() const { return (width + TILE - 1) / TILE; }
@@ -36,7 +38,8 @@ struct Gradients {  // like the fields of Scene; null where not wanted
     float* offsets;
 };
 
-// Memory for `size` items, aligned to a cache line; it grows and never shrinks, and its content is not kept.
+// Memory for `size` items, aligned to a cache line; it grows and never shrinks, and its content is
+// not kept.
 template <class T>
 class Buffer {
 public:

@@ -1,30 +1,31 @@
-// One vector type of the machine's own width with the few operations that the rasterizer needs beyond + - * /.
+// One vector type of the machine's own width with the few operations that the rasterizer needs
+// beyond + - * /.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
 
 #if defined(__SSE2__)
-#include <immintrin.h>
+#    include <immintrin.h>
 #elif defined(__aarch64__)
-#include <arm_neon.h>
+#    include <arm_neon.h>
 #endif
 
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
-#define LANES 16
-#define ISA_NAME "AVX-512"
+#    define LANES 16
+#    define ISA_NAME "AVX-512"
 #elif defined(__AVX2__)
-#define LANES 8
-#define ISA_NAME "AVX2"
+#    define LANES 8
+#    define ISA_NAME "AVX2"
 #elif defined(__SSE2__)
-#define LANES 4
-#define ISA_NAME "SSE2"
+#    define LANES 4
+#    define ISA_NAME "SSE2"
 #elif defined(__aarch64__)
-#define LANES 4
-#define ISA_NAME "NEON"
+#    define LANES 4
+#    define ISA_NAME "NEON"
 #else
-#define LANES 4
-#define ISA_NAME "generic"
+#    define LANES 4
+#    define ISA_NAME "generic"
 #endif
 
 #define INLINE inline __attribute__((always_inline))
@@ -32,44 +33,73 @@
 typedef float vfloat __attribute__((vector_size(LANES * 4)));
 typedef int32_t vint __attribute__((vector_size(LANES * 4)));
 
-INLINE vfloat splat(float x) { return x - vfloat{}; }
+INLINE vfloat splat(float x) {
+    return x - vfloat{};
+}
 
 INLINE vfloat load(const float* p) {
     vfloat v;
     std::memcpy(&v, p, sizeof v);
     return v;
 }
-INLINE void store(float* p, vfloat v) { std::memcpy(p, &v, sizeof v); }
+INLINE void store(float* p, vfloat v) {
+    std::memcpy(p, &v, sizeof v);
+}
 
 // Lane masks: predicate registers on AVX-512, all-ones lanes elsewhere.
 #if LANES == 16
 typedef __mmask16 vmask;
-constexpr __mmask16 ALL = 0xffff;  // zero-masked intrinsics: GCC 12 warns of the others' undefined sources
-INLINE vmask less(vfloat a, vfloat b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LT_OQ); }
-INLINE vmask at_least(vfloat a, vfloat b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GE_OQ); }
-INLINE vfloat select(vmask m, vfloat a, vfloat b) { return (vfloat)_mm512_mask_blend_ps(m, (__m512)b, (__m512)a); }
-INLINE bool any(vmask m) { return m != 0; }
-INLINE vmask both(vmask a, vmask b) { return a & b; }
+constexpr __mmask16 ALL =
+    0xffff;  // zero-masked intrinsics: GCC 12 warns of the others' undefined sources
+INLINE vmask less(vfloat a, vfloat b) {
+    return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LT_OQ);
+}
+INLINE vmask at_least(vfloat a, vfloat b) {
+    return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GE_OQ);
+}
+INLINE vfloat select(vmask m, vfloat a, vfloat b) {
+    return (vfloat)_mm512_mask_blend_ps(m, (__m512)b, (__m512)a);
+}
+INLINE bool any(vmask m) {
+    return m != 0;
+}
+INLINE vmask both(vmask a, vmask b) {
+    return a & b;
+}
 #else
 typedef vint vmask;
-INLINE vmask less(vfloat a, vfloat b) { return a < b; }
-INLINE vmask at_least(vfloat a, vfloat b) { return a >= b; }
-INLINE vfloat select(vmask m, vfloat a, vfloat b) { return m ? a : b; }
-INLINE vmask both(vmask a, vmask b) { return a & b; }
+INLINE vmask less(vfloat a, vfloat b) {
+    return a < b;
+}
+INLINE vmask at_least(vfloat a, vfloat b) {
+    return a >= b;
+}
+INLINE vfloat select(vmask m, vfloat a, vfloat b) {
+    return m ? a : b;
+}
+INLINE vmask both(vmask a, vmask b) {
+    return a & b;
+}
 INLINE bool any(vmask m) {
-#if LANES == 8
+#    if LANES == 8
     return _mm256_movemask_ps((__m256)m) != 0;
-#elif defined(__SSE2__)
+#    elif defined(__SSE2__)
     return _mm_movemask_ps((__m128)m) != 0;
-#else
+#    else
     return (m[0] | m[1] | m[2] | m[3]) != 0;
-#endif
+#    endif
 }
 #endif
 
-INLINE vfloat vmin(vfloat a, vfloat b) { return select(less(a, b), a, b); }
-INLINE vfloat vmax(vfloat a, vfloat b) { return select(less(a, b), b, a); }
-INLINE vfloat zero_unless(vmask m, vfloat a) { return select(m, a, vfloat{}); }
+INLINE vfloat vmin(vfloat a, vfloat b) {
+    return select(less(a, b), a, b);
+}
+INLINE vfloat vmax(vfloat a, vfloat b) {
+    return select(less(a, b), b, a);
+}
+INLINE vfloat zero_unless(vmask m, vfloat a) {
+    return select(m, a, vfloat{});
+}
 
 INLINE vfloat vsqrt(vfloat x) {
 #if LANES == 16
@@ -86,7 +116,8 @@ INLINE vfloat vsqrt(vfloat x) {
 #endif
 }
 
-// 1 / x to about 1 ulp; on AVX-512 by one Newton step, which is several times faster than its division.
+// 1 / x to about 1 ulp; on AVX-512 by one Newton step, which is several times faster than its
+// division.
 INLINE vfloat reciprocal(vfloat x) {
 #if LANES == 16
     vfloat r = (vfloat)_mm512_maskz_rcp14_ps(ALL, (__m512)x);
@@ -96,9 +127,11 @@ INLINE vfloat reciprocal(vfloat x) {
 #endif
 }
 
-// 2^-x for x in [-126, 126], relative error about 1e-7: a minimax polynomial of degree 5 on [-1/2, 1/2], exponent by bits.
+// 2^-x for x in [-126, 126], relative error about 1e-7: a minimax polynomial of degree 5 on [-1/2,
+// 1/2], exponent by bits.
 INLINE vfloat exp2_negative(vfloat x) {
-    const float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number in the low bits
+    const float magic =
+        12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number in the low bits
     vfloat shifted = magic - x;
     vfloat rest = x + (shifted - magic);
     vfloat y = -0.0013276468f * rest + 0.009675542f;

@@ -1,7 +1,8 @@
-"""The Triton backend: CUDA kernels compiled at first use by the Triton that comes with torch; no nvcc is needed.
+"""The Triton backend: CUDA kernels compiled at first use by the Triton that comes with torch; no
+nvcc is needed.
 
-The kernels also run, slowly and without a GPU, in Triton's interpreter: set TRITON_INTERPRET=1 before Python starts.
-Importing this package imports neither Triton nor CUDA.
+The kernels also run, slowly and without a GPU, in Triton's interpreter: set TRITON_INTERPRET=1
+before Python starts. Importing this package imports neither Triton nor CUDA.
 """
 
 from __future__ import annotations
@@ -31,19 +32,37 @@ def status() -> str:
     capability = torch.cuda.get_device_capability()
     if capability < CAPABILITY:
         return f"the GPU has compute capability {capability[0]}.{capability[1]}, 8.0 or later is needed"
-    return f"OK ({torch.cuda.get_device_name()}, compute capability {capability[0]}.{capability[1]})"
+    return (
+        f"OK ({torch.cuda.get_device_name()}, compute capability {capability[0]}.{capability[1]})"
+    )
 
 
 def takes(tensor: Tensor) -> bool:
-    """True for the tensors that this backend renders: float32 on a CUDA device, on any in the interpreter."""
-    return tensor.dtype == torch.float32 and (tensor.is_cuda or os.environ.get("TRITON_INTERPRET") == "1")
+    """True for the tensors that this backend renders: float32 on a CUDA device, on any in the
+    interpreter.
+    """
+    return tensor.dtype == torch.float32 and (
+        tensor.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"
+    )
 
 
 def rasterize(
-    means: Tensor, quaternions: Tensor, scales: Tensor, opacities: Tensor, sh: Tensor, world_to_camera: Tensor,
-    focal: Tensor, width: int, height: int, sh_degree: int, screen_offsets: Tensor | None, room: Room | None = None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Return rgb, alpha, depth, radii as `reference.rasterize` does; float32 tensors on a CUDA device."""
+    means: Tensor,
+    quaternions: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    sh: Tensor,
+    world_to_camera: Tensor,
+    focal: Tensor,
+    width: int,
+    height: int,
+    sh_degree: int,
+    screen_offsets: Tensor | None,
+    room: Room | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return rgb, alpha, depth, radii as `reference.rasterize` does; float32 tensors on a CUDA
+    device.
+    """
     from being.splat.triton import rasterizer
 
     fields = (means, quaternions, scales, opacities, sh, world_to_camera, focal)
@@ -54,7 +73,9 @@ def rasterize(
 
 
 def pairs_per_gaussian(device: torch.device, width: int, height: int) -> float:
-    """Return how many tiles a Gaussian touched in the last call without fixed room of this picture size; 0 before."""
+    """Return how many tiles a Gaussian touched in the last call without fixed room of this picture
+    size; 0 before.
+    """
     from being.splat.triton import replay
 
     return replay.known_density(device, width, height)

@@ -1,9 +1,9 @@
 """Kernels: a tile's Gaussians blended front to back, and the gradients by the same walk again.
 
-One program, of one warp, takes one tile of SIDE px with its pixels in registers and goes through the tile's list; what
-the next step needs is loaded a step ahead. The backward walk writes one gradient a pair, to be added up Gaussian by
-Gaussian: nothing depends on the order in which programs run. Forward, two Gaussians a step keep the warp busy; backward
-that was slower.
+One program, of one warp, takes one tile of SIDE px with its pixels in registers and goes through
+the tile's list; what the next step needs is loaded a step ahead. The backward walk writes one
+gradient a pair, to be added up Gaussian by Gaussian: nothing depends on the order in which programs
+run. Forward, two Gaussians a step keep the warp busy; backward that was slower.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import triton.language as tl
 
 from being.splat.triton.geometry import ALPHA_MAX, ALPHA_MIN, RECORD, SIDE, TRANSMITTANCE_MIN
 
-PAIR = tl.constexpr(10)  # floats of a pair's gradient: sums of g, gu, gv, guu, guv, gvv with g = alpha dL/dalpha; of
+PAIR = tl.constexpr(
+    10
+)  # floats of a pair's gradient: sums of g, gu, gv, guu, guv, gvv with g = alpha dL/dalpha; of
 #                          dL/d(red, green, blue, depth)
 SIZES = ["width", "height", "tiles_x", "tiles", "total"]
 LOOK = tl.constexpr(8)  # pairs between looks at whether any pixel still lets light through
@@ -21,13 +23,21 @@ LOOK = tl.constexpr(8)  # pairs between looks at whether any pixel still lets li
 
 @triton.jit
 def load_splat(splats, row, listed):
-    """The splat of a row, zeros (of opacity 0, so that it is skipped) unless `listed`: a row that no tile lists may
-    hold anything."""
+    """The splat of a row, zeros (of opacity 0, so that it is skipped) unless `listed`: a row that
+    no tile lists may hold anything."""
     base = splats + row.to(tl.int64) * RECORD
-    return (tl.load(base, listed, 0.0), tl.load(base + 1, listed, 0.0), tl.load(base + 2, listed, 0.0),
-            tl.load(base + 3, listed, 0.0), tl.load(base + 4, listed, 0.0), tl.load(base + 5, listed, 0.0),
-            tl.load(base + 6, listed, 0.0), tl.load(base + 7, listed, 0.0), tl.load(base + 8, listed, 0.0),
-            tl.load(base + 9, listed, 0.0))  # fmt: skip
+    return (
+        tl.load(base, listed, 0.0),
+        tl.load(base + 1, listed, 0.0),
+        tl.load(base + 2, listed, 0.0),
+        tl.load(base + 3, listed, 0.0),
+        tl.load(base + 4, listed, 0.0),
+        tl.load(base + 5, listed, 0.0),
+        tl.load(base + 6, listed, 0.0),
+        tl.load(base + 7, listed, 0.0),
+        tl.load(base + 8, listed, 0.0),
+        tl.load(base + 9, listed, 0.0),
+    )
 
 
 @triton.jit
@@ -39,7 +49,26 @@ def whitened(x, y, a, leaning, b, left, top, column, line):
 
 @triton.jit
 def blend_one(
-    light, red, green, blue, far, weights, left, top, column, line, x, y, a, leaning, b, opacity, r, g, bl, z
+    light,
+    red,
+    green,
+    blue,
+    far,
+    weights,
+    left,
+    top,
+    column,
+    line,
+    x,
+    y,
+    a,
+    leaning,
+    b,
+    opacity,
+    r,
+    g,
+    bl,
+    z,
 ):
     """The pixels' state behind one more Gaussian."""
     u, v = whitened(x, y, a, leaning, b, left, top, column, line)
@@ -48,14 +77,20 @@ def blend_one(
     counts, lit = alpha >= ALPHA_MIN, after >= TRANSMITTANCE_MIN
     weight = tl.where(counts & lit, light * alpha, 0.0)
     light = tl.where(counts, tl.where(lit, after, 0.0), light)
-    return (light, red + weight * r, green + weight * g, blue + weight * bl, far + weight * z,
-            weights + weight)  # fmt: skip
+    return (
+        light,
+        red + weight * r,
+        green + weight * g,
+        blue + weight * bl,
+        far + weight * z,
+        weights + weight,
+    )
 
 
 @triton.jit
 def walk(splats, rows, start, end, left, top, column, line, inside):
-    """The pixels of a tile behind the pairs from `start` to `end`: red, green, blue, depth and weights, each the sum so
-    far, and the pair after the last that was looked at."""
+    """The pixels of a tile behind the pairs from `start` to `end`: red, green, blue, depth and
+    weights, each the sum so far, and the pair after the last that was looked at."""
     light = tl.where(inside, 1.0, 0.0)  # transmittance; 0 once it is used up
     red, green, blue, far, weights = light * 0.0, light * 0.0, light * 0.0, light * 0.0, light * 0.0
     place = start
@@ -63,20 +98,87 @@ def walk(splats, rows, start, end, left, top, column, line, inside):
     x, y, a, leaning, b, opacity, r, g, bl, z = load_splat(splats, row, place < end)
     row = tl.load(rows + place + 1, place + 1 < end, 0)
     x2, y2, a2, leaning2, b2, opacity2, r2, g2, bl2, z2 = load_splat(splats, row, place + 1 < end)
-    ahead, ahead2 = tl.load(rows + place + 2, place + 2 < end, 0), tl.load(rows + place + 3, place + 3 < end, 0)
+    ahead, ahead2 = (
+        tl.load(rows + place + 2, place + 2 < end, 0),
+        tl.load(rows + place + 3, place + 3 < end, 0),
+    )
     while place < end:
-        x_, y_, a_, leaning_, b_, opacity_, r_, g_, bl_, z_ = load_splat(splats, ahead, place + 2 < end)
+        x_, y_, a_, leaning_, b_, opacity_, r_, g_, bl_, z_ = load_splat(
+            splats, ahead, place + 2 < end
+        )
         ahead = tl.load(rows + place + 4, place + 4 < end, 0)
         light, red, green, blue, far, weights = blend_one(
-            light, red, green, blue, far, weights, left, top, column, line, x, y, a, leaning, b, opacity,
-            r, g, bl, z)  # fmt: skip
-        x, y, a, leaning, b, opacity, r, g, bl, z = x_, y_, a_, leaning_, b_, opacity_, r_, g_, bl_, z_
-        x_, y_, a_, leaning_, b_, opacity_, r_, g_, bl_, z_ = load_splat(splats, ahead2, place + 3 < end)
+            light,
+            red,
+            green,
+            blue,
+            far,
+            weights,
+            left,
+            top,
+            column,
+            line,
+            x,
+            y,
+            a,
+            leaning,
+            b,
+            opacity,
+            r,
+            g,
+            bl,
+            z,
+        )
+        x, y, a, leaning, b, opacity, r, g, bl, z = (
+            x_,
+            y_,
+            a_,
+            leaning_,
+            b_,
+            opacity_,
+            r_,
+            g_,
+            bl_,
+            z_,
+        )
+        x_, y_, a_, leaning_, b_, opacity_, r_, g_, bl_, z_ = load_splat(
+            splats, ahead2, place + 3 < end
+        )
         ahead2 = tl.load(rows + place + 5, place + 5 < end, 0)
         light, red, green, blue, far, weights = blend_one(
-            light, red, green, blue, far, weights, left, top, column, line, x2, y2, a2, leaning2, b2, opacity2,
-            r2, g2, bl2, z2)  # fmt: skip
-        x2, y2, a2, leaning2, b2, opacity2, r2, g2, bl2, z2 = x_, y_, a_, leaning_, b_, opacity_, r_, g_, bl_, z_
+            light,
+            red,
+            green,
+            blue,
+            far,
+            weights,
+            left,
+            top,
+            column,
+            line,
+            x2,
+            y2,
+            a2,
+            leaning2,
+            b2,
+            opacity2,
+            r2,
+            g2,
+            bl2,
+            z2,
+        )
+        x2, y2, a2, leaning2, b2, opacity2, r2, g2, bl2, z2 = (
+            x_,
+            y_,
+            a_,
+            leaning_,
+            b_,
+            opacity_,
+            r_,
+            g_,
+            bl_,
+            z_,
+        )
         place += 2
         if (place - start) % LOOK == 0:
             if tl.max(light, 0) == 0.0:
@@ -85,15 +187,22 @@ def walk(splats, rows, start, end, left, top, column, line, inside):
 
 
 @triton.jit(do_not_specialize=SIZES)
-def blend(splats, rows, bounds, rgb, alpha_out, depth_out, walked, width, height, tiles_x, tiles, total):
+def blend(
+    splats, rows, bounds, rgb, alpha_out, depth_out, walked, width, height, tiles_x, tiles, total
+):
     """Blend one tile; `walked` [B * tiles] gets the number of pairs looked at."""
     tile, frame = tl.program_id(0), tl.program_id(1).to(tl.int64)
     pixel = tl.arange(0, SIDE * SIDE)
     left, top = tile % tiles_x * SIDE, tile // tiles_x * SIDE
     inside = (left + pixel % SIDE < width) & (top + pixel // SIDE < height)
     column, line = (pixel % SIDE).to(tl.float32), (pixel // SIDE).to(tl.float32)
-    start, end = tl.load(bounds + frame * tiles + tile), tl.load(bounds + total + frame * tiles + tile)
-    red, green, blue, far, weights, end = walk(splats, rows, start, end, left, top, column, line, inside)
+    start, end = (
+        tl.load(bounds + frame * tiles + tile),
+        tl.load(bounds + total + frame * tiles + tile),
+    )
+    red, green, blue, far, weights, end = walk(
+        splats, rows, start, end, left, top, column, line, inside
+    )
     tl.store(walked + frame * tiles + tile, end - start)
     plane = width * height
     at = (top + pixel // SIDE) * width + left + pixel % SIDE
@@ -106,9 +215,30 @@ def blend(splats, rows, bounds, rgb, alpha_out, depth_out, walked, width, height
 
 @triton.jit
 def blend_one_backward(
-    out, light, behind, g_red, g_green, g_blue, g_alpha, g_far, left, top, column, line,
-    x, y, a, leaning, b, opacity, r, g, bl, z, DEPTH: tl.constexpr,
-):  # fmt: skip
+    out,
+    light,
+    behind,
+    g_red,
+    g_green,
+    g_blue,
+    g_alpha,
+    g_far,
+    left,
+    top,
+    column,
+    line,
+    x,
+    y,
+    a,
+    leaning,
+    b,
+    opacity,
+    r,
+    g,
+    bl,
+    z,
+    DEPTH: tl.constexpr,
+):
     """Write the gradient of one pair; return the pixels' state behind it."""
     u, v = whitened(x, y, a, leaning, b, left, top, column, line)
     unlimited = opacity * tl.exp2(-(u * u + v * v))
@@ -140,10 +270,27 @@ def blend_one_backward(
 
 @triton.jit(do_not_specialize=SIZES)
 def blend_backward(
-    splats, rows, slots, bounds, walked, rgb, alpha_out, depth_out, d_rgb, d_alpha, d_depth, gradients,
-    width, height, tiles_x, tiles, total, CLEAR: tl.constexpr,
-):  # fmt: skip
-    """Write a tile's gradient of each of its pairs to `gradients` [room, PAIR], zero behind the walk's end.
+    splats,
+    rows,
+    slots,
+    bounds,
+    walked,
+    rgb,
+    alpha_out,
+    depth_out,
+    d_rgb,
+    d_alpha,
+    d_depth,
+    gradients,
+    width,
+    height,
+    tiles_x,
+    tiles,
+    total,
+    CLEAR: tl.constexpr,
+):
+    """Write a tile's gradient of each of its pairs to `gradients` [room, PAIR], zero behind the
+    walk's end.
 
     `d_alpha` and `d_depth` may be None; CLEAR is how many pairs are zeroed at once.
     """
@@ -157,10 +304,15 @@ def blend_backward(
     plane = width * height
     at = (top + pixel // SIDE) * width + left + pixel % SIDE
     colours = frame * 3 * plane + at
-    g_red, g_green = tl.load(d_rgb + colours, inside, 0.0), tl.load(d_rgb + colours + plane, inside, 0.0)
+    g_red, g_green = (
+        tl.load(d_rgb + colours, inside, 0.0),
+        tl.load(d_rgb + colours + plane, inside, 0.0),
+    )
     g_blue = tl.load(d_rgb + colours + 2 * plane, inside, 0.0)
     # the gradient-weighted sum of what lies behind the current Gaussian, at first of everything
-    behind = g_red * tl.load(rgb + colours, inside, 0.0) + g_green * tl.load(rgb + colours + plane, inside, 0.0)
+    behind = g_red * tl.load(rgb + colours, inside, 0.0) + g_green * tl.load(
+        rgb + colours + plane, inside, 0.0
+    )
     behind += g_blue * tl.load(rgb + colours + 2 * plane, inside, 0.0)
     g_alpha, g_far = light * 0.0, light * 0.0
     if d_alpha is not None:
@@ -170,18 +322,56 @@ def blend_backward(
         g_far = tl.load(d_depth + frame * plane + at, inside, 0.0)
         behind += g_far * tl.load(depth_out + frame * plane + at, inside, 0.0)
 
-    place, listed = tl.load(bounds + frame * tiles + tile), tl.load(bounds + total + frame * tiles + tile)
+    place, listed = (
+        tl.load(bounds + frame * tiles + tile),
+        tl.load(bounds + total + frame * tiles + tile),
+    )
     end = place + tl.load(walked + frame * tiles + tile)
     row = tl.load(rows + place, place < end, 0)
     ahead = tl.load(rows + place + 1, place + 1 < end, 0)
     x, y, a, leaning, b, opacity, r, g, bl, z = load_splat(splats, row, place < end)
     while place < end:
         coming = tl.load(rows + place + 2, place + 2 < end, 0)
-        x_, y_, a_, leaning_, b_, opacity_, r_, g_, bl_, z_ = load_splat(splats, ahead, place + 1 < end)
+        x_, y_, a_, leaning_, b_, opacity_, r_, g_, bl_, z_ = load_splat(
+            splats, ahead, place + 1 < end
+        )
         light, behind = blend_one_backward(
-            gradients + tl.load(slots + place) * PAIR, light, behind, g_red, g_green, g_blue, g_alpha, g_far, left, top,
-            column, line, x, y, a, leaning, b, opacity, r, g, bl, z, DEPTH)  # fmt: skip
-        x, y, a, leaning, b, opacity, r, g, bl, z = x_, y_, a_, leaning_, b_, opacity_, r_, g_, bl_, z_
+            gradients + tl.load(slots + place) * PAIR,
+            light,
+            behind,
+            g_red,
+            g_green,
+            g_blue,
+            g_alpha,
+            g_far,
+            left,
+            top,
+            column,
+            line,
+            x,
+            y,
+            a,
+            leaning,
+            b,
+            opacity,
+            r,
+            g,
+            bl,
+            z,
+            DEPTH,
+        )
+        x, y, a, leaning, b, opacity, r, g, bl, z = (
+            x_,
+            y_,
+            a_,
+            leaning_,
+            b_,
+            opacity_,
+            r_,
+            g_,
+            bl_,
+            z_,
+        )
         ahead = coming
         place += 1
     while place < listed:
@@ -189,5 +379,9 @@ def blend_backward(
         slot = tl.load(slots + places, places < listed, 0)
         item = tl.arange(0, 16)
         out = gradients + (slot * PAIR)[:, None] + item[None, :]
-        tl.store(out, tl.zeros([CLEAR, 16], tl.float32), (places < listed)[:, None] & (item < PAIR)[None, :])
+        tl.store(
+            out,
+            tl.zeros([CLEAR, 16], tl.float32),
+            (places < listed)[:, None] & (item < PAIR)[None, :],
+        )
         place += CLEAR

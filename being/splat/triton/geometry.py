@@ -1,11 +1,13 @@
-"""Pieces that several kernels share: cameras, the EWA projection of a block of Gaussians, and the tiles they meet.
+"""Pieces that several kernels share: cameras, the EWA projection of a block of Gaussians, and the
+tiles they meet.
 
-The torch twin (`being.splat.reference`) says the same in short; whitened coordinates as in the native backend: the
-exponential of a Gaussian is 2^-(u^2 + v^2) with u = a (dx - lean dy), v = b dy, a sum of squares that loses no digits
-for thin Gaussians. A splat is RECORD floats: x, y, a, a * lean, b, opacity, red, green, blue, depth, radius, one spare.
-Lists are kept for tiles of SIDE px, a quarter of the family's: fewer pixels wait for Gaussians that miss them, and the
-longest list, which decides the time of a small batch, is half as long.
-Every name that a kernel reads from a module is a `tl.constexpr`; write it to the right of a tensor.
+The torch twin (`being.splat.reference`) says the same in short; whitened coordinates as in the
+native backend: the exponential of a Gaussian is 2^-(u^2 + v^2) with u = a (dx - lean dy), v = b dy,
+a sum of squares that loses no digits for thin Gaussians. A splat is RECORD floats: x, y, a, a *
+lean, b, opacity, red, green, blue, depth, radius, one spare. Lists are kept for tiles of SIDE px, a
+quarter of the family's: fewer pixels wait for Gaussians that miss them, and the longest list, which
+decides the time of a small batch, is half as long. Every name that a kernel reads from a module is
+a `tl.constexpr`; write it to the right of a tensor.
 """
 
 from __future__ import annotations
@@ -46,15 +48,30 @@ def finite(x):
 def camera_at(world_to_camera, focal, frame, camera_stride, focal_stride):
     """The rotation row by row, the translation and the focal length of one frame."""
     m = world_to_camera + frame * camera_stride
-    return (tl.load(m), tl.load(m + 1), tl.load(m + 2), tl.load(m + 4), tl.load(m + 5), tl.load(m + 6),
-            tl.load(m + 8), tl.load(m + 9), tl.load(m + 10), tl.load(m + 3), tl.load(m + 7), tl.load(m + 11),
-            tl.load(focal + frame * focal_stride))  # fmt: skip
+    return (
+        tl.load(m),
+        tl.load(m + 1),
+        tl.load(m + 2),
+        tl.load(m + 4),
+        tl.load(m + 5),
+        tl.load(m + 6),
+        tl.load(m + 8),
+        tl.load(m + 9),
+        tl.load(m + 10),
+        tl.load(m + 3),
+        tl.load(m + 7),
+        tl.load(m + 11),
+        tl.load(focal + frame * focal_stride),
+    )
 
 
 @triton.jit
 def load3(base, index, mask):
-    return (tl.load(base + index * 3, mask, 0.0), tl.load(base + index * 3 + 1, mask, 0.0),
-            tl.load(base + index * 3 + 2, mask, 0.0))  # fmt: skip
+    return (
+        tl.load(base + index * 3, mask, 0.0),
+        tl.load(base + index * 3 + 1, mask, 0.0),
+        tl.load(base + index * 3 + 2, mask, 0.0),
+    )
 
 
 @triton.jit
@@ -68,14 +85,26 @@ def load_unit_quaternion(base, index, mask):
 
 @triton.jit
 def rotation_matrix(w, x, y, z):
-    return (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
-            2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
-            2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y))  # fmt: skip
+    return (
+        1 - 2 * (y * y + z * z),
+        2 * (x * y - w * z),
+        2 * (x * z + w * y),
+        2 * (x * y + w * z),
+        1 - 2 * (x * x + z * z),
+        2 * (y * z - w * x),
+        2 * (x * z - w * y),
+        2 * (y * z + w * x),
+        1 - 2 * (x * x + y * y),
+    )
 
 
 @triton.jit
 def to_view(x, y, z, r00, r01, r02, r10, r11, r12, r20, r21, r22, t0, t1, t2):
-    return (r00 * x + r01 * y + r02 * z + t0, r10 * x + r11 * y + r12 * z + t1, r20 * x + r21 * y + r22 * z + t2)
+    return (
+        r00 * x + r01 * y + r02 * z + t0,
+        r10 * x + r11 * y + r12 * z + t1,
+        r20 * x + r21 * y + r22 * z + t2,
+    )
 
 
 @triton.jit
@@ -87,18 +116,30 @@ def clamped_slope(slope, size, focal):
 @triton.jit
 def jacobian_row(magnification, slope, a0, a1, a2, r20, r21, r22):
     """One row of d(pixel) / d(world); a0.. is the camera's row of the same axis."""
-    return magnification * (a0 - slope * r20), magnification * (a1 - slope * r21), magnification * (a2 - slope * r22)
+    return (
+        magnification * (a0 - slope * r20),
+        magnification * (a1 - slope * r21),
+        magnification * (a2 - slope * r22),
+    )
 
 
 @triton.jit
 def axes_row(j0, j1, j2, m00, m01, m02, m10, m11, m12, m20, m21, m22):
-    """One row of Jacobian times rotation: how far one unit along each axis of the Gaussian moves the pixel."""
-    return j0 * m00 + j1 * m10 + j2 * m20, j0 * m01 + j1 * m11 + j2 * m21, j0 * m02 + j1 * m12 + j2 * m22
+    """One row of Jacobian times rotation: how far one unit along each axis of the Gaussian moves
+    the pixel.
+    """
+    return (
+        j0 * m00 + j1 * m10 + j2 * m20,
+        j0 * m01 + j1 * m11 + j2 * m21,
+        j0 * m02 + j1 * m12 + j2 * m22,
+    )
 
 
 @triton.jit
 def covariance(s00, s01, s02, s10, s11, s12):
-    """xx, xy, yy with the low-pass, and their determinant (by Cauchy-Binet, so that thin Gaussians lose no digits)."""
+    """xx, xy, yy with the low-pass, and their determinant (by Cauchy-Binet, so that thin Gaussians
+    lose no digits).
+    """
     xx = s00 * s00 + s01 * s01 + s02 * s02
     xy = s00 * s10 + s01 * s11 + s02 * s12
     yy = s10 * s10 + s11 * s11 + s12 * s12
@@ -109,14 +150,18 @@ def covariance(s00, s01, s02, s10, s11, s12):
 
 @triton.jit
 def tile_at(position, tiles):
-    """The list tile, within 0..tiles, at which the family's tile that holds a position in px begins."""
+    """The list tile, within 0..tiles, at which the family's tile that holds a position in px
+    begins.
+    """
     family = tl.minimum(tl.maximum(tl.floor(position / TILE), 0.0), tiles * 1.0).to(tl.int32)
     return tl.minimum(family * (TILE // SIDE), tiles)
 
 
 @triton.jit
 def tile_rectangle(x, y, radius, tiles_x, tiles_y):
-    """First and past-the-last list tile in x and y: those of the family's tiles that the square of `radius` meets."""
+    """First and past-the-last list tile in x and y: those of the family's tiles that the square of
+    `radius` meets.
+    """
     first_x, first_y = tile_at(x - radius, tiles_x), tile_at(y - radius, tiles_y)
     reach = radius + (TILE - 1)
     return first_x, first_y, tile_at(x + reach, tiles_x), tile_at(y + reach, tiles_y)
@@ -124,8 +169,9 @@ def tile_rectangle(x, y, radius, tiles_x, tiles_y):
 
 @triton.jit
 def ellipse(a, leaning, b, opacity):
-    """What `row_of_tiles` needs of the ellipse in which alpha reaches ALPHA_MIN: its level, half its height, the row
-    offset at which it is widest to the right, and the slope of its rows' middles."""
+    """What `row_of_tiles` needs of the ellipse in which alpha reaches ALPHA_MIN: its level, half
+    its height, the row offset at which it is widest to the right, and the slope of its rows'
+    middles."""
     level = tl.log2(tl.maximum(opacity / ALPHA_MIN, 1.0)) + LEVEL_SLACK
     lean = leaning / a
     variance_x = 1 / (a * a) + lean * lean / (b * b)

@@ -1,6 +1,8 @@
-"""Spherical harmonics of a block of Gaussians: colour from coefficients, and the gradient of both its inputs.
+"""Spherical harmonics of a block of Gaussians: colour from coefficients, and the gradient of both
+its inputs.
 
-`term` functions are called once a coefficient, with the basis value, so nothing of the basis is kept in memory.
+`term` functions are called once a coefficient, with the basis value, so nothing of the basis is
+kept in memory.
 """
 
 from __future__ import annotations
@@ -28,13 +30,18 @@ def direction_from(x, y, z, r00, r01, r02, r10, r11, r12, r20, r21, r22, t0, t1,
 
 @triton.jit
 def term(base, k: tl.constexpr, basis, mask, r, g, b):
-    return (r + basis * tl.load(base + 3 * k, mask, 0.0), g + basis * tl.load(base + 3 * k + 1, mask, 0.0),
-            b + basis * tl.load(base + 3 * k + 2, mask, 0.0))  # fmt: skip
+    return (
+        r + basis * tl.load(base + 3 * k, mask, 0.0),
+        g + basis * tl.load(base + 3 * k + 1, mask, 0.0),
+        b + basis * tl.load(base + 3 * k + 2, mask, 0.0),
+    )
 
 
 @triton.jit
 def colour(base, x, y, z, mask, DEGREE: tl.constexpr):
-    """Red, green, blue of coefficients at `base` seen along the unit vector x, y, z; not yet clamped at 0."""
+    """Red, green, blue of coefficients at `base` seen along the unit vector x, y, z; not yet
+    clamped at 0.
+    """
     half = tl.zeros_like(x) + 0.5
     r, g, b = term(base, 0, tl.zeros_like(x) + SH_C0, mask, half, half, half)
     if DEGREE > 0:
@@ -61,18 +68,24 @@ def colour(base, x, y, z, mask, DEGREE: tl.constexpr):
 
 @triton.jit
 def term_backward(base, out, at, k: tl.constexpr, basis, seen, mask, dr, dg, db):
-    """Write the gradient of coefficient k, unless `out` is None; return the gradient of its basis value."""
+    """Write the gradient of coefficient k, unless `out` is None; return the gradient of its basis
+    value.
+    """
     if out is not None:
         tl.store(out + at + 3 * k, basis * dr, mask)
         tl.store(out + at + 3 * k + 1, basis * dg, mask)
         tl.store(out + at + 3 * k + 2, basis * db, mask)
-    return (dr * tl.load(base + 3 * k, seen, 0.0) + dg * tl.load(base + 3 * k + 1, seen, 0.0)
-            + db * tl.load(base + 3 * k + 2, seen, 0.0))  # fmt: skip
+    return (
+        dr * tl.load(base + 3 * k, seen, 0.0)
+        + dg * tl.load(base + 3 * k + 1, seen, 0.0)
+        + db * tl.load(base + 3 * k + 2, seen, 0.0)
+    )
 
 
 @triton.jit
 def colour_backward(base, out, at, x, y, z, seen, mask, dr, dg, db, DEGREE: tl.constexpr):
-    """Write the gradients of the active coefficients to `out` + `at`; return that of the unit vector x, y, z.
+    """Write the gradients of the active coefficients to `out` + `at`; return that of the unit
+    vector x, y, z.
 
     Where `mask` holds but `seen` does not, dr, dg and db are 0 and zeros are written.
     """
@@ -101,22 +114,40 @@ def colour_backward(base, out, at, x, y, z, seen, mask, dr, dg, db, DEGREE: tl.c
         dx += 2 * x * h
         dy -= 2 * y * h
         if DEGREE > 2:
-            h = term_backward(base, out, at, 9, y * (3 * xx - yy) * C30, seen, mask, dr, dg, db) * C30
+            h = (
+                term_backward(base, out, at, 9, y * (3 * xx - yy) * C30, seen, mask, dr, dg, db)
+                * C30
+            )
             dx += 6 * xy * h
             dy += 3 * (xx - yy) * h
             h = term_backward(base, out, at, 10, xy * z * C31, seen, mask, dr, dg, db) * C31
             dx += yz * h
             dy += xz * h
             dz += xy * h
-            h = term_backward(base, out, at, 11, y * (4 * zz - xx - yy) * C32, seen, mask, dr, dg, db) * C32
+            h = (
+                term_backward(
+                    base, out, at, 11, y * (4 * zz - xx - yy) * C32, seen, mask, dr, dg, db
+                )
+                * C32
+            )
             dx -= 2 * xy * h
             dy += (4 * zz - xx - 3 * yy) * h
             dz += 8 * yz * h
-            h = term_backward(base, out, at, 12, z * (2 * zz - 3 * xx - 3 * yy) * C33, seen, mask, dr, dg, db) * C33
+            h = (
+                term_backward(
+                    base, out, at, 12, z * (2 * zz - 3 * xx - 3 * yy) * C33, seen, mask, dr, dg, db
+                )
+                * C33
+            )
             dx -= 6 * xz * h
             dy -= 6 * yz * h
             dz += (6 * zz - 3 * xx - 3 * yy) * h
-            h = term_backward(base, out, at, 13, x * (4 * zz - xx - yy) * C34, seen, mask, dr, dg, db) * C34
+            h = (
+                term_backward(
+                    base, out, at, 13, x * (4 * zz - xx - yy) * C34, seen, mask, dr, dg, db
+                )
+                * C34
+            )
             dx += (4 * zz - 3 * xx - yy) * h
             dy -= 2 * xy * h
             dz += 8 * xz * h
@@ -124,7 +155,10 @@ def colour_backward(base, out, at, x, y, z, seen, mask, dr, dg, db, DEGREE: tl.c
             dx += 2 * xz * h
             dy -= 2 * yz * h
             dz += (xx - yy) * h
-            h = term_backward(base, out, at, 15, x * (xx - 3 * yy) * C36, seen, mask, dr, dg, db) * C36
+            h = (
+                term_backward(base, out, at, 15, x * (xx - 3 * yy) * C36, seen, mask, dr, dg, db)
+                * C36
+            )
             dx += 3 * (xx - yy) * h
             dy -= 6 * xy * h
     return dx, dy, dz

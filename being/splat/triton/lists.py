@@ -1,7 +1,9 @@
-"""Which Gaussians each tile blends, front to back: kernels that list (Gaussian, tile) pairs, and the sorts between.
+"""Which Gaussians each tile blends, front to back: kernels that list (Gaussian, tile) pairs, and
+the sorts between.
 
-The frame's Gaussians are sorted by depth once; pairs are written in that order, and a stable sort by tile number alone
-brings each tile's together. A pair's slot is its place in the first order, where a Gaussian's pairs are neighbours.
+The frame's Gaussians are sorted by depth once; pairs are written in that order, and a stable sort
+by tile number alone brings each tile's together. A pair's slot is its place in the first order,
+where a Gaussian's pairs are neighbours.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ class Lists(NamedTuple):
     first_slot: Tensor  # [B, N] int64 of each Gaussian
 
 
-def build(splats: Tensor, depths: Tensor, touched: Tensor, room: int, tiles: tuple[int, int]) -> Lists:
+def build(
+    splats: Tensor, depths: Tensor, touched: Tensor, room: int, tiles: tuple[int, int]
+) -> Lists:
     """Return the lists from what `project` wrote; pairs that do not fit into `room` are left out."""
     frames, count = depths.shape
     total = frames * tiles[0] * tiles[1]
@@ -36,12 +40,26 @@ def build(splats: Tensor, depths: Tensor, touched: Tensor, room: int, tiles: tup
     ends = torch.gather(touched, 1, order).view(-1).cumsum(0)
     narrow = total <= SHORT_KEYS
     base = 32768 if narrow else 0  # 16-bit keys are signed
-    keys = torch.full((room,), total - base, dtype=torch.int16 if narrow else torch.int32, device=splats.device)
+    keys = torch.full(
+        (room,), total - base, dtype=torch.int16 if narrow else torch.int32, device=splats.device
+    )
     pairs = torch.empty(room, dtype=torch.int32, device=splats.device)
     first_slot = torch.empty(frames, count, dtype=torch.int64, device=splats.device)
     emit[(triton.cdiv(count, BLOCK), frames)](
-        splats, touched, order, ends, keys, pairs, first_slot, count, room, base, *tiles, BLOCK=BLOCK,
-        enable_fp_fusion=True)  # fmt: skip
+        splats,
+        touched,
+        order,
+        ends,
+        keys,
+        pairs,
+        first_slot,
+        count,
+        room,
+        base,
+        *tiles,
+        BLOCK=BLOCK,
+        enable_fp_fusion=True,
+    )
     sorted_keys, slot = torch.sort(keys, stable=True)
     splat = torch.empty(room, dtype=torch.int32, device=splats.device)
     bounds = torch.zeros(2, total, dtype=torch.int32, device=splats.device)
@@ -52,10 +70,23 @@ def build(splats: Tensor, depths: Tensor, touched: Tensor, room: int, tiles: tup
 
 @triton.jit(do_not_specialize=["count", "room", "base", "tiles_x", "tiles_y"])
 def emit(
-    splats, touched, order, ends, keys, pairs, first_slot, count, room, base, tiles_x, tiles_y,
+    splats,
+    touched,
+    order,
+    ends,
+    keys,
+    pairs,
+    first_slot,
+    count,
+    room,
+    base,
+    tiles_x,
+    tiles_y,
     BLOCK: tl.constexpr,
-):  # fmt: skip
-    """Write the pairs of a block of Gaussians in depth order: the tile's number and the splat's row."""
+):
+    """Write the pairs of a block of Gaussians in depth order: the tile's number and the splat's
+    row.
+    """
     frame = tl.program_id(1).to(tl.int64)
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mask = place < count
@@ -69,7 +100,9 @@ def emit(
     x, y = tl.load(splat, drawn, 0.0), tl.load(splat + 1, drawn, 0.0)
     a, leaning = tl.load(splat + 2, drawn, 1.0), tl.load(splat + 3, drawn, 0.0)
     b, opacity = tl.load(splat + 4, drawn, 1.0), tl.load(splat + 5, drawn, 1.0)
-    left, top, right, bottom = tile_rectangle(x, y, tl.load(splat + 10, drawn, 0.0), tiles_x, tiles_y)
+    left, top, right, bottom = tile_rectangle(
+        x, y, tl.load(splat + 10, drawn, 0.0), tiles_x, tiles_y
+    )
     bottom = tl.where(drawn, bottom, top)
     level, half, extreme, lean = ellipse(a, leaning, b, opacity)
     step = 0

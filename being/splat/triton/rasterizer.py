@@ -1,4 +1,6 @@
-"""The Triton rasterizer as one differentiable function: the choice of buffers, and what torch's autograd asks for."""
+"""The Triton rasterizer as one differentiable function: the choice of buffers, and what torch's
+autograd asks for.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +11,30 @@ from torch.autograd.function import once_differentiable
 from being.errors import UsageError
 from being.splat.room import Room
 from being.splat.triton.replay import REPLAYED, GuessedRoom, borrow
-from being.splat.triton.stages import Size, gradients, make_splats, new_pictures, project_all, render
+from being.splat.triton.stages import (
+    Size,
+    gradients,
+    make_splats,
+    new_pictures,
+    project_all,
+    render,
+)
 
 
 def rasterize(
-    means: Tensor, quaternions: Tensor, scales: Tensor, opacities: Tensor, sh: Tensor, world_to_camera: Tensor,
-    focal: Tensor, width: int, height: int, sh_degree: int, screen_offsets: Tensor | None, room: Room | None = None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    means: Tensor,
+    quaternions: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    sh: Tensor,
+    world_to_camera: Tensor,
+    focal: Tensor,
+    width: int,
+    height: int,
+    sh_degree: int,
+    screen_offsets: Tensor | None,
+    room: Room | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return rgb, alpha, depth, radii as `reference.rasterize` does; float32 tensors.
 
     Without `room` the host waits, at the end, until the device has counted this call's pairs.
@@ -30,7 +49,11 @@ def rasterize(
         radii = torch.zeros(size.frames, 0, dtype=torch.int32, device=means.device)
         return rgb.zero_() + empty, alpha.zero_(), depth.zero_(), radii
     if room is None and means.is_cuda and torch.cuda.is_current_stream_capturing():
-        raise UsageError("a CUDA graph cannot capture a call without fixed room", "", "Give room=Room(pairs, device).")
+        raise UsageError(
+            "a CUDA graph cannot capture a call without fixed room",
+            "",
+            "Give room=Room(pairs, device).",
+        )
     return _Rasterize.apply(size, room, screen_offsets, *fields)
 
 
@@ -61,22 +84,32 @@ class _Rasterize(torch.autograd.Function):
         guess.count(splats)
         if guess.room:
             result = _rendered(ctx, size, inputs, splats, guess.room)
-        return result if guess.enough() and guess.room else _rendered(ctx, size, inputs, splats, guess.room)
+        return (
+            result
+            if guess.enough() and guess.room
+            else _rendered(ctx, size, inputs, splats, guess.room)
+        )
 
     @staticmethod
     @once_differentiable
     def backward(ctx, d_rgb: Tensor | None, d_alpha: Tensor | None, d_depth: Tensor | None, _radii):
         if d_rgb is None and d_alpha is None and d_depth is None:
             return (None,) * 10
-        upstream = [None if given is None else given.contiguous() for given in (d_rgb, d_alpha, d_depth)]
+        upstream = [
+            None if given is None else given.contiguous() for given in (d_rgb, d_alpha, d_depth)
+        ]
         wanted = (*ctx.needs_input_grad[3:8], ctx.needs_input_grad[2])
         if ctx.replay:
             new = ctx.replay.backward(upstream, wanted)
         else:
             pictures, inputs = ctx.saved_tensors[:3], list(ctx.saved_tensors[3:])
             new = gradients(ctx.size, inputs, ctx.splats, ctx.rendering, pictures, upstream, wanted)
-        summed = [value.sum(0, keepdim=True) if value is not None and shape[0] < ctx.size.frames else value
-                  for value, shape in zip(new[:5], ctx.shapes, strict=True)]  # fmt: skip
+        summed = [
+            value.sum(0, keepdim=True)
+            if value is not None and shape[0] < ctx.size.frames
+            else value
+            for value, shape in zip(new[:5], ctx.shapes, strict=True)
+        ]
         return None, None, new[5], *summed, None, None
 
 

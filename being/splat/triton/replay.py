@@ -1,8 +1,9 @@
-"""Calls of few Gaussians replayed as CUDA graphs, and the room for pairs guessed without asking the device.
+"""Calls of few Gaussians replayed as CUDA graphs, and the room for pairs guessed without asking the
+device.
 
-A call is some forty launches. With few Gaussians these cost the host more time than the device, so there the stages are
-captured once on fixed buffers and replayed: inputs are copied in, results out. A call keeps its buffers until its
-backward pass is over; a call that comes before takes others.
+A call is some forty launches. With few Gaussians these cost the host more time than the device, so
+there the stages are captured once on fixed buffers and replayed: inputs are copied in, results out.
+A call keeps its buffers until its backward pass is over; a call that comes before takes others.
 """
 
 from __future__ import annotations
@@ -18,19 +19,25 @@ from torch import Tensor
 from being.splat.capture import captured
 from being.splat.triton.stages import Size, Splats, gradients, make_splats, project_all, render
 
-SPARE = 1.25  # room made for pairs, over what the last call of this picture size needed per Gaussian
+SPARE = (
+    1.25  # room made for pairs, over what the last call of this picture size needed per Gaussian
+)
 MAX_PAIRS = 2**31 - 2**20
 REPLAYED = 2**18  # Gaussians of all frames, up to which graphs are used
 KEPT = 3  # idle sets of buffers
 
-_density: dict[tuple, float] = {}  # pairs per Gaussian and frame of the last call on a device with one picture size
+_density: dict[
+    tuple, float
+] = {}  # pairs per Gaussian and frame of the last call on a device with one picture size
 _idle: list[tuple[tuple, _Buffers]] = []
 _lock = threading.RLock()
 _aside: dict[torch.device, torch.cuda.Stream] = {}  # graphs are captured there
 
 
 class GuessedRoom:
-    """Room for one call's pairs, guessed from the last call (0 at first); its count is read while the device works."""
+    """Room for one call's pairs, guessed from the last call (0 at first); its count is read while
+    the device works.
+    """
 
     def __init__(self, size: Size, device: torch.device):
         self.key, self.items = (device, size.width, size.height), size.frames * size.number
@@ -51,7 +58,9 @@ class GuessedRoom:
         pairs = int(self.needed)
         _density[self.key] = pairs / self.items
         if pairs > MAX_PAIRS:
-            raise MemoryError("more than 2 billion (Gaussian, tile) pairs: Gaussians too many or too large")
+            raise MemoryError(
+                "more than 2 billion (Gaussian, tile) pairs: Gaussians too many or too large"
+            )
         if 0 < self.room >= pairs:
             return True
         self.room = rounded(pairs)
@@ -59,12 +68,16 @@ class GuessedRoom:
 
 
 def known_density(device: torch.device, width: int, height: int) -> float:
-    """Return the pairs per Gaussian of the last call with guessed room on this device and of this size; 0 before."""
+    """Return the pairs per Gaussian of the last call with guessed room on this device and of this
+    size; 0 before.
+    """
     return _density.get((device, width, height), 0.0)
 
 
 def rounded(pairs: float) -> int:
-    """Return at least `pairs`, in steps of an eighth of its power of two, so that buffers serve again."""
+    """Return at least `pairs`, in steps of an eighth of its power of two, so that buffers serve
+    again.
+    """
     step = 2 ** max(8, math.ceil(math.log2(max(pairs, 1))) - 3)
     return max(step, math.ceil(pairs / step) * step)
 
@@ -76,22 +89,37 @@ class _Buffers:
         self.size, self.inputs = size, [tensor.clone() for tensor in inputs]
         self.splats = make_splats(size, inputs[0])
         self.project_graph, _ = capture(lambda: project_all(size, self.inputs, self.splats))
-        self.render_graph, (self.rendering, self.pictures) = capture(lambda: render(size, self.splats, room))
-        self.backward_graphs: dict[tuple, tuple[torch.cuda.CUDAGraph, list[Tensor], list[Tensor | None]]] = {}
+        self.render_graph, (self.rendering, self.pictures) = capture(
+            lambda: render(size, self.splats, room)
+        )
+        self.backward_graphs: dict[
+            tuple, tuple[torch.cuda.CUDAGraph, list[Tensor], list[Tensor | None]]
+        ] = {}
 
     def backward_graph(self, upstream: list[Tensor | None], wanted: tuple[bool, ...]):
         """Return the graph for these gradients, its inputs (None left out) and its results."""
         key = (*(given is not None for given in upstream), *wanted)
         if key not in self.backward_graphs:
             fixed = [None if given is None else given.clone() for given in upstream]
-            graph, new = capture(lambda: gradients(
-                self.size, self.inputs, self.splats, self.rendering, self.pictures, fixed, wanted))  # fmt: skip
+            graph, new = capture(
+                lambda: gradients(
+                    self.size,
+                    self.inputs,
+                    self.splats,
+                    self.rendering,
+                    self.pictures,
+                    fixed,
+                    wanted,
+                )
+            )
             self.backward_graphs[key] = graph, [given for given in fixed if given is not None], new
         return self.backward_graphs[key]
 
 
 def capture(run: Callable[[], Any]) -> tuple[torch.cuda.CUDAGraph, Any]:
-    """Return a graph of what `run` launches, after one run of it, and its result in the graph's memory."""
+    """Return a graph of what `run` launches, after one run of it, and its result in the graph's
+    memory.
+    """
     current = torch.cuda.current_stream()
     aside = _aside.setdefault(current.device, torch.cuda.Stream())
     aside.wait_stream(current)
@@ -126,7 +154,9 @@ class Replay:
         self.buffers.render_graph.replay()
         return *_copies(list(self.buffers.pictures)), self.splats.radii.clone()
 
-    def backward(self, upstream: list[Tensor | None], wanted: tuple[bool, ...]) -> list[Tensor | None]:
+    def backward(
+        self, upstream: list[Tensor | None], wanted: tuple[bool, ...]
+    ) -> list[Tensor | None]:
         """Return what `stages.gradients` does."""
         graph, fixed, new = self.buffers.backward_graph(upstream, wanted)
         torch._foreach_copy_(fixed, [given for given in upstream if given is not None])
@@ -146,7 +176,14 @@ def borrow(size: Size, room: int, inputs: list[Tensor]) -> Replay:
     device = inputs[0].device
     shapes = tuple(tensor.shape for tensor in inputs)
     stream = torch.cuda.current_stream(device).cuda_stream
-    key = (size, room, shapes, device, stream, torch.is_inference_mode_enabled())  # its tensors serve there alone
+    key = (
+        size,
+        room,
+        shapes,
+        device,
+        stream,
+        torch.is_inference_mode_enabled(),
+    )  # its tensors serve there alone
     with _lock:
         for at, (of, buffers) in enumerate(_idle):
             if of == key:

@@ -6,7 +6,7 @@ STAMP = $(VENV)/.being-installed
 SOURCES = pyproject.toml constraints.txt setup.py $(wildcard being/*/cpu/*.cpp being/*/cpu/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint type bench clean
+.PHONY: help setup demo test test-slow lint format type bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -32,8 +32,14 @@ test: $(STAMP)  ## the default tests
 test-slow: $(STAMP)  ## all tests, also the slow ones and those on shared footage
 	@$(BIN)/python -m pytest -m "" --timeout 1800
 
-lint: $(STAMP)  ## ruff
+lint: $(STAMP)  ## ruff: rules and format; clang-format of the native code
 	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet . || { echo "not formatted: run make format"; exit 1; }
+	@$(BIN)/clang-format --dry-run -Werror $$(git ls-files '*.cpp' '*.h')
+
+format: $(STAMP)  ## format Python and native code
+	@$(BIN)/ruff format .
+	@$(BIN)/clang-format -i $$(git ls-files '*.cpp' '*.h')
 
 type: $(STAMP)  ## mypy
 	@$(BIN)/mypy being

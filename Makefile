@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.being-installed
-SOURCES = pyproject.toml constraints.txt setup.py $(wildcard being/*/cpu/*.cpp being/*/cpu/*.h)
+SOURCES = pyproject.toml constraints.txt setup.py $(shell git ls-files '*.cpp' '*.h' 2>/dev/null)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow lint format type bench clean

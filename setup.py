@@ -1,4 +1,4 @@
-"""Builds the native rasterizer (being/splat/cpu) and the native engine (being/inference/cpu) at
+"""Builds the native rasterizer (being/splat/cpu) and the native engine (being/inference/backends/cpu) at
 install; everything else about the package is in pyproject.toml.
 
 Each C++ source becomes one library for each instruction set; the best that the processor has is
@@ -24,12 +24,12 @@ from setuptools.command.build_ext import build_ext
 # Library stems, as those that load them name them, and their sources.
 SOURCES = {
     "being.splat.cpu._splat": "being/splat/cpu/rasterizer.cpp",
-    "being.inference.cpu._head": "being/inference/cpu/head.cpp",
+    "being.inference.backends.cpu._head": "being/inference/backends/cpu/head.cpp",
 }
 HEADERS = sorted(
     str(path)
-    for folder in ("splat", "inference")
-    for path in Path(f"being/{folder}/cpu").glob("*.h")
+    for folder in ("splat/cpu", "inference/backends/cpu")
+    for path in Path("being", folder).glob("*.h")
 )
 COMMON = [
     "-std=c++17",
@@ -44,7 +44,7 @@ COMMON = [
 ]
 AVX2 = ["-mavx2", "-mfma"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mprefer-vector-width=512"]
-# Names as in LIBRARIES of being/splat/cpu/library.py and being/inference/cpu/__init__.py.
+# Names as in LIBRARIES of being/splat/cpu/library.py and being/inference/backends/cpu/library.py.
 TARGETS = {"x86_64_v4": AVX512, "x86_64_v3": AVX2, "baseline": []}
 AVX512_BF16 = [*AVX512, "-mavx512bf16"]
 BFLOAT16 = {

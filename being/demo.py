@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from being.config import load
+from being.console import clock, say
 from being.errors import BeingError
-from being.progress import clock, say
 
 TEXT = "Hello! I am an avatar. A few minutes ago I was only a short video. Now I can say whatever you want me to say."
 HOLDOUT = 0.2  # share of the clip that training never sees; lip motion is measured on it
@@ -29,7 +29,7 @@ def run_demo(out: Path, config: str, text: str | None) -> dict[str, Any]:
     from being.preprocess import preprocess
     from being.sample import sample_clip
     from being.splat import available_backends
-    from being.train.job import train
+    from being.train.training import train
     from being.tts.speech import checked_text
     from being.tts.voices import speak
 

@@ -126,7 +126,7 @@ else
 fi
 finished='import sys
 from pathlib import Path
-from being.train.run import Run
+from being.runs.run_directory import Run
 dataset, pattern, home = Path(sys.argv[1]).resolve(), "*/*_" + Path(sys.argv[2]).stem, Path(sys.argv[3])
 runs = [Run.open(path) for path in sorted((home / "runs").glob(pattern)) if (path / "run.json").is_file()]
 print(*[run.path for run in runs if run.record.get("finished") and run.dataset == dataset][-1:])'

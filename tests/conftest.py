@@ -25,10 +25,10 @@ if (
 @pytest.fixture(autouse=True)
 def own_voice(monkeypatch: pytest.MonkeyPatch) -> None:
     """How a command talked (`-q`, `--json`) does not stay with the next test."""
-    from being import progress
+    from being import console
 
-    monkeypatch.setattr(progress.voice, "quiet", False)
-    monkeypatch.setattr(progress.voice, "json", False)
+    monkeypatch.setattr(console.voice, "quiet", False)
+    monkeypatch.setattr(console.voice, "json", False)
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ def test_importing_the_package_brings_no_torch_and_has_the_classes_all_the_same(
         "import sys, being, being.train\nassert not {'torch', 'numpy'} & set(sys.modules), 'heavy imports'\n"
         "from being import Avatar, Engine\nfrom being.model import avatar\nassert Avatar is avatar.Avatar\n"
         "from being.inference import engine\nassert Engine is engine.Engine\n"
-        "from being.train import train\nfrom being.train.job import train as same\nassert train is same"
+        "from being.train import train\nfrom being.train.training import train as same\nassert train is same"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

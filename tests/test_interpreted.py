@@ -11,10 +11,10 @@ import pytest
 from needs import INTERPRETED
 
 FILES = (
-    "test_splat_triton.py",
-    "test_model_triton.py",
-    "test_train_triton.py",
-    "test_engine_triton.py",
+    "splat/test_cuda_interpreted.py",
+    "model/test_kernels_interpreted.py",
+    "train/test_kernels_interpreted.py",
+    "inference/backends/test_cuda_interpreted.py",
 )
 
 
@@ -23,7 +23,7 @@ def test_kernels_in_the_interpreter():
     """Triton reads its environment once: what is imported in this process must not be interpreted."""
     pytest.importorskip("triton")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", *(str(Path(__file__).with_name(f)) for f in FILES)],
+        [sys.executable, "-m", "pytest", "-q", *(str(Path(__file__).parent / f) for f in FILES)],
         capture_output=True,
         text=True,
         env={**os.environ, "TRITON_INTERPRET": "1"},

@@ -53,7 +53,7 @@ def told_by(encoder: str, width: int) -> bool:
 def place(encoder: str) -> int:
     """The step of a frame's window of 16 before which the frame's own time lies."""
     from being.audio.encoders import Name
-    from being.audio.streaming import latency_of
+    from being.audio.feature_stream import latency_of
 
     latency = Name.of(encoder).latency
     return FEATURE_WINDOW // 2 + (latency_of(latency).shift if latency else 0)

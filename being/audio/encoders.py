@@ -135,7 +135,7 @@ class HamaEncoder(PieceEncoder):
 
 
 def _wav2vec2_eo() -> Encoder:
-    from being.audio.pretrained import TransformersEncoder
+    from being.audio.transformers_encoder import TransformersEncoder
 
     return TransformersEncoder(
         "wav2vec2-eo", "cpierse/wav2vec2-large-xlsr-53-esperanto", "logits", width=44
@@ -143,13 +143,13 @@ def _wav2vec2_eo() -> Encoder:
 
 
 def _hubert() -> Encoder:
-    from being.audio.pretrained import TransformersEncoder
+    from being.audio.transformers_encoder import TransformersEncoder
 
     return TransformersEncoder("hubert", "facebook/hubert-large-ls960-ft", "last", width=1024)
 
 
 def _deepspeech() -> Encoder:
-    from being.audio.arrays import ArrayEncoder
+    from being.audio.feature_files import ArrayEncoder
 
     return ArrayEncoder("deepspeech", width=29)
 
@@ -200,7 +200,7 @@ def encoder(name: str, device: str = "cpu") -> Encoder:
     """
     parts = Name.of(name)
     if parts.latency:
-        from being.audio.streaming import BoundedEncoder, latency_of
+        from being.audio.feature_stream import BoundedEncoder, latency_of
 
         latency = latency_of(parts.latency)
         return BoundedEncoder(encoder(name.removesuffix(f"@{parts.latency}"), device), latency)
@@ -224,7 +224,7 @@ def _loaded(name: str, parts: Name) -> Encoder:
     if parts.base in ENCODERS and not parts.layer:
         return ENCODERS[parts.base]()
     if "/" in parts.base or "\\" in parts.base or Path(parts.base).is_dir():
-        from being.audio.pretrained import TransformersEncoder
+        from being.audio.transformers_encoder import TransformersEncoder
 
         return TransformersEncoder(name, parts.base, parts.layer or "last")
     near = difflib.get_close_matches(parts.base, ENCODERS, 1)
@@ -241,7 +241,7 @@ def named(name: str, latency: str | None) -> str:
     """The name under which a dataset keeps the features of the encoder `name` with the look-ahead
     `latency` ("whole", "stream" or "low"; None: as the name says). Raises UsageError for an unknown
     latency or one named twice."""
-    from being.audio.streaming import latency_of
+    from being.audio.feature_stream import latency_of
 
     given = Name.of(name).latency
     if given:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from being.bench.splat import HEAD_DISTANCE, head_shell, tiles_per_gaussian
 from being.config import ModelConfig
-from being.inference.prune import with_gaussians
+from being.inference.pruning import with_gaussians
 from being.model.avatar import Avatar
 from being.model.gaussians import NAMES, CanonicalGaussians
 from being.model.talking_head import TalkingHead

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from being.bench.machine import matmul_ms
-from being.bench.split import encode_ms, split
+from being.bench.frame_steps import encode_ms, split
+from being.bench.machine_speed import matmul_ms
 from being.conventions import FPS
 from being.inference.engine import Engine
+from being.inference.feature_pool import AHEAD
 from being.inference.pose_path import pose_path
-from being.inference.sound import AHEAD
 from being.splat import chosen_backend
 
 BATCHES = (1, 8)

@@ -17,8 +17,8 @@ import torch
 
 from being.conventions import FPS
 from being.inference.engine import Engine
+from being.inference.feature_pool import AHEAD
 from being.inference.pose_path import pose_path
-from being.inference.sound import AHEAD
 
 MOST = 32  # frames of a batch
 CHUNK = 25  # rows of sound that come at a time

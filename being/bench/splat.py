@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from being.bench.machine import matmul_ms
+from being.bench.machine_speed import matmul_ms
 from being.splat import Cameras, Gaussians, available_backends, rasterize
 from being.splat.api import pick_backend
 from being.splat.reference import Projected, project, tile_rectangles

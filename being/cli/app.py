@@ -5,7 +5,13 @@ from __future__ import annotations
 import typer
 
 import being
-from being.cli import avatar_commands, data_commands, eval_commands, family_commands, train_commands
+from being.cli import (
+    avatar_commands,
+    data_commands,
+    eval_commands,
+    interop_commands,
+    train_commands,
+)
 from being.cli.shell import Commands, stop_on_sigterm
 
 HELP = "A short video of a person in, a talking avatar out: being preprocess, then train, then tts-video."
@@ -39,7 +45,7 @@ def _root(
     pass
 
 
-for group in (data_commands, train_commands, avatar_commands, eval_commands, family_commands):
+for group in (data_commands, train_commands, avatar_commands, eval_commands, interop_commands):
     group.register(app)
 
 

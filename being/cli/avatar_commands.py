@@ -58,9 +58,9 @@ def render(
     """Make a video of the avatar speaking a sound file of any length; poses go back and forth."""
     asked = options.wish()
     folder, engine = _engine(avatar, options)
+    from being.console import say
     from being.inference.video import Times, render_video, report_times
     from being.media import read_audio
-    from being.progress import say
 
     times = Times()
     source, own = (audio, None) if audio is not None else _own_sound(folder, engine.avatar)
@@ -95,8 +95,8 @@ def tts_video(
     options: RenderOptions = DEFAULTS,
 ) -> dict[str, Any]:
     """Make a video of the avatar saying a text; the time of each step is printed."""
+    from being.console import say
     from being.inference.video import Times, file_stem, report_times, speak_video
-    from being.progress import say
     from being.tts.speech import checked_text
 
     checked_text(text)
@@ -166,7 +166,7 @@ def bench_fps(
     """Time single frames and batches of 8, to uint8 in host memory, the steps inside, a cold start,
     sessions.
     """
-    from being.bench.whole import Wanted, measure
+    from being.bench.benchmark import Wanted, measure
     from being.model.device import pick_device
     from being.splat import chosen_backend
 
@@ -197,11 +197,11 @@ def export(
     if not (onnx or ply):
         raise UsageError("nothing to export was named", fix="Give --onnx, --ply or both")
     folder = _folder(avatar)
-    from being.files import make_folders
-    from being.inference.onnx_export import export_onnx
+    from being.console import say
+    from being.interop.onnx import export_onnx
+    from being.interop.ply import write_ply
     from being.model.avatar import load_avatar
-    from being.model.ply import write_ply
-    from being.progress import say
+    from being.paths import make_folders
 
     loaded, place = load_avatar(folder), out or folder / "export"
     result: dict[str, Any] = {"files": {}}
@@ -262,8 +262,8 @@ def _engine(avatar: Path | None, options: RenderOptions) -> tuple[Path, Any]:
 
 def _folder(avatar: Path | None) -> Path:
     """The folder of the run or bundle that is meant, printed."""
-    from being.progress import say
-    from being.train.run import Run
+    from being.console import say
+    from being.runs.run_directory import Run
 
     folder = avatar if avatar is not None else Run.find(None, finished=True).path
     if not folder.exists():
@@ -292,7 +292,7 @@ def _own_sound(folder: Path, avatar: Avatar) -> tuple[Path, Path | None]:
     """The sound of the clip that the run was trained on, and the file of its features where the
     dataset has those that the avatar hears."""
     from being.data.dataset import Dataset
-    from being.train.run import Run
+    from being.runs.run_directory import Run
 
     if not (folder / "run.json").is_file():
         raise UsageError("a bundle has no sound of its own", fix="Give one with --audio FILE")

@@ -143,10 +143,10 @@ def preprocess(
     Killed at any moment, the same command goes on after the steps that are done.
     """
     from being.config import load
-    from being.files import home
+    from being.console import say
+    from being.paths import home
     from being.preprocess import preprocess as run
     from being.preprocess.speech_features import ENCODER
-    from being.progress import say
 
     trained_on = load(config, override, {"data.encoder": encoder}).data.encoder
     if check:
@@ -184,9 +184,9 @@ def pack(
     ] = None,
 ) -> dict[str, Any]:
     """Put a dataset into one small file to carry to another machine: some 30 MB for 50 s."""
-    from being.data.pack import pack as work
-    from being.files import latest_dataset
-    from being.progress import say
+    from being.console import say
+    from being.interop.pack.packing import pack as work
+    from being.paths import latest_dataset
 
     folder = dataset or latest_dataset()
     file = work(folder, out or Path(f"{folder.resolve().name}.being"))
@@ -211,9 +211,9 @@ def features(
     live use.
     """
     from being.config import load
-    from being.files import latest_dataset
+    from being.console import say
+    from being.paths import latest_dataset
     from being.preprocess.speech_features import add_features
-    from being.progress import say
 
     wanted = load(config, override, {"data.encoder": encoder}).data.encoder
     folder = dataset or latest_dataset()
@@ -231,9 +231,9 @@ def unpack(
     ] = None,
 ) -> dict[str, Any]:
     """Make a packed dataset whole again."""
-    from being.data.unpack import unpack as work
-    from being.files import home
-    from being.progress import say
+    from being.console import say
+    from being.interop.pack.unpacking import unpack as work
+    from being.paths import home
 
     path = work(file, out or home() / "data" / file.stem)
     say(f"dataset {path}\nnext: being train {path}")
@@ -254,11 +254,11 @@ def _check(video: Path, size: int | None) -> dict[str, Any]:
     """Look at a clip, print what was found; raises InputRejected, with the findings, for a clip
     that will not do.
     """
+    from being.console import Progress, say
     from being.errors import InputRejected
-    from being.preprocess.check import look_at, refuse, table
-    from being.preprocess.landmarks import FaceLandmarker
-    from being.preprocess.preflight import PICTURE_SIDE
-    from being.progress import Progress, say
+    from being.face.landmarks import FaceLandmarker
+    from being.preprocess.inspection.clip import look_at, refuse, table
+    from being.preprocess.inspection.picture import PICTURE_SIDE
 
     with Progress("look at the clip", None, "frames") as shown:
         checked = look_at(video, FaceLandmarker(), size or PICTURE_SIDE, shown.advance)
@@ -284,7 +284,7 @@ def _check(video: Path, size: int | None) -> dict[str, Any]:
 
 def _may_ask() -> bool:
     """Whether somebody is there to answer a question."""
-    from being.progress import voice
+    from being.console import voice
 
     return sys.stdin.isatty() and sys.stderr.isatty() and not voice.quiet and not voice.json
 

@@ -10,7 +10,7 @@ import typer
 from being.errors import UsageError
 
 if TYPE_CHECKING:
-    from being.inference.expression import Wish
+    from being.inference.animation.face_controls import Wish
 
 MoodOption = Annotated[str, typer.Option("--mood", help="neutral, happy, serious or surprised.")]
 ExpressionOption = Annotated[
@@ -48,7 +48,7 @@ def wish(
     mood: str, expression: str | None, blink_rate: float | None, curves: Path | None, seed: int
 ) -> Wish:
     """What the options ask for. Raises UsageError for an expression that is not NAME=VALUE,..."""
-    from being.inference.expression import Wish
+    from being.inference.animation.face_controls import Wish
 
     values: dict[str, float] = {}
     for item in (expression or "").split(","):

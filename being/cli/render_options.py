@@ -23,7 +23,7 @@ from being.cli.expression_options import (
 from being.cli.shell import DeviceOption, OutOption, SplatOption
 
 if TYPE_CHECKING:
-    from being.inference.expression import Wish
+    from being.inference.animation.face_controls import Wish
 
 PrecisionOption = Annotated[
     str,

@@ -18,8 +18,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from being.console import voice
 from being.errors import BeingError, ExitCode, UsageError
-from being.progress import voice
 
 ParsingError: type[Exception] = typer.BadParameter.__mro__[
     1
@@ -74,10 +74,10 @@ class Commands(TyperGroup):
     error.
     """
 
-    def main(
+    def main(  # type: ignore[override]
         self,
         args: Sequence[str] | None = None,
-        prog_name: str | None = None,  # type: ignore[override]
+        prog_name: str | None = None,
         **settings: Any,
     ) -> Any:
         """Parse and run, then exit with the command's code; without arguments the help is shown."""

@@ -77,11 +77,11 @@ def train(
 ) -> dict[str, Any]:
     """Train an avatar: the coarse stage (a still head), then the fine one (moved by sound)."""
     from being.config import load
-    from being.files import latest_dataset
+    from being.console import say
     from being.model.device import pick_device
-    from being.progress import say
-    from being.train.job import continued
-    from being.train.job import train as work
+    from being.paths import latest_dataset
+    from being.train.training import continued
+    from being.train.training import train as work
 
     choices = {
         "DATA": data,

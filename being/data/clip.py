@@ -15,16 +15,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from being.audio.augment import voices as other_voices
-from being.audio.features import SAMPLES_PER_FRAME, encode, windows
+from being.audio.feature_windows import SAMPLES_PER_FRAME, encode, windows
+from being.audio.voice_augmentation import voices as other_voices
+from being.console import Progress
 from being.conventions import FPS, PARSING_HEAD
 from being.data.cameras import camera_numbers
 from being.data.conditions import Conditions
 from being.data.dataset import Dataset
-from being.data.expression import BLINK_ALONE, Channels, expression
+from being.data.expression_channels import BLINK_ALONE, Channels, expression
 from being.errors import InputRejected
 from being.media import read_audio
-from being.progress import Progress
 
 LIPS = (
     61,
@@ -278,7 +278,7 @@ def silent_features(encoder: str, width: int) -> np.ndarray:
 
 def _shut(dataset: Dataset) -> np.ndarray:
     """1 for the frames with a closed mouth, 0 for the others, float32 [F]."""
-    from being.preprocess.landmarks import lip_aperture
+    from being.face.landmarks import lip_aperture
 
     aperture = lip_aperture(dataset.landmarks)
     if not np.isfinite(aperture).any():

@@ -17,7 +17,7 @@ import numpy as np
 from being.conventions import FPS
 from being.data import cameras
 from being.errors import InputRejected
-from being.files import load_arrays
+from being.paths import load_arrays
 
 AGAIN = "Preprocess the clip again"
 POINTS = 478  # face landmarks a frame

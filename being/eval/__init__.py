@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from being.eval.measure import evaluate_run
 from being.eval.report import evaluate, evaluate_pair
+from being.eval.run_figures import evaluate_run
 
 __all__ = ["evaluate", "evaluate_pair", "evaluate_run"]

@@ -15,8 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from PIL import Image
 
-from being.preprocess.facemap import EYE_OUTER_LEFT, EYE_OUTER_RIGHT, IBUG_68, RIGID
-from being.preprocess.landmarks import CHUNK, FaceLandmarker, Landmarks
+from being.face.landmarks import CHUNK, FaceLandmarker, Landmarks
+from being.face.topology import EYE_OUTER_LEFT, EYE_OUTER_RIGHT, IBUG_68, RIGID
 
 SIDE = 512  # px: the shorter side of a picture as the landmarks are given
 # frames handed to the landmarker at once; it starts afresh after as many, so blocks change nothing

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from being.eval.faces import landmark_distance, lip_width
-from being.preprocess.landmarks import Landmarks, lip_aperture
+from being.face.landmarks import Landmarks, lip_aperture
 
 LAGS = 10  # frames to either side among which the best lag is sought
 LEAST_FRAMES = 8  # fewer overlapping frames say nothing of a correlation

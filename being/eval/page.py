@@ -12,11 +12,11 @@ import numpy as np
 from PIL import Image
 
 from being.conventions import FPS
-from being.curves import curves
-from being.eval.cross import KEYS, Driven
-from being.eval.ruler import Measured
+from being.eval.cross_driven import KEYS, Driven
+from being.eval.evaluator import Measured
 from being.eval.tables import SPEECH_NAMES, cross_rows, face_rows, region_rows, speech_rows
-from being.preprocess.report_style import STYLE
+from being.report.curves import curves
+from being.report.style import STYLE
 
 OWN_STYLE = (
     "table.wide td:nth-child(n),table.wide th{padding:.3rem 1.1rem .3rem 0;white-space:nowrap;text-align:"

@@ -14,22 +14,22 @@ import numpy as np
 from PIL import Image
 
 from being.config import Config
+from being.console import say
 from being.conventions import FPS, SAMPLE_RATE
 from being.data.dataset import consent_note
 from being.errors import BeingError, InputRejected
 from being.eval import gates
-from being.eval.cross import Driven, cross_driven, sources
-from being.eval.measure import measure, open_subject, part_sound
+from being.eval.cross_driven import Driven, cross_driven, sources
+from being.eval.evaluator import Measured
 from being.eval.page import page
-from being.eval.pair import Pair, measure_pair, pair_sound
-from being.eval.ruler import Measured
+from being.eval.run_figures import measure, open_subject, part_sound
 from being.eval.tables import lines
-from being.files import home, replace_folder, write_json
+from being.eval.video_pair import Pair, measure_pair, pair_sound
 from being.media import VideoWriter
 from being.model.device import pick_device
-from being.preprocess.sheet import frame_grid
-from being.progress import say
-from being.train.run import Run
+from being.paths import home, replace_folder, write_json
+from being.preprocess.frame_views import frame_grid
+from being.runs.run_directory import Run
 
 FILES = ("metrics.json", "report.html", "sheet.jpg", "side_by_side.mp4")
 VIDEO_NOTE = "Left the true frame, right the rendered one"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from being.eval.cross import KEYS
+from being.eval.cross_driven import KEYS
+from being.eval.evaluator import KINDS
 from being.eval.identity import SAME_PERSON
-from being.eval.ruler import KINDS
 
 Row = tuple[str, str, str]
 REGION_NAMES = {

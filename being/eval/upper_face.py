@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from being.eval.faces import joined
-from being.preprocess.expression import BLINK_CLOSED, BLINK_UNIT, NAMES, action_units
-from being.preprocess.landmarks import Landmarks
+from being.face.action_units import BLINK_CLOSED, BLINK_UNIT, NAMES, action_units
+from being.face.landmarks import Landmarks
 
 SHUT = 0.5  # closure of the lids, 0 open to 1 shut, from which a frame belongs to a blink
 BLINK_NEAR = 2  # frames by which a rendered blink's deepest frame may be off the true one's

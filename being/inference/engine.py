@@ -18,16 +18,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from being.audio.arrays import array_blocks
 from being.audio.encoders import encoder, width_of
-from being.audio.streaming import feature_blocks
+from being.audio.feature_files import array_blocks
+from being.audio.feature_stream import feature_blocks
 from being.data.cameras import camera_numbers
 from being.errors import InputRejected, UsageError
+from being.inference.backends.torch import PlainHead
+from being.inference.feature_pool import AHEAD, ROOM, Feed, Sound
 from being.inference.interpolation import interpolated
-from being.inference.plain import PlainHead
 from being.inference.pose_path import pose_path
-from being.inference.prune import pruned
-from being.inference.sound import AHEAD, ROOM, Feed, Sound
+from being.inference.pruning import pruned
 from being.model.avatar import Avatar, load_avatar
 from being.splat.api import pick_backend
 
@@ -218,15 +218,15 @@ def _head(avatar: Avatar, camera: Tensor, precision: str, plain: bool) -> Any:
     rasterizer = pick_backend("auto", avatar.model.gaussians.means)
     interpreted = camera.device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"
     if (rasterizer == "triton" or interpreted) and not plain:
-        from being.inference.graph import GraphHead, foldable
+        from being.inference.backends.cuda.renderer import GraphHead, foldable
 
         if foldable(avatar.model.network):
             return GraphHead(avatar, camera, "float16" if precision == "auto" else precision)
     if camera.device.type == "cpu" and rasterizer == "cpu" and not plain:
-        from being.inference import native
+        from being.inference.backends.cpu import head
 
-        if native.status().startswith("OK"):
-            from being.inference.native_head import CpuHead
+        if head.status().startswith("OK"):
+            from being.inference.backends.cpu.renderer import CpuHead
 
             return CpuHead(avatar, camera, precision)
     return PlainHead(avatar, camera, "float32" if precision == "auto" else precision)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
+from being.inference.feature_pool import AHEAD, ROOM, Feed
 from being.inference.pose_path import pose_path
-from being.inference.sound import AHEAD, ROOM, Feed
 
 if TYPE_CHECKING:
     from being.inference.engine import Engine

@@ -13,16 +13,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from being.audio.features import frame_count
-from being.audio.sound import to_rate
+from being.audio.feature_windows import frame_count
+from being.audio.waveform import to_rate
+from being.console import Progress, say, warn
 from being.conventions import FPS, SAMPLE_RATE
-from being.data.expression import Channels
+from being.data.expression_channels import Channels
 from being.errors import InputRejected
+from being.inference.animation.face_controls import FaceStream, Wish
 from being.inference.engine import Engine
-from being.inference.expression import FaceStream, Wish
-from being.inference.writing import WritingThread
+from being.inference.frame_writer import WritingThread
 from being.media import VideoWriter, output_path
-from being.progress import Progress, say, warn
 from being.tts import speak
 from being.tts.speech import shown
 

@@ -14,7 +14,7 @@ import av
 import numpy as np
 from av.video.reformatter import ColorTrc
 
-from being.audio.sound import mixed
+from being.audio.waveform import mixed
 from being.conventions import FPS, SAMPLE_RATE
 from being.errors import InputRejected
 

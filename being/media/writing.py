@@ -15,7 +15,7 @@ import numpy as np
 
 from being.conventions import FPS, SAMPLE_RATE
 from being.errors import BeingError, UsageError
-from being.files import check_place, make_folders, remove_empty
+from being.paths import check_place, make_folders, remove_empty
 
 AI_NOTICE = "AI-generated video of a person, made with being"
 VIDEO_CODECS = {

@@ -29,10 +29,10 @@ from being.config import Config, from_dict
 from being.conventions import FPS
 from being.data.clip import Clip
 from being.data.dataset import Dataset, consent_note
-from being.data.expression import BLINK_ALONE, Channels
+from being.data.expression_channels import BLINK_ALONE, Channels
 from being.errors import InputRejected, UsageError
-from being.files import load_tensors, read_json, replace_folder, write_json
 from being.model.talking_head import TalkingHead
+from being.paths import load_tensors, read_json, replace_folder, write_json
 
 SCHEMA = 2
 BLINK_SCHEMA = 1  # of bundles that know the blink alone

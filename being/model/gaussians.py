@@ -78,7 +78,7 @@ class CanonicalGaussians(nn.Module):
         ...].
         """
         if offsets is not None and offsets.packed is not None:
-            from being.model.triton.activate import activate
+            from being.model.kernels.activate import activate
 
             means, quaternions, scales, opacities, sh = activate(
                 offsets.packed, *(getattr(self, name) for name in NAMES)

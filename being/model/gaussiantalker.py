@@ -21,6 +21,7 @@ from being.config import ModelConfig
 from being.conventions import ATTENTION_WINDOW, FEATURE_WINDOW
 from being.data.conditions import Conditions
 from being.model.attention import Transformer
+from being.model.kernels import fused
 from being.model.tokens import (
     AUDIO_WIDTH,
     CAMERA_WIDTH,
@@ -32,7 +33,6 @@ from being.model.tokens import (
     spread_blink,
 )
 from being.model.triplane import TriPlane, head
-from being.model.triton import fused
 
 # What the first layer makes of the eye code's frequencies to start with: as loud as noise, the high
 # ones drown the slow swing from open to closed, and 700 steps do not find it (measured: gain 1 no

@@ -11,10 +11,10 @@ from typing import Any
 from being.conventions import FPS
 from being.data.dataset import SCHEMA
 from being.media import read_audio
-from being.preprocess.check import on_every_frame
+from being.preprocess.inspection.clip import on_every_frame
 from being.preprocess.speech_features import entry
 from being.preprocess.steps import Work
-from being.preprocess.workplace import Done
+from being.preprocess.workspace import Done
 
 
 @dataclass(frozen=True)

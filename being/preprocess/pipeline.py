@@ -9,17 +9,17 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from being.console import Progress
 from being.errors import BeingError, ExitCode, InputRejected, UsageError
-from being.files import write_json
-from being.preprocess.graph import Stop, run_steps
+from being.paths import write_json
+from being.preprocess.inspection.picture import PICTURE_SIDE, picture_and_sound
 from being.preprocess.manifest import Consent, manifest
-from being.preprocess.preflight import PICTURE_SIDE, picture_and_sound
 from being.preprocess.report import write_report
 from being.preprocess.source import keep_source
 from being.preprocess.speech_features import ENCODER, choose
+from being.preprocess.step_graph import Stop, run_steps
 from being.preprocess.steps import STEPS, Settings, Work, check_settings
-from being.preprocess.workplace import Workplace, check_free, sha256
-from being.progress import Progress
+from being.preprocess.workspace import Workplace, check_free, sha256
 
 NAME = re.compile(r"[^.\\/\x00-\x1f][^\\/\x00-\x1f]*")  # of a subject: a folder's
 NAME_BYTES = 200  # file systems take 255, and hidden folders have longer names

@@ -13,16 +13,16 @@ from typing import Any
 import cv2
 import numpy as np
 
+from being.console import clock
 from being.conventions import FPS
-from being.curves import curves
 from being.data.dataset import Dataset, consent_note
-from being.files import read_json
-from being.preprocess.frames import FrameFolder, read_image
-from being.preprocess.landmarks import MESH_POINTS
-from being.preprocess.matting import decode as decode_parsing
-from being.preprocess.report_style import STYLE
-from being.preprocess.sheet import mesh_edges, views, with_mesh
-from being.progress import clock
+from being.data.frames import FrameFolder, read_image
+from being.face.landmarks import MESH_POINTS
+from being.paths import read_json
+from being.preprocess.frame_views import mesh_edges, views, with_mesh
+from being.preprocess.segmentation.matting import decode as decode_parsing
+from being.report.curves import curves
+from being.report.style import STYLE
 
 SHOWN = 12  # frames of the contact sheets, spread over the clip
 CELL = 256  # px, side of their pictures

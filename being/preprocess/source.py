@@ -14,7 +14,7 @@ import numpy as np
 
 from being import media
 from being.conventions import FPS
-from being.preprocess.preflight import dataset_pictures
+from being.preprocess.inspection.picture import dataset_pictures
 
 STEM = "source"  # of the video's name in a dataset; its suffix stays
 RATE_MAX = 3_000_000 / 8  # bytes a second of the dataset: a larger video is not kept

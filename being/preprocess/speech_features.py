@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from being import media
-from being.audio.features import SAMPLES_PER_FRAME, encode_segments
+from being.audio.feature_windows import SAMPLES_PER_FRAME, encode_segments
 from being.data.dataset import Dataset
 from being.errors import BeingError, InputRejected, UsageError
-from being.files import write_json
+from being.paths import write_json
 
 ENCODER = "hama"  # every dataset has its features
 ARRAYS = "deepspeech"  # the encoder whose features come from a file
@@ -89,8 +89,8 @@ def write_features(
     if choice.array is None:
         values = encode_segments(sound, segments, choice.name)
     else:
-        from being.audio.arrays import read_array
         from being.audio.encoders import encoder
+        from being.audio.feature_files import read_array
 
         values = read_array(choice.array, segments[-1][1], encoder(choice.name).width)
     part = folder / f"{choice.file}.part"
@@ -114,7 +114,7 @@ def add_features(dataset: Path, text: str, latency: str | None = None) -> tuple[
     text, latency: as for `choose`. Raises as `choose` and `encode_segments`, BeingError when the
     folder cannot be written.
     """
-    from being.preprocess.workplace import digest_of
+    from being.preprocess.workspace import digest_of
 
     opened = Dataset.open(Path(dataset))
     choice = choose(text, latency, opened.path)

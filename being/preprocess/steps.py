@@ -18,28 +18,28 @@ from pathlib import Path
 import numpy as np
 
 from being import media
+from being.console import warn
+from being.data.frames import FrameFolder, read_image, write_frames, write_image
 from being.errors import InputRejected
-from being.preprocess import family
-from being.preprocess.check import look_at, refuse
-from being.preprocess.checked import Checked
-from being.preprocess.expression import write_au
-from being.preprocess.facemap import BROW_TOP, CHIN
-from being.preprocess.frames import FrameFolder, read_image, write_frames, write_image
-from being.preprocess.graph import Advance, Step, Stop
-from being.preprocess.landmarks import MESH_POINTS, FaceLandmarker, Landmarks
-from being.preprocess.matting import decode as decode_parsing
-from being.preprocess.matting import encode as encode_parsing
-from being.preprocess.matting import parse_clip
-from being.preprocess.mesh import canonical_mesh
-from being.preprocess.openface import read_columns, read_openface, write_openface
-from being.preprocess.parser import parser as find_parser
-from being.preprocess.plates import TorsoPlates, background_plate
-from being.preprocess.preflight import PICTURE_SIDE, Preflight
+from being.face.action_units import write_au
+from being.face.canonical_mesh import canonical_mesh
+from being.face.landmarks import MESH_POINTS, FaceLandmarker, Landmarks
+from being.face.openface import read_columns, read_openface, write_openface
+from being.face.topology import BROW_TOP, CHIN
+from being.preprocess import dataset_files
+from being.preprocess.inspection.clip import look_at, refuse
+from being.preprocess.inspection.picture import PICTURE_SIDE, Preflight
+from being.preprocess.inspection.record import Checked
+from being.preprocess.segmentation.matting import decode as decode_parsing
+from being.preprocess.segmentation.matting import encode as encode_parsing
+from being.preprocess.segmentation.matting import parse_clip
+from being.preprocess.segmentation.parser import parser as find_parser
+from being.preprocess.segmentation.plates import TorsoPlates, background_plate
+from being.preprocess.segmentation.teeth import read_teeth, teeth_masks
 from being.preprocess.speech_features import ENCODER, OUTPUTS, STEP, Choice, write_features
-from being.preprocess.teeth import read_teeth, teeth_masks
-from being.preprocess.tracking import track_head
-from being.preprocess.workplace import OWN, sha256
-from being.progress import warn
+from being.preprocess.step_graph import Advance, Step, Stop
+from being.preprocess.tracking.head_pose import track_head
+from being.preprocess.workspace import OWN, sha256
 
 FACES_IN_MIN = 0.5  # share of the frames that must show a face
 CHECKED = f"{OWN}/checked.json"
@@ -174,8 +174,8 @@ def _landmarks(work: Work, advance: Advance) -> None:
             f"in {found} of {len(work.frames)} frames",
             "Record one person who looks at the camera, with the whole head in the picture",
         )
-    family.write_landmarks(work.folder, landmarks)
-    family.write_mouth_masks(work.folder, landmarks, work.size, work.size)
+    dataset_files.write_landmarks(work.folder, landmarks)
+    dataset_files.write_mouth_masks(work.folder, landmarks, work.size, work.size)
 
 
 def _head_pose(work: Work, advance: Advance) -> None:
@@ -184,8 +184,8 @@ def _head_pose(work: Work, advance: Advance) -> None:
     track = track_head(
         points, work.size, work.size, vertices, triangles, work.frames, segments, advance
     )
-    family.write_track(work.folder, track, triangles)
-    family.write_transforms(work.folder, track, work.size, work.size, work.missing)
+    dataset_files.write_track(work.folder, track, triangles)
+    dataset_files.write_transforms(work.folder, track, work.size, work.size, work.missing)
 
 
 def _masks(work: Work, advance: Advance) -> None:

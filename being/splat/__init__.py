@@ -12,8 +12,8 @@ from being.splat.api import (
     rasterize,
     using_backend,
 )
-from being.splat.room import Room
-from being.splat.triton import pairs_per_gaussian
+from being.splat.cuda import pairs_per_gaussian
+from being.splat.pair_capacity import Room
 
 __all__ = [
     "Cameras",

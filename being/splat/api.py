@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from being.errors import EnvironmentFault, UsageError
-from being.splat import cpu, diff_gaussian, gsplat, reference, triton
-from being.splat.room import Room
+from being.splat import cpu, cuda, diff_gaussian, gsplat, reference
+from being.splat.pair_capacity import Room
 
 SH_COEFFICIENTS = (1, 4, 9, 16)  # K of degree 0 to 3
 
@@ -98,7 +98,7 @@ def rasterize(
         screen_offsets,
     )
     if name == "triton":
-        return RenderOutput(*triton.rasterize(*arguments, room))
+        return RenderOutput(*cuda.rasterize(*arguments, room))
     if room is not None:
         raise UsageError(
             "only the triton rasterizer takes fixed room",
@@ -132,7 +132,7 @@ def available_backends() -> dict[str, str]:
 
 
 # each takes some tensors only
-FAST = {"triton": triton, "gsplat": gsplat, "diff-gaussian": diff_gaussian, "cpu": cpu}
+FAST = {"triton": cuda, "gsplat": gsplat, "diff-gaussian": diff_gaussian, "cpu": cpu}
 ALIASES = {"torch": "reference"}
 _chosen: list[str] = []  # what "auto" stands for in this process, if not the fastest
 _warned: set[str] = set()

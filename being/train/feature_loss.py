@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from being.assets import fetch
-from being.files import load_tensors
+from being.paths import load_tensors
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIDE = 224  # px
@@ -147,7 +147,7 @@ class _ConvolutionRelu(torch.autograd.Function):
 def halved(x: Tensor) -> Tensor:
     """Maximum of every 2 x 2 pixels, [B, C, H / 2, W / 2]."""
     if x.is_cuda and find_spec("triton") is not None:
-        from being.train.triton_pool import halved as fused
+        from being.train.kernels.max_pool import halved as fused
 
         return fused(x)
     return F.max_pool2d(x, 2)
@@ -158,7 +158,7 @@ def difference(a: Tensor, b: Tensor) -> Tensor:
     only.
     """
     if a.is_cuda and find_spec("triton") is not None:
-        from being.train.triton_compare import mean_difference
+        from being.train.kernels.picture_loss import mean_difference
 
         return mean_difference(a, b)
     return F.l1_loss(a, b).float()

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from being.config import LossConfig
 from being.data.clip import Clip
+from being.metrics.pictures import box_mean, ssim
 from being.model.talking_head import Rendering
 from being.model.triplane import PlaneGrid
 from being.splat import composite
 from being.train.feature_loss import FeatureLoss
-from being.train.losses import box_mean, ssim
 
 CHUNK = 64  # frames whose targets are made at once
 
@@ -91,7 +91,7 @@ class _Fused:
     """The clip as `triton_compare` takes it."""
 
     def __init__(self, clip: Clip):
-        from being.train.triton_compare import Pictures, compare
+        from being.train.kernels.picture_loss import Pictures, compare
 
         self.compare, self.size = compare, clip.size
         every = torch.arange(len(clip.frames), device=clip.device)

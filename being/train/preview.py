@@ -18,9 +18,9 @@ from being.data.clip import Clip
 from being.data.dataset import Dataset, Split, consent_note
 from being.media import VideoWriter, read_audio
 from being.model.talking_head import TalkingHead
-from being.preprocess.sheet import frame_grid
+from being.preprocess.frame_views import frame_grid
+from being.runs.run_directory import Run
 from being.splat import composite
-from being.train.run import Run
 
 EVALUATED_FRAMES = 16
 SHEET_FRAMES = 6

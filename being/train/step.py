@@ -21,11 +21,11 @@ from being.config import Config, StageConfig
 from being.data.clip import Clip
 from being.model.talking_head import TalkingHead
 from being.splat import Room, pairs_per_gaussian, pick_backend
-from being.splat.capture import captured
-from being.train.blinking import eyes_alone
+from being.splat.graph_capture import captured
+from being.train.blink_oversampling import eyes_alone
 from being.train.compat import pruned_by
 from being.train.density import Density
-from being.train.disturbance import disturb
+from being.train.feature_augmentation import disturb
 from being.train.objective import Objective
 
 GENERATOR_STRIDE = 1_000_003

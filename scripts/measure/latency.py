@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from being.audio import streaming
+from being.audio import feature_stream
 from being.audio.encoders import encoder
 from scripts.measure.lip_regressors import Footage, Net, Ridge, correlation, frame_windows
 
@@ -37,11 +37,13 @@ def main() -> None:
     plain = encoder(given.encoder)
     whole = [plain.encode_clip(clip.sound) for clip in clips]
     forms = (
-        [] if given.others else [(known, streaming.PAST) for known in streaming.LATENCIES.values()]
+        []
+        if given.others
+        else [(known, feature_stream.PAST) for known in feature_stream.LATENCIES.values()]
     )
     for text in given.others:
         ahead, shift, past = map(int, text.split(","))
-        forms.append((streaming.Latency(f"{ahead},{shift},{past}", ahead, shift), past))
+        forms.append((feature_stream.Latency(f"{ahead},{shift},{past}", ahead, shift), past))
     print(
         "| form | look-ahead, s | "
         + " | ".join(f"{clip.name}: ridge | net | net learnt whole | distance" for clip in clips)
@@ -57,8 +59,8 @@ def main() -> None:
         ]
         show("whole", float("inf"), table["whole"])
     for latency, past in forms:
-        streaming.PAST = past
-        bounded = streaming.BoundedEncoder(plain, latency)
+        feature_stream.PAST = past
+        bounded = feature_stream.BoundedEncoder(plain, latency)
         table[latency.name] = [
             figure
             for clip, steps in zip(clips, whole, strict=True)

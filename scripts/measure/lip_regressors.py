@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from being import media
-from being.audio.features import SAMPLES_PER_FRAME
+from being.audio.feature_windows import SAMPLES_PER_FRAME
 from being.conventions import ATTENTION_PAST, ATTENTION_WINDOW, FEATURE_WINDOW, STEPS_PER_FRAME
 from being.data.dataset import Dataset
-from being.preprocess.landmarks import lip_aperture
+from being.face.landmarks import lip_aperture
 
 PAST = STEPS_PER_FRAME * ATTENTION_PAST + FEATURE_WINDOW // 2  # steps before the frame's time
 SPAN = STEPS_PER_FRAME * (ATTENTION_WINDOW - 1) + FEATURE_WINDOW  # steps in all

@@ -28,9 +28,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from being.preprocess.facemap import RIGID
-from being.preprocess.frames import read_image
-from being.preprocess.jawline import Face
+from being.data.frames import read_image
+from being.face.topology import RIGID
+from being.preprocess.segmentation.jawline import Face
 
 PAIRS = 100  # neighbouring frames looked at, spread over the clip
 # At a picture height of 512.

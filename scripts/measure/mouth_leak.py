@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from being.data.dataset import Dataset
-from being.data.expression import MOUTH, expression
-from being.preprocess.landmarks import lip_aperture
+from being.data.expression_channels import MOUTH, expression
+from being.face.landmarks import lip_aperture
 
 WIDTHS, RIDGES = (0.02, 0.1, 0.5), (1.0, 10.0)
 SETS = {"upper channels": (), "and cheek_up, lid_tight": ("cheek_up", "lid_tight")}

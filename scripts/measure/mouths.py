@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from being.data.dataset import Dataset
-from being.eval.measure import real_speech
+from being.eval.run_figures import real_speech
 from being.eval.tables import speech_rows
 
 

@@ -24,10 +24,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from being.bench.machine import matmul_ms
+from being.bench.machine_speed import matmul_ms
 from being.bench.splat import head_shell, tiles_per_gaussian, trained_head
 from being.config import ModelConfig
-from being.inference.native import NativeHead
+from being.inference.backends.cpu.head import NativeHead
 from being.model.gaussians import CanonicalGaussians
 from being.model.talking_head import TalkingHead
 from being.splat import Cameras, composite, rasterize

@@ -22,13 +22,13 @@ import numpy as np
 from being.conventions import CENTIMETRES_PER_UNIT
 from being.data.cameras import FLIP
 from being.data.dataset import Dataset
-from being.preprocess import family
-from being.preprocess.facemap import RIGID
-from being.preprocess.geometry import Camera, Poses, exp, log
-from being.preprocess.landmarks import MESH_POINTS
-from being.preprocess.mesh import canonical_mesh
-from being.preprocess.smoothing import fill
-from being.preprocess.tracking import track_of
+from being.face.canonical_mesh import canonical_mesh
+from being.face.landmarks import MESH_POINTS
+from being.face.smoothing import fill
+from being.face.topology import RIGID
+from being.preprocess import dataset_files
+from being.preprocess.tracking.geometry import Camera, Poses, exp, log
+from being.preprocess.tracking.head_pose import track_of
 
 WRITTEN = (
     "track_params.pt",
@@ -80,8 +80,8 @@ def main() -> None:
         points = file["points"][:, :MESH_POINTS, :2].astype(np.float64)
     rigidity = np.isin(np.arange(MESH_POINTS), RIGID).astype(float)
     track = track_of(points, pnp_poses(points, shape, camera), shape, camera, rigidity)
-    family.write_track(arguments.out, track, triangles)
-    family.write_transforms(arguments.out, track, width, height, dataset.missing)
+    dataset_files.write_track(arguments.out, track, triangles)
+    dataset_files.write_transforms(arguments.out, track, width, height, dataset.missing)
     manifest = {**dataset.manifest, "name": f"{dataset.manifest['name']}_pnp"}
     (arguments.out / "dataset.json").write_text(json.dumps(manifest, indent=1))
     print(

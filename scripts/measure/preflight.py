@@ -13,9 +13,9 @@ import json
 import time
 from pathlib import Path
 
-from being.preprocess.check import look_at, table
-from being.preprocess.landmarks import FaceLandmarker
-from being.preprocess.preflight import inspect
+from being.face.landmarks import FaceLandmarker
+from being.preprocess.inspection.clip import look_at, table
+from being.preprocess.inspection.picture import inspect
 
 
 def main() -> None:

@@ -22,11 +22,11 @@ import numpy as np
 from being import media
 from being.audio.phonemes import CLASSES, CLOSURE, Heard, listen
 from being.conventions import SAMPLE_RATE
-from being.preprocess.landmarks import FaceLandmarker, lip_aperture
-from being.preprocess.learnability import CLOSED, forecast
-from being.preprocess.look import Look
-from being.preprocess.speech_check import check_sound, mended
-from being.preprocess.sync import Offset, check_other_voices, check_sync, sync_offset
+from being.face.landmarks import FaceLandmarker, lip_aperture
+from being.preprocess.inspection.face_samples import Look
+from being.preprocess.inspection.learnability import CLOSED, forecast
+from being.preprocess.inspection.speech import check_sound, mended
+from being.preprocess.inspection.sync import Offset, check_other_voices, check_sync, sync_offset
 
 PART = 375  # frames, 15 s
 MOVED = (-0.2, -0.1, -0.04, 0.04, 0.1, 0.2)  # s

@@ -19,12 +19,12 @@ from being.data.clip import Clip, load_clip
 from being.data.dataset import Dataset, Split
 from being.model.device import has_bfloat16, pick_device
 from being.model.talking_head import TalkingHead
-from being.train.cloud import initial_cloud
 from being.train.density import Density
+from being.train.initial_points import initial_cloud
 from being.train.objective import Objective
 from being.train.optimizer import make_optimizer, set_rates
-from being.train.stages import fresh_model
 from being.train.step import STAGES, Step
+from being.train.trainer import fresh_model
 
 WARM_UP = 12  # steps
 BLOCK = 10  # steps timed as one

@@ -25,11 +25,11 @@ import numpy as np
 from being.conventions import CENTIMETRES_PER_UNIT
 from being.data.cameras import euler_to_rotation
 from being.data.dataset import Dataset
-from being.preprocess.facemap import RIGID
-from being.preprocess.frames import FrameFolder
-from being.preprocess.geometry import Camera, Poses
-from being.preprocess.landmarks import MESH_POINTS
-from being.preprocess.mesh import canonical_mesh
+from being.data.frames import FrameFolder
+from being.face.canonical_mesh import canonical_mesh
+from being.face.landmarks import MESH_POINTS
+from being.face.topology import RIGID
+from being.preprocess.tracking.geometry import Camera, Poses
 from scripts.measure.pnp_poses import pnp_poses
 
 WINDOW, RETURN_MAX = (

@@ -23,14 +23,14 @@ from typing import Any
 
 import numpy as np
 
-from being.audio import augment
+from being.audio import voice_augmentation
 from being.audio.encoders import encoder
-from being.audio.features import frame_count
-from being.audio.sound import to_rate
+from being.audio.feature_windows import frame_count
+from being.audio.waveform import to_rate
 from being.conventions import FPS, SAMPLE_RATE
 from being.data.dataset import Dataset
-from being.eval.cross import CASES, KEYS, TEXT, sources
-from being.eval.measure import real_mouth, real_speech
+from being.eval.cross_driven import CASES, KEYS, TEXT, sources
+from being.eval.run_figures import real_mouth, real_speech
 from being.eval.speech import Mouth, Said, heard, mouth_figures, pooled, spoken
 from being.media import read_audio
 from being.tts import speak
@@ -67,7 +67,9 @@ def measure(
     """The figures of one net."""
     learn, test = clip.split()
     own = windows(clip.sound)
-    heard_in = [own] + [windows(augment.variant(clip.sound, 0, k)) for k in range(voices)]
+    heard_in = [own] + [
+        windows(voice_augmentation.variant(clip.sound, 0, k)) for k in range(voices)
+    ]
     if silence:
         shut = (clip.raw < mouth.closed)[:, None, None]
         silent = windows(np.zeros(4 * SAMPLE_RATE, np.float32))[len(own[0]) + 20]
@@ -79,7 +81,8 @@ def measure(
 
     unheard = [
         correlation(
-            net(windows(augment.variant(clip.sound, UNHEARD, k))[test]), clip.aperture[test]
+            net(windows(voice_augmentation.variant(clip.sound, UNHEARD, k))[test]),
+            clip.aperture[test],
         )
         for k in range(4)
     ]

@@ -1,0 +1,44 @@
+"""The first frame of a new process: python -m being.bench.cold_start AVATAR DEVICE PRECISION prints its
+times as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+
+def cold_start(path: Path, device: str, precision: str) -> dict[str, float]:
+    """Seconds from starting Python to the first picture in host memory, and what of it is importing
+    and loading.
+    """
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "being.bench.cold_start", str(path), device, precision],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    whole = time.perf_counter() - start
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip().splitlines()[-1])
+    return {**json.loads(done.stdout.splitlines()[-1]), "process_s": round(whole, 3)}
+
+
+def main() -> None:
+    """Load, render one frame, print the times."""
+    start = time.perf_counter()
+    import torch
+
+    from being.bench.fps import start_seconds
+
+    imported = time.perf_counter() - start
+    _, times = start_seconds(Path(sys.argv[1]), torch.device(sys.argv[2]), sys.argv[3])
+    print(json.dumps({"import_s": round(imported, 3), **times}))
+
+
+if __name__ == "__main__":
+    main()

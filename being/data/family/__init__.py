@@ -1,9 +1,0 @@
-"""Datasets of the AD-NeRF / ER-NeRF / GaussianTalker / InsTaG family: read into ours, written from
-ours.
-"""
-
-from being.data.family.exporter import SYSTEMS, Exported, export_family
-from being.data.family.importer import import_family
-from being.data.family.pictures import Imported
-
-__all__ = ["SYSTEMS", "Exported", "Imported", "export_family", "import_family"]

@@ -1,0 +1,375 @@
+"""Face landmarks of pictures and clips: 478 points, 52 blendshapes and a confidence per frame.
+
+Runs the three networks inside MediaPipe's `face_landmarker.task` (Apache-2.0) on LiteRT: detector
+-> square region turned upright by the eye line -> 478 points -> the next frame's region from this
+frame's points. Where the face is lost the detector looks again. Glue constants follow MediaPipe's
+own graphs (BlazeFace, Bazarevsky et al. 2019; Attention Mesh, Grishchenko et al. 2020).
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import os
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from queue import SimpleQueue
+
+import cv2
+import numpy as np
+
+from being.errors import EnvironmentFault
+from being.face.topology import (
+    BLENDSHAPE_INPUTS,
+    EYE_OUTER_LEFT,
+    EYE_OUTER_RIGHT,
+    LIP_LOWER,
+    LIP_UPPER,
+)
+
+POINTS = 478  # 468 mesh points, then 2 x 5 iris points
+MESH_POINTS = 468
+BLENDSHAPES = 52
+DETECTOR_SIDE = 128  # px
+LANDMARK_SIDE = 256  # px
+REGION_SCALE = 1.5  # region side over the longer side of the face box
+DETECTION_MIN = 0.5
+PRESENCE_MIN = 0.5
+OVERLAP_SAME_FACE = 0.3  # intersection over union from which two boxes are one face
+# frames that one worker follows in sequence; fixed, so that results do not depend on the worker
+# count
+CHUNK = 128
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Landmarks:
+    """Landmarks of a clip; frames without a face have confidence 0 and NaN points."""
+
+    points: (
+        np.ndarray
+    )  # float32 [F, 478, 3], px: x right, y down (pixel centres at whole numbers), z same scale
+    blendshapes: np.ndarray  # float32 [F, 52] in 0..1, in the order of BLENDSHAPE_NAMES
+    confidence: np.ndarray  # float32 [F] in 0..1
+
+    @property
+    def found(self) -> np.ndarray:
+        """bool [F]: the frames in which a face was found."""
+        return self.confidence > 0
+
+    def __len__(self) -> int:
+        return len(self.confidence)
+
+    def __getitem__(self, frames: slice | np.ndarray) -> Landmarks:
+        return Landmarks(self.points[frames], self.blendshapes[frames], self.confidence[frames])
+
+
+@dataclass(frozen=True)
+class FaceBox:
+    """One detected face."""
+
+    centre: np.ndarray  # float32 [2], px
+    size: np.ndarray  # float32 [2], px: width and height (brow to chin, without hair)
+    eyes: np.ndarray  # float32 [2, 2], px: the person's right eye, then the left
+    score: float  # 0..1
+
+
+@dataclass(frozen=True)
+class _Region:
+    centre: np.ndarray  # [2] px
+    side: float  # px
+    angle: float  # radians, of the eye line in the picture
+
+
+def lip_aperture(points: np.ndarray) -> np.ndarray:
+    """Lip aperture float32 [...]: inner-lip distance over outer-eye distance, dimensionless.
+
+    points: float [..., 478, 2 or 3] px, only x and y are used. NaN where the points are NaN.
+    """
+    assert points.shape[-2] >= MESH_POINTS and points.shape[-1] in (2, 3), points.shape
+    xy = points[..., :2]
+    lips = np.linalg.norm(xy[..., LIP_UPPER, :] - xy[..., LIP_LOWER, :], axis=-1)
+    eyes = np.linalg.norm(xy[..., EYE_OUTER_RIGHT, :] - xy[..., EYE_OUTER_LEFT, :], axis=-1)
+    return (lips / np.maximum(eyes, 1e-6)).astype(np.float32)
+
+
+class FaceLandmarker:
+    """Finds and follows the largest face. One object may be used from one thread; `track` uses
+    several itself.
+    """
+
+    def __init__(self, model: Path | None = None, workers: int | None = None):
+        """model: a `face_landmarker.task`; by default the one `being.assets` provides. workers:
+        threads of `track`.
+        """
+        self._files = _task_files(model or _default_model())
+        self._workers = workers or max(1, min(8, os.cpu_count() or 1))
+        self._networks = _Networks(self._files)
+
+    def twin(self) -> FaceLandmarker:
+        """Another one with the same networks, to be used from another thread."""
+        other = copy.copy(self)
+        other._networks = _Networks(self._files)
+        return other
+
+    def faces(self, frame: np.ndarray) -> list[FaceBox]:
+        """Faces in one picture, largest first. frame: uint8 [H, W, 3] RGB."""
+        _check_frame(frame)
+        return self._networks.faces(frame)
+
+    def detect(self, frame: np.ndarray) -> Landmarks:
+        """Landmarks (one frame) of the largest face of a picture, looked for afresh. frame: uint8
+        [H, W, 3] RGB.
+        """
+        _check_frame(frame)
+        points, blendshapes, confidence, _ = self._networks.follow(frame, None)
+        return Landmarks(points[None], blendshapes[None], np.array([confidence], np.float32))
+
+    def track(
+        self, frames: Sequence[np.ndarray] | np.ndarray, progress: Progress | None = None
+    ) -> Landmarks:
+        """Landmarks of every frame of a clip; progress(n) is called as n more frames are done.
+
+        frames: uint8 [F, H, W, 3] RGB, or any sequence of [H, W, 3] pictures (len and index are
+        used, from threads).
+        """
+        count = len(frames)
+        points = np.full((count, POINTS, 3), np.nan, np.float32)
+        blendshapes = np.zeros((count, BLENDSHAPES), np.float32)
+        confidence = np.zeros(count, np.float32)
+        workers = max(1, min(self._workers, -(-count // CHUNK)))
+        idle: SimpleQueue[_Networks] = SimpleQueue()
+        idle.put(self._networks)
+        for _ in range(workers - 1):
+            idle.put(_Networks(self._files))
+
+        def follow(start: int) -> int:
+            networks, region = idle.get(), None
+            try:
+                stop = min(start + CHUNK, count)
+                for i in range(start, stop):
+                    frame = frames[i]
+                    _check_frame(frame)
+                    points[i], blendshapes[i], confidence[i], region = networks.follow(
+                        frame, region
+                    )
+                return stop - start
+            finally:
+                idle.put(networks)
+
+        with ThreadPoolExecutor(workers) as pool:
+            for done in pool.map(follow, range(0, count, CHUNK)):
+                if progress:
+                    progress(done)
+        return Landmarks(points, blendshapes, confidence)
+
+
+class _Networks:
+    """The three interpreters of one thread."""
+
+    def __init__(self, files: dict[str, bytes]):
+        interpreter = _interpreter_class()
+
+        def load(name: str):
+            network = interpreter(model_content=files[name], num_threads=1)
+            network.allocate_tensors()
+            return network
+
+        self._detector = load("face_detector.tflite")
+        self._landmark = load("face_landmarks_detector.tflite")
+        self._blendshape = load("face_blendshapes.tflite")
+        self._anchors = _anchors()
+
+    def faces(self, frame: np.ndarray) -> list[FaceBox]:
+        """Faces in the whole picture; in a picture without any, faces in overlapping squares of a
+        wide or tall one.
+        """
+        height, width = frame.shape[:2]
+        whole = _Region(
+            np.array([width, height], np.float32) / 2 - 0.5, float(max(width, height)), 0.0
+        )
+        boxes = self._faces_in(frame, whole)
+        if not boxes and max(width, height) > 1.2 * min(width, height):
+            boxes = [
+                box for region in _squares(width, height) for box in self._faces_in(frame, region)
+            ]
+        return _distinct(boxes)
+
+    def follow(self, frame: np.ndarray, region: _Region | None):
+        """Points [478, 3], blendshapes [52], confidence and the next frame's region, starting from
+        a region or none.
+        """
+        if region is not None:
+            points, confidence = self._points(frame, region)
+            if confidence >= PRESENCE_MIN:
+                return points, self._expression(points), confidence, _region_of_points(points)
+        for box in self.faces(frame)[:1]:
+            points, confidence = self._points(frame, _region_of_box(box))
+            if (
+                confidence >= PRESENCE_MIN
+            ):  # a second look from the better region, so that a new start does not jump
+                points, confidence = self._points(frame, _region_of_points(points))
+            if confidence >= PRESENCE_MIN:
+                return points, self._expression(points), confidence, _region_of_points(points)
+        return (
+            np.full((POINTS, 3), np.nan, np.float32),
+            np.zeros(BLENDSHAPES, np.float32),
+            0.0,
+            None,
+        )
+
+    def _faces_in(self, frame: np.ndarray, region: _Region) -> list[FaceBox]:
+        crop, to_picture = _crop(frame, region, DETECTOR_SIDE, cv2.BORDER_CONSTANT)
+        outputs = _invoke(self._detector, crop * np.float32(2) - np.float32(1))
+        raw, logits = (outputs["regressors"][0], outputs["classificators"][0, :, 0])
+        scores = 1 / (1 + np.exp(-np.clip(logits, -80, 80)))
+        boxes = []
+        for i in np.flatnonzero(scores >= DETECTION_MIN):
+            pairs = raw[i].reshape(8, 2)
+            pairs = np.concatenate(
+                [
+                    pairs[:1] + self._anchors[i] * DETECTOR_SIDE,
+                    pairs[1:2],
+                    pairs[2:] + self._anchors[i] * DETECTOR_SIDE,
+                ]
+            )
+            place = np.concatenate([pairs[:1], pairs[2:4]]) @ to_picture[:, :2].T + to_picture[:, 2]
+            size = pairs[1] * (region.side / DETECTOR_SIDE)
+            boxes.append(FaceBox(place[0], size, place[1:], float(scores[i])))
+        return boxes
+
+    def _points(self, frame: np.ndarray, region: _Region) -> tuple[np.ndarray, float]:
+        crop, to_picture = _crop(frame, region, LANDMARK_SIDE, cv2.BORDER_REPLICATE)
+        outputs = _invoke(self._landmark, crop)
+        local = outputs["Identity"].reshape(POINTS, 3)
+        points = np.empty((POINTS, 3), np.float32)
+        points[:, :2] = local[:, :2] @ to_picture[:, :2].T + to_picture[:, 2]
+        points[:, 2] = local[:, 2] * (region.side / LANDMARK_SIDE)
+        return points, float(1 / (1 + np.exp(-outputs["Identity_1"].item())))
+
+    def _expression(self, points: np.ndarray) -> np.ndarray:
+        outputs = _invoke(self._blendshape, points[BLENDSHAPE_INPUTS, :2])
+        return np.clip(next(iter(outputs.values())).reshape(BLENDSHAPES), 0, 1)
+
+
+def _invoke(network, value: np.ndarray) -> dict[str, np.ndarray]:
+    network.set_tensor(
+        network.get_input_details()[0]["index"], np.ascontiguousarray(value[None], np.float32)
+    )
+    network.invoke()
+    return {
+        output["name"]: network.get_tensor(output["index"])
+        for output in network.get_output_details()
+    }
+
+
+def _crop(
+    frame: np.ndarray, region: _Region, side: int, border: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The turned square region as float32 [side, side, 3] in 0..1, and the affine map [2, 3] crop
+    px -> picture px.
+
+    The networks answer in crop px whose first pixel has its centre at 0.5 (measured: so a mirrored
+    picture gives mirrored points to 0.2 px, with 0 as the first centre they are 1.4 px apart).
+    """
+    scale = region.side / side
+    cos, sin = np.cos(region.angle) * scale, np.sin(region.angle) * scale
+    turn = np.array([[cos, -sin], [sin, cos]])
+    offset = region.centre - turn @ np.full(2, side / 2)
+    sampling = np.concatenate([turn, (offset + turn @ np.full(2, 0.5))[:, None]], 1)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    crop = cv2.warpAffine(frame, sampling, (side, side), flags=flags, borderMode=border)
+    to_picture = np.concatenate([turn, offset[:, None]], 1)
+    return crop.astype(np.float32) * np.float32(1 / 255), to_picture.astype(np.float32)
+
+
+def _region_of_box(box: FaceBox) -> _Region:
+    across = box.eyes[1] - box.eyes[0]
+    return _Region(
+        box.centre, float(box.size.max()) * REGION_SCALE, float(np.arctan2(across[1], across[0]))
+    )
+
+
+def _region_of_points(points: np.ndarray) -> _Region:
+    low, high = points[:, :2].min(0), points[:, :2].max(0)
+    across = points[EYE_OUTER_LEFT, :2] - points[EYE_OUTER_RIGHT, :2]
+    angle = float(np.arctan2(across[1], across[0]))
+    return _Region((low + high) / 2, float((high - low).max()) * REGION_SCALE, angle)
+
+
+def _squares(width: int, height: int) -> Iterator[_Region]:
+    short, long = min(width, height), max(width, height)
+    for start in np.linspace(0, long - short, 2 + 2 * (long - short) // short):
+        centre = np.array(
+            [start + short / 2, short / 2] if width > height else [short / 2, start + short / 2]
+        )
+        yield _Region(centre.astype(np.float32) - 0.5, float(short), 0.0)
+
+
+def _distinct(boxes: list[FaceBox]) -> list[FaceBox]:
+    """Overlapping boxes merged into their score-weighted mean (BlazeFace), largest first."""
+    rest, kept = sorted(boxes, key=lambda box: -box.score), []
+    while rest:
+        same = [box for box in rest if _overlap(rest[0], box) > OVERLAP_SAME_FACE]
+        rest = [box for box in rest if not any(box is other for other in same)]
+        weights = np.array([box.score for box in same]) / sum(box.score for box in same)
+        centre, size, eyes = (
+            sum(w * getattr(box, name) for w, box in zip(weights, same, strict=True))
+            for name in ("centre", "size", "eyes")
+        )
+        kept.append(FaceBox(centre, size, eyes, same[0].score))
+    return sorted(kept, key=lambda box: -float(box.size.prod()))
+
+
+def _overlap(one: FaceBox, other: FaceBox) -> float:
+    low = np.maximum(one.centre - one.size / 2, other.centre - other.size / 2)
+    high = np.minimum(one.centre + one.size / 2, other.centre + other.size / 2)
+    shared = float(np.clip(high - low, 0, None).prod())
+    return shared / (float(one.size.prod()) + float(other.size.prod()) - shared + 1e-9)
+
+
+@lru_cache(maxsize=1)
+def _anchors() -> np.ndarray:
+    """Anchor centres float32 [896, 2] of the short-range detector: 16 x 16 cells twice, then 8 x 8
+    cells six times.
+    """
+    layers = []
+    for cells, times in ((16, 2), (8, 6)):
+        y, x = np.mgrid[:cells, :cells]
+        layers.append(np.repeat((np.stack([x, y], -1).reshape(-1, 2) + 0.5) / cells, times, axis=0))
+    return np.concatenate(layers).astype(np.float32)
+
+
+def _check_frame(frame: np.ndarray) -> None:
+    assert frame.ndim == 3 and frame.shape[2] == 3 and frame.dtype == np.uint8, (
+        frame.shape,
+        frame.dtype,
+    )
+
+
+def _default_model() -> Path:
+    from being import assets
+
+    return assets.fetch("face_landmarker")
+
+
+def _task_files(model: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(Path(model).read_bytes())) as task:
+        return {name: task.read(name) for name in task.namelist()}
+
+
+def _interpreter_class():
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError as error:
+        raise EnvironmentFault(
+            "face landmarks need the package ai-edge-litert",
+            str(error),
+            "Install being with its preprocess extra: pip install 'being[preprocess]'",
+        ) from error
+    return Interpreter

@@ -1,0 +1,282 @@
+"""The config loader: bases, precedence, types, errors that point at the way out."""
+
+import dataclasses
+import typing
+
+import pytest
+import yaml
+
+from being.config import Config, ModelConfig, StageConfig, field_help, from_dict, load
+from being.config.files import CONFIG_DIR
+from being.config.files import REFERENCE as compat_sets
+from being.errors import ExitCode, UsageError
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in CONFIG_DIR.glob("*.yaml")))
+def test_shipped_configs_load_and_survive_a_round_trip(name):
+    config = load(name, environment={})
+    assert from_dict(config.to_dict()) == config
+
+
+def test_the_record_config_is_the_reference_schedule():
+    config = load("64_dim_1_transformer", environment={})
+    assert (
+        dataclasses.replace(config.model, drop_prob=0.2) == ModelConfig()
+    )  # of the reference; ours drops nothing
+    assert config.train.coarse == StageConfig(7999, 1)
+    assert config.train.fine == StageConfig(10_000, 32)
+
+
+# GaussianTalker's own settings, as its config, its code and its paper's code have them
+REFERENCE = {
+    "model": {
+        "plane_resolution": 64,
+        "plane_scales": [1, 2],
+        "plane_channels": 32,
+        "net_width": 128,
+        "d_model": 64,
+        "n_head": 2,
+        "n_layer": 1,
+        "ffn_hidden": 128,
+        "drop_prob": 0.2,
+        "sh_degree": 3,
+    },
+    "data": {"size": 512, "expression": "blink", "gaussians": 34_650},
+    "train": {
+        "coarse": {"steps": 7999, "batch": 1},
+        "fine": {"steps": 10_000, "batch": 32},
+        "mixed_precision": False,
+        "audio_warmup": 0,
+        "disturb": False,
+        "voices": 0,
+        "silence": 0.0,
+        "closing": 0,
+        "blink_share": 0.0,
+        "sh_every": 1000,
+        "loss": {
+            "l1": 0.8,
+            "ssim": 0.2,
+            "feature": 0.01,
+            "lips": 0.4,
+            "eyes": 0.0,
+            "mask": 0.4,
+            "plane_tv": 0.0,
+        },  # listed as 2e-4 in its config, and never used
+        "density": {
+            "start": 1000,
+            "stop": 7000,
+            "every": 100,
+            "gradient": 0.001,
+            "clone_scale": 0.01,
+            "prune_start": 600,
+            "prune_opacity": 0.005,
+            "prune_scale": 0.1,
+            "large_start": 3000,
+            "limit": 50_000,
+        },
+        "rate": {
+            "means": [1.6e-4, 1.6e-6],
+            "network": [1e-4, 1e-5],
+            "planes": [1.6e-3, 1.6e-4],
+            "sound": 1.0,
+            "sh_dc": 2.5e-3,
+            "sh_rest": 1.25e-4,
+            "opacity": 0.05,
+            "scales": 0.005,
+            "rotations": 0.001,
+        },
+        "checkpoint_every": 500,
+        "until_plateau": False,
+    },
+}
+# where the clip is cut, what it is heard with, what is looked at, what another key turns off
+NOT_IN_THE_REFERENCE = {
+    "data.holdout",
+    "data.seconds",
+    "data.encoder",
+    "data.bfm",
+    "train.seed",
+    "train.splat",
+    "train.compat",
+    "train.mouth_told",
+    "train.evaluate_every",
+    "train.plateau.gain",
+    "train.plateau.evaluations",
+    "train.plateau.cool_down",
+    "train.preview_seconds",
+    "avatar.seconds",
+    "avatar.plate_quality",
+}
+
+
+def leaves(tree, prefix=""):
+    """Key, with dots, and value of every setting."""
+    for key, value in tree.items():
+        yield from (
+            leaves(value, f"{prefix}{key}.")
+            if isinstance(value, dict)
+            else [(f"{prefix}{key}", value)]
+        )
+
+
+def test_compat_sets_back_all_in_which_the_record_config_departs_from_the_reference():
+    config = dict(
+        leaves(load("64_dim_1_transformer", ["train.compat=reference"], environment={}).to_dict())
+    )
+    assert {key: value for key, value in config.items() if key not in NOT_IN_THE_REFERENCE} == dict(
+        leaves(REFERENCE)
+    )
+    assert config["train.compat"] == "reference"
+    plain = dict(leaves(load("64_dim_1_transformer", environment={}).to_dict()))
+    assert set(compat_sets) <= set(plain) and any(
+        plain[key] != value for key, value in compat_sets.items()
+    )
+    assert load("64_dim_1_transformer", ["train.compat=none"], environment={}).model.drop_prob == 0
+
+
+def test_compat_is_under_what_is_set_in_the_same_place_or_a_stronger_one(tmp_path):
+    file = tmp_path / "own.yaml"
+    file.write_text(
+        "_base_: 64_dim_1_transformer\ntrain: {compat: reference, loss: {feature: 0.2}}\n"
+    )
+    environment = {"BEING_TRAIN__COMPAT": "reference", "BEING_TRAIN__AUDIO_WARMUP": "7"}
+    config = load(file, ["model.drop_prob=0.1"], environment={})
+    assert (config.train.loss.feature, config.model.drop_prob, config.train.audio_warmup) == (
+        0.2,
+        0.1,
+        0,
+    )
+    assert load(file, environment={"BEING_TRAIN__AUDIO_WARMUP": "7"}).train.audio_warmup == 7
+    config = load(file, environment=environment)
+    assert (config.train.loss.feature, config.train.audio_warmup) == (0.01, 7), (
+        "the environment is over a file"
+    )
+    for order in (1, -1):
+        items = ["train.compat=reference", "data.expression=full"][::order]
+        config = load("quick", items, {"train.blink_share": 0.1}, environment)
+        assert (config.data.expression, config.train.blink_share, config.train.audio_warmup) == (
+            "full",
+            0.1,
+            0,
+        )
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(config.to_dict()))
+    assert load(tmp_path / "run.yaml", environment={}) == config, (
+        "a run's own settings mean the same again"
+    )
+
+
+def test_precedence_flag_over_override_over_environment_over_file_over_base(tmp_path):
+    (tmp_path / "base.yaml").write_text("data: {size: 100, encoder: base}\ntrain: {seed: 1}")
+    (tmp_path / "own.yaml").write_text("_base_: base.yaml\ndata: {size: 200}")
+    environment = {"BEING_DATA__SIZE": "300", "BEING_HOME": "elsewhere"}
+    assert load(tmp_path / "own.yaml", environment={}).data.size == 200
+    assert load(tmp_path / "own.yaml", environment={}).data.encoder == "base"
+    assert load(tmp_path / "own.yaml", environment=environment).data.size == 300
+    assert load(tmp_path / "own.yaml", ["data.size=400"], environment=environment).data.size == 400
+    flags = {"data.size": 500, "train.seed": None}
+    config = load(tmp_path / "own.yaml", ["data.size=400"], flags, environment)
+    assert (config.data.size, config.train.seed) == (500, 1)
+
+
+@pytest.mark.parametrize(
+    "override, hint",
+    [
+        ("train.fine.step=3", "train.fine.steps"),
+        ("data.sise=3", "data.size"),
+        ("d_model=3", "model.d_model"),
+    ],
+)
+def test_an_unknown_key_suggests_the_nearest(override, hint):
+    with pytest.raises(UsageError, match=f"Did you mean '{hint}'") as caught:
+        load(None, [override], environment={})
+    assert caught.value.code == ExitCode.USAGE
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "data.size=big",
+        "train.rate.means=[1]",
+        "train.fine=3",
+        "data.size=1.5",
+        "model.plane_scales=2",
+        "model.plane_scales=[]",
+        "data.size",
+    ],
+)
+def test_values_of_the_wrong_type_are_refused(override):
+    with pytest.raises(UsageError):
+        load(None, [override], environment={})
+
+
+def test_numbers_without_a_point_are_read_as_numbers():
+    assert load(None, ["train.rate.means=[1e-4, 1e-6]"], environment={}).train.rate.means == (
+        1e-4,
+        1e-6,
+    )
+
+
+def test_a_base_is_a_file_beside_or_else_a_shipped_config(tmp_path):
+    for name in ("quick", "quick.yaml"):
+        (tmp_path / "own.yaml").write_text(f"_base_: {name}\ntrain: {{seed: 5}}")
+        assert load(tmp_path / "own.yaml", environment={}).data.size == 256
+    (tmp_path / "quick.yaml").write_text("data: {size: 64}")
+    assert load(tmp_path / "own.yaml", environment={}).data.size == 64
+
+
+def test_broken_files_are_refused_with_their_name(tmp_path):
+    (tmp_path / "base.yml").write_text("train: {fine: 3}\nmodel: [1]")
+    for name, text in {
+        "a.yaml": "data: [",
+        "b.yaml": "- 1",
+        "c.yaml": "_base_: none.yaml",
+        "d.yaml": "_base_: d.yaml",
+        "f.yaml": "1: 2",
+        "g.yaml": "_base_: base.yml\ntrain: {fine: {steps: 3}}",
+        "h.yaml": "a: &x [*x]",
+        "i.yaml": "_base_: base.yml\nmodel: {d_model: 3}",
+        "j.yaml": "train.seed: 3",
+        "e.yaml": "!!python/object/apply:os.system ['true']",
+    }.items():
+        (tmp_path / name).write_text(text)
+        with pytest.raises(UsageError, match=name):
+            load(tmp_path / name, environment={})
+    with pytest.raises(UsageError, match="quick"):
+        load("nowhere", environment={})
+
+
+def test_gaussiantalker_python_config_is_read_without_running_it(tmp_path):
+    path = tmp_path / "64.py"
+    path.write_text(
+        "ModelHiddenParams = dict(kplanes_config={'output_coordinate_dim': 16, 'resolution': [32, 32, 32]},"
+        " multires=[1, 2], n_layer=2, d_model=32)\nOptimizationParams = dict(iterations=5, batch_size=7)\n"
+        "raise SystemExit('executed')\n"
+    )
+    config = load(path, environment={})
+    assert (config.model.plane_channels, config.model.plane_resolution, config.model.n_layer) == (
+        16,
+        32,
+        2,
+    )
+    assert (config.train.fine.steps, config.train.fine.batch) == (5, 7)
+    path.write_text("ModelHiddenParams = dict(kplanes_config={'resolution': 32})\n")
+    assert load(path, environment={}).model.plane_resolution == 32
+    path.write_text("ModelHiddenParams = dict(kplanes_config={'resolution': []})\n")
+    with pytest.raises(UsageError, match="plane_resolution"):
+        load(path, environment={})
+
+
+def test_field_docstrings_are_help_texts():
+    assert field_help(ModelConfig)["n_head"] == "Attention heads."
+    with pytest.raises(
+        UsageError, match="at least 0 and at most 3.*Degree of the spherical harmonics"
+    ):
+        load("quick", ["model.sh_degree=4"], environment={})
+    sections = [Config]
+    for section in sections:
+        for name, kind in typing.get_type_hints(section).items():
+            if dataclasses.is_dataclass(kind):
+                sections.append(kind)
+            else:
+                assert field_help(section).get(name), f"{section.__name__}.{name} has no help"
+    assert isinstance(Config().to_dict()["train"]["rate"]["means"], list)

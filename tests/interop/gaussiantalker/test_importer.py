@@ -1,0 +1,517 @@
+"""A trained GaussianTalker directory becomes a run: same outputs, poses and plates of its clip, our
+speech heard.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from family_folder import FRAMES, SIZE, Landmarker, Truth, truth, write_folder
+from needs import had
+from trained_reference import OURS, SMALL, heard_by_engine, some_gaussians, speech, write_trained
+
+from being.audio.feature_windows import windows
+from being.bench.fps import bench
+from being.config import ModelConfig
+from being.data.conditions import Conditions
+from being.data.dataset import Dataset
+from being.errors import BeingError, InputRejected
+from being.face.canonical_mesh import canonical_mesh
+from being.inference.engine import Engine
+from being.interop.family import export_family, import_family
+from being.interop.gaussiantalker.audio_adapter import fold, teach
+from being.interop.gaussiantalker.checkpoint import read_cfg, read_reference
+from being.interop.gaussiantalker.importer import import_checkpoint, with_network
+from being.interop.ply import read_ply, write_ply
+from being.model.avatar import load_avatar
+from being.model.gaussians import CanonicalGaussians
+from being.model.gaussiantalker import GaussianTalker
+from being.model.talking_head import TalkingHead
+from being.runs.run_directory import Run
+
+
+@pytest.fixture(scope="module")
+def known() -> Truth:
+    had(canonical_mesh)
+    return truth()
+
+
+@pytest.fixture()
+def quick_speech(monkeypatch):
+    monkeypatch.setattr("being.audio.feature_windows.encode", speech)
+    monkeypatch.setattr("being.inference.engine.Engine.encode", heard_by_engine)
+    monkeypatch.setattr("being.interop.gaussiantalker.audio_adapter.STEPS", 50)
+
+
+def conditions_of(width: int, seed: int = 5) -> Conditions:
+    rng = torch.Generator().manual_seed(seed)
+    return Conditions(
+        torch.randn(2, 8, width, 16, generator=rng),
+        torch.rand(2, 1, generator=rng),
+        torch.randn(2, 12, generator=rng),
+    )
+
+
+def outputs(model: TalkingHead, conditions: Conditions) -> dict[str, torch.Tensor]:
+    with torch.no_grad():
+        return vars(model.network(model.gaussians.means, conditions))
+
+
+def expect_same(
+    one: TalkingHead, other: TalkingHead, conditions: Conditions, near: float = 0.0
+) -> None:
+    for (name, value), again in zip(
+        outputs(one, conditions).items(), outputs(other, conditions).values(), strict=True
+    ):
+        assert value is again is None or torch.allclose(value, again, atol=near, rtol=0), name
+
+
+# --- the reference's own files
+# ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.shared
+def test_the_loaded_network_gives_the_reference_s_outputs(shared_dir, tmp_path):
+    """A directory with the golden deformation.pth and its Gaussians, through the run's checkpoint
+    and its avatar.
+    """
+    golden = {
+        name: torch.from_numpy(value.astype(np.float32))
+        for name, value in np.load(shared_dir / "golden/network.npz").items()
+    }
+    place = tmp_path / "output/May/point_cloud/iteration_10000"
+    place.mkdir(parents=True)
+    shutil.copy(shared_dir / "golden/deformation.pth", place)
+    write_ply(
+        place / "point_cloud.ply",
+        CanonicalGaussians(
+            golden["xyz"],
+            golden["log_scale"],
+            golden["rotation"],
+            golden["opacity_logit"],
+            golden["sh"][:, :1],
+            golden["sh"][:, 1:],
+        ),
+    )
+    done = import_checkpoint(tmp_path / "output/May", out=tmp_path / "run")
+    checkpoint = Run.open(done.run).load("best")
+    models = [
+        TalkingHead.from_state(Run.open(done.run).config.model, 29, checkpoint.model).eval(),
+        load_avatar(done.run).model,
+    ]
+    names = {
+        "means": "xyz",
+        "log_scales": "log_scale",
+        "quaternions": "rotation",
+        "opacity_logits": "opacity_logit",
+        "sh": "sh",
+    }
+    for model in models:
+        out = outputs(model, Conditions(golden["audio"], golden["blink"], golden["camera"]))
+        for ours, theirs in names.items():
+            assert torch.allclose(golden[theirs] + out[ours], golden[f"out_{theirs}"], atol=1e-4), (
+                ours
+            )
+        assert torch.allclose(out["attention"], golden["attention"], atol=1e-4)
+    assert Run.open(done.run).config.model == ModelConfig()
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2, 3])
+def test_gaussians_come_back_from_a_ply_to_the_bit(tmp_path, degree):
+    gaussians = some_gaussians(degree)
+    write_ply(tmp_path / "a.ply", gaussians)
+    for name, value in read_ply(tmp_path / "a.ply").state_dict().items():
+        assert torch.equal(value, gaussians.state_dict()[name]), name
+    head = (tmp_path / "a.ply").read_bytes().split(b"end_header")[0].decode()
+    assert (
+        head.count("property float") == 17 + 3 * ((degree + 1) ** 2 - 1)
+        and "f_rest_0" not in head
+        or degree
+    )
+
+
+def test_harmonics_lie_channel_by_channel_and_properties_go_by_name(tmp_path):
+    """f_rest_k of degree 3: 15 of red, 15 of green, 15 of blue; any order of properties, text or
+    either byte order.
+    """
+    names = [f"f_rest_{k}" for k in range(45)][::-1] + [
+        "rot_3",
+        "rot_2",
+        "rot_1",
+        "rot_0",
+        "scale_2",
+        "scale_1",
+        "scale_0",
+        "opacity",
+        "f_dc_2",
+        "f_dc_1",
+        "f_dc_0",
+        "nx",
+        "z",
+        "y",
+        "x",
+    ]
+    values = np.arange(2 * len(names)).reshape(2, -1) / 7
+    head = "\n".join(
+        ["element vertex 2", *(f"property float {name}" for name in names), "end_header", ""]
+    )
+    (tmp_path / "t.ply").write_text(
+        "ply\nformat ascii 1.0\ncomment by hand\n"
+        + head
+        + "\n".join(" ".join(map(repr, map(float, row))) for row in values)
+    )
+    (tmp_path / "l.ply").write_bytes(
+        f"ply\nformat binary_little_endian 1.0\n{head}".encode() + values.astype("<f4").tobytes()
+    )
+    (tmp_path / "b.ply").write_bytes(
+        f"ply\nformat binary_big_endian 1.0\n{head}".encode() + values.astype(">f4").tobytes()
+    )
+    column = {name: torch.from_numpy(values[:, k]).float() for k, name in enumerate(names)}
+    for file in ("t.ply", "l.ply", "b.ply"):
+        read = read_ply(tmp_path / file)
+        assert torch.equal(read.means[:, 1], column["y"]) and torch.equal(
+            read.quaternions[:, 0], column["rot_0"]
+        )
+        assert torch.equal(read.sh_rest[:, 4, 0], column["f_rest_4"])
+        assert torch.equal(read.sh_rest[:, 4, 2], column["f_rest_34"])
+
+
+def test_the_last_iteration_of_the_fine_stage_is_taken(tmp_path):
+    first, last = (write_trained(tmp_path / "t", iteration=k) for k in (9500, 10_000))
+    (tmp_path / "t/point_cloud/coarse_iteration_99999").mkdir()
+    reference = read_reference(tmp_path / "t")
+    assert (
+        reference.iteration == 10_000 and reference.config == SMALL and reference.audio_width == 29
+    )
+    expect_same(reference.model, last, conditions_of(29))
+    expect_same(read_reference(tmp_path / "t", 9500).model, first, conditions_of(29))
+    assert torch.equal(
+        reference.model.network.tri_plane.grid.aabb, last.network.tri_plane.grid.aabb
+    )
+
+
+def test_two_layers_and_other_widths_are_seen_in_the_weights(tmp_path):
+    config = ModelConfig(
+        plane_resolution=4,
+        plane_scales=(1, 2, 4),
+        plane_channels=8,
+        net_width=16,
+        d_model=24,
+        n_head=3,
+        n_layer=2,
+        ffn_hidden=20,
+        sh_degree=2,
+    )
+    model = write_trained(tmp_path / "t", width=44, config=config)
+    reference = read_reference(tmp_path / "t", heads=3)
+    assert reference.config == config and reference.audio_width == 44
+    expect_same(reference.model, model, conditions_of(44))
+
+
+def test_cfg_args_is_read_and_never_run(tmp_path):
+    file = tmp_path / "cfg_args"
+    file.write_text(
+        "Namespace(source_path='/data/May', n_head=2, evil=__import__('os').abort(), lr=[1e-3, 2])"
+    )
+    assert read_cfg(file) == {"source_path": "/data/May", "n_head": 2, "lr": [1e-3, 2]}
+    for text in ("__import__('os').abort()", "Namespace(", "[1]", "\0"):
+        file.write_text(text)
+        with pytest.raises(InputRejected, match="cfg_args cannot be read"):
+            read_cfg(file)
+
+
+# --- the run that is made of them
+# ------------------------------------------------------------------------------------
+
+
+def test_without_its_clip_it_stands_frontal_on_white_and_can_be_timed(tmp_path):
+    model = write_trained(tmp_path / "May")
+    done = import_checkpoint(tmp_path / "May", out=tmp_path / "run", consent="her own")
+    avatar = load_avatar(done.run)
+    assert (
+        avatar.poses == 1
+        and avatar.manifest["encoder"] == "ds"
+        and avatar.note == "Consent: her own"
+    )
+    assert avatar.plate(0).min() >= 250 and any("--data" in line for line in done.warnings)
+    middle = model.gaussians.means.median(0).values
+    placed = avatar.world_to_camera[0, :3, :3] @ middle + avatar.world_to_camera[0, :3, 3]
+    assert torch.allclose(placed[:2], torch.zeros(2), atol=1e-5) and 6 < placed[2] < 8
+    engine = Engine(avatar)
+    assert bench(engine, 8)["rows"][0]["calls"] == 8
+    expect_same(avatar.model, model, conditions_of(29))
+
+
+def test_poses_plates_and_blink_of_the_dataset(tmp_path, known, quick_speech):
+    """The directory it was trained on, imported: the avatar stands where the clip's frames are and
+    hears our speech.
+    """
+    folder = write_folder(tmp_path / "theirs", known)
+    ours = import_family(folder, tmp_path / "data", landmarker=Landmarker(known), consent="her own")
+    model = write_trained(tmp_path / "May")
+    done = import_checkpoint(tmp_path / "May", ours.path, runs=tmp_path / "runs")
+    dataset, avatar = Dataset.open(ours.path), load_avatar(done.run)
+    assert (
+        done.run.parent == tmp_path / "runs/theirs" and avatar.size == SIZE and avatar.focal == 300
+    )
+    assert np.array_equal(avatar.world_to_camera.numpy(), dataset.world_to_camera)
+    assert (
+        np.array_equal(avatar.expression.numpy(), dataset.blink)
+        and avatar.note == "Consent: her own"
+    )
+    assert avatar.manifest["encoder"] == "hama" and avatar.manifest["audio_width"] == OURS
+    run = Run.open(done.run)
+    assert (
+        run.dataset == dataset.path.resolve()
+        and run.config.data.encoder == "ds"
+        and run.record["finished"]
+    )
+    checkpoint = run.load("best")
+    expect_same(
+        TalkingHead.from_state(run.config.model, 29, checkpoint.model).eval(),
+        model,
+        conditions_of(29),
+    )
+    assert any("taught" in line for line in done.notes)
+    features = Engine(avatar).encode(np.zeros(6400, np.float32))
+    pictures = list(Engine(avatar).stream(features))
+    assert len(pictures) == 10 and pictures[0].shape == (SIZE, SIZE, 3)
+
+
+def test_poses_of_the_directory_it_was_trained_on(tmp_path, known, quick_speech):
+    folder = write_folder(tmp_path / "theirs", known)
+    write_trained(tmp_path / "May", source=str(folder))
+    done = import_checkpoint(tmp_path / "May", out=tmp_path / "run")
+    avatar = load_avatar(done.run)
+    assert avatar.poses == FRAMES and avatar.manifest["encoder"] == "hama" and not done.warnings
+    assert np.allclose(avatar.expression[:, 0].numpy(), np.arange(FRAMES) % 3 / 2)
+
+
+def test_a_checkpoint_trained_on_our_export_hears_our_speech_exactly(tmp_path, known, quick_speech):
+    """Ours -> 29 channels by the export's matrix -> trained elsewhere -> back: the map folds into
+    the sound net.
+    """
+    folder = write_folder(tmp_path / "theirs", known)
+    (folder / "aud_ds.npy").unlink()
+    ours = Dataset.open(import_family(folder, tmp_path / "data", landmarker=Landmarker(known)).path)
+    out = export_family(ours.path, "gaussiantalker", tmp_path / "out").path
+    theirs = np.load(out / "aud_ds.npy")
+    model = write_trained(tmp_path / "May", width=theirs.shape[2], source=str(out))
+    index, camera = np.arange(3), torch.randn(3, 12)
+    for settings in ({"data": ours.path}, {}):
+        done = import_checkpoint(tmp_path / "May", runs=tmp_path / "runs", **settings)
+        avatar = load_avatar(done.run)
+        assert avatar.manifest["encoder"] == "hama" and any(
+            "exactly" in line for line in done.notes
+        )
+        before, after = (
+            outputs(
+                one,
+                Conditions(torch.from_numpy(windows(features, index)), torch.zeros(3, 1), camera),
+            )
+            for one, features in ((model, theirs), (avatar.model, ours.features("hama")))
+        )
+        for name, value in before.items():
+            assert value is after[name] is None or torch.allclose(value, after[name], atol=1e-5), (
+                name
+            )
+
+
+def test_folding_a_linear_map_keeps_silence_and_borders():
+    torch.manual_seed(0)
+    network = GaussianTalker(SMALL, 5).eval()
+    matrix = torch.randn(9, 5)
+    audio = torch.randn(2, 8, 9, 16)
+    audio[0, :3] = 0
+    folded = fold(network, matrix)
+    assert torch.allclose(
+        folded.speech_vector(audio),
+        network.speech_vector(torch.einsum("bncs,cd->bnds", audio, matrix)),
+        atol=1e-5,
+    )
+
+
+def test_the_sound_net_learns_to_hear_other_features():
+    """Their features are a curved function of ours: the taught net explains most of what the old
+    one says.
+    """
+    torch.manual_seed(1)
+    rng = np.random.default_rng(1)
+    network = GaussianTalker(SMALL, 7).eval()
+    steps = np.stack(
+        [np.convolve(rng.normal(size=1616 + 8), np.ones(9) / 3, "valid") for _ in range(4)], 1
+    )
+    ours = np.stack([steps[2 * i : 2 * i + 16] for i in range(800)]).astype(np.float32)
+    theirs = np.tanh(0.5 * ours @ rng.normal(size=(4, 7)).astype(np.float32))
+    taught, share = teach(network, theirs, ours)
+    assert share > 0.8 and taught.audio_width == 4
+    for name, value in taught.state_dict().items():
+        if not name.startswith("audio_net."):
+            assert torch.equal(value, network.state_dict()[name]), name
+    head = with_network(TalkingHead(SMALL, 7, some_gaussians(1)), taught)
+    assert head.network.audio_width == 4
+
+
+# --- what will not do
+# ------------------------------------------------------------------------------------------------
+
+
+class Malice:
+    """A pickle that would run code."""
+
+    def __reduce__(self):
+        return print, ("code was run",)
+
+
+def edit_state(place: Path, change) -> None:
+    state = torch.load(place / "deformation.pth", weights_only=True)
+    change(state)
+    torch.save(state, place / "deformation.pth")
+
+
+def edit_ply(place: Path, old: bytes, new: bytes) -> None:
+    file = place / "point_cloud.ply"
+    file.write_bytes(file.read_bytes().replace(old, new, 1))
+
+
+def without_rotations(place: Path) -> None:
+    for k in range(4):
+        edit_ply(place, f"property float rot_{k}".encode(), f"property float turn_{k}".encode())
+
+
+def not_finite(place: Path) -> None:
+    gaussians = some_gaussians(1)
+    with torch.no_grad():
+        gaussians.log_scales[3, 1] = torch.inf
+    write_ply(place / "point_cloud.ply", gaussians)
+
+
+FAULTS = {
+    "only coarse": (
+        lambda p: p.rename(p.with_name("coarse_iteration_7999")),
+        "only the coarse stage is there",
+    ),
+    "no gaussians": (lambda p: (p / "point_cloud.ply").unlink(), "lacks point_cloud.ply"),
+    "no network": (lambda p: (p / "deformation.pth").unlink(), "lacks deformation.pth"),
+    "code in the pickle": (
+        lambda p: torch.save({"a": Malice()}, p / "deformation.pth"),
+        "deformation.pth cannot be read as plain tensors",
+    ),
+    "a broken pickle": (
+        lambda p: (p / "deformation.pth").write_bytes(b"zip?"),
+        "deformation.pth cannot be read",
+    ),
+    "a pickle of numbers": (
+        lambda p: torch.save({"a": 3}, p / "deformation.pth"),
+        "is not a state dict",
+    ),
+    "weights of something else": (
+        lambda p: torch.save({"w": torch.zeros(3)}, p / "deformation.pth"),
+        "tri-planes of []",
+    ),
+    "weights without end": (
+        lambda p: torch.save(
+            {"deformation_net.null_vector": torch.zeros(1).expand(2**40)}, p / "deformation.pth"
+        ),
+        "holds 1099511627776 numbers",
+    ),
+    "weights that are sparse": (
+        lambda p: torch.save({"a": torch.eye(3).to_sparse()}, p / "deformation.pth"),
+        "is not a state dict",
+    ),
+    "a weight missing": (
+        lambda p: edit_state(p, lambda s: s.pop("deformation_net.null_vector")),
+        "null_vector",
+    ),
+    "a weight too many": (
+        lambda p: edit_state(p, lambda s: s.update({"deformation_net.extra": torch.zeros(2)})),
+        "extra",
+    ),
+    "a weight of another shape": (
+        lambda p: edit_state(
+            p, lambda s: s.update({"deformation_net.cam_mlp.net.0.weight": torch.zeros(64, 11)})
+        ),
+        "cam_mlp",
+    ),
+    "a weight that is not finite": (
+        lambda p: edit_state(p, lambda s: s["pos_poc"].fill_(torch.nan)),
+        "not finite",
+    ),
+    "harmonics of another degree": (
+        lambda p: write_ply(p / "point_cloud.ply", some_gaussians(2)),
+        "moves 4 spherical harmonics",
+    ),
+    "a text called ply": (
+        lambda p: (p / "point_cloud.ply").write_text("hello"),
+        "does not begin with 'ply'",
+    ),
+    "a header without end": (
+        lambda p: (p / "point_cloud.ply").write_text("ply\nformat ascii 1.0\n"),
+        "does not end",
+    ),
+    "a ply cut off": (
+        lambda p: (p / "point_cloud.ply").write_bytes((p / "point_cloud.ply").read_bytes()[:-9]),
+        "point_cloud.ply is cut off",
+    ),
+    "a ply of a billion": (
+        lambda p: edit_ply(p, b"vertex 50", b"vertex 50000000000"),
+        "50000000000 vertices",
+    ),
+    "a ply with lists": (
+        lambda p: edit_ply(p, b"property float x", b"property list uchar int x"),
+        "property list",
+    ),
+    "a ply of plain points": (without_rotations, "lacks the properties rot_0"),
+    "seven harmonics": (
+        lambda p: edit_ply(p, b"property float f_rest_8", b"property float other"),
+        "8 properties f_rest",
+    ),
+    "gaussians that are not finite": (not_finite, "scale_1 holds values that are not finite"),
+    "a cfg_args that is code": (
+        lambda p: (p.parents[1] / "cfg_args").write_text("print('code was run')"),
+        "cfg_args cannot be read",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_one_error_and_leaves_no_run(tmp_path, fault, capsys):
+    write_trained(tmp_path / "May")
+    spoil, words = FAULTS[fault]
+    spoil(tmp_path / "May/point_cloud/iteration_10000")
+    with pytest.raises(InputRejected) as caught:
+        import_checkpoint(tmp_path / "May", runs=tmp_path / "runs")
+    assert words in str(caught.value) and caught.value.fix, caught.value
+    assert [path.name for path in tmp_path.iterdir()] == ["May"]
+    assert "code was run" not in capsys.readouterr().out
+
+
+def test_other_faults(tmp_path, known, quick_speech):
+    for path, words in (
+        (tmp_path / "none", "is not a directory"),
+        (tmp_path, "holds no trained GaussianTalker"),
+    ):
+        with pytest.raises(InputRejected, match=words):
+            import_checkpoint(path, runs=tmp_path / "runs")
+    write_trained(tmp_path / "May", width=44)
+    with pytest.raises(InputRejected, match="no iteration_7"):
+        import_checkpoint(tmp_path / "May", iteration=7, runs=tmp_path / "runs")
+    folder = write_folder(tmp_path / "theirs", known)
+    ours = import_family(folder, tmp_path / "data", landmarker=Landmarker(known)).path
+    with pytest.raises(
+        InputRejected, match=r"deformation.pth hears 44-wide speech features: .*data has hama, ds"
+    ):
+        import_checkpoint(tmp_path / "May", ours, runs=tmp_path / "runs")
+    (ours / "torso_imgs/5.png").write_bytes(b"no picture")
+    write_trained(tmp_path / "June")
+    with pytest.raises(InputRejected, match="5.png cannot be read"):
+        import_checkpoint(tmp_path / "June", ours, runs=tmp_path / "runs")
+    assert not list((tmp_path / "runs").rglob("*.json"))
+    with pytest.raises(BeingError, match="exists already"):
+        import_checkpoint(tmp_path / "June", out=ours)
+    assert json.loads((ours / "dataset.json").read_text())["name"] == "theirs"

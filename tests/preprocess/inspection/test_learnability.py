@@ -1,0 +1,255 @@
+"""What a clip cannot teach is said: one phrase, too little speech, lips, turns and blinks that were
+not seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from audio_samples import SPEAKER
+from looks import made_up
+from needs import had
+
+from being import media
+from being.audio import encoders
+from being.audio.phonemes import CLASSES, Heard, listen
+from being.audio.waveform import to_rate
+from being.conventions import SAMPLE_RATE
+from being.face.canonical_mesh import canonical_mesh
+from being.preprocess.inspection.face_samples import Look
+from being.preprocess.inspection.findings import Finding
+from being.preprocess.inspection.learnability import (
+    CLASS_NAMES,
+    blinks,
+    eye_opening,
+    forecast,
+    head_angles,
+    repeated_share,
+)
+
+TIMES = np.arange(0, 15, 0.04)
+CHECKS = ["speech", "mouth", "head turns", "blinks", "forecast"]
+
+
+@pytest.fixture(scope="module")
+def sound() -> np.ndarray:
+    had(lambda: encoders.encoder("hama"))
+    return media.read_audio(SPEAKER)
+
+
+@pytest.fixture(scope="module")
+def heard(sound: np.ndarray) -> Heard:
+    return listen(sound)
+
+
+@pytest.fixture(scope="module")
+def enough(heard: Heard) -> Heard:
+    """Twice as much speech as the sample has, the second half in another order: 44 s, varied."""
+    kinds = np.concatenate([heard.kinds, np.random.default_rng(0).permutation(heard.kinds)])
+    times = np.concatenate([heard.times, heard.times + heard.seconds])
+    later = tuple((a + heard.seconds, b + heard.seconds) for a, b in heard.speech)
+    return replace(
+        heard, sound=np.tile(heard.sound, 2), kinds=kinds, times=times, speech=heard.speech + later
+    )
+
+
+def turned(yaw: np.ndarray, pitch: np.ndarray, roll: float = 0.0) -> np.ndarray:
+    """Points float32 [n, 478, 3] px of the canonical face: degrees [n] to the picture's right, up,
+    and in the plane.
+    """
+    vertices = had(canonical_mesh)[0].astype(np.float64)
+    points = np.zeros((len(yaw), 478, 3), np.float32)
+    r = np.radians(roll)
+    in_plane = np.array([[np.cos(r), -np.sin(r), 0], [np.sin(r), np.cos(r), 0], [0, 0, 1]])
+    for n, (y, p) in enumerate(zip(np.radians(yaw), np.radians(pitch), strict=True)):
+        aside = np.array([[np.cos(y), 0, np.sin(y)], [0, 1, 0], [-np.sin(y), 0, np.cos(y)]])
+        up = np.array([[1, 0, 0], [0, np.cos(p), np.sin(p)], [0, -np.sin(p), np.cos(p)]])
+        points[n, :468] = (vertices @ (aside @ up @ in_plane).T) * [12, -12, -12] + 256
+    return points
+
+
+def look(
+    times: np.ndarray = TIMES,
+    lips: float = 0.1,
+    yaw: float = 12.0,
+    blink_every: float = 3.0,
+    shut: bool = True,
+) -> Look:
+    """Somebody who talks, turns the head and blinks."""
+    aperture = lips * np.clip(np.sin(9 * times), 0, 1) + (0 if shut else 0.03)
+    lids = np.where((times + 1) % blink_every < 0.16, 0.03, 0.3)
+    return made_up(times, aperture, lids, turned(yaw * np.sin(times), 5 * np.cos(0.7 * times)))
+
+
+def told(findings: tuple[Finding, ...]) -> dict[str, Finding]:
+    assert [finding.check for finding in findings] == CHECKS
+    assert all(
+        finding.level != "rejection" and (finding.level == "ok" or finding.fix)
+        for finding in findings
+    )
+    return {finding.check: finding for finding in findings if finding.level != "ok"}
+
+
+def phrase(sound: np.ndarray, start: float, stop: float, times: int) -> np.ndarray:
+    """One phrase said again and again, each time at another pace and loudness, with noise."""
+    rng, said = np.random.default_rng(0), []
+    for _ in range(times):
+        pace, loud = rng.uniform(0.93, 1.07), rng.uniform(0.5, 1)
+        once = sound[round(start * SAMPLE_RATE) : round(stop * SAMPLE_RATE)]
+        once = to_rate(once, SAMPLE_RATE, round(SAMPLE_RATE * pace))
+        said += [
+            loud * once + 0.002 * rng.normal(size=len(once)),
+            np.zeros(round(rng.uniform(0.2, 0.6) * SAMPLE_RATE)),
+        ]
+    return np.concatenate(said).astype(np.float32)
+
+
+def test_a_good_clip_lacks_nothing(enough: Heard) -> None:
+    frames = round(25 * enough.seconds)
+    assert not told(forecast(enough, look(), frames, [(0, frames)]))
+
+
+def test_one_phrase_is_told_from_varied_speech_of_the_same_length(sound: np.ndarray) -> None:
+    varied = listen(sound[: 20 * SAMPLE_RATE])
+    for start, stop in ((5.0, 8.5), (9.5, 11.9), (15.7, 19.2)):
+        same = listen(phrase(sound, start, stop, 6)[: 20 * SAMPLE_RATE])
+        assert repeated_share(same.kinds) > 0.7 and repeated_share(varied.kinds) < 0.2
+        found = told(forecast(same, look(), 500, [(0, 500)]))
+        assert (
+            "same words" in found["speech"].what
+            and "one phrase cannot teach" in found["forecast"].what
+        )
+    assert "same words" not in told(forecast(varied, look(), 500, [(0, 500)]))["speech"].what
+
+
+def test_repetition_does_not_grow_with_length(heard: Heard) -> None:
+    rng = np.random.default_rng(1)
+    long = np.concatenate([rng.permutation(heard.kinds) for _ in range(40)])
+    assert repeated_share(long) < 0.2
+    assert repeated_share(np.tile(heard.kinds[:40], 40)) > 0.95
+    assert repeated_share(np.zeros(3, np.int64)) == 0
+
+
+def test_little_speech_is_said_in_seconds_and_sounds(heard: Heard, enough: Heard) -> None:
+    short = told(forecast(heard, look(), 734, [(0, 200)]))
+    assert (
+        "6 s of speech, 7 of 12" in short["speech"].what
+        and "cannot teach" in short["forecast"].what
+    )
+    middling = told(forecast(heard, look(), 734, [(0, 734)]))
+    assert (
+        "22 s of speech, 12 of 12" in middling["speech"].what
+        and "further" in middling["speech"].fix
+    )
+    kept = ~np.isin(enough.kinds, [CLASSES.index(name) for name in ("f v", "s z", "k g h", "r")])
+    kept |= np.cumsum(enough.kinds == CLASSES.index("f v")) == 1
+    few = told(
+        forecast(
+            replace(enough, times=enough.times[kept], kinds=enough.kinds[kept]),
+            look(),
+            1470,
+            [(0, 1470)],
+        )
+    )
+    assert "8 of 12 sound classes" in few["speech"].what and "s/z" in few["forecast"].what
+    assert len(CLASS_NAMES) == len(CLASSES)
+
+
+def test_only_the_used_parts_count(heard: Heard) -> None:
+    def seconds(*segments: tuple[int, int]) -> float:
+        return float(forecast(heard, look(), 734, segments)[0].what.split(" s of")[0])
+
+    assert seconds((0, 300)) + seconds((300, 734)) == pytest.approx(seconds((0, 734)), abs=1.1)
+    assert seconds((0, 100), (650, 734)) < 6
+
+
+@pytest.mark.parametrize(
+    "what, check, said",
+    [
+        (dict(lips=0.03), "mouth", "hardly opens"),
+        (dict(shut=False), "mouth", "hardly close"),
+        (dict(yaw=2.0), "head turns", "hardly turns"),
+        (dict(yaw=50.0), "head turns", "from the side"),
+        (dict(blink_every=100.0), "blinks", "0 in the 15 s"),
+    ],
+)
+def test_what_the_face_does_not_show_is_missed(
+    enough: Heard, what: dict[str, float], check: str, said: str
+) -> None:
+    found = told(forecast(enough, look(**what), 1470, [(0, 1470)]))
+    assert set(found) == {check, "forecast"} and said in found[check].what
+    assert found["forecast"].fix == found[check].fix and "will lack" in found["forecast"].what
+
+
+def test_no_face_at_all_is_survived(enough: Heard) -> None:
+    blind = look(TIMES[:50])
+    blind.points[:] = np.nan
+    assert {"mouth", "head turns"} <= set(told(forecast(enough, blind, 1470, [])))
+
+
+def test_head_angles_are_those_of_the_pose() -> None:
+    yaw, pitch = np.array([-30, -10, 0, 5, 25.0]), np.array([10, -15, 0, 8, -5.0])
+    for roll in (0.0, 20.0):
+        got = head_angles(turned(yaw, pitch, roll))
+        assert np.abs(got[:, 0] - yaw).max() < 0.1 and np.abs(got[:, 1] - pitch).max() < 0.1
+
+
+def test_blinks_are_counted_at_their_times() -> None:
+    moments, watched = blinks(look())
+    assert watched == pytest.approx(15, abs=0.1)
+    assert np.abs(np.array(moments) - np.arange(2.06, 15, 3)).max() < 0.06
+    sparse = np.concatenate([np.arange(0, 30, 0.7), np.arange(31, 41, 0.04)])
+    moments, watched = blinks(look(sparse))
+    assert watched == pytest.approx(10, abs=0.1) and all(31 < moment < 41 for moment in moments)
+    assert eye_opening(look().points)[5] == pytest.approx(0.3, rel=0.02)
+
+
+@pytest.mark.slow
+def test_voices_repeating_themselves_are_told_from_voices_that_read(sound: np.ndarray) -> None:
+    from being.tts.voices import speak
+
+    def say(*sentences: str) -> float:
+        parts = []
+        for k, sentence in enumerate(sentences):
+            speech = had(
+                lambda sentence=sentence, k=k: speak(sentence, "hibari", 0.9 + 0.05 * (k % 5))
+            )
+            parts += [to_rate(speech.samples, speech.rate, SAMPLE_RATE), np.zeros(6000, np.float32)]
+        return repeated_share(listen(np.concatenate(parts)).kinds)
+
+    assert say(*["The quick brown fox jumps over the lazy dog."] * 6) > 0.8
+    assert (
+        say(
+            "We sailed past the harbour at dawn.",
+            "My aunt paints small wooden boxes.",
+            "Could you close the gate?",
+            "Nobody knew why the bell rang twice.",
+            "Fresh bread is sold until noon.",
+            "It rained all week.",
+        )
+        < 0.2
+    )
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    "clip, seconds, classes",
+    [
+        ("address_fr_50s.mp4", 40, 11),
+        ("newsdesk_en_21s.mp4", 20, 10),
+        ("newsdesk_en_71s_cuts.mp4", 62, 12),
+    ],
+)
+def test_real_clips(
+    clip: str, seconds: int, classes: int, sound: np.ndarray, shared_dir: Path
+) -> None:
+    heard = listen(media.read_audio(shared_dir / "clips" / clip))
+    frames = round(25 * heard.seconds)
+    speech = forecast(heard, look(), frames, [(0, frames)])[0]
+    assert f"{seconds} s of speech, {classes} of 12" in speech.what
+    assert (
+        speech.level == ("warning" if seconds < 30 else "ok") and repeated_share(heard.kinds) < 0.3
+    )

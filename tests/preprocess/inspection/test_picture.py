@@ -1,0 +1,569 @@
+"""Clips that will not do are refused with the reason; what can be mended is, and becomes segments,
+pictures, sound.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from drawn_face import BACKDROP, talking_head, write_clip
+from needs import had
+from odd_clips import write_odd
+
+from being.errors import ExitCode, InputRejected
+from being.face.landmarks import FaceLandmarker
+from being.preprocess.inspection.clip import refuse
+from being.preprocess.inspection.crop import square_round_head
+from being.preprocess.inspection.findings import Finding
+from being.preprocess.inspection.picture import LipOffset, Preflight, inspect
+
+SIDE = 224
+
+
+@pytest.fixture(scope="module")
+def landmarker() -> FaceLandmarker:
+    return had(lambda: FaceLandmarker(workers=1))
+
+
+@pytest.fixture(scope="module")
+def pictures(landmarker: FaceLandmarker) -> list[np.ndarray]:
+    return talking_head(60, SIDE)[0]
+
+
+def preflight(
+    video: Path, landmarker: FaceLandmarker, size: int = 512, lip_offset: LipOffset | None = None
+) -> Preflight:
+    """The look at a clip that will do."""
+    checked = inspect(video, landmarker, size, lip_offset)
+    refuse(video, checked.findings)
+    return checked
+
+
+def hum(frames: int) -> np.ndarray:
+    return (0.2 * np.sin(np.arange(frames * 640) * 0.3)).astype(np.float32)
+
+
+def test_a_good_clip_passes_whole(
+    landmarker: FaceLandmarker, pictures: list[np.ndarray], tmp_path: Path
+) -> None:
+    start = time.process_time()
+    checked = preflight(write_clip(tmp_path / "good.mp4", pictures, hum(60)), landmarker)
+    assert time.process_time() - start < 15
+    assert checked.crop == (0, 0, SIDE) and checked.size == SIDE and checked.segments == ((0, 60),)
+    assert {finding.check for finding in checked.findings if finding.level != "ok"} == {
+        "face size"
+    }  # 91 px
+    shown = list(checked.pictures())
+    assert len(shown) == checked.frames == 60 and len(checked.sound) == 60 * 640
+    assert max(np.abs(a.astype(float) - b).mean() for a, b in zip(shown, pictures, strict=True)) < 3
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "missing",
+        "text",
+        "empty",
+        "folder",
+        "sound only",
+        "no sound",
+        "silent",
+        "short",
+        "no face",
+        "rarely a face",
+        "two faces",
+        "tiny face",
+    ],
+)
+def test_a_clip_that_will_not_do_is_refused(
+    fault: str, landmarker: FaceLandmarker, pictures: list[np.ndarray], tmp_path: Path
+) -> None:
+    file, said = (
+        tmp_path / "clip.mp4",
+        {
+            "missing": "does not exist",
+            "text": "not a readable",
+            "empty": "empty",
+            "folder": "directory",
+            "sound only": "no video",
+            "no sound": "no sound",
+            "silent": "silent",
+            "short": "too short",
+            "no face": "no face",
+            "rarely a face": "part of the time",
+            "two faces": "several faces",
+            "tiny face": "too small",
+        }[fault],
+    )
+    grey = [np.full((SIDE, SIDE, 3), 110, np.uint8)] * 60
+    if fault == "text":
+        file.write_text("this is not a video\n" * 50)
+    elif fault == "empty":
+        file.touch()
+    elif fault == "folder":
+        file.mkdir()
+    elif fault == "sound only":
+        from being.media import write_wav
+
+        file = tmp_path / "sound.wav"
+        write_wav(file, hum(60))
+    elif fault == "no sound":
+        write_clip(file, pictures, None)
+    elif fault == "silent":
+        write_clip(file, pictures, np.zeros(60 * 640, np.float32))
+    elif fault == "short":
+        write_clip(file, pictures[:30], hum(30))
+    elif fault == "no face":
+        write_clip(file, grey, hum(60))
+    elif fault == "rarely a face":
+        write_clip(file, pictures[:18] + grey[18:], hum(60))
+    elif fault == "two faces":
+        write_clip(file, [np.concatenate([picture, picture], 1) for picture in pictures], hum(60))
+    elif fault == "tiny face":
+        small = [np.full((SIDE, SIDE, 3), 140, np.uint8) for _ in pictures]
+        for canvas, picture in zip(small, pictures, strict=True):
+            canvas[60 : 60 + SIDE // 2, 60 : 60 + SIDE // 2] = picture[::2, ::2]
+        write_clip(file, small, hum(60))
+    with pytest.raises(InputRejected, match=said) as refusal:
+        preflight(file, landmarker)
+    assert refusal.value.code == ExitCode.REJECTED
+
+
+def test_a_wide_clip_is_cut_to_the_head(
+    landmarker: FaceLandmarker, pictures: list[np.ndarray], tmp_path: Path
+) -> None:
+    wide = [np.pad(picture, ((0, 0), (150, 26), (0, 0)), "edge") for picture in pictures]
+    checked = preflight(write_clip(tmp_path / "wide.mp4", wide, hum(60)), landmarker, size=128)
+    left, top, side = checked.crop
+    assert left > 120 and side <= SIDE and left + side <= 400 and checked.size == 128
+    cut = landmarker.detect(list(checked.pictures())[10])
+    assert cut.found[0] and 0.3 * 128 < cut.points[0, 1, 0] < 0.7 * 128
+
+
+def test_the_square_stays_inside_the_picture() -> None:
+    for width, height, x, y, face in (
+        (1920, 1080, 1850, 60, 300),
+        (1080, 1920, 540, 1800, 700),
+        (640, 360, 100, 180, 120),
+    ):
+        box = np.array([[x - face / 2, y - face / 2, x + face / 2, y + face / 2]])
+        left, top, side = square_round_head(width, height, box)
+        assert (
+            left >= 0 and top >= 0 and left + side <= width and top + side <= height and side > face
+        )
+    assert square_round_head(512, 512, np.array([[130.0, 120, 390, 420]])) == (0, 0, 512)
+
+
+# --- what is mended
+# ---------------------------------------------------------------------------------------------------
+
+Pictures = list[np.ndarray]
+
+
+def speechlike(frames: int) -> np.ndarray:
+    """Noise in syllables, float32 [640 * frames] at 16 kHz: no stretch of it is like another."""
+    rng = np.random.default_rng(0)
+    loud = np.repeat(rng.uniform(0, 0.3, frames), 640)
+    low = cv2.GaussianBlur(rng.normal(0, 1, frames * 640).astype(np.float32)[None], (0, 0), 4)[0]
+    return (loud * low / low.std()).clip(-1, 1).astype(np.float32)
+
+
+def found(checked: Preflight, check: str) -> Finding:
+    return next(finding for finding in checked.findings if finding.check == check)
+
+
+def closer(pictures: Pictures) -> Pictures:
+    """The same from nearer: another framing."""
+    return [
+        cv2.resize(p[20:-20, 20:-20], (SIDE, SIDE), interpolation=cv2.INTER_AREA) for p in pictures
+    ]
+
+
+def alike(shown: Pictures, true: Pictures) -> bool:
+    """Whether each picture is nearer to its true one than to the neighbours of that, where these
+    differ.
+    """
+    assert len(shown) == len(true), (len(shown), len(true))
+    off = np.array([np.abs(a.astype(float) - b).mean() for a, b in zip(shown, true, strict=True)])
+    beside = np.array(
+        [np.abs(a.astype(float) - b).mean() for a, b in zip(shown[:-1], true[1:], strict=True)]
+    )
+    return bool(off.max() < 3 and (off[:-1] < beside + 0.2).all())
+
+
+def close_sound(heard: np.ndarray, true: np.ndarray) -> bool:
+    return heard.shape == true.shape and float(np.corrcoef(heard, true)[0, 1]) > 0.95
+
+
+def test_other_framings_are_dropped_and_the_sound_with_them(
+    landmarker: FaceLandmarker, pictures: Pictures, tmp_path: Path
+) -> None:
+    clip = pictures[:30] + closer(pictures[:28]) + pictures[30:60]
+    sound = speechlike(len(clip))
+    checked = preflight(write_odd(tmp_path / "a.mkv", clip, sound=sound), landmarker)
+    assert checked.segments == ((0, 30), (30, 60)) and alike(list(checked.pictures()), pictures)
+    assert close_sound(checked.sound, np.concatenate([sound[: 30 * 640], sound[58 * 640 :]]))
+    assert found(checked, "cuts").at == ((1.2, 1.2), (2.32, 2.32))
+    framing = found(checked, "framing")
+    assert framing.level == "warning" and "1.1 s" in framing.what and framing.at == ((1.2, 2.32),)
+
+
+def test_stretches_without_the_face_and_black_ones_are_cut_away(
+    landmarker: FaceLandmarker, pictures: Pictures, tmp_path: Path
+) -> None:
+    wall, black = np.full((SIDE, SIDE, 3), BACKDROP, np.uint8), np.zeros((SIDE, SIDE, 3), np.uint8)
+    clip = [black] * 7 + pictures[:30] + [wall] * 20 + pictures[30:]
+    sound = speechlike(len(clip))
+    checked = preflight(write_odd(tmp_path / "a.mkv", clip, sound=sound), landmarker)
+    assert checked.segments == ((0, 30), (30, 60)) and alike(list(checked.pictures()), pictures)
+    assert close_sound(
+        checked.sound, np.concatenate([sound[7 * 640 : 37 * 640], sound[57 * 640 :]])
+    )
+    assert found(checked, "face").level == "warning" and found(checked, "picture").at[0] == (
+        0.0,
+        0.28,
+    )
+
+
+def test_a_second_person_is_cut_away(
+    landmarker: FaceLandmarker, pictures: Pictures, tmp_path: Path
+) -> None:
+    alone = [np.pad(p, ((0, 0), (0, SIDE), (0, 0)), "edge") for p in pictures]
+    both = [np.concatenate([p, p[:, ::-1]], 1) for p in pictures[:30]]
+    checked = preflight(write_clip(tmp_path / "a.mp4", alone + both, hum(90)), landmarker)
+    assert 50 <= checked.frames <= 60 and found(checked, "people").level == "warning"
+
+
+def test_copies_are_dropped_one_to_one(
+    landmarker: FaceLandmarker, pictures: Pictures, tmp_path: Path
+) -> None:
+    """25 fps in a 30 fps container whose picture starts 80 ms after the sound."""
+    clip, sound = [pictures[i * 5 // 6] for i in range(72)], speechlike(62)
+    checked = preflight(
+        write_odd(
+            tmp_path / "a.mkv",
+            clip,
+            rate=30,
+            times=[i / 30 + 1.08 for i in range(72)],
+            sound=sound,
+            sound_from=1.0,
+        ),
+        landmarker,
+    )
+    rate, start = found(checked, "frame rate"), found(checked, "sound track")
+    assert (
+        "25 frames/s in a container of 30: 12 pictures are copies" in rate.what
+        and rate.level == "ok"
+    )
+    assert "80 ms after the sound" in start.what and start.level == "ok"
+    assert alike(list(checked.pictures()), pictures)
+    lag = (
+        np.argmax(
+            [
+                np.dot(checked.sound[4000:20000], sound[4000 + k : 20000 + k])
+                for k in range(800, 1800)
+            ]
+        )
+        + 800
+    )
+    assert abs(lag - 0.08 * 16_000) <= 0.02 * 16_000
+
+
+@pytest.mark.parametrize("rate", [24, 30, 50, 0])
+def test_other_rates_become_25(
+    rate: int, landmarker: FaceLandmarker, pictures: Pictures, tmp_path: Path
+) -> None:
+    """Each frame shows the nearest true picture; 0: a variable rate."""
+    steps = (
+        np.random.default_rng(1).choice([1 / 30, 1 / 20], 60)
+        if rate == 0
+        else np.full(60, 1 / (rate or 1))
+    )
+    times = np.cumsum(steps) - steps[0] + 0.5
+    checked = inspect(
+        write_odd(
+            tmp_path / "a.mkv",
+            pictures,
+            rate=rate or 30,
+            times=times.tolist(),
+            sound=hum(80),
+            sound_from=0.5,
+        ),
+        landmarker,
+    )
+    wanted = 0.5 + np.arange(checked.frames) / 25
+    nearest = np.abs(times[None] - wanted[:, None]).min(1)
+    assert np.abs(np.abs(times[checked.sources] - wanted) - nearest).max() < 2e-3
+    said = found(checked, "frame rate")
+    assert ("variable" in said.what) == (
+        rate == 0
+    ) and f"{1e3 * nearest.max():.0f} ms" in said.fix.replace("21", "20")
+
+
+def test_the_sound_is_shifted_to_the_lips(
+    landmarker: FaceLandmarker, pictures: Pictures, tmp_path: Path
+) -> None:
+    sound = speechlike(64)
+    given = []
+
+    def late(look: object, heard: np.ndarray) -> float:
+        given.append(len(heard))
+        return 0.1
+
+    checked = preflight(
+        write_odd(tmp_path / "a.mkv", pictures, sound=sound), landmarker, lip_offset=late
+    )
+    assert close_sound(checked.sound, sound[1600 : 1600 + 60 * 640]) and given == [60 * 640]
+    assert "100 ms after the lips" in found(checked, "sound track").what
+
+
+# --- what is only said
+# ------------------------------------------------------------------------------------------------
+
+
+def lit(gain: Callable[[int], object]) -> Callable[[Pictures], Pictures]:
+    return lambda pictures: [
+        np.clip(p * np.asarray(gain(i)), 0, 255).astype(np.uint8) for i, p in enumerate(pictures)
+    ]
+
+
+def shaken(pictures: Pictures) -> Pictures:
+    """The same before a patterned wall that moves, as when the camera is held by hand."""
+    rng = np.random.default_rng(0)
+    wall = cv2.GaussianBlur(
+        rng.uniform(0, 255, (SIDE + 40, SIDE + 40, 3)).astype(np.float32), (0, 0), 3
+    )
+    wall = np.clip(128 + 4 * (wall - wall.mean()), 0, 255).astype(np.uint8)
+    made = []
+    for i, picture in enumerate(pictures):
+        x, y = round(20 + 9 * np.sin(0.21 * i)), round(20 + 7 * np.cos(0.17 * i))
+        made.append(
+            np.where(
+                (picture == BACKDROP).all(-1, keepdims=True),
+                wall[y : y + SIDE, x : x + SIDE],
+                picture,
+            )
+        )
+    return made
+
+
+FAULTS: dict[str, tuple[str, str, Callable[[Pictures], Pictures]]] = {
+    "drift": ("light", "light changes by", lit(lambda i: 1 - 0.004 * i)),
+    "white balance": (
+        "light",
+        "colours change by",
+        lit(lambda i: [1 - 0.003 * i, 1, 1 + 0.003 * i]),
+    ),
+    "flicker": ("light", "flickers", lit(lambda i: 1 + 0.02 * np.sin(2.1 * i))),
+    "shake": ("camera", "the camera moves", shaken),
+    "blur": (
+        "sharpness",
+        "the face is blurred",
+        lambda pictures: [cv2.GaussianBlur(p, (0, 0), 4) for p in pictures],
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults_are_warned_of(
+    fault: str, landmarker: FaceLandmarker, pictures: Pictures, tmp_path: Path
+) -> None:
+    check, says, spoil = FAULTS[fault]
+    checked = preflight(write_clip(tmp_path / "a.mp4", spoil(pictures), hum(60)), landmarker)
+    finding = found(checked, check)
+    assert finding.level == "warning" and says in finding.what and finding.fix
+    others = {f.check for f in checked.findings if f.level != "ok"} - {
+        check,
+        "face size",
+        "sharpness",
+    }
+    assert others <= {"camera"} & ({"camera"} if fault == "shake" else set()), checked.findings
+
+
+def test_a_check_lists_rejections_and_goes_on(
+    landmarker: FaceLandmarker, pictures: Pictures, tmp_path: Path
+) -> None:
+    checked = inspect(write_clip(tmp_path / "a.mp4", [pictures[0]] * 60, None), landmarker)
+    assert {f.check for f in checked.findings if f.level == "rejection"} == {
+        "sound track",
+        "picture",
+    }
+    assert all(f.what and (f.fix or f.level == "ok") for f in checked.findings)
+
+
+# --- odd files
+# --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "kind", ["turned", "grey", "transparent", "odd size", "4K", "ten bits", "sizes change"]
+)
+def test_odd_clips_become_datasets(
+    kind: str, landmarker: FaceLandmarker, pictures: Pictures, tmp_path: Path
+) -> None:
+    """In 4K the clip has 5 frames/s, of which the last is not shown for its full time."""
+    sound, file, frames = hum(60), tmp_path / "a.mkv", 60
+    if kind == "turned":
+        file = write_odd(
+            tmp_path / "a.mp4",
+            [np.ascontiguousarray(np.rot90(p, -1)) for p in pictures],
+            turn=90,
+            sound=sound,
+        )
+    elif kind == "grey":
+        write_odd(file, pictures, pixels="gray", sound=sound)
+    elif kind == "transparent":
+        clear = [
+            np.dstack([p, np.where((p == BACKDROP).all(-1), 0, 255).astype(np.uint8)])
+            for p in pictures
+        ]
+        file = write_odd(
+            tmp_path / "a.mov",
+            clear,
+            codec="prores_ks",
+            pixels="yuva444p10le",
+            options={"profile": "4444"},
+            sound=sound,
+        )
+    elif kind == "odd size":
+        odd = [np.pad(p, ((10, 7), (100, 103), (0, 0)), "edge") for p in pictures]
+        write_odd(file, odd, codec="ffv1", pixels="yuv444p", sound=sound)
+    elif kind == "4K":
+        big = [
+            cv2.resize(np.pad(p, ((0, 0), (80, 94), (0, 0)), "edge"), (3840, 2160))
+            for p in pictures[::5]
+        ]
+        write_odd(file, big, rate=5, options={"preset": "ultrafast"}, sound=sound)
+    elif kind == "ten bits":
+        write_odd(
+            file,
+            pictures,
+            codec="libx265",
+            pixels="yuv420p10le",
+            options={"x265-params": "log-level=0"},
+            sound=sound,
+        )
+    else:
+        small = [cv2.resize(p, None, fx=0.5, fy=0.5) for p in pictures]
+        write_odd(file, pictures + small, codec="mjpeg", pixels="yuvj444p", sound=hum(120))
+        frames = 120
+    checked = preflight(file, landmarker)
+    shown = list(checked.pictures())
+    assert len(shown) == checked.frames and abs(checked.frames - frames) <= (
+        4 if kind == "4K" else 0
+    )
+    assert {p.shape for p in shown} == {(checked.size, checked.size, 3)} and checked.size % 2 == 0
+    assert landmarker.detect(shown[10]).found[0], "upright, the head in it"
+    expected = {
+        "turned": "turned by 90",
+        "transparent": "transparency",
+        "4K": "3840x2160",
+        "ten bits": "yuv420p10le",
+        "odd size": "427x241",
+    }
+    assert expected.get(kind, "") in found(checked, "file").what
+
+
+def test_half_a_face_is_refused(
+    landmarker: FaceLandmarker, pictures: Pictures, tmp_path: Path
+) -> None:
+    half = [
+        np.pad(p[:, SIDE // 2 - 5 :], ((0, 0), (0, SIDE // 2 - 5), (0, 0)), "edge")
+        for p in pictures
+    ]
+    with pytest.raises(InputRejected, match="cut off|no face|part of the time"):
+        preflight(write_clip(tmp_path / "a.mp4", half, hum(60)), landmarker)
+
+
+def test_an_animation_has_no_sound(
+    landmarker: FaceLandmarker, pictures: Pictures, tmp_path: Path
+) -> None:
+    with pytest.raises(InputRejected, match="no sound track"):
+        preflight(write_odd(tmp_path / "a.gif", pictures, codec="gif", pixels="rgb8"), landmarker)
+
+
+@pytest.mark.slow
+def test_a_long_clip_is_seen_in_little_memory(
+    landmarker: FaceLandmarker, pictures: Pictures, tmp_path: Path
+) -> None:
+    """20 minutes at 4 frames/s; samples grow rarer with time, so that their number hardly grows
+    after some minutes.
+    """
+    small = [cv2.resize(p, (96, 96), interpolation=cv2.INTER_AREA) for p in pictures]
+    clip = write_odd(
+        tmp_path / "a.mkv",
+        [small[i % 60] for i in range(1200 * 4)],
+        rate=4,
+        sound=hum(1200 * 25),
+        options={"preset": "ultrafast"},
+    )
+    before, seen = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, []
+    checked = inspect(clip, landmarker, advance=seen.append)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000, (
+        "kB; 77 MB of it is the sound"
+    )
+    assert sum(seen) == 1200 * 4 and len(checked.look) < 1150
+    length = found(checked, "length")
+    assert length.level == "warning" and "about 50 min" in length.what
+
+
+# --- real clips
+# -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+def test_the_raw_clip_gives_the_frames_of_its_clean_copy(
+    landmarker: FaceLandmarker, shared_dir: Path
+) -> None:
+    clean = preflight(shared_dir / "clips/address_fr_50s.mp4", landmarker)
+    raw = preflight(shared_dir / "clips/raw/address_fr_30fps_dup.mp4", landmarker)
+    assert (
+        clean.segments == ((0, 1259),)
+        and abs(raw.frames - clean.frames) <= 1
+        and raw.crop == clean.crop
+    )
+    psnr = [
+        10 * np.log10(255**2 / np.mean((a.astype(np.float32) - b) ** 2))
+        for a, b in zip(clean.pictures(), raw.pictures(), strict=False)
+    ]
+    samples = min(len(clean.sound), len(raw.sound))
+    spectra = [np.fft.rfft(part.sound[:samples], 2 * samples) for part in (clean, raw)]
+    lag = int(np.fft.irfft(spectra[0] * spectra[1].conj()).argmax())
+    lag = lag - 2 * samples if lag > samples else lag
+    print(
+        f"frames {clean.frames} and {raw.frames}; PSNR {min(psnr):.1f} dB at least, {np.median(psnr):.1f} dB median; "
+        f"sound offset {lag / 16:.2f} ms"
+    )
+    assert min(psnr) > 40 and abs(lag) <= 0.02 * 16_000
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "clip, segments, warned",
+    [
+        ("address_fr_50s.mp4", ((0, 1259),), set()),
+        ("newsdesk_en_21s.mp4", ((0, 526),), set()),
+        ("raw/address_fr_30fps_dup.mp4", ((0, 1258),), set()),
+        ("newsdesk_en_71s_cuts.mp4", ((0, 176), (176, 702), (702, 953)), {"framing"}),
+    ],
+)
+def test_real_clips(
+    clip: str,
+    segments: tuple[tuple[int, int], ...],
+    warned: set[str],
+    landmarker: FaceLandmarker,
+    shared_dir: Path,
+) -> None:
+    start = time.process_time()
+    checked = preflight(shared_dir / "clips" / clip, landmarker)
+    print(f"{clip}: {time.process_time() - start:.1f} s of processor time")
+    assert checked.segments == segments and checked.crop == (0, 0, 512)
+    assert {finding.check for finding in checked.findings if finding.level != "ok"} == warned

@@ -1,0 +1,41 @@
+"""A training of seconds on the tiny synthetic scene, and its figures, for the tests of training."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from being.config import Config, load
+from being.runs.run_directory import Run
+
+TINY = [
+    "data.size=48",
+    "data.gaussians=400",
+    "train.fine.batch=2",
+    "train.audio_warmup=20",
+    "train.preview_seconds=0",
+    "train.density.start=20",
+    "train.density.every=10",
+    "train.density.stop=60",
+    "train.density.prune_start=20",
+    "train.density.gradient=0.0005",
+    "train.evaluate_every=1000",
+    "train.checkpoint_every=1000",
+    "model.plane_resolution=16",
+    "train.sh_every=20",
+    "train.loss.feature=0",
+]
+
+
+def settings(coarse: int, fine: int, *more: str, config: str = "quick") -> Config:
+    """The tiny settings with so many steps, and more `key=value`."""
+    return load(
+        config,
+        [*TINY, f"train.coarse.steps={coarse}", f"train.fine.steps={fine}", *more],
+        environment={},
+    )
+
+
+def metrics(run: Run) -> list[dict[str, Any]]:
+    """The run's figures, one dict for every evaluation."""
+    return [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]

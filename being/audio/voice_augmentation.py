@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from being.audio.feature_windows import encode_segments
-from being.audio.waveform import to_rate
 from being.conventions import SAMPLE_RATE
+from being.media.resampling import to_rate
 
 WINDOW, HOP = 512, 128  # samples of the short-time spectra: 32 and 8 ms
 ENVELOPE = 24  # cepstral coefficients that hold the formants and not the pitch

@@ -19,9 +19,9 @@ from being.bench.fps import bench, growth, table
 from being.bench.sessions import bench_sessions
 from being.console import say
 from being.conventions import FPS
+from being.files import write_json
 from being.inference.engine import Engine
 from being.model.avatar import Avatar, load_avatar
-from being.paths import write_json
 
 COMPARED = 24  # frames that every road renders
 SMOOTH = 5  # rows over which random features are averaged, to move about as slowly as speech
@@ -109,8 +109,8 @@ def _speech(avatar: Avatar) -> torch.Tensor:
     from being.errors import BeingError
 
     try:
-        from being.audio.waveform import to_rate
         from being.conventions import SAMPLE_RATE
+        from being.media.resampling import to_rate
         from being.tts import speak
 
         speech = speak("Good morning, how are you?", "hibari", 1.0)

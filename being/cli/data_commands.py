@@ -15,7 +15,7 @@ from being.cli.data_group import group
 from being.cli.shell import command
 
 if TYPE_CHECKING:
-    from being.preprocess.manifest import Consent
+    from being.data.consent import Consent
 
 WHOSE = (
     "Whose face is it? (Enter alone: consent stays unconfirmed, and every video made will say so) "
@@ -291,7 +291,7 @@ def _may_ask() -> bool:
 
 def ask_consent() -> Consent:
     """What the person at the terminal says of the consent; unconfirmed where an answer is empty."""
-    from being.preprocess.manifest import Consent
+    from being.data.consent import Consent
 
     answers = []
     for question in (WHOSE, HOW):

@@ -17,7 +17,7 @@ import numpy as np
 from being.conventions import FPS
 from being.data import cameras
 from being.errors import InputRejected
-from being.paths import load_arrays
+from being.files import load_arrays
 
 AGAIN = "Preprocess the clip again"
 POINTS = 478  # face landmarks a frame
@@ -41,13 +41,6 @@ def split_frames(frames: int, holdout: float = 0.0, missing: list[int] | None = 
     everything = np.arange(frames)
     train = np.setdiff1d(everything[:validation], np.asarray(missing or [], dtype=np.int64))
     return Split(train, everything[validation:test], everything[test:])
-
-
-def consent_note(consent: dict[str, Any] | None) -> str:
-    """What the metadata of every video of a person say of their consent record."""
-    if not consent or not consent.get("statement"):
-        return "Consent of the person: unconfirmed"
-    return f"Consent: {consent['statement']}"
 
 
 def _in_a_row(segments: Any, frames: int) -> bool:

@@ -21,7 +21,7 @@ import numpy as np
 
 from being.data.dataset import Dataset
 from being.errors import InputRejected, UsageError
-from being.paths import load_arrays
+from being.files import load_arrays
 
 KINDS = ("full", "blink", "dummy")  # dummy: the blink is 0 throughout
 BLINK = "blink"

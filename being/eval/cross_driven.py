@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from being.audio.feature_windows import frame_count
-from being.audio.waveform import to_rate
 from being.console import Progress, say
 from being.conventions import FPS, SAMPLE_RATE
 from being.data.dataset import Dataset
@@ -26,6 +25,7 @@ from being.eval.speech import Mouth, Said, heard, mouth_figures, pooled, spoken
 from being.face.landmarks import lip_aperture
 from being.inference.engine import Engine
 from being.media import read_audio
+from being.media.resampling import to_rate
 from being.tts import speak
 from being.tts.voices import VOICES
 

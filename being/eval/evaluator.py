@@ -21,8 +21,7 @@ from being.eval.lpips import Lpips
 from being.eval.regions import HEAD, REGIONS, WHOLE
 from being.eval.upper_face import BLINK_NEAR, upper_face_figures
 from being.face.landmarks import Landmarks
-from being.metrics.pictures import ssim_map
-from being.train.preview import psnr
+from being.metrics.pictures import psnr, ssim_map
 
 KINDS = ("psnr", "ssim", "lpips")
 IDENTITY_EVERY = 12  # frames between two that are looked at for identity

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from being.assets import fetch, is_cached
 from being.errors import EnvironmentFault
 from being.eval.faces import SIDE
-from being.paths import load_tensors
+from being.files import load_tensors
 
 ASSET = "dlib_face"
 CHIP, PADDING = 150, 0.25  # px a side of the cut-out; its margin over the unit square of PLACES

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from being.assets import fetch
-from being.paths import load_tensors
+from being.files import load_tensors
 
 SHIFT, SCALE = (
     (-0.030, -0.088, -0.188),

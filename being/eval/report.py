@@ -16,7 +16,7 @@ from PIL import Image
 from being.config import Config
 from being.console import say
 from being.conventions import FPS, SAMPLE_RATE
-from being.data.dataset import consent_note
+from being.data.consent import consent_note
 from being.errors import BeingError, InputRejected
 from being.eval import gates
 from being.eval.cross_driven import Driven, cross_driven, sources
@@ -25,10 +25,11 @@ from being.eval.page import page
 from being.eval.run_figures import measure, open_subject, part_sound
 from being.eval.tables import lines
 from being.eval.video_pair import Pair, measure_pair, pair_sound
+from being.files import write_json
 from being.media import VideoWriter
 from being.model.device import pick_device
-from being.paths import home, replace_folder, write_json
-from being.preprocess.frame_views import frame_grid
+from being.paths import home, replace_folder
+from being.report.sheet import frame_grid
 from being.runs.run_directory import Run
 
 FILES = ("metrics.json", "report.html", "sheet.jpg", "side_by_side.mp4")

@@ -29,9 +29,9 @@ from being.eval.regions import region_boxes
 from being.eval.speech import Mouth, heard, mouth_figures
 from being.face.landmarks import lip_aperture
 from being.media import read_audio
+from being.model.clip_rendering import render_clip, to_uint8
 from being.model.talking_head import TalkingHead
 from being.runs.run_directory import Run
-from being.train.preview import render_clip, to_uint8
 
 PARTS = ("train", "validation", "test")
 MEASURED_WITH = (

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 import numpy as np
 
 from being.audio.feature_windows import frame_count
-from being.audio.waveform import to_rate
 from being.console import Progress, say, warn
 from being.conventions import FPS, SAMPLE_RATE
 from being.data.expression_channels import Channels
@@ -23,6 +22,7 @@ from being.inference.animation.face_controls import FaceStream, Wish
 from being.inference.engine import Engine
 from being.inference.frame_writer import WritingThread
 from being.media import VideoWriter, output_path
+from being.media.resampling import to_rate
 from being.tts import speak
 from being.tts.speech import shown
 

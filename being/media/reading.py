@@ -14,9 +14,9 @@ import av
 import numpy as np
 from av.video.reformatter import ColorTrc
 
-from being.audio.waveform import mixed
 from being.conventions import FPS, SAMPLE_RATE
 from being.errors import InputRejected
+from being.media.resampling import mixed
 
 NOT_MEDIA = {
     **dict.fromkeys(

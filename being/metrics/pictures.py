@@ -66,3 +66,8 @@ def box_mean(values: Tensor, boxes: Tensor) -> Tensor:
     inside = rows.sum(1) * columns.sum(1) * values.shape[1]
     total = torch.einsum("bchw,bh,bw->b", values, rows, columns)
     return (total / inside.clamp_min(1)).sum() / (inside > 0).sum().clamp_min(1)
+
+
+def psnr(a: Tensor, b: Tensor) -> float:
+    """Peak signal-to-noise ratio in dB of pictures in [0, 1]."""
+    return float(-10 * torch.log10((a - b).square().mean().clamp_min(1e-10)))

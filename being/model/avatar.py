@@ -28,11 +28,13 @@ from torch import Tensor
 from being.config import Config, from_dict
 from being.conventions import FPS
 from being.data.clip import Clip
-from being.data.dataset import Dataset, consent_note
+from being.data.consent import consent_note
+from being.data.dataset import Dataset
 from being.data.expression_channels import BLINK_ALONE, Channels
 from being.errors import InputRejected, UsageError
+from being.files import load_tensors, read_json, write_json
 from being.model.talking_head import TalkingHead
-from being.paths import load_tensors, read_json, replace_folder, write_json
+from being.paths import replace_folder
 
 SCHEMA = 2
 BLINK_SCHEMA = 1  # of bundles that know the blink alone

@@ -5,28 +5,17 @@ consent.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from being.conventions import FPS
+from being.data.consent import Consent
 from being.data.dataset import SCHEMA
 from being.media import read_audio
 from being.preprocess.inspection.clip import on_every_frame
 from being.preprocess.speech_features import entry
 from being.preprocess.steps import Work
 from being.preprocess.workspace import Done
-
-
-@dataclass(frozen=True)
-class Consent:
-    """Whose face it is and how they agreed; without a statement the consent is unconfirmed."""
-
-    statement: str | None = None
-
-    def record(self) -> dict[str, Any]:
-        """As `dataset.json` and every avatar carry it."""
-        statement = (self.statement or "").strip()
-        return {"confirmed": True, "statement": statement} if statement else {"confirmed": False}
 
 
 def manifest(

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from being.console import Progress
+from being.data.consent import Consent
 from being.errors import BeingError, ExitCode, InputRejected, UsageError
-from being.paths import write_json
+from being.files import write_json
 from being.preprocess.inspection.picture import PICTURE_SIDE, picture_and_sound
-from being.preprocess.manifest import Consent, manifest
+from being.preprocess.manifest import manifest
 from being.preprocess.report import write_report
 from being.preprocess.source import keep_source
 from being.preprocess.speech_features import ENCODER, choose

@@ -15,12 +15,13 @@ import numpy as np
 
 from being.console import clock
 from being.conventions import FPS
-from being.data.dataset import Dataset, consent_note
+from being.data.consent import consent_note
+from being.data.dataset import Dataset
 from being.data.frames import FrameFolder, read_image
+from being.data.parsing import decode_parsing
 from being.face.landmarks import MESH_POINTS
-from being.paths import read_json
+from being.files import read_json
 from being.preprocess.frame_views import mesh_edges, views, with_mesh
-from being.preprocess.segmentation.matting import decode as decode_parsing
 from being.report.curves import curves
 from being.report.style import STYLE
 

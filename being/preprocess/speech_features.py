@@ -17,7 +17,7 @@ from being import media
 from being.audio.feature_windows import SAMPLES_PER_FRAME, encode_segments
 from being.data.dataset import Dataset
 from being.errors import BeingError, InputRejected, UsageError
-from being.paths import write_json
+from being.files import write_json
 
 ENCODER = "hama"  # every dataset has its features
 ARRAYS = "deepspeech"  # the encoder whose features come from a file

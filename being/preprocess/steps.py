@@ -20,6 +20,7 @@ import numpy as np
 from being import media
 from being.console import warn
 from being.data.frames import FrameFolder, read_image, write_frames, write_image
+from being.data.parsing import decode_parsing, encode_parsing
 from being.errors import InputRejected
 from being.face.action_units import write_au
 from being.face.canonical_mesh import canonical_mesh
@@ -30,8 +31,6 @@ from being.preprocess import dataset_files
 from being.preprocess.inspection.clip import look_at, refuse
 from being.preprocess.inspection.picture import PICTURE_SIDE, Preflight
 from being.preprocess.inspection.record import Checked
-from being.preprocess.segmentation.matting import decode as decode_parsing
-from being.preprocess.segmentation.matting import encode as encode_parsing
 from being.preprocess.segmentation.matting import parse_clip
 from being.preprocess.segmentation.parser import parser as find_parser
 from being.preprocess.segmentation.plates import TorsoPlates, background_plate

@@ -15,7 +15,8 @@ from typing import IO, Any
 
 from being.console import say
 from being.errors import BeingError, InputRejected, UsageError
-from being.paths import check_place, make_folders, remove_empty, replace_folder, write_json
+from being.files import write_json
+from being.paths import check_place, make_folders, remove_empty, replace_folder
 
 OWN = ".work"  # the run's own files inside the folder; they do not become part of the dataset
 BLOCK = 1 << 20  # bytes a read

@@ -20,7 +20,8 @@ from torch import Tensor
 import being
 from being.config import Config, from_dict
 from being.errors import BeingError, InputRejected, UsageError
-from being.paths import home, load_tensors, newest, read_json, replace_folder, write_json
+from being.files import load_tensors, read_json, write_json
+from being.paths import home, newest, replace_folder
 from being.runs.metric_loggers import Board, WeightsAndBiases, events
 
 CHECKPOINT_SCHEMA = 1

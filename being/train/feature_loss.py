@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from being.assets import fetch
-from being.paths import load_tensors
+from being.files import load_tensors
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIDE = 224  # px

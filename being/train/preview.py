@@ -5,61 +5,27 @@ preview video.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
 from being.conventions import FPS, SAMPLE_RATE
 from being.data.clip import Clip
-from being.data.dataset import Dataset, Split, consent_note
+from being.data.consent import consent_note
+from being.data.dataset import Dataset, Split
 from being.media import VideoWriter, read_audio
+from being.metrics.pictures import psnr
+from being.model.clip_rendering import render_clip, to_uint8
 from being.model.talking_head import TalkingHead
-from being.preprocess.frame_views import frame_grid
+from being.report.sheet import frame_grid
 from being.runs.run_directory import Run
-from being.splat import composite
 
 EVALUATED_FRAMES = 16
 SHEET_FRAMES = 6
-BATCH = {"cpu": 4, "cuda": 16}  # frames rendered at once, by device
 
 Pair = tuple[np.ndarray, np.ndarray]  # a true and a rendered picture, uint8 [S, S, 3]
-
-
-@torch.no_grad()
-def render_clip(
-    model: TalkingHead,
-    clip: Clip,
-    frames: np.ndarray,
-    stage: str = "fine",
-    heard: np.ndarray | None = None,
-) -> Iterator[Tensor]:
-    """Pictures float32 [3, S, S] in [0, 1] of the clip's own `frames`, each over its own plate.
-
-    `heard` int [F]: the frames whose sound is heard instead of the frame's own (blink and camera
-    stay its own).
-    """
-    model.eval()
-    pieces = max(1, -(-len(frames) // BATCH[clip.device.type]))
-    for part, sound in zip(
-        np.array_split(frames, pieces),
-        np.array_split(frames if heard is None else heard, pieces),
-        strict=True,
-    ):
-        index = torch.from_numpy(part).to(clip.device)
-        conditions = clip.conditions(index) if stage == "fine" else None
-        if conditions is not None and heard is not None:
-            conditions.audio = clip.sound(torch.from_numpy(sound).to(clip.device))
-        rendering = model(conditions, clip.world_to_camera[index], clip.focal, clip.size)
-        yield from composite(rendering.output, clip.plate(index)).clamp(0, 1)
-
-
-def psnr(a: Tensor, b: Tensor) -> float:
-    """Peak signal-to-noise ratio in dB of pictures in [0, 1]."""
-    return float(-10 * torch.log10((a - b).square().mean().clamp_min(1e-10)))
 
 
 def evaluate(model: TalkingHead, clip: Clip, frames: np.ndarray, stage: str) -> dict[str, float]:
@@ -78,11 +44,6 @@ def evaluate(model: TalkingHead, clip: Clip, frames: np.ndarray, stage: str) -> 
         "psnr": float(np.mean(whole)),
         "psnr_head": float(np.mean(head)) if head else float("nan"),
     }
-
-
-def to_uint8(picture: Tensor) -> np.ndarray:
-    """uint8 [S, S, 3] of a float picture [3, S, S] in [0, 1]."""
-    return (picture.clamp(0, 1) * 255 + 0.5).byte().permute(1, 2, 0).cpu().numpy()
 
 
 class Previews:

@@ -26,13 +26,13 @@ import numpy as np
 from being.audio import voice_augmentation
 from being.audio.encoders import encoder
 from being.audio.feature_windows import frame_count
-from being.audio.waveform import to_rate
 from being.conventions import FPS, SAMPLE_RATE
 from being.data.dataset import Dataset
 from being.eval.cross_driven import CASES, KEYS, TEXT, sources
 from being.eval.run_figures import real_mouth, real_speech
 from being.eval.speech import Mouth, Said, heard, mouth_figures, pooled, spoken
 from being.media import read_audio
+from being.media.resampling import to_rate
 from being.tts import speak
 from scripts.measure.lip_regressors import Footage, Net, correlation, frame_windows
 

@@ -8,9 +8,9 @@ from needs import had
 
 from being.audio import articulation, encoders, feature_stream, feature_windows
 from being.audio.phonemes import BLANK, CLOSURE, letters_of
-from being.audio.waveform import to_rate
 from being.conventions import SAMPLE_RATE
 from being.eval.speech import LEAD, SPOKEN_CLOSURES, SPOKEN_VOWELS
+from being.media.resampling import to_rate
 from being.tts import speak
 
 TEXT = "Papa and mama bought a bottle of milk. My father parked the car."

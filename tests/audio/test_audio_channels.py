@@ -11,8 +11,8 @@ import av
 import numpy as np
 import pytest
 
-from being.audio.waveform import mixed
 from being.media import read_audio, read_sound
+from being.media.resampling import mixed
 
 RATE = 16_000
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from being.audio.waveform import checked, to_rate
+from being.audio.waveform import checked
 from being.errors import InputRejected
+from being.media.resampling import to_rate
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,11 @@ from being.cli import data_commands
 from being.config import load
 from being.console import voice
 from being.data.clip import load_clip
-from being.data.dataset import Dataset, consent_note
+from being.data.consent import Consent, consent_note
+from being.data.dataset import Dataset
 from being.inference.engine import Engine
 from being.inference.video import Times, render_video
 from being.model.avatar import load_avatar, save_avatar
-from being.preprocess.manifest import Consent
 from being.runs.run_directory import Run
 from being.train.preview import Previews
 from being.train.trainer import fresh_model

@@ -19,8 +19,8 @@ from being.data.clip import BROWS, EYES, load_clip
 from being.data.dataset import Dataset
 from being.data.expression_channels import BLINK_ALONE, MOUTH, Channels, expression
 from being.errors import InputRejected, UsageError
+from being.files import read_json, write_json
 from being.model.avatar import digest, load_avatar
-from being.paths import read_json, write_json
 from being.splat import RenderOutput
 from being.train.blink_oversampling import eyes_alone, with_blinks
 from being.train.training import train

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from needs import had
 
-from being.audio.waveform import to_rate
 from being.conventions import SAMPLE_RATE
 from being.errors import UsageError
 from being.eval.cross_driven import sources
 from being.eval.speech import LEAD, Mouth, Said, heard, mouth_figures, pooled, spoken
+from being.media.resampling import to_rate
 
 FRAMES = 500
 TIMES = np.arange(FRAMES) / 25

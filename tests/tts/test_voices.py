@@ -17,8 +17,8 @@ import av
 import numpy as np
 import pytest
 
-from being.audio.waveform import to_rate
 from being.errors import BeingError, EnvironmentFault, InputRejected, UsageError
+from being.media.resampling import to_rate
 from being.tts import Speech, edge_voice, espeak_voice, speak, voices
 
 TEXT = "Hello, and welcome. I am a synthetic person; my mother bought five big blue boxes."

@@ -19,9 +19,11 @@ from being import media
 from being.conventions import SAMPLE_RATE
 from being.data.dataset import AGAIN, Dataset
 from being.data.frames import FrameFolder, read_image, write_image
+from being.data.parsing import decode_parsing
 from being.errors import BeingError, InputRejected, UsageError
 from being.face.action_units import NAMES, action_units
 from being.face.landmarks import Landmarks
+from being.files import load_arrays, load_pickled
 from being.interop.family import layout
 from being.interop.family.alignment import LEAST_FRAMES
 from being.interop.family.facemesh import Cameras
@@ -34,15 +36,8 @@ from being.interop.family.writing import (
     write_transforms,
     write_units,
 )
-from being.paths import (
-    check_place,
-    load_arrays,
-    load_pickled,
-    make_folders,
-    remove_empty,
-    replace_folder,
-)
-from being.preprocess.segmentation.matting import BACKGROUND, HEAD, decode
+from being.paths import check_place, make_folders, remove_empty, replace_folder
+from being.preprocess.segmentation.matting import BACKGROUND, HEAD
 from being.preprocess.segmentation.teeth import teeth_masks
 
 WIDTH = 29  # speech features that all three expect of DeepSpeech
@@ -135,7 +130,7 @@ class _Job:
         ]
 
     def labels(self, i: int) -> np.ndarray:
-        return decode(read_image(self.dataset.path / f"parsing/{i}.png"))
+        return decode_parsing(read_image(self.dataset.path / f"parsing/{i}.png"))
 
 
 def export_family(

@@ -12,11 +12,13 @@ import numpy as np
 from being import media
 from being.console import Progress
 from being.conventions import FPS
+from being.data.consent import Consent
 from being.data.dataset import SCHEMA
 from being.errors import BeingError, EnvironmentFault, InputRejected, UsageError
 from being.face.canonical_mesh import canonical_mesh
 from being.face.landmarks import MESH_POINTS, FaceLandmarker, Landmarks
 from being.face.topology import RIGID
+from being.files import write_json
 from being.interop.family import layout
 from being.interop.family.alignment import LEAST_FRAMES, Alignment, align, moved, shift_of
 from being.interop.family.facemesh import Cameras, lay_under, mesh_under
@@ -39,8 +41,7 @@ from being.interop.family.writing import (
     write_transforms,
     write_units,
 )
-from being.paths import check_place, make_folders, remove_empty, replace_folder, write_json
-from being.preprocess.manifest import Consent
+from being.paths import check_place, make_folders, remove_empty, replace_folder
 from being.preprocess.workspace import check_free
 
 ENCODER = "hama"

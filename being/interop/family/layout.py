@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from being.errors import InputRejected
-from being.paths import load_pickled
+from being.files import load_pickled
 
 PICTURES = (
     "ori_imgs",

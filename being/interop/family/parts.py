@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 
 from being.conventions import PARSING_BACKGROUND, PARSING_HEAD, PARSING_NECK, PARSING_TORSO
+from being.data.parsing import PARSING_HAIR, PARSING_MOUTH
 from being.face.topology import EYE_LEFT, EYE_RIGHT, FACE_OVAL, OUTER_LIPS
-from being.preprocess.segmentation.matting import PARSING_HAIR, PARSING_MOUTH
 
 HEAD = 1  # of `matting`'s labels
 COLOURS = np.array(

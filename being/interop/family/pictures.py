@@ -14,6 +14,7 @@ import numpy as np
 
 from being.console import Progress
 from being.data.frames import FrameFolder, read_image, write_image
+from being.data.parsing import PARSING_HAIR, PARSING_MOUTH, decode_parsing, encode_parsing
 from being.errors import InputRejected
 from being.face.landmarks import Landmarks
 from being.face.topology import BLENDSHAPE_NAMES, BROW_TOP, CHIN, IBUG_68
@@ -21,13 +22,7 @@ from being.interop.family import layout
 from being.interop.family.alignment import Alignment
 from being.interop.family.writing import each, link
 from being.preprocess.dataset_files import write_mouth_masks
-from being.preprocess.segmentation.matting import (
-    PARSING_HAIR,
-    PARSING_MOUTH,
-    decode,
-    encode,
-    parse_clip,
-)
+from being.preprocess.segmentation.matting import parse_clip
 from being.preprocess.segmentation.plates import TorsoPlates, background_plate
 from being.preprocess.segmentation.teeth import read_teeth, teeth_masks
 
@@ -104,7 +99,7 @@ class Job:
 
     def labels(self, i: int) -> np.ndarray:
         """Parts of frame i, uint8 [H, W] as `matting` numbers them."""
-        return decode(read_image(self.part / f"parsing/{i}.png"))
+        return decode_parsing(read_image(self.part / f"parsing/{i}.png"))
 
 
 def cut(picture: np.ndarray, square: tuple[int, int, int]) -> np.ndarray:
@@ -243,7 +238,7 @@ def write_parsing(job: Job) -> None:
         (job.part / "head_alpha").mkdir()
         with Progress("masks", job.frames, "frames") as progress:
             for i, parts in enumerate(parse_clip(job.pictures, job.landmarks.points)):
-                write_image(job.part / f"parsing/{i}.png", encode(parts.labels))
+                write_image(job.part / f"parsing/{i}.png", encode_parsing(parts.labels))
                 write_image(job.part / f"head_alpha/{i}.png", parts.head_alpha)
                 progress.advance()
         job.report.rebuilt.append("head, neck and torso masks")
@@ -260,7 +255,7 @@ def write_parsing(job: Job) -> None:
     def write(i: int) -> None:
         if rich or not job.whole or files[i].suffix.lower() != ".png":
             picture = rgb(cut(read_image(files[i]), job.square))
-            write_image(job.part / f"parsing/{i}.png", encode(decode(picture)))
+            write_image(job.part / f"parsing/{i}.png", encode_parsing(decode_parsing(picture)))
         else:
             link(files[i], job.part / f"parsing/{i}.png")
 
@@ -281,7 +276,7 @@ def _palette(job: Job, files: list[Path]) -> bool:
         rich |= any(
             bool((picture == colour).all(-1).any()) for colour in (PARSING_HAIR, PARSING_MOUTH)
         )
-        head += int((decode(picture) == 1).sum())
+        head += int((decode_parsing(picture) == 1).sum())
     if not head:
         raise InputRejected(
             f"{files[0].parent} shows no head",

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from being.config import ModelConfig
 from being.errors import InputRejected
+from being.files import load_pickled
 from being.interop.ply import read_ply
 from being.model.gaussians import CanonicalGaussians
 from being.model.talking_head import TalkingHead
-from being.paths import load_pickled
 
 PREFIX = "deformation_net."
 # What the reference builds and never uses, and tables of its training.

@@ -19,9 +19,11 @@ from being import media
 from being.config import AvatarConfig, Config, from_dict
 from being.conventions import FEATURE_WINDOW, FPS
 from being.data import cameras
+from being.data.consent import Consent
 from being.data.dataset import Dataset
 from being.data.frames import read_image
 from being.errors import BeingError, EnvironmentFault, InputRejected
+from being.files import load_arrays
 from being.interop.family import layout
 from being.interop.family.alignment import align
 from being.interop.family.exporter import WIDTH, projection
@@ -32,8 +34,7 @@ from being.interop.gaussiantalker.checkpoint import Reference, read_reference
 from being.model.avatar import Loop, write_avatar
 from being.model.gaussiantalker import GaussianTalker
 from being.model.talking_head import TalkingHead
-from being.paths import check_place, home, load_arrays
-from being.preprocess.manifest import Consent
+from being.paths import check_place, home
 from being.runs.run_directory import Run
 
 LABEL = "gaussiantalker"

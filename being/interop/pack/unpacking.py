@@ -25,6 +25,7 @@ from being.console import Progress, say
 from being.data.dataset import Dataset
 from being.data.frames import write_frames, write_image
 from being.errors import BeingError, InputRejected
+from being.files import read_json, write_json
 from being.interop.pack.codecs import (
     Colours,
     Damaged,
@@ -37,7 +38,6 @@ from being.interop.pack.codecs import (
     expand,
 )
 from being.interop.pack.packing import FORMAT, INDEX, MADE_AGAIN, VERSION, Entry, step_outputs
-from being.paths import read_json, write_json
 from being.preprocess.inspection.record import Checked
 from being.preprocess.report import write_report
 from being.preprocess.source import STEM, source_pictures

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from being.conventions import FPS
-from being.paths import read_json, write_json
+from being.files import read_json, write_json
 from being.preprocess.inspection.findings import Finding
 from being.preprocess.inspection.picture import Preflight
 

@@ -19,25 +19,19 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from being.conventions import PARSING_BACKGROUND, PARSING_HEAD, PARSING_NECK, PARSING_TORSO
-from being.errors import InputRejected
-from being.face.smoothing import fill
-from being.face.topology import FACE_OVAL, RIGID
-from being.preprocess.segmentation.jawline import Face, above_jaw, similarity
-from being.preprocess.segmentation.parser import (
+from being.data.parsing import (
     BACKGROUND,
     HEAD,
     NECK,
     TORSO,
-    Parser,
-    SelfieSegmentation,
 )
+from being.errors import InputRejected
+from being.face.smoothing import fill
+from being.face.topology import FACE_OVAL, RIGID
+from being.preprocess.segmentation.jawline import Face, above_jaw, similarity
+from being.preprocess.segmentation.parser import Parser, SelfieSegmentation
 from being.preprocess.segmentation.part_colours import UNKNOWN_COLOUR, PartColours
 from being.preprocess.segmentation.soft_edge import Backdrop, disc, grown, soft_edge
-
-LABEL_COLOURS = np.array([PARSING_BACKGROUND, PARSING_HEAD, PARSING_NECK, PARSING_TORSO], np.uint8)
-# Other members of the family also paint these; both belong to the head.
-PARSING_HAIR, PARSING_MOUTH = (0, 0, 0), (100, 100, 100)
 
 LEARN_FRAMES = 40
 CHUNK = 32  # frames of one piece of work
@@ -59,28 +53,6 @@ class Parsing:
 
     labels: np.ndarray  # uint8 [H, W]: BACKGROUND, HEAD, NECK or TORSO
     head_alpha: np.ndarray  # uint8 [H, W]: 255 where the head covers the pixel wholly
-
-
-def encode(labels: np.ndarray) -> np.ndarray:
-    """Labels uint8 [H, W] in the family's palette, uint8 [H, W, 3] RGB."""
-    return LABEL_COLOURS[labels]
-
-
-def decode(picture: np.ndarray) -> np.ndarray:
-    """Labels uint8 [H, W] of a picture uint8 [H, W, 3] RGB in the palette of any member of the
-    family.
-    """
-    code = picture.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1])
-    labels = np.full(picture.shape[:2], BACKGROUND, np.uint8)
-    for colour, label in (
-        (PARSING_HEAD, HEAD),
-        (PARSING_HAIR, HEAD),
-        (PARSING_MOUTH, HEAD),
-        (PARSING_NECK, NECK),
-        (PARSING_TORSO, TORSO),
-    ):
-        labels[code == (colour[0] << 16 | colour[1] << 8 | colour[2])] = label
-    return labels
 
 
 def sample(length: int, count: int) -> list[int]:

@@ -15,9 +15,9 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from being.data.parsing import BACKGROUND, HEAD, NECK, TORSO
 from being.errors import EnvironmentFault, UsageError
 
-BACKGROUND, HEAD, NECK, TORSO = range(4)
 # what the name "segformer" stands for: MiT-B5 on CelebAMask-HQ, 19 classes
 SEGFORMER = "jonathandinu/face-parsing"
 

@@ -16,9 +16,9 @@ from needs import had
 from being import media
 from being.audio import encoders
 from being.audio.phonemes import CLASSES, Heard, listen
-from being.audio.waveform import to_rate
 from being.conventions import SAMPLE_RATE
 from being.face.canonical_mesh import canonical_mesh
+from being.media.resampling import to_rate
 from being.preprocess.inspection.face_samples import Look
 from being.preprocess.inspection.findings import Finding
 from being.preprocess.inspection.learnability import (

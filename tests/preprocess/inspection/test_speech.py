@@ -12,8 +12,8 @@ from needs import had
 from being import media
 from being.audio import encoders
 from being.audio.phonemes import listen
-from being.audio.waveform import to_rate
 from being.conventions import SAMPLE_RATE
+from being.media.resampling import to_rate
 from being.preprocess.inspection.findings import Finding
 from being.preprocess.inspection.speech import DC_MOST, check_sound, mended
 

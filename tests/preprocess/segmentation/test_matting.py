@@ -8,6 +8,7 @@ import pytest
 from drawn_clip import draw_clip
 
 from being.conventions import PARSING_HEAD
+from being.data.parsing import decode_parsing, encode_parsing
 from being.preprocess.segmentation.matting import (
     BACKGROUND,
     HEAD,
@@ -15,8 +16,6 @@ from being.preprocess.segmentation.matting import (
     TORSO,
     Matting,
     _parse_piece,
-    decode,
-    encode,
     parse_clip,
 )
 
@@ -106,7 +105,7 @@ def test_the_order_of_work_does_not_change_the_masks():
 
 def test_palette_round_trip_and_other_members_colours():
     labels = np.arange(4, dtype=np.uint8).repeat(6).reshape(4, 6)
-    assert np.array_equal(decode(encode(labels)), labels)
-    assert tuple(encode(labels)[1, 0]) == PARSING_HEAD
+    assert np.array_equal(decode_parsing(encode_parsing(labels)), labels)
+    assert tuple(encode_parsing(labels)[1, 0]) == PARSING_HEAD
     other = np.array([[(0, 0, 0), (100, 100, 100), (255, 255, 255)]], np.uint8)
-    assert decode(other).tolist() == [[HEAD, HEAD, BACKGROUND]]
+    assert decode_parsing(other).tolist() == [[HEAD, HEAD, BACKGROUND]]

@@ -10,18 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from being.data.parsing import BACKGROUND, HEAD, NECK, TORSO
 from being.errors import EnvironmentFault, InputRejected, UsageError
 from being.preprocess.segmentation.matting import parse_clip
-from being.preprocess.segmentation.parser import (
-    BACKGROUND,
-    CELEBAMASK,
-    HEAD,
-    NECK,
-    TORSO,
-    merge_classes,
-    parser,
-    part_of_classes,
-)
+from being.preprocess.segmentation.parser import CELEBAMASK, merge_classes, parser, part_of_classes
 
 SIZE = 64
 HUB_ORDER = [

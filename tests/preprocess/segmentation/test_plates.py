@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from drawn_clip import SIZE, draw_clip
 
-from being.preprocess.frame_views import TEXT_PX, frame_grid
 from being.preprocess.segmentation.matting import BACKGROUND, HEAD, TORSO
 from being.preprocess.segmentation.plates import (
     TorsoPlates,
@@ -18,6 +17,7 @@ from being.preprocess.segmentation.plates import (
     membrane,
     over,
 )
+from being.report.sheet import TEXT_PX, frame_grid
 
 
 @pytest.fixture(scope="module")

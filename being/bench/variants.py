@@ -233,7 +233,7 @@ def _captured(frames: Frames) -> dict[str, Any]:
     avatar = frames.avatar
     if avatar.world_to_camera.device.type != "cuda":
         return {"road": name, "frames_per_second": None, "psnr": None, "note": "needs CUDA"}
-    from being.splat import Cameras, Room, composite, rasterize
+    from being.splat import Cameras, PairCapacity, composite, rasterize
     from being.splat.cuda.replay import capture
 
     engine = Engine(avatar, "float32", plain=True)
@@ -242,7 +242,7 @@ def _captured(frames: Frames) -> dict[str, Any]:
         rows = sound.rows(frames.at)
         given = head.conditions(rows[:1], frames.poses[:1], engine.expression[frames.poses[:1]])
         matrix, behind = avatar.world_to_camera[:1].clone(), head.behind(frames.poses[:1]).clone()
-        room = Room(2**22, engine.device)
+        room = PairCapacity(2**22, engine.device)
 
         def draw() -> Tensor:
             gaussians = head.activate(head.deform(head.tokens(given)))

@@ -1,4 +1,4 @@
-"""`Ruler`: pictures beside the true ones, block after block -> figures. One ruler for runs and for
+"""`Evaluator`: pictures beside the true ones, block after block -> figures. One ruler for runs and for
 any two videos.
 """
 
@@ -42,7 +42,7 @@ class Measured:
     ]  # int64 [F, 4] a region: top, bottom, left, right in px; zeros where there is none
 
 
-class Ruler:
+class Evaluator:
     """Takes blocks of pictures in order, then says what they are worth. What this machine cannot
     measure is None, with the reason beside it."""
 

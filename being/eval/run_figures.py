@@ -22,7 +22,7 @@ from being.conventions import FPS
 from being.data.clip import Clip, load_clip
 from being.data.dataset import Dataset
 from being.errors import InputRejected, UsageError
-from being.eval.evaluator import Measured, Ruler
+from being.eval.evaluator import Evaluator, Measured
 from being.eval.faces import BLOCK
 from being.eval.lips import ORDERS, fair_order
 from being.eval.regions import region_boxes
@@ -203,7 +203,7 @@ def measure(
     is fetched where it is missing. What cannot be had is None and the reason stands beside it.
     """
     coarse = subject.state["stage"] == "coarse"
-    ruler = Ruler(
+    ruler = Evaluator(
         subject.clip.device,
         lips and not coarse,
         download,

@@ -16,7 +16,7 @@ from being.audio.feature_windows import SAMPLES_PER_FRAME
 from being.console import Progress, say, warn
 from being.conventions import FPS
 from being.errors import InputRejected
-from being.eval.evaluator import Measured, Ruler
+from being.eval.evaluator import Evaluator, Measured
 from being.eval.faces import BLOCK, SIDE
 from being.eval.lips import LEAST_FRAMES
 from being.eval.regions import region_boxes
@@ -101,7 +101,7 @@ def measure_pair(
     Raises InputRejected for videos that overlap by fewer than 8 frames or by less than half of the
     longer one.
     """
-    ruler = Ruler("cpu", download=download)
+    ruler = Evaluator("cpu", download=download)
     counts, passes = _lengths(pair), 2 if ruler.reader else 1
     count = min(*counts, pair.most or min(counts))
     boxes: dict[str, np.ndarray] = {}

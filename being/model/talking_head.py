@@ -13,7 +13,7 @@ from being.config import ModelConfig
 from being.data.conditions import Conditions
 from being.model.gaussians import NAMES, CanonicalGaussians
 from being.model.gaussiantalker import GaussianTalker, Offsets
-from being.splat import Cameras, Gaussians, RenderOutput, Room, rasterize
+from being.splat import Cameras, Gaussians, PairCapacity, RenderOutput, rasterize
 
 
 @dataclass
@@ -84,7 +84,7 @@ class TalkingHead(nn.Module):
         sh_degree: int | None = None,
         screen_offsets: Tensor | None = None,
         low_precision: bool = False,
-        room: Room | None = None,
+        room: PairCapacity | None = None,
     ) -> Rendering:
         """Render S x S pictures: talking frames of `conditions`, or without them the coarse stage's
         canonical head.

@@ -20,7 +20,7 @@ from being.preprocess.source import keep_source
 from being.preprocess.speech_features import ENCODER, choose
 from being.preprocess.step_graph import Stop, run_steps
 from being.preprocess.steps import STEPS, Settings, Work, check_settings
-from being.preprocess.workspace import Workplace, check_free, sha256
+from being.preprocess.workspace import Workspace, check_free, sha256
 
 NAME = re.compile(r"[^.\\/\x00-\x1f][^\\/\x00-\x1f]*")  # of a subject: a folder's
 NAME_BYTES = 200  # file systems take 255, and hidden folders have longer names
@@ -83,7 +83,7 @@ def preprocess(
             f"every video carries it, so at most {CONSENT_MAX} are kept",
             "Say it shorter: --consent TEXT",
         )
-    with Workplace(out, force) as place:
+    with Workspace(out, force) as place:
         try:
             key = sha256(video)
             place.claim(key)
@@ -111,7 +111,7 @@ def preprocess(
     return out
 
 
-def _after(place: Workplace) -> str:
+def _after(place: Workspace) -> str:
     """What running again will do, where anything is done."""
     return f"{len(place.done)} of {len(STEPS)} steps are done. {GOES_ON}" if place.done else ""
 

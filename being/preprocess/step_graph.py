@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 import being
 from being.console import Progress, say
-from being.preprocess.workspace import Done, Workplace
+from being.preprocess.workspace import Done, Workspace
 
 Advance = Callable[[int], None]
 Work = TypeVar("Work")
@@ -61,7 +61,7 @@ class Stop:
 def run_steps(
     steps: Sequence[Step[Work]],
     work: Work,
-    place: Workplace,
+    place: Workspace,
     stop: Stop,
     progress: type[Progress] = Progress,
 ) -> dict[str, Done]:
@@ -121,7 +121,7 @@ def _do(
     step: Step[Work],
     inputs: str,
     work: Work,
-    place: Workplace,
+    place: Workspace,
     stop: Stop,
     progress: type[Progress],
     lock: threading.Lock,

@@ -31,7 +31,7 @@ class Done:
     seconds: float
 
 
-class Workplace:
+class Workspace:
     """`.NAME.part` beside the dataset NAME. As a context manager it holds the folder's lock.
 
     After an error the folder stays where a later run can go on from it; a refused input leaves
@@ -47,7 +47,7 @@ class Workplace:
         self._parents: list[Path] = []
         self._lock: IO[str] | None = None
 
-    def __enter__(self) -> Workplace:
+    def __enter__(self) -> Workspace:
         """Raises BeingError when the place is taken, cannot be made, or another run works there."""
         check_free(self.out, self.force)
         check_place(self.folder)

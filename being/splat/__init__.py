@@ -13,13 +13,13 @@ from being.splat.api import (
     using_backend,
 )
 from being.splat.cuda import pairs_per_gaussian
-from being.splat.pair_capacity import Room
+from being.splat.pair_capacity import PairCapacity
 
 __all__ = [
     "Cameras",
     "Gaussians",
     "RenderOutput",
-    "Room",
+    "PairCapacity",
     "available_backends",
     "choose_backend",
     "chosen_backend",

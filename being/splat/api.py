@@ -17,7 +17,7 @@ from torch import Tensor
 
 from being.errors import EnvironmentFault, UsageError
 from being.splat import cpu, cuda, diff_gaussian, gsplat, reference
-from being.splat.pair_capacity import Room
+from being.splat.pair_capacity import PairCapacity
 
 SH_COEFFICIENTS = (1, 4, 9, 16)  # K of degree 0 to 3
 
@@ -64,7 +64,7 @@ def rasterize(
     sh_degree: int | None = None,
     screen_offsets: Tensor | None = None,
     backend: str = "auto",
-    room: Room | None = None,
+    room: PairCapacity | None = None,
 ) -> RenderOutput:
     """Return colour, alpha, depth and radii of every frame, differentiable in all Gaussian fields.
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from being.errors import BeingError
 
 
-class Room:
+class PairCapacity:
     """Room for `pairs` (Gaussian, tile) pairs of one call, all frames together.
 
     A call that needs more leaves pairs out, the last frames' farthest first, and says so in `most`

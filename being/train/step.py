@@ -20,7 +20,7 @@ from torch import Tensor
 from being.config import Config, StageConfig
 from being.data.clip import Clip
 from being.model.talking_head import TalkingHead
-from being.splat import Room, pairs_per_gaussian, pick_backend
+from being.splat import PairCapacity, pairs_per_gaussian, pick_backend
 from being.splat.graph_capture import captured
 from being.train.blink_oversampling import eyes_alone
 from being.train.compat import pruned_by
@@ -116,7 +116,7 @@ class Step:
             self._change_density(step)
         return values
 
-    def _work(self, degree: int | None, watched: bool, room: Room | None = None) -> Tensor:
+    def _work(self, degree: int | None, watched: bool, room: PairCapacity | None = None) -> Tensor:
         """Render the frames `index`, compare, step; the loss and its terms [T]."""
         model, clip, index = self.model, self.clip, self.index
         offsets = (
@@ -185,7 +185,7 @@ class _Captured:
         self.keeper: torch.cuda.CUDAGraph | None = None
         # (Gaussian, tile) pairs per Gaussian: the most that were needed before the last change
         self.pairs = 0.0
-        self.room: Room | None = None
+        self.room: PairCapacity | None = None
         self.forget()
 
     def forget(self) -> None:
@@ -227,8 +227,8 @@ class _Captured:
     def _splats(self) -> int:
         return self.step.plan.batch * len(self.step.model.gaussians)
 
-    def _new_room(self) -> Room:
-        return Room(math.ceil(ROOM * self.pairs * self._splats()), self.step.clip.device)
+    def _new_room(self) -> PairCapacity:
+        return PairCapacity(math.ceil(ROOM * self.pairs * self._splats()), self.step.clip.device)
 
     def _capture(self, degree: int | None, watched: bool) -> None:
         self.keeper = self.keeper or self._kept_pool()

@@ -15,7 +15,7 @@ import pytest
 from being.errors import BeingError, InputRejected
 from being.preprocess import step_graph
 from being.preprocess.step_graph import Step, Stop, Stopped, run_steps
-from being.preprocess.workspace import Workplace
+from being.preprocess.workspace import Workspace
 
 
 class Bench:
@@ -59,7 +59,7 @@ STEPS = [make("a"), make("b", "a"), make("c", "a"), make("d", "b", "c")]
 
 
 def run(out: Path, bench: Bench | None = None, steps=STEPS, key: str = "video", **given) -> Bench:
-    with Workplace(out) as place:
+    with Workspace(out) as place:
         place.claim(key)
         bench = bench or Bench(place.folder, **given)
         run_steps(steps, bench, place, Stop())

@@ -15,7 +15,7 @@ from needs import INTERPRETED
 from splat_scenes import NAMES, assert_alike, camera, hostile_gaussians, random_gaussians, render
 
 from being.errors import BeingError, UsageError
-from being.splat import Cameras, Gaussians, Room, rasterize
+from being.splat import Cameras, Gaussians, PairCapacity, rasterize
 
 CUDA = torch.cuda.is_available()
 DEVICE = "cuda" if CUDA else "cpu"
@@ -161,13 +161,13 @@ def test_results_repeat_to_the_bit_whatever_the_room():
     again = triton_render(scene, cameras)  # guessed from the last call
     replay._density.update(dict.fromkeys(replay._density, 1e-9))
     third = triton_render(scene, cameras)  # guessed far too low, so listed twice
-    fixed = triton_render(scene, cameras, room=Room(100_000, DEVICE))
+    fixed = triton_render(scene, cameras, room=PairCapacity(100_000, DEVICE))
     assert same_bits(first, again) and same_bits(first, third) and same_bits(first, fixed)
 
 
 def test_too_little_room_is_reported_and_harms_nothing_else():
     scene, cameras = random_gaussians(12 * COUNT, seed=3, size=0.3), camera(16, 16, frames=2)
-    room = Room(256, DEVICE) if CUDA else Room(30, DEVICE)
+    room = PairCapacity(256, DEVICE) if CUDA else PairCapacity(30, DEVICE)
     got = triton_render(scene, cameras, room=room)
     with pytest.raises(BeingError, match="Make room for at least"):
         room.check()
@@ -175,7 +175,7 @@ def test_too_little_room_is_reported_and_harms_nothing_else():
     if not CUDA:  # the first frame's nearest fit
         assert (got.output.alpha[0] <= want.output.alpha[0] + 1e-5).all()
     assert all(torch.isfinite(gradient).all() for gradient in got.gradients.values())
-    assert Room(10, DEVICE).check() == 0
+    assert PairCapacity(10, DEVICE).check() == 0
 
 
 def test_some_gradients_only():
@@ -200,7 +200,9 @@ def test_no_gaussians_give_an_empty_picture():
 
 def test_room_is_for_triton_alone():
     with pytest.raises(UsageError, match="only the triton rasterizer"):
-        rasterize(random_gaussians(3), camera(16, 16), backend="reference", room=Room(10, "cpu"))
+        rasterize(
+            random_gaussians(3), camera(16, 16), backend="reference", room=PairCapacity(10, "cpu")
+        )
 
 
 @pytest.mark.skipif(not CUDA, reason="needs a CUDA device")
@@ -208,7 +210,7 @@ def test_a_cuda_graph_replays_a_call_with_fixed_room():
     scene, cameras = random_gaussians(2000, seed=1, size=0.05), camera(128, 96)
     cameras.world_to_camera = cameras.world_to_camera.cuda()
     fields = Gaussians(*(getattr(scene, name).cuda() for name in NAMES))
-    room = Room(100_000, "cuda")
+    room = PairCapacity(100_000, "cuda")
     with torch.no_grad():
         for _ in range(2):
             rasterize(fields, cameras, room=room)

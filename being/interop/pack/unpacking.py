@@ -43,7 +43,7 @@ from being.preprocess.report import write_report
 from being.preprocess.source import STEM, source_pictures
 from being.preprocess.step_graph import Stop
 from being.preprocess.steps import CHECKED, STEPS, Settings, Work
-from being.preprocess.workspace import OWN, Workplace, sha256
+from being.preprocess.workspace import OWN, Workspace, sha256
 
 INDEX_MAX = 32 << 20  # bytes
 EXPANSION_MAX, EXPANSION_FREE = (
@@ -63,7 +63,7 @@ def unpack(file: Path, out: Path) -> Path:
     altered, cut off), BeingError (cannot write, or something is there already).
     """
     file, out = Path(file), Path(out).absolute()
-    with _opened(file) as (archive, index), Workplace(out) as place:
+    with _opened(file) as (archive, index), Workspace(out) as place:
         place.claim(f"unpack {uuid4()}")  # what a run that was killed left is not gone on with
         try:
             _Unpacker(archive, index, place.folder).write()

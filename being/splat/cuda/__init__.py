@@ -14,7 +14,7 @@ import os
 import torch
 from torch import Tensor
 
-from being.splat.pair_capacity import Room
+from being.splat.pair_capacity import PairCapacity
 
 DEVICE = "a CUDA device"
 CAPABILITY = (8, 0)  # the least compute capability that the kernels are made for
@@ -58,7 +58,7 @@ def rasterize(
     height: int,
     sh_degree: int,
     screen_offsets: Tensor | None,
-    room: Room | None = None,
+    room: PairCapacity | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return rgb, alpha, depth, radii as `reference.rasterize` does; float32 tensors on a CUDA
     device.

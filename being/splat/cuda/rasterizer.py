@@ -18,7 +18,7 @@ from being.splat.cuda.stages import (
     project_all,
     render,
 )
-from being.splat.pair_capacity import Room
+from being.splat.pair_capacity import PairCapacity
 
 
 def rasterize(
@@ -33,7 +33,7 @@ def rasterize(
     height: int,
     sh_degree: int,
     screen_offsets: Tensor | None,
-    room: Room | None = None,
+    room: PairCapacity | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return rgb, alpha, depth, radii as `reference.rasterize` does; float32 tensors.
 
@@ -59,7 +59,9 @@ def rasterize(
 
 class _Rasterize(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, size: Size, room: Room | None, offsets: Tensor | None, *fields: Tensor):
+    def forward(
+        ctx, size: Size, room: PairCapacity | None, offsets: Tensor | None, *fields: Tensor
+    ):
         inputs = [_compact(field) for field in fields]
         inputs += [] if offsets is None else [offsets.contiguous()]
         ctx.set_materialize_grads(False)

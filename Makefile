@@ -15,7 +15,7 @@ setup: $(STAMP)  ## make the virtual environment and install everything into it
 
 $(STAMP): $(SOURCES)
 	@command -v $${CXX:-g++} >/dev/null || command -v clang++ >/dev/null || command -v c++ >/dev/null || \
-	  echo "no C++ compiler: the rasterizer will be the slow torch twin; install one (apt-get install g++) and run again"
+	  echo "no C++ compiler: the slow torch rasterizer will be used; install one (apt-get install g++) and run again"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (a minute or two) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "setuptools>=77" wheel
@@ -26,8 +26,8 @@ $(STAMP): $(SOURCES)
 demo: $(STAMP)  ## do all of it on the built-in clip: video, dataset, avatar, talking video
 	@$(BIN)/being demo
 
-test: $(STAMP)  ## the default tests
-	@$(BIN)/python -m pytest
+test: $(STAMP)  ## the fast tests, in two processes
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --durations 20
 
 test-slow: $(STAMP)  ## all tests, also the slow ones and those on shared footage
 	@$(BIN)/python -m pytest -m "" --timeout 1800

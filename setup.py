@@ -1,10 +1,10 @@
-"""Builds the native rasterizer (being/splat/cpu) and the native engine (being/inference/backends/cpu) at
-install; everything else about the package is in pyproject.toml.
+"""Builds the native rasterizer and the native renderer at install.
 
-Each C++ source becomes one library for each instruction set; the best that the processor has is
-chosen when loading. No headers of Python or torch are used, so the wheel serves every Python
-version. Without a C++ compiler the package installs all the same and renders with the slow torch
-twin.
+Everything else about the package is in pyproject.toml. The C++ sources are in being/splat/cpu and
+being/inference/backends/cpu. Each source becomes one library for each instruction set; the best
+that the processor supports is chosen when loading. No headers of Python or torch are used, so the
+wheel serves every Python version. Without a C++ compiler the package installs all the same and
+renders with the slow torch rasterizer.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class BuildRasterizer(build_ext):
 def give_up(reason: str) -> None:
     """Say in one line why rendering will be slow."""
     print(
-        f"the native rasterizer and engine are not built, rendering will be slow: {reason}",
+        f"the native rasterizer and renderer are not built, rendering will be slow: {reason}",
         file=sys.stderr,
     )
 

@@ -1,4 +1,4 @@
-"""Where datasets, runs and outputs go."""
+"""Folders of datasets and runs: searched, checked, created and replaced."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from being.errors import BeingError, UsageError
 
 
 def home() -> Path:
-    """Where `data/` and `runs/` are: the folder in BEING_HOME, else the current one."""
+    """The folder with `data/` and `runs/`: BEING_HOME if it is set, else the current folder."""
     return Path(os.environ.get("BEING_HOME", "."))
 
 
-def newest(folder: Path, marker: str) -> Path | None:
-    """The directory one or two levels under `folder` whose file `marker` was changed last."""
-    found = [p for depth in ("*", "*/*") for p in folder.glob(depth) if (p / marker).is_file()]
-    return max(found, key=lambda p: (p / marker).stat().st_mtime, default=None)
+def newest_folder(folder: Path, marker: str) -> Path | None:
+    """The folder one or two levels below `folder` whose file `marker` changed last, or None."""
+    found = [path for path in folder.glob("*") if (path / marker).is_file()]
+    found += [path for path in folder.glob("*/*") if (path / marker).is_file()]
+    return max(found, key=lambda path: (path / marker).stat().st_mtime, default=None)
 
 
 def latest_dataset() -> Path:
     """The most recent dataset under `data/`. Raises UsageError when there is none."""
-    found = newest(home() / "data", "dataset.json")
+    found = newest_folder(home() / "data", "dataset.json")
     if found is None:
         raise UsageError(
             f"there is no dataset under {home() / 'data'}",
@@ -31,31 +32,33 @@ def latest_dataset() -> Path:
     return found
 
 
-def check_place(path: Path) -> None:
-    """Raise BeingError when no file or folder can be made at `path`. Nothing is made: later errors
-    leave no trace.
+def check_writable(path: Path) -> None:
+    """Raise BeingError when no file or folder can be created at `path`. Creates nothing itself.
+
+    So errors that are found later leave nothing on the disk.
     """
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not folder.is_dir():
         why = f"{folder} is a file, not a folder"
     elif not os.access(folder, os.W_OK | os.X_OK):
-        why = f"the folder {folder} may not be written to"
+        why = f"the folder {folder} is not writable"
     else:
         return
-    raise BeingError(f"cannot write {path}", why, "Choose another place with --out")
+    raise BeingError(f"cannot write {path}", why, "Choose another path with --out")
 
 
 def make_folders(folder: Path) -> list[Path]:
-    """Make `folder` with its parents; those that were not there before, innermost first (for
-    `remove_empty`).
+    """Create `folder` with its parents. Returns the new ones, innermost first.
+
+    `remove_empty_folders` takes them away again.
     """
     absent = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     return absent
 
 
-def remove_empty(folders: list[Path]) -> None:
-    """Remove the folders that are empty, innermost first; the others stay."""
+def remove_empty_folders(folders: list[Path]) -> None:
+    """Remove those of the folders that are empty, innermost first; stop at one that is not."""
     for folder in folders:
         try:
             folder.rmdir()
@@ -64,11 +67,13 @@ def remove_empty(folders: list[Path]) -> None:
 
 
 def replace_folder(part: Path, folder: Path) -> None:
-    """Put the finished folder `part` in the place of `folder`; killed in between, `.NAME.old` is
-    what was there.
+    """Rename the finished folder `part` to `folder`, whose old content is removed.
+
+    After an interruption in between, the old content is in `.NAME.old`.
     """
     old = folder.with_name(f".{folder.name}.old")
-    if folder.exists():  # else `old` may be all that a killed run left
+    if folder.exists():
+        # Without `folder`, `old` may be all that an interrupted run left.
         shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
     part.rename(folder)

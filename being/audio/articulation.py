@@ -1,59 +1,69 @@
-"""Where lips must meet (p, b, m) and where they must part (open vowels), read from phonemes: two
-channels beside an encoder's own, the same for every voice.
+"""Articulation channels: speech features that mark closed lips (p, b, m) and open vowels.
 
-Hidden states tell lips well in the voice that was learnt from, and less in others. What cannot be
-otherwise in any voice is said apart and loud: a bilabial is no bilabial with open lips (Edwards et
-al. 2016, "JALI"). `train/closing.py` teaches a network to obey them. What that is worth:
-docs/encoders.md.
+Two channels stand beside an encoder's own channels, the same for every voice. Hidden states predict
+the lips well in the voice of the training clip, and less well in other voices. But a bilabial is no
+bilabial with open lips, in any voice (Edwards et al. 2016, "JALI"); these channels say so
+explicitly. `train/lip_closure.py` trains a network to follow them. docs/encoders.md has figures of
+their effect.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from being.audio.phonemes import CLASSES, CLOSURE, letters_of
+from being.audio.encoder_names import EncoderName, find_latency
+from being.audio.phonemes import CLOSURE, PHONEME_CLASSES, symbols_of_class
 from being.conventions import FEATURE_WINDOW
 
-OPEN = CLASSES.index("a")
-# Steps of 20 ms after a moment in which the phoneme's peak may come, first and last: lips are at
-# their place 0.06 s before it (`phonemes`), closed from 0.10 to 0.02 s before, widest for a shorter
-# time.
+OPEN = PHONEME_CLASSES.index("a")
+# Steps of 20 ms after a moment in which the phoneme's peak may come, first and last: lips reach
+# their position 0.06 s before the peak (`phonemes`), are closed from 0.10 to 0.02 s before it, and
+# are widest for a shorter time.
 SPANS = {CLOSURE: (1, 5), OPEN: (2, 4)}
-CHANNELS = len(SPANS)
-STATES = 144  # channels before them: the hidden states
-SURE = 0.3  # probability from which on a phoneme counts fully
-LOUD = 8.0  # of a channel that is fully on; hidden states have a deviation of about 1
-SMOOTH = np.array([1, 2, 3, 2, 1]) / 9  # lips take two frames to meet: sharper edges made them jump
+ARTICULATION_CHANNELS = len(SPANS)
+# Channels before them: the hidden states.
+HIDDEN_CHANNELS = 144
+# Probability of a phoneme from which on its channel is fully on.
+FULL_PROBABILITY = 0.3
+# Value of a channel that is fully on; hidden states have a standard deviation of about 1.
+CHANNEL_MAX = 8.0
+# Smoothing over steps: lips take two frames to meet. Sharper edges made them jump.
+SMOOTHING = np.array([1, 2, 3, 2, 1]) / 9
 
 
-def articulation(steps: np.ndarray) -> np.ndarray:
+def articulation_channels(steps: np.ndarray) -> np.ndarray:
     """Channels float32 [B, S, 2] in 0..8, closure and opening, of log-probabilities float32 [B, S,
     191].
 
-    Step k is on while lips are at their place for a phoneme whose peak comes up to 0.1 s later;
-    past the end of a piece nothing comes.
+    Step k is on while lips are in position for a phoneme whose peak comes up to 0.1 s later. Past
+    the end of a piece there are no phonemes.
     """
     assert steps.ndim == 3, steps.shape
-    count, edge, found = steps.shape[1], len(SMOOTH) // 2, []
-    for kind, (first, last) in SPANS.items():
-        sure = np.minimum(np.exp(steps[..., letters_of(kind)]).sum(-1) / SURE, 1)
-        sure = np.pad(sure, ((0, 0), (edge, last + edge)))  # from step -2 on
-        held = np.stack([sure[:, k : k + count + 2 * edge] for k in range(first, last + 1)]).max(0)
-        found.append(sum(weight * held[:, k : k + count] for k, weight in enumerate(SMOOTH)))
-    return (LOUD * np.stack(found, -1)).astype(np.float32)
+    count, margin = steps.shape[1], len(SMOOTHING) // 2
+    channels = []
+    for phoneme_class, (first, last) in SPANS.items():
+        # Probability of the class, from step -margin on, with zeros past the ends.
+        probability = np.exp(steps[..., symbols_of_class(phoneme_class)]).sum(-1)
+        level = np.minimum(probability / FULL_PROBABILITY, 1)
+        level = np.pad(level, ((0, 0), (margin, last + margin)))
+
+        # A channel is as high as the surest peak in its span, and then smoothed.
+        span = [level[:, k : k + count + 2 * margin] for k in range(first, last + 1)]
+        peak = np.stack(span).max(0)
+        channels.append(sum(weight * peak[:, k : k + count] for k, weight in enumerate(SMOOTHING)))
+    return (CHANNEL_MAX * np.stack(channels, -1)).astype(np.float32)
 
 
-def told_by(encoder: str, width: int) -> bool:
-    """Whether features of that width which `encoder` gave end with these channels."""
-    from being.audio.encoders import Name
+def has_articulation(encoder: str, width: int) -> bool:
+    """True if features of `encoder` with `width` channels end with the articulation channels."""
+    return (
+        EncoderName.of(encoder).base == "hama" and width == HIDDEN_CHANNELS + ARTICULATION_CHANNELS
+    )
 
-    return Name.of(encoder).base == "hama" and width == STATES + CHANNELS
 
-
-def place(encoder: str) -> int:
-    """The step of a frame's window of 16 before which the frame's own time lies."""
-    from being.audio.encoders import Name
-    from being.audio.feature_stream import latency_of
-
-    latency = Name.of(encoder).latency
-    return FEATURE_WINDOW // 2 + (latency_of(latency).shift if latency else 0)
+def frame_time_step(encoder: str) -> int:
+    """The row of a frame's feature window at which the frame's own time lies (between it and the
+    row before).
+    """
+    latency = EncoderName.of(encoder).latency
+    return FEATURE_WINDOW // 2 + (find_latency(latency).shift if latency else 0)

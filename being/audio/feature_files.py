@@ -1,6 +1,4 @@
-"""Speech features that another program has written: an array on disk instead of an encoder
-(DeepSpeech's, 29 wide).
-"""
+"""Speech features read from .npy files that another program wrote (DeepSpeech, 29 channels)."""
 
 from __future__ import annotations
 
@@ -12,88 +10,90 @@ import numpy as np
 from being.conventions import FEATURE_RATE, FEATURE_WINDOW
 from being.errors import InputRejected, UsageError
 
-BLOCK = 512  # frames read at once
-# frames by which an array may differ from the video: every tool of the family rounds in its own way
-SPARE = 2
+# Frames that are read at once.
+BLOCK = 512
+# Frames by which a file may differ from the video: the tools of the model family round differently.
+FRAME_TOLERANCE = 2
 
 
-class ArrayEncoder:
-    """Stands where an encoder stands, and says that sound cannot be turned into these features
-    here.
-    """
+class FeatureFileEncoder:
+    """The encoder of features that come from a file: it refuses to encode audio."""
 
-    rate = FEATURE_RATE
+    rate: int = FEATURE_RATE
+    shift: int = 0
+    hidden_width: int | None = None
+    reads_files: bool = True
 
     def __init__(self, name: str, width: int):
         self.name, self.width = name, width
 
+    def move_to(self, device: str) -> None:
+        """Does nothing: there is no network."""
+
     def encode_clip(self, samples: np.ndarray) -> np.ndarray:
-        """Raises UsageError: the features of a sound come from a file (`read_array`)."""
+        """Raises UsageError: these features come from a file (`read_feature_file`)."""
         raise UsageError(
-            f"'{self.name}' features are not computed from sound here",
-            "their network is another program's",
-            f"Let it write them for the sound, and give the file: --encoder {self.name}=FILE.npy",
+            f"'{self.name}' features are not computed from audio here",
+            "another program has their network",
+            "Let it write the features of this audio, and give the file: "
+            f"--encoder {self.name}=FILE.npy",
         )
 
+    def encode_blocks(self, samples: np.ndarray, steps: int | None = None) -> Iterator[np.ndarray]:
+        """Raises UsageError, as `encode_clip`."""
+        return iter([self.encode_clip(samples)])
 
-def read_array(file: Path, frames: int, width: int | None = None) -> np.ndarray:
-    """Speech features float32 [frames, 16, C] of a .npy file, as the family's extractors write
-    them.
 
-    Raises as `array_blocks`.
+def read_feature_file(file: Path, frames: int, width: int | None = None) -> np.ndarray:
+    """Speech features float32 [frames, 16, C] of a .npy file. Raises as `feature_file_blocks`."""
+    return np.concatenate(list(feature_file_blocks(file, frames, width)))
+
+
+def feature_file_blocks(file: Path, frames: int, width: int | None = None) -> Iterator[np.ndarray]:
+    """Speech features float32 [k, 16, C] of the `frames` frames of a .npy file, block by block.
+
+    One or two missing rows repeat the last one, and surplus rows are dropped, as the readers of the
+    model family do. Raises InputRejected, before the first block, for a file that cannot be read,
+    that holds anything but finite floats [about frames, 16, C], or that is not `width` wide.
     """
-    return np.concatenate(list(array_blocks(file, frames, width)))
+    values = _open_feature_file(file, frames, width)
+
+    def read_block(start: int) -> np.ndarray:
+        rows = np.arange(start, min(start + BLOCK, frames))
+        return values[np.minimum(rows, len(values) - 1)].astype(np.float32)
+
+    return (read_block(start) for start in range(0, frames, BLOCK))
 
 
-def array_blocks(file: Path, frames: int, width: int | None = None) -> Iterator[np.ndarray]:
-    """Speech features float32 [k, 16, C] of the `frames` frames of a .npy file, some at a time.
-
-    A row or two too few or too many is mended by clamping, as the family's readers do. Raises
-    InputRejected, before the first block, for a file that cannot be read, holds anything but finite
-    floats of that layout, is of another length, or not `width` wide.
-    """
-    values = _checked(file, frames, width)
-    return (
-        values[np.minimum(np.arange(start, min(start + BLOCK, frames)), len(values) - 1)].astype(
-            np.float32
-        )
-        for start in range(0, frames, BLOCK)
-    )
-
-
-def _checked(file: Path, frames: int, width: int | None) -> np.ndarray:
-    """The array in the file, float [about frames, 16, C], left on disk."""
-    fix = "Extract the speech features of this sound again"
+def _open_feature_file(file: Path, frames: int, width: int | None) -> np.ndarray:
+    """The checked array of a file, float [about frames, 16, C], mapped from disk."""
+    fix = "Extract the speech features of this audio again"
     try:
         values = np.load(file, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         why = "it holds no plain array" if "pickle" in str(error) else str(error).split("\n")[0]
         raise InputRejected(f"{file} cannot be read", why, fix) from error
-    if (
-        not isinstance(values, np.ndarray)
-        or values.dtype.kind != "f"
-        or values.ndim != 3
-        or values.shape[1] != FEATURE_WINDOW
-        or not values.size
-    ):
-        told = (
-            f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else "not one array"
-        )
-        raise InputRejected(
-            f"{file} is {told}", f"expected float [frames, {FEATURE_WINDOW}, width]", fix
-        )
+
+    # The layout of the array.
+    expected = f"expected float [frames, {FEATURE_WINDOW}, width]"
+    if not isinstance(values, np.ndarray):
+        raise InputRejected(f"{file} is not one array", expected, fix)
+    windows = values.ndim == 3 and values.shape[1] == FEATURE_WINDOW
+    if values.dtype.kind != "f" or not windows or not values.size:
+        raise InputRejected(f"{file} is {values.dtype} {values.shape}", expected, fix)
     if width is not None and values.shape[2] != width:
         raise InputRejected(
             f"{file} is {values.shape[2]} wide",
             f"expected {width}",
             "Give the features that the avatar or the encoder's name asks for",
         )
-    if abs(len(values) - frames) > SPARE:
+
+    # Its length and values.
+    if abs(len(values) - frames) > FRAME_TOLERANCE:
         raise InputRejected(
-            f"{file} has {len(values)} rows", f"the sound fills {frames} frames", fix
+            f"{file} has {len(values)} rows", f"the audio fills {frames} frames", fix
         )
-    if not all(
-        np.isfinite(values[start : start + BLOCK]).all() for start in range(0, len(values), BLOCK)
-    ):
-        raise InputRejected(f"{file} holds values that are not finite", fix=fix)
+    for start in range(0, len(values), BLOCK):
+        if not np.isfinite(values[start : start + BLOCK]).all():
+            raise InputRejected(f"{file} holds values that are not finite", fix=fix)
     return values

@@ -1,4 +1,4 @@
-"""Waveforms: the checks every sound passes, the one resampler, several channels into one."""
+"""Validation of audio samples before they are encoded."""
 
 from __future__ import annotations
 
@@ -7,24 +7,21 @@ import numpy as np
 from being.errors import InputRejected
 
 
-def checked(samples: np.ndarray) -> np.ndarray:
-    """`samples` as float32 [T] in [-1, 1] (louder samples are clipped).
+def checked_samples(samples: np.ndarray) -> np.ndarray:
+    """`samples` as float32 [T] in [-1, 1]; louder samples are clipped.
 
-    samples: float [T], mono. Raises InputRejected for a sound without samples or with samples that
-    are not numbers.
+    samples: float [T], mono. Raises InputRejected when there are none or some are not finite.
     """
-    assert samples.ndim == 1 and np.issubdtype(samples.dtype, np.floating), (
-        samples.shape,
-        samples.dtype,
-    )
+    assert samples.ndim == 1, samples.shape
+    assert np.issubdtype(samples.dtype, np.floating), samples.dtype
     if samples.size == 0:
         raise InputRejected(
-            "the sound is empty", "it has no samples", "Give a sound of at least one video frame"
+            "the audio is empty", "it has no samples", "Give audio of at least one video frame"
         )
     bad = samples.size - int(np.count_nonzero(np.isfinite(samples)))
     if bad:
         raise InputRejected(
-            "the sound is damaged",
+            "the audio is damaged",
             f"{bad} of {samples.size} samples are not finite numbers",
             "Write the file again, for instance with: ffmpeg -i IN -c:a pcm_s16le OUT.wav",
         )

@@ -1,0 +1,1 @@
+"""Benchmarks: speed of the rasterizer and of a rendered avatar."""

@@ -1,6 +1,4 @@
-"""Avatars to measure with: one that nobody trained, and a trained one resampled to a number of
-Gaussians.
-"""
+"""Avatars for benchmarks: an untrained one, and a trained one resampled to N Gaussians."""
 
 from __future__ import annotations
 
@@ -15,22 +13,23 @@ from being.bench.splat import HEAD_DISTANCE, head_shell, tiles_per_gaussian
 from being.config import ModelConfig
 from being.inference.pruning import with_gaussians
 from being.model.avatar import Avatar
-from being.model.gaussians import NAMES, CanonicalGaussians
+from being.model.gaussians import PARAMETER_NAMES, CanonicalGaussians
 from being.model.talking_head import TalkingHead
 from being.splat import Cameras
 
 POSES = 50
-HAMA_WIDTH = 44  # channels of the default encoder's features
-RECORD = ModelConfig()  # the network of record
-SPREAD = 0.5  # of a Gaussian's own deviation, by which its copies are moved
+AUDIO_WIDTH = 44  # channels of the untrained avatar's speech features
+DEFAULT_MODEL = ModelConfig()
+COPY_SPREAD = 0.5  # deviation of the copies of a Gaussian, in its own deviations
 
 
 def random_avatar(
-    count: int, size: int = 512, device: torch.device | str = "cpu", config: ModelConfig = RECORD
+    count: int,
+    size: int = 512,
+    device: torch.device | str = "cpu",
+    config: ModelConfig = DEFAULT_MODEL,
 ) -> Avatar:
-    """A head-like shell of `count` Gaussians that an untrained network moves, in POSES poses over
-    grey plates.
-    """
+    """An untrained avatar: a head-like shell of `count` Gaussians in POSES poses, grey plates."""
     torch.manual_seed(0)
     head, _ = head_shell(count, size)
     degree = config.sh_degree
@@ -42,12 +41,16 @@ def random_avatar(
         head.sh[0, :, :1],
         head.sh[0, :, 1 : (degree + 1) ** 2],
     )
-    model = TalkingHead(config, HAMA_WIDTH, raw).eval().requires_grad_(False)
+    model = TalkingHead(config, AUDIO_WIDTH, raw).eval().requires_grad_(False)
+
+    # Poses that turn the head by 15 degrees to both sides.
     turn = torch.linspace(-15, 15, POSES).deg2rad()
     matrices = torch.zeros(POSES, 4, 4)
     matrices[:, 0, 0], matrices[:, 0, 2], matrices[:, 1, 1] = turn.cos(), turn.sin(), -1
     matrices[:, 2, 0], matrices[:, 2, 2] = turn.sin(), -turn.cos()
     matrices[:, 2, 3], matrices[:, 3, 3] = HEAD_DISTANCE, 1
+
+    # One grey plate for all poses.
     file = io.BytesIO()
     Image.fromarray(np.full((size, size, 3), 128, np.uint8)).save(file, "JPEG", quality=95)
     manifest = {
@@ -55,7 +58,7 @@ def random_avatar(
         "size": size,
         "focal": 2.4 * size,
         "encoder": "hama",
-        "audio_width": HAMA_WIDTH,
+        "audio_width": AUDIO_WIDTH,
     }
     blink = torch.rand(POSES, 1, generator=torch.Generator().manual_seed(0))
     return Avatar(
@@ -69,22 +72,23 @@ def random_avatar(
 
 
 def resampled(avatar: Avatar, count: int) -> Avatar:
-    """The avatar with `count` Gaussians, each one of the trained, moved by half its own spread;
-    scales shrink with the square root of how many share a surface, so that coverage stays as
-    trained."""
+    """The avatar with `count` Gaussians: copies of trained ones, each moved by half its own spread.
+
+    Scales shrink with the square root of the number of copies, so that coverage stays as trained.
+    """
     own = avatar.model.gaussians
     generator = torch.Generator().manual_seed(0)
     chosen = torch.randint(len(own), (count,), generator=generator).to(own.means.device)
     noise = torch.randn(count, 3, generator=generator).to(own.means.device)
-    raw = {name: getattr(own, name).detach()[chosen] for name in NAMES}
-    raw["means"] = raw["means"] + SPREAD * raw["log_scales"].exp() * noise
+    raw = {name: getattr(own, name).detach()[chosen] for name in PARAMETER_NAMES}
+    raw["means"] = raw["means"] + COPY_SPREAD * raw["log_scales"].exp() * noise
     raw["log_scales"] = raw["log_scales"] + 0.5 * np.log(min(1.0, len(own) / count))
     return with_gaussians(avatar, CanonicalGaussians(*raw.values()))
 
 
-def coverage(avatar: Avatar) -> tuple[int, float]:
-    """Gaussians on screen in the first pose and 16 px tiles that such a one meets on average
-    (`bench.splat`).
+def screen_coverage(avatar: Avatar) -> tuple[int, float]:
+    """The number of Gaussians on screen in the first pose, and the mean number of 16 px tiles that
+    one of them covers (`bench.splat`).
     """
     cameras = Cameras(avatar.world_to_camera[:1], avatar.focal, avatar.size, avatar.size)
     return tiles_per_gaussian(avatar.model.gaussians.activate(), cameras)

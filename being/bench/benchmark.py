@@ -1,6 +1,4 @@
-"""What `being bench-fps` does: an avatar found or made, measured, told, and the figures kept with
-its run.
-"""
+"""The work of `being bench-fps`: prepares an avatar, measures it, prints and saves results."""
 
 from __future__ import annotations
 
@@ -11,137 +9,146 @@ from typing import Any
 
 import torch
 
-from being.audio.feature_windows import encode, frame_count
+from being.audio.clip_features import encode_frames
+from being.audio.feature_windows import frame_count
 from being.bench import variants
-from being.bench.avatars import coverage, random_avatar, resampled
+from being.bench.avatars import random_avatar, resampled, screen_coverage
 from being.bench.cold_start import cold_start
-from being.bench.fps import bench, growth, table
+from being.bench.fps import memory_growth, result_table, time_engine
 from being.bench.sessions import bench_sessions
-from being.console import say
-from being.conventions import FPS
+from being.console import console
+from being.conventions import FEATURE_WINDOW, FPS, SAMPLE_RATE
+from being.errors import BeingError
 from being.files import write_json
 from being.inference.engine import Engine
+from being.media.resampling import resample
 from being.model.avatar import Avatar, load_avatar
+from being.tts import speak
 
-COMPARED = 24  # frames that every road renders
-SMOOTH = 5  # rows over which random features are averaged, to move about as slowly as speech
-TRIAL_S = 3.0  # of a number of sessions
-TRIALS = 4
-HOPE = 0.8  # of the frames/s that flow, as sessions, to begin with
+COMPARED_FRAMES = 24  # frames that every variant renders
+# Rows over which random features are averaged, so that they change about as slowly as speech.
+SMOOTHED_ROWS = 5
+# Search for the largest number of sessions.
+TRIAL_S = 3.0  # duration of a trial
+MAX_TRIALS = 4
+FIRST_TRIAL_SHARE = 0.8  # sessions of the first trial, as a share of the pipelined frame rate
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is to be measured."""
+class BenchmarkOptions:
+    """What is measured."""
 
     frames: int = 200
     precision: str = "auto"
     random: int | None = None  # Gaussians of an untrained avatar
-    gaussians: int | None = None  # to resample a trained one to
-    compare: bool = False
-    prune_to: tuple[float, ...] = (0.5, 0.25)
-    sessions: int | None = None
-    seconds: float = 10.0
-    long: int | None = None  # frames over which memory is watched
+    gaussians: int | None = None  # number to which a trained avatar is resampled
+    compare: bool = False  # compare all variants instead
+    prune_to: tuple[float, ...] = (0.5, 0.25)  # shares of the Gaussians, for `compare`
+    sessions: int | None = None  # measure only so many sessions
+    seconds: float = 10.0  # duration of `sessions`
+    long: int | None = None  # frames over which the growth of memory is measured
+    rasterizer: str = "auto"  # a backend of `being.splat`
 
 
-def measure(folder: Path | None, device: torch.device, wanted: Wanted) -> dict[str, Any]:
-    """Figures of the avatar at `folder`, or of an untrained one, as a dict; people are told as they
-    come.
+def run_benchmark(
+    folder: Path | None, device: torch.device, options: BenchmarkOptions
+) -> dict[str, Any]:
+    """Figures (JSON types) of the avatar at `folder`, or of an untrained one; they are printed as
+    they are measured.
     """
+    # The avatar.
     if folder is None:
-        assert wanted.random, "an avatar or a number of Gaussians"
-        avatar = random_avatar(wanted.random, device=device)
+        assert options.random, "an avatar or a number of Gaussians"
+        avatar = random_avatar(options.random, device=device)
     else:
         avatar = load_avatar(folder, device)
-    if wanted.gaussians:
-        avatar = resampled(avatar, wanted.gaussians)
-    shown, tiles = coverage(avatar)
+    avatar.model.backend = options.rasterizer
+    if options.gaussians:
+        avatar = resampled(avatar, options.gaussians)
+
+    # Its size on screen, which decides the cost of rasterization.
+    on_screen, tiles = screen_coverage(avatar)
     result: dict[str, Any] = {
-        "avatar": str(folder) if folder else f"random, {wanted.random} Gaussians",
-        "gaussians_on_screen": shown,
+        "avatar": str(folder) if folder else f"random, {options.random} Gaussians",
+        "gaussians_on_screen": on_screen,
         "tiles_per_gaussian": round(tiles, 2),
     }
-    if wanted.compare:
-        result |= _compared(avatar, wanted)
-    elif wanted.sessions:
-        engine = Engine(avatar, wanted.precision)
-        result["sessions"] = bench_sessions(engine, wanted.sessions, wanted.seconds)
-        say(told(result["sessions"]))
+
+    # The measurement that was asked for.
+    if options.compare:
+        result |= _compare_variants(avatar, options)
+    elif options.sessions:
+        engine = Engine(avatar, options.precision)
+        result["sessions"] = bench_sessions(engine, options.sessions, options.seconds)
+        console.info(sessions_summary(result["sessions"]))
     else:
-        result |= _timed(avatar, folder, wanted)
+        result |= _measure_engine(avatar, folder, options)
     if folder is not None:
-        _keep(folder, result)
+        _save(folder, result)
     return result
 
 
-def _timed(avatar: Avatar, folder: Path | None, wanted: Wanted) -> dict[str, Any]:
-    engine = Engine(avatar, wanted.precision)
-    result = bench(engine, wanted.frames)
-    say(table(result))
+def _measure_engine(
+    avatar: Avatar, folder: Path | None, options: BenchmarkOptions
+) -> dict[str, Any]:
+    """Times of the engine, of a cold start, and the number of sessions."""
+    engine = Engine(avatar, options.precision)
+    result = time_engine(engine, options.frames)
+    console.info(result_table(result))
     if folder is not None:
-        result["start"] = cold_start(folder, str(engine.device), wanted.precision)
-        say(
-            "cold start: " + ", ".join(f"{name} {value}" for name, value in result["start"].items())
-        )
-    result["sessions"] = most_sessions(engine, result["rows"][-1]["flowing_ms_a_frame"])
-    say(told(result["sessions"]))
-    if wanted.long:
-        result["growth"] = growth(engine, wanted.long)
-        say("memory: " + ", ".join(f"{name} {value}" for name, value in result["growth"].items()))
+        result["start"] = cold_start(folder, str(engine.device), options.precision)
+        console.info(f"cold start: {_listed(result['start'])}")
+    result["sessions"] = find_max_sessions(engine, result["rows"][-1]["flowing_ms_a_frame"])
+    console.info(sessions_summary(result["sessions"]))
+    if options.long:
+        result["growth"] = memory_growth(engine, options.long)
+        console.info(f"memory: {_listed(result['growth'])}")
     return result
 
 
-def _compared(avatar: Avatar, wanted: Wanted) -> dict[str, Any]:
-    features = _speech(avatar)
-    say(
-        f"{len(features)} frames one by one; {len(avatar.model.gaussians)} Gaussians, {avatar.size} px; PSNR of the "
-        "worst frame against plain float32\n"
-        f"  {'road':<44}{'frames/s':>10}{'PSNR dB':>10}"
+def _listed(figures: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in figures.items())
+
+
+def _compare_variants(avatar: Avatar, options: BenchmarkOptions) -> dict[str, Any]:
+    """Frame rate and PSNR of every variant."""
+    features = _speech_features(avatar)
+    console.info(
+        f"{len(features)} frames one by one; {len(avatar.model.gaussians)} Gaussians, "
+        f"{avatar.size} px; PSNR of the worst frame against the torch renderer in float32\n"
+        f"  {'variant':<44}{'frames/s':>10}{'PSNR dB':>10}"
     )
-    return {"roads": variants.compare(avatar, features, wanted.prune_to, say)}
+    return {"roads": variants.compare(avatar, features, options.prune_to, console.info)}
 
 
-def _speech(avatar: Avatar) -> torch.Tensor:
-    """Features [F, 16, C] of spoken words where a voice and the encoder are at hand, else of
-    smoothed noise.
+def _speech_features(avatar: Avatar) -> torch.Tensor:
+    """Features [F, 16, C] of synthesised speech, or of smoothed noise where the voice or the speech
+    encoder is missing.
     """
-    from being.errors import BeingError
-
+    encoder, width = avatar.manifest["encoder"], avatar.manifest["audio_width"]
     try:
-        from being.conventions import SAMPLE_RATE
-        from being.media.resampling import to_rate
-        from being.tts import speak
-
         speech = speak("Good morning, how are you?", "hibari", 1.0)
-        samples = to_rate(speech.samples, speech.rate, SAMPLE_RATE)
-        features = torch.from_numpy(
-            encode(
-                samples,
-                frame_count(samples),
-                avatar.manifest["encoder"],
-                avatar.manifest["audio_width"],
-            )
-        )
-        if features.shape[2] == avatar.manifest["audio_width"]:
-            return features[:COMPARED]
+        samples = resample(speech.samples, speech.rate, SAMPLE_RATE)
+        features = torch.from_numpy(encode_frames(samples, frame_count(samples), encoder, width))
+        if features.shape[2] == width:
+            return features[:COMPARED_FRAMES]
     except (BeingError, ImportError):
         pass
-    noise = torch.randn(
-        COMPARED + SMOOTH,
-        16,
-        avatar.manifest["audio_width"],
-        generator=torch.Generator().manual_seed(0),
-    )
-    return noise.unfold(0, SMOOTH, 1).mean(-1)[:COMPARED] * SMOOTH**0.5
+    shape = (COMPARED_FRAMES + SMOOTHED_ROWS, FEATURE_WINDOW, width)
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    return noise.unfold(0, SMOOTHED_ROWS, 1).mean(-1)[:COMPARED_FRAMES] * SMOOTHED_ROWS**0.5
 
 
-def most_sessions(engine: Engine, flowing_ms: float) -> dict[str, Any]:
-    """The largest number of sessions tried whose 99th percentile of lateness is within a frame's
-    time.
+def find_max_sessions(engine: Engine, frame_ms: float) -> dict[str, Any]:
+    """Figures of the largest number of sessions tried whose 99th percentile of lateness is within
+    the time of a frame.
+
+    frame_ms: ms a frame when batches are pipelined; the first trial is computed from it.
     """
-    count, best, failed = max(1, int(HOPE * 1000 / flowing_ms / FPS)), None, None
-    for _ in range(TRIALS):
+    count = max(1, int(FIRST_TRIAL_SHARE * 1000 / frame_ms / FPS))
+    best: dict[str, Any] | None = None
+    failed: dict[str, Any] | None = None
+    for _ in range(MAX_TRIALS):
         found = bench_sessions(engine, count, TRIAL_S)
         if found["held"]:
             best = found
@@ -156,19 +163,21 @@ def most_sessions(engine: Engine, flowing_ms: float) -> dict[str, Any]:
     return best or {**(failed or {}), "sessions": 0}
 
 
-def told(found: dict[str, Any]) -> str:
-    """Sessions for people."""
+def sessions_summary(found: dict[str, Any]) -> str:
+    """The figures of `bench_sessions` as one line."""
     return (
-        f"sessions at {FPS} frames/s with the 99th percentile of lateness within 40 ms: {found['sessions']} "
-        f"(p50 {found.get('p50_ms')} ms, p99 {found.get('p99_ms')} ms over {found.get('seconds')} s)"
+        f"sessions at {FPS} frames/s with the 99th percentile of lateness within "
+        f"{1000 // FPS} ms: {found['sessions']} (p50 {found.get('p50_ms')} ms, "
+        f"p99 {found.get('p99_ms')} ms over {found.get('seconds')} s)"
     )
 
 
-def _keep(folder: Path, result: dict[str, Any]) -> None:
-    """Save the figures with the run, under its folder `bench`."""
+def _save(folder: Path, result: dict[str, Any]) -> None:
+    """Save the figures in the folder `bench` of the run that the avatar belongs to, if any."""
     run = folder if (folder / "run.json").is_file() else folder.parent
-    if (run / "run.json").is_file():
-        place = run / "bench"
-        place.mkdir(exist_ok=True)
-        write_json(place / f"{time.strftime('%Y%m%d-%H%M%S')}.json", result)
-        say(f"figures kept in {place}")
+    if not (run / "run.json").is_file():
+        return
+    saved = run / "bench"
+    saved.mkdir(exist_ok=True)
+    write_json(saved / f"{time.strftime('%Y%m%d-%H%M%S')}.json", result)
+    console.info(f"figures saved in {saved}")

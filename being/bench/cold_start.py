@@ -1,5 +1,6 @@
-"""The first frame of a new process: python -m being.bench.cold_start AVATAR DEVICE PRECISION prints its
-times as JSON.
+"""Time from the start of a new process to its first rendered frame.
+
+python -m being.bench.cold_start AVATAR DEVICE PRECISION prints the times as JSON.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from pathlib import Path
 
 
 def cold_start(path: Path, device: str, precision: str) -> dict[str, float]:
-    """Seconds from starting Python to the first picture in host memory, and what of it is importing
-    and loading.
+    """Seconds from the start of Python to the first image in host memory, and of its parts: import,
+    load, first frame.
     """
     start = time.perf_counter()
     done = subprocess.run(
@@ -29,9 +30,9 @@ def cold_start(path: Path, device: str, precision: str) -> dict[str, float]:
 
 
 def main() -> None:
-    """Load, render one frame, print the times."""
+    """Load the avatar, render one frame, print the times."""
     start = time.perf_counter()
-    import torch
+    import torch  # imported here, because its import is timed
 
     from being.bench.fps import start_seconds
 

@@ -1,15 +1,13 @@
-"""How fast the rasterizer is: forward, and forward with backward, on a trained head or on a
-head-like shell.
+"""Timing of the rasterizer, forward and backward, on a trained head or on synthetic Gaussians.
 
     python -m being.bench.splat [--avatar RUN] [--gaussians 32655] [--size 512] [--batch 1,8,32]
-      [--repeats 30]
-                                [--device cuda] [--backend triton,gsplat]
+                                [--repeats 30] [--device cuda] [--backend triton,gsplat]
 
-prints a table and, as its last line, one JSON object. A trained head is resampled to the number of
-Gaussians asked for; in a batch every frame has its own values of every field, as after a
+prints a table and, as its last line, one JSON object. A trained head is resampled to the requested
+number of Gaussians. In a batch every frame has its own values of every field, as after a
 deformation network. Every call is timed by itself, from an idle device: with CUDA events on a GPU,
-by the wall clock on a CPU, where the time of a fixed matrix product measured in the same run tells
-how fast the machine was then.
+by the wall clock on a CPU. The time of a fixed matrix product in the same run shows how fast the
+machine was then.
 """
 
 from __future__ import annotations
@@ -24,23 +22,21 @@ import numpy as np
 import torch
 
 from being.bench.machine_speed import matmul_ms
-from being.splat import Cameras, Gaussians, available_backends, rasterize
-from being.splat.api import pick_backend
-from being.splat.reference import Projected, project, tile_rectangles
+from being.model.avatar import load_avatar
+from being.splat import Cameras, Gaussians, available_backends, rasterize, resolve_backend
+from being.splat.torch_rasterizer import Projected, project, tile_rectangles
 
-HEAD_DISTANCE = 7.0  # view-space z of the head's centre, as trackers give it
+HEAD_DISTANCE = 7.0  # view-space z of the centre of the head, as in tracked clips
 
 
 def bench_splat(
     gaussians: Gaussians, cameras: Cameras, repeats: int = 30, backend: str = "auto"
 ) -> dict:
-    """Return times in ms of one batch, on the device of its tensors, and what describes the scene.
+    """Times in ms of one batch on the device of its tensors, and a description of the scene.
 
-    Forward is without gradients; forward + backward takes gradients of all fields and of the 2-D
-    means from those of rgb and alpha, as a picture loss over a plate gives them.
-    `tiles_per_gaussian` is the family's figure: 16x16 tiles met by the square of three standard
-    deviations, averaged over Gaussians on screen in the first frame. `peak_mib` is what forward +
-    backward takes over its inputs, on a GPU.
+    Forward is without gradients. Forward + backward computes gradients of all fields and of the 2-D
+    means from those of rgb and alpha, as an image loss over a plate does. `tiles_per_gaussian`:
+    see there. `peak_mib`: memory of forward + backward beside its inputs, on a GPU.
     """
     fields = (
         gaussians.means,
@@ -49,6 +45,7 @@ def bench_splat(
         gaussians.opacities,
         gaussians.sh,
     )
+    # Inputs with gradients, and fixed gradients of the outputs.
     leaves = [field.detach().clone().requires_grad_() for field in fields]
     device = gaussians.means.device
     frames = max(tensor.shape[0] for tensor in (*fields, cameras.world_to_camera))
@@ -58,7 +55,7 @@ def bench_splat(
         for channels in (3, 1)
     ]
     offsets = torch.zeros(frames, gaussians.means.shape[1], 2, device=device, requires_grad=True)
-    backend = pick_backend(backend, gaussians.means)
+    backend = resolve_backend(backend, gaussians.means)
 
     def forward() -> None:
         with torch.no_grad():
@@ -70,12 +67,12 @@ def bench_splat(
         output = rasterize(Gaussians(*leaves), cameras, screen_offsets=offsets, backend=backend)
         torch.autograd.backward([output.rgb, output.alpha], upstream)
 
-    seen, tiles = tiles_per_gaussian(gaussians, cameras)
+    on_screen, tiles = tiles_per_gaussian(gaussians, cameras)
     result = {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
         "gaussians": gaussians.means.shape[1],
-        "gaussians_on_screen": seen,
+        "gaussians_on_screen": on_screen,
         "tiles_per_gaussian": round(tiles, 3),
         "width": cameras.width,
         "height": cameras.height,
@@ -97,8 +94,8 @@ def bench_splat(
 
 
 def tiles_per_gaussian(gaussians: Gaussians, cameras: Cameras) -> tuple[int, float]:
-    """Return how many Gaussians of the first frame are on screen and how many tiles such a one
-    meets on average.
+    """The number of Gaussians on screen in the first frame, and the mean number of 16x16 px tiles
+    that the square of three standard deviations of one of them covers.
     """
     fields = [
         gaussians.means,
@@ -125,12 +122,11 @@ def tiles_per_gaussian(gaussians: Gaussians, cameras: Cameras) -> tuple[int, flo
 
 
 def times_ms(run: Callable[[], object], repeats: int, device: torch.device) -> dict[str, float]:
-    """Return the median, min, p99 and max of the time of a call in ms after three warm-up calls."""
+    """Median, min, p99 and max of the time of a call in ms, after three warm-up calls."""
     for _ in range(3):
         run()
-    spent = [
-        _time_on_gpu(run) if device.type == "cuda" else _time_on_cpu(run) for _ in range(repeats)
-    ]
+    time_call = _time_on_gpu if device.type == "cuda" else _time_on_cpu
+    spent = [time_call(run) for _ in range(repeats)]
     figures = {
         "median": np.median(spent),
         "min": min(spent),
@@ -157,11 +153,11 @@ def _time_on_gpu(run: Callable[[], object]) -> float:
 
 
 def head_shell(count: int, size: int, batch: int = 1) -> tuple[Gaussians, Cameras]:
-    """Return a head-like ellipsoid shell of flat Gaussians, SH degree 3, and `batch` cameras up to
-    15 degrees aside.
+    """A head-like ellipsoid shell of flat Gaussians, SH degree 3, and `batch` cameras up to 15
+    degrees to the side.
 
-    Opacities and sizes are spread as in trained heads: most nearly opaque, many small, some large;
-    with 32,655 at 512 px a Gaussian on screen meets about three tiles.
+    Opacities and sizes are distributed as in trained heads: most nearly opaque, many small, some
+    large. With 32,655 Gaussians at 512 px, one on screen covers about three tiles.
     """
     random = torch.Generator().manual_seed(0)
 
@@ -174,6 +170,7 @@ def head_shell(count: int, size: int, batch: int = 1) -> tuple[Gaussians, Camera
     scales = 0.5 * spacing * torch.exp(0.5 * normal(count, 3)) * torch.tensor([1.0, 1.0, 0.3])
     opacities = torch.sigmoid(1.0 + 2.0 * normal(count))
     sh = 0.1 * normal(count, 16, 3)
+
     turn = torch.linspace(-15, 15, batch + 2)[1:-1].deg2rad()
     world_to_camera = torch.zeros(batch, 4, 4)
     world_to_camera[:, 0, 0], world_to_camera[:, 0, 2] = turn.cos(), turn.sin()
@@ -185,14 +182,12 @@ def head_shell(count: int, size: int, batch: int = 1) -> tuple[Gaussians, Camera
 
 
 def trained_head(path: Path, count: int, size: int, batch: int = 1) -> tuple[Gaussians, Cameras]:
-    """Return the canonical head of the avatar at `path` resampled to `count` Gaussians of SH degree
-    3, and cameras of `batch` of its poses at `size` px.
+    """The canonical head of the avatar at `path`, resampled to `count` Gaussians of SH degree 3,
+    and cameras of `batch` of its poses at `size` px.
 
-    Each new Gaussian is one of the trained ones, moved by half its own spread; scales shrink with
-    the square root of how many share a surface, so that coverage stays as trained.
+    Each new Gaussian is a copy of a trained one, moved by half its own spread. Scales shrink with
+    the square root of the number of copies, so that coverage stays as trained.
     """
-    from being.model.avatar import load_avatar
-
     avatar = load_avatar(path)
     head = avatar.model.gaussians.activate()
     random = torch.Generator().manual_seed(0)
@@ -202,7 +197,7 @@ def trained_head(path: Path, count: int, size: int, batch: int = 1) -> tuple[Gau
         1, count, 3, generator=random
     )
     sh = torch.nn.functional.pad(head.sh[:, chosen], (0, 0, 0, 16 - head.sh.shape[2]))
-    poses = torch.linspace(0, avatar.poses - 1, batch).long()
+    poses = torch.linspace(0, avatar.pose_count - 1, batch).long()
     gaussians = Gaussians(means, head.quaternions[:, chosen], scales, head.opacities[:, chosen], sh)
     return gaussians, Cameras(
         avatar.world_to_camera[poses], avatar.focal * size / avatar.size, size, size
@@ -210,14 +205,14 @@ def trained_head(path: Path, count: int, size: int, batch: int = 1) -> tuple[Gau
 
 
 def own_frames(gaussians: Gaussians, frames: int) -> Gaussians:
-    """Return the Gaussians [frames, N, ...], moved a little in every frame."""
+    """The Gaussians [frames, N, ...], moved a little in every frame."""
     own = [field.repeat(frames, *[1] * (field.dim() - 1)) for field in vars(gaussians).values()]
     own[0] = own[0] + 1e-3 * torch.randn(own[0].shape, generator=torch.Generator().manual_seed(0))
     return Gaussians(*own)
 
 
 def to_device(gaussians: Gaussians, cameras: Cameras, device: str) -> tuple[Gaussians, Cameras]:
-    """Return the scene on `device`."""
+    """The scene on `device`."""
     moved = Gaussians(*(field.to(device) for field in vars(gaussians).values()))
     return moved, Cameras(
         cameras.world_to_camera.to(device), cameras.focal, cameras.width, cameras.height
@@ -225,7 +220,7 @@ def to_device(gaussians: Gaussians, cameras: Cameras, device: str) -> tuple[Gaus
 
 
 def table(results: list[dict]) -> str:
-    """Return one line a result: ms a frame, median (min to p99)."""
+    """A line for each result: ms a frame, median (min to p99)."""
 
     def figure(result: dict, name: str) -> str:
         low, middle, high = (
@@ -234,7 +229,8 @@ def table(results: list[dict]) -> str:
         return f"{middle:8.3f} ({low:.3f} to {high:.3f})"
 
     lines = [
-        f"{'backend':>10} {'batch':>5}  {'forward, ms a frame':>27}  {'forward + backward':>27}  {'peak MiB':>8}"
+        f"{'backend':>10} {'batch':>5}  {'forward, ms a frame':>27}  {'forward + backward':>27}  "
+        f"{'peak MiB':>8}"
     ]
     for result in results:
         times = (figure(result, "forward_ms"), figure(result, "forward_backward_ms"))
@@ -246,11 +242,15 @@ def table(results: list[dict]) -> str:
 
 
 def main() -> None:
-    """Print the scene, the table and the JSON line."""
+    """Time every batch size with every backend; print the scene, the table and the JSON line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--avatar", type=Path, help="run or bundle whose head is rendered")
+    parser.add_argument(
+        "--avatar",
+        type=Path,
+        help="run or bundle whose head is rendered (default: a head-like shell)",
+    )
     parser.add_argument("--gaussians", type=int, default=32_655)
     parser.add_argument("--size", type=int, default=512, help="px, both sides")
     parser.add_argument("--batch", default="1", help="frames at once; several with commas")
@@ -258,15 +258,18 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--repeats", type=int, default=30)
     arguments = parser.parse_args()
+
     results = []
     for batch in map(int, arguments.batch.split(",")):
         shape = (arguments.gaussians, arguments.size, batch)
-        head, cameras = (
-            trained_head(arguments.avatar, *shape) if arguments.avatar else head_shell(*shape)
-        )
+        if arguments.avatar:
+            head, cameras = trained_head(arguments.avatar, *shape)
+        else:
+            head, cameras = head_shell(*shape)
         scene = to_device(own_frames(head, batch), cameras, arguments.device)
         for backend in arguments.backend.split(","):
             results.append(bench_splat(*scene, arguments.repeats, backend))
+
     print("scene: " + ("trained head, resampled" if arguments.avatar else "head-like shell"))
     for name in (
         "device",

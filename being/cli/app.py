@@ -1,4 +1,4 @@
-"""`being`: the command line. Commands parse, call and print; the work is in the package."""
+"""The program `being`: the command line with all its commands."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from being.cli import (
     interop_commands,
     train_commands,
 )
-from being.cli.shell import Commands, stop_on_sigterm
+from being.cli.command import Commands, stop_on_sigterm
 
-HELP = "A short video of a person in, a talking avatar out: being preprocess, then train, then tts-video."
+HELP = (
+    "A short video of a person in, a talking avatar out: being preprocess, then train, then "
+    "tts-video."
+)
 EPILOG = (
-    "Datasets go to data/<name>/ and runs to runs/<name>/ under the current directory, or under BEING_HOME. "
-    "Exit codes: 0 done, 1 failed, 2 usage or config, 3 something this machine lacks, 4 the input was rejected, "
-    "5 a quality gate was missed, 130 interrupted."
+    "Datasets go to data/<name>/ and runs to runs/<name>/ under the current directory, or under "
+    "BEING_HOME. Exit codes: 0 done, 1 failed, 2 usage or config, 3 something this machine lacks, "
+    "4 the input was rejected, 5 a quality gate was missed, 130 interrupted."
 )
 app = typer.Typer(
     name="being",
@@ -30,8 +33,8 @@ app = typer.Typer(
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"being {being.__version__}")
         raise typer.Exit
 
@@ -39,7 +42,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: bool = typer.Option(
-        False, "--version", callback=_version, is_eager=True, help="Print the version."
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version."
     ),
 ) -> None:
     pass
@@ -50,7 +53,7 @@ for group in (data_commands, train_commands, avatar_commands, eval_commands, int
 
 
 def main() -> None:
-    """Entry point of the `being` program."""
+    """Run the program; the entry point `being`."""
     stop_on_sigterm()
     app()
 

@@ -1,4 +1,4 @@
-"""`being render`, `tts-video`, `bench-fps`, `export`, `demo`: what is done with a trained avatar."""
+"""Commands that use a trained avatar: render, tts-video, bench-fps, export, demo."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from being.cli.render_options import PrecisionOption, RenderOptions, spread
-from being.cli.shell import DeviceOption, SplatOption, command, take_rasterizer
+from being.cli.command import command
+from being.cli.options import DeviceOption, SplatOption, select_rasterizer
+from being.cli.render_options import PrecisionOption, RenderOptions, with_render_options
+from being.console import console
 from being.errors import BeingError, ExitCode, InputRejected, UsageError
 
 if TYPE_CHECKING:
+    from being.inference.engine import Engine
     from being.model.avatar import Avatar
 
 DEFAULTS = RenderOptions()
@@ -27,9 +30,11 @@ AvatarArgument = Annotated[
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     command(app, "render", epilog="Example: being render --audio speech.wav --out speech.mp4")(
-        spread(render)
+        with_render_options(render)
     )
-    command(app, "tts-video", epilog="Example: being tts-video --text 'Hello'")(spread(tts_video))
+    command(app, "tts-video", epilog="Example: being tts-video --text 'Hello'")(
+        with_render_options(tts_video)
+    )
     command(app, "bench-fps", epilog="Example: being bench-fps --random 20000")(bench_fps)
     command(app, "export", epilog="Example: being export --onnx --ply")(export)
     command(app, "demo", epilog="Example: being demo --out demo --text 'Good morning'")(demo)
@@ -40,7 +45,7 @@ def render(
     audio: Annotated[
         Path | None,
         typer.Option(
-            "--audio", help="Sound to speak: any sound or video file (default: the clip's own)."
+            "--audio", help="Speech: any audio or video file (default: the audio of the clip)."
         ),
     ] = None,
     features: Annotated[
@@ -48,34 +53,34 @@ def render(
         typer.Option(
             "--features",
             metavar="FILE.npy",
-            help="Speech features of the "
-            "sound that another program has made (frames x 16 x width), "
-            "for avatars trained on such: deepspeech.",
+            help="Speech features of the audio that another program computed (frames x 16 x "
+            "width), for avatars that were trained on such features: deepspeech.",
         ),
     ] = None,
     options: RenderOptions = DEFAULTS,
 ) -> dict[str, Any]:
-    """Make a video of the avatar speaking a sound file of any length; poses go back and forth."""
-    asked = options.wish()
+    """Make a video of the avatar that speaks an audio file of any length."""
+    controls = options.face_controls()
     folder, engine = _engine(avatar, options)
-    from being.console import say
-    from being.inference.video import Times, render_video, report_times
+    from being.inference.video import StepTimes, render_video, report_times
     from being.media import read_audio
 
-    times = Times()
-    source, own = (audio, None) if audio is not None else _own_sound(folder, engine.avatar)
-    with times.step("read sound"):
+    times = StepTimes()
+    source, clip_features = audio, None
+    if source is None:
+        source, clip_features = _clip_audio(folder, engine.avatar)
+    with times.step("read sound"):  # a key of the JSON output
         samples = read_audio(source)
     result = render_video(
         engine,
         samples,
-        options.place(folder, source.stem),
+        options.video_path(folder, source.stem),
         str(source),
         times,
-        asked,
-        features or own,
+        controls,
+        features or clip_features,
     )
-    say(f"video {result['video']} ({result['frames']} frames)")
+    console.info(f"video {result['video']} ({result['frames']} frames)")
     report_times(result["times"], result["seconds"])
     return result
 
@@ -87,27 +92,26 @@ def tts_video(
         str,
         typer.Option(
             "--voice",
-            help="hibari (offline, English), espeak or espeak:LANGUAGE "
-            "(offline), edge:NAME (online).",
+            help="hibari (offline, English), espeak or espeak:LANGUAGE (offline), edge:NAME "
+            "(online).",
         ),
     ] = "hibari",
     speed: Annotated[float, typer.Option("--speed", help="0.5 (slow) to 2 (fast).")] = 1.0,
     options: RenderOptions = DEFAULTS,
 ) -> dict[str, Any]:
-    """Make a video of the avatar saying a text; the time of each step is printed."""
-    from being.console import say
-    from being.inference.video import Times, file_stem, report_times, speak_video
+    """Make a video of the avatar that says a text."""
+    from being.inference.video import StepTimes, file_stem, report_times, speak_video
     from being.tts.speech import checked_text
 
     checked_text(text)
-    asked = options.wish()
-    times = Times()
+    controls = options.face_controls()
+    times = StepTimes()
     with times.step("load"):
         folder, engine = _engine(avatar, options)
     result = speak_video(
-        engine, text, voice, speed, options.place(folder, file_stem(text)), times, asked
+        engine, text, voice, speed, options.video_path(folder, file_stem(text)), times, controls
     )
-    say(f"video {result['video']} ({result['frames']} frames)")
+    console.info(f"video {result['video']} ({result['frames']} frames)")
     report_times(result["times"], result["seconds"])
     return result
 
@@ -123,8 +127,7 @@ def bench_fps(
             "--random",
             metavar="N",
             min=1,
-            help="Measure an untrained avatar "
-            "of N Gaussians at 512 px: nothing needs to be trained.",
+            help="Measure an untrained avatar of N Gaussians at 512 px.",
         ),
     ] = None,
     gaussians: Annotated[
@@ -136,7 +139,7 @@ def bench_fps(
         bool,
         typer.Option(
             "--compare",
-            help="Every road to speed in one table, with its PSNR against the plain model.",
+            help="Compare all renderers and precisions: frames/s, and PSNR against float32.",
         ),
     ] = False,
     prune_to: Annotated[
@@ -144,125 +147,134 @@ def bench_fps(
         typer.Option(
             "--prune-to",
             metavar="SHARES",
-            help="With --compare: shares of the Gaussians kept, those that contribute most.",
+            help="With --compare: shares of the Gaussians to keep, those that contribute most.",
         ),
     ] = "0.5,0.25",
     sessions: Annotated[
         int | None,
         typer.Option(
-            "--sessions", metavar="N", min=1, help="Only the lateness of N sessions at 25 frames/s."
+            "--sessions",
+            metavar="N",
+            min=1,
+            help="Measure only the lateness of N sessions at 25 frames/s.",
         ),
     ] = None,
     seconds: Annotated[
-        float, typer.Option("--seconds", help="Length of --sessions.", min=1)
+        float, typer.Option("--seconds", help="Duration of --sessions.", min=1)
     ] = 10.0,
     long: Annotated[
         int | None,
-        typer.Option("--long", metavar="N", min=1, help="Watch the memory over N frames more."),
+        typer.Option(
+            "--long", metavar="N", min=1, help="Also measure the growth of memory over N frames."
+        ),
     ] = None,
     device: DeviceOption = "auto",
     splat: SplatOption = None,
 ) -> dict[str, Any]:
-    """Time single frames and batches of 8, to uint8 in host memory, the steps inside, a cold start,
-    sessions.
-    """
-    from being.bench.benchmark import Wanted, measure
+    """Measure the speed of an avatar: frames, batches, their steps, a cold start, sessions."""
+    from being.bench.benchmark import BenchmarkOptions, run_benchmark
     from being.model.device import pick_device
-    from being.splat import chosen_backend
 
-    wanted = Wanted(
-        frames, precision, random, gaussians, compare, _shares(prune_to), sessions, seconds, long
-    )
-    at = pick_device(device)
+    shares = _shares(prune_to)
+    where = pick_device(device)
     folder = _folder(avatar) if random is None else None
-    take_rasterizer(device, splat)
-    return {**measure(folder, at, wanted), "splat": chosen_backend(at)}
+    options = BenchmarkOptions(
+        frames=frames,
+        precision=precision,
+        random=random,
+        gaussians=gaussians,
+        compare=compare,
+        prune_to=shares,
+        sessions=sessions,
+        seconds=seconds,
+        long=long,
+        rasterizer=select_rasterizer(device, splat),
+    )
+    return {**run_benchmark(folder, where, options), "splat": options.rasterizer}
 
 
 def export(
     avatar: AvatarArgument = None,
     onnx: Annotated[
         bool,
-        typer.Option("--onnx", help="Audio net and deformation as ONNX, checked by onnxruntime."),
+        typer.Option(
+            "--onnx",
+            help="Write the audio net and the deformation as ONNX, checked by onnxruntime.",
+        ),
     ] = False,
     ply: Annotated[
-        bool, typer.Option("--ply", help="The canonical Gaussians as point_cloud.ply.")
+        bool, typer.Option("--ply", help="Write the canonical Gaussians as point_cloud.ply.")
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Folder for the files (default: export/ in the run)."),
+        typer.Option("--out", help="Output folder (default: export/ in the run)."),
     ] = None,
 ) -> dict[str, Any]:
     """Write an avatar's network or Gaussians for other programs."""
     if not (onnx or ply):
-        raise UsageError("nothing to export was named", fix="Give --onnx, --ply or both")
+        raise UsageError("there is nothing to export", fix="Give --onnx, --ply or both")
     folder = _folder(avatar)
-    from being.console import say
     from being.interop.onnx import export_onnx
     from being.interop.ply import write_ply
     from being.model.avatar import load_avatar
     from being.paths import make_folders
 
-    loaded, place = load_avatar(folder), out or folder / "export"
+    loaded = load_avatar(folder)
+    target = out or folder / "export"
+    make_folders(target)
     result: dict[str, Any] = {"files": {}}
-    make_folders(place)
     if onnx:
-        result |= export_onnx(loaded, place)
+        result |= export_onnx(loaded, target)
     if ply:
-        file = place / "point_cloud.ply"
+        file = target / "point_cloud.ply"
         write_ply(file, loaded.model.gaussians)
         result["files"]["ply"] = str(file)
     for name, file in result["files"].items():
-        say(f"{name:<12}{file}")
+        console.info(f"{name:<12}{file}")
     return result
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Folder for all that it makes.")] = Path(
-        "demo"
-    ),
+    out: Annotated[Path, typer.Option("--out", help="Output folder.")] = Path("demo"),
     text: Annotated[
-        str | None, typer.Option("--text", help="What the avatar says at the end, in English.")
+        str | None, typer.Option("--text", help="What the avatar says in the video, in English.")
     ] = None,
     config: Annotated[
         str, typer.Option("--config", help="Training config: a file or a shipped one's name.")
     ] = "quick",
 ) -> dict[str, Any]:
-    """Do all of it on the built-in clip of a person who does not exist; ends with demo.mp4 and a
-    report.
-    """
+    """Run the whole pipeline on the built-in clip of a synthetic person: demo.mp4 and a report."""
     from being.demo import run_demo
 
     result = run_demo(out, config, text)
     if not result["lips_follow"]:
         raise BeingError(
-            "the lips do not follow the sound",
-            f"correlation {result['lip_correlation']} with the true ones on held-out frames",
+            "the lips do not follow the audio",
+            f"correlation {result['lip_correlation']} with the true lips on held-out frames",
             f"Look at {result['report']}",
             ExitCode.QUALITY,
         )
     return result
 
 
-def _engine(avatar: Path | None, options: RenderOptions) -> tuple[Path, Any]:
-    """The folder of the run or bundle that is meant, and its engine; the path is printed."""
+def _engine(avatar: Path | None, options: RenderOptions) -> tuple[Path, Engine]:
+    """The folder of the run or bundle, and its engine; prints the path."""
     from being.inference.engine import Engine
     from being.model.device import pick_device
 
     folder = _folder(avatar)
-    take_rasterizer(options.device, options.splat)
     return folder, Engine.load(
         folder,
         pick_device(options.device),
         options.precision,
         options.prune_to,
         options.deform_every,
+        options.splat or "auto",
     )
 
 
 def _folder(avatar: Path | None) -> Path:
-    """The folder of the run or bundle that is meant, printed."""
-    from being.console import say
+    """The folder of the run or bundle; prints it. Raises InputRejected when it does not exist."""
     from being.runs.run_directory import Run
 
     folder = avatar if avatar is not None else Run.find(None, finished=True).path
@@ -270,33 +282,37 @@ def _folder(avatar: Path | None) -> Path:
         raise InputRejected(
             f"{folder} does not exist", fix="Give the folder of a run or of an avatar bundle"
         )
-    say(f"avatar {folder}")
+    console.info(f"avatar {folder}")
     return folder
 
 
 def _shares(text: str) -> tuple[float, ...]:
-    """Numbers with commas between them, each above 0 and at most 1."""
+    """The shares of --prune-to: numbers separated by commas, each above 0 and at most 1."""
     try:
         shares = tuple(float(part) for part in text.split(","))
     except ValueError:
         shares = ()
     if not shares or not all(0 < share <= 1 for share in shares):
         raise UsageError(
-            f"--prune-to {text} are no shares",
-            fix="Give numbers above 0, at most 1, such as 0.5,0.25",
+            f"--prune-to {text} is not a list of shares",
+            fix="Give numbers above 0 and at most 1, for instance 0.5,0.25",
         )
     return shares
 
 
-def _own_sound(folder: Path, avatar: Avatar) -> tuple[Path, Path | None]:
-    """The sound of the clip that the run was trained on, and the file of its features where the
-    dataset has those that the avatar hears."""
+def _clip_audio(folder: Path, avatar: Avatar) -> tuple[Path, Path | None]:
+    """The audio file of the clip that the run was trained on, and the file of its speech features
+    where the dataset has those that the avatar needs.
+    """
     from being.data.dataset import Dataset
     from being.runs.run_directory import Run
 
     if not (folder / "run.json").is_file():
-        raise UsageError("a bundle has no sound of its own", fix="Give one with --audio FILE")
+        raise UsageError(
+            "an avatar bundle holds no audio", fix="Give an audio file with --audio FILE"
+        )
     dataset = Dataset.open(Run.open(folder).dataset)
-    made = dataset.manifest["features"].get(avatar.manifest["encoder"], {})
-    fits = made.get("width") == avatar.manifest["audio_width"]
-    return dataset.sound_file, dataset.path / made["file"] if fits else None
+    features = dataset.manifest["features"].get(avatar.manifest["encoder"], {})
+    if features.get("width") != avatar.manifest["audio_width"]:
+        return dataset.audio_file, None
+    return dataset.audio_file, dataset.path / features["file"]

@@ -1,6 +1,4 @@
-"""`being preprocess`, `being data pack` and `unpack`: videos to datasets, datasets to single files
-and back.
-"""
+"""Commands for datasets: preprocess, data features, data pack, data unpack."""
 
 from __future__ import annotations
 
@@ -11,23 +9,31 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from being.cli.data_group import group
-from being.cli.shell import command
+from being.cli.command import command
+from being.console import Progress, console
+from being.errors import InputRejected
 
 if TYPE_CHECKING:
     from being.data.consent import Consent
 
-WHOSE = (
+DATA_GROUP = "data"
+FACE_QUESTION = (
     "Whose face is it? (Enter alone: consent stays unconfirmed, and every video made will say so) "
 )
+CONSENT_QUESTION = (
+    "How did they agree to an avatar of it? (for instance: it is me; signed release of 3 May) "
+)
+DatasetArgument = Annotated[
+    Path | None,
+    typer.Argument(metavar="DATA", help="Dataset directory (default: the most recent one)."),
+]
 EncoderOption = Annotated[
     str | None,
     typer.Option(
         "--encoder",
         metavar="NAME",
-        help="Speech features besides those of "
-        "hama: wav2vec2-eo, hubert, owner/model or a folder of the "
-        "transformers library (owner/model:LAYER for a hidden layer), "
+        help="Speech features in addition to those of hama: wav2vec2-eo, hubert, owner/model or a "
+        "folder of the transformers library (owner/model:LAYER for a hidden layer), "
         "deepspeech=FILE.npy.",
     ),
 ]
@@ -36,20 +42,19 @@ LatencyOption = Annotated[
     typer.Option(
         "--latency",
         metavar="NAME",
-        help="How far the features may look "
-        "ahead: whole (the default), stream (0.5 s), low (0.24 s).",
+        help="Look-ahead of the features: whole (the default, unlimited), stream (0.5 s), low "
+        "(0.24 s).",
     ),
 ]
-TrainedByOption = Annotated[
+TrainingConfigOption = Annotated[
     Path | None,
     typer.Option(
         "--config",
-        help="Config it will be trained by, a file or a "
-        "shipped one's name: its data.encoder is what --encoder "
-        "is otherwise.",
+        help="Config of the later training, a file or a shipped one's name: its data.encoder is "
+        "the default of --encoder.",
     ),
 ]
-EncodedByOption = Annotated[
+EncoderOverrideOption = Annotated[
     list[str] | None,
     typer.Option(
         "-o",
@@ -58,7 +63,6 @@ EncodedByOption = Annotated[
         help="Set one config value, here data.encoder=NAME.",
     ),
 ]
-HOW = "How did they agree to an avatar of it? (for instance: it is me; signed release of 3 May) "
 
 
 def register(app: typer.Typer) -> None:
@@ -69,10 +73,22 @@ def register(app: typer.Typer) -> None:
         epilog="Examples: being preprocess me.mp4 --check; "
         "being preprocess me.mp4 --consent 'my own face'",
     )(preprocess)
-    data = group(app)
+    data = data_group(app)
     command(data, "pack", epilog="Example: being data pack data/me --out me.being")(pack)
     command(data, "features", epilog="Example: being data features data/me --latency low")(features)
     command(data, "unpack", epilog="Example: being data unpack me.being")(unpack)
+
+
+def data_group(app: typer.Typer) -> typer.Typer:
+    """The group `being data` of `app`; it is created on the first call."""
+    for info in app.registered_groups:
+        if info.name == DATA_GROUP and info.typer_instance is not None:
+            return info.typer_instance
+    group = typer.Typer(
+        name=DATA_GROUP, help="Import, export, pack and unpack datasets; add speech features."
+    )
+    app.add_typer(group, name=DATA_GROUP)
+    return group
 
 
 def preprocess(
@@ -80,15 +96,15 @@ def preprocess(
         Path,
         typer.Argument(
             metavar="VIDEO",
-            help="Video of one person who speaks to the camera, with sound, 2 s or longer.",
+            help="Video of one person who speaks to the camera, with audio, 2 s or longer.",
         ),
     ],
     check: Annotated[
         bool,
         typer.Option(
             "--check",
-            help="Only look at the clip, for some seconds: say what is "
-            "wrong with it and what the avatar would lack.",
+            help="Only inspect the clip, which takes some seconds: report what is wrong with it "
+            "and what the avatar would lack.",
         ),
     ] = False,
     out: Annotated[
@@ -101,7 +117,7 @@ def preprocess(
         int | None,
         typer.Option(
             "--size",
-            help="Side of the square picture in px (default: the clip's, at most 512).",
+            help="Side of the square image in px (default: the clip's, at most 512).",
             min=128,
             max=2048,
         ),
@@ -111,9 +127,8 @@ def preprocess(
         typer.Option(
             "--parser",
             metavar="NAME|FILE",
-            help="What finds the person: "
-            "selfie (offline, the default), segformer, or a face-parsing or "
-            "portrait model of yours as a .onnx file.",
+            help="Network that segments the person: selfie (offline, the default), segformer, or "
+            "your own face-parsing or portrait model as a .onnx file.",
         ),
     ] = None,
     au: Annotated[
@@ -121,180 +136,172 @@ def preprocess(
         typer.Option(
             "--au",
             metavar="FILE",
-            help="OpenFace's csv of this video, taken instead of our own action units.",
+            help="OpenFace's CSV of this video, used instead of our own action units.",
         ),
     ] = None,
     encoder: EncoderOption = None,
     latency: LatencyOption = None,
-    config: TrainedByOption = None,
-    override: EncodedByOption = None,
+    config: TrainingConfigOption = None,
+    override: EncoderOverrideOption = None,
     consent: Annotated[
         str | None,
         typer.Option(
             "--consent",
-            help="Whose face it is and how they agreed; recorded "
-            "in the dataset and in every video. Asked on a terminal.",
+            help="Whose face it is and how they agreed; recorded in the dataset and in every "
+            "video. On a terminal, the command asks.",
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing dataset.")] = False,
 ) -> dict[str, Any]:
     """Turn a video into a dataset: frames, landmarks, head poses, masks, plates, speech features.
 
-    Killed at any moment, the same command goes on after the steps that are done.
+    If it is stopped at any moment, the same command continues after the finished steps.
     """
     from being.config import load
-    from being.console import say
     from being.paths import home
-    from being.preprocess import preprocess as run
-    from being.preprocess.speech_features import ENCODER
+    from being.preprocess.pipeline import preprocess_video
+    from being.preprocess.speech_features import DEFAULT_ENCODER
 
-    trained_on = load(config, override, {"data.encoder": encoder}).data.encoder
+    chosen_encoder = load(config, override, {"data.encoder": encoder}).data.encoder
     if check:
-        return _check(video, size)
+        return _inspect(video, size)
     subject = name or video.stem
     folder = out or home() / "data" / subject
-    agreed = consent if consent is not None else ask_consent if _may_ask() else None
-    path = run(
+    ask = ask_consent if consent is None and _can_ask() else None
+    path = preprocess_video(
         video,
         folder,
         name=subject,
         size=size,
         parser=parser,
         au=au,
-        encoder=None if trained_on == ENCODER else trained_on,
+        encoder=None if chosen_encoder == DEFAULT_ENCODER else chosen_encoder,
         latency=latency,
-        consent=agreed,
+        consent=consent if ask is None else ask,
         force=force,
     )
-    further = _further(path)
-    say(
-        f"dataset {path}\nlook at {path / 'report.html'}\nnext: being train {path}"
-        + (f" -o data.encoder={further}" if further else "")
+    added = _added_features(path)
+    option = f" -o data.encoder={added}" if added else ""
+    console.info(
+        f"dataset {path}\nlook at {path / 'report.html'}\nnext: being train {path}{option}"
     )
     return {"dataset": str(path), "report": str(path / "report.html")}
 
 
 def pack(
-    dataset: Annotated[
-        Path | None,
-        typer.Argument(metavar="DATA", help="Dataset directory (default: the most recent one)."),
-    ] = None,
+    dataset: DatasetArgument = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="The file (default: <name>.being).")
+        Path | None, typer.Option("--out", help="Output file (default: <name>.being).")
     ] = None,
 ) -> dict[str, Any]:
-    """Put a dataset into one small file to carry to another machine: some 30 MB for 50 s."""
-    from being.console import say
-    from being.interop.pack.packing import pack as work
+    """Pack a dataset into one small file for another machine: about 30 MB for 50 s."""
+    from being.interop.pack.packing import pack as pack_dataset
     from being.paths import latest_dataset
 
     folder = dataset or latest_dataset()
-    file = work(folder, out or Path(f"{folder.resolve().name}.being"))
+    file = pack_dataset(folder, out or Path(f"{folder.resolve().name}.being"))
     size = file.stat().st_size
-    say(
-        f"{folder} in {file}, {size / 1e6:.1f} MB\non the other machine: being data unpack {file.name}"
+    console.info(
+        f"{folder} packed into {file}, {size / 1e6:.1f} MB\n"
+        f"on the other machine: being data unpack {file.name}"
     )
     return {"dataset": str(folder), "file": str(file), "bytes": size}
 
 
 def features(
-    dataset: Annotated[
-        Path | None,
-        typer.Argument(metavar="DATA", help="Dataset directory (default: the most recent one)."),
-    ] = None,
+    dataset: DatasetArgument = None,
     encoder: EncoderOption = None,
     latency: LatencyOption = None,
-    config: TrainedByOption = None,
-    override: EncodedByOption = None,
+    config: TrainingConfigOption = None,
+    override: EncoderOverrideOption = None,
 ) -> dict[str, Any]:
-    """Add further speech features to a dataset: of another encoder, or with bounded look-ahead for
-    live use.
-    """
+    """Add speech features to a dataset: of another encoder, or with limited look-ahead."""
     from being.config import load
-    from being.console import say
     from being.paths import latest_dataset
     from being.preprocess.speech_features import add_features
 
-    wanted = load(config, override, {"data.encoder": encoder}).data.encoder
+    chosen_encoder = load(config, override, {"data.encoder": encoder}).data.encoder
     folder = dataset or latest_dataset()
-    name, width = add_features(folder, wanted, latency)
-    say(
-        f"{folder} has '{name}' features, {width} wide\nnext: being train {folder} -o data.encoder={name}"
+    name, width = add_features(folder, chosen_encoder, latency)
+    console.info(
+        f"{folder} has '{name}' features, {width} wide\n"
+        f"next: being train {folder} -o data.encoder={name}"
     )
     return {"dataset": str(folder), "encoder": name, "width": width}
 
 
 def unpack(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `being data pack` wrote.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="File written by `being data pack`.")
+    ],
     out: Annotated[
         Path | None, typer.Option("--out", help="Dataset directory (default: data/<name>).")
     ] = None,
 ) -> dict[str, Any]:
-    """Make a packed dataset whole again."""
-    from being.console import say
-    from being.interop.pack.unpacking import unpack as work
+    """Unpack a dataset from a file written by `being data pack`."""
+    from being.interop.pack.unpacking import unpack as unpack_dataset
     from being.paths import home
 
-    path = work(file, out or home() / "data" / file.stem)
-    say(f"dataset {path}\nnext: being train {path}")
+    path = unpack_dataset(file, out or home() / "data" / file.stem)
+    console.info(f"dataset {path}\nnext: being train {path}")
     return {"dataset": str(path)}
 
 
-def _further(dataset: Path) -> str | None:
-    """The speech features of a dataset besides the default ones."""
+def _added_features(dataset: Path) -> str | None:
+    """Name of the first speech features of a dataset that are not the default ones."""
     from being.data.dataset import Dataset
-    from being.preprocess.speech_features import ENCODER
+    from being.preprocess.speech_features import DEFAULT_ENCODER
 
-    return next(
-        (name for name in Dataset.open(dataset).manifest["features"] if name != ENCODER), None
-    )
+    for name in Dataset.open(dataset).manifest["features"]:
+        if name != DEFAULT_ENCODER:
+            return name
+    return None
 
 
-def _check(video: Path, size: int | None) -> dict[str, Any]:
-    """Look at a clip, print what was found; raises InputRejected, with the findings, for a clip
-    that will not do.
+def _inspect(video: Path, size: int | None) -> dict[str, Any]:
+    """Inspect a clip, print and return the findings.
+
+    Raises InputRejected, with the findings as its details, for a clip that cannot be used.
     """
-    from being.console import Progress, say
-    from being.errors import InputRejected
     from being.face.landmarks import FaceLandmarker
-    from being.preprocess.inspection.clip import look_at, refuse, table
+    from being.preprocess.inspection.clip import findings_table, inspect_clip, raise_rejection
     from being.preprocess.inspection.picture import PICTURE_SIDE
 
-    with Progress("look at the clip", None, "frames") as shown:
-        checked = look_at(video, FaceLandmarker(), size or PICTURE_SIDE, shown.advance)
-    say(table(checked.findings))
-    found = {
-        "frames": checked.frames,
-        "seconds": round(checked.seconds, 2),
-        "size": checked.size,
-        "crop": list(checked.crop),
-        "segments": [list(map(int, segment)) for segment in checked.segments],
-        "findings": [asdict(finding) for finding in checked.findings],
-        "look_seconds": round(shown.seconds, 1),
+    with Progress("inspection", None, "frames") as progress:
+        inspection = inspect_clip(video, FaceLandmarker(), size or PICTURE_SIDE, progress.advance)
+    console.info(findings_table(inspection.findings))
+    result = {
+        "frames": inspection.frames,
+        "seconds": round(inspection.seconds, 2),
+        "size": inspection.size,
+        "crop": list(inspection.crop),
+        "segments": [list(map(int, segment)) for segment in inspection.segments],
+        "findings": [asdict(finding) for finding in inspection.findings],
+        "look_seconds": round(progress.seconds, 1),
     }
     try:
-        refuse(video, checked.findings)
-    except InputRejected as refusal:
-        refusal.details = found
+        raise_rejection(video, inspection.findings)
+    except InputRejected as rejection:
+        rejection.details = result
         raise
-    count = len(checked.segments)
-    say(f"it will do: {checked.seconds:.1f} s" + (f" in {count} segments" if count > 1 else ""))
-    return found
+    count = len(inspection.segments)
+    segments = f" in {count} segments" if count > 1 else ""
+    console.info(f"the clip can be used: {inspection.seconds:.1f} s{segments}")
+    return result
 
 
-def _may_ask() -> bool:
-    """Whether somebody is there to answer a question."""
-    from being.console import voice
+def _can_ask() -> bool:
+    """Whether a person at a terminal can answer a question."""
 
-    return sys.stdin.isatty() and sys.stderr.isatty() and not voice.quiet and not voice.json
+    return sys.stdin.isatty() and sys.stderr.isatty() and not console.quiet and not console.json
 
 
 def ask_consent() -> Consent:
-    """What the person at the terminal says of the consent; unconfirmed where an answer is empty."""
+    """The consent that the person at the terminal gives; unconfirmed when an answer is empty."""
     from being.data.consent import Consent
 
     answers = []
-    for question in (WHOSE, HOW):
+    for question in (FACE_QUESTION, CONSENT_QUESTION):
         sys.stderr.write(question)
         sys.stderr.flush()
         answers.append(sys.stdin.readline().strip())

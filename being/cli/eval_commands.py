@@ -1,4 +1,4 @@
-"""`being eval`: figures and a report of a run, or of any video beside the true one."""
+"""The command eval: figures and a report of a run, or of any video against the true one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from being.cli.shell import DeviceOption, SplatOption, command, take_rasterizer
+from being.cli.command import command
+from being.cli.options import DeviceOption, SplatOption, select_rasterizer
 from being.errors import UsageError
 
 
@@ -33,9 +34,8 @@ def evaluate(
         list[str] | None,
         typer.Option(
             "--cross",
-            metavar="SOUND,...",
-            help="Let the avatar speak "
-            "these too: sound files, folders of them, voices (hibari, "
+            metavar="SOURCE,...",
+            help="Let the avatar speak these too: audio files, folders of them, voices (hibari, "
             "espeak:fr); may be repeated.",
         ),
     ] = None,
@@ -43,28 +43,28 @@ def evaluate(
         Path | None, typer.Option("--pred", help="Measure this video instead of a run.")
     ] = None,
     truth: Annotated[
-        Path | None, typer.Option("--truth", help="The true video that --pred should equal.")
+        Path | None, typer.Option("--truth", help="The true video that --pred is compared with.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="With --pred: folder of the report.")
+        Path | None, typer.Option("--out", help="With --pred: output folder of the report.")
     ] = None,
     frames: Annotated[
-        int | None, typer.Option("--frames", help="Measure the first so many frames only.", min=1)
+        int | None, typer.Option("--frames", help="Measure only the first so many frames.", min=1)
     ] = None,
     require: Annotated[
         str,
         typer.Option(
             "--require",
             metavar="NAME=BOUND,...",
-            help="Exit with 5 when a figure "
-            "misses its bound, for instance lip_r=0.7,lag=1,mouth.lpips=0.07.",
+            help="Exit with code 5 when a figure misses its bound, for instance "
+            "lip_r=0.7,lag=1,mouth.lpips=0.07.",
         ),
     ] = "",
     identity: Annotated[
         bool,
         typer.Option(
             "--identity",
-            help="Fetch the network of the identity measure where it is missing (100 MB, once).",
+            help="Download the network of the identity measure if it is missing (100 MB, once).",
         ),
     ] = False,
     override: Annotated[
@@ -73,30 +73,26 @@ def evaluate(
             "-o",
             "--override",
             metavar="KEY.PATH=VALUE",
-            help="Measure a "
-            "run with another data.size or data.holdout than its own, for "
-            "instance data.size=512; may be repeated.",
+            help="Measure a run with another data.size or data.holdout than its own, for instance "
+            "data.size=512; may be repeated.",
         ),
     ] = None,
     device: DeviceOption = "auto",
     splat: SplatOption = None,
 ) -> dict[str, Any]:
-    """Measure a run on held-out frames, or any video against the true one: pictures, lips, face;
-    with a report.
-    """
-    from being.eval import evaluate as work
-    from being.eval import evaluate_pair
+    """Measure a run on held-out frames, or any video against the true one; writes a report."""
+    from being import eval as evaluation
 
     if pred is None and truth is None:
         if out is not None:
             raise UsageError(
                 "--out belongs to --pred",
-                "a run's report goes into the run's folder",
+                "the report of a run goes into the folder of the run",
                 "Leave it out",
             )
-        rasterizer = take_rasterizer(device, splat)
+        rasterizer = select_rasterizer(device, splat)
         return {
-            **work(
+            **evaluation.evaluate(
                 run,
                 part=part,
                 device=device,
@@ -105,6 +101,7 @@ def evaluate(
                 frames=frames,
                 identity=identity,
                 override=override or (),
+                rasterizer=rasterizer,
             ),
             "splat": rasterizer,
         }
@@ -112,7 +109,9 @@ def evaluate(
         raise UsageError("--pred and --truth belong together", fix="Give both videos")
     if run is not None or cross or part != "test" or splat is not None or override:
         raise UsageError(
-            "a pair of videos has no run, no part and nothing to drive",
+            "a pair of videos has no run, no part and no avatar",
             fix="Give only --pred, --truth, --out, --frames, --require and --identity",
         )
-    return evaluate_pair(pred, truth, out=out, require=require, frames=frames, identity=identity)
+    return evaluation.evaluate_pair(
+        pred, truth, out=out, require=require, frames=frames, identity=identity
+    )

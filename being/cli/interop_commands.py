@@ -1,4 +1,4 @@
-"""`being data import`, `data export`, `import-checkpoint`: to and from the GaussianTalker family."""
+"""Commands for data of the GaussianTalker family: data import, data export, import-checkpoint."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from being.cli.data_group import group
-from being.cli.shell import command
+from being.cli.command import command
+from being.cli.data_commands import DatasetArgument, data_group
+from being.console import console
 
 ConsentOption = Annotated[
     str | None,
@@ -21,7 +22,7 @@ ConsentOption = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
-    data = group(app)
+    data = data_group(app)
     command(
         data,
         "import",
@@ -42,9 +43,8 @@ def import_(
         Path,
         typer.Argument(
             metavar="DIR",
-            help="What AD-NeRF, RAD-NeRF, ER-NeRF, "
-            "GaussianTalker, TalkingGaussian, InsTaG or SyncTalk made of a "
-            "video.",
+            help="Folder that AD-NeRF, RAD-NeRF, ER-NeRF, GaussianTalker, TalkingGaussian, InsTaG "
+            "or SyncTalk made from a video.",
         ),
     ],
     out: Annotated[
@@ -56,10 +56,7 @@ def import_(
     consent: ConsentOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing dataset.")] = False,
 ) -> dict[str, Any]:
-    """Make a dataset of another system's preprocessing: its cameras, masks and features stay as
-    they are.
-    """
-    from being.console import say
+    """Make a dataset from another system's; its cameras, masks and features stay as they are."""
     from being.interop.family import import_family
     from being.paths import home
 
@@ -67,67 +64,58 @@ def import_(
     report = import_family(
         directory, out or home() / "data" / subject, name=subject, consent=consent, force=force
     )
-    say(f"{report.system}, {report.frames} frames")
-    for title, lines in (
-        ("found", report.found),
-        ("rebuilt", report.rebuilt),
-        ("missing", report.missing),
-    ):
+    console.info(f"{report.system}, {report.frames} frames")
+    parts = {"found": report.found, "rebuilt": report.rebuilt, "missing": report.missing}
+    for title, lines in parts.items():
         for line in lines:
-            say(f"  {title:<8} {line}")
-    say(f"dataset {report.path}\nnext: being train {report.path}")
+            console.info(f"  {title:<8} {line}")
+    console.info(f"dataset {report.path}\nnext: being train {report.path}")
     return {
         "dataset": str(report.path),
         "system": report.system,
         "frames": report.frames,
-        "found": report.found,
-        "rebuilt": report.rebuilt,
-        "missing": report.missing,
+        **parts,
     }
 
 
 def export(
-    dataset: Annotated[
-        Path | None,
-        typer.Argument(metavar="DATASET", help="Dataset directory (default: the most recent one)."),
-    ] = None,
+    dataset: DatasetArgument = None,
     system: Annotated[
         str, typer.Option("--for", help="gaussiantalker, talkinggaussian or instag.")
     ] = "gaussiantalker",
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Directory to write (default: exports/<name>-<system>)."),
+        typer.Option("--out", help="Output directory (default: exports/<name>-<system>)."),
     ] = None,
     full_width: Annotated[
         bool,
         typer.Option(
             "--full-width",
-            help="Keep all channels of the speech features: a "
-            "line of the system's code has to change, and is named.",
+            help="Keep all channels of the speech features; one line of the system's code must "
+            "change then, and the command prints it.",
         ),
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
 ) -> dict[str, Any]:
-    """Write a dataset as a directory that another system of the family reads and trains on."""
-    from being.console import say
+    """Write a dataset as a directory on which another system of the family can train."""
     from being.data.dataset import Dataset
     from being.interop.family import export_family
     from being.paths import home, latest_dataset
 
     source = dataset or latest_dataset()
-    place = out or home() / "exports" / f"{Dataset.open(source).name}-{system}"
-    report = export_family(source, system, place, full_width=full_width, force=force)
+    target = out or home() / "exports" / f"{Dataset.open(source).name}-{system}"
+    report = export_family(source, system, target, full_width=full_width, force=force)
     for line in [*report.written, *report.notes]:
-        say(f"  {line}")
-    if report.change:
-        say(f"one line of their code to change: {report.change}")
-    say(f"directory {report.path}")
+        console.info(f"  {line}")
+    if report.code_change:
+        console.info(f"one line of the system's code must change: {report.code_change}")
+    console.info(f"directory {report.path}")
     return {
         "directory": str(report.path),
         "system": system,
         "written": report.written,
         "notes": report.notes,
-        "change": report.change,
+        "change": report.code_change,
     }
 
 
@@ -142,8 +130,8 @@ def import_checkpoint(
         Path | None,
         typer.Option(
             "--data",
-            help="Dataset that gives poses, plates and sound: the one "
-            "imported from the directory it was trained on.",
+            help="Dataset of the poses, plates and audio: the one imported from the directory on "
+            "which it was trained.",
         ),
     ] = None,
     out: Annotated[
@@ -153,14 +141,14 @@ def import_checkpoint(
         str | None, typer.Option("--name", help="Name of the subject (default: the clip's).")
     ] = None,
     iteration: Annotated[
-        int | None, typer.Option("--iteration", help="Which one (default: the last).")
+        int | None, typer.Option("--iteration", help="Iteration to import (default: the last).")
     ] = None,
     config: Annotated[
         Path | None,
         typer.Option(
             "--config",
-            help="Its config, for the number of attention heads "
-            "(default: what cfg_args says, else 2).",
+            help="Its config, for the number of attention heads (default: that of its cfg_args, "
+            "else 2).",
         ),
     ] = None,
     override: Annotated[
@@ -174,37 +162,35 @@ def import_checkpoint(
     ] = None,
     consent: ConsentOption = None,
 ) -> dict[str, Any]:
-    """Turn a trained GaussianTalker into a run that render, tts-video and bench-fps take."""
+    """Import a trained GaussianTalker as a run for render, tts-video and bench-fps."""
     from being.config import load
-    from being.console import say, warn
-    from being.interop.gaussiantalker.importer import import_checkpoint as work
+    from being.interop.gaussiantalker import importer
 
     settings = load(config, override)
-    told = config is not None or any(
-        item.partition("=")[0].strip() == "model.n_head" for item in override or []
-    )
-    done = work(
+    names = [item.partition("=")[0].strip() for item in override or []]
+    heads_given = config is not None or "model.n_head" in names
+    imported = importer.import_checkpoint(
         directory,
         data,
         out,
         name=name,
         iteration=iteration,
-        heads=settings.model.n_head if told else None,
+        heads=settings.model.n_head if heads_given else None,
         consent=consent,
         avatar=settings.avatar,
     )
-    for line in done.warnings:
-        warn(line)
-    for line in done.notes:
-        say(f"  {line}")
-    say(
-        f"run {done.run} (iteration {done.iteration}, {done.gaussians} Gaussians)\n"
-        f'next: being tts-video {done.run} --text "Hello"'
+    for line in imported.warnings:
+        console.warn(line)
+    for line in imported.notes:
+        console.info(f"  {line}")
+    console.info(
+        f"run {imported.run} (iteration {imported.iteration}, {imported.gaussians} Gaussians)\n"
+        f'next: being tts-video {imported.run} --text "Hello"'
     )
     return {
-        "run": str(done.run),
-        "iteration": done.iteration,
-        "gaussians": done.gaussians,
-        "notes": done.notes,
-        "warnings": done.warnings,
+        "run": str(imported.run),
+        "iteration": imported.iteration,
+        "gaussians": imported.gaussians,
+        "notes": imported.notes,
+        "warnings": imported.warnings,
     }

@@ -1,4 +1,4 @@
-"""The options that render and tts-video share, declared once."""
+"""The options of `being render` and `being tts-video`: face, renderer, output."""
 
 from __future__ import annotations
 
@@ -12,25 +12,47 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from being.cli.expression_options import (
-    BlinkRateOption,
-    CurvesOption,
-    ExpressionOption,
-    MoodOption,
-    SeedOption,
-    wish,
-)
-from being.cli.shell import DeviceOption, OutOption, SplatOption
+from being.cli.options import DeviceOption, OutOption, SplatOption
+from being.errors import UsageError
 
 if TYPE_CHECKING:
-    from being.inference.animation.face_controls import Wish
+    from being.inference.animation.face_controls import FaceControls
 
+MoodOption = Annotated[str, typer.Option("--mood", help="neutral, happy, serious or surprised.")]
+ExpressionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--expression",
+        metavar="NAME=VALUE,...",
+        help="Hold an expression, for instance smile=0.6,brow_raise=0.3; 1 is the strongest that "
+        "the avatar's clip shows.",
+    ),
+]
+BlinkRateOption = Annotated[
+    float | None,
+    typer.Option(
+        "--blink-rate", help="Blinks a minute, 0 to 60 (default: 17 at rest, 26 while speaking)."
+    ),
+]
+CurvesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--curves",
+        help="CSV or JSON file with an expression's values for every frame (25 a second).",
+    ),
+]
+SeedOption = Annotated[
+    int,
+    typer.Option(
+        "--seed", min=0, help="Another number moves the blinks and brow raises to other times."
+    ),
+]
 PrecisionOption = Annotated[
     str,
     typer.Option(
         "--precision",
-        help="The network's products: float32, bfloat16 or (on "
-        "CUDA) float16; auto: the narrowest that keeps the picture.",
+        help="Number format of the network's products: float32, bfloat16 or (on CUDA) float16; "
+        "auto: the shortest that does not change the image.",
     ),
 ]
 PruneOption = Annotated[
@@ -38,9 +60,8 @@ PruneOption = Annotated[
     typer.Option(
         "--prune-to",
         metavar="SHARE",
-        help="Render only this share of the "
-        "Gaussians, those that contribute most (bench-fps --compare tells "
-        "what is won and lost).",
+        help="Render only this share of the Gaussians, those that contribute most (bench-fps "
+        "--compare shows the gain and the loss).",
     ),
 ]
 DeformOption = Annotated[
@@ -49,16 +70,15 @@ DeformOption = Annotated[
         "--deform-every",
         metavar="N",
         min=1,
-        help="Deform only each Nth frame, on "
-        "a CPU: the others lie between two of these. 2 renders 1.5 times as fast, "
-        "3 1.8 times; the quickest movements of the lips are softened.",
+        help="On a CPU: deform only each Nth frame and interpolate the others. 2 renders 1.5 times "
+        "as fast, 3 1.8 times; the quickest movements of the lips are softened.",
     ),
 ]
 
 
 @dataclass(frozen=True)
 class RenderOptions:
-    """What the face does, how it is rendered, and where the video goes."""
+    """The values of the options that render and tts-video share."""
 
     mood: MoodOption = "neutral"
     expression: ExpressionOption = None
@@ -72,30 +92,57 @@ class RenderOptions:
     device: DeviceOption = "auto"
     splat: SplatOption = None
 
-    def wish(self) -> Wish:
-        """What is asked of the face. Raises UsageError for an expression that is not NAME=VALUE,..."""
-        return wish(self.mood, self.expression, self.blink_rate, self.curves, self.seed)
+    def face_controls(self) -> FaceControls:
+        """What the face does beside speaking. Raises UsageError as `face_controls` does."""
+        return face_controls(self.mood, self.expression, self.blink_rate, self.curves, self.seed)
 
-    def place(self, folder: Path, stem: str) -> Path:
-        """Where the video goes, by default among those of the run or bundle in `folder`."""
+    def video_path(self, folder: Path, stem: str) -> Path:
+        """Path of the video; by default in the folder `videos` of the run or bundle `folder`."""
         return self.out or folder / "videos" / f"{stem}.mp4"
 
 
-def spread(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The command `function` with the fields of its last parameter, a `RenderOptions`, as
-    parameters of its own.
+def face_controls(
+    mood: str, expression: str | None, blink_rate: float | None, curves: Path | None, seed: int
+) -> FaceControls:
+    """The face controls of the options' values.
+
+    Raises UsageError for an expression that is not NAME=VALUE,... .
+    """
+    from being.inference.animation.face_controls import FaceControls
+
+    values: dict[str, float] = {}
+    for item in (expression or "").split(","):
+        name, equals, number = (part.strip() for part in item.partition("="))
+        if not item.strip() and not expression:
+            continue
+        try:
+            if not (name and equals) or name in values:
+                raise ValueError
+            values[name] = float(number)
+        except ValueError:
+            raise UsageError(
+                f"--expression {expression} cannot be read",
+                f"at '{item.strip()}'",
+                "Write for instance --expression smile=0.6,brow_raise=0.3",
+            ) from None
+    return FaceControls(mood, values, blink_rate, curves, seed)
+
+
+def with_render_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The command `function` whose last parameter, a `RenderOptions`, is replaced by one parameter
+    for each of its fields, so that typer sees them as options.
     """
     own = list(inspect.signature(function, eval_str=True).parameters.values())
     shared = list(inspect.signature(RenderOptions, eval_str=True).parameters.values())
-    last, names = own.pop().name, {field.name for field in dataclasses.fields(RenderOptions)}
+    last = own.pop().name
+    names = {field.name for field in dataclasses.fields(RenderOptions)}
 
     @functools.wraps(function)
     def run(**arguments: Any) -> Any:
         options = RenderOptions(**{name: arguments.pop(name) for name in names})
         return function(**arguments, **{last: options})
 
-    parameters = [
-        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in (*own, *shared)
-    ]
+    keyword_only = inspect.Parameter.KEYWORD_ONLY
+    parameters = [parameter.replace(kind=keyword_only) for parameter in (*own, *shared)]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return run

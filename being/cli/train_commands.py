@@ -1,14 +1,22 @@
-"""`being train`."""
+"""The commands train and config: train an avatar, list the config keys."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from being.cli.shell import ConfigOption, DeviceOption, OverrideOption, SplatOption, command
+from being.cli.command import command
+from being.cli.options import ConfigOption, DeviceOption, OverrideOption, SplatOption
+from being.console import console
 from being.errors import UsageError
+
+if TYPE_CHECKING:
+    from being.config import KeyDescription
+
+GPU_CONFIG, CPU_CONFIG = "64_dim_1_transformer", "quick"
 
 
 def register(app: typer.Typer) -> None:
@@ -19,6 +27,9 @@ def register(app: typer.Typer) -> None:
         epilog="Examples: being train data/me; being train --stage fine; "
         "being train data/me --config quick -o train.fine.steps=500",
     )(train)
+    command(
+        app, "config", epilog="Examples: being config; being config quick; being config --json"
+    )(config_)
 
 
 def train(
@@ -26,41 +37,41 @@ def train(
         Path | None,
         typer.Argument(
             metavar="DATA",
-            help="Dataset directory (default: the most "
-            "recent one; with no choice at all the newest "
-            "run goes on if it is not finished).",
+            help="Dataset directory (default: the most recent one; without any other choice, the "
+            "newest run continues if it is unfinished).",
         ),
     ] = None,
     stage: Annotated[
         str,
         typer.Option(
             "--stage",
-            help="How far to go: coarse, fine (coarse first where it is not done), or all.",
+            help="Last stage to train: coarse, fine (coarse first if it is not done), or all.",
         ),
     ] = "all",
     config: ConfigOption = None,
     override: OverrideOption = None,
     run: Annotated[
         Path | None,
-        typer.Option("--run", help="Go on with this run, on its own dataset and config."),
+        typer.Option("--run", help="Continue this run, with its own dataset and config."),
     ] = None,
     fresh: Annotated[
         bool,
-        typer.Option("--fresh", help="Start a new run even where an unfinished one could go on."),
+        typer.Option("--fresh", help="Start a new run even if an unfinished one could continue."),
     ] = False,
     holdout: Annotated[
         float | None,
         typer.Option(
             "--holdout",
-            help="Share of the clip held out at its end, 0 to 0.9 (default: the family's 1/11).",
+            help="Share of the clip held out at its end, 0 to 0.9 (default: 1/11, as in "
+            "GaussianTalker).",
         ),
     ] = None,
     until_plateau: Annotated[
         bool,
         typer.Option(
             "--until-plateau",
-            help="End the fine stage when its held-out "
-            "PSNR has levelled off, with a short cool-down.",
+            help="End the fine stage when its held-out PSNR no longer rises, with a short "
+            "cool-down.",
         ),
     ] = False,
     device: DeviceOption = "auto",
@@ -70,19 +81,17 @@ def train(
         typer.Option(
             "--log",
             metavar="wandb",
-            help="Send the figures to Weights & Biases "
-            "too (TensorBoard's events are always written).",
+            help="Send the figures to Weights & Biases too (TensorBoard's events are always "
+            "written).",
         ),
     ] = None,
 ) -> dict[str, Any]:
-    """Train an avatar: the coarse stage (a still head), then the fine one (moved by sound)."""
+    """Train an avatar: the coarse stage (a still head), then the fine stage (driven by audio)."""
     from being.config import load
-    from being.console import say
-    from being.model.device import pick_device
     from being.paths import latest_dataset
-    from being.train.training import continued
-    from being.train.training import train as work
+    from being.train.training import run_to_continue, train_avatar
 
+    # What was chosen; a run that continues has its own data and config.
     choices = {
         "DATA": data,
         "--config": config,
@@ -91,38 +100,121 @@ def train(
         "--holdout": holdout,
         "--until-plateau": until_plateau or None,
     }
-    given = [name for name, value in choices.items() if value is not None]
-    if run is not None and given:
+    chosen = [name for name, value in choices.items() if value is not None]
+    if run is not None and chosen:
         raise UsageError(
-            f"--run and {given[0]} exclude each other",
-            "a run goes on with its own data and config",
+            f"--run and {chosen[0]} exclude each other",
+            "a run continues with its own data and config",
             "Leave one of them out",
         )
-    if run is None and not given:
-        run = continued(stage)
+    if run is None and not chosen:
+        run = run_to_continue(stage)
+
+    # The defaults of a new run: config by the device, and the most recent dataset.
     if config is None and run is None:
-        gpu = pick_device(device).type == "cuda"
-        config = Path("64_dim_1_transformer" if gpu else "quick")
-        say(
-            f"config {config} ({'the model of record' if gpu else 'no GPU is used; on one: 64_dim_1_transformer'})"
-        )
-    settings = load(
-        config, override, {"data.holdout": holdout, "train.until_plateau": until_plateau or None}
+        config = _config_for_device(device)
+    if data is None and run is None:
+        data = latest_dataset()
+    if data is not None:
+        console.info(f"dataset {data}")
+
+    flags = {"data.holdout": holdout, "train.until_plateau": until_plateau or None}
+    trained = train_avatar(
+        data,
+        load(config, override, flags),
+        config.stem if config else "",
+        stage,
+        run,
+        fresh,
+        device,
+        splat=splat,
+        log=log,
     )
-    label = config.stem if config else ""
-    folder = data if data is not None else latest_dataset() if run is None else None
-    if folder is not None:
-        say(f"dataset {folder}")
-    done = work(folder, settings, label, stage, run, fresh, device, splat=splat, log=log)
-    if done.record.get("finished"):
-        say(
-            f"avatar {done.path / 'avatar'}\nsee {done.path / 'previews'}\n"
+    finished = bool(trained.record.get("finished"))
+    if finished:
+        console.info(
+            f"avatar {trained.path / 'avatar'}\nsee {trained.path / 'previews'}\n"
             f'next: being tts-video --text "Hello"'
         )
     return {
-        "run": str(done.path),
-        "finished": bool(done.record.get("finished")),
-        "best_psnr_head": done.record.get("best"),
-        "device": done.record["device"],
-        "splat": done.record["splat"],
+        "run": str(trained.path),
+        "finished": finished,
+        "best_psnr_head": trained.record.get("best"),
+        "device": trained.record["device"],
+        "splat": trained.record["splat"],
     }
+
+
+def _config_for_device(device: str) -> Path:
+    """The shipped config for the device; prints it."""
+    from being.model.device import pick_device
+
+    gpu = pick_device(device).type == "cuda"
+    config = GPU_CONFIG if gpu else CPU_CONFIG
+    why = "the model of record" if gpu else f"no GPU is used; with one: {GPU_CONFIG}"
+    console.info(f"config {config} ({why})")
+    return Path(config)
+
+
+def config_(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            help="Config file, or name of a shipped one (default: the default values).",
+        ),
+    ] = None,
+    override: OverrideOption = None,
+) -> dict[str, Any]:
+    """List every config key with its value, its bounds and its meaning."""
+    from being.config import describe, load
+
+    keys = describe(load(name, override))
+    defaults = {key.name: key.value for key in describe()}
+    for key in keys:
+        console.info(_key_line(key, defaults[key.name]))
+        console.info(f"    {key.help}")
+    return {
+        "config": name,
+        "keys": [
+            {
+                "key": key.name,
+                "value": key.value,
+                "default": defaults[key.name],
+                "min": _finite_or_none(key.bounds[0]) if key.bounds else None,
+                "max": _finite_or_none(key.bounds[1]) if key.bounds else None,
+                "help": key.help,
+            }
+            for key in keys
+        ],
+    }
+
+
+def _key_line(key: KeyDescription, default: Any) -> str:
+    """A key with its value, and in parentheses its default where that differs, and its bounds."""
+    notes = []
+    if key.value != default:
+        notes.append(f"default {_as_yaml(default)}")
+    if key.bounds:
+        least, most = (_finite_or_none(bound) for bound in key.bounds)
+        if least is not None:
+            notes.append(f"at least {least:g}")
+        if most is not None:
+            notes.append(f"at most {most:g}")
+    line = f"{key.name}: {_as_yaml(key.value)}"
+    return f"{line}  ({', '.join(notes)})" if notes else line
+
+
+def _as_yaml(value: Any) -> str:
+    """A config value as YAML writes it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return f"[{', '.join(_as_yaml(item) for item in value)}]"
+    return str(value)
+
+
+def _finite_or_none(bound: float) -> float | None:
+    return bound if math.isfinite(bound) else None

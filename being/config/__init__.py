@@ -1,15 +1,18 @@
-"""The one config loader: YAML files with `_base_`, typed sections, overrides."""
+"""Configuration: typed sections, and one loader for files, environment and overrides."""
 
 from __future__ import annotations
 
-from being.config.loader import field_help, from_dict, load
+from being.config.loader import KeyDescription, describe, field_help, from_dict, load
 from being.config.schema import (
+    AugmentConfig,
     AvatarConfig,
     Config,
     DataConfig,
     DensityConfig,
+    LipConfig,
     LossConfig,
     ModelConfig,
+    OversampleConfig,
     PlateauConfig,
     RateConfig,
     StageConfig,
@@ -17,16 +20,21 @@ from being.config.schema import (
 )
 
 __all__ = [
+    "AugmentConfig",
     "AvatarConfig",
     "Config",
     "DataConfig",
     "DensityConfig",
+    "KeyDescription",
+    "LipConfig",
     "LossConfig",
     "ModelConfig",
+    "OversampleConfig",
     "PlateauConfig",
     "RateConfig",
     "StageConfig",
     "TrainConfig",
+    "describe",
     "field_help",
     "from_dict",
     "load",

@@ -1,8 +1,8 @@
-"""The one config loader: files (`config_files`), typed sections, overrides.
+"""Load a config: merge files, environment, overrides and flags, and check every value.
 
 Precedence: flag > `-o key.path=value` > environment `BEING_SECTION__KEY` > file > `_base_` >
-default. The docstring under a field is its help text (`field_help`), said where a value of it is
-refused.
+default. The docstring under a field in `schema.py` is its help text. An error about a value shows
+it, and `describe` lists it for every key.
 """
 
 from __future__ import annotations
@@ -16,20 +16,48 @@ import os
 import textwrap
 import types
 import typing
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
-from being.config.files import COMPAT, REFERENCE, put, read_file, resolve
-from being.config.schema import (
-    AT_LEAST,
-    AT_MOST,
-    Config,
-)
+from being.config.files import COMPAT_KEY, REFERENCE_SETTINGS, read_file, resolve, set_key
+from being.config.schema import LOWER_BOUNDS, UPPER_BOUNDS, Config
 from being.errors import UsageError
 
 RESERVED_ENV = ("BEING_HOME", "BEING_CACHE", "BEING_OFFLINE", "BEING_SHARED")
+
+# Old key -> new key. An old key is refused with its new name, wherever it is set.
+RENAMED_KEYS = {
+    "train.closing": "train.lips.closure_steps",
+    "train.audio_warmup": "train.lips.warmup_steps",
+    "train.mouth_told": "train.lips.true_mouth_share",
+    "train.disturb": "train.augment.audio_features",
+    "train.voices": "train.augment.voices",
+    "train.silence": "train.augment.silence_share",
+    "train.blink_share": "train.oversample.blink_share",
+    "train.rate.sound": "train.rate.audio",
+    "train.sh_every": "train.sh_degree_every",
+    "data.gaussians": "data.initial_gaussians",
+}
+
+
+class Setting(NamedTuple):
+    """One value that environment, override or flag sets."""
+
+    name: str  # dotted key
+    value: Any
+    source: str  # for error messages, e.g. "-o data.size=3"
+
+
+class KeyDescription(NamedTuple):
+    """One config key as `describe` lists it."""
+
+    name: str  # dotted key
+    value: Any  # the value in the described config
+    help: str  # plain text on one line
+    bounds: tuple[float, float] | None  # smallest and largest allowed number; None: no number
 
 
 def load(
@@ -38,44 +66,49 @@ def load(
     flags: dict[str, Any] | None = None,
     environment: typing.Mapping[str, str] | None = None,
 ) -> Config:
-    """The merged, checked configuration.
+    """The merged and checked config.
 
-    `file`: path, or the name of a shipped config ("quick"). `overrides`: "key.path=value" strings.
-    `flags`: dotted key to value, None values are ignored. Raises UsageError naming the key, the
-    file and the nearest known key.
+    `file`: path, or name of a shipped config ("quick"). `overrides`: "key.path=value" strings.
+    `flags`: dotted key to value; None values are ignored. `environment`: variables by name
+    (default: those of the process). Raises UsageError that names the key, its source and, for an
+    unknown key, the nearest known one.
     """
     tree: dict[str, Any] = read_file(resolve(file)) if file is not None else {}
-    places: dict[str, str] = {}  # of keys that no file set
-    for layer in (
-        _of_environment(os.environ if environment is None else environment),
-        _of_overrides(overrides or []),
-        [
-            (name, value, f"--{name.split('.')[-1]}")
-            for name, value in (flags or {}).items()
-            if value is not None
-        ],
-    ):
-        if {name: value for name, value, _ in layer}.get(COMPAT) == "reference":
-            for name, value in REFERENCE.items():
-                put(tree, name, value, COMPAT)
-        for name, value, place in layer:
-            places[name] = place
-            put(tree, name, value, place)
+    if environment is None:
+        environment = os.environ
+    layers = (
+        _environment_settings(environment),
+        _override_settings(overrides or []),
+        _flag_settings(flags or {}),
+    )
+
+    # Merge from the weakest layer to the strongest; remember where each key was set last.
+    sources: dict[str, str] = {}
+    for layer in layers:
+        # `train.compat: reference` implies its settings below the other keys of the same layer.
+        if {item.name: item.value for item in layer}.get(COMPAT_KEY) == "reference":
+            for name, value in REFERENCE_SETTINGS.items():
+                set_key(tree, name, value, COMPAT_KEY)
+        for name, value, source in layer:
+            sources[name] = source
+            set_key(tree, name, value, source)
+
+    # An error names the source of its key.
     try:
         return from_dict(tree)
     except UsageError as error:
-        place = next(
-            (place for key, place in places.items() if f"'{key}'" in error.what),
-            str(file or "the defaults"),
-        )
-        raise UsageError(
-            error.what, "; ".join(filter(None, (error.why, f"set by {place}"))), error.fix
-        ) from None
+        named = (source for key, source in sources.items() if f"'{key}'" in error.what)
+        source = next(named, str(file or "the defaults"))
+        why = "; ".join(filter(None, (error.why, f"set by {source}")))
+        raise UsageError(error.what, why, error.fix) from None
 
 
 def from_dict(tree: dict[str, Any]) -> Config:
-    """A checked Config of a plain nested dict (as `Config.to_dict` gives)."""
-    config = _build(Config, tree, "")
+    """The checked Config of a nested dict such as `Config.to_dict` returns.
+
+    Raises UsageError for an unknown or renamed key, a value of the wrong type or out of its bounds.
+    """
+    config = _build_section(Config, tree, "")
     if config.model.d_model % config.model.n_head:
         raise UsageError(
             f"config key 'model.d_model' is {config.model.d_model}",
@@ -85,8 +118,13 @@ def from_dict(tree: dict[str, Any]) -> Config:
     return config
 
 
+def describe(config: Config | None = None) -> list[KeyDescription]:
+    """Every key of `config` (default: the defaults) with its value, help text and bounds."""
+    return list(_describe_section(config or Config(), ""))
+
+
 def field_help(section: type) -> dict[str, str]:
-    """Help text of each field of a section: the string under it in the source."""
+    """Help text of each field of a section class: the docstring under the field in its source."""
     body = ast.parse(textwrap.dedent(inspect.getsource(section))).body[0].body  # type: ignore[attr-defined]
     texts = {}
     for item, after in zip(body, body[1:], strict=False):
@@ -99,63 +137,63 @@ def field_help(section: type) -> dict[str, str]:
     return texts
 
 
-# --- merging and checking
-# ------------------------------------------------------------------------------------------
+# --- settings of environment, overrides and flags -------------------------------------------------
 
 
-def _of_environment(environment: typing.Mapping[str, str]) -> list[tuple[str, Any, str]]:
-    """Key, value and place of all that BEING_SECTION__KEY sets."""
-    keys = sorted(
-        key
-        for key in environment
-        if key.startswith("BEING_") and "__" in key and key not in RESERVED_ENV
+def _environment_settings(environment: typing.Mapping[str, str]) -> list[Setting]:
+    """The settings of all variables BEING_SECTION__KEY."""
+    variables = sorted(
+        name
+        for name in environment
+        if name.startswith("BEING_") and "__" in name and name not in RESERVED_ENV
     )
     return [
-        (
-            key[len("BEING_") :].lower().replace("__", "."),
-            _value(environment[key], key),
-            f"the environment variable {key}",
+        Setting(
+            name.removeprefix("BEING_").lower().replace("__", "."),
+            _parse_value(environment[name], name),
+            f"the environment variable {name}",
         )
-        for key in keys
+        for name in variables
     ]
 
 
-def _of_overrides(items: list[str]) -> list[tuple[str, Any, str]]:
-    """Key, value and place of all that `-o key.path=value` sets."""
+def _override_settings(overrides: list[str]) -> list[Setting]:
+    """The settings of all `-o key.path=value`."""
     found = []
-    for item in items:
+    for item in overrides:
         name, equals, text = item.partition("=")
         if not equals:
             raise UsageError(
                 f"-o {item} is not of the form key.path=value",
                 fix="Write for instance -o train.fine.steps=500",
             )
-        found.append((name.strip(), _value(text, item), f"-o {item}"))
+        found.append(Setting(name.strip(), _parse_value(text, item), f"-o {item}"))
     return found
 
 
-def _value(text: str, where: str) -> Any:
+def _flag_settings(flags: dict[str, Any]) -> list[Setting]:
+    """The settings of command-line flags; a value of None means that the flag is not set."""
+    return [
+        Setting(name, value, f"--{name.split('.')[-1]}")
+        for name, value in flags.items()
+        if value is not None
+    ]
+
+
+def _parse_value(text: str, source: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise UsageError(
-            f"cannot read the value of {where}", str(error).replace("\n", " "), "Write it as YAML"
+            f"cannot read the value of {source}", str(error).replace("\n", " "), "Write it as YAML"
         ) from error
 
 
-def _known_keys(section: Any, prefix: str = "") -> list[str]:
-    keys = []
-    for item in dataclasses.fields(section):
-        kind = typing.get_type_hints(section)[item.name]
-        keys += (
-            _known_keys(kind, f"{prefix}{item.name}.")
-            if dataclasses.is_dataclass(kind)
-            else [prefix + item.name]
-        )
-    return keys
+# --- typed sections -------------------------------------------------------------------------------
 
 
-def _build(section: Any, tree: Any, prefix: str) -> Any:
+def _build_section(section: Any, tree: Any, prefix: str) -> Any:
+    """An instance of the dataclass `section` from a dict; `prefix` is its dotted key and a dot."""
     if not isinstance(tree, dict):
         raise UsageError(
             f"config section '{prefix.rstrip('.')}' cannot be {tree!r}",
@@ -165,70 +203,106 @@ def _build(section: Any, tree: Any, prefix: str) -> Any:
     hints = typing.get_type_hints(section)
     for key in tree:
         if key not in hints:
-            everywhere = _known_keys(Config)
-            near = (
-                difflib.get_close_matches(f"{prefix}{key}", everywhere, 1, 0.5)
-                or [k for k in everywhere if k.split(".")[-1] == str(key)][:1]
-            )
-            raise UsageError(
-                f"unknown config key '{prefix}{key}'",
-                fix=f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(sorted(hints))}",
-            )
+            raise _unknown_key(f"{prefix}{key}", sorted(hints))
+
     values = {}
     for key, value in tree.items():
-        kind, name = hints[key], prefix + key
-        if dataclasses.is_dataclass(kind):
-            values[key] = _build(kind, value, f"{name}.")
+        hint, name = hints[key], prefix + key
+        if dataclasses.is_dataclass(hint):
+            values[key] = _build_section(hint, value, f"{name}.")
             continue
         try:
-            values[key] = _checked(_convert(kind, value, name), name)
+            values[key] = _check_bounds(_convert(hint, value, name), name)
         except UsageError as error:
-            raise UsageError(
-                error.what, error.why, " ".join(field_help(section)[key].split())
-            ) from None
+            help_text = _one_line(field_help(section)[key])
+            raise UsageError(error.what, error.why, help_text) from None
     return section(**values)
 
 
-def _checked(value: Any, name: str) -> Any:
-    """`value` if its numbers are finite and in the range of the key."""
-    least, most = AT_LEAST.get(name, 0), AT_MOST.get(name, math.inf)
+def _unknown_key(name: str, siblings: list[str]) -> UsageError:
+    """The error for the unknown dotted key `name`; `siblings` are the known keys of its section."""
+    what = f"unknown config key '{name}'"
+    if name in RENAMED_KEYS:
+        return UsageError(what, f"{name} is now {RENAMED_KEYS[name]}", "Use the new name")
+    every_key = [item.name for item in describe()]
+    near = difflib.get_close_matches(name, every_key, 1, 0.5)
+    if not near:  # perhaps the right key without its section
+        near = [key for key in every_key if key.split(".")[-1] == name.split(".")[-1]][:1]
+    fix = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(siblings)}"
+    return UsageError(what, fix=fix)
+
+
+def _check_bounds(value: Any, name: str) -> Any:
+    """`value`, whose numbers must be finite and within the bounds of the key `name`."""
+    lowest, highest = _bounds(name)
     for number in value if isinstance(value, tuple) else (value,):
-        if isinstance(number, (int, float)) and not (least <= number <= most and number < math.inf):
+        if not isinstance(number, (int, float)):
+            continue
+        if not (lowest <= number <= highest and number < math.inf):
+            limit = f"at most {highest}" if highest < math.inf else "finite"
             raise UsageError(
-                f"config key '{name}' is {number}",
-                f"it must be at least {least}"
-                + (f" and at most {most}" if most < math.inf else " and finite"),
+                f"config key '{name}' is {number}", f"it must be at least {lowest} and {limit}"
             )
     return value
 
 
-def _convert(kind: Any, value: Any, name: str) -> Any:
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+def _bounds(name: str) -> tuple[float, float]:
+    return LOWER_BOUNDS.get(name, 0), UPPER_BOUNDS.get(name, math.inf)
+
+
+def _convert(hint: Any, value: Any, name: str) -> Any:
+    """`value` as the type `hint`: bool, int, float, str or a tuple of them.
+
+    Raises UsageError, which names the key `name`, for a value of another type.
+    """
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+
+    # Optional values
     if origin in (typing.Union, types.UnionType):
-        return (
-            None
-            if value is None
-            else _convert(next(a for a in arguments if a is not type(None)), value, name)
-        )
+        if value is None:
+            return None
+        return _convert(next(a for a in arguments if a is not type(None)), value, name)
+
+    # Lists
     if origin is tuple and isinstance(value, (list, tuple)):
         if Ellipsis not in arguments and len(value) != len(arguments):
             raise UsageError(
                 f"config key '{name}' cannot be {value!r}", f"it needs {len(arguments)} values"
             )
         if not value:
-            raise UsageError(f"config key '{name}' is empty", "it needs a value at least")
-        return tuple(_convert(arguments[0], v, name) for v in value)
-    if kind is float and isinstance(value, str):  # YAML 1.1 reads 1e-4 as text
+            raise UsageError(f"config key '{name}' is empty", "it needs at least one value")
+        return tuple(_convert(arguments[0], item, name) for item in value)
+
+    # Numbers; YAML 1.1 reads 1e-4 as text
+    if hint is float and isinstance(value, str):
         try:
             return float(value)
         except ValueError:
             pass
-    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
-    if isinstance(value, kind if origin is None else origin) and (
-        kind is bool or not isinstance(value, bool)
-    ):
+
+    # A bool is an int for Python, but not in a config.
+    right_type = isinstance(value, hint if origin is None else origin)
+    if right_type and (hint is bool or not isinstance(value, bool)):
         return value
     raise UsageError(
-        f"config key '{name}' cannot be {value!r}", f"it must be {getattr(kind, '__name__', kind)}"
+        f"config key '{name}' cannot be {value!r}", f"it must be {getattr(hint, '__name__', hint)}"
     )
+
+
+def _describe_section(section: Any, prefix: str) -> Iterator[KeyDescription]:
+    texts = field_help(type(section))
+    for item in dataclasses.fields(section):
+        name, value = prefix + item.name, getattr(section, item.name)
+        if dataclasses.is_dataclass(value):
+            yield from _describe_section(value, f"{name}.")
+            continue
+        first = value[0] if isinstance(value, tuple) else value
+        is_number = isinstance(first, (int, float)) and not isinstance(first, bool)
+        bounds = _bounds(name) if is_number else None
+        yield KeyDescription(name, value, _one_line(texts[item.name]), bounds)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

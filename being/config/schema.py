@@ -1,4 +1,4 @@
-"""The sections of a config as typed classes: the fields, their defaults, bounds and help texts."""
+"""The sections of a config as frozen dataclasses: keys, defaults, bounds and help texts."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-AT_LEAST = {
+# Smallest allowed value of a key. Every other number must be at least 0.
+LOWER_BOUNDS = {
     "data.size": 16,
-    "data.gaussians": 8,
+    "data.initial_gaussians": 8,
     "model.plane_resolution": 2,
     "model.sh_degree": 0,
     **dict.fromkeys(
@@ -24,7 +25,7 @@ AT_LEAST = {
             "train.coarse.batch",
             "train.fine.steps",
             "train.fine.batch",
-            "train.sh_every",
+            "train.sh_degree_every",
             "train.density.every",
             "train.checkpoint_every",
             "train.evaluate_every",
@@ -33,73 +34,76 @@ AT_LEAST = {
         ),
         1,
     ),
+    # one video frame
     "avatar.seconds": 0.04,
-}  # a frame; every other number: 0
+}
 
-
-AT_MOST = {
+# Largest allowed value of a key. Every other number must be finite.
+UPPER_BOUNDS = {
     "data.size": 4096,
     "data.holdout": 0.9,
-    "train.silence": 0.9,
     "model.drop_prob": 0.9,
     "model.sh_degree": 3,
-    "train.mouth_told": 1.0,
-    "train.blink_share": 0.9,
-    "avatar.plate_quality": 100,
+    "train.lips.true_mouth_share": 1.0,
+    "train.augment.silence_share": 0.9,
+    "train.oversample.blink_share": 0.9,
     "train.plateau.cool_down": 1.0,
+    "avatar.plate_quality": 100,
 }
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Shape of the network and the Gaussians (GaussianTalker's names)."""
+    """Sizes of the network and of the Gaussians, under GaussianTalker's names."""
 
     plane_resolution: int = 64
-    """Side of the smallest tri-plane in cells."""
+    """Cells along one side of the smallest tri-plane."""
     plane_scales: tuple[int, ...] = (1, 2)
-    """Multiples of `plane_resolution`, one set of three planes each."""
+    """One set of three planes for each number: its side is this multiple of `plane_resolution`."""
     plane_channels: int = 32
     """Channels of one plane."""
     net_width: int = 128
     """Hidden width of the decoding heads."""
     d_model: int = 64
-    """Width of tokens and queries."""
+    """Width of tokens and queries in the attention."""
     n_head: int = 2
     """Attention heads."""
     n_layer: int = 1
-    """Attention layers (1 or 2 in the shipped variants)."""
+    """Attention layers (1 or 2 in the shipped configs)."""
     ffn_hidden: int = 128
-    """Hidden width of the feed-forward part of a layer."""
+    """Hidden width of the feed-forward part of an attention layer."""
     drop_prob: float = 0.2
-    """Dropout inside the attention layers while training."""
+    """Dropout probability inside the attention layers during training."""
     sh_degree: int = 3
     """Degree of the spherical harmonics, 0 to 3."""
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What part of a dataset is used, and how."""
+    """Which part of a dataset is used, and in which form."""
 
     size: int = 512
-    """Training resolution: side of the square picture in px."""
+    """Training resolution: side of the square image in px."""
     holdout: float = 0.0
-    """Share of the clip held out at its end; 0 means the family's protocol (9/11 train, 1/11
-    validation, 1/11 test).
+    """Share of the clip, at its end, that is held out. 0 keeps the split of the ER-NeRF family:
+    9/11 train, 1/11 validation, 1/11 test.
     """
     seconds: float = 0.0
-    """Train on the first so many seconds of what there is to train on, to see what they would give;
-    0: all.
+    """Train on the first seconds of the training part only, for instance to learn what a shorter
+    clip would give. 0 uses all of it.
     """
     encoder: str = "hama"
-    """Speech features, by the name in dataset.json."""
+    """Speech encoder whose features are used, by its name in dataset.json."""
     expression: str = "full"
-    """What of the face drives the upper half: full (every action unit and the gaze, see
-    docs/expression.md), blink, or dummy (eyes that stay open, to compare)."""
-    gaussians: int = 34_650
-    """Gaussians in the initial cloud: face mesh plus points in the hull of the head masks."""
+    """Expression channels that drive the upper face: full (every action unit and the gaze, see
+    docs/expression.md), blink (the blink only), or dummy (eyes always open, for comparison)."""
+    initial_gaussians: int = 34_650
+    """Number of Gaussians at the start. They lie on the face mesh and inside the hull of the head
+    masks.
+    """
     bfm: str = ""
-    """Path of 01_MorphableModel.mat (Basel Face Model 2009, not for commercial use): its vertices
-    instead of the face mesh in the initial cloud."""
+    """Path of 01_MorphableModel.mat (Basel Face Model 2009, not for commercial use). When set, its
+    vertices replace the face mesh in the initial cloud."""
 
 
 @dataclass(frozen=True)
@@ -107,175 +111,200 @@ class LossConfig:
     """Weights of the loss terms."""
 
     l1: float = 0.8
-    """Absolute difference over the whole picture."""
+    """Weight of the absolute difference over the whole image."""
     ssim: float = 0.2
-    """1 - SSIM, window 11."""
+    """Weight of 1 - SSIM, window 11 px."""
     feature: float = 0.01
-    """VGG16 feature L1 of a square of 224 px (compat: reference has the whole picture shrunk to
-    it).
+    """Weight of the L1 difference of VGG16 features on a square of 224 px cut from the image. With
+    `train.compat: reference` the whole image is resized to 224 px instead.
     """
     lips: float = 0.4
-    """Absolute difference in the square round the lips."""
+    """Weight of the absolute difference in the square around the lips."""
     eyes: float = 0.4
-    """Absolute difference in the box round the eyes, without which a short training never learns
-    the rare blinks.
+    """Weight of the absolute difference in the box around the eyes. Without it a short training
+    does not learn blinks, because they are rare.
     """
     mask: float = 0.4
-    """Absolute difference of alpha and the head mask."""
+    """Weight of the absolute difference between alpha and the head mask."""
     plane_tv: float = 2e-4
-    """Total variation of the tri-planes."""
+    """Weight of the total variation of the tri-planes."""
 
 
 @dataclass(frozen=True)
 class DensityConfig:
-    """Densify and prune, coarse stage (steps)."""
+    """When and how Gaussians are added and removed in the coarse stage."""
 
     start: int = 1000
-    """Densified after this step."""
+    """Gaussians are added after this step."""
     stop: int = 7000
-    """Densified and pruned before this step."""
+    """Gaussians are added and removed before this step only."""
     every: int = 100
-    """Steps between two times."""
+    """Steps between two density updates."""
     gradient: float = 0.001
-    """Mean gradient of the 2-D mean over which a Gaussian is cloned or split (picture half-sizes,
-    as in 3DGS).
+    """A Gaussian is cloned or split when the mean gradient of its 2-D mean is larger than this (in
+    units of half the image side, as in 3DGS).
     """
     clone_scale: float = 0.01
-    """Largest scale that is cloned rather than split, as a share of the scene extent."""
+    """Gaussians up to this scale are cloned, larger ones are split. A share of the scene extent."""
     prune_start: int = 600
-    """Pruned from this step on."""
+    """Gaussians are removed from this step on."""
     prune_opacity: float = 0.005
-    """Opacity under which a Gaussian is pruned."""
+    """A Gaussian with a lower opacity is removed."""
     prune_scale: float = 0.1
-    """Largest allowed scale as a share of the extent, after `large_start`."""
+    """After `large_start`, a Gaussian with a larger scale is removed. A share of the scene
+    extent."""
     large_start: int = 3000
-    """Step after which too large Gaussians are pruned."""
+    """Too large Gaussians are removed after this step."""
     limit: int = 50_000
-    """No densifying at or over this number."""
+    """No Gaussian is added when there are this many."""
 
 
 @dataclass(frozen=True)
 class RateConfig:
-    """Learning rates (Adam, eps 1e-15); pairs decay log-linearly over the steps of the stage."""
+    """Learning rates (Adam, eps 1e-15). Pairs decay log-linearly over the steps of a stage."""
 
     means: tuple[float, float] = (1.6e-4, 1.6e-6)
-    """Of the Gaussians' means, at first and at the end of a stage."""
+    """Rates of the Gaussians' means at the start and at the end of a stage."""
     network: tuple[float, float] = (1e-4, 1e-5)
-    """Of the network but its planes, at first and at the end."""
+    """Rates of the network without its planes at the start and at the end of a stage."""
     planes: tuple[float, float] = (1.6e-3, 1.6e-4)
-    """Of the tri-planes, at first and at the end."""
-    sound: float = 1.0
-    """Of the sound net and its attention, times the network's: under 1 where a warm-up has taught
-    them already.
+    """Rates of the tri-planes at the start and at the end of a stage."""
+    audio: float = 1.0
+    """Rate of the audio network and its attention, as a multiple of the network's rate. Use less
+    than 1 when the warm-up has trained them already.
     """
     sh_dc: float = 2.5e-3
-    """Of the spherical harmonics of degree 0."""
+    """Rate of the spherical harmonics of degree 0."""
     sh_rest: float = 1.25e-4
-    """Of the spherical harmonics of higher degrees."""
+    """Rate of the spherical harmonics of higher degrees."""
     opacity: float = 0.05
-    """Of the opacities' logits."""
+    """Rate of the opacity logits."""
     scales: float = 0.005
-    """Of the scales' logarithms."""
+    """Rate of the logarithms of the scales."""
     rotations: float = 0.001
-    """Of the quaternions."""
+    """Rate of the quaternions."""
 
 
 @dataclass(frozen=True)
 class StageConfig:
-    """Length of a stage."""
+    """Length and batch size of one training stage."""
 
     steps: int = 7999
-    """Length of the stage."""
+    """Training steps of the stage."""
     batch: int = 1
-    """Frames a step."""
+    """Video frames in one step."""
+
+
+@dataclass(frozen=True)
+class LipConfig:
+    """How the lips learn to follow the audio, beside the image losses."""
+
+    warmup_steps: int = 0
+    """Steps in which the audio branch learns the tracked lip motion, before the fine stage. No
+    image is rendered; this takes seconds.
+    """
+    closure_steps: int = 500
+    """Steps of the lip closure distillation after the fine stage: the audio branch learns to close
+    the lips on p, b and m and in silence, for any speaker (about a minute; docs/encoders.md). Needs
+    an encoder whose features have articulation channels."""
+    true_mouth_share: float = 0.25
+    """Share of training frames that get the true expression values of the mouth (smile, jaw, ...).
+    The model learns from them what these channels do. All other frames, and every evaluated frame,
+    have neutral values, so that the lips follow the audio."""
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Augmentation of the audio features during training."""
+
+    audio_features: bool = False
+    """Add noise to the audio features and drop channels and windows of them in the fine stage
+    (train/feature_augmentation.py). It keeps the model from recognising a frame by its audio.
+    """
+    voices: int = 0
+    """Number of variants of the clip's audio (other voice, room and channel). Each training frame
+    uses one of them or the original, at random. 0 uses the original only."""
+    silence_share: float = 0.0
+    """Probability that a training frame with a closed mouth gets the features of digital silence.
+    The model then closes the mouth in silence.
+    """
+
+
+@dataclass(frozen=True)
+class OversampleConfig:
+    """Rare training frames that are drawn more often."""
+
+    blink_share: float = 0.2
+    """Share of the fine stage's samples in which the eyes close. When the clip has fewer, such
+    frames are repeated, and the copies train the eyes only. Without them a short training leaves
+    the eyes open (docs/expression.md)."""
 
 
 @dataclass(frozen=True)
 class PlateauConfig:
-    """When the fine stage counts as levelled off (with `until_plateau`), and how it ends then."""
+    """When the fine stage stops early (`train.until_plateau`), and how it then ends."""
 
     gain: float = 0.1
-    """What the held-out head-box PSNR must gain to count as better, dB."""
+    """An evaluation counts as better when the held-out head-box PSNR gains at least this, in dB."""
     evaluations: int = 3
-    """Evaluations one after the other that are not better."""
+    """The stage has levelled off after so many evaluations in a row that are not better."""
     cool_down: float = 0.1
-    """Share of the stage's steps over which the rates then fall to their end."""
+    """Share of the stage's steps in which the learning rates then fall to their end values."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Schedules, losses and what is kept while training."""
+    """Schedules, losses, checkpoints and evaluations of a training."""
 
     seed: int = 0
-    """Of everything that is drawn at random."""
+    """Seed of all random numbers."""
     coarse: StageConfig = field(default_factory=StageConfig)
     fine: StageConfig = field(default_factory=lambda: StageConfig(10_000, 32))
     mixed_precision: bool = False
-    """Fine stage: the network in bfloat16 where the device computes in it (CUDA, AVX512-BF16),
-    Gaussians in float32.
+    """Compute the network in bfloat16 in the fine stage, where the device supports it (CUDA,
+    AVX512-BF16). The Gaussians stay in float32.
     """
-    audio_warmup: int = 0
-    """Steps of the sound branch on tracked lip motion alone, before the fine stage (seconds of
-    work).
-    """
-    disturb: bool = False
-    """Fine stage: disturb what is heard (`train/disturbance.py`), so that no frame is known by its
-    sound.
-    """
-    voices: int = 0
-    """How many other voices, rooms and channels say the clip's words while training, each frame in
-    one at random: what the sound branch should not care about. 0: the clip's own voice alone."""
-    silence: float = 0.0
-    """Chance that a frame with a closed mouth hears digital silence while training: silence then
-    closes the mouth.
-    """
-    closing: int = 500
-    """Steps of the sound branch after the fine stage, in which it learns to close the lips on p, b
-    and m and in silence whoever speaks (a minute of work; docs/encoders.md). Only with features
-    that have channels of articulation."""
+    lips: LipConfig = field(default_factory=LipConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    oversample: OversampleConfig = field(default_factory=OversampleConfig)
     splat: str = "auto"
-    """Rasterizer backend: auto (the fastest that is here), triton, cpu, torch, gsplat or
+    """Rasterizer backend: auto (the fastest that is available), triton, cpu, torch, gsplat or
     diff-gaussian.
     """
     compat: str = "none"
-    """"reference" trains with GaussianTalker's own faults, to compare: opacity and SH overwritten
-    by the planes' in the coarse stage, pruning that mostly sees the first opacity, no gradient
-    through the mask, rates that grow with how far the head moves and decay over 20,000 steps
-    whatever the length. It also sets what REFERENCE in config_files.py lists (dropout 0.2, the
-    blink alone, no warm-up, ...), under what is set in the same place or a stronger one."""
-    blink_share: float = 0.2
-    """Share of the fine stage's samples in which the eyes close, where the clip has fewer: copies
-    of these frames that teach the eyes alone. Without them short training leaves the eyes open
-    (docs/expression.md)."""
-    mouth_told: float = 0.25
-    """Share of frames that are told how the true mouth is shaped (smile, jaw, ...): enough to learn
-    what an offset means, few enough that the sound does the work. The others, and every frame that
-    is measured, have it neutral."""
-    sh_every: int = 1000
-    """Coarse steps after which one more degree of spherical harmonics is used."""
+    """"reference" trains with the faults of GaussianTalker's own trainer, for comparison: the
+    planes overwrite opacity and SH in the coarse stage, pruning mostly uses the initial opacity,
+    the mask loss has no gradient, and the rates grow with the head motion and decay over 20,000
+    steps for any length. It also sets the keys of REFERENCE_SETTINGS in config/files.py (dropout
+    0.2, the blink only, no warm-up, ...). A key set in the same source or in a stronger one wins.
+    """
+    sh_degree_every: int = 1000
+    """Coarse steps after which one more degree of the spherical harmonics is used."""
     loss: LossConfig = field(default_factory=LossConfig)
     density: DensityConfig = field(default_factory=DensityConfig)
     rate: RateConfig = field(default_factory=RateConfig)
     checkpoint_every: int = 500
     """Steps between two checkpoints."""
     evaluate_every: int = 500
-    """Steps between held-out PSNR figures, over at most 16 validation frames."""
+    """Steps between two evaluations: PSNR over at most 16 validation frames."""
     until_plateau: bool = False
-    """End the fine stage when its held-out PSNR has levelled off. (The coarse one keeps its steps:
-    densifying follows them, and its still head's figure may fall while it still learns.)"""
+    """End the fine stage when its held-out PSNR has levelled off. The coarse stage always runs all
+    its steps: density control follows the step number, and the PSNR of a still head may fall while
+    the stage still learns."""
     plateau: PlateauConfig = field(default_factory=PlateauConfig)
     preview_seconds: float = 4.0
-    """Length of the preview videos; 0 makes none."""
+    """Length of the preview videos in seconds; 0 writes none."""
 
 
 @dataclass(frozen=True)
 class AvatarConfig:
-    """What goes into an avatar bundle."""
+    """Contents of the avatar bundle."""
 
     seconds: float = 20.0
-    """Length of the pose loop taken from the clip (its longest stretch without cuts)."""
+    """Length of the pose loop in seconds. It is taken from the longest stretch of the clip without
+    cuts."""
     plate_quality: int = 95
-    """JPEG quality of the plates."""
+    """JPEG quality of the plates, 1 to 100."""
 
 
 @dataclass(frozen=True)
@@ -288,11 +317,13 @@ class Config:
     avatar: AvatarConfig = field(default_factory=AvatarConfig)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain nested dict (JSON and YAML types)."""
-        return _plain(dataclasses.asdict(self))
+        """The config as a nested dict of JSON and YAML types."""
+        return _to_plain(dataclasses.asdict(self))
 
 
-def _plain(value: Any) -> Any:
+def _to_plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+        return {key: _to_plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_to_plain(item) for item in value]
+    return value

@@ -1,4 +1,4 @@
-"""What drives a batch of frames: the model's input."""
+"""The model's inputs for a batch of frames: audio features, expression and camera."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ class Conditions:
     """Inputs of B frames."""
 
     audio: Tensor  # [B, 8, C, 16] float32, attention windows of speech features
-    expression: (
-        Tensor  # [B, E] float32, `data.expression`: the blink in [0, 1], then what else there is
-    )
-    camera: Tensor  # [B, 12] float32, `data.cameras.camera_numbers`
+    # [B, E] float32: the blink in [0, 1], then the other channels (`data.expression_channels`)
+    expression: Tensor
+    camera: Tensor  # [B, 12] float32, `data.cameras.camera_vector`

@@ -1,4 +1,4 @@
-"""Whose face a dataset shows, and how this person agreed."""
+"""Consent of the person in a dataset: the record, and its sentence in video metadata."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import Any
 
 
 def consent_note(consent: dict[str, Any] | None) -> str:
-    """What the metadata of every video of a person say of their consent record."""
+    """The sentence about consent in the metadata of every video of a person.
+
+    consent: a record of `Consent.record`, or None.
+    """
     if not consent or not consent.get("statement"):
         return "Consent of the person: unconfirmed"
     return f"Consent: {consent['statement']}"
@@ -15,11 +18,11 @@ def consent_note(consent: dict[str, Any] | None) -> str:
 
 @dataclass(frozen=True)
 class Consent:
-    """Whose face it is and how they agreed; without a statement the consent is unconfirmed."""
+    """Who the person is and how they agreed; without a statement the consent is unconfirmed."""
 
     statement: str | None = None
 
     def record(self) -> dict[str, Any]:
-        """As `dataset.json` and every avatar carry it."""
+        """The record in `dataset.json` and in every avatar."""
         statement = (self.statement or "").strip()
         return {"confirmed": True, "statement": statement} if statement else {"confirmed": False}

@@ -1,6 +1,4 @@
-"""A dataset on disk, read: manifest, cameras, speech features, blink, landmarks, mesh and the
-splits.
-"""
+"""Reading of a dataset directory: manifest, cameras, features, landmarks, mesh and splits."""
 
 from __future__ import annotations
 
@@ -14,19 +12,32 @@ from typing import Any
 
 import numpy as np
 
-from being.conventions import FPS
+from being.conventions import FPS, SAMPLES_PER_FRAME
 from being.data import cameras
 from being.errors import InputRejected
 from being.files import load_arrays
+from being.media import read_audio
 
-AGAIN = "Preprocess the clip again"
+PREPROCESS_AGAIN = "Preprocess the clip again"
 POINTS = 478  # face landmarks a frame
 SCHEMA = 1
+# What every dataset holds beside `dataset.json` (layout: `docs/dataset.md`).
+REQUIRED_FILES = (
+    "track_params.pt",
+    "mesh.npz",
+    "landmarks.npz",
+    "au.csv",
+    "aud.wav",
+    "bc.jpg",
+    "ori_imgs",
+    "parsing",
+    "torso_imgs",
+)
 
 
 @dataclass(frozen=True)
 class Split:
-    """Frame numbers of each part, ascending, frames without a face left out of `train`."""
+    """Frame numbers of each part, ascending; `train` has no frames without a face."""
 
     train: np.ndarray
     validation: np.ndarray
@@ -34,8 +45,11 @@ class Split:
 
 
 def split_frames(frames: int, holdout: float = 0.0, missing: list[int] | None = None) -> Split:
-    """Parts of a clip of `frames`: first 9/11, next 1/11, last 1/11; or the last `holdout` share as
-    the test part and 1/11 of the rest before it for validation."""
+    """Parts of a clip of `frames` frames: the first 9/11, the next 1/11, the last 1/11.
+
+    With a `holdout` share above 0, the test part is that share at the end, and validation is the
+    last 1/11 of the rest. missing: frames without a face.
+    """
     test = frames * 10 // 11 if holdout <= 0 else round(frames * (1 - holdout))
     validation = frames * 9 // 11 if holdout <= 0 else test * 10 // 11
     everything = np.arange(frames)
@@ -43,8 +57,8 @@ def split_frames(frames: int, holdout: float = 0.0, missing: list[int] | None = 
     return Split(train, everything[validation:test], everything[test:])
 
 
-def _in_a_row(segments: Any, frames: int) -> bool:
-    """Whether segments [start, stop) cover 0 to `frames` one after the other, none of them empty."""
+def _covers_all_frames(segments: Any, frames: int) -> bool:
+    """Whether segments [start, stop) cover 0 to `frames` in order, without gaps or empty ones."""
     try:
         borders = [0, *(stop for _, stop in segments)]
         return borders[-1] == frames and all(
@@ -56,12 +70,11 @@ def _in_a_row(segments: Any, frames: int) -> bool:
 
 
 class Dataset:
-    """One dataset directory (layout: DESIGN, `docs/dataset.md`). Files are read when first asked
-    for.
-    """
+    """One dataset directory (layout: `docs/dataset.md`). Each file is read at its first use."""
 
     def __init__(self, path: Path, manifest: dict[str, Any]):
-        self.path, self.manifest = path, manifest
+        self.path = path
+        self.manifest = manifest
         self.name: str = manifest["name"]
         self.frames: int = manifest["frames"]
         self.width: int = manifest["width"]
@@ -71,11 +84,29 @@ class Dataset:
 
     @classmethod
     def open(cls, path: Path) -> Dataset:
-        """The dataset at `path`. Raises InputRejected when it is none, of another schema, or lacks
-        a file.
+        """The dataset at `path`.
+
+        Raises InputRejected when it is no dataset, has another schema, or lacks a file.
         """
         path = Path(path)
         file = path / "dataset.json"
+        manifest = cls._read_manifest(path, file)
+        dataset = cls(path, manifest)
+        if not _covers_all_frames(dataset.segments, dataset.frames):
+            raise InputRejected(
+                f"{file} is not valid",
+                f"its segments {dataset.segments} do not cover the "
+                f"{dataset.frames} frames one after the other",
+                PREPROCESS_AGAIN,
+            )
+        for name in REQUIRED_FILES:
+            if not (path / name).exists():
+                raise InputRejected(f"{path} lacks {name}", fix=PREPROCESS_AGAIN)
+        return dataset
+
+    @staticmethod
+    def _read_manifest(path: Path, file: Path) -> dict[str, Any]:
+        """The manifest in `dataset.json`, with this version's schema and all required keys."""
         if not file.is_file():
             raise InputRejected(
                 f"{path} is not a dataset",
@@ -87,51 +118,34 @@ class Dataset:
             if not isinstance(manifest, dict):
                 raise ValueError("not an object")
         except (OSError, ValueError) as error:
-            raise InputRejected(f"{file} cannot be read", str(error), AGAIN) from error
+            raise InputRejected(f"{file} cannot be read", str(error), PREPROCESS_AGAIN) from error
         if manifest.get("schema") != SCHEMA:
             raise InputRejected(
                 f"{path} has dataset schema {manifest.get('schema')}, this version reads {SCHEMA}",
                 fix="Preprocess the clip again, or use the version of being that made it",
             )
-        absent = [
-            key for key in ("name", "frames", "width", "height", "features") if key not in manifest
-        ]
+        required = ("name", "frames", "width", "height", "features")
+        absent = [key for key in required if key not in manifest]
         if absent:
-            raise InputRejected(f"{file} is incomplete", f"no {', '.join(absent)}", AGAIN)
-        dataset = cls(path, manifest)
-        if not _in_a_row(dataset.segments, dataset.frames):
             raise InputRejected(
-                f"{file} will not do",
-                f"its segments {dataset.segments} do not cover the "
-                f"{dataset.frames} frames one after the other",
-                AGAIN,
+                f"{file} is incomplete", f"no {', '.join(absent)}", PREPROCESS_AGAIN
             )
-        for name in (
-            "track_params.pt",
-            "mesh.npz",
-            "landmarks.npz",
-            "au.csv",
-            "aud.wav",
-            "bc.jpg",
-            "ori_imgs",
-            "parsing",
-            "torso_imgs",
-        ):
-            if not (path / name).exists():
-                raise InputRejected(f"{path} lacks {name}", fix="Preprocess the clip again")
-        return dataset
+        return manifest
 
     @cached_property
     def bounds(self) -> np.ndarray:
-        """First and last frame of the segment that each frame lies in, int64 [F, 2]: between
-        segments the clip has breaks, which no window of sound and no sequence of poses crosses."""
+        """First and last frame of each frame's segment, int64 [F, 2].
+
+        Between segments the clip has cuts. No attention window and no pose sequence crosses one.
+        """
         return np.concatenate(
             [np.tile([start, stop - 1], (stop - start, 1)) for start, stop in self.segments]
         )
 
-    def longest_stretch(self, limit: int) -> range:
-        """The longest run of neighbouring frames of one segment that all show a face; at most its
-        first `limit`.
+    def longest_face_run(self, limit: int) -> range:
+        """The longest run of frames within one segment that all show a face.
+
+        At most its first `limit` frames.
         """
         runs: list[range] = []
         for start, stop in self.segments:
@@ -140,31 +154,33 @@ class Dataset:
         return max(runs, key=len)[:limit]
 
     def split(self, holdout: float = 0.0, seconds: float = 0.0) -> Split:
-        """Train, validation and test frames (`split_frames`); of the first only so many seconds, 0:
-        all.
+        """Train, validation and test frames, as `split_frames` gives them.
+
+        seconds: how much of the train part is kept, 0 for all.
         """
         whole = split_frames(self.frames, holdout, self.missing)
-        return (
-            replace(whole, train=whole.train[: max(1, round(seconds * FPS))]) if seconds else whole
-        )
+        if not seconds:
+            return whole
+        return replace(whole, train=whole.train[: max(1, round(seconds * FPS))])
 
     @cached_property
     def _track(self) -> dict[str, np.ndarray]:
+        """`track_params.pt`: float32 arrays euler [F, 3], trans [F, 3] and focal."""
         import torch
 
         file = self.path / "track_params.pt"
         try:
             data = torch.load(file, map_location="cpu", weights_only=True)
             track = {key: data[key].float().numpy() for key in ("euler", "trans", "focal")}
-        except Exception as error:  # torch.load raises many kinds for a broken or foreign pickle
+        except Exception as error:  # torch.load raises many types for a broken or foreign pickle
             why = (str(error).splitlines() or ["it is empty"])[0]
-            raise InputRejected(f"{file} cannot be read", why, AGAIN) from error
+            raise InputRejected(f"{file} cannot be read", why, PREPROCESS_AGAIN) from error
         for key in ("euler", "trans"):
             if track[key].shape != (self.frames, 3) or not np.isfinite(track[key]).all():
                 raise InputRejected(
                     f"{file}: {key} is {track[key].shape}",
                     f"expected ({self.frames}, 3), finite",
-                    AGAIN,
+                    PREPROCESS_AGAIN,
                 )
         return track
 
@@ -175,36 +191,39 @@ class Dataset:
 
     @property
     def euler(self) -> np.ndarray:
-        """Turns of the head float32 [F, 3], radians, the tracker's (`being/conventions.py`)."""
+        """The tracker's head rotations float32 [F, 3], radians (`being/conventions.py`)."""
         return self._track["euler"]
 
     @property
     def trans(self) -> np.ndarray:
-        """Places of the head float32 [F, 3], head units, the tracker's."""
+        """The tracker's head translations float32 [F, 3], head units."""
         return self._track["trans"]
 
     @cached_property
     def world_to_camera(self) -> np.ndarray:
-        """Render cameras float32 [F, 4, 4]."""
+        """World-to-camera matrices of the renderer, float32 [F, 4, 4]."""
         return cameras.world_to_camera(self._track["euler"], self._track["trans"])
 
     @cached_property
     def blink(self) -> np.ndarray:
-        """Blink float32 [F, 1] in [0, 1]: AU45 of au.csv clipped to [0, 2] and halved (the family's
-        rule).
+        """Blink float32 [F, 1] in [0, 1]: AU45 of au.csv, clipped to [0, 2] and halved.
+
+        This is the rule of the GaussianTalker family. Raises InputRejected without AU45.
         """
         names, values = self.action_units()
         if "AU45" not in names:
             raise InputRejected(
-                f"{self.path / 'au.csv'} lacks AU45_r", f"it has {', '.join(names)}", AGAIN
+                f"{self.path / 'au.csv'} lacks AU45_r",
+                f"it has {', '.join(names)}",
+                PREPROCESS_AGAIN,
             )
         return np.clip(values[:, [names.index("AU45")]], 0, 2) / 2
 
     def action_units(self) -> tuple[list[str], np.ndarray]:
-        """Names ("AU01", ...) and intensities float32 [F, K] in [0, 5] of the columns AU.._r of
-        au.csv, in its order.
+        """Names ("AU01", ...) and intensities float32 [F, K] in [0, 5] of au.csv, in its order.
 
-        Column names may begin with a blank, as OpenFace writes them, or not. Raises InputRejected.
+        These are the columns AU.._r. Their names may begin with a space, as OpenFace writes them,
+        or not. Raises InputRejected.
         """
         path = self.path / "au.csv"
         try:
@@ -219,7 +238,7 @@ class Dataset:
                 dtype=np.float32,
             )
         except (OSError, ValueError, IndexError) as error:
-            raise InputRejected(f"{path} cannot be read", str(error), AGAIN) from error
+            raise InputRejected(f"{path} cannot be read", str(error), PREPROCESS_AGAIN) from error
         if (
             not columns
             or values.shape != (self.frames, len(columns))
@@ -228,13 +247,15 @@ class Dataset:
             raise InputRejected(
                 f"{path} lacks action units, rows or finite values",
                 f"{len(rows) - 1} rows for {self.frames} frames, columns {', '.join(names)}",
-                AGAIN,
+                PREPROCESS_AGAIN,
             )
         return [names[k].removesuffix("_r") for k in columns], values
 
     def features(self, encoder: str) -> np.ndarray:
-        """Speech features float32 [F, 16, C] of `encoder`; a row or two too few or too many is
-        mended by clamping.
+        """Speech features float32 [F, 16, C] of `encoder`.
+
+        One or two rows too many are cut off; for one or two too few the last row is repeated.
+        Raises InputRejected when the dataset has no such features or they have another shape.
         """
         known = self.manifest["features"]
         if encoder not in known:
@@ -244,35 +265,37 @@ class Dataset:
                 "Choose one with -o data.encoder=NAME",
             )
         file = self.path / known[encoder]["file"]
-        values = load_arrays(file, AGAIN).get("", np.zeros(0))
+        values = load_arrays(file, PREPROCESS_AGAIN).get("", np.zeros(0))
         if values.ndim != 3 or values.shape[1] != 16 or abs(len(values) - self.frames) > 2:
             raise InputRejected(
-                f"{file} is {values.shape}", f"expected [{self.frames}, 16, C]", AGAIN
+                f"{file} is {values.shape}", f"expected [{self.frames}, 16, C]", PREPROCESS_AGAIN
             )
         return values[np.minimum(np.arange(self.frames), len(values) - 1)].astype(np.float32)
 
     @cached_property
     def landmarks(self) -> np.ndarray:
-        """Face landmarks float32 [F, 478, 3] in px of the dataset's resolution, NaN where no face
-        was found.
+        """Face landmarks float32 [F, 478, 3] in px of the dataset's resolution.
+
+        NaN where no face was found.
         """
         file = self.path / "landmarks.npz"
-        points = load_arrays(file, AGAIN).get("points", np.zeros(0))
+        points = load_arrays(file, PREPROCESS_AGAIN).get("points", np.zeros(0))
         if points.shape != (self.frames, POINTS, 3):
             raise InputRejected(
                 f"{file} holds points {points.shape}",
                 f"expected ({self.frames}, {POINTS}, 3)",
-                AGAIN,
+                PREPROCESS_AGAIN,
             )
         return points
 
     @cached_property
     def mesh(self) -> tuple[np.ndarray, np.ndarray]:
-        """Tracked face mesh without head pose: vertices float32 [F, V, 3] in head units, triangles
-        int [T, 3].
+        """Tracked face mesh: vertices float32 [F, V, 3] in head units, triangles int64 [T, 3].
+
+        The vertices are in head space, without the head pose.
         """
         file = self.path / "mesh.npz"
-        data = load_arrays(file, AGAIN)
+        data = load_arrays(file, PREPROCESS_AGAIN)
         vertices, triangles = (data.get(name, np.zeros(0)) for name in ("vertices", "triangles"))
         if (
             vertices.shape[:1] + vertices.shape[2:] != (self.frames, 3)
@@ -283,11 +306,21 @@ class Dataset:
             raise InputRejected(
                 f"{file} holds vertices {vertices.shape} and triangles {triangles.shape}",
                 f"expected a mesh of each of {self.frames} frames",
-                AGAIN,
+                PREPROCESS_AGAIN,
             )
         return vertices.astype(np.float32), triangles.astype(np.int64)
 
+    def audio(self, frames: int | None = None) -> np.ndarray:
+        """Audio samples float32 [640 n] at 16 kHz of the first n = `frames` frames (default: all).
+
+        Sample 0 is at the time of frame 0. Zeros follow where aud.wav ends early. Raises
+        InputRejected when it cannot be read.
+        """
+        samples = (self.frames if frames is None else frames) * SAMPLES_PER_FRAME
+        audio = read_audio(self.audio_file)[:samples]
+        return np.pad(audio, (0, samples - len(audio)))
+
     @property
-    def sound_file(self) -> Path:
-        """The clip's sound, 16 kHz mono wav, sample 0 at frame 0."""
+    def audio_file(self) -> Path:
+        """The clip's audio: a wav file, 16 kHz mono, with sample 0 at frame 0."""
         return self.path / "aud.wav"

@@ -1,6 +1,4 @@
-"""A clip's pictures on disk as `ori_imgs/%d.jpg`: written once from the video, read again by every
-later step.
-"""
+"""Reading and writing of a clip's image files (`ori_imgs/0.jpg`, `ori_imgs/1.jpg`, ...)."""
 
 from __future__ import annotations
 
@@ -17,21 +15,24 @@ import numpy as np
 from being.errors import BeingError, InputRejected
 
 JPEG_QUALITY = 96
+# 4:4:4 keeps the full colour resolution, which thin lips need.
 JPEG_OPTIONS = (
     cv2.IMWRITE_JPEG_QUALITY,
     JPEG_QUALITY,
     cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
     cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
-)  # full colour resolution: lips
+)
 
 
 class FrameFolder(Sequence[np.ndarray]):
-    """The frames of a folder as a sequence of uint8 [H, W, 3] RGB; read when asked for, from any
-    thread.
+    """The frames of a folder as a sequence of uint8 [H, W, 3] RGB.
+
+    A frame is read from its file at each access, from any thread.
     """
 
     def __init__(self, folder: Path, count: int):
-        self.folder, self._length = folder, count
+        self.folder = folder
+        self._length = count
 
     def __len__(self) -> int:
         return self._length
@@ -50,18 +51,19 @@ class FrameFolder(Sequence[np.ndarray]):
 
 
 def write_frames(
-    pictures: Iterator[np.ndarray], folder: Path, progress: Callable[[int], None] | None = None
+    frames: Iterator[np.ndarray], folder: Path, progress: Callable[[int], None] | None = None
 ) -> FrameFolder:
-    """Write pictures uint8 [H, W, 3] RGB as 0.jpg, 1.jpg, ...; a few are encoded at a time, so
-    memory stays flat.
+    """Write frames uint8 [H, W, 3] RGB as 0.jpg, 1.jpg, ... of a new folder.
+
+    Only a few frames are in memory at a time. progress(1) is called for each frame.
     """
     folder.mkdir(parents=True)
     workers = max(1, min(8, os.cpu_count() or 1))
     waiting: deque[Future[None]] = deque()
     count = 0
     with ThreadPoolExecutor(workers) as pool:
-        for picture in pictures:
-            waiting.append(pool.submit(write_image, folder / f"{count}.jpg", picture))
+        for frame in frames:
+            waiting.append(pool.submit(write_image, folder / f"{count}.jpg", frame))
             count += 1
             if len(waiting) > 4 * workers:
                 waiting.popleft().result()
@@ -73,29 +75,34 @@ def write_frames(
 
 
 def read_image(path: Path) -> np.ndarray:
-    """A picture file as uint8 [H, W], [H, W, 3] RGB or [H, W, 4] RGBA, as it was written."""
-    picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if picture is None:
-        raise InputRejected(f"{path} cannot be read", fix="Preprocess the clip again")
-    if picture.ndim == 2:
-        return picture
-    return cv2.cvtColor(
-        picture, cv2.COLOR_BGRA2RGBA if picture.shape[2] == 4 else cv2.COLOR_BGR2RGB
-    )
+    """An image file as uint8 [H, W], [H, W, 3] RGB or [H, W, 4] RGBA, as it was written.
 
-
-def write_image(path: Path, picture: np.ndarray) -> None:
-    """Write uint8 [H, W], [H, W, 3] RGB or [H, W, 4] RGBA as .jpg or .png. Raises BeingError when
-    it cannot.
+    Raises InputRejected for a file that cannot be read.
     """
-    assert picture.dtype == np.uint8, picture.dtype
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if image is None:
+        raise InputRejected(f"{path} cannot be read", fix="Preprocess the clip again")
+    if image.ndim == 2:
+        return image
+    code = cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGB
+    return cv2.cvtColor(image, code)
+
+
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Write uint8 [H, W], [H, W, 3] RGB or [H, W, 4] RGBA as .jpg or .png.
+
+    Raises BeingError when the file cannot be written.
+    """
+    assert image.dtype == np.uint8, image.dtype
     codes = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
-    pixels = cv2.cvtColor(picture, codes[picture.shape[2]]) if picture.ndim == 3 else picture
+    pixels = cv2.cvtColor(image, codes[image.shape[2]]) if image.ndim == 3 else image
     done, data = cv2.imencode(path.suffix, pixels, JPEG_OPTIONS if path.suffix == ".jpg" else ())
     assert done, path
     try:
         path.write_bytes(data.tobytes())
     except OSError as error:
         raise BeingError(
-            f"cannot write {path}", str(error), "Make room on the disk or choose another place"
+            f"cannot write {path}",
+            str(error),
+            "Free some space on the disk, or choose another folder",
         ) from error

@@ -1,4 +1,4 @@
-"""The parts of a picture (background, head, neck, torso) as labels and in the family's colours."""
+"""Face parsing labels (background, head, neck, torso) and their colours in the parsing images."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from being.conventions import PARSING_BACKGROUND, PARSING_HEAD, PARSING_NECK, PA
 
 BACKGROUND, HEAD, NECK, TORSO = range(4)
 LABEL_COLOURS = np.array([PARSING_BACKGROUND, PARSING_HEAD, PARSING_NECK, PARSING_TORSO], np.uint8)
-# Other members of the family also paint these; both belong to the head.
+# Other systems of the family also use these two colours; both belong to the head.
 PARSING_HAIR, PARSING_MOUTH = (0, 0, 0), (100, 100, 100)
 
 
 def encode_parsing(labels: np.ndarray) -> np.ndarray:
-    """Labels uint8 [H, W] in the family's palette, uint8 [H, W, 3] RGB."""
+    """Parsing image uint8 [H, W, 3] RGB of labels uint8 [H, W]."""
     return LABEL_COLOURS[labels]
 
 
-def decode_parsing(picture: np.ndarray) -> np.ndarray:
-    """Labels uint8 [H, W] of a picture uint8 [H, W, 3] RGB in the palette of any member of the
-    family.
+def decode_parsing(image: np.ndarray) -> np.ndarray:
+    """Labels uint8 [H, W] of a parsing image uint8 [H, W, 3] RGB of any system of the family.
+
+    Pixels of an unknown colour are background.
     """
-    code = picture.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1])
-    labels = np.full(picture.shape[:2], BACKGROUND, np.uint8)
+    code = image.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1])
+    labels = np.full(image.shape[:2], BACKGROUND, np.uint8)
     for colour, label in (
         (PARSING_HEAD, HEAD),
         (PARSING_HAIR, HEAD),

@@ -1,8 +1,7 @@
-"""`cross_driven()`: an avatar that speaks sounds it never heard -> whether its mouth does what the
-phonemes ask for.
+"""Cross-driven evaluation: an avatar speaks new audio; its mouth is compared with the phonemes.
 
-There is no true picture. What is measured is `speech.py`'s, beside the same figures of the real
-footage the avatar was made of.
+There are no true frames. The figures are those of `mouth_figures.py`, beside the same figures of
+the real footage that the avatar was made of.
 """
 
 from __future__ import annotations
@@ -13,161 +12,193 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from being.audio.feature_windows import frame_count
-from being.console import Progress, say
+from being.console import Progress, console
 from being.conventions import FPS, SAMPLE_RATE
 from being.data.dataset import Dataset
 from being.errors import InputRejected, UsageError
-from being.eval.faces import BLOCK, FaceReader
-from being.eval.run_figures import real_mouth, real_speech
-from being.eval.speech import Mouth, Said, heard, mouth_figures, pooled, spoken
+from being.eval.faces import BLOCK_FRAMES, FaceReader
+from being.eval.footage import footage_figures, footage_mouth
+from being.eval.mouth_figures import MouthMeasures, mouth_figures, weighted_mean
+from being.eval.speech_events import SpeechEvents, recognised_events, synthesised_events
 from being.face.landmarks import lip_aperture
 from being.inference.engine import Engine
 from being.media import read_audio
-from being.media.resampling import to_rate
+from being.media.resampling import resample
 from being.tts import speak
 from being.tts.voices import VOICES
 
-SOUNDS = (".wav", ".flac", ".mp3", ".m4a", ".ogg", ".opus", ".mp4", ".mov", ".mkv", ".webm")
-TEXT = (
-    "Please bring my brother a bottle of milk. Papa and mama made a map of the market, but Bob lost it on the "
-    "bus. How far away is the farm? I am happy to be home, and maybe we can begin by Monday. Father parked a large "
-    "black car behind the barn. Tom bought apples, plums and a box of beans; Pam cut bread and ham."
+AUDIO_SUFFIXES = (
+    ".wav",
+    ".flac",
+    ".mp3",
+    ".m4a",
+    ".ogg",
+    ".opus",
+    ".mp4",
+    ".mov",
+    ".mkv",
+    ".webm",
 )
-KEYS = ("closed_on_closures", "open_on_vowels", "closed_in_silence", "vowels_over_closures")
-ENOUGH = 0.9  # of the real footage's figure that an avatar is to reach
-CASES = {
+# What a voice says: many closures and open vowels.
+TEXT = (
+    "Please bring my brother a bottle of milk. Papa and mama made a map of the market, but Bob "
+    "lost it on the bus. How far away is the farm? I am happy to be home, and maybe we can begin "
+    "by Monday. Father parked a large black car behind the barn. Tom bought apples, plums and a "
+    "box of beans; Pam cut bread and ham."
+)
+CROSS_FIGURES = (
+    "closed_on_closures",
+    "open_on_vowels",
+    "closed_in_silence",
+    "vowels_over_closures",
+)
+# Figure -> the key of the number of cases that it is the mean of.
+CASE_COUNTS = {
     "closed_on_closures": "closures",
     "open_on_vowels": "vowels",
     "closed_in_silence": "silent_frames",
     "vowels_over_closures": "closures",
 }
+TARGET_SHARE = 0.9  # share of the real footage's figure that an avatar should reach
 
 
 @dataclass(frozen=True)
-class Driven:
-    """A sound, what is said in it, and what the avatar's mouth did."""
+class DrivenClip:
+    """One audio signal, its phonemes, and the avatar's mouth while it speaks it."""
 
     name: str
-    sound: np.ndarray  # float32 [T] at 16 kHz
-    said: Said
+    audio: np.ndarray  # float32 [T] at 16 kHz
+    events: SpeechEvents
     aperture: np.ndarray  # float32 [F], NaN where no face was found
     figures: dict[str, Any]
 
 
-def sources(names: Iterable[str]) -> list[str]:
-    """What --cross names, one by one: commas separate, a folder stands for the sounds in it.
+def expand_sources(names: Iterable[str]) -> list[str]:
+    """The audio files and voices that --cross names, one by one.
 
-    Raises UsageError for a name that is neither a file, a folder with sounds, nor a voice.
+    Commas separate names; a folder stands for the audio files in it. Raises UsageError for a name
+    that is neither a file, a folder with audio files, nor a voice.
     """
-    found: list[str] = []
+    sources: list[str] = []
     for name in (piece.strip() for text in names for piece in text.split(",")):
         path = Path(name)
-        inside = (
-            sorted(str(p) for p in path.iterdir() if p.suffix.lower() in SOUNDS)
-            if name and path.is_dir()
-            else []
-        )
-        if inside:
-            found += inside
+        files: list[str] = []
+        if name and path.is_dir():
+            inside = sorted(path.iterdir())
+            files = [str(file) for file in inside if file.suffix.lower() in AUDIO_SUFFIXES]
+        if files:
+            sources += files
         elif path.is_file() or name.partition(":")[0] in VOICES:
-            found.append(name)
+            sources.append(name)
         elif name:
             raise UsageError(
-                f"'{name}' is neither a sound nor a voice",
+                f"'{name}' is neither an audio file nor a voice",
                 f"voices are {', '.join(VOICES)}",
-                "Give sound files, a folder of them, or voices, separated by commas",
+                "Give audio files, a folder of them, or voices, separated by commas",
             )
-    return found
+    return sources
 
 
 def cross_driven(
     run_path: Path,
     dataset: Dataset,
-    names: Iterable[str],
-    device: Any = "cpu",
-    most: int | None = None,
-) -> tuple[dict[str, Any], list[Driven]]:
-    """Figures of the run's avatar speaking each of `names` (of `sources`), and what they were taken
-    from.
+    sources: Iterable[str],
+    device: torch.device | str = "cpu",
+    max_frames: int | None = None,
+    rasterizer: str = "auto",
+) -> tuple[dict[str, Any], list[DrivenClip]]:
+    """Figures (JSON types) of the run's avatar speaking each source, and the clips behind them.
 
-    most: frames of each sound that are looked at. Raises InputRejected for a run without an avatar
-    or a clip without a face, EnvironmentFault where a voice or the landmarks cannot be had.
+    sources: of `expand_sources`; max_frames: measure only the first so many frames of each;
+    rasterizer: a backend of `being.splat`. Raises InputRejected for a run without an avatar or a
+    clip without a face, EnvironmentFault where a voice or the landmark networks cannot be loaded.
     """
-    mouth, _ = real_mouth(dataset)
+    mouth = footage_mouth(dataset)
     if mouth is None:
         raise InputRejected(
             f"{dataset.path} shows no face",
-            "there is no real mouth to hold the avatar against",
+            "there is no real mouth to compare the avatar with",
             "Leave --cross out",
         )
-    engine, reader = Engine.load(run_path, device), FaceReader()
+    engine, reader = Engine.load(run_path, device, rasterizer=rasterizer), FaceReader()
     try:
-        driven = [_drive(engine, reader, name, mouth, most) for name in names]
+        clips = [_drive(engine, reader, source, mouth, max_frames) for source in sources]
     finally:
         engine.close()
-    footage = real_speech(dataset)
+    footage = footage_figures(dataset)
     assert footage is not None
-    every = {
-        key: pooled((d.figures.get(key), d.figures.get(CASES[key], 0)) for d in driven)
-        for key in KEYS
-    }
+
+    # Means over all clips, each case counted once, and their share of the real footage's.
+    together = {}
+    for key in CROSS_FIGURES:
+        cases = CASE_COUNTS[key]
+        together[key] = weighted_mean(
+            (clip.figures.get(key), clip.figures.get(cases, 0)) for clip in clips
+        )
     figures = {
         "footage": footage,
-        "sounds": {d.name: d.figures for d in driven},
-        "all": every,
-        "against_footage": {key: _over(every[key], footage.get(key)) for key in KEYS},
-        "jumps": int(sum(d.figures.get("jumps", 0) for d in driven)),
-        "enough": f"{ENOUGH:.0%} of the real footage's figure",
+        "sounds": {clip.name: clip.figures for clip in clips},
+        "all": together,
+        "against_footage": {key: _ratio(together[key], footage.get(key)) for key in CROSS_FIGURES},
+        "jumps": int(sum(clip.figures.get("jumps", 0) for clip in clips)),
+        "enough": f"{TARGET_SHARE:.0%} of the real footage's figure",
     }
-    return figures, driven
+    return figures, clips
 
 
-def _drive(engine: Engine, reader: FaceReader, name: str, mouth: Mouth, most: int | None) -> Driven:
-    """Let the avatar speak one sound and read its lips."""
-    sound, said = _heard(name, most)
-    apertures, block = [], []
-    label = Path(name).name
-    with Progress(f"speak {label}", frame_count(sound), "frames") as progress:
-        for picture in engine.stream(engine.encode(sound)):
-            block.append(picture)
-            if len(block) == BLOCK:
-                apertures.append(lip_aperture(reader.read(np.stack(block))[0].points))
-                block = []
+def _drive(
+    engine: Engine, reader: FaceReader, source: str, mouth: MouthMeasures, max_frames: int | None
+) -> DrivenClip:
+    """Let the avatar speak one source, and measure its lips."""
+    audio, events = _load_speech(source, max_frames)
+    label = Path(source).name
+
+    # Render and read the lips block by block, so that few images are held.
+    apertures: list[np.ndarray] = []
+    block: list[np.ndarray] = []
+
+    def read_block() -> None:
+        apertures.append(lip_aperture(reader.read(np.stack(block))[0].points))
+        block.clear()
+
+    with Progress(f"speak {label}", frame_count(audio), "frames") as progress:
+        for image in engine.stream(engine.encode(audio)):
+            block.append(image)
+            if len(block) == BLOCK_FRAMES:
+                read_block()
             progress.advance()
         if block:
-            apertures.append(lip_aperture(reader.read(np.stack(block))[0].points))
+            read_block()
+
     aperture = np.concatenate(apertures)
     figures = {
-        **mouth_figures(aperture, said, mouth),
-        "seconds": len(sound) / SAMPLE_RATE,
+        **mouth_figures(aperture, events, mouth),
+        "seconds": len(audio) / SAMPLE_RATE,
         "misses": int(np.isnan(aperture).sum()),
         "frames": len(aperture),
     }
-    say(
-        f"  {label}: "
-        + ", ".join(
-            f"{key.replace('_', ' ')} {figures[key]:.2f}"
-            for key in KEYS
-            if figures.get(key) is not None
-        )
-    )
-    return Driven(label, sound, said, aperture, figures)
+    shown = [
+        f"{key.replace('_', ' ')} {figures[key]:.2f}"
+        for key in CROSS_FIGURES
+        if figures.get(key) is not None
+    ]
+    console.info(f"  {label}: {', '.join(shown)}")
+    return DrivenClip(label, audio, events, aperture, figures)
 
 
-def _heard(name: str, most: int | None) -> tuple[np.ndarray, Said]:
-    """The sound float32 [T] at 16 kHz of a file or of a voice that says TEXT, and what is said in
-    it.
-    """
-    limit = None if most is None else most * SAMPLE_RATE // FPS
-    if Path(name).is_file():
-        sound = read_audio(Path(name))[:limit]
-        return sound, heard(sound)
-    speech = speak(TEXT, name)
-    sound = to_rate(speech.samples, speech.rate, SAMPLE_RATE)[:limit]
-    return sound, spoken(speech, sound)
+def _load_speech(source: str, max_frames: int | None) -> tuple[np.ndarray, SpeechEvents]:
+    """Audio float32 [T] at 16 kHz of a file, or of a voice that says TEXT, and its events."""
+    limit = None if max_frames is None else max_frames * SAMPLE_RATE // FPS
+    if Path(source).is_file():
+        audio = read_audio(Path(source))[:limit]
+        return audio, recognised_events(audio)
+    speech = speak(TEXT, source)
+    audio = resample(speech.samples, speech.rate, SAMPLE_RATE)[:limit]
+    return audio, synthesised_events(speech, audio)
 
 
-def _over(value: float | None, real: float | None) -> float | None:
+def _ratio(value: float | None, real: float | None) -> float | None:
     return None if value is None or not real else value / real

@@ -1,11 +1,10 @@
-"""Faces of pictures, followed from frame to frame: landmarks in px at 512, and lengths read from
-them.
+"""Landmarks of faces in image sequences, and the lengths measured on them.
 
-Frames are followed (each frame's face region comes from the frame before) rather than looked for
-afresh, and pictures under 512 px are enlarged first. Against following the 512 px original, on 252
-frames of a real clip at 256 px: followed and enlarged correlation of the lip aperture 0.9996,
-followed 0.9989, looked for afresh 0.9934; on a second clip 0.9991, 0.9986, 0.9864. Renders and true
-frames are followed apart: a region taken from the true landmarks would move with the true jaw.
+The face is tracked: the face region of each frame comes from the frame before. Images below 512 px
+are enlarged first. Measured on 252 frames of a real clip at 256 px, against tracking the 512 px
+original: correlation of the lip aperture 0.9996 tracked and enlarged, 0.9989 tracked, 0.9934
+detected anew in each frame; on a second clip 0.9991, 0.9986, 0.9864. Rendered and true frames are
+tracked separately: a face region taken from the true landmarks would move with the true jaw.
 """
 
 from __future__ import annotations
@@ -15,111 +14,111 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from PIL import Image
 
-from being.face.landmarks import CHUNK, FaceLandmarker, Landmarks
+from being.face.landmarks import CHUNK_FRAMES, FaceLandmarker, Landmarks
 from being.face.topology import EYE_OUTER_LEFT, EYE_OUTER_RIGHT, IBUG_68, RIGID
 
-SIDE = 512  # px: the shorter side of a picture as the landmarks are given
-# frames handed to the landmarker at once; it starts afresh after as many, so blocks change nothing
-BLOCK = CHUNK
+LANDMARK_SIDE = 512  # px: shorter side of the image that the landmarks refer to
+# Frames given to the landmarker at once. It restarts after as many, so blocks change no result.
+BLOCK_FRAMES = CHUNK_FRAMES
 MOUTH_CORNERS = (61, 291)
-LIP_POINTS = IBUG_68[48:]  # the 20 lip points of the 68, those that the published LMD is taken of
+LIP_POINTS = IBUG_68[48:]  # the 20 lip points of the 68, as in the published LMD
 
 
 class FaceReader:
-    """Follows the face of picture sequences; raises EnvironmentFault when the landmark networks
-    cannot be had.
+    """Tracks the face of image sequences. Raises EnvironmentFault when the landmark networks cannot
+    be loaded.
     """
 
     def __init__(self) -> None:
         self._landmarkers = [FaceLandmarker(workers=1)]
 
     def read(self, *sequences: np.ndarray) -> list[Landmarks]:
-        """Landmarks of each sequence uint8 [F, H, W, 3] RGB of successive frames, in px of a
-        picture whose shorter side is 512. Sequences are read side by side."""
-        for pictures in sequences:
-            assert pictures.ndim == 4 and pictures.dtype == np.uint8, (
-                pictures.shape,
-                pictures.dtype,
-            )
+        """Landmarks of each sequence uint8 [F, H, W, 3] RGB of successive frames, in px of an image
+        whose shorter side is 512. The sequences are read in parallel.
+        """
+        for images in sequences:
+            assert images.ndim == 4 and images.dtype == np.uint8, (images.shape, images.dtype)
         while len(self._landmarkers) < len(sequences):
-            self._landmarkers.append(self._landmarkers[0].twin())
+            self._landmarkers.append(self._landmarkers[0].clone())
         with ThreadPoolExecutor(len(sequences)) as pool:
-            return list(pool.map(_follow, self._landmarkers, sequences))
+            return list(pool.map(_track, self._landmarkers, sequences))
 
 
-def _follow(landmarker: FaceLandmarker, pictures: np.ndarray) -> Landmarks:
-    found = landmarker.track(_Enlarged(pictures))  # type: ignore[arg-type]
-    short = min(pictures.shape[1:3])
-    scale = SIDE / short if short > SIDE else 1.0
+def _track(landmarker: FaceLandmarker, images: np.ndarray) -> Landmarks:
+    found = landmarker.track(_EnlargedImages(images))  # type: ignore[arg-type]
+    shorter = min(images.shape[1:3])
+    scale = LANDMARK_SIDE / shorter if shorter > LANDMARK_SIDE else 1.0
     return Landmarks(found.points * np.float32(scale), found.blendshapes, found.confidence)
 
 
-class _Enlarged:
-    """A sequence of pictures, enlarged one by one when asked for."""
+class _EnlargedImages:
+    """A sequence of images uint8 [F, H, W, 3], each enlarged to 512 px when it is read."""
 
-    def __init__(self, pictures: np.ndarray):
-        self.pictures = pictures
+    def __init__(self, images: np.ndarray):
+        self.images = images
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def __getitem__(self, i: int) -> np.ndarray:
-        picture = self.pictures[i]
-        if min(picture.shape[:2]) >= SIDE:
-            return picture
-        factor = SIDE / min(picture.shape[:2])
-        side = (round(picture.shape[1] * factor), round(picture.shape[0] * factor))
-        return np.asarray(Image.fromarray(picture).resize(side, Image.Resampling.BICUBIC))
+        image = self.images[i]
+        height, width = image.shape[:2]
+        if min(height, width) >= LANDMARK_SIDE:
+            return image
+        factor = LANDMARK_SIDE / min(height, width)
+        size = (round(width * factor), round(height * factor))
+        return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
 
 
-def joined(parts: list[Landmarks]) -> Landmarks:
-    """Landmarks of sequences one after the other."""
-    return Landmarks(
-        *(
-            np.concatenate([getattr(part, name) for part in parts])
-            for name in ("points", "blendshapes", "confidence")
-        )
-    )
+def concatenate_landmarks(parts: list[Landmarks]) -> Landmarks:
+    """Landmarks of several sequences, one after the other."""
+    fields = ("points", "blendshapes", "confidence")
+    return Landmarks(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields))
 
 
 def lip_width(points: np.ndarray) -> np.ndarray:
-    """Lip width float32 [F]: distance of the mouth's corners over the outer-eye distance; NaN where
-    there is no face.
+    """Lip width float32 [F]: distance of the mouth corners divided by the distance of the outer eye
+    corners; NaN where no face was found.
 
     points: float [F, 478, 2 or 3] px.
     """
 
-    def apart(a: int, b: int) -> np.ndarray:
+    def distance(a: int, b: int) -> np.ndarray:
         return np.linalg.norm(points[:, a, :2] - points[:, b, :2], axis=-1)
 
-    return (
-        apart(*MOUTH_CORNERS) / np.maximum(apart(EYE_OUTER_RIGHT, EYE_OUTER_LEFT), 1e-6)
-    ).astype(np.float32)
+    eyes = np.maximum(distance(EYE_OUTER_RIGHT, EYE_OUTER_LEFT), 1e-6)
+    return (distance(*MOUTH_CORNERS) / eyes).astype(np.float32)
 
 
-def landmark_distance(true: np.ndarray, made: np.ndarray) -> np.ndarray:
-    """LMD float64 [F], px: mean distance of the 20 lip landmarks after each picture's own mean is
-    taken away, so that a shifted mouth of the right shape has none (Chen et al. 2018, ECCV;
-    translation removed as the family does).
+def landmark_distance(true: np.ndarray, rendered: np.ndarray) -> np.ndarray:
+    """LMD float64 [F] in px: mean distance of the 20 lip landmarks.
 
-    true, made: float [F, 478, 2 or 3] px of the same size; NaN where either face is missing.
+    The mean of each frame's lip landmarks is subtracted first, so a shifted mouth of the right
+    shape has LMD 0 (Chen et al. 2018, ECCV; the GaussianTalker family removes the translation too).
+
+    true, rendered: float [F, 478, 2 or 3] px of the same size; NaN where no face was found.
     """
-    one, other = (points[:, LIP_POINTS, :2].astype(np.float64) for points in (true, made))
-    one, other = one - one.mean(1, keepdims=True), other - other.mean(1, keepdims=True)
-    return np.linalg.norm(one - other, axis=-1).mean(1)
+
+    def lip_shape(points: np.ndarray) -> np.ndarray:
+        lips = points[:, LIP_POINTS, :2].astype(np.float64)
+        return lips - lips.mean(1, keepdims=True)
+
+    return np.linalg.norm(lip_shape(true) - lip_shape(rendered), axis=-1).mean(1)
 
 
 def jitter(points: np.ndarray, segment: np.ndarray | None = None) -> np.ndarray:
-    """How far the rigid landmarks leave the straight line through their neighbours in time, float64
-    [F] px: the mean length of their second difference; NaN at the ends, beside missed faces and
-    across breaks.
+    """Jitter float64 [F] in px: mean length of the second difference in time of the rigid
+    landmarks.
 
-    points: float [F, 478, 2 or 3] px; segment: int [F], which of the clip's segments a frame lies
-    in.
+    NaN in the first and last frame, beside a missed face, and between two segments.
+
+    points: float [F, 478, 2 or 3] px; segment: int [F], the clip's segment of each frame.
     """
-    rigid, found = points[:, RIGID, :2].astype(np.float64), np.full(len(points), np.nan)
+    rigid = points[:, RIGID, :2].astype(np.float64)
+    found = np.full(len(points), np.nan)
     if len(points) >= 3:
-        found[1:-1] = np.linalg.norm(rigid[2:] - 2 * rigid[1:-1] + rigid[:-2], axis=-1).mean(1)
+        second_difference = rigid[2:] - 2 * rigid[1:-1] + rigid[:-2]
+        found[1:-1] = np.linalg.norm(second_difference, axis=-1).mean(1)
         if segment is not None:
             found[1:-1][segment[2:] != segment[:-2]] = np.nan
     return found

@@ -1,6 +1,4 @@
-"""Quality gates: `--require lip_r=0.7,lag=1` -> which figures must be reached, and which were
-missed.
-"""
+"""Quality gates: bounds on figures, as given by `being eval --require lip_r=0.7,lag=1`."""
 
 from __future__ import annotations
 
@@ -14,12 +12,10 @@ from being.errors import BeingError, ExitCode, UsageError
 
 @dataclass(frozen=True)
 class Gate:
-    """Where a figure stands, and on which side of the bound it must lie: at least, at most, or at
-    most in size.
-    """
+    """A figure that can have a bound, and the side of the bound on which it must lie."""
 
     path: str  # keys into the figures, joined by dots
-    side: str  # ">=", "<=" or "|<="
+    side: str  # ">=": at least; "<=": at most; "|<=": at most in absolute value
 
 
 GATES = {
@@ -46,9 +42,10 @@ GATES = {
 }
 
 
-def parse(text: str) -> dict[str, float]:
-    """Bounds by gate name from "lip_r=0.7,lag=1". Raises UsageError for an unknown name or a bound
-    without number.
+def parse_bounds(text: str) -> dict[str, float]:
+    """Bounds by gate name, from text such as "lip_r=0.7,lag=1".
+
+    Raises UsageError for an unknown name or for a bound that is no number.
     """
     bounds = {}
     for part in filter(None, (piece.strip() for piece in text.split(","))):
@@ -66,40 +63,41 @@ def parse(text: str) -> dict[str, float]:
             bounds[name] = math.nan
         if not math.isfinite(bounds[name]):
             raise UsageError(
-                f"'{part}' will not do", f"{name} needs a number", f"For instance {name}=0.7"
+                f"'{part}' is not a valid bound",
+                f"{name} needs a number",
+                f"For instance {name}=0.7",
             )
     return bounds
 
 
-def missed(figures: dict[str, Any], bounds: dict[str, float]) -> list[str]:
-    """What was not reached, each as one phrase; a figure that could not be measured counts as
-    missed.
-    """
-    found = []
+def missed_bounds(figures: dict[str, Any], bounds: dict[str, float]) -> list[str]:
+    """One phrase for each missed bound; a figure that was not measured counts as missed."""
+    phrases = []
     for name, bound in bounds.items():
-        gate, value = GATES[name], figures
+        gate = GATES[name]
+
+        # Follow the path into the figures.
+        value: Any = figures
         for key in gate.path.split("."):
-            value = value.get(key) if isinstance(value, dict) else None  # type: ignore[assignment]
+            value = value.get(key) if isinstance(value, dict) else None
         if value is None:
-            found.append(f"{name} was not measured")
+            phrases.append(f"{name} was not measured")
             continue
-        number = float(value)  # type: ignore[arg-type]
-        reached = (
-            number >= bound
-            if gate.side == ">="
-            else (abs(number) if gate.side == "|<=" else number) <= bound
-        )
+
+        number = float(value)
+        compared = abs(number) if gate.side == "|<=" else number
+        at_least = gate.side == ">="
+        reached = compared >= bound if at_least else compared <= bound
         if not reached:
-            found.append(
-                f"{name} is {number:.3g}, {'at least' if gate.side == '>=' else 'at most'} {bound:g} required"
-            )
-    return found
+            side = "at least" if at_least else "at most"
+            phrases.append(f"{name} is {number:.3g}, {side} {bound:g} required")
+    return phrases
 
 
-def check(figures: dict[str, Any], bounds: dict[str, float]) -> None:
-    """Raise BeingError (exit code 5) with the figures as its details when a bound was missed."""
-    short = missed(figures, bounds)
-    if short:
-        error = BeingError("a quality gate was missed", "; ".join(short), code=ExitCode.QUALITY)
+def check_bounds(figures: dict[str, Any], bounds: dict[str, float]) -> None:
+    """Raise BeingError (exit code 5), with the figures as its details, when a bound was missed."""
+    phrases = missed_bounds(figures, bounds)
+    if phrases:
+        error = BeingError("a quality gate was missed", "; ".join(phrases), code=ExitCode.QUALITY)
         error.details = figures
         raise error

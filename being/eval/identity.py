@@ -1,9 +1,8 @@
-"""Whether two pictures show the same person: the 128 numbers of dlib's face-recognition network, in
-torch.
+"""Identity distance of two faces: the 128-number descriptor of dlib's face-recognition network.
 
-The network is a ResNet of 29 convolutions trained by dlib's author on about 3 million faces (public
-domain); two pictures of one person lie under 0.6 apart (99.38 % right on Labeled Faces in the Wild,
-by its author). The face is cut out by five landmarks as dlib does it, taken from ours.
+The network is a ResNet of 29 convolutions. Its author trained it on about 3 million faces and put
+it into the public domain. Descriptors of one person are less than 0.6 apart (99.38 % right on
+Labeled Faces in the Wild, by its author). The face is aligned by five landmarks as dlib does it.
 """
 
 from __future__ import annotations
@@ -16,18 +15,19 @@ from torch.nn import functional as F
 
 from being.assets import fetch, is_cached
 from being.errors import EnvironmentFault
-from being.eval.faces import SIDE
+from being.eval.faces import LANDMARK_SIDE
 from being.files import load_tensors
 
 ASSET = "dlib_face"
-CHIP, PADDING = 150, 0.25  # px a side of the cut-out; its margin over the unit square of PLACES
+CHIP_SIDE = 150  # px: side of the aligned face ("chip" in dlib)
+CHIP_PADDING = 0.25  # margin of the chip, in sides of the unit square of CHIP_POSITIONS
 SAME_PERSON = 0.6  # distance
-MEAN = (122.782, 117.001, 104.298)  # levels of red, green, blue
+MEAN_LEVELS = (122.782, 117.001, 104.298)  # of red, green, blue
 LEVELS = 256.0
-# Eye corners (outer, inner of the left, then of the right) and the nose's base: our landmarks;
-# their places in dlib.
-FIVE = (263, 362, 33, 133, 2)
-PLACES = np.array(
+# The five landmarks: corners of the left eye (outer, inner), then of the right eye (outer, inner),
+# and the base of the nose; and their positions in dlib's unit square.
+CHIP_LANDMARKS = (263, 362, 33, 133, 2)
+CHIP_POSITIONS = np.array(
     [
         [0.8595674595992, 0.2134981538014],
         [0.6460604764104, 0.2289674387677],
@@ -36,107 +36,94 @@ PLACES = np.array(
         [0.4901123135679, 0.6277975316475],
     ]
 )
-BLOCKS = (
-    32,
-    32,
-    32,
-    64,
-    64,
-    64,
-    64,
-    128,
-    128,
-    128,
-    256,
-    256,
-    256,
-    256,
-)  # channels; more than before: side halved
+# Channels of the residual blocks. A block with more channels than the one before halves the sides.
+BLOCK_CHANNELS = (32, 32, 32, 64, 64, 64, 64, 128, 128, 128, 256, 256, 256, 256)
 
 
 class Identity:
-    """The network, loaded; raises EnvironmentFault when its weights are not in the cache and not to
-    be downloaded.
+    """The face-recognition network with its weights.
+
+    Raises EnvironmentFault when the weights are not in the cache and `download` is not set.
     """
 
     def __init__(self, download: bool = False):
         if not download and not is_cached(ASSET):
             raise EnvironmentFault(
                 "identity is not measured",
-                "the face-recognition network is not here yet",
-                "being eval --identity fetches it (100 MB, once)",
+                "the face-recognition network is not in the cache",
+                "being eval --identity downloads it (100 MB, once)",
             )
         self.weights = load_tensors(fetch(ASSET))
 
-    def code(self, picture: np.ndarray, points: np.ndarray) -> np.ndarray:
-        """128 numbers float32 of the face in a picture uint8 [H, W, 3] RGB.
+    def descriptor(self, image: np.ndarray, points: np.ndarray) -> np.ndarray:
+        """Descriptor float32 [128] of the face in an image uint8 [H, W, 3] RGB.
 
-        points: its landmarks float [478, 2 or 3] in px of a picture whose shorter side is 512, as
-        `FaceReader` gives.
+        points: landmarks of the face, float [478, 2 or 3], in px of an image whose shorter side is
+        512, as `FaceReader` returns them.
         """
-        return self.codes(
-            chip(picture, points[list(FIVE), :2] * (min(picture.shape[:2]) / SIDE))[None]
-        )[0]
+        scale = min(image.shape[:2]) / LANDMARK_SIDE
+        chip = face_chip(image, points[list(CHIP_LANDMARKS), :2] * scale)
+        return self.descriptors(chip[None])[0]
 
     @torch.no_grad()
-    def codes(self, chips: np.ndarray) -> np.ndarray:
-        """float32 [B, 128] of cut-outs uint8 [B, 150, 150, 3] RGB."""
-        assert chips.shape[1:] == (CHIP, CHIP, 3) and chips.dtype == np.uint8, (
-            chips.shape,
-            chips.dtype,
-        )
-        x = (torch.from_numpy(chips).float() - torch.tensor(MEAN)).permute(0, 3, 1, 2) / LEVELS
-        x = F.max_pool2d(F.relu(self._convolved(x, 0, 2)), 3, 2)
-        for k, width in enumerate(BLOCKS):
-            halved = width != x.shape[1] or k == len(BLOCKS) - 1
-            y = self._convolved(
-                F.relu(self._convolved(x, 2 * k + 1, 2 if halved else 1)), 2 * k + 2, 1
-            )
-            x = F.relu(_added(y, F.avg_pool2d(x, 2, 2) if halved else x))
+    def descriptors(self, chips: np.ndarray) -> np.ndarray:
+        """Descriptors float32 [B, 128] of face chips uint8 [B, 150, 150, 3] RGB."""
+        assert chips.shape[1:] == (CHIP_SIDE, CHIP_SIDE, 3), chips.shape
+        assert chips.dtype == np.uint8, chips.dtype
+        x = torch.from_numpy(chips).float() - torch.tensor(MEAN_LEVELS)
+        x = x.permute(0, 3, 1, 2) / LEVELS
+        x = F.max_pool2d(F.relu(self._convolution(x, 0, 2)), 3, 2)
+        for k, channels in enumerate(BLOCK_CHANNELS):
+            halved = channels != x.shape[1] or k == len(BLOCK_CHANNELS) - 1
+            y = F.relu(self._convolution(x, 2 * k + 1, 2 if halved else 1))
+            y = self._convolution(y, 2 * k + 2, 1)
+            x = F.relu(_padded_sum(y, F.avg_pool2d(x, 2, 2) if halved else x))
         return (x.mean((2, 3)) @ self.weights["fc.weight"]).numpy()
 
-    def _convolved(self, x: Tensor, k: int, stride: int) -> Tensor:
-        """Convolution k with its scale and shift; dlib pads where the stride is 1 only."""
-        weight = self.weights[f"conv{k}.weight"]
-        y = F.conv2d(
-            x,
-            weight,
-            self.weights[f"conv{k}.bias"],
-            stride,
-            weight.shape[-1] // 2 if stride == 1 else 0,
-        )
-        return (
-            y * self.weights[f"scale{k}"][:, None, None] + self.weights[f"shift{k}"][:, None, None]
-        )
+    def _convolution(self, x: Tensor, k: int, stride: int) -> Tensor:
+        """Convolution `k` with its scale and shift. dlib pads only where the stride is 1."""
+        weight, bias = self.weights[f"conv{k}.weight"], self.weights[f"conv{k}.bias"]
+        padding = weight.shape[-1] // 2 if stride == 1 else 0
+        y = F.conv2d(x, weight, bias, stride, padding)
+        scale, shift = self.weights[f"scale{k}"], self.weights[f"shift{k}"]
+        return y * scale[:, None, None] + shift[:, None, None]
 
 
-def _added(a: Tensor, b: Tensor) -> Tensor:
-    """Sum of two tensors [B, C, H, W] of different sizes: what one lacks at its ends is zero
+def _padded_sum(a: Tensor, b: Tensor) -> Tensor:
+    """Sum of two tensors [B, C, H, W] of different sizes; each is padded at its ends with zeros
     (dlib's add_prev).
     """
     size = [max(m, n) for m, n in zip(a.shape[1:], b.shape[1:], strict=True)]
-    one, other = (
-        F.pad(
-            t,
-            [e for n, m in zip(size[::-1], reversed(t.shape[1:]), strict=True) for e in (0, n - m)],
-        )
-        for t in (a, b)
-    )
-    return one + other
+
+    def padded(tensor: Tensor) -> Tensor:
+        padding = []
+        # F.pad takes the last axis first.
+        for wanted, own in zip(reversed(size), reversed(tensor.shape[1:]), strict=True):
+            padding += [0, wanted - own]
+        return F.pad(tensor, padding)
+
+    return padded(a) + padded(b)
 
 
-def chip(picture: np.ndarray, five: np.ndarray) -> np.ndarray:
-    """The face turned upright and cut out, uint8 [150, 150, 3]; five: float [5, 2] px of `picture`,
-    as FIVE orders.
+def face_chip(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """The upright, aligned face uint8 [150, 150, 3].
+
+    landmarks: float [5, 2] px of `image`, in the order of CHIP_LANDMARKS.
     """
-    places = (PLACES + PADDING) / (2 * PADDING + 1) * CHIP
-    middle, aim = five.mean(0), places.mean(0)
-    one, other = five.astype(np.float64) - middle, places - aim
-    along, across = (one * other).sum(), (one[:, 0] * other[:, 1] - one[:, 1] * other[:, 0]).sum()
-    matrix = (
-        np.array([[along, -across, 0], [across, along, 0]]) / (one**2).sum()
-    )  # least squares (Umeyama 1991)
-    matrix[:, 2] = aim - matrix[:, :2] @ middle
+    target = (CHIP_POSITIONS + CHIP_PADDING) / (2 * CHIP_PADDING + 1) * CHIP_SIDE
+    own_centre, target_centre = landmarks.mean(0), target.mean(0)
+    own = landmarks.astype(np.float64) - own_centre
+    target = target - target_centre
+
+    # The similarity transform of least squares (Umeyama 1991).
+    along = (own * target).sum()
+    across = (own[:, 0] * target[:, 1] - own[:, 1] * target[:, 0]).sum()
+    matrix = np.array([[along, -across, 0], [across, along, 0]]) / (own**2).sum()
+    matrix[:, 2] = target_centre - matrix[:, :2] @ own_centre
     return cv2.warpAffine(
-        picture, matrix, (CHIP, CHIP), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        image,
+        matrix,
+        (CHIP_SIDE, CHIP_SIDE),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
     )

@@ -1,6 +1,4 @@
-"""How far a rendered mouth goes with the true one: correlation, lag, motion, distance of the lip
-landmarks.
-"""
+"""Agreement of rendered with true lip motion: correlation, lag, size of motion, LMD."""
 
 from __future__ import annotations
 
@@ -12,148 +10,163 @@ import numpy as np
 from being.eval.faces import landmark_distance, lip_width
 from being.face.landmarks import Landmarks, lip_aperture
 
-LAGS = 10  # frames to either side among which the best lag is sought
-LEAST_FRAMES = 8  # fewer overlapping frames say nothing of a correlation
-ORDERS = 64  # random orders of the sound among which the fairest is taken
+MAX_LAG = 10  # frames in both directions within which the best lag is searched
+MIN_FRAMES = 8  # a correlation over fewer frames means nothing
+RANDOM_ORDERS = 64  # random orders of the audio, of which the least correlated is used
 
 
 @dataclass(frozen=True)
 class LipAgreement:
-    """How a rendered lip aperture goes with the true one over the same frames."""
+    """Agreement of a rendered with the true lip aperture over the same frames."""
 
-    correlation: float | None  # Pearson at lag 0; None when `reason` says why it cannot be had
-    best_lag: (
-        int | None
-    )  # frames by which the rendered mouth comes after the true one (negative: before)
+    # Pearson correlation at lag 0; None when it cannot be computed, and `reason` says why.
+    correlation: float | None
+    # Frames by which the rendered mouth follows the true one; negative when it is ahead.
+    best_lag: int | None
     best_correlation: float | None
-    motion: (
-        float | None
-    )  # deviation of the rendered aperture over that of the true one: near 0 the mouth hardly moves
+    # Deviation of the rendered aperture divided by that of the true one; near 0 the mouth is still.
+    motion: float | None
     frames: int  # frames with a true aperture: what was compared
-    misses: int  # of those, frames in which no face was found on the render
-    true_misses: (
-        int  # frames in which none was found on the true frame: there is nothing to compare with
-    )
+    misses: int  # of those, frames in which no face was found on the rendered frame
+    true_misses: int  # frames in which no face was found on the true frame: not compared
     reason: str = ""
 
 
 def lip_figures(
     true: Landmarks,
-    made: Landmarks,
+    rendered: Landmarks,
     segment: np.ndarray | None = None,
     shuffled: Landmarks | None = None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Figures of the lips (JSON types) and the series [F] behind them, of the same frames in px at
-    512.
+    """Figures of the lips (JSON types), and the series [F] that they are computed from.
 
-    segment: int [F], which of the clip's segments a frame lies in. shuffled: of renders that heard
-    other sound.
+    true, rendered: landmarks of the same frames, in px at 512; segment: int [F], the clip's segment
+    of each frame; shuffled: landmarks of frames rendered with the audio of other frames.
     """
-    series = {
-        f"{name}.{key}": measure(faces.points)
-        for key, faces in (("true", true), ("rendered", made), ("shuffled", shuffled))
-        if faces is not None
-        for name, measure in (("aperture", lip_aperture), ("width", lip_width))
-    }
-    series["lmd"] = landmark_distance(true.points, made.points)
-    own = agreement(series["aperture.true"], series["aperture.rendered"], segment)
-    wide = agreement(series["width.true"], series["width.rendered"], segment)
+    # Lip aperture and width of each sequence of frames.
+    sequences = {"true": true, "rendered": rendered}
+    if shuffled is not None:
+        sequences["shuffled"] = shuffled
+    series = {}
+    for key, faces in sequences.items():
+        series[f"aperture.{key}"] = lip_aperture(faces.points)
+        series[f"width.{key}"] = lip_width(faces.points)
+    series["lmd"] = landmark_distance(true.points, rendered.points)
+
+    # Agreement of rendered with true lips.
+    aperture = lip_agreement(series["aperture.true"], series["aperture.rendered"], segment)
+    width = lip_agreement(series["width.true"], series["width.rendered"], segment)
     both = np.isfinite(series["lmd"])
     figures = {
-        **asdict(own),
-        "width_correlation": wide.correlation,
-        "width_best_lag": wide.best_lag,
-        "width_motion": wide.motion,
+        **asdict(aperture),
+        "width_correlation": width.correlation,
+        "width_best_lag": width.best_lag,
+        "width_motion": width.motion,
         "lmd": float(series["lmd"][both].mean()) if both.any() else None,
     }
+
+    # The same with shuffled audio: what remains is explained by pose and upper face alone.
     if shuffled is not None:
-        other = agreement(series["aperture.true"], series["aperture.shuffled"], segment)
+        chance = lip_agreement(series["aperture.true"], series["aperture.shuffled"], segment)
         figures |= {
-            "shuffled_correlation": other.correlation,
-            "shuffled_misses": other.misses,
-            "shuffled_chance": own.frames**-0.5 if own.frames else None,
+            "shuffled_correlation": chance.correlation,
+            "shuffled_misses": chance.misses,
+            "shuffled_chance": aperture.frames**-0.5 if aperture.frames else None,
         }
     return figures, series
 
 
-def fair_order(frames: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, float | None]:
-    """Whose sound is heard in the stead of each of `frames` int [F], and how the true lip aperture
-    float [F] (NaN where unknown) correlates with itself in this order.
+def decorrelated_order(frames: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, float | None]:
+    """For each frame the frame whose audio replaces its own (int [F]), and the correlation of the
+    true lip aperture with itself in this order.
 
-    A mouth that follows its sound without fault correlates so with the truth too, by the order's
-    own chance (docs/evaluation.md). Of ORDERS random orders the one in which that is least is
-    taken; nothing rendered enters.
+    A mouth that follows its audio perfectly has this correlation with the truth too, by the chance
+    of the order (docs/evaluation.md). So the order with the smallest one of RANDOM_ORDERS random
+    orders is used. Nothing rendered is used for the choice.
+
+    frames: int [F]; true: true lip aperture float [F], NaN where unknown.
     """
-    orders = [shuffled_frames(np.arange(len(frames)), seed) for seed in range(ORDERS)]
-    filled = (
-        np.where(np.isfinite(true), true, np.nanmean(true)) if np.isfinite(true).any() else None
-    )
-    own = [None if filled is None else correlation_at(true, filled[order], 0) for order in orders]
-    sizes = [np.inf if value is None else abs(value) for value in own]
+    orders = [shuffled_frames(np.arange(len(frames)), seed) for seed in range(RANDOM_ORDERS)]
+    if not np.isfinite(true).any():
+        return frames[orders[0]], None
+    filled = np.where(np.isfinite(true), true, np.nanmean(true))
+    correlations = [correlation_at(true, filled[order], 0) for order in orders]
+    sizes = [np.inf if value is None else abs(value) for value in correlations]
     best = int(np.argmin(sizes))
-    return frames[orders[best]], own[best]
+    return frames[orders[best]], correlations[best]
 
 
 def shuffled_frames(frames: np.ndarray, seed: int = 0) -> np.ndarray:
-    """`frames` int [F] in a random order without a fixed point (Sattolo's cycle): whose sound is
-    heard in its stead.
-    """
-    rng, order = np.random.default_rng(seed), frames.copy()
+    """`frames` int [F] in a random order in which no frame keeps its place (Sattolo 1986)."""
+    rng = np.random.default_rng(seed)
+    order = frames.copy()
     for i in range(len(order) - 1, 0, -1):
         j = int(rng.integers(i))
         order[i], order[j] = order[j], order[i]
     return order
 
 
-def agreement(
+def lip_agreement(
     true: np.ndarray, rendered: np.ndarray, segment: np.ndarray | None = None
 ) -> LipAgreement:
-    """Correlation and lag of two aperture series float [F] over the same frames, NaN where no face
-    was found.
+    """Correlation and lag of two aperture series over the same frames.
 
-    segment: int [F], which of the clip's segments a frame lies in; a lag compares no frames across
-    a break.
+    A missed rendered frame gets the mean of the found ones. It adds the variance of the truth and
+    no agreement, so misses can only reduce the size of a correlation. A mouth that never moves has
+    correlation 0. A lag compares no frames of two different segments.
 
-    A missed rendered frame takes the mean of the found ones: it adds the truth's variance and no
-    agreement, so misses can only lower the size of a correlation. A mouth that never moves has
-    correlation 0.
+    true, rendered: float [F], NaN where no face was found; segment: int [F], the clip's segment of
+    each frame.
     """
     assert true.shape == rendered.shape and true.ndim == 1, (true.shape, rendered.shape)
     known, found = np.isfinite(true), np.isfinite(rendered)
     counts = int(known.sum()), int((known & ~found).sum()), int((~known).sum())
-    reason = (
-        "no face was found on the true frames"
-        if not known.any()
-        else "no face was found on any rendered frame"
-        if not (known & found).any()
-        else f"only {known.sum()} frames"
-        if known.sum() < LEAST_FRAMES
-        else "the true mouth never moves"
-        if np.ptp(true[known]) == 0
-        else ""
-    )
+    reason = _why_not_comparable(true, known, found)
     if reason:
         return LipAgreement(None, None, None, None, *counts, reason)
+
+    # The best lag has the largest correlation; of equal ones, the smallest lag.
     filled = np.where(found, rendered, rendered[found].mean())
-    lags = {
-        lag: value
-        for lag in range(-LAGS, LAGS + 1)
-        if (value := correlation_at(true, filled, lag, segment)) is not None
-    }
-    best = max(lags, key=lambda lag: (lags[lag], -abs(lag)))
+    correlations = {}
+    for lag in range(-MAX_LAG, MAX_LAG + 1):
+        value = correlation_at(true, filled, lag, segment)
+        if value is not None:
+            correlations[lag] = value
+    best = max(correlations, key=lambda lag: (correlations[lag], -abs(lag)))
     motion = float(filled[known].std() / true[known].std())
-    return LipAgreement(lags[0], best, lags[best], motion, *counts)
+    return LipAgreement(correlations[0], best, correlations[best], motion, *counts)
+
+
+def _why_not_comparable(true: np.ndarray, known: np.ndarray, found: np.ndarray) -> str:
+    """Why two aperture series cannot be compared; "" when they can."""
+    if not known.any():
+        return "no face was found on the true frames"
+    if not (known & found).any():
+        return "no face was found on any rendered frame"
+    if known.sum() < MIN_FRAMES:
+        return f"only {known.sum()} frames"
+    if np.ptp(true[known]) == 0:
+        return "the true mouth never moves"
+    return ""
 
 
 def correlation_at(
     true: np.ndarray, rendered: np.ndarray, lag: int, segment: np.ndarray | None = None
 ) -> float | None:
-    """Pearson correlation of true[t] and rendered[t + lag] over all t inside both, in one `segment`
-    where these are given; 0 when either is constant, None when fewer than LEAST_FRAMES are left.
-    NaN of `true` are left out, `rendered` is finite."""
+    """Pearson correlation of true[t] and rendered[t + lag] over all t for which both exist.
+
+    At a positive lag, the rendered series follows the true one. 0 when either is constant, None
+    when fewer than MIN_FRAMES are left.
+
+    true: float [F], NaN is left out; rendered: float [F], finite; segment: int [F], the clip's
+    segment of each frame: only frames of the same segment are compared.
+    """
     t = np.arange(max(0, -lag), min(len(true), len(true) - lag))
-    t = t[np.isfinite(true[t]) & (segment is None or segment[t] == segment[t + lag])]
-    if len(t) < LEAST_FRAMES:
+    usable = np.isfinite(true[t])
+    if segment is not None:
+        usable &= segment[t] == segment[t + lag]
+    t = t[usable]
+    if len(t) < MIN_FRAMES:
         return None
     x, y = true[t].astype(np.float64), rendered[t + lag].astype(np.float64)
     x, y = x - x.mean(), y - y.mean()

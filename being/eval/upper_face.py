@@ -1,6 +1,4 @@
-"""Action units and blinks of rendered frames against the true ones, both read from pictures by the
-same networks.
-"""
+"""Action units and blinks of rendered frames compared with those of the true frames."""
 
 from __future__ import annotations
 
@@ -8,100 +6,115 @@ from typing import Any
 
 import numpy as np
 
-from being.eval.faces import joined
-from being.face.action_units import BLINK_CLOSED, BLINK_UNIT, NAMES, action_units
+from being.eval.faces import concatenate_landmarks
+from being.face.action_units import AU45_CLOSED, AU_NAMES, BLINK_UNIT, action_units
 from being.face.landmarks import Landmarks
 
-SHUT = 0.5  # closure of the lids, 0 open to 1 shut, from which a frame belongs to a blink
-BLINK_NEAR = 2  # frames by which a rendered blink's deepest frame may be off the true one's
-BLINK_GAP = 2  # frames over which lids that part for a moment are still in one blink
-UPPER = ("AU01", "AU02", "AU04", "AU05", "AU06", "AU07", BLINK_UNIT)
+BLINK_START = 0.5  # closure of the lids, 0 open to 1 closed, from which a frame is part of a blink
+BLINK_NEAR = 2  # frames by which a rendered blink may be off the true one
+BLINK_GAP = 2  # frames for which the lids may part within one blink
+UPPER_FACE_UNITS = ("AU01", "AU02", "AU04", "AU05", "AU06", "AU07", BLINK_UNIT)
 
 
 def upper_face_figures(
-    true: Landmarks, made: Landmarks, segment: np.ndarray | None = None
+    true: Landmarks, rendered: Landmarks, segment: np.ndarray | None = None
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Figures of action units and blinks (JSON types), and the series [F] behind them, of the same
-    frames.
+    """Figures of action units and blinks (JSON types), and the series [F] that they come from.
 
-    Units are intensities 0 to 5 as `preprocess.expression` reads them, with one neutral face and
-    one open eye for both sequences, so that a face that is stiffer or brighter altogether shows as
-    an error. Frames in which either face is missing are left out.
+    Units are intensities from 0 to 5, read as preprocessing reads them. Both sequences share one
+    neutral face and one open eye, so a face that is stiffer or brighter as a whole counts as an
+    error. Frames in which either face is missing are left out.
+
+    true, rendered: landmarks of the same frames; segment: int [F], the clip's segment of each
+    frame.
     """
-    both = true.found & made.found
+    both = true.found & rendered.found
     if not both.any():
         return {"action_unit_error": None, "blinks": None}, {}
+
+    # Action units of both sequences together, [2 F, units].
     count = len(true)
-    units = action_units(joined([true, made]), _borders(count, segment))
-    one, other = units[:count].astype(np.float64), units[count:].astype(np.float64)
-    error = np.abs(one - other)[both]
-    column = NAMES.index(BLINK_UNIT)
+    units = action_units(concatenate_landmarks([true, rendered]), _stretches(count, segment))
+    true_units = units[:count].astype(np.float64)
+    rendered_units = units[count:].astype(np.float64)
+    error = np.abs(true_units - rendered_units)[both]
+
+    # Closure of the lids; NaN where no face was found.
+    column = AU_NAMES.index(BLINK_UNIT)
     series = {
-        "closure.true": one[:, column] / BLINK_CLOSED,
-        "closure.rendered": other[:, column] / BLINK_CLOSED,
+        "closure.true": true_units[:, column] / AU45_CLOSED,
+        "closure.rendered": rendered_units[:, column] / AU45_CLOSED,
     }
-    for key, faces in (("closure.true", true), ("closure.rendered", made)):
-        series[key][~faces.found] = np.nan
-    shown = [k for k, name in enumerate(NAMES) if name in UPPER]
-    blinks, extra = blink_match(series["closure.true"], series["closure.rendered"])
+    series["closure.true"][~true.found] = np.nan
+    series["closure.rendered"][~rendered.found] = np.nan
+
+    matched, extra = match_blinks(series["closure.true"], series["closure.rendered"])
+    upper = [k for k, name in enumerate(AU_NAMES) if name in UPPER_FACE_UNITS]
     return {
         "action_unit_error": float(error.mean()),
-        "upper_face_error": float(error[:, shown].mean()),
+        "upper_face_error": float(error[:, upper].mean()),
         "units": {
             name: {
                 "error": float(error[:, k].mean()),
-                "correlation": _pearson(one[both, k], other[both, k]),
+                "correlation": _pearson(true_units[both, k], rendered_units[both, k]),
             }
-            for k, name in enumerate(NAMES)
+            for k, name in enumerate(AU_NAMES)
         },
         "blinks": {
-            "true": len(blinks),
-            "reproduced": int(sum(blinks)),
+            "true": len(matched),
+            "reproduced": int(sum(matched)),
             "extra": extra,
-            "share": float(np.mean(blinks)) if blinks else None,
+            "share": float(np.mean(matched)) if matched else None,
         },
     }, series
 
 
-def blink_match(true: np.ndarray, made: np.ndarray) -> tuple[list[bool], int]:
-    """Whether each true blink has a rendered one of its own within BLINK_NEAR frames, and how many
-    rendered ones have none; closures float [F], 0 open to 1 shut."""
-    wanted, offered, matched = blinks(true), blinks(made), []
-    for frame in wanted:
-        near = [k for k in offered if abs(k - frame) <= BLINK_NEAR]
+def match_blinks(true: np.ndarray, rendered: np.ndarray) -> tuple[list[bool], int]:
+    """Whether each true blink has a rendered one of its own within BLINK_NEAR frames, and the
+    number of rendered blinks without a true one.
+
+    true, rendered: closure of the lids, float [F], 0 open to 1 closed.
+    """
+    unmatched = find_blinks(rendered)
+    matched = []
+    for frame in find_blinks(true):
+        near = [k for k in unmatched if abs(k - frame) <= BLINK_NEAR]
         matched.append(bool(near))
         if near:
-            offered.remove(min(near, key=lambda k: abs(k - frame)))
-    return matched, len(offered)
+            unmatched.remove(min(near, key=lambda k: abs(k - frame)))
+    return matched, len(unmatched)
 
 
-def blinks(closure: np.ndarray) -> list[int]:
-    """The deepest frame of each blink of a series float [F], 0 open to 1 shut; NaN counts as open."""
-    inside = np.flatnonzero(np.nan_to_num(closure) >= SHUT)
-    groups = (
-        np.split(inside, np.flatnonzero(np.diff(inside) > BLINK_GAP) + 1) if len(inside) else []
-    )
-    return [
-        int(round(float(np.mean(group[closure[group] >= closure[group].max() - 1e-6]))))
-        for group in groups
-    ]
+def find_blinks(closure: np.ndarray) -> list[int]:
+    """The most closed frame of each blink in a series float [F], 0 open to 1 closed; NaN counts as
+    open.
+    """
+    closed = np.flatnonzero(np.nan_to_num(closure) >= BLINK_START)
+    if not len(closed):
+        return []
+    blinks = np.split(closed, np.flatnonzero(np.diff(closed) > BLINK_GAP) + 1)
+    frames = []
+    for blink in blinks:
+        deepest = blink[closure[blink] >= closure[blink].max() - 1e-6]
+        frames.append(int(round(float(np.mean(deepest)))))
+    return frames
 
 
-def _borders(count: int, segment: np.ndarray | None) -> list[tuple[int, int]]:
-    """Stretches [start, stop) of two sequences of `count` frames one after the other, cut where the
-    segment changes.
+def _stretches(count: int, segment: np.ndarray | None) -> list[tuple[int, int]]:
+    """Stretches [start, stop) of two sequences of `count` frames, one after the other, cut where
+    the segment changes.
     """
     cuts = [] if segment is None else (np.flatnonzero(np.diff(segment)) + 1).tolist()
     edges = [0, *cuts, count]
     return [
-        (shift + a, shift + b)
-        for shift in (0, count)
-        for a, b in zip(edges, edges[1:], strict=False)
+        (offset + start, offset + stop)
+        for offset in (0, count)
+        for start, stop in zip(edges, edges[1:], strict=False)
     ]
 
 
 def _pearson(one: np.ndarray, other: np.ndarray) -> float | None:
-    """Correlation of two series [F]; None where either hardly moves."""
+    """Pearson correlation of two series [F]; None where either hardly moves."""
     if len(one) < 2 or min(one.std(), other.std()) < 1e-6:
         return None
     return float(np.corrcoef(one, other)[0, 1])

@@ -1,0 +1,1 @@
+"""What is known of faces: landmarks, topology, the canonical mesh, action units."""

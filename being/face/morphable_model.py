@@ -1,9 +1,8 @@
-"""The mean head of the Basel Face Model 2009, laid on a tracked face: initial points for those who
-have its file.
+"""The mean head of the Basel Face Model 2009, read from its file and aligned to a tracked face.
 
-Paysan et al., "A 3D Face Model for Pose and Illumination Invariant Face Recognition" (2009). The
-file, `01_MorphableModel.mat`, comes from its makers and may not be used commercially; nothing here
-needs it.
+Its points can be the initial points of the Gaussians. Paysan et al., "A 3D Face Model for Pose and
+Illumination Invariant Face Recognition" (2009). The file, `01_MorphableModel.mat`, comes from its
+authors and may not be used commercially. Nothing in this package needs it.
 """
 
 from __future__ import annotations
@@ -14,12 +13,15 @@ import numpy as np
 
 from being.errors import UsageError
 
-SCALE = 1e-5  # head units (10 cm) per micrometre, the file's unit
-ROUNDS = 60  # of matching each point to the nearest and moving
-TRUSTED = 0.8  # share of the matches, the closest ones, by which the head is moved
+UNITS_PER_MICROMETRE = 1e-5  # the file is in micrometres; a head unit is 10 cm
+ITERATIONS = 60  # of the closest-point alignment
+INLIER_SHARE = 0.8  # the share of the matches, the closest ones, that decides the alignment
 NOSE_TIP = 1  # vertex of the tracked mesh
-LEAST = 5_000  # vertices; the model has 53,490
-FIX = "Give 01_MorphableModel.mat of the Basel Face Model 2009, or leave data.bfm empty: it is not needed"
+VERTICES_MIN = 5_000  # the model has 53,490
+FIX = (
+    "Give 01_MorphableModel.mat of the Basel Face Model 2009, "
+    "or leave data.bfm empty: it is not needed"
+)
 
 
 def read_bfm(path: Path) -> np.ndarray:
@@ -42,39 +44,40 @@ def read_bfm(path: Path) -> np.ndarray:
         raise UsageError(
             f"{path} cannot be read as a MATLAB file", str(error).split("\n")[0], FIX
         ) from error
-    if mean.size % 3 or mean.size < 3 * LEAST or not np.isfinite(mean).all():
+    if mean.size % 3 or mean.size < 3 * VERTICES_MIN or not np.isfinite(mean).all():
         raise UsageError(
             f"{path} is not the Basel Face Model", f"shapeMU has the shape {mean.shape}", FIX
         )
-    return mean.reshape(-1, 3) * SCALE
+    return mean.reshape(-1, 3) * UNITS_PER_MICROMETRE
 
 
-def laid_on(head: np.ndarray, face: np.ndarray) -> np.ndarray:
-    """The points [V, 3] of `head` turned, moved and scaled so that its surface meets the tracked
-    mesh `face` [468, 3].
+def align_to_face(head: np.ndarray, face: np.ndarray) -> np.ndarray:
+    """The points [V, 3] of `head`, rotated, moved and scaled onto the tracked mesh `face` [468, 3].
 
-    Iterated closest points (Besl and McKay 1992) with a scale, trimmed: parts that one of the two
-    lacks do not pull.
+    Iterative closest points (Besl and McKay 1992) with a scale. The worst matches of each
+    iteration are left out, so parts that only one of the two has do not distort the alignment.
     """
     from scipy.spatial import cKDTree
 
-    placed = head + face[NOSE_TIP] - head[head[:, 2].argmax()]
-    for _ in range(ROUNDS):
-        distance, nearest = cKDTree(placed).query(face)
-        trusted = np.argsort(distance)[: round(TRUSTED * len(face))]
-        rotation, shift, scale = similarity(placed[nearest[trusted]], face[trusted])
-        placed = scale * placed @ rotation.T + shift
-    return placed
+    # Start with the two noses at one point.
+    aligned = head + face[NOSE_TIP] - head[head[:, 2].argmax()]
+    for _ in range(ITERATIONS):
+        distance, nearest = cKDTree(aligned).query(face)
+        inliers = np.argsort(distance)[: round(INLIER_SHARE * len(face))]
+        rotation, translation, scale = fit_similarity(aligned[nearest[inliers]], face[inliers])
+        aligned = scale * aligned @ rotation.T + translation
+    return aligned
 
 
-def similarity(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Rotation [3, 3], shift [3] and scale that bring points [n, 3] closest to others (Umeyama
-    1991).
+def fit_similarity(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Rotation [3, 3], translation [3] and scale that map `source` [n, 3] best onto `target`.
+
+    Least squares (Umeyama 1991): target = scale * rotation @ source + translation.
     """
-    middle, goal = source.mean(0), target.mean(0)
-    a, b = source - middle, target - goal
-    u, spread, vt = np.linalg.svd(b.T @ a)
+    source_mean, target_mean = source.mean(0), target.mean(0)
+    a, b = source - source_mean, target - target_mean
+    u, singular, vt = np.linalg.svd(b.T @ a)
     sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
     rotation = (u * sign) @ vt
-    scale = float((spread * sign).sum() / (a**2).sum())
-    return rotation, goal - scale * rotation @ middle, scale
+    scale = float((singular * sign).sum() / (a**2).sum())
+    return rotation, target_mean - scale * rotation @ source_mean, scale

@@ -1,4 +1,4 @@
-"""OpenFace's own `au.csv` of a clip, checked and laid onto the dataset's frames."""
+"""Reading of OpenFace's csv of action units, validated and mapped to the dataset's frames."""
 
 from __future__ import annotations
 
@@ -10,34 +10,37 @@ import numpy as np
 
 from being.conventions import FPS
 from being.errors import InputRejected
-from being.face.action_units import AU_MAX, BLINK_UNIT, write_table
-from being.face.smoothing import fill
+from being.face.action_units import AU_MAX, BLINK_UNIT, write_au_table
+from being.face.smoothing import interpolate_missing
 
-COLUMN = re.compile(r"AU\d\d_[rc]")  # intensities and presences
+COLUMN = re.compile(r"AU\d\d_[rc]")  # intensities (r) and presences (c)
+OTHER_COLUMNS = ("frame", "face_id", "timestamp", "confidence", "success")
 ROWS_MAX = 1_000_000
 SUCCESS_MIN = 0.5  # share of the rows in which OpenFace must have found the face
 RANGE_SLACK = 0.01  # of intensities, for rounding
-SPAN_SLACK_S = 0.2  # by which the table's time may differ from the clip's
-HOW = "Run OpenFace's FeatureExtraction on this very video, and give its csv as it is"
+SPAN_SLACK_S = 0.2  # by which the table's duration may differ from the clip's
+HOW_TO_MAKE = "Run OpenFace's FeatureExtraction on this very video, and give its csv as it is"
 
-Table = tuple[list[str], np.ndarray, np.ndarray]
+# Column names [K], values float32 [F, K], confidence float32 [F].
+ActionUnitTable = tuple[list[str], np.ndarray, np.ndarray]
 
 
 def read_openface(
     path: Path, frames: int, seconds: float, times: np.ndarray | None = None
-) -> Table:
-    """Names [K] (`AU01_r`, ...), values float32 [F, K] and confidence float32 [F] of the dataset's
-    frames.
+) -> ActionUnitTable:
+    """Names [K] (`AU01_r`, ...), values float32 [F, K] and confidence float32 [F] of all frames.
 
-    path: a csv of OpenFace 2, with or without blanks before its column names. frames: F. seconds:
-    how long the source clip is. times: float [F], where in the source clip each frame of the
-    dataset lies, s from its first picture; by default frame / 25. As many rows as frames are taken
-    one for one (the family's rule); any other number is laid onto the frames by time, if the table
-    lasts as long as the clip: OpenFace on a 30 frames/s source makes such a table. Rows without
-    success are bridged from their neighbours, confidence 0. Raises InputRejected.
+    path: a csv of OpenFace 2, with or without spaces before its column names. frames: F of the
+    dataset. seconds: duration of the source clip. times: float [F], the time of each frame of the
+    dataset in the source clip, s from its first frame; by default frame / 25.
+
+    A table of F rows is taken row by row (the rule of the family). A table of any other length is
+    mapped to the frames by time, if it lasts as long as the clip; OpenFace makes such a table from
+    a source of 30 frames/s. Rows without success are interpolated from their neighbours and get
+    confidence 0. Raises InputRejected.
     """
     path = Path(path)
-    names, columns = read_columns(path)
+    names, columns = read_openface_columns(path)
     rows = len(columns["frame"])
     wanted = [name for name in names if COLUMN.fullmatch(name)]
     if f"{BLINK_UNIT}_r" not in wanted:
@@ -46,7 +49,9 @@ def read_openface(
             f"it has {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}",
             "Let OpenFace write action units: FeatureExtraction -aus -f VIDEO",
         )
-    index = _rows_of_frames(path, columns, frames, seconds, times)
+    row_of_frame = _rows_of_frames(path, columns, frames, seconds, times)
+
+    # Values outside 0 to 5 are no intensities of OpenFace.
     values = np.stack([columns[name] for name in wanted], 1)
     low, high = values.min(0), values.max(0)
     worst = int(np.argmax(np.maximum(high - AU_MAX, -low)))
@@ -54,54 +59,41 @@ def read_openface(
         raise InputRejected(
             f"{path}: {wanted[worst]} runs from {low[worst]:.2f} to {high[worst]:.2f}",
             f"OpenFace's intensities run from 0 to {AU_MAX:.0f}",
-            HOW,
+            HOW_TO_MAKE,
         )
+
+    # Most rows must show the face; the others are interpolated.
     success = columns.get("success", np.ones(rows)) > 0.5
     if success.mean() < SUCCESS_MIN:
         raise InputRejected(
-            f"{path}: OpenFace found the face in {int(success.sum())} of {rows} rows", fix=HOW
+            f"{path}: OpenFace found the face in {int(success.sum())} of {rows} rows",
+            fix=HOW_TO_MAKE,
         )
     confidence = np.where(success, np.clip(columns.get("confidence", np.ones(rows)), 0, 1), 0)
-    values = np.clip(fill(values, success), 0, AU_MAX)
-    return wanted, values[index].astype(np.float32), confidence[index].astype(np.float32)
+    values = np.clip(interpolate_missing(values, success), 0, AU_MAX)
+    return (
+        wanted,
+        values[row_of_frame].astype(np.float32),
+        confidence[row_of_frame].astype(np.float32),
+    )
 
 
-def write_openface(path: Path, table: Table) -> None:
+def write_openface(path: Path, table: ActionUnitTable) -> None:
     """Write a table of `read_openface` as the dataset's `au.csv`."""
-    write_table(path, *table)
+    write_au_table(path, *table)
 
 
-def read_columns(path: Path) -> tuple[list[str], dict[str, np.ndarray]]:
-    """Column names without blanks, and the numbers [N] under each that is read; `frame` counts from
-    0, ascending.
+def read_openface_columns(path: Path) -> tuple[list[str], dict[str, np.ndarray]]:
+    """All column names without spaces, and the numbers [N] of each column that `being` uses.
 
-    Raises InputRejected for a file that is no table of action units, or of several faces, or skips
-    frames.
+    The column `frame` is always present; it counts 0, 1, ... Raises InputRejected for a file that
+    is no table of action units, or is of several faces, or skips frames.
     """
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            header, *rows = (
-                row for row, _ in zip(csv.reader(file), range(ROWS_MAX), strict=False) if row
-            )
-    except (OSError, ValueError, csv.Error) as error:
-        why = (
-            "it is empty"
-            if isinstance(error, ValueError) and "unpack" in str(error)
-            else str(error)
-        )
+    names, rows = _read_rows(path)
+    used = [k for k, name in enumerate(names) if COLUMN.fullmatch(name) or name in OTHER_COLUMNS]
+    if not any(COLUMN.fullmatch(names[k]) for k in used):
         raise InputRejected(
-            f"{path} cannot be read as a table of action units", why, HOW
-        ) from error
-    names = [name.strip() for name in header]
-    read = [
-        k
-        for k, name in enumerate(names)
-        if COLUMN.fullmatch(name)
-        or name in ("frame", "face_id", "timestamp", "confidence", "success")
-    ]
-    if not any(COLUMN.fullmatch(names[k]) for k in read):
-        raise InputRejected(
-            f"{path} is not a table of action units", "no column is named like AU45_r", HOW
+            f"{path} is not a table of action units", "no column is named like AU45_r", HOW_TO_MAKE
         )
     uneven = [
         f"row {i + 1} has {len(row)} of {len(names)} values"
@@ -109,25 +101,33 @@ def read_columns(path: Path) -> tuple[list[str], dict[str, np.ndarray]]:
         if len(row) < len(names)
     ]
     if not rows or uneven:
-        raise InputRejected(f"{path} is cut off", uneven[0] if uneven else "it has no rows", HOW)
+        why = uneven[0] if uneven else "it has no rows"
+        raise InputRejected(f"{path} is cut off", why, HOW_TO_MAKE)
+
+    # All used values must be finite numbers.
     try:
-        table = np.array([[float(row[k]) for k in read] for row in rows])
+        table = np.array([[float(row[k]) for k in used] for row in rows])
     except ValueError as error:
-        raise InputRejected(f"{path} holds something that is no number", str(error), HOW) from error
+        raise InputRejected(
+            f"{path} holds a value that is not a number", str(error), HOW_TO_MAKE
+        ) from error
     if not np.isfinite(table).all():
         row, column = np.argwhere(~np.isfinite(table))[0]
         raise InputRejected(
             f"{path} holds values that are not finite",
-            f"{names[read[column]]} in row {row + 1}",
-            HOW,
+            f"{names[used[column]]} in row {row + 1}",
+            HOW_TO_MAKE,
         )
-    columns = {names[k]: table[:, i] for i, k in enumerate(read)}
+
+    # One face, and every frame once.
+    columns = {names[k]: table[:, i] for i, k in enumerate(used)}
     columns.setdefault("frame", np.arange(1.0, len(rows) + 1))
-    if len(np.unique(columns.get("face_id", [0]))) > 1 or len(np.unique(columns["frame"])) < len(
-        rows
-    ):
+    several_faces = len(np.unique(columns.get("face_id", [0]))) > 1
+    if several_faces or len(np.unique(columns["frame"])) < len(rows):
         raise InputRejected(
-            f"{path} holds several rows for one frame", "that is a table of several faces", HOW
+            f"{path} holds several rows for one frame",
+            "that is a table of several faces",
+            HOW_TO_MAKE,
         )
     columns["frame"] = columns["frame"] - columns["frame"][0]
     if not np.array_equal(columns["frame"], np.arange(len(rows))):
@@ -135,9 +135,27 @@ def read_columns(path: Path) -> tuple[list[str], dict[str, np.ndarray]]:
             f"{path} skips frames",
             f"its frame column runs over {int(columns['frame'][-1]) + 1} "
             f"frames in {len(rows)} rows",
-            HOW,
+            HOW_TO_MAKE,
         )
     return names, columns
+
+
+def _read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
+    """Column names without spaces, and the rows of a csv that are not empty."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            numbered = zip(csv.reader(file), range(ROWS_MAX), strict=False)
+            lines = [row for row, _ in numbered if row]
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputRejected(
+            f"{path} cannot be read as a table of action units", str(error), HOW_TO_MAKE
+        ) from error
+    if not lines:
+        raise InputRejected(
+            f"{path} cannot be read as a table of action units", "it is empty", HOW_TO_MAKE
+        )
+    header, *rows = lines
+    return [name.strip() for name in header], rows
 
 
 def _rows_of_frames(
@@ -147,7 +165,7 @@ def _rows_of_frames(
     seconds: float,
     times: np.ndarray | None,
 ) -> np.ndarray:
-    """The row int64 [F] of every frame."""
+    """The row of the table for every frame, int64 [F]: the same number, or the nearest in time."""
     rows = len(columns["frame"])
     if rows == frames:
         return np.arange(frames)
@@ -156,8 +174,12 @@ def _rows_of_frames(
     stamps = columns.get("timestamp")
     if stamps is None:
         raise InputRejected(
-            f"{path} has {rows} rows for {frames} frames", "and no timestamps to place them by", HOW
+            f"{path} has {rows} rows for {frames} frames",
+            "it has no timestamps that map its rows to the frames",
+            HOW_TO_MAKE,
         )
+
+    # The table must last as long as the clip.
     step = float(np.median(np.diff(stamps))) if rows > 1 else 0.0
     span = float(stamps[-1] - stamps[0]) + step
     if step <= 0 or (np.diff(stamps) <= 0).any() or abs(span - seconds) > SPAN_SLACK_S:
@@ -166,6 +188,6 @@ def _rows_of_frames(
             f"{path} does not belong to this clip",
             f"its {rows} rows{rate} last {span:.2f} s, the "
             f"clip's {frames} frames at {FPS} frames/s come from {seconds:.2f} s",
-            HOW,
+            HOW_TO_MAKE,
         )
     return np.searchsorted(stamps[:-1] + np.diff(stamps) / 2, times + stamps[0], "right")

@@ -1,4 +1,4 @@
-"""Named indices into the 478 face landmarks, and the blendshapes' names in MediaPipe's order."""
+"""Indices of face regions in the 478 landmarks, and MediaPipe's names of the blendshapes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ IBUG_68 = np.array([
     78, 82, 13, 312, 308, 317, 14, 87,
 ])
 
-# The points that the blendshape network is fed with (MediaPipe's face_blendshapes graph).
+# The input points of the blendshape network (MediaPipe's face_blendshapes graph).
 BLENDSHAPE_INPUTS = np.array([
     0, 1, 4, 5, 6, 7, 8, 10, 13, 14, 17, 21, 33, 37, 39, 40, 46, 52, 53, 54, 55, 58, 61, 63, 65, 66,
     67, 70, 78, 80, 81, 82, 84, 87, 88, 91, 93, 95, 103, 105, 107, 109, 127, 132, 133, 136, 144,

@@ -1,0 +1,1 @@
+"""Inference: from an avatar and audio to frames."""

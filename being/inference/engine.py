@@ -1,9 +1,9 @@
-"""An avatar baked for rendering: sound in, uint8 frames out.
+"""The engine: renders a trained avatar from speech features to uint8 frames.
 
-One frame is: audio window + expression + pose -> offsets -> splats -> composite over the pose's
-plate -> uint8. What does not depend on the frame is computed once at load, and kernels do the rest:
-on CUDA as one graph launch (`graph`), on a CPU in native code (`native_head`). Frames stream:
-memory does not grow with length.
+One frame is: attention window + expression + pose -> offsets -> splats -> composite over the pose's
+plate -> uint8. What does not depend on the frame is computed once at load. A renderer does the rest
+(`protocol`): one CUDA graph, native code on a CPU, or the model's own modules. Frames come as a
+stream: memory does not grow with the length of the audio.
 """
 
 from __future__ import annotations
@@ -12,58 +12,88 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from being.audio.encoders import encoder, width_of
-from being.audio.feature_files import array_blocks
-from being.audio.feature_stream import feature_blocks
-from being.data.cameras import camera_numbers
+from being.audio.encoder_interface import output_width
+from being.audio.encoders import load_encoder
+from being.audio.feature_files import feature_file_blocks
+from being.audio.feature_stream import FeatureStream, feature_blocks
+from being.data.cameras import camera_vector
 from being.errors import InputRejected, UsageError
-from being.inference.backends.torch import PlainHead
-from being.inference.feature_pool import AHEAD, ROOM, Feed, Sound
-from being.inference.interpolation import interpolated
+from being.inference.backends.torch import TorchRenderer
+from being.inference.feature_pool import (
+    DEFAULT_CAPACITY,
+    LOOK_AHEAD_FRAMES,
+    FeatureFeeder,
+    FeatureTrack,
+)
+from being.inference.interpolation import interpolated_frames
 from being.inference.pose_path import pose_path
+from being.inference.protocol import FrameRenderer, KeyFrameRenderer, PendingFrames
 from being.inference.pruning import pruned
 from being.model.avatar import Avatar, load_avatar
-from being.splat.api import pick_backend
+from being.splat import select_backend
 
-BATCH = 8
-IN_FLIGHT = 2  # batches that render or travel while the one before is used
-Faces = Callable[
-    [np.ndarray], np.ndarray
-]  # expression of the next frames' poses -> of the frames, [B, E]
+DEFAULT_BATCH = 8  # frames
+MAX_PENDING = 2  # batches that render or are copied while the one before is used
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+RENDERERS = ("auto", "torch")
+
+# Called for the next B frames with the expression of their poses, float32 [B, E]; returns the
+# expression of the frames, float32 [B, E].
+ExpressionSource = Callable[[np.ndarray], np.ndarray]
 
 
 class Engine:
-    """Renders one avatar, for one sound or for many at a time (`submit`). Not for several threads
-    at once.
+    """Renders one avatar, for one audio track or for many at a time. Not for several threads.
+
+    A whole file: `for image in engine.stream(engine.encode(samples))`. Live audio:
+
+        stream, track = engine.feature_stream(), engine.track()
+        track.push(torch.from_numpy(stream.push(pcm)))
+        images = engine.submit(track.rows(frames), poses).images()
+
+    A frame can be submitted once `LOOK_AHEAD_FRAMES` (3) rows after its own row are pushed, or once
+    the stream has finished. B frames, C channels of a speech feature, E expression channels, P
+    poses, S image side.
     """
 
     def __init__(
-        self, avatar: Avatar, precision: str = "auto", plain: bool = False, deform_every: int = 1
+        self,
+        avatar: Avatar,
+        precision: str = "auto",
+        renderer: str = "auto",
+        deform_every: int = 1,
+        rasterizer: str = "auto",
     ):
-        self.avatar, self.deform_every = avatar, deform_every
-        self.device = avatar.world_to_camera.device
-        self.camera = torch.from_numpy(camera_numbers(avatar.world_to_camera.cpu().numpy())).to(
-            self.device
-        )
-        self.expression = avatar.expression.cpu().numpy()
-        self.head = _head(avatar, self.camera, precision, plain)
-        self.precision = self.head.precision
+        """precision, deform_every: as for `load`.
+
+        renderer: "torch" for the model's own modules, "auto" for the fastest that can run here;
+        rasterizer: a backend of `being.splat`, by name; "auto" is the model's own
+        (`TalkingHead.backend`). Raises as `load` does.
+        """
         if deform_every < 1:
             raise UsageError(
-                f"every {deform_every}th frame cannot be deformed",
-                fix="Give 1 (all of them), 2 or 3",
+                f"deform_every is {deform_every}",
+                "each Nth frame is deformed, so N is at least 1",
+                "Give 1 (all frames), 2 or 3",
             )
-        if deform_every > 1 and not hasattr(self.head, "keep"):
+        self.avatar, self.deform_every = avatar, deform_every
+        self.device = avatar.world_to_camera.device
+        cameras = camera_vector(avatar.world_to_camera.cpu().numpy())
+        self.camera = torch.from_numpy(cameras).to(self.device)
+        self.expression = avatar.expression.cpu().numpy()
+        wanted = avatar.model.backend if rasterizer == "auto" else rasterizer
+        self.rasterizer = select_backend(wanted, self.device)
+        self.renderer = _choose_renderer(avatar, self.camera, precision, renderer, self.rasterizer)
+        self.precision = self.renderer.precision
+        if deform_every > 1 and not isinstance(self.renderer, KeyFrameRenderer):
             raise UsageError(
-                "only the native engine on the CPU leaves out deformation of frames",
-                f"here {type(self.head).__name__} renders",
+                "only the native renderer on a CPU can interpolate frames",
+                f"this engine uses {type(self.renderer).__name__}",
                 "Leave --deform-every out",
             )
 
@@ -75,42 +105,61 @@ class Engine:
         precision: str = "auto",
         prune_to: float | None = None,
         deform_every: int = 1,
+        rasterizer: str = "auto",
     ) -> Engine:
         """The engine of the bundle, or of the run's bundle, at `path`.
 
-        precision: what the network's products are computed in, "float32", "bfloat16" or "float16"
-        (sums are float32); "auto" is float16 on CUDA, on a CPU bfloat16 where the chip multiplies
-        it. prune_to: the share of Gaussians that is kept, those that contribute most. deform_every:
-        `stream` deforms only each such frame and takes the others from between (native engine on
-        the CPU). Raises as `load_avatar`, UsageError for an unknown precision, one that the device
-        has no products for, no share, and frames left out where the device does not.
+        precision: number format of the network's products, "float32", "bfloat16" or "float16" (sums
+        are float32); "auto" is float16 on CUDA, and bfloat16 on a CPU that multiplies it.
+        prune_to: the share of Gaussians to keep, those that contribute most.
+        deform_every: `stream` deforms only each Nth frame and interpolates the others (native
+        renderer on a CPU).
+        rasterizer: a backend of `being.splat`, by name.
+
+        Raises as `load_avatar` and `select_backend`; UsageError for an unknown precision, one that
+        the device has no products for, a share out of range, and `deform_every` above 1 where the
+        renderer cannot interpolate.
         """
         avatar = load_avatar(path, device)
-        kept = pruned(avatar, prune_to) if prune_to is not None else avatar
-        return cls(kept, precision, deform_every=deform_every)
+        avatar.model.backend = select_backend(rasterizer, avatar.world_to_camera.device)
+        if prune_to is not None:
+            avatar = pruned(avatar, prune_to)
+        return cls(avatar, precision, deform_every=deform_every)
 
-    def sound(self, features: Tensor | None = None, room: int = ROOM) -> Sound:
-        """A new sound to be heard, `features` [n, 16, C] pushed. `room`: rows that are kept at a
-        time.
+    def feature_stream(self, latency: str | None = None) -> FeatureStream:
+        """A stream of the avatar's encoder: chunks of audio in, rows for `FeatureTrack.push` out.
+
+        latency: "stream" or "low"; default: that of the encoder's name ("hama@low"), else "stream".
+        Raises as `check_encoder`, and as `FeatureStream` for an encoder without a streaming form.
         """
-        sound = Sound(self.head.sounds, room)
+        self.check_encoder()
+        manifest = self.avatar.manifest
+        return FeatureStream(manifest["encoder"], latency, manifest["audio_width"])
+
+    def track(
+        self, features: Tensor | None = None, capacity: int = DEFAULT_CAPACITY
+    ) -> FeatureTrack:
+        """A new audio track; rows of speech features [n, 16, C] are pushed to it as they come.
+
+        features: the first rows; capacity: rows that are kept at a time.
+        """
+        track = FeatureTrack(self.renderer.pool, capacity)
         if features is not None:
-            sound.push(features)
-        return sound
+            track.push(features)
+        return track
 
     def submit(
         self, rows: np.ndarray, poses: np.ndarray, expression: np.ndarray | None = None
-    ) -> Any:
-        """Begin to render B frames of any sounds; `.pictures()` of the result waits for uint8 [B,
-        S, S, 3].
+    ) -> PendingFrames:
+        """Start to render B frames of any tracks; `.images()` of the result waits for them.
 
-        rows int32 [B, 8] as `Sound.rows` gives them, poses int64 [B], expression float32 [B, E]
-        (default: the pose's own). The pictures lie in memory that is used again: look at them, or
-        copy them, before two more calls.
+        rows int32 [B, 8] from `FeatureTrack.rows`, poses int64 [B], expression float32 [B, E]
+        (default: that of the poses). The images uint8 [B, S, S, 3] lie in memory that is used
+        again: read or copy them before two more calls.
         """
-        return self.head.submit(
-            rows, poses, self.expression[poses] if expression is None else expression
-        )
+        if expression is None:
+            expression = self.expression[poses]
+        return self.renderer.submit(rows, poses, expression)
 
     def render(
         self,
@@ -119,114 +168,125 @@ class Engine:
         poses: np.ndarray,
         expression: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Pictures uint8 [B, S, S, 3] of `frames` int64 [B] of sound features [F, 16, C] in `poses`
-        int64 [B].
+        """Images uint8 [B, S, S, 3] of `frames` int64 [B] of speech features [F, 16, C].
+
+        poses: int64 [B]; expression: as for `submit`.
         """
-        with self.sound(features, max(ROOM, len(features))) as sound:
-            return (
-                self.submit(sound.rows(np.asarray(frames)), np.asarray(poses), expression)
-                .pictures()
-                .copy()
-            )
+        with self.track(features, max(DEFAULT_CAPACITY, len(features))) as track:
+            pending = self.submit(track.rows(np.asarray(frames)), np.asarray(poses), expression)
+            return pending.images().copy()
 
     def encode(self, samples: np.ndarray) -> Iterator[Tensor]:
-        """Speech features [k, 16, C] of sound float32 [T] at 16 kHz, one row for every frame that
-        it fills, some seconds at a time as they are asked for.
+        """Speech features [k, 16, C] of audio float32 [T] at 16 kHz, in blocks of some seconds.
 
-        Raises as `check_hearing`, and InputRejected for samples that are not numbers.
+        There is one row for every frame that the audio begins. Raises as `check_encoder`, and
+        InputRejected for samples that are not finite.
         """
-        self.check_hearing()
+        self.check_encoder()
         manifest = self.avatar.manifest
-        return (
-            torch.from_numpy(rows)
-            for rows in feature_blocks(samples, manifest["encoder"], manifest["audio_width"])
-        )
+        blocks = feature_blocks(samples, manifest["encoder"], manifest["audio_width"])
+        return (torch.from_numpy(rows) for rows in blocks)
 
-    def check_hearing(self) -> None:
-        """Load the encoder whose features the avatar hears.
+    def check_encoder(self) -> None:
+        """Load the speech encoder that the avatar was trained on.
 
-        Raises UsageError when they come from another program (`features_in`), InputRejected when
-        they are of another width now, and as `encoders.encoder`.
+        Raises UsageError when another program computes its features (see `read_features`),
+        InputRejected when the encoder's width has changed, and as `encoders.load_encoder`.
         """
         name, width = self.avatar.manifest["encoder"], self.avatar.manifest["audio_width"]
-        found = encoder(name)
-        if not hasattr(found, "stretches"):
+        found = load_encoder(name)
+        if found.reads_files:
             raise UsageError(
-                f"the avatar {self.avatar.path} hears '{name}' features",
+                f"the avatar {self.avatar.path} needs '{name}' speech features",
                 "another program computes them",
-                "Let it write those of the sound: being render --audio SOUND --features FILE.npy",
+                "Compute them for this audio: being render --audio AUDIO --features FILE.npy",
             )
-        if width_of(found, width) != width:
+        if output_width(found, width) != width:
             raise InputRejected(
-                f"the avatar {self.avatar.path} hears {width}-wide speech features",
+                f"the avatar {self.avatar.path} needs speech features that are {width} wide",
                 f"those of the encoder '{name}' are {found.width} wide",
                 "Train it again",
             )
 
-    def features_in(self, file: Path, frames: int) -> Iterator[Tensor]:
-        """Speech features [k, 16, C] that another program has made of a sound of `frames` frames,
-        some at a time.
+    def read_features(self, file: Path, frames: int) -> Iterator[Tensor]:
+        """Speech features [k, 16, C] of `frames` frames that another program wrote, in blocks.
 
         file: .npy, float [about frames, 16, C]. Raises InputRejected for anything else, before the
-        first.
+        first block.
         """
-        blocks = array_blocks(file, frames, self.avatar.manifest["audio_width"])
+        blocks = feature_file_blocks(file, frames, self.avatar.manifest["audio_width"])
         return (torch.from_numpy(rows) for rows in blocks)
 
     def stream(
         self,
         features: Tensor | Iterable[Tensor],
-        batch: int = BATCH,
-        expression: Faces | None = None,
+        batch: int = DEFAULT_BATCH,
+        expression: ExpressionSource | None = None,
     ) -> Iterator[np.ndarray]:
-        """Frames uint8 [S, S, 3], one for every row of `features`; poses go back and forth.
+        """Frames uint8 [S, S, 3], one for every row of `features`; the poses go back and forth.
 
-        features: [F, 16, C], whole or as blocks of rows. expression: called for the next B frames
-        with that of their poses, float32 [B, E], it gives theirs; by default they are the same.
-        While frames are used, later ones render.
+        features: [F, 16, C], whole or as blocks of rows. expression: gives the expression of the
+        next frames; default: that of their poses. While frames are used, later ones render.
         """
         if self.deform_every > 1:
-            yield from interpolated(self, features, batch, expression)
+            assert isinstance(self.renderer, KeyFrameRenderer)  # __init__ checks it
+            yield from interpolated_frames(
+                self.renderer, self.deform_every, self.expression, features, batch, expression
+            )
             return
-        under_way: deque[Any] = deque()
-        with self.sound(room=max(ROOM, 4 * batch)) as sound:
-            start, heard = 0, Feed(features, sound)
-            while count := min(batch, heard.until(start + batch + AHEAD) - start):
-                frames, poses = (
-                    np.arange(start, start + count),
-                    pose_path(count, self.avatar.poses, start),
-                )
-                face = None if expression is None else expression(self.expression[poses])
-                under_way.append(self.submit(sound.rows(frames), poses, face))
+
+        pending: deque[PendingFrames] = deque()
+        with self.track(capacity=max(DEFAULT_CAPACITY, 4 * batch)) as track:
+            feeder, start = FeatureFeeder(features, track), 0
+            while count := min(batch, feeder.until(start + batch + LOOK_AHEAD_FRAMES) - start):
+                frames = np.arange(start, start + count)
+                poses = pose_path(count, self.avatar.pose_count, start)
+                values = None if expression is None else expression(self.expression[poses])
+                pending.append(self.submit(track.rows(frames), poses, values))
                 start += count
-                if len(under_way) == IN_FLIGHT:
-                    yield from under_way.popleft().pictures().copy()
-            while under_way:
-                yield from under_way.popleft().pictures().copy()
+                if len(pending) == MAX_PENDING:
+                    yield from pending.popleft().images().copy()
+            while pending:
+                yield from pending.popleft().images().copy()
 
     def close(self) -> None:
-        """Free what the device holds for it."""
-        self.head.close()
+        """Free the memory of the device."""
+        self.renderer.close()
 
 
-def _head(avatar: Avatar, camera: Tensor, precision: str, plain: bool) -> Any:
-    """What renders the avatar here: kernels, native code, or the plain model where another
-    rasterizer was chosen.
+def _choose_renderer(
+    avatar: Avatar, camera: Tensor, precision: str, renderer: str, rasterizer: str
+) -> FrameRenderer:
+    """The renderer of the avatar here.
+
+    CUDA kernels, or native code on a CPU, as long as their rasterizer is the one that was chosen;
+    else the model's own modules.
     """
     if precision not in PRECISIONS:
         raise UsageError(f"unknown precision '{precision}'", fix=f"Use {', '.join(PRECISIONS)}")
-    rasterizer = pick_backend("auto", avatar.model.gaussians.means)
-    interpreted = camera.device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"
-    if (rasterizer == "triton" or interpreted) and not plain:
-        from being.inference.backends.cuda.renderer import GraphHead, foldable
+    if renderer not in RENDERERS:
+        raise UsageError(f"unknown renderer '{renderer}'", fix=f"Use {', '.join(RENDERERS)}")
+    on_cpu = camera.device.type == "cpu"
 
-        if foldable(avatar.model.network):
-            return GraphHead(avatar, camera, "float16" if precision == "auto" else precision)
-    if camera.device.type == "cpu" and rasterizer == "cpu" and not plain:
+    # The CUDA kernels; Triton's interpreter runs them on a CPU too.
+    interpreted = on_cpu and os.environ.get("TRITON_INTERPRET") == "1"
+    if renderer == "auto" and (rasterizer == "triton" or interpreted):
+        from being.inference.backends.cuda.frame_batch import supports
+        from being.inference.backends.cuda.renderer import CudaGraphRenderer
+
+        if supports(avatar.model.network):
+            return CudaGraphRenderer(
+                avatar, camera, "float16" if precision == "auto" else precision
+            )
+
+    if renderer == "auto" and on_cpu and rasterizer == "cpu":
         from being.inference.backends.cpu import head
 
         if head.status().startswith("OK"):
-            from being.inference.backends.cpu.renderer import CpuHead
+            from being.inference.backends.cpu.renderer import NativeRenderer
 
-            return CpuHead(avatar, camera, precision)
-    return PlainHead(avatar, camera, "float32" if precision == "auto" else precision)
+            return NativeRenderer(avatar, camera, precision)
+
+    return TorchRenderer(
+        avatar, camera, "float32" if precision == "auto" else precision, rasterizer
+    )

@@ -1,4 +1,4 @@
-"""Speech features on the device, row by row as they come, for many sounds at once."""
+"""Speech features on the device: one table of rows for many audio tracks."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from being.conventions import ATTENTION_PAST, ATTENTION_WINDOW, FEATURE_WINDOW
+from being.conventions import (
+    ATTENTION_FUTURE,
+    ATTENTION_OFFSETS,
+    ATTENTION_WINDOW,
+    FEATURE_WINDOW,
+)
 
-ROOM = 128  # rows of a sound kept at a time, unless more are asked for
-BYTES = 32 * 2**20  # of the table at first, if that is enough for LEAST rows
-LEAST = 4 * ROOM
-AHEAD = ATTENTION_WINDOW - ATTENTION_PAST - 1  # frames of sound past a frame's own that it hears
-STEPS = np.arange(-ATTENTION_PAST, ATTENTION_WINDOW - ATTENTION_PAST)
+DEFAULT_CAPACITY = 128  # rows of a track that are kept at a time
+INITIAL_BYTES = 32 * 2**20  # of the table, if that is enough for MIN_ROWS
+MIN_ROWS = 4 * DEFAULT_CAPACITY  # of the table
+# Rows after a frame's own row that its attention window reads.
+LOOK_AHEAD_FRAMES = ATTENTION_FUTURE
 
 
-class Sounds:
-    """A table of what an engine keeps of each row of features; row 0 stands for rows outside a
-    sound.
+class FeaturePool:
+    """A table with one row per feature window, for all tracks of an engine.
 
-    `prepare` turns features float32 [n, 16, C] into rows [n, ...]; by default they are kept as they
-    are. `grown` is called when the table moved to make room; `ordered` makes a context in which
-    work is ordered with the frames.
+    Row 0 stands for every frame outside a track.
     """
 
     def __init__(
@@ -32,23 +34,32 @@ class Sounds:
         channels: int,
         device: torch.device,
         prepare: Callable[[Tensor], Tensor] | None = None,
-        grown: Callable[[], None] = lambda: None,
+        on_grow: Callable[[], None] = lambda: None,
         ordered: Callable[[], AbstractContextManager[object]] = nullcontext,
     ):
-        self.device, self._prepare, self._grown, self._ordered = device, prepare, grown, ordered
+        """channels: C of the feature windows.
+
+        prepare: turns feature windows float32 [n, 16, C] into the rows [n, ...] that are kept;
+        default: the windows themselves. on_grow: called after the table has moved to larger memory.
+        ordered: makes a context in which writes are ordered with the renderer's reads.
+        """
+        self.device, self._prepare, self._ordered = device, prepare, ordered
+        self._on_grow = on_grow
+
         outside = torch.zeros(1, FEATURE_WINDOW, channels, device=device)
         outside = prepare(outside) if prepare else outside
-        rows = max(LEAST, BYTES // (outside[0].numel() * 4))
+        rows = max(MIN_ROWS, INITIAL_BYTES // (outside[0].numel() * 4))
         self.table = torch.zeros(rows, *outside.shape[1:], device=device)
         self.table[:1] = outside
-        self._free = [(1, rows)]  # [first, stop) runs, in order
+        self._free = [(1, rows)]  # [first, stop) of the free ranges, in order
 
-    def take(self, count: int) -> int:
-        """The first of `count` rows that are free."""
+    def allocate(self, count: int) -> int:
+        """The first of `count` free rows in a line; the table grows when there are none."""
         for k, (first, stop) in enumerate(self._free):
             if stop - first >= count:
                 self._free[k : k + 1] = [(first + count, stop)] if stop - first > count else []
                 return first
+
         rows = len(self.table)
         with self._ordered():
             larger = torch.zeros(
@@ -56,87 +67,95 @@ class Sounds:
             )
             larger[:rows] = self.table
         self.table = larger
-        self._grown()
-        self._release(rows, len(larger))
-        return self.take(count)
+        self._on_grow()
+        self._add_free(rows, len(larger))
+        return self.allocate(count)
 
-    def _release(self, first: int, stop: int) -> None:
-        runs = sorted([*self._free, (first, stop)])
-        self._free = runs[:1]
-        for first, stop in runs[1:]:
+    def free(self, first: int, count: int) -> None:
+        """Give back rows that `allocate` returned."""
+        self._add_free(first, first + count)
+
+    def _add_free(self, first: int, stop: int) -> None:
+        """Add a free range and join ranges that touch."""
+        ranges = sorted([*self._free, (first, stop)])
+        self._free = ranges[:1]
+        for first, stop in ranges[1:]:
             if first == self._free[-1][1]:
                 self._free[-1] = (self._free[-1][0], stop)
             else:
                 self._free.append((first, stop))
 
-    def give_back(self, first: int, count: int) -> None:
-        """Free rows that `take` gave."""
-        self._release(first, first + count)
-
     def write(self, first: int, features: Tensor) -> None:
-        """Fill rows from `first` on with features [n, 16, C]."""
+        """Fill the rows from `first` on with feature windows [n, 16, C]."""
         rows = self._prepare(features.to(self.device, torch.float32)) if self._prepare else features
         with self._ordered():
             self.table[first : first + len(rows)].copy_(rows, non_blocking=True)
 
 
-class Sound:
-    """One sound: features come in order, frames ask for the windows round them. Old rows make room
-    for new ones.
+class FeatureTrack:
+    """The speech features of one audio track, as a ring of rows in a `FeaturePool`.
+
+    Feature windows are pushed in order, and frames read the windows around them. New rows overwrite
+    the oldest ones.
     """
 
-    def __init__(self, sounds: Sounds, room: int = ROOM):
-        assert room >= 2 * ATTENTION_WINDOW, room
-        self.sounds, self.room, self.pushed = sounds, room, 0
-        self.first = sounds.take(room)
+    def __init__(self, pool: FeaturePool, capacity: int = DEFAULT_CAPACITY):
+        """capacity: rows that are kept at a time."""
+        assert capacity >= 2 * ATTENTION_WINDOW, capacity
+        self.pool, self.capacity = pool, capacity
+        self.pushed = 0  # rows so far
+        self.first = pool.allocate(capacity)
 
     def push(self, features: Tensor) -> None:
-        """Take in the next rows, float32 [n, 16, C]."""
+        """Append the next feature windows, float32 [n, 16, C]."""
         while len(features):
-            at = self.pushed % self.room
-            part = features[: self.room - at]
-            self.sounds.write(self.first + at, part)
+            position = self.pushed % self.capacity
+            part = features[: self.capacity - position]
+            self.pool.write(self.first + position, part)
             self.pushed += len(part)
             features = features[len(part) :]
 
     def rows(self, frames: np.ndarray) -> np.ndarray:
-        """Rows of the table, int32 [B, 8], that the frames int64 [B] hear: of the frames round
-        each, 0 outside.
+        """Rows of the pool, int32 [B, 8], in the attention windows of `frames` int64 [B].
+
+        Row 0 stands for frames before the first and after the last pushed one.
         """
-        near = frames[:, None] + STEPS
-        oldest = max(self.pushed - self.room, 0)
+        near = frames[:, None] + np.asarray(ATTENTION_OFFSETS)
+        oldest = max(self.pushed - self.capacity, 0)
         assert len(frames) == 0 or near[near >= 0].min(initial=self.pushed) >= oldest, (
             "rows are no longer kept"
         )
-        return np.where(
-            (near < 0) | (near >= self.pushed), 0, self.first + near % self.room
-        ).astype(np.int32)
+        outside = (near < 0) | (near >= self.pushed)
+        return np.where(outside, 0, self.first + near % self.capacity).astype(np.int32)
 
     def close(self) -> None:
-        """Free its rows."""
-        if self.room:
-            self.sounds.give_back(self.first, self.room)
-            self.room = 0
+        """Give the rows back to the pool."""
+        if self.capacity:
+            self.pool.free(self.first, self.capacity)
+            self.capacity = 0
 
-    def __enter__(self) -> Sound:
+    def __enter__(self) -> FeatureTrack:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
 
-class Feed:
-    """Rows of features on their way into a sound: no more of them than are asked for."""
+class FeatureFeeder:
+    """Moves feature windows from an iterable into a track, only as many as are needed."""
 
-    def __init__(self, features: Tensor | Iterable[Tensor], sound: Sound):
-        """features: [F, 16, C], whole or as blocks of rows."""
+    def __init__(self, features: Tensor | Iterable[Tensor], track: FeatureTrack):
+        """features: feature windows [F, 16, C], whole or in blocks of windows."""
         self._blocks = iter([features] if isinstance(features, Tensor) else features)
-        self._sound, self._block = sound, torch.zeros(0)
+        self._track, self._block = track, torch.zeros(0)
 
     def until(self, stop: int) -> int:
-        """Push rows up to `stop`, or to the last; how many there are now. They go together whatever
-        the blocks are, as sums are rounded otherwise in batches of another size."""
-        parts, missing = [], stop - self._sound.pushed
+        """Push windows up to `stop`, or to the last; return how many the track holds now.
+
+        They are pushed together whatever the size of the blocks, because sums round differently in
+        batches of another size.
+        """
+        parts, missing = [], stop - self._track.pushed
         while missing > 0:
             if not len(self._block):
                 block = next(self._blocks, None)
@@ -147,5 +166,5 @@ class Feed:
             self._block = self._block[missing:]
             missing -= len(parts[-1])
         if parts:
-            self._sound.push(torch.cat(parts))
-        return self._sound.pushed
+            self._track.push(torch.cat(parts))
+        return self._track.pushed

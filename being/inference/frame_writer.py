@@ -1,6 +1,4 @@
-"""Frames written by a thread of its own, through a queue of few: the encoder works while later
-frames render.
-"""
+"""A thread that writes frames to a video file while later frames render."""
 
 from __future__ import annotations
 
@@ -13,16 +11,16 @@ import numpy as np
 
 from being.media import VideoWriter
 
-WAITING = 16  # frames between the renderer and the encoder; memory does not grow beyond them
-LOOK_S = 0.1  # how often a full queue looks whether the encoder has failed
+QUEUE_FRAMES = 16  # between the renderer and the encoder; memory does not grow beyond them
+POLL_SECONDS = 0.1  # between checks whether the encoder has failed, while the queue is full
 
 
-class WritingThread:
-    """Hands frames to a `VideoWriter`, in order; what goes wrong there is raised here."""
+class FrameWriter:
+    """Writes frames with a `VideoWriter`, in order, on a thread; its errors are raised here."""
 
     def __init__(self, video: VideoWriter):
         self._video = video
-        self._frames: queue.Queue[np.ndarray | None] = queue.Queue(WAITING)
+        self._frames: queue.Queue[np.ndarray | None] = queue.Queue(QUEUE_FRAMES)
         self._stopped = threading.Event()
         self.busy = 0.0  # s that encoding took
         self._error: BaseException | None = None
@@ -38,32 +36,34 @@ class WritingThread:
             self._error = error
 
     def write(self, frame: np.ndarray) -> None:
-        """Append one picture, uint8 [H, W, 3] RGB, which must not change afterwards; waits while
-        the queue is full.
+        """Append one frame, uint8 [H, W, 3] RGB; wait while the queue is full.
+
+        The array must not change afterwards. Raises what the encoder raised.
         """
         while self._thread.is_alive():
             try:
-                return self._frames.put(frame, timeout=LOOK_S)
+                return self._frames.put(frame, timeout=POLL_SECONDS)
             except queue.Full:
                 continue
         raise self._error or RuntimeError("the encoder has stopped")
 
-    def __enter__(self) -> WritingThread:
+    def __enter__(self) -> FrameWriter:
         self._thread.start()
         return self
 
     def __exit__(
-        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
+        self, error_type: type | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:
+        """Wait for the last frame; after an error, drop the frames that wait."""
+        if error_type is not None:
             self._stopped.set()
         while self._thread.is_alive():
             try:
-                self._frames.put(None, timeout=LOOK_S)
+                self._frames.put(None, timeout=POLL_SECONDS)
                 break
             except queue.Full:
                 if self._stopped.is_set():
                     self._frames.get_nowait()
         self._thread.join()
-        if kind is None and self._error is not None:
+        if error_type is None and self._error is not None:
             raise self._error

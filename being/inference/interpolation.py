@@ -1,63 +1,72 @@
-"""Frames of which only each Nth is deformed, on the CPU: the others lie between two of these.
+"""Frame interpolation: the network deforms only each Nth frame of a stream.
 
-A frame that is deformed, a key, costs the network; one between two keys only the projection of
-their mean, by distance, and the blending. The next key must be known before the frames between can
-be drawn: up to N - 1 frames of look-ahead.
+A deformed frame (a key frame) costs the network. A frame between two key frames costs only the
+interpolation of their Gaussians, the projection and the blending. The next key frame must be known
+before the frames between can be drawn, so the look-ahead is up to N - 1 frames.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
 
-from being.inference.feature_pool import AHEAD, ROOM, Feed
+from being.inference.feature_pool import (
+    DEFAULT_CAPACITY,
+    LOOK_AHEAD_FRAMES,
+    FeatureFeeder,
+    FeatureTrack,
+)
 from being.inference.pose_path import pose_path
-
-if TYPE_CHECKING:
-    from being.inference.engine import Engine
+from being.inference.protocol import KeyFrameRenderer
 
 
-def interpolated(
-    engine: Engine,
+def interpolated_frames(
+    renderer: KeyFrameRenderer,
+    every: int,
+    pose_expression: np.ndarray,
     features: Tensor | Iterable[Tensor],
     batch: int,
     expression: Callable[[np.ndarray], np.ndarray] | None,
 ) -> Iterator[np.ndarray]:
-    """Frames uint8 [S, S, 3] as `Engine.stream` gives them, of which each `engine.deform_every`th
-    is deformed, and the last one."""
-    head, every, poses = engine.head, engine.deform_every, engine.avatar.poses
+    """Frames uint8 [S, S, 3] as from `Engine.stream`; each `every`th and the last are deformed.
+
+    pose_expression: float32 [P, E], of all poses. The other arguments are those of `Engine.stream`.
+    """
+    poses = len(pose_expression)
     batch = max(1, batch // every) * every
-    slots = batch // every + 2  # keys of a batch, the one before, and the last frame of all
-    known = -1  # the last key that is kept
-    with engine.sound(room=max(ROOM, 4 * batch)) as sound:
-        heard, start = Feed(features, sound), 0
-        while (count := heard.until(start + batch + 1 + AHEAD)) > start:
-            stop, end = (
-                min(start + batch, count),
-                min(start + batch, count - 1),
-            )  # frames drawn now, the last key
-            keys = np.array([key for key in {*range(start, end + 1, every), end} if key > known])
-            path = pose_path(end - known, poses, known + 1)
-            face = engine.expression[path]
-            if expression is not None and len(face):
-                face = expression(face)
+    # The key frames of a batch, the one before them, and the last frame of all.
+    slots = batch // every + 2
+    last_key = -1  # the last key frame that is kept
+
+    with FeatureTrack(renderer.pool, max(DEFAULT_CAPACITY, 4 * batch)) as track:
+        feeder, start = FeatureFeeder(features, track), 0
+        while (count := feeder.until(start + batch + 1 + LOOK_AHEAD_FRAMES)) > start:
+            # Draw the frames [start, stop); `end` is the last key frame that they need.
+            stop = min(start + batch, count)
+            end = min(start + batch, count - 1)
+
+            # The expression must be asked for in the order of the frames, for each frame once.
+            path = pose_path(end - last_key, poses, last_key + 1)
+            values = pose_expression[path]
+            if expression is not None and len(values):
+                values = expression(values)
+
+            keys = np.array([k for k in {*range(start, end + 1, every), end} if k > last_key])
             if len(keys):
                 keys.sort()
-                head.keep(
-                    sound.rows(keys),
-                    path[keys - known - 1],
-                    face[keys - known - 1],
-                    _slot(keys, every, slots),
+                chosen = keys - last_key - 1
+                renderer.keep(
+                    track.rows(keys), path[chosen], values[chosen], _slot(keys, every, slots)
                 )
-            known = end
+            last_key = end
+
             frames = np.arange(start, stop)
             before = frames // every * every
             after = np.minimum(before + every, end)
             share = (frames - before) / np.maximum(after - before, 1)
-            yield from head.between(
+            yield from renderer.between(
                 pose_path(len(frames), poses, start),
                 _slot(before, every, slots),
                 _slot(after, every, slots),
@@ -67,5 +76,5 @@ def interpolated(
 
 
 def _slot(keys: np.ndarray, every: int, slots: int) -> np.ndarray:
-    """Where keys are kept, int64 [K]: one after the other in a ring."""
+    """The slot int64 [K] of each key frame: a ring, in the order of the key frames."""
     return -(-keys // every) % slots

@@ -1,6 +1,4 @@
-"""The pictures behind the head, decoded: each once, when it is first needed or all at once on every
-core.
-"""
+"""The plates (background images) of an avatar, decoded at first use or all at once."""
 
 from __future__ import annotations
 
@@ -14,27 +12,27 @@ from torch import Tensor
 from being.errors import InputRejected
 from being.model.avatar import Avatar
 
-KEPT_BYTES = 512 * 2**20  # of decoded pictures in host memory
+MAX_CACHED_BYTES = 512 * 2**20  # of decoded plates in host memory
 
 
 class Plates:
-    """Plates of an avatar, uint8 [S, S, 3]."""
+    """The plates of an avatar, uint8 [S, S, 3] RGB each, with a cache."""
 
     def __init__(self, avatar: Avatar):
         self._avatar = avatar
-        self._most = max(1, KEPT_BYTES // (avatar.size**2 * 3))
-        self._kept: dict[int, np.ndarray] = {}
+        self._max_cached = max(1, MAX_CACHED_BYTES // (avatar.size**2 * 3))
+        self._cached: dict[int, np.ndarray] = {}
 
     def __getitem__(self, pose: int) -> np.ndarray:
-        """uint8 [S, S, 3]."""
-        found = self._kept.get(pose)
+        """The plate uint8 [S, S, 3] of one pose. Raises InputRejected for a file that is broken."""
+        found = self._cached.get(pose)
         if found is None:
-            found = self._decoded(pose)
-            if len(self._kept) < self._most:
-                self._kept[pose] = found
+            found = self._decode(pose)
+            if len(self._cached) < self._max_cached:
+                self._cached[pose] = found
         return found
 
-    def _decoded(self, pose: int) -> np.ndarray:
+    def _decode(self, pose: int) -> np.ndarray:
         try:
             return self._avatar.plate(pose)
         except (OSError, SyntaxError) as error:
@@ -44,18 +42,23 @@ class Plates:
                 "Copy the bundle again",
             ) from error
 
-    def of(self, poses: np.ndarray) -> np.ndarray:
-        """uint8 [B, S, S, 3] of the poses int64 [B]."""
+    def decode(self, poses: np.ndarray) -> None:
+        """Decode the plates of the poses int64 [B] now, as far as the cache holds them."""
+        for pose in np.unique(poses):
+            self[int(pose)]
+
+    def batch(self, poses: np.ndarray) -> np.ndarray:
+        """The plates uint8 [B, S, S, 3] of the poses int64 [B]."""
         return np.stack([self[int(pose)] for pose in poses])
 
     def all(self) -> Tensor:
-        """uint8 [P, S, S, 3] of every pose."""
+        """The plates uint8 [P, S, S, 3] of every pose, decoded on all cores."""
         size = self._avatar.size
-        decoded = torch.empty(self._avatar.poses, size, size, 3, dtype=torch.uint8)
+        decoded = torch.empty(self._avatar.pose_count, size, size, 3, dtype=torch.uint8)
 
         def decode(pose: int) -> None:
-            decoded[pose] = torch.from_numpy(self._decoded(pose).copy())
+            decoded[pose] = torch.from_numpy(self._decode(pose).copy())
 
         with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as threads:
-            list(threads.map(decode, range(self._avatar.poses)))
+            list(threads.map(decode, range(self._avatar.pose_count)))
         return decoded

@@ -1,4 +1,4 @@
-"""Talking videos: sound or text and an avatar to an mp4, with the time of each step."""
+"""Talking videos: an avatar speaks audio or text in an mp4 file; each step is timed."""
 
 from __future__ import annotations
 
@@ -14,37 +14,36 @@ from typing import Any, TypeVar
 import numpy as np
 
 from being.audio.feature_windows import frame_count
-from being.console import Progress, say, warn
+from being.console import Progress, console
 from being.conventions import FPS, SAMPLE_RATE
-from being.data.expression_channels import Channels
+from being.data.expression_channels import ExpressionChannels
 from being.errors import InputRejected
-from being.inference.animation.face_controls import FaceStream, Wish
+from being.inference.animation.face_controls import FaceControls, FaceStream
 from being.inference.engine import Engine
-from being.inference.frame_writer import WritingThread
-from being.media import VideoWriter, output_path
-from being.media.resampling import to_rate
+from being.inference.frame_writer import FrameWriter
+from being.media import VideoWriter, checked_output_path
+from being.media.resampling import resample
 from being.tts import speak
-from being.tts.speech import shown
+from being.tts.speech import visible_characters
 
 Item = TypeVar("Item")
-SHORTEST = 0.04  # s, one frame
-BLOCK = 1 << 20  # samples looked at or listened to at once
+MIN_SECONDS = 0.04  # of audio: one frame
+BLOCK_SAMPLES = 1 << 20  # that are checked, or pushed to the face, at once
 
 
 @dataclass
-class Times:
-    """Seconds of each step, in order; what happens inside another step counts for the inner one
+class StepTimes:
+    """Seconds of each step, in order. The time of a step inside another counts for the inner one
     alone.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
-    _inner: list[float] = field(
-        default_factory=lambda: [0.0]
-    )  # s of finished steps inside each running one
+    # s of the finished steps inside each running step.
+    _inner: list[float] = field(default_factory=lambda: [0.0])
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Time a block as step `name`, or as more of it."""
+        """Add the time of a `with` block to step `name`."""
         start = time.perf_counter()
         self._inner.append(0.0)
         yield
@@ -52,63 +51,66 @@ class Times:
         self.seconds[name] = self.seconds.get(name, 0.0) + spent - self._inner.pop()
         self._inner[-1] += spent
 
-    def rounded(self) -> dict[str, float]:
-        """Seconds of each step, to a millisecond."""
-        return {name: round(spent, 3) for name, spent in self.seconds.items()}
-
     def each(self, name: str, items: Iterable[Item]) -> Iterator[Item]:
-        """The items of `items`; waiting for each is more of step `name`."""
-        waiting = iter(items)
+        """The items of `items`; the time to wait for each is added to step `name`."""
+        iterator = iter(items)
         while True:
             with self.step(name):
-                found = list(itertools.islice(waiting, 1))
+                found = list(itertools.islice(iterator, 1))
             if not found:
                 return
             yield from found
 
+    def rounded(self) -> dict[str, float]:
+        """Seconds of each step, rounded to a millisecond."""
+        return {name: round(spent, 3) for name, spent in self.seconds.items()}
 
-def check_sound(samples: np.ndarray, what: str) -> None:
-    """Raise InputRejected for sound that cannot drive a video: too short, or not finite. Silence
-    can.
+
+def check_audio(samples: np.ndarray, what: str) -> None:
+    """Raise InputRejected for audio that is shorter than a frame, or not finite. Silence is fine.
+
+    what: its name in the message.
     """
     seconds = len(samples) / SAMPLE_RATE
-    if seconds < SHORTEST:
+    if seconds < MIN_SECONDS:
         raise InputRejected(
             f"{what} is {seconds * 1000:.0f} ms long",
             "one frame takes 40 ms",
-            "Give a longer sound",
+            "Give longer audio",
         )
-    if not all(
-        np.isfinite(samples[start : start + BLOCK]).all() for start in range(0, len(samples), BLOCK)
-    ):
-        raise InputRejected(
-            f"{what} holds samples that are not numbers", fix="Export the sound again"
-        )
-
-
-class DrivenFace:
-    """What the face does beside speaking `samples` (float32 [T] at 16 kHz), for the frames of a
-    video in order.
-    """
-
-    def __init__(self, channels: Channels, samples: np.ndarray, wish: Wish | None, times: Times):
-        with times.step("expression"):
-            self._stream, self._samples, self._times, self._heard = (
-                FaceStream(channels, wish),
-                samples,
-                times,
-                0,
+    for start in range(0, len(samples), BLOCK_SAMPLES):
+        if not np.isfinite(samples[start : start + BLOCK_SAMPLES]).all():
+            raise InputRejected(
+                f"{what} holds samples that are not finite numbers", fix="Export the audio again"
             )
 
-    def __call__(self, own: np.ndarray) -> np.ndarray:
-        """float32 [B, E] of the next B frames, from that of their poses."""
+
+class DrivenExpression:
+    """The expression of the frames of a video, in order: an `ExpressionSource` for the engine."""
+
+    def __init__(
+        self,
+        channels: ExpressionChannels,
+        samples: np.ndarray,
+        controls: FaceControls | None,
+        times: StepTimes,
+    ):
+        """samples: float32 [T] at 16 kHz, the audio of the video."""
+        self._samples, self._times = samples, times
+        self._pushed = 0  # samples
+        with times.step("expression"):
+            self._stream = FaceStream(channels, controls)
+
+    def __call__(self, pose_expression: np.ndarray) -> np.ndarray:
+        """The expression float32 [B, E] of the next B frames, from that of their poses."""
         with self._times.step("expression"):
-            while self._stream.ready < len(own):
-                self._stream.push(self._samples[self._heard : self._heard + BLOCK])
-                self._heard += BLOCK
-                if self._heard >= len(self._samples):
+            while self._stream.ready < len(pose_expression):
+                block = self._samples[self._pushed : self._pushed + BLOCK_SAMPLES]
+                self._stream.push(block)
+                self._pushed += BLOCK_SAMPLES
+                if self._pushed >= len(self._samples):
                     self._stream.finish()
-            return self._stream.take(own)
+            return self._stream.take(pose_expression)
 
 
 def render_video(
@@ -116,32 +118,36 @@ def render_video(
     samples: np.ndarray,
     out: Path,
     what: str,
-    times: Times,
-    wish: Wish | None = None,
+    times: StepTimes,
+    controls: FaceControls | None = None,
     features: Path | None = None,
 ) -> dict[str, Any]:
-    """Write the avatar speaking `samples` (float32 [T] at 16 kHz) to `out`; figures of the video
-    made.
+    """Write a video of the avatar speaking `samples` to `out`; return figures of the video.
 
-    wish: what the face does meanwhile; by default it blinks and raises its brows as people do.
-    features: a file of speech features that another program has made of the sound. Sound of any
-    length takes the same memory.
+    samples: float32 [T] at 16 kHz, of any length: memory does not grow with it. what: the name of
+    the audio in messages. controls: expression beside the lips; default: blinks and brows alone.
+    features: a file of the audio's speech features that another program wrote.
     """
-    check_sound(samples, what)
-    output_path(out)
+    check_audio(samples, what)
+    checked_output_path(out)
     frames, size = frame_count(samples), engine.avatar.size
-    face = DrivenFace(engine.avatar.channels, samples, wish, times)
+    expression = DrivenExpression(engine.avatar.channels, samples, controls, times)
     with times.step("features"):
-        heard = engine.encode(samples) if features is None else engine.features_in(features, frames)
+        if features is None:
+            blocks = engine.encode(samples)
+        else:
+            blocks = engine.read_features(features, frames)
+
     with (
         times.step("render and encode"),
         Progress("render", frames, "frames") as progress,
-        VideoWriter(out, size, size, sound=samples, note=engine.avatar.note) as video,
-        WritingThread(video) as writing,
+        VideoWriter(out, size, size, audio=samples, note=engine.avatar.consent_note) as video,
+        FrameWriter(video) as writer,
     ):
-        for picture in engine.stream(times.each("features", heard), expression=face):
-            writing.write(picture)
+        for image in engine.stream(times.each("features", blocks), expression=expression):
+            writer.write(image)
             progress.advance()
+
     assert video.frames == frames, (video.frames, frames)
     spent = times.seconds["render and encode"]
     return {
@@ -149,7 +155,7 @@ def render_video(
         "frames": frames,
         "seconds": round(frames / FPS, 2),
         "frames_per_second": round(frames / max(spent, 1e-9), 1),
-        "encoder_busy_seconds": round(writing.busy, 3),
+        "encoder_busy_seconds": round(writer.busy, 3),
         "times": times.rounded(),
     }
 
@@ -160,29 +166,30 @@ def speak_video(
     voice: str,
     speed: float,
     out: Path,
-    times: Times,
-    wish: Wish | None = None,
+    times: StepTimes,
+    controls: FaceControls | None = None,
 ) -> dict[str, Any]:
-    """Write the avatar saying `text` to `out`."""
-    output_path(out)
+    """Write a video of the avatar saying `text` to `out`; return figures as `render_video`."""
+    checked_output_path(out)
     with times.step("features"):
-        engine.check_hearing()
+        engine.check_encoder()
     with times.step("voice"):
         speech = speak(text, voice, speed)
         if speech.unspoken:
-            warn(f"the voice leaves out what it has no reading for: {shown(speech.unspoken)}")
-        samples = to_rate(speech.samples, speech.rate, SAMPLE_RATE)
-    return render_video(engine, samples, out, "the spoken text", times, wish)
+            left_out = visible_characters(speech.unspoken)
+            console.warn(f"the voice leaves out characters that it cannot read: {left_out}")
+        samples = resample(speech.samples, speech.rate, SAMPLE_RATE)
+    return render_video(engine, samples, out, "the spoken text", times, controls)
 
 
 def report_times(times: dict[str, float], seconds: float) -> None:
-    """Print the time of each step of a video of `seconds`."""
+    """Print the time of each step of a video of `seconds` s."""
     for name, spent in times.items():
-        say(f"  {name:<18}{spent:8.2f} s")
-    say(f"  {'total':<18}{sum(times.values()):8.2f} s for {seconds:.2f} s of video")
+        console.info(f"  {name:<18}{spent:8.2f} s")
+    console.info(f"  {'total':<18}{sum(times.values()):8.2f} s for {seconds:.2f} s of video")
 
 
 def file_stem(text: str) -> str:
-    """A short file name made of the first words of a text."""
+    """A short file name from the first words of a text."""
     words = re.findall(r"[a-z0-9]+", text.lower())
     return "-".join(words[:6])[:48] or "speech"

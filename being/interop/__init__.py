@@ -1,0 +1,1 @@
+"""Formats of other systems, in both directions, and the packed dataset."""

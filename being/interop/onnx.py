@@ -1,11 +1,10 @@
-"""A trained network as ONNX: its tokens of a frame, and the offsets that they give an avatar's
-Gaussians.
+"""Exports an avatar's network as two ONNX files: audio to tokens, tokens to offsets of Gaussians.
 
 `audio.onnx`: audio [B, 8, C, 16], expression [B, E], camera [B, 12] -> tokens [B, 4, D].
 `deformation.onnx`: tokens [B, 4, D] -> means [B, N, 3], log_scales [B, N, 3], quaternions [B, N,
-4], opacity_logits [B, N, 1], sh [B, N, 3 K], all float32, to be added to the raw parameters;
-tri-plane queries are constants inside. B is any number. Both are run by onnxruntime on random
-inputs and compared before they count as written.
+4], opacity_logits [B, N, 1], sh [B, N, 3 K]. All are float32 and are added to the raw parameters.
+The tri-plane queries are constants inside the file. B is any number. onnxruntime runs both files on
+random inputs, and the results must agree with torch.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ from being.model.avatar import Avatar
 from being.model.gaussiantalker import GaussianTalker
 
 OPSET = 17
-NEAR = 1e-4  # relative difference from torch that is taken for rounding
+MAX_RELATIVE_DIFFERENCE = 1e-4  # between onnxruntime and torch: rounding
 OFFSETS = ("means", "log_scales", "quaternions", "opacity_logits", "sh")
-CHECKED = (1, 3)  # batch sizes
+CHECKED_BATCH_SIZES = (1, 3)
 
 
-class AudioNetwork(nn.Module):
-    """What describes a frame -> its tokens."""
+class TokenNetwork(nn.Module):
+    """The conditions of a frame -> its tokens."""
 
     def __init__(self, network: GaussianTalker):
         super().__init__()
@@ -42,8 +41,8 @@ class AudioNetwork(nn.Module):
         return self.network.tokens(Conditions(audio, expression, camera))
 
 
-class Deformation(nn.Module):
-    """A frame's tokens -> offsets of the Gaussians, whose queries it holds."""
+class DeformationNetwork(nn.Module):
+    """The tokens of a frame -> offsets of the Gaussians, whose queries are a constant buffer."""
 
     def __init__(self, network: GaussianTalker, means: Tensor):
         super().__init__()
@@ -53,15 +52,14 @@ class Deformation(nn.Module):
     def forward(self, tokens: Tensor) -> tuple[Tensor, ...]:
         """[B, 4, D] -> OFFSETS."""
         feature, _ = self.network.transformer(self.queries, tokens)
-        return tuple(self.network._heads(feature))
+        return tuple(self.network._decode(feature))
 
 
 def export_onnx(avatar: Avatar, folder: Path) -> dict[str, Any]:
-    """Write `audio.onnx` and `deformation.onnx` into `folder`; the files and how far onnxruntime is
-    from torch.
+    """Write `audio.onnx` and `deformation.onnx`; returns "files" and their "difference" from torch.
 
-    Raises EnvironmentFault without the packages for it, BeingError when what was written does not
-    compute the same.
+    Raises EnvironmentFault without the packages for it, BeingError when a file does not compute the
+    same as the model.
     """
     try:
         import onnx  # noqa: F401
@@ -69,44 +67,52 @@ def export_onnx(avatar: Avatar, folder: Path) -> dict[str, Any]:
     except ImportError as error:
         raise EnvironmentFault(
             f"the Python package '{error.name}' is not installed",
-            "ONNX files are made and checked with it",
+            "ONNX files are written and checked with it",
             "pip install 'being[export]'",
         ) from error
     folder.mkdir(parents=True, exist_ok=True)
     network = avatar.model.network.cpu()
     means = avatar.model.gaussians.means.detach().cpu()
-    known = network.audio_width, network.expression_width, network.config.d_model
+    sizes = network.audio_width, network.expression_width, network.config.d_model
+
+    # name -> network, names of its inputs, names of its outputs
     parts = {
-        "audio": (AudioNetwork(network), ("audio", "expression", "camera"), ("tokens",)),
-        "deformation": (Deformation(network, means), ("tokens",), OFFSETS),
+        "audio": (TokenNetwork(network), ("audio", "expression", "camera"), ("tokens",)),
+        "deformation": (DeformationNetwork(network, means), ("tokens",), OFFSETS),
     }
     result: dict[str, Any] = {"files": {}, "difference": {}}
     for name, (module, inputs, outputs) in parts.items():
         file = folder / f"{name}.onnx"
-        _write(module.eval(), _inputs(name, 2, *known), file, inputs, outputs)
-        result["difference"][name] = max(
-            _difference(module, _inputs(name, b, *known), file, inputs) for b in CHECKED
+        _write(module.eval(), _random_inputs(name, 2, *sizes), file, inputs, outputs)
+        difference = max(
+            _relative_difference(module, _random_inputs(name, batch, *sizes), file, inputs)
+            for batch in CHECKED_BATCH_SIZES
         )
+        result["difference"][name] = difference
         result["files"][name] = str(file)
-        if not result["difference"][name] <= NEAR:
+        if not difference <= MAX_RELATIVE_DIFFERENCE:
             file.unlink()
             raise BeingError(
-                f"{file} would not compute what the model does",
-                f"it differs by {result['difference'][name]:.1e}",
+                f"{file} does not compute the same as the model",
+                f"it differs by {difference:.1e}",
                 "Report it",
             )
     return result
 
 
-def _inputs(name: str, batch: int, audio: int, expression: int, width: int) -> tuple[Tensor, ...]:
+def _random_inputs(
+    name: str, batch: int, audio_width: int, expression_width: int, token_width: int
+) -> tuple[Tensor, ...]:
+    """Inputs of the network `name` for `batch` frames, the same in every run."""
     generator = torch.Generator().manual_seed(batch)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(batch, *shape, generator=generator)
 
-    if name == "audio":
-        return normal(8, audio, 16), torch.rand(batch, expression, generator=generator), normal(12)
-    return (normal(4, width),)
+    if name == "deformation":
+        return (normal(4, token_width),)
+    audio = normal(8, audio_width, 16)
+    return audio, torch.rand(batch, expression_width, generator=generator), normal(12)
 
 
 def _write(
@@ -116,6 +122,7 @@ def _write(
     inputs: tuple[str, ...],
     outputs: tuple[str, ...],
 ) -> None:
+    """Write `module` as an ONNX file with a free first axis of all inputs and outputs."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
@@ -132,19 +139,18 @@ def _write(
 
 
 @torch.no_grad()
-def _difference(
+def _relative_difference(
     module: nn.Module, example: tuple[Tensor, ...], file: Path, inputs: tuple[str, ...]
 ) -> float:
-    """The largest relative difference of an output."""
+    """The largest relative difference of an output between onnxruntime and torch."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    made = session.run(
-        None, {key: value.numpy() for key, value in zip(inputs, example, strict=True)}
-    )
-    true = module(*example)
-    true = true if isinstance(true, tuple) else (true,)
+    feed = {key: value.numpy() for key, value in zip(inputs, example, strict=True)}
+    outputs = session.run(None, feed)
+    expected = module(*example)
+    expected = expected if isinstance(expected, tuple) else (expected,)
     return max(
         float(np.linalg.norm(a - b.numpy()) / max(np.linalg.norm(b.numpy()), 1e-12))
-        for a, b in zip(made, true, strict=True)
+        for a, b in zip(outputs, expected, strict=True)
     )

@@ -1,10 +1,9 @@
-"""Gaussians as a .ply file in the layout of 3D Gaussian Splatting (Kerbl et al. 2023), read and
-written.
+"""Reads and writes Gaussians as a .ply file in the layout of 3D Gaussian Splatting.
 
-One element `vertex` with float properties by name: x y z (head units), nx ny nz (zero), f_dc_0 to
-2, f_rest_* (channel by channel: all of red, then green, then blue), opacity (logit), scale_0 to 2
-(log), rot_0 to 3 (w first). Files are not trusted: sizes are checked before anything is read,
-values before anything is built.
+The layout is that of Kerbl et al. 2023: one element `vertex` with float properties by name. They
+are x y z (head units), nx ny nz (zero), f_dc_0 to 2, f_rest_* (channel by channel: all of red, then
+green, then blue), opacity (logit), scale_0 to 2 (log), rot_0 to 3 (w first). Files are not trusted:
+sizes are checked before anything is read, and values before anything is built.
 """
 
 from __future__ import annotations
@@ -20,12 +19,9 @@ from being.model.gaussians import CanonicalGaussians
 
 HEADER_MAX = 64 * 1024  # bytes
 COUNT_MAX = 20_000_000  # Gaussians
-DEGREES = {
-    0: 0,
-    9: 1,
-    24: 2,
-    45: 3,
-}  # number of f_rest properties -> degree of the spherical harmonics
+# Numbers of f_rest properties, of degree 0 to 3 of the spherical harmonics.
+REST_COUNTS = (0, 9, 24, 45)
+# Type in the header -> type of numpy, without byte order.
 TYPES = {
     "char": "i1",
     "int8": "i1",
@@ -44,73 +40,65 @@ TYPES = {
     "double": "f8",
     "float64": "f8",
 }
-NAMED = (
-    "x",
-    "y",
-    "z",
-    "f_dc_0",
-    "f_dc_1",
-    "f_dc_2",
-    "opacity",
-    "scale_0",
-    "scale_1",
-    "scale_2",
-    "rot_0",
-    "rot_1",
-    "rot_2",
-    "rot_3",
-)
-AGAIN = "Copy the file again, or give another iteration"
+FORMATS = ("binary_little_endian", "binary_big_endian", "ascii")
+
+MEANS = ("x", "y", "z")
+SH_DC = ("f_dc_0", "f_dc_1", "f_dc_2")
+SCALES = ("scale_0", "scale_1", "scale_2")
+ROTATION = ("rot_0", "rot_1", "rot_2", "rot_3")
+REQUIRED_PROPERTIES = (*MEANS, *SH_DC, "opacity", *SCALES, *ROTATION)
+
+COPY_AGAIN = "Copy the file again, or give another iteration"
 
 
 def read_ply(path: Path) -> CanonicalGaussians:
-    """The Gaussians of a .ply file, binary of either byte order or text. Raises InputRejected
-    naming what is wrong.
+    """The Gaussians of a .ply file, binary in either byte order or text.
+
+    Raises InputRejected naming what is wrong.
     """
-    table = _table(path)
-    absent = [name for name in NAMED if name not in table]
+    table = _read_table(path)
+    absent = [name for name in REQUIRED_PROPERTIES if name not in table]
     if absent:
         raise InputRejected(
             f"{path} lacks the properties {', '.join(absent)}",
-            "expected those of 3D Gaussian Splatting: x y z, f_dc_*, f_rest_*, opacity, scale_*, rot_*",
+            "expected those of 3D Gaussian Splatting: "
+            "x y z, f_dc_*, f_rest_*, opacity, scale_*, rot_*",
             "Give the point_cloud.ply of a trained run, not a cloud of plain points",
         )
-    rest = [name for name in table if name.startswith("f_rest_")]
-    if len(rest) not in DEGREES or set(rest) != {f"f_rest_{k}" for k in range(len(rest))}:
+    rest_names = [f"f_rest_{k}" for k in range(sum(name.startswith("f_rest_") for name in table))]
+    if len(rest_names) not in REST_COUNTS or not all(name in table for name in rest_names):
         raise InputRejected(
-            f"{path} has {len(rest)} properties f_rest_*",
+            f"{path} has {len(rest_names)} properties f_rest_*",
             "expected 0, 9, 24 or 45, numbered from 0 (degree 0 to 3)",
-            AGAIN,
+            COPY_AGAIN,
         )
 
     def columns(*names: str) -> torch.Tensor:
+        """float32 [N, len(names)]. Raises InputRejected unless all are finite."""
         values = np.stack([table[name].astype(np.float32) for name in names], 1)
         wrong = ~np.isfinite(values)
         if wrong.any():
             raise InputRejected(
                 f"{path}: {names[int(wrong.any(0).argmax())]} holds values that are not finite",
                 f"in {int(wrong.any(1).sum())} of {len(values)} Gaussians",
-                AGAIN,
+                COPY_AGAIN,
             )
         return torch.from_numpy(values)
 
-    sh_rest = (
-        columns(*(f"f_rest_{k}" for k in range(len(rest))))
-        if rest
-        else torch.zeros(len(table["x"]), 0)
-    )
+    sh_rest = columns(*rest_names) if rest_names else torch.zeros(len(table["x"]), 0)
     return CanonicalGaussians(
-        columns("x", "y", "z"),
-        columns("scale_0", "scale_1", "scale_2"),
-        columns("rot_0", "rot_1", "rot_2", "rot_3"),
+        columns(*MEANS),
+        columns(*SCALES),
+        columns(*ROTATION),
         columns("opacity"),
-        columns("f_dc_0", "f_dc_1", "f_dc_2")[:, None],
-        sh_rest.unflatten(1, (3, len(rest) // 3)).transpose(1, 2),
+        columns(*SH_DC)[:, None],
+        # [N, 3 K] channel by channel -> [N, K, 3]
+        sh_rest.unflatten(1, (3, len(rest_names) // 3)).transpose(1, 2),
     )
 
 
 def write_ply(path: Path, gaussians: CanonicalGaussians) -> None:
-    """Write raw parameters as binary little-endian .ply; read back they are the same to the bit."""
+    """Write raw parameters as binary little-endian .ply; `read_ply` returns the same bits."""
     rest = gaussians.sh_rest.detach().cpu().transpose(1, 2).flatten(1)
     parts = {
         "x y z": gaussians.means,
@@ -122,11 +110,8 @@ def write_ply(path: Path, gaussians: CanonicalGaussians) -> None:
         "rot_0 rot_1 rot_2 rot_3": gaussians.quaternions,
     }
     names = [name for group in parts for name in group.split()]
-    table = (
-        torch.cat([value.detach().cpu().float() for value in parts.values()], 1)
-        .numpy()
-        .astype("<f4")
-    )
+    values = torch.cat([value.detach().cpu().float() for value in parts.values()], 1)
+    table = values.numpy().astype("<f4")
     assert table.shape == (len(gaussians), len(names)), (table.shape, len(names))
     header = [
         "ply",
@@ -140,44 +125,41 @@ def write_ply(path: Path, gaussians: CanonicalGaussians) -> None:
         path.write_bytes("\n".join(header).encode() + table.tobytes())
     except OSError as error:
         raise BeingError(
-            f"cannot write {path}", str(error), "Make room on the disk or choose another place"
+            f"cannot write {path}", str(error), "Free disk space or choose another folder"
         ) from error
 
 
-def _table(path: Path) -> dict[str, np.ndarray]:
-    """Columns of the element `vertex`."""
+def _read_table(path: Path) -> dict[str, np.ndarray]:
+    """Columns [N] of the element `vertex` by name."""
     try:
         size = path.stat().st_size
         with open(path, "rb") as file:
-            form, count, properties = _header(path, file)
+            form, count, properties = _read_header(path, file)
             if form == "ascii":
-                return _text(path, file.read(), count, properties)
-            kind = np.dtype(
-                [
-                    (name, ("<" if form == "binary_little_endian" else ">") + TYPES[type_])
-                    for name, type_ in properties
-                ]
-            )
-            if size - file.tell() < count * kind.itemsize:
+                return _parse_text(path, file.read(), count, properties)
+            order = "<" if form == "binary_little_endian" else ">"
+            row = np.dtype([(name, order + TYPES[type_]) for name, type_ in properties])
+            if size - file.tell() < count * row.itemsize:
                 raise InputRejected(
                     f"{path} is cut off",
-                    f"{count} Gaussians of {kind.itemsize} bytes need "
-                    f"{count * kind.itemsize} bytes, {size - file.tell()} are there",
-                    AGAIN,
+                    f"{count} Gaussians of {row.itemsize} bytes need "
+                    f"{count * row.itemsize} bytes, {size - file.tell()} are there",
+                    COPY_AGAIN,
                 )
-            rows = np.frombuffer(file.read(count * kind.itemsize), kind, count)
+            rows = np.frombuffer(file.read(count * row.itemsize), row, count)
     except OSError as error:
-        raise InputRejected(f"{path} cannot be read", str(error), AGAIN) from error
+        raise InputRejected(f"{path} cannot be read", str(error), COPY_AGAIN) from error
     return {name: rows[name] for name, _ in properties}
 
 
-def _header(path: Path, file: io.BufferedReader) -> tuple[str, int, list[tuple[str, str]]]:
-    """Format, number of vertices and (name, type) of their properties; the file stands behind the
-    header then.
+def _read_header(path: Path, file: io.BufferedReader) -> tuple[str, int, list[tuple[str, str]]]:
+    """Format, number of vertices and (name, type) of their properties.
+
+    Leaves the file at the first byte after the header.
     """
 
     def wrong(why: str) -> InputRejected:
-        return InputRejected(f"{path} is no .ply of Gaussians", why, AGAIN)
+        return InputRejected(f"{path} is no .ply of Gaussians", why, COPY_AGAIN)
 
     if file.readline(HEADER_MAX).strip() != b"ply":
         raise wrong("it does not begin with 'ply'")
@@ -192,6 +174,7 @@ def _header(path: Path, file: io.BufferedReader) -> tuple[str, int, list[tuple[s
         if words[0] == "format" and len(words) > 1:
             form = words[1]
         elif words[0] == "element" and len(words) == 3:
+            # The values of the first element follow the header directly.
             if not element and words[1] != "vertex":
                 raise wrong(f"its first element is '{words[1]}', not 'vertex'")
             element = words[1]
@@ -201,27 +184,29 @@ def _header(path: Path, file: io.BufferedReader) -> tuple[str, int, list[tuple[s
             if len(words) != 3 or words[1] not in TYPES or words[2] in dict(properties):
                 raise wrong(f"its header has the line '{' '.join(words)[:80]}'")
             properties.append((words[2], words[1]))
-    if form not in ("binary_little_endian", "binary_big_endian", "ascii"):
+    if form not in FORMATS:
         raise wrong(f"its format is '{form}'")
     if not 0 < count <= COUNT_MAX or not properties:
         raise wrong(f"it has {count} vertices of {len(properties)} properties")
     return form, count, properties
 
 
-def _text(
+def _parse_text(
     path: Path, content: bytes, count: int, properties: list[tuple[str, str]]
 ) -> dict[str, np.ndarray]:
+    """Columns [N] by name of a .ply in text format."""
     words = content.split()
-    if len(words) < count * len(properties):
+    needed = count * len(properties)
+    if len(words) < needed:
         raise InputRejected(
             f"{path} is cut off",
-            f"{count} Gaussians need {count * len(properties)} numbers, {len(words)} are there",
-            AGAIN,
+            f"{count} Gaussians need {needed} numbers, {len(words)} are there",
+            COPY_AGAIN,
         )
     try:
-        table = np.array(words[: count * len(properties)], np.float64).reshape(
-            count, len(properties)
-        )
+        table = np.array(words[:needed], np.float64).reshape(count, len(properties))
     except ValueError as error:
-        raise InputRejected(f"{path} holds text that is no number", str(error), AGAIN) from error
+        raise InputRejected(
+            f"{path} holds text that is no number", str(error), COPY_AGAIN
+        ) from error
     return {name: table[:, k] for k, (name, _) in enumerate(properties)}

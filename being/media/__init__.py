@@ -1,34 +1,38 @@
-"""The one door to ffmpeg (through PyAV): probe, read pictures by timestamps, read and write sound,
-write video.
-"""
+"""Media files through ffmpeg (PyAV): probe, read images and audio, write audio and video."""
 
 from __future__ import annotations
 
-from being.media.reading import (
-    MediaInfo,
-    Sound,
-    grey_picture,
-    picture,
-    probe,
+from being.media.audio_reading import (
+    AudioTrack,
+    DamagedAudio,
+    decode_audio,
     read_audio,
-    read_frames,
-    read_sound,
-    read_timed,
+    read_audio_track,
 )
-from being.media.writing import AI_NOTICE, VideoWriter, output_path, write_wav
+from being.media.video_reading import (
+    MediaInfo,
+    grey_image,
+    probe,
+    read_frames,
+    read_timed_frames,
+    rgb_image,
+)
+from being.media.writing import AI_NOTICE, VideoWriter, checked_output_path, write_wav
 
 __all__ = [
     "AI_NOTICE",
+    "AudioTrack",
+    "DamagedAudio",
     "MediaInfo",
-    "Sound",
     "VideoWriter",
-    "grey_picture",
-    "output_path",
-    "picture",
+    "checked_output_path",
+    "decode_audio",
+    "grey_image",
     "probe",
     "read_audio",
+    "read_audio_track",
     "read_frames",
-    "read_sound",
-    "read_timed",
+    "read_timed_frames",
+    "rgb_image",
     "write_wav",
 ]

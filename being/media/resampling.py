@@ -1,56 +1,56 @@
-"""Several audio channels to one, and audio to another sample rate."""
+"""Mixing audio channels to one, and resampling audio to another sample rate."""
 
 from __future__ import annotations
 
 import av
 import numpy as np
 
-BLOCK = 1 << 16  # samples handed to the resampler at once
+# Samples that the resampler takes at once.
+BLOCK = 1 << 16
+# Shorter audio is padded, samples: the resampler gives nothing for audio shorter than its filter.
+SHORTEST = 1024
+# Power of a dead channel over that of the louder one, -40 dB: nothing was plugged in.
+DEAD = 1e-4
+# Correlation of two channels under which one of them has the wrong polarity.
+OPPOSITE = -0.5
 
 
-SHORTEST = 1024  # samples; the resampler swallows sounds shorter than its filter
+def mix_channels(channels: np.ndarray) -> tuple[np.ndarray, str]:
+    """One channel float32 [T], the mean of float32 [C, T] (C is 1 or 2), and what was repaired.
 
-
-DEAD = 1e-4  # power of a channel over the louder one's, -40 dB: nothing was plugged in
-
-
-OPPOSITE = -0.5  # correlation of two channels under which one of them is wired the wrong way round
-
-
-def mixed(channels: np.ndarray) -> tuple[np.ndarray, str]:
-    """One channel float32 [T] of float32 [C, T] (1 or 2), their mean, and what had to be mended (""
-    when nothing).
-
-    A dead channel is left out; channels of opposite phase, whose mean would cancel the voice, are
-    turned the same way.
+    A dead channel is left out. Of two channels of opposite phase, whose mean would cancel the
+    voice, one is inverted. The second result names the repair in a short sentence, or is "".
     """
     assert channels.ndim == 2 and channels.shape[0] in (1, 2), channels.shape
     if len(channels) == 1:
         return channels[0], ""
+
+    # Powers of both channels, and their product.
     left, right = channels
     products = [float(np.dot(a, b)) for a, b in ((left, left), (right, right), (left, right))]
     if not np.isfinite(products).all():
         return channels.mean(0), ""
+
     loud, quiet = (0, 1) if products[0] >= products[1] else (1, 0)
     if products[quiet] < DEAD * products[loud]:
         names = ("left", "right")
         return channels[loud], f"the {names[quiet]} channel is dead: the {names[loud]} one is used"
     if products[2] < OPPOSITE * np.sqrt(products[0] * products[1]):
-        return (left - right) / 2, "the channels are of opposite phase: one is turned over"
+        return (left - right) / 2, "the channels are of opposite phase: one is inverted"
     return channels.mean(0), ""
 
 
-def to_rate(samples: np.ndarray, rate_in: int, rate_out: int) -> np.ndarray:
-    """`samples` at another rate: float32 [ceil(T * rate_out / rate_in)], time-aligned with the
-    input.
+def resample(samples: np.ndarray, rate_in: int, rate_out: int) -> np.ndarray:
+    """`samples` at another rate, float32 [ceil(T * rate_out / rate_in)], aligned in time.
 
-    samples: float32 [T], mono; rates in Hz. Band-limited (libswresample's polyphase filter): what
-    lies above half of the lower rate is removed.
+    samples: float32 [T], mono; rates in Hz. Band-limited (libswresample's polyphase filter):
+    frequencies above half of the lower rate are removed.
     """
     assert samples.ndim == 1 and rate_in > 0 and rate_out > 0, (samples.shape, rate_in, rate_out)
     samples = samples.astype(np.float32, copy=False)
     if rate_in == rate_out or samples.size == 0:
         return samples
+
     length = -(-samples.size * rate_out // rate_in)
     samples = np.pad(samples, (0, max(0, SHORTEST - samples.size)))
     resampler = av.AudioResampler(format="flt", layout="mono", rate=rate_out)
@@ -61,5 +61,6 @@ def to_rate(samples: np.ndarray, rate_in: int, rate_out: int) -> np.ndarray:
         frame.sample_rate, frame.pts = rate_in, start
         frames += resampler.resample(frame)
     frames += resampler.resample(None)
+
     out = np.concatenate([frame.to_ndarray().reshape(-1) for frame in frames])
     return np.pad(out[:length], (0, max(0, length - out.size)))

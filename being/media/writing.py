@@ -1,4 +1,4 @@
-"""Media files written: sound as wav; video with one sound track, frame after frame."""
+"""Writing media files: audio as wav, and video with one audio track."""
 
 from __future__ import annotations
 
@@ -15,19 +15,22 @@ import numpy as np
 
 from being.conventions import FPS, SAMPLE_RATE
 from being.errors import BeingError, UsageError
-from being.paths import check_place, make_folders, remove_empty
+from being.paths import check_writable, make_folders, remove_empty_folders
 
 AI_NOTICE = "AI-generated video of a person, made with being"
+# File type -> video codec, audio codec.
 VIDEO_CODECS = {
     ".mp4": ("libx264", "aac"),
     ".mov": ("libx264", "aac"),
     ".mkv": ("libx264", "aac"),
     ".webm": ("libvpx-vp9", "libopus"),
 }
+# Samples of one audio packet.
+AUDIO_BLOCK = 4096
 
 
 def write_wav(path: Path, samples: np.ndarray, rate: int = SAMPLE_RATE) -> None:
-    """Write float32 [T] mono in [-1, 1] as 16-bit PCM; the file appears whole or not at all."""
+    """Write float32 [T] mono in [-1, 1] as 16-bit PCM; the file appears when it is complete."""
     path = Path(path)
     part = path.with_name(path.name + ".part")
     pcm = (np.clip(samples, -1, 1) * 32767).round().astype("<i2")
@@ -39,9 +42,10 @@ def write_wav(path: Path, samples: np.ndarray, rate: int = SAMPLE_RATE) -> None:
     os.replace(part, path)
 
 
-def output_path(path: Path) -> Path:
-    """`path`, checked: UsageError for a type of video that is not known, BeingError for a place
-    that cannot be made.
+def checked_output_path(path: Path) -> Path:
+    """`path` as a Path, checked.
+
+    Raises UsageError for an unknown type of video, BeingError where no file can be written.
     """
     path = Path(path)
     if path.suffix.lower() not in VIDEO_CODECS:
@@ -52,18 +56,17 @@ def output_path(path: Path) -> Path:
         )
     if path.is_dir():
         raise BeingError(
-            f"cannot write {path}", "it is a directory", "Choose another place with --out"
+            f"cannot write {path}", "it is a directory", "Choose another path with --out"
         )
-    check_place(path)
+    check_writable(path)
     return path
 
 
 class VideoWriter:
-    """Writes RGB frames and one sound track to mp4/mov/mkv/webm; the file appears under its name
-    only when whole.
+    """Writes RGB frames and one audio track to an mp4, mov, mkv or webm file.
 
-    Sound is float32 [T] mono in [-1, 1]; it is interleaved with the frames as they come, so memory
-    stays flat.
+    The file appears under its name when it is complete. Audio is float32 [T] mono in [-1, 1]. It is
+    interleaved with the frames as they come, so memory does not grow.
     """
 
     def __init__(
@@ -72,79 +75,87 @@ class VideoWriter:
         width: int,
         height: int,
         fps: int = FPS,
-        sound: np.ndarray | None = None,
+        audio: np.ndarray | None = None,
         rate: int = SAMPLE_RATE,
         quality: int = 18,
         note: str = "",
     ):
-        self.path = output_path(path)
+        """width and height: px of the frames; audio: samples at `rate` Hz; quality: H.264's crf,
+        lower is better; note: added to the notice in the file's metadata.
+
+        Raises as `checked_output_path`.
+        """
+        self.path = checked_output_path(path)
         self._part = self.path.with_name(f".{self.path.stem}.part{self.path.suffix}")
-        video_codec, audio_codec = VIDEO_CODECS[self.path.suffix.lower()]
-        self._made: list[Path] = []
+        self._fps, self.frames = fps, 0
+
+        # The file, under a temporary name.
+        self._new_folders: list[Path] = []
         try:
-            self._made = make_folders(self.path.parent)
+            self._new_folders = make_folders(self.path.parent)
             self._container = av.open(str(self._part), "w")
         except OSError as error:
-            remove_empty(self._made)
+            remove_empty_folders(self._new_folders)
             raise BeingError(
-                f"cannot write {path}", str(error), "Choose another place with --out"
+                f"cannot write {path}", str(error), "Choose another path with --out"
             ) from error
-        self._container.metadata.update(
-            {"comment": f"{AI_NOTICE}. {note}".strip(), "title": AI_NOTICE}
-        )
+        comment = f"{AI_NOTICE}. {note}".strip()
+        self._container.metadata.update({"comment": comment, "title": AI_NOTICE})
+
+        # The video stream; its sides must be even.
+        video_codec, audio_codec = VIDEO_CODECS[self.path.suffix.lower()]
         self._video = cast(av.VideoStream, self._container.add_stream(video_codec, rate=fps))
-        self._video.width, self._video.height, self._video.pix_fmt = (
-            width + width % 2,
-            height + height % 2,
-            "yuv420p",
-        )
-        self._video.options = (
-            {"crf": str(quality), "preset": "veryfast"}
-            if video_codec == "libx264"
-            else {"crf": str(quality + 12), "b:v": "0", "deadline": "realtime", "cpu-used": "6"}
-        )
-        self._sound, self._rate, self._sent = sound, rate, 0
+        self._video.width, self._video.height = width + width % 2, height + height % 2
+        self._video.pix_fmt = "yuv420p"
+        if video_codec == "libx264":
+            self._video.options = {"crf": str(quality), "preset": "veryfast"}
+        else:
+            self._video.options = {
+                "crf": str(quality + 12),
+                "b:v": "0",
+                "deadline": "realtime",
+                "cpu-used": "6",
+            }
+
+        # The audio stream; Opus knows no 16 kHz.
+        self._samples, self._rate, self._written_samples = audio, rate, 0
         self._audio: av.AudioStream | None = None
-        if sound is not None:
+        if audio is not None:
             rate_out = 48000 if audio_codec == "libopus" else rate
-            self._audio = cast(
-                av.AudioStream,
-                self._container.add_stream(audio_codec, rate=rate_out, layout="mono"),
-            )
-        self._fps, self.frames = fps, 0
+            stream = self._container.add_stream(audio_codec, rate=rate_out, layout="mono")
+            self._audio = cast(av.AudioStream, stream)
 
     def __enter__(self) -> VideoWriter:
         return self
 
     def write(self, frame: np.ndarray) -> None:
-        """Append one picture, uint8 [H, W, 3] RGB."""
+        """Append one image, uint8 [H, W, 3] RGB."""
         assert frame.dtype == np.uint8 and frame.ndim == 3 and frame.shape[2] == 3, (
             frame.dtype,
             frame.shape,
         )
-        pad = ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0))
-        picture = av.VideoFrame.from_ndarray(
-            np.pad(frame, pad, "edge") if any(map(any, pad)) else frame, "rgb24"
-        )
-        picture.pts, picture.time_base = self.frames, Fraction(1, self._fps)
-        self._container.mux(self._video.encode(picture))
+        if frame.shape[0] % 2 or frame.shape[1] % 2:
+            margins = ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0))
+            frame = np.pad(frame, margins, "edge")
+        image = av.VideoFrame.from_ndarray(frame, "rgb24")
+        image.pts, image.time_base = self.frames, Fraction(1, self._fps)
+        self._container.mux(self._video.encode(image))
         self.frames += 1
-        self._write_sound(self.frames * self._rate // self._fps)
+        self._write_audio(self.frames * self._rate // self._fps)
 
-    def _write_sound(self, until: int) -> None:
-        if self._audio is None or self._sound is None:
+    def _write_audio(self, until: int) -> None:
+        """Write the audio up to the sample `until`."""
+        if self._audio is None or self._samples is None:
             return
-        while self._sent < min(until, len(self._sound)):
-            piece = self._sound[self._sent : min(self._sent + 4096, until)]
-            data = np.ascontiguousarray(np.clip(piece, -1, 1), dtype=np.float32)[None]
+        while self._written_samples < min(until, len(self._samples)):
+            start = self._written_samples
+            block = self._samples[start : min(start + AUDIO_BLOCK, until)]
+            data = np.ascontiguousarray(np.clip(block, -1, 1), dtype=np.float32)[None]
             frame = av.AudioFrame.from_ndarray(data, format="fltp", layout="mono")
-            frame.sample_rate, frame.pts, frame.time_base = (
-                self._rate,
-                self._sent,
-                Fraction(1, self._rate),
-            )
+            frame.sample_rate, frame.pts = self._rate, start
+            frame.time_base = Fraction(1, self._rate)
             self._container.mux(self._audio.encode(frame))
-            self._sent += len(piece)
+            self._written_samples += len(block)
 
     def __exit__(
         self, kind: type | None, error: BaseException | None, trace: TracebackType | None
@@ -156,12 +167,11 @@ class VideoWriter:
                 self._container.mux(self._video.encode(None))
                 self._container.close()
                 os.replace(self._part, self.path)
-                self._made = []
+                self._new_folders = []
             else:
-                with contextlib.suppress(
-                    av.error.FFmpegError
-                ):  # the error that brought us here is the one to show
+                # The error that ended the block is the one to show.
+                with contextlib.suppress(av.error.FFmpegError):
                     self._container.close()
         finally:
             self._part.unlink(missing_ok=True)
-            remove_empty(self._made)
+            remove_empty_folders(self._new_folders)

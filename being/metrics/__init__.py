@@ -1,0 +1,1 @@
+"""Image metrics in torch: PSNR and SSIM."""

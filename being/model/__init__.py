@@ -1,0 +1,1 @@
+"""The avatar model: GaussianTalker, the canonical Gaussians, the avatar bundle."""

@@ -1,4 +1,8 @@
-"""Attention of every Gaussian's query over the few tokens of a frame (post-norm transformer layer)."""
+"""The attention network: every Gaussian's query attends to the few tokens of a frame.
+
+Layers are post-norm transformer layers. The names of the parameters are those of GaussianTalker's
+own code, so its checkpoints load. B frames, N Gaussians, S tokens, D width, H heads.
+"""
 
 from __future__ import annotations
 
@@ -12,23 +16,21 @@ from being.config import ModelConfig
 
 
 class LayerNorm(nn.Module):
-    """Layer normalisation with the reference's names and epsilon."""
+    """Layer normalisation with the parameter names and the epsilon of GaussianTalker's code."""
 
     def __init__(self, width: int, eps: float = 1e-12):
         super().__init__()
-        self.gamma, self.beta, self.eps = (
-            nn.Parameter(torch.ones(width)),
-            nn.Parameter(torch.zeros(width)),
-            eps,
-        )
+        self.gamma = nn.Parameter(torch.ones(width))
+        self.beta = nn.Parameter(torch.zeros(width))
+        self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., width] -> [..., width]."""
+        """Map [..., width] to [..., width]."""
         return F.layer_norm(x, x.shape[-1:], self.gamma, self.beta, self.eps)
 
 
 class CrossAttention(nn.Module):
-    """Multi-head attention, queries from Gaussians, keys and values from tokens."""
+    """Multi-head attention: queries from Gaussians, keys and values from tokens."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -36,9 +38,9 @@ class CrossAttention(nn.Module):
         self.w_q, self.w_k, self.w_v, self.w_concat = (nn.Linear(width, width) for _ in range(4))
 
     def forward(self, queries: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Queries [B|1, N, D], tokens [B, S, D] -> output [B, N, D], attention [B, H, N, S].
+        """Map queries [B|1, N, D] and tokens [B, S, D] to output [B, N, D], attention [B, H, N, S].
 
-        Queries that are the same in every frame are projected once and broadcast over B.
+        Queries that are the same in every frame (leading 1) are projected once.
         """
 
         def split(x: Tensor) -> Tensor:  # [b, n, D] -> [b, H, n, D/H]
@@ -54,19 +56,17 @@ class FeedForward(nn.Module):
 
     def __init__(self, width: int, hidden: int, drop: float):
         super().__init__()
-        self.linear1, self.linear2, self.drop = (
-            nn.Linear(width, hidden),
-            nn.Linear(hidden, width),
-            drop,
-        )
+        self.linear1 = nn.Linear(width, hidden)
+        self.linear2 = nn.Linear(hidden, width)
+        self.drop = drop
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., width] -> [..., width]."""
+        """Map [..., width] to [..., width]."""
         return self.linear2(F.dropout(F.relu(self.linear1(x)), self.drop, self.training))
 
 
 class AttentionLayer(nn.Module):
-    """Attention, add, norm; feed-forward, add, norm."""
+    """One transformer layer: attention, add, norm; feed-forward, add, norm."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -76,8 +76,9 @@ class AttentionLayer(nn.Module):
         self.drop = config.drop_prob
 
     def forward(self, queries: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Queries [B|1, N, D], tokens [B, S, D] -> new queries [B, N, D], attention averaged over
-        heads [B, N, S].
+        """Map queries [B|1, N, D] and tokens [B, S, D] to new queries [B, N, D].
+
+        Also returns the attention averaged over heads, [B, N, S].
         """
         out, attention = self.enc_dec_attention(queries, tokens)
         x = self.norm1(queries + F.dropout(out, self.drop, self.training))
@@ -93,7 +94,10 @@ class Transformer(nn.Module):
         self.layers = nn.ModuleList(AttentionLayer(config) for _ in range(config.n_layer))
 
     def forward(self, queries: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Queries [1, N, D], tokens [B, S, D] -> features [B, N, D], attention [B, layers, N, S]."""
+        """Map queries [1, N, D] and tokens [B, S, D] to features [B, N, D].
+
+        Also returns the attention of every layer, [B, layers, N, S].
+        """
         attention = []
         for layer in self.layers:
             queries, weights = layer(queries, tokens)

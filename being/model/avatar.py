@@ -1,11 +1,15 @@
-"""The avatar bundle: a self-contained folder that renders with no dataset present.
+"""The avatar bundle: a self-contained folder that renders without the dataset.
 
-`manifest.json` (schema, name, size, fps, focal, encoder and its width, expression channels, model
-config, poses, consent, licence note, and the sha256 of every other file), `model.safetensors`
-(Gaussians and network), `poses.safetensors` (`world_to_camera` [P, 4, 4], `expression` [P, E]: a
-looping sequence of poses of the training clip with what the face did in them, the mouth neutral),
-`plates/%06d.jpg` (the picture behind the head for each pose). No path inside is absolute. Bundles
-of schema 1 know the blink alone, as `blink` [P, 1].
+The folder holds:
+- `manifest.json`: schema, name, size, fps, focal, encoder and its width, expression channels, model
+  config, number of poses, consent, licence note, and the sha256 of every other file;
+- `model.safetensors`: Gaussians and network;
+- `poses.safetensors`: `world_to_camera` [P, 4, 4] and `expression` [P, E]: consecutive frames of
+  the training clip, played back and forth, with the expression of the face; mouth channels are 0;
+- `plates/%06d.jpg`: the image behind the head of each pose.
+
+No path inside is absolute. Bundles of schema 1 have the blink as their only channel, as `blink`
+[P, 1]. P poses, E expression channels, S image side.
 """
 
 from __future__ import annotations
@@ -30,15 +34,15 @@ from being.conventions import FPS
 from being.data.clip import Clip
 from being.data.consent import consent_note
 from being.data.dataset import Dataset
-from being.data.expression_channels import BLINK_ALONE, Channels
+from being.data.expression_channels import BLINK_ONLY, ExpressionChannels
 from being.errors import InputRejected, UsageError
 from being.files import load_tensors, read_json, write_json
 from being.model.talking_head import TalkingHead
 from being.paths import replace_folder
 
 SCHEMA = 2
-BLINK_SCHEMA = 1  # of bundles that know the blink alone
-MANIFEST_KEYS: dict[str, type | tuple[type, ...]] = {
+BLINK_SCHEMA = 1  # of bundles whose only expression channel is the blink
+MANIFEST_TYPES: dict[str, type | tuple[type, ...]] = {
     "name": str,
     "size": int,
     "focal": (int, float),
@@ -48,6 +52,9 @@ MANIFEST_KEYS: dict[str, type | tuple[type, ...]] = {
     "poses": int,
     "files": dict,
 }
+LICENCE_NOTE = (
+    "Made from footage of the person named; their consent and the footage's licence govern its use."
+)
 
 
 @dataclass
@@ -58,13 +65,13 @@ class Avatar:
     manifest: dict[str, Any]
     model: TalkingHead
     world_to_camera: Tensor  # [P, 4, 4]
-    expression: Tensor  # [P, E], `data.expression`: the blink first, the mouth neutral
+    expression: Tensor  # [P, E] as in `data.expression`: the blink first, mouth channels 0
     plates: list[bytes]  # JPEG files, decoded when a frame needs them
-    channels: Channels = BLINK_ALONE  # names and units of the expression
+    channels: ExpressionChannels = BLINK_ONLY  # names and units of the expression
 
     @property
     def size(self) -> int:
-        """Side of the square picture in px."""
+        """Side of the square image in px."""
         return self.manifest["size"]
 
     @property
@@ -73,62 +80,60 @@ class Avatar:
         return self.manifest["focal"]
 
     @property
-    def poses(self) -> int:
-        """Poses in the loop."""
+    def pose_count(self) -> int:
+        """Number of poses in the loop."""
         return len(self.plates)
 
     def plate(self, pose: int) -> np.ndarray:
-        """The picture behind the head at `pose`, uint8 [S, S, 3]."""
+        """Return the image behind the head at `pose`, uint8 [S, S, 3]."""
         with Image.open(io.BytesIO(self.plates[pose])) as image:
             return np.asarray(image.convert("RGB"))
 
     @property
-    def note(self) -> str:
-        """What the metadata of every video made from this avatar say of consent."""
+    def consent_note(self) -> str:
+        """The note on consent for the metadata of every video of this avatar."""
         return consent_note(self.manifest.get("consent"))
 
 
 @dataclass
-class Loop:
-    """Where an avatar stands and what is behind it: neighbouring frames of one person's clip."""
+class PoseLoop:
+    """Camera, expression and plate of consecutive frames of one clip, for a bundle."""
 
     name: str
     size: int  # px
     focal: float  # px
     world_to_camera: Tensor  # [P, 4, 4] float32
     expression: Tensor  # [P, E] float32, the blink in [0, 1] first
-    plates: Iterable[np.ndarray]  # P pictures uint8 [S, S, 3] RGB
+    plates: Iterable[np.ndarray]  # P images uint8 [S, S, 3] RGB
     consent: dict[str, Any] | None
-    channels: Channels = BLINK_ALONE
+    channels: ExpressionChannels = BLINK_ONLY
 
 
 def save_avatar(
     path: Path, model: TalkingHead, config: Config, dataset: Dataset, clip: Clip
 ) -> Path:
-    """Write the bundle of a model trained on `clip` at `path`; it appears whole or not at all."""
-    poses = dataset.longest_stretch(round(config.avatar.seconds * FPS))
-    plates = (clip.plates[i].permute(1, 2, 0).cpu().numpy() for i in poses)
+    """Write the bundle of a model trained on `clip`, with poses of the clip; as `write_avatar`."""
+    poses = dataset.longest_face_run(round(config.avatar.seconds * FPS))
     width = model.network.expression_width
-    expression = clip.expression[poses.start : poses.stop].masked_fill(clip.mouth, 0.0)[:, :width]
-    return write_avatar(
-        path,
-        model,
-        config,
-        Loop(
-            dataset.name,
-            clip.size,
-            clip.focal,
-            clip.world_to_camera[poses.start : poses.stop],
-            expression,
-            plates,
-            dataset.manifest.get("consent"),
-            clip.channels.first(width),
-        ),
+    expression = clip.expression[poses.start : poses.stop].masked_fill(clip.mouth_channels, 0.0)
+    loop = PoseLoop(
+        dataset.name,
+        clip.size,
+        clip.focal,
+        clip.world_to_camera[poses.start : poses.stop],
+        expression[:, :width],
+        (clip.plates[i].permute(1, 2, 0).cpu().numpy() for i in poses),
+        dataset.manifest.get("consent"),
+        clip.channels.first(width),
     )
+    return write_avatar(path, model, config, loop)
 
 
-def write_avatar(path: Path, model: TalkingHead, config: Config, loop: Loop) -> Path:
-    """Write the bundle of a model and its loop of poses at `path`; it appears whole or not at all."""
+def write_avatar(path: Path, model: TalkingHead, config: Config, loop: PoseLoop) -> Path:
+    """Write the bundle of a model and its pose loop at `path`; return the path.
+
+    The folder appears complete or not at all.
+    """
     part = path.with_name(f".{path.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
@@ -139,76 +144,124 @@ def write_avatar(path: Path, model: TalkingHead, config: Config, loop: Loop) -> 
     return path
 
 
-def _write_bundle(part: Path, model: TalkingHead, config: Config, loop: Loop) -> None:
-    (part / "plates").mkdir(parents=True)
-    save_file(
-        {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()},
-        part / "model.safetensors",
-    )
-    save_file(
-        {
-            "world_to_camera": loop.world_to_camera.cpu().contiguous(),
-            "expression": loop.expression.cpu().contiguous(),
-        },
-        part / "poses.safetensors",
-    )
+def _write_bundle(folder: Path, model: TalkingHead, config: Config, loop: PoseLoop) -> None:
+    # Weights, poses and plates.
+    (folder / "plates").mkdir(parents=True)
+    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    save_file(state, folder / "model.safetensors")
+    poses = {
+        "world_to_camera": loop.world_to_camera.cpu().contiguous(),
+        "expression": loop.expression.cpu().contiguous(),
+    }
+    save_file(poses, folder / "poses.safetensors")
     for k, plate in enumerate(loop.plates):
         Image.fromarray(plate).save(
-            part / f"plates/{k:06d}.jpg", quality=config.avatar.plate_quality, subsampling=0
+            folder / f"plates/{k:06d}.jpg", quality=config.avatar.plate_quality, subsampling=0
         )
+
+    # The manifest, with the sha256 of the files.
     files = {
-        str(f.relative_to(part)): digest(f.read_bytes())
-        for f in sorted(part.rglob("*"))
-        if f.is_file()
+        str(file.relative_to(folder)): digest(file.read_bytes())
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
     }
-    write_json(
-        part / "manifest.json",
-        {
-            "schema": SCHEMA,
-            "name": loop.name,
-            "size": loop.size,
-            "fps": FPS,
-            "focal": loop.focal,
-            "encoder": config.data.encoder,
-            "audio_width": model.network.audio_width,
-            "expression": loop.channels.to_dict(),
-            "model": dataclasses.asdict(config.model),
-            "poses": len(loop.expression),
-            "gaussians": len(model.gaussians),
-            "consent": loop.consent,
-            "files": files,
-            "licence": "Made from footage of the person named; their consent and the footage's licence govern its use.",
-        },
-    )
+    manifest = {
+        "schema": SCHEMA,
+        "name": loop.name,
+        "size": loop.size,
+        "fps": FPS,
+        "focal": loop.focal,
+        "encoder": config.data.encoder,
+        "audio_width": model.network.audio_width,
+        "expression": loop.channels.to_dict(),
+        "model": dataclasses.asdict(config.model),
+        "poses": len(loop.expression),
+        "gaussians": len(model.gaussians),
+        "consent": loop.consent,
+        "files": files,
+        "licence": LICENCE_NOTE,
+    }
+    write_json(folder / "manifest.json", manifest)
 
 
 def load_avatar(path: Path, device: torch.device | str = "cpu") -> Avatar:
-    """The bundle at `path`, or that of the run at `path`; every file is checked against the
-    manifest.
+    """Return the bundle at `path`, or the bundle of the run at `path`.
 
-    Raises InputRejected naming the file that is missing, altered, of another schema or not finite.
+    Every file is checked against the manifest. Raises InputRejected, with the name of the file, for
+    a file that is missing, was altered, has another schema or holds numbers that are not finite.
     """
-    path = Path(path)
+    folder = _bundle_folder(Path(path))
+    manifest = _read_manifest(folder)
+    plates = [f"plates/{k:06d}.jpg" for k in range(manifest["poses"])]
+    content = _read_files(folder, manifest, plates)
+    state = load_tensors(folder / "model.safetensors")
+    poses = load_tensors(folder / "poses.safetensors")
+
+    # The network.
+    try:
+        config = from_dict({"model": manifest["model"]})
+        model = TalkingHead.from_state(config.model, manifest["audio_width"], state)
+        model = model.to(device).eval().requires_grad_(False)
+    except (UsageError, RuntimeError, KeyError, AssertionError) as error:
+        raise InputRejected(
+            f"{folder / 'model.safetensors'} does not fit its manifest",
+            (str(error).splitlines() or [type(error).__name__])[0],
+            "Copy the bundle again",
+        ) from error
+
+    # The poses, with as many channels as the network has.
+    channels, key = _expression_channels(folder, manifest)
+    expected = {"world_to_camera": (len(plates), 4, 4), key: (len(plates), len(channels))}
+    shapes = {name: tuple(poses[name].shape) if name in poses else None for name in expected}
+    if shapes != expected or len(channels) != model.network.expression_width:
+        raise InputRejected(
+            f"{folder / 'poses.safetensors'} does not fit its manifest",
+            f"{shapes} for {len(plates)} poses and {len(channels)} expression channels",
+            "Copy the bundle again",
+        )
+
+    return Avatar(
+        folder,
+        manifest,
+        model,
+        poses["world_to_camera"].to(device),
+        poses[key].to(device),
+        [content[name] for name in plates],
+        channels,
+    )
+
+
+def _bundle_folder(path: Path) -> Path:
+    """Return the folder of the bundle at `path`, or of the run at `path`."""
     folder = path if (path / "manifest.json").is_file() else path / "avatar"
-    if not (folder / "manifest.json").is_file():
-        if (path / "run.json").is_file():
-            raise InputRejected(
-                f"the run {path} has no avatar yet",
-                "its fine stage has not finished",
-                "Finish it with: being train --stage fine",
-            )
+    if (folder / "manifest.json").is_file():
+        return folder
+    if (path / "run.json").is_file():
         raise InputRejected(
-            f"{path} is not an avatar",
-            "it has no manifest.json",
-            "Train one with: being train DATA",
+            f"the run {path} has no avatar yet",
+            "its fine stage has not finished",
+            "Finish it with: being train --stage fine",
         )
+    raise InputRejected(
+        f"{path} is not an avatar",
+        "it has no manifest.json",
+        "Train one with: being train DATA",
+    )
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    """Return the manifest of a bundle, checked: schema, types and ranges of its values."""
     manifest = read_json(folder / "manifest.json")
-    if manifest.get("schema") not in (BLINK_SCHEMA, SCHEMA):
+    schema = manifest.get("schema")
+    if schema not in (BLINK_SCHEMA, SCHEMA):
         raise InputRejected(
-            f"{folder} has avatar schema {manifest.get('schema')}, this version reads up to {SCHEMA}",
-            fix="Use the version of being that made it, or train again",
+            f"{folder} has avatar schema {schema}, this version reads up to {SCHEMA}",
+            fix="Use the version of being that wrote it, or train again",
         )
-    wrong = [key for key, kind in MANIFEST_KEYS.items() if not isinstance(manifest.get(key), kind)]
+
+    wrong = [
+        name for name, types in MANIFEST_TYPES.items() if not isinstance(manifest.get(name), types)
+    ]
     if (
         wrong
         or not 0 < manifest["focal"] < np.inf
@@ -219,7 +272,11 @@ def load_avatar(path: Path, device: torch.device | str = "cpu") -> Avatar:
             f"missing or wrong: {', '.join(wrong) or 'size, focal, audio_width or poses'}",
             "Copy the bundle again",
         )
-    plates = [f"plates/{k:06d}.jpg" for k in range(manifest["poses"])]
+    return manifest
+
+
+def _read_files(folder: Path, manifest: dict[str, Any], plates: list[str]) -> dict[str, bytes]:
+    """Return the content of the bundle's files by name, checked against the manifest."""
     content: dict[str, bytes] = {}
     for name in ["model.safetensors", "poses.safetensors", *plates]:
         try:
@@ -234,58 +291,21 @@ def load_avatar(path: Path, device: torch.device | str = "cpu") -> Avatar:
                 "its sha256 is not the manifest's",
                 "Copy the bundle again",
             )
-        if name in plates and not _is_picture(content[name], manifest["size"]):
+        if name in plates and not _is_image(content[name], manifest["size"]):
             raise InputRejected(
-                f"{folder / name} will not do",
-                f"it is no picture of {manifest['size']} px a side",
+                f"{folder / name} is not a usable plate",
+                f"it is not an image of {manifest['size']} px a side",
                 "Copy the bundle again",
             )
-    state, poses = (
-        load_tensors(folder / "model.safetensors"),
-        load_tensors(folder / "poses.safetensors"),
-    )
-    try:
-        config = from_dict({"model": manifest["model"]})
-        model = (
-            TalkingHead.from_state(config.model, manifest["audio_width"], state).to(device).eval()
-        )
-    except (UsageError, RuntimeError, KeyError, AssertionError) as error:
-        raise InputRejected(
-            f"{folder / 'model.safetensors'} does not fit its manifest",
-            (str(error).splitlines() or [type(error).__name__])[0],
-            "Copy the bundle again",
-        ) from error
-    channels, key = _channels(folder, manifest)
-    shapes = {
-        name: tuple(poses[name].shape) if name in poses else None
-        for name in ("world_to_camera", key)
-    }
-    if (
-        shapes != {"world_to_camera": (len(plates), 4, 4), key: (len(plates), len(channels))}
-        or len(channels) != model.network.expression_width
-    ):
-        raise InputRejected(
-            f"{folder / 'poses.safetensors'} does not fit its manifest",
-            f"{shapes} for {len(plates)} poses and {len(channels)} channels of expression",
-            "Copy the bundle again",
-        )
-    return Avatar(
-        folder,
-        manifest,
-        model.requires_grad_(False),
-        poses["world_to_camera"].to(device),
-        poses[key].to(device),
-        [content[name] for name in plates],
-        channels,
-    )
+    return content
 
 
-def _channels(folder: Path, manifest: dict[str, Any]) -> tuple[Channels, str]:
-    """The expression channels of a bundle, and what its poses call them."""
+def _expression_channels(folder: Path, manifest: dict[str, Any]) -> tuple[ExpressionChannels, str]:
+    """Return the expression channels of a bundle, and the name of their tensor."""
     if manifest["schema"] == BLINK_SCHEMA:
-        return BLINK_ALONE, "blink"
+        return BLINK_ONLY, "blink"
     try:
-        return Channels.from_dict(manifest.get("expression")), "expression"
+        return ExpressionChannels.from_dict(manifest.get("expression")), "expression"
     except (ValueError, TypeError) as error:
         raise InputRejected(
             f"{folder / 'manifest.json'} does not describe an avatar",
@@ -294,8 +314,8 @@ def _channels(folder: Path, manifest: dict[str, Any]) -> tuple[Channels, str]:
         ) from error
 
 
-def _is_picture(content: bytes, size: int) -> bool:
-    """Whether a file's head is that of a picture of size x size px."""
+def _is_image(content: bytes, size: int) -> bool:
+    """Return whether a file's header is that of an image of size x size px."""
     try:
         with Image.open(io.BytesIO(content)) as image:
             return image.size == (size, size)
@@ -304,5 +324,5 @@ def _is_picture(content: bytes, size: int) -> bool:
 
 
 def digest(content: bytes) -> str:
-    """sha256 of a file's content, hexadecimal."""
+    """Return the sha256 of a file's content, hexadecimal."""
     return hashlib.sha256(content).hexdigest()

@@ -1,4 +1,4 @@
-"""The frames of a clip rendered by a model, each over its own plate."""
+"""Rendering of a clip's frames by a model, each frame over its own plate."""
 
 from __future__ import annotations
 
@@ -21,28 +21,27 @@ def render_clip(
     clip: Clip,
     frames: np.ndarray,
     stage: str = "fine",
-    heard: np.ndarray | None = None,
+    audio_frames: np.ndarray | None = None,
 ) -> Iterator[Tensor]:
-    """Pictures float32 [3, S, S] in [0, 1] of the clip's own `frames`, each over its own plate.
+    """Yield images float32 [3, S, S] in [0, 1] of the clip's `frames` int [F].
 
-    `heard` int [F]: the frames whose sound is heard instead of the frame's own (blink and camera
-    stay its own).
+    audio_frames: int [F], the frames whose audio drives the images instead of their own; expression
+    and camera stay their own.
     """
     model.eval()
-    pieces = max(1, -(-len(frames) // BATCH[clip.device.type]))
-    for part, sound in zip(
-        np.array_split(frames, pieces),
-        np.array_split(frames if heard is None else heard, pieces),
-        strict=True,
+    audio = frames if audio_frames is None else audio_frames
+    batches = max(1, -(-len(frames) // BATCH[clip.device.type]))
+    for batch, audio_batch in zip(
+        np.array_split(frames, batches), np.array_split(audio, batches), strict=True
     ):
-        index = torch.from_numpy(part).to(clip.device)
+        index = torch.from_numpy(batch).to(clip.device)
         conditions = clip.conditions(index) if stage == "fine" else None
-        if conditions is not None and heard is not None:
-            conditions.audio = clip.sound(torch.from_numpy(sound).to(clip.device))
+        if conditions is not None and audio_frames is not None:
+            conditions.audio = clip.audio_windows(torch.from_numpy(audio_batch).to(clip.device))
         rendering = model(conditions, clip.world_to_camera[index], clip.focal, clip.size)
         yield from composite(rendering.output, clip.plate(index)).clamp(0, 1)
 
 
-def to_uint8(picture: Tensor) -> np.ndarray:
-    """uint8 [S, S, 3] of a float picture [3, S, S] in [0, 1]."""
-    return (picture.clamp(0, 1) * 255 + 0.5).byte().permute(1, 2, 0).cpu().numpy()
+def to_uint8(image: Tensor) -> np.ndarray:
+    """Return an image float [3, S, S] in [0, 1] as uint8 [S, S, 3]."""
+    return (image.clamp(0, 1) * 255 + 0.5).byte().permute(1, 2, 0).cpu().numpy()

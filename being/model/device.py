@@ -1,4 +1,4 @@
-"""The device that a model runs on."""
+"""Choice and properties of the device that a model runs on."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import torch
 
 from being.errors import EnvironmentFault, UsageError
 
+M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # options of glibc's mallopt
+
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 in hardware."""
+    """Return whether the device multiplies bfloat16 in hardware."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     try:
@@ -24,26 +26,25 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep freed memory for the next step instead of handing it back to the system
-    (nothing elsewhere).
+    """Let glibc keep freed memory for the next step instead of returning it to the system.
 
-    A training step frees and takes the same hundreds of MB again; mapping them anew each time, page
-    by page, cost a third of a fine step on two cores. Call it before the first step.
+    A training step frees and allocates the same hundreds of MB again. Mapping them again each time,
+    page by page, took a third of a fine step on two cores. Call it before the first step. It does
+    nothing with another C library.
     """
     if platform.libc_ver()[0] != "glibc":
         return
     libc = ctypes.CDLL(None)
-    for option, value in (
-        (-4, 0),
-        (-1, 2**31 - 1),
-        (-8, 1),
-    ):  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_ARENA_MAX
-        libc.mallopt(option, value)
+    libc.mallopt(M_MMAP_MAX, 0)
+    libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+    libc.mallopt(M_ARENA_MAX, 1)
 
 
 def pick_device(name: str) -> torch.device:
-    """The device called `name`; "auto" is CUDA where there is one. Raises EnvironmentFault when it
-    is not there, UsageError for a name that is none."""
+    """Return the device called `name`; "auto" is CUDA if there is a GPU, else the CPU.
+
+    Raises UsageError for an unknown name, EnvironmentFault for a GPU that this machine lacks.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):

@@ -1,5 +1,6 @@
-"""The canonical Gaussians of a head: raw parameters, activations, and the deformed Gaussians of a
-batch.
+"""The canonical Gaussians of a head: their raw parameters, and their activation with offsets.
+
+B frames, N Gaussians, K spherical-harmonics coefficients.
 """
 
 from __future__ import annotations
@@ -11,19 +12,18 @@ from being.model.gaussiantalker import Offsets
 from being.splat import Gaussians
 
 SH_C0 = 0.28209479177387814  # value of the constant spherical harmonic
-NAMES = ("means", "log_scales", "quaternions", "opacity_logits", "sh_dc", "sh_rest")
+PARAMETER_NAMES = ("means", "log_scales", "quaternions", "opacity_logits", "sh_dc", "sh_rest")
 
 
 class CanonicalGaussians(nn.Module):
-    """Raw parameters, float32: means [N, 3] head units, log_scales [N, 3], quaternions [N, 4] (w
-    first), opacity_logits [N, 1], sh_dc [N, 1, 3], sh_rest [N, K-1, 3]."""
+    """The raw (pre-activation) parameters of N Gaussians, float32."""
 
-    means: Tensor
-    log_scales: Tensor
-    quaternions: Tensor
-    opacity_logits: Tensor
-    sh_dc: Tensor
-    sh_rest: Tensor
+    means: Tensor  # [N, 3] head units
+    log_scales: Tensor  # [N, 3]
+    quaternions: Tensor  # [N, 4] w first
+    opacity_logits: Tensor  # [N, 1]
+    sh_dc: Tensor  # [N, 1, 3]
+    sh_rest: Tensor  # [N, K-1, 3]
 
     def __init__(
         self,
@@ -35,9 +35,8 @@ class CanonicalGaussians(nn.Module):
         sh_rest: Tensor,
     ):
         super().__init__()
-        for name, value in zip(
-            NAMES, (means, log_scales, quaternions, opacity_logits, sh_dc, sh_rest), strict=True
-        ):
+        values = (means, log_scales, quaternions, opacity_logits, sh_dc, sh_rest)
+        for name, value in zip(PARAMETER_NAMES, values, strict=True):
             assert value.shape[0] == means.shape[0], (name, value.shape)
             setattr(self, name, nn.Parameter(value.detach().clone().float().contiguous()))
 
@@ -45,8 +44,9 @@ class CanonicalGaussians(nn.Module):
     def from_points(
         cls, points: Tensor, colours: Tensor, sh_degree: int, opacity: float = 0.1
     ) -> CanonicalGaussians:
-        """Gaussians at `points` [N, 3] of `colours` [N, 3] in [0, 1], as large as the distance of
-        their neighbours.
+        """Return Gaussians at `points` [N, 3] with `colours` [N, 3] in [0, 1].
+
+        Their size is the root mean square distance to their three nearest neighbours.
         """
         from scipy.spatial import cKDTree
 
@@ -70,20 +70,21 @@ class CanonicalGaussians(nn.Module):
 
     @property
     def sh(self) -> Tensor:
-        """[N, K, 3]."""
+        """The spherical-harmonics coefficients [N, K, 3]."""
         return torch.cat([self.sh_dc, self.sh_rest], 1)
 
     def activate(self, offsets: Offsets | None = None) -> Gaussians:
-        """Gaussians to rasterize: the canonical ones [1, N, ...], or with a batch's offsets [B, N,
-        ...].
-        """
+        """Return the Gaussians to rasterize: [1, N, ...], or [B, N, ...] with offsets."""
+        # Packed offsets come from the fused network; one kernel then adds and activates.
         if offsets is not None and offsets.packed is not None:
             from being.model.kernels.activate import activate
 
             means, quaternions, scales, opacities, sh = activate(
-                offsets.packed, *(getattr(self, name) for name in NAMES)
+                offsets.packed, *(getattr(self, name) for name in PARAMETER_NAMES)
             )
             return Gaussians(means, quaternions, scales, opacities, sh)
+
+        # Raw parameters plus offsets.
         raw = [self.means, self.log_scales, self.quaternions, self.opacity_logits, self.sh]
         raw = [value[None] for value in raw]
         if offsets is not None:
@@ -95,6 +96,8 @@ class CanonicalGaussians(nn.Module):
                 offsets.sh,
             )
             raw = [value + more for value, more in zip(raw, added, strict=True)]
+
+        # The activations.
         means, log_scales, quaternions, opacity_logits, sh = raw
         return Gaussians(
             means,

@@ -1,6 +1,4 @@
-"""A whole avatar model: canonical Gaussians and the network that moves them; what is trained, saved
-and rendered.
-"""
+"""The trainable head: canonical Gaussians, and the network that deforms them for each frame."""
 
 from __future__ import annotations
 
@@ -11,14 +9,14 @@ from torch import Tensor, nn
 
 from being.config import ModelConfig
 from being.data.conditions import Conditions
-from being.model.gaussians import NAMES, CanonicalGaussians
+from being.model.gaussians import PARAMETER_NAMES, CanonicalGaussians
 from being.model.gaussiantalker import GaussianTalker, Offsets
 from being.splat import Cameras, Gaussians, PairCapacity, RenderOutput, rasterize
 
 
 @dataclass
 class Rendering:
-    """A rendered batch and what made it."""
+    """A rendered batch, with the Gaussians and the offsets that it was rendered from."""
 
     output: RenderOutput
     gaussians: Gaussians
@@ -30,6 +28,7 @@ class TalkingHead(nn.Module):
 
     gaussians: CanonicalGaussians
     network: GaussianTalker
+    backend: str  # of the rasterizer: "auto" or a name that `being.splat.rasterize` knows
 
     def __init__(
         self,
@@ -41,36 +40,40 @@ class TalkingHead(nn.Module):
         super().__init__()
         self.gaussians = gaussians
         self.network = GaussianTalker(config, audio_width, expression_width)
-        self.planes_alone = (
-            False  # the reference's coarse stage: explicit opacity and SH count nothing
-        )
-        self.set_box(gaussians.means.detach())
+        self.backend = "auto"
+        # True in GaussianTalker's own coarse stage: opacity and SH come from the tri-plane only.
+        self.triplane_only = False
+        self.fit_box(gaussians.means.detach())
 
-    def set_box(self, points: Tensor) -> None:
-        """Fit the tri-planes' box to `points` [N, 3] (kept afterwards: checkpoints mean the same)."""
+    def fit_box(self, points: Tensor) -> None:
+        """Fit the tri-plane's box to `points` [N, 3].
+
+        The box stays fixed during training, because the plane features are relative to it.
+        """
         self.network.tri_plane.grid.aabb.copy_(
             torch.stack([points.max(0).values, points.min(0).values])
         )
 
     def canonical(self) -> Gaussians:
-        """The coarse stage's Gaussians [1, N, ...]: explicit opacity and SH plus what the planes
-        add to them.
+        """Return the coarse stage's Gaussians [1, N, ...].
+
+        Their opacity and SH are the explicit parameters plus the tri-plane's contribution.
         """
-        opacity, sh = self._from_planes()
+        opacity, sh = self._triplane_contribution()
         zero = torch.zeros((), device=opacity.device)
         return self.gaussians.activate(Offsets(zero, zero, zero, opacity[None], sh[None]))
 
-    def _from_planes(self) -> tuple[Tensor, Tensor]:
-        """What is added to the explicit opacity logits [N, 1] and SH [N, K, 3]."""
+    def _triplane_contribution(self) -> tuple[Tensor, Tensor]:
+        """Return what is added to the explicit opacity logits [N, 1] and SH [N, K, 3]."""
         opacity, sh = self.network.tri_plane.canonical(self.gaussians.means)
-        if not self.planes_alone:
+        if not self.triplane_only:
             return opacity, sh
         return opacity - self.gaussians.opacity_logits, sh - self.gaussians.sh
 
     @torch.no_grad()
     def bake_canonical(self) -> None:
-        """End of the coarse stage: write the planes' opacity and SH into the explicit parameters."""
-        opacity, sh = self._from_planes()
+        """End the coarse stage: add the tri-plane's opacity and SH to the explicit parameters."""
+        opacity, sh = self._triplane_contribution()
         self.gaussians.opacity_logits += opacity
         self.gaussians.sh_dc += sh[:, :1]
         self.gaussians.sh_rest += sh[:, 1:]
@@ -84,25 +87,27 @@ class TalkingHead(nn.Module):
         sh_degree: int | None = None,
         screen_offsets: Tensor | None = None,
         low_precision: bool = False,
-        room: PairCapacity | None = None,
+        capacity: PairCapacity | None = None,
     ) -> Rendering:
-        """Render S x S pictures: talking frames of `conditions`, or without them the coarse stage's
-        canonical head.
+        """Render images of S x S px: frames of `conditions`, or the coarse canonical head.
 
-        `world_to_camera` [B, 4, 4], `focal` in px; `low_precision` runs the network in bfloat16;
-        `room`: see `rasterize`.
+        conditions: of B frames; None renders the canonical head. world_to_camera [B, 4, 4]; focal
+        in px; low_precision runs the network in bfloat16; sh_degree, screen_offsets and capacity as
+        in `being.splat.rasterize`.
         """
         offsets = None
         if conditions is not None:
             with torch.autocast(world_to_camera.device.type, torch.bfloat16, enabled=low_precision):
                 offsets = self.network(self.gaussians.means, conditions).float()
         gaussians = self.canonical() if offsets is None else self.gaussians.activate(offsets)
+
         output = rasterize(
             gaussians,
             Cameras(world_to_camera, focal, size, size),
             sh_degree=sh_degree,
             screen_offsets=screen_offsets,
-            room=room,
+            backend=self.backend,
+            capacity=capacity,
         )
         return Rendering(output, gaussians, offsets)
 
@@ -110,10 +115,11 @@ class TalkingHead(nn.Module):
     def from_state(
         cls, config: ModelConfig, audio_width: int, state: dict[str, Tensor]
     ) -> TalkingHead:
-        """The model of a saved state dict (its numbers of Gaussians and of expression channels are
-        read from it).
+        """Return the model of a saved state dict.
+
+        The numbers of Gaussians and of expression channels are read from the state.
         """
-        gaussians = CanonicalGaussians(*(state[f"gaussians.{name}"] for name in NAMES))
+        gaussians = CanonicalGaussians(*(state[f"gaussians.{name}"] for name in PARAMETER_NAMES))
         lift = state.get("network.expression_lift.weight")
         model = cls(config, audio_width, gaussians, 1 if lift is None else 1 + lift.shape[1])
         model.load_state_dict(state)

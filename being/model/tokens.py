@@ -1,5 +1,6 @@
-"""The tokens a frame is described by: sound, expression, camera and a learned null (GaussianTalker,
-section 3.2).
+"""Networks that make a frame's tokens: audio, expression and camera (GaussianTalker, section 3.2).
+
+The fourth token, the null token, is a learned vector. B frames, C speech feature channels.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ from torch.nn import functional as F
 
 from being.conventions import ATTENTION_WINDOW
 
-AUDIO_WIDTH = 32  # features of one window after the sound net
-LEAKY_SLOPE = 0.02  # of the sound nets' activations
-EYE_WIDTH = 32  # numbers one blink value is spread over
-CAMERA_WIDTH = 12
+AUDIO_WIDTH = 32  # features of one feature window after the audio net
+LEAKY_SLOPE = 0.02  # of the activations of the audio networks
+BLINK_CODE_WIDTH = 32  # numbers that encode one blink value
+CAMERA_WIDTH = 12  # numbers of a camera, see `being.data.cameras`
 
 
 class AudioNet(nn.Module):
-    """Speech feature windows to one vector each (the conv net of AD-NeRF, as the family keeps it)."""
+    """Convolutional network from a speech feature window to one vector (that of AD-NeRF)."""
 
     def __init__(self, width_in: int):
         super().__init__()
@@ -31,12 +32,12 @@ class AudioNet(nn.Module):
         )
 
     def forward(self, windows: Tensor) -> Tensor:
-        """[B, C, 16] -> [B, 32]."""
+        """Map feature windows [B, C, 16] to vectors [B, 32]."""
         return self.encoder_fc1(self.encoder_conv(windows)[..., 0])
 
 
 class AudioAttention(nn.Module):
-    """Weighted mean of the eight window vectors round a frame, weights from the vectors themselves."""
+    """Weighted mean of the eight vectors around a frame; the vectors also give the weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,13 +50,13 @@ class AudioAttention(nn.Module):
         )
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """[B, 8, 32] -> [B, 32]."""
+        """Map the vectors of attention windows [B, 8, 32] to vectors [B, 32]."""
         weights = self.attentionNet(self.attentionConvNet(vectors.transpose(1, 2))[:, 0])
         return (weights[..., None] * vectors).sum(1)
 
 
-class Lift(nn.Module):
-    """Two linear layers without bias, ReLU between."""
+class TokenMlp(nn.Module):
+    """Two linear layers without bias and a ReLU between them: from a condition to its token."""
 
     def __init__(self, width_in: int, width: int):
         super().__init__()
@@ -64,18 +65,19 @@ class Lift(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, width_in] -> [B, width]."""
+        """Map [B, width_in] to [B, width]."""
         return self.net[1](F.relu(self.net[0](x)))
 
 
-def eye_frequencies(device: torch.device | str = "cpu") -> Tensor:
-    """The 16 frequencies of the eye code, 10000^(2k/32), k = 0..15."""
-    return 10_000.0 ** (2 * torch.arange(EYE_WIDTH // 2, device=device) / EYE_WIDTH)
+def blink_frequencies(device: torch.device | str = "cpu") -> Tensor:
+    """Return the 16 frequencies of the blink code, 10000^(2k/32) with k = 0..15."""
+    return 10_000.0 ** (2 * torch.arange(BLINK_CODE_WIDTH // 2, device=device) / BLINK_CODE_WIDTH)
 
 
-def spread_blink(blink: Tensor) -> Tensor:
-    """Blink [B, 1] in [0, 1] as 32 numbers: sin and cos of the value times each of
-    `eye_frequencies`.
+def encode_blink(blink: Tensor) -> Tensor:
+    """Encode a blink [B, 1] in [0, 1] as [B, 32].
+
+    The code is sin and cos of the value times each of `blink_frequencies`.
     """
-    angle = blink * eye_frequencies(blink.device).to(blink)
+    angle = blink * blink_frequencies(blink.device).to(blink)
     return torch.stack([angle.sin(), angle.cos()], -1).flatten(1)

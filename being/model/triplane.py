@@ -1,5 +1,6 @@
-"""Tri-plane features of points in head space, and the canonical heads that read them
-(GaussianTalker, section 3.1).
+"""The tri-plane: features of points in head space, and their decoders (GaussianTalker, 3.1).
+
+N points, K spherical-harmonics coefficients.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from being.config import ModelConfig
 
 
 class PlaneGrid(nn.Module):
-    """Multi-resolution planes xy, xz, yz; per scale the three samples are multiplied, the scales
-    are concatenated.
+    """Planes xy, xz, yz at several resolutions.
+
+    For each resolution the samples of the three planes are multiplied; the products of all
+    resolutions are concatenated.
     """
 
-    aabb: Tensor
+    aabb: Tensor  # [2, 3] the box of the planes: maximum, minimum
     grids: nn.ModuleList
 
     def __init__(self, config: ModelConfig):
@@ -35,31 +38,27 @@ class PlaneGrid(nn.Module):
         self.width = config.plane_channels * len(sides)
 
     def forward(self, means: Tensor) -> Tensor:
-        """Features [N, width] of points [N, 3] in head space; outside the box the border cell
-        counts.
+        """Return the features [N, width] of points [N, 3] in head space.
 
-        Row 0 of `aabb` is the maximum and row 1 the minimum, so planes are mirrored against space,
-        as in the family.
+        A point outside the box gets the features of the border. Row 0 of `aabb` is the maximum and
+        row 1 the minimum, so the planes are mirrored against space, as in GaussianTalker's code.
         """
         unit = (means - self.aabb[0]) * (2.0 / (self.aabb[1] - self.aabb[0])) - 1.0
         scales = []
         for planes in self.grids:
-            samples = [
-                F.grid_sample(
-                    plane,
-                    torch.stack([unit[:, i], unit[:, j]], 1)[None, :, None],
-                    align_corners=True,
-                    padding_mode="border",
-                )[0, :, :, 0]
-                for plane, (i, j) in zip(
-                    planes.parameters(), combinations(range(3), 2), strict=True
-                )
-            ]
+            samples = []
+            for plane, (i, j) in zip(planes.parameters(), combinations(range(3), 2), strict=True):
+                points = torch.stack([unit[:, i], unit[:, j]], 1)[None, :, None]
+                sample = F.grid_sample(plane, points, align_corners=True, padding_mode="border")
+                samples.append(sample[0, :, :, 0])
             scales.append(samples[0] * samples[1] * samples[2])
         return torch.cat(scales).T
 
     def total_variation(self) -> Tensor:
-        """Mean square difference of neighbouring cells, summed over planes (K-Planes, equation 3)."""
+        """Return the total variation: mean square differences of neighbouring cells, summed.
+
+        The sum is over the planes (K-Planes, equation 3).
+        """
         loss = self.aabb.new_zeros(())
         for planes in self.grids:
             for plane in planes.parameters():
@@ -67,16 +66,18 @@ class PlaneGrid(nn.Module):
         return loss
 
 
-def head(width_in: int, width: int, width_out: int) -> nn.Sequential:
-    """ReLU, Linear, ReLU, Linear: the decoding head that GaussianTalker uses everywhere."""
+def decoding_head(width_in: int, width: int, width_out: int) -> nn.Sequential:
+    """Return GaussianTalker's decoding head: ReLU, linear, ReLU, linear."""
     return nn.Sequential(
         nn.ReLU(), nn.Linear(width_in, width), nn.ReLU(), nn.Linear(width, width_out)
     )
 
 
 class TriPlane(nn.Module):
-    """Plane features and the coarse stage's heads: raw scale, rotation, opacity and SH of the
-    canonical head.
+    """Plane features and the coarse stage's decoding heads.
+
+    Opacity and SH of the canonical head come from here. The heads of scale and rotation are unused;
+    they are kept because GaussianTalker's checkpoints hold them.
     """
 
     def __init__(self, config: ModelConfig):
@@ -86,12 +87,12 @@ class TriPlane(nn.Module):
         self.feature_out = nn.Sequential(
             nn.Linear(self.grid.width, width), nn.ReLU(), nn.Linear(width, width)
         )
-        self.scales = head(width, width, 3)
-        self.rotations = head(width, width, 4)
-        self.opacity = head(width, width, 1)
-        self.shs = head(width, width, 3 * coefficients)
+        self.scales = decoding_head(width, width, 3)
+        self.rotations = decoding_head(width, width, 4)
+        self.opacity = decoding_head(width, width, 1)
+        self.shs = decoding_head(width, width, 3 * coefficients)
 
     def canonical(self, means: Tensor) -> tuple[Tensor, Tensor]:
-        """Opacity logits [N, 1] and SH [N, K, 3] that the planes give at `means` [N, 3]."""
+        """Return opacity logits [N, 1] and SH [N, K, 3] of the canonical head at `means` [N, 3]."""
         feature = self.feature_out(self.grid(means))
         return self.opacity(feature), self.shs(feature).view(means.shape[0], -1, 3)

@@ -1,7 +1,1 @@
-"""Video -> dataset. `preprocess` does it all; the modules beside it are its steps."""
-
-from __future__ import annotations
-
-from being.preprocess.pipeline import preprocess
-
-__all__ = ["preprocess"]
+"""Preprocessing: from a video of one speaking person to a dataset folder."""

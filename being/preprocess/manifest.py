@@ -1,6 +1,4 @@
-"""`dataset.json`: what a dataset is, of what it was made, and what is known of the person's
-consent.
-"""
+"""The content of `dataset.json`: source, frames, features, findings, steps and consent."""
 
 from __future__ import annotations
 
@@ -12,46 +10,54 @@ from being.conventions import FPS
 from being.data.consent import Consent
 from being.data.dataset import SCHEMA
 from being.media import read_audio
-from being.preprocess.inspection.clip import on_every_frame
-from being.preprocess.speech_features import entry
-from being.preprocess.steps import Work
-from being.preprocess.workspace import Done
+from being.preprocess.inspection.clip import recheck_all_frames
+from being.preprocess.speech_features import feature_entry
+from being.preprocess.steps import StepContext
+from being.preprocess.workspace import FinishedStep
 
 
-def manifest(
-    work: Work, name: str, source: str, done: Mapping[str, Done], consent: Consent
+def build_manifest(
+    context: StepContext,
+    name: str,
+    source: str,
+    finished: Mapping[str, FinishedStep],
+    consent: Consent,
 ) -> dict[str, Any]:
-    """The content of `dataset.json`; source: sha256 of the video. It does not tell how long
-    anything took, so that two runs on one video give the same file; `times.json` does."""
-    checked = work.checked
-    findings = on_every_frame(
-        checked.findings,
-        read_audio(work.folder / "aud.wav"),
-        work.landmarks.points,
-        checked.segments,
-        checked.starts,
+    """The content of `dataset.json`. source: sha256 of the video.
+
+    It holds no times, so that two runs on one video give the same file; `times.json` holds them.
+    """
+    record = context.record
+    findings = recheck_all_frames(
+        record.findings,
+        read_audio(context.folder / "aud.wav"),
+        context.landmarks.points,
+        record.segments,
+        record.segment_starts,
     )
+    features = {
+        choice.name: feature_entry(context.folder, choice)
+        for choice in context.settings.all_features
+    }
     return {
         "schema": SCHEMA,
         "name": name,
         "source": {
-            "file": work.video.name,
+            "file": context.video.name,
             "sha256": source,
-            "seconds": round(checked.source_seconds, 3),
-            "crop": list(checked.crop),
-            "frames": [list(run) for run in checked.runs],
-            "starts": [round(start, 3) for start in checked.starts],
+            "seconds": round(record.source_seconds, 3),
+            "crop": list(record.crop),
+            "frames": [list(run) for run in record.source_runs],
+            "starts": [round(start, 3) for start in record.segment_starts],
         },
         "fps": FPS,
-        "width": checked.size,
-        "height": checked.size,
-        "frames": checked.frames,
-        "segments": [list(segment) for segment in checked.segments],
-        "features": {
-            choice.name: entry(work.folder, choice) for choice in work.settings.all_features
-        },
-        "missing": work.missing,
+        "width": record.size,
+        "height": record.size,
+        "frames": record.frames,
+        "segments": [list(segment) for segment in record.segments],
+        "features": features,
+        "missing": context.missing,
         "findings": [asdict(finding) for finding in findings],
-        "steps": {step: {"digest": did.digest} for step, did in done.items()},
+        "steps": {step: {"digest": result.digest} for step, result in finished.items()},
         "consent": consent.record(),
     }

@@ -1,6 +1,4 @@
-"""From a video of a person to a dataset: a look at the clip, the steps, the manifest and the
-report.
-"""
+"""`preprocess_video`: from a video of one speaking person to a dataset folder."""
 
 from __future__ import annotations
 
@@ -13,22 +11,22 @@ from being.console import Progress
 from being.data.consent import Consent
 from being.errors import BeingError, ExitCode, InputRejected, UsageError
 from being.files import write_json
-from being.preprocess.inspection.picture import PICTURE_SIDE, picture_and_sound
-from being.preprocess.manifest import manifest
+from being.preprocess.inspection.picture import PICTURE_SIDE, probe_clip
+from being.preprocess.manifest import build_manifest
 from being.preprocess.report import write_report
 from being.preprocess.source import keep_source
-from being.preprocess.speech_features import ENCODER, choose
-from being.preprocess.step_graph import Stop, run_steps
-from being.preprocess.steps import STEPS, Settings, Work, check_settings
+from being.preprocess.speech_features import DEFAULT_ENCODER, FeatureChoice, choose_features
+from being.preprocess.step_graph import StopFlag, run_steps
+from being.preprocess.steps import STEPS, Settings, StepContext, check_settings
 from being.preprocess.workspace import Workspace, check_free, sha256
 
-NAME = re.compile(r"[^.\\/\x00-\x1f][^\\/\x00-\x1f]*")  # of a subject: a folder's
-NAME_BYTES = 200  # file systems take 255, and hidden folders have longer names
+NAME = re.compile(r"[^.\\/\x00-\x1f][^\\/\x00-\x1f]*")  # of a subject: it becomes a folder's
+NAME_BYTES = 200  # file systems take 255, and the hidden folders have longer names
 CONSENT_MAX = 2000  # characters
-GOES_ON = "The same command goes on from there"
+RESUME = "The same command goes on from there"
 
 
-def preprocess(
+def preprocess_video(
     video: Path,
     out: Path,
     *,
@@ -44,77 +42,113 @@ def preprocess(
 ) -> Path:
     """The path of a dataset made from a video of one speaking person.
 
-    video: any file with a picture and sound that PyAV decodes. out: the dataset's directory; it
-    appears under this name only when whole. name: by default the directory's. size: largest side of
-    the pictures, px (512); a picture that is not square is cut to a square round the head. parser:
-    who says where the person is (`parser.parser`). au: OpenFace's csv of this video, taken instead
+    video: any file with a picture and audio that PyAV decodes. out: the dataset's directory; it
+    appears under this name only when complete. name: by default the directory's. size: largest side
+    of the pictures, px (512); a picture that is not square is cropped to a square around the head.
+    parser: name of the face parser (`load_parser`). au: OpenFace's csv of this video, used instead
     of our own action units. encoder, latency: speech features besides the default ones
-    (`speech_features.choose`). consent: whose face it is and how they agreed, or a function that
-    asks. force: replace a dataset that is already there. progress: shows each step. A run that was
-    killed, interrupted or failed leaves the hidden folder `.NAME.part` beside `out`; the next one
-    on the same video goes on after the steps that are done, and makes the same files. Raises
-    InputRejected (the clip will not do: said within seconds where a look at it tells), BeingError
-    (cannot write, something is there already, another run works there, interrupted),
-    EnvironmentFault (a pretrained file cannot be had).
+    (`choose_features`). consent: whose face it is and how they agreed, or a function that asks.
+    force: replace a dataset that exists already. progress: shows each step.
+
+    A run that was killed, interrupted or failed leaves the hidden folder `.NAME.part` beside
+    `out`; the next run on the same video resumes after the finished steps, and makes the same
+    files. Raises InputRejected (the clip cannot be used; within seconds where its inspection finds
+    this), BeingError (cannot write, the output exists, another run works there, interrupted),
+    EnvironmentFault (a pretrained file is missing and cannot be fetched).
     """
     video, out = Path(video), Path(out).absolute()
     name = out.name if name is None else name
-    if not NAME.fullmatch(name) or not name.strip() or len(os.fsencode(name)) > NAME_BYTES:
-        raise UsageError(
-            f"'{name[:80]}' cannot be the name of a subject",
-            "runs lie in folders of that name",
-            "Give a short one without slashes that does not begin with a dot: --name NAME",
-        )
-    picture_and_sound(video)  # these refusals need no network, which may first have to be fetched
+
+    # What can be refused before any long work.
+    _check_name(name)
+    probe_clip(video)  # first: it needs no network, while the settings may fetch a parser
     check_free(out, force)
-    chosen = choose(encoder or ENCODER, latency, video.parent) if encoder or latency else None
-    settings = Settings(size or PICTURE_SIDE, parser, Path(au) if au else None, chosen)
-    check_settings(settings)
-    agreed = (
-        consent()
-        if callable(consent)
-        else Consent(consent)
-        if isinstance(consent, str)
-        else consent or Consent()
+    settings = Settings(
+        size or PICTURE_SIDE,
+        parser,
+        Path(au) if au else None,
+        _choose_features(encoder, latency, video.parent),
     )
-    if len(agreed.statement or "") > CONSENT_MAX:
-        raise UsageError(
-            f"the consent statement has {len(agreed.statement or '')} characters",
-            f"every video carries it, so at most {CONSENT_MAX} are kept",
-            "Say it shorter: --consent TEXT",
-        )
-    with Workspace(out, force) as place:
+    check_settings(settings)
+    record = _consent_record(consent)
+
+    with Workspace(out, force) as workspace:
         try:
             key = sha256(video)
-            place.claim(key)
-            work = Work(video, place.folder, settings, stop := Stop())
-            done = run_steps(STEPS, work, place, stop, progress)
-            keep_source(video, place.folder, work.checked.frames)
-            write_json(place.folder / "dataset.json", manifest(work, name, key, done, agreed))
-            write_json(
-                place.folder / "times.json", {step: did.seconds for step, did in done.items()}
-            )
+            workspace.resume(key)
+            stop = StopFlag()
+            context = StepContext(video, workspace.folder, settings, stop)
+            finished = run_steps(STEPS, context, workspace, stop, progress)
+
+            keep_source(video, workspace.folder, context.record.frames)
+            manifest = build_manifest(context, name, key, finished, record)
+            write_json(workspace.folder / "dataset.json", manifest)
+            times = {step: result.seconds for step, result in finished.items()}
+            write_json(workspace.folder / "times.json", times)
             with progress("report"):
-                write_report(place.folder)
-            place.finish()
+                write_report(workspace.folder)
+            workspace.publish()
         except (InputRejected, UsageError):
             raise
         except OSError as error:
-            fix = "Make room on the disk or choose another place with --out"
-            raise BeingError(f"cannot write {out}", str(error), _and(fix, _after(place))) from error
-        except BeingError as error:
+            fix = "Free some space on the disk or choose another folder with --out"
             raise BeingError(
-                error.what, error.why, _and(error.fix, _after(place)), error.code
+                f"cannot write {out}", str(error), _sentences(fix, _resume_note(workspace))
             ) from error
+        except BeingError as error:
+            fix = _sentences(error.fix, _resume_note(workspace))
+            raise BeingError(error.what, error.why, fix, error.code) from error
         except KeyboardInterrupt as error:
-            raise BeingError("interrupted", fix=_after(place), code=ExitCode.INTERRUPTED) from error
+            raise BeingError(
+                "interrupted", fix=_resume_note(workspace), code=ExitCode.INTERRUPTED
+            ) from error
     return out
 
 
-def _after(place: Workspace) -> str:
-    """What running again will do, where anything is done."""
-    return f"{len(place.done)} of {len(STEPS)} steps are done. {GOES_ON}" if place.done else ""
+def _check_name(name: str) -> None:
+    """Raise UsageError where `name` cannot be the name of a folder."""
+    valid = NAME.fullmatch(name) and name.strip() and len(os.fsencode(name)) <= NAME_BYTES
+    if not valid:
+        raise UsageError(
+            f"'{name[:80]}' cannot be the name of a subject",
+            "the folders of its runs have that name",
+            "Give a short one without slashes that does not begin with a dot: --name NAME",
+        )
 
 
-def _and(*sentences: str) -> str:
+def _choose_features(
+    encoder: str | None, latency: str | None, folder: Path
+) -> FeatureChoice | None:
+    """The speech features besides the default ones, or None."""
+    if encoder or latency:
+        return choose_features(encoder or DEFAULT_ENCODER, latency, folder)
+    return None
+
+
+def _consent_record(consent: str | Consent | Callable[[], Consent] | None) -> Consent:
+    """The consent in each of its forms. Raises UsageError where its statement is too long."""
+    if callable(consent):
+        record = consent()
+    elif isinstance(consent, str):
+        record = Consent(consent)
+    else:
+        record = consent or Consent()
+    length = len(record.statement or "")
+    if length > CONSENT_MAX:
+        raise UsageError(
+            f"the consent statement has {length} characters",
+            f"every video carries it, so it may have {CONSENT_MAX}",
+            "Shorten it: --consent TEXT",
+        )
+    return record
+
+
+def _resume_note(workspace: Workspace) -> str:
+    """What the same command will do, where a step is finished."""
+    if not workspace.finished:
+        return ""
+    return f"{len(workspace.finished)} of {len(STEPS)} steps are done. {RESUME}"
+
+
+def _sentences(*sentences: str) -> str:
     return ". ".join(sentence for sentence in sentences if sentence)

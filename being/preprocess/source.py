@@ -1,6 +1,4 @@
-"""The source video, kept in the dataset where it is small enough to travel with it, and the
-pictures that it gives.
-"""
+"""The source video inside a dataset: keeping it, and decoding the dataset's frames from it."""
 
 from __future__ import annotations
 
@@ -14,16 +12,19 @@ import numpy as np
 
 from being import media
 from being.conventions import FPS
-from being.preprocess.inspection.picture import dataset_pictures
+from being.preprocess.inspection.picture import dataset_frames
 
-STEM = "source"  # of the video's name in a dataset; its suffix stays
+SOURCE_STEM = "source"  # of the video's name in a dataset; its suffix stays
 RATE_MAX = 3_000_000 / 8  # bytes a second of the dataset: a larger video is not kept
 
 
 def keep_source(video: Path, folder: Path, frames: int) -> None:
-    """Put the video into the dataset at `folder`, of so many frames: as a hard link where the disk
-    allows, so that it takes no room, else as a copy. A video above RATE_MAX is not kept."""
-    kept = folder / f"{STEM}{video.suffix.lower()}"
+    """Put the video into the dataset at `folder`, which has this number of frames.
+
+    It becomes a hard link where the disk allows one, which takes no space, else a copy. A video
+    above RATE_MAX is not kept.
+    """
+    kept = folder / f"{SOURCE_STEM}{video.suffix.lower()}"
     kept.unlink(missing_ok=True)
     if video.stat().st_size > RATE_MAX * frames / FPS:
         return
@@ -33,17 +34,18 @@ def keep_source(video: Path, folder: Path, frames: int) -> None:
         shutil.copyfile(video, kept)
 
 
-def kept_source(folder: Path) -> Path | None:
+def find_source(folder: Path) -> Path | None:
     """The video that `keep_source` put into a dataset, or None."""
-    return next((path for path in sorted(folder.glob(f"{STEM}.*")) if path.is_file()), None)
+    return next((path for path in sorted(folder.glob(f"{SOURCE_STEM}.*")) if path.is_file()), None)
 
 
-def source_pictures(video: Path, manifest: dict[str, Any]) -> Iterator[np.ndarray]:
-    """The pictures uint8 [H, W, 3] RGB of the dataset with this dataset.json, made again from its
-    source video.
+def source_frames(video: Path, manifest: dict[str, Any]) -> Iterator[np.ndarray]:
+    """The frames uint8 [H, W, 3] RGB of a dataset, decoded again from its source video.
+
+    manifest: the content of its dataset.json.
     """
     left, top, side = manifest["source"]["crop"]
-    sources = np.concatenate(
-        [np.arange(first, first + count) for first, count in manifest["source"]["frames"]]
+    runs = [np.arange(first, first + count) for first, count in manifest["source"]["frames"]]
+    return dataset_frames(
+        media.probe(video), (left, top, side), manifest["width"], np.concatenate(runs)
     )
-    return dataset_pictures(media.probe(video), (left, top, side), manifest["width"], sources)

@@ -1,6 +1,4 @@
-"""Which speech features a dataset gets: encoders by name, arrays of other programs; also added to a
-dataset later.
-"""
+"""Speech features of a dataset: choosing an encoder, writing its features, adding further ones."""
 
 from __future__ import annotations
 
@@ -13,124 +11,125 @@ from typing import Any
 
 import numpy as np
 
-from being import media
-from being.audio.feature_windows import SAMPLES_PER_FRAME, encode_segments
+from being.audio.clip_features import encode_segments
 from being.data.dataset import Dataset
 from being.errors import BeingError, InputRejected, UsageError
 from being.files import write_json
 
-ENCODER = "hama"  # every dataset has its features
-ARRAYS = "deepspeech"  # the encoder whose features come from a file
-STEP = "speech"  # the step of `preprocess` that writes them
-OUTPUTS = ("aud_*.npy",)
+DEFAULT_ENCODER = "hama"  # every dataset has its features
+FILE_ENCODER = "deepspeech"  # the encoder whose features come from a file
+SPEECH_STEP = "speech"  # the preprocessing step that writes them
+FEATURE_FILES = ("aud_*.npy",)
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Features asked for."""
+class FeatureChoice:
+    """Speech features that a dataset is to have."""
 
-    name: str  # in the dataset, with the latency
-    array: Path | None = None  # the file they come from, instead of an encoder
+    # of the features in the dataset, with the latency
+    name: str
+    # the file they come from, instead of an encoder
+    array: Path | None = None
 
     @property
     def file(self) -> str:
         """Name of their file in the dataset."""
-        from being.audio.encoders import file_of
+        from being.audio.encoder_names import feature_file_name
 
-        return file_of(self.name)
+        return feature_file_name(self.name)
 
 
-def choose(text: str, latency: str | None, beside: Path) -> Choice:
-    """What `--encoder text --latency latency` means: NAME, or deepspeech=FILE.npy (without a file:
-    aud_ds.npy in the folder `beside`).
+def choose_features(text: str, latency: str | None, folder: Path) -> FeatureChoice:
+    """The features that `--encoder text --latency latency` asks for.
 
-    Raises what is wrong with it before any long work: UsageError (unknown), EnvironmentFault
-    (weights), InputRejected.
+    text: NAME, or deepspeech=FILE.npy (without a file: aud_ds.npy in `folder`). Raises what is
+    wrong with it before any long work: UsageError (unknown), EnvironmentFault (weights),
+    InputRejected (file).
     """
-    from being.audio.encoders import encoder, file_of, named
+    from being.audio.encoder_names import feature_file_name, name_with_latency
+    from being.audio.encoders import load_encoder
 
     name, equals, file = text.partition("=")
     if not name.strip():
         raise UsageError(
             "no speech encoder is named", f"'{text}' was given", "Give one with --encoder NAME"
         )
-    if name == ARRAYS:
+
+    # Features of another program.
+    if name == FILE_ENCODER:
         if latency not in (None, "whole"):
             raise UsageError(
-                f"'{ARRAYS}' features have no latency {latency!r}",
+                f"'{FILE_ENCODER}' features have no latency {latency!r}",
                 "they are read from a file",
                 "Leave --latency out",
             )
-        array = Path(file).expanduser() if equals else beside / file_of(ARRAYS)
+        array = Path(file).expanduser() if equals else folder / feature_file_name(FILE_ENCODER)
         if not array.is_file():
             raise InputRejected(
                 f"{array} is not there",
-                f"it was to hold '{ARRAYS}' features",
-                f"Give their place: --encoder {ARRAYS}=FILE.npy",
+                f"'{FILE_ENCODER}' features are read from it",
+                f"Give the path of the file: --encoder {FILE_ENCODER}=FILE.npy",
             )
-        return Choice(ARRAYS, array)
+        return FeatureChoice(FILE_ENCODER, array)
     if equals and not Path(text).exists():
         raise UsageError(
-            f"only '{ARRAYS}' features are read from a file",
+            f"only '{FILE_ENCODER}' features are read from a file",
             f"not '{name}'",
-            f"--encoder {ARRAYS}={file}",
+            f"--encoder {FILE_ENCODER}={file}",
         )
-    name = named(text, latency)
-    encoder(name)
-    return Choice(name)
+
+    # Features of an encoder, loaded once so that its errors come now.
+    name = name_with_latency(text, latency)
+    load_encoder(name)
+    return FeatureChoice(name)
 
 
 def write_features(
-    folder: Path, choice: Choice, sound: np.ndarray, segments: Sequence[tuple[int, int]]
+    folder: Path, choice: FeatureChoice, samples: np.ndarray, segments: Sequence[tuple[int, int]]
 ) -> None:
-    """Write the file of `choice` into `folder`. sound: float32 [640 F] at 16 kHz; segments: as in
-    `encode_segments`.
+    """Write the file of `choice` into `folder`.
+
+    samples: float32 [640 F] at 16 kHz. segments: as in `encode_segments`.
     """
     if choice.array is None:
-        values = encode_segments(sound, segments, choice.name)
+        values = encode_segments(samples, segments, choice.name)
     else:
-        from being.audio.encoders import encoder
-        from being.audio.feature_files import read_array
+        from being.audio.encoders import load_encoder
+        from being.audio.feature_files import read_feature_file
 
-        values = read_array(choice.array, segments[-1][1], encoder(choice.name).width)
+        values = read_feature_file(choice.array, segments[-1][1], load_encoder(choice.name).width)
     part = folder / f"{choice.file}.part"
     with open(part, "wb") as file:
         np.save(file, values)
     os.replace(part, folder / choice.file)
 
 
-def entry(folder: Path, choice: Choice) -> dict[str, Any]:
-    """What `dataset.json` says of features that are written: file and width."""
-    return {
-        "file": choice.file,
-        "width": int(np.load(folder / choice.file, mmap_mode="r").shape[2]),
-    }
+def feature_entry(folder: Path, choice: FeatureChoice) -> dict[str, Any]:
+    """The entry in `dataset.json` of features that are written: file and width."""
+    features = np.load(folder / choice.file, mmap_mode="r")
+    return {"file": choice.file, "width": int(features.shape[2])}
 
 
 def add_features(dataset: Path, text: str, latency: str | None = None) -> tuple[str, int]:
-    """Name and width of further features put into the dataset at `dataset` (made anew where it has
-    them already).
+    """Add features to the dataset at `dataset`, or make them again; their name and width.
 
-    text, latency: as for `choose`. Raises as `choose` and `encode_segments`, BeingError when the
-    folder cannot be written.
+    text, latency: as for `choose_features`. Raises as `choose_features` and `encode_segments`, and
+    BeingError when the folder cannot be written.
     """
     from being.preprocess.workspace import digest_of
 
     opened = Dataset.open(Path(dataset))
-    choice = choose(text, latency, opened.path)
-    sound = media.read_audio(opened.sound_file)
-    sound = np.pad(sound, (0, max(0, opened.frames * SAMPLES_PER_FRAME - len(sound))))
+    choice = choose_features(text, latency, opened.path)
+    segments = [(first, stop) for first, stop in opened.segments]
     try:
-        write_features(
-            opened.path, choice, sound, [(first, stop) for first, stop in opened.segments]
-        )
+        write_features(opened.path, choice, opened.audio(), segments)
         manifest = json.loads((opened.path / "dataset.json").read_text())
-        manifest["features"][choice.name] = entry(opened.path, choice)
-        if STEP in manifest.get("steps", {}):
-            manifest["steps"][STEP]["digest"] = digest_of(opened.path, OUTPUTS)
+        manifest["features"][choice.name] = feature_entry(opened.path, choice)
+        if SPEECH_STEP in manifest.get("steps", {}):
+            manifest["steps"][SPEECH_STEP]["digest"] = digest_of(opened.path, FEATURE_FILES)
         write_json(opened.path / "dataset.json", manifest)
     except OSError as error:
         raise BeingError(
-            f"cannot write {opened.path}", str(error), "Make room on the disk"
+            f"cannot write {opened.path}", str(error), "Free some space on the disk"
         ) from error
     return choice.name, manifest["features"][choice.name]["width"]

@@ -1,6 +1,4 @@
-"""Steps that depend on each other: run side by side as soon as what they need is there, and never
-twice.
-"""
+"""Runs dependent steps in parallel and skips the steps whose inputs did not change."""
 
 from __future__ import annotations
 
@@ -9,41 +7,48 @@ import json
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-import being
-from being.console import Progress, say
-from being.preprocess.workspace import Done, Workspace
+from being.console import Progress, console
+from being.preprocess.workspace import FinishedStep, Workspace
 
 Advance = Callable[[int], None]
-Work = TypeVar("Work")
+Context = TypeVar("Context")
 
 
-class Stopped(Exception):
-    """Raised inside a step because another one failed or the run was interrupted."""
+class StepStopped(Exception):
+    """Raised inside a step because another step failed or the run was interrupted."""
+
+
+def _nothing(context: Any) -> None:
+    return None
 
 
 @dataclass(frozen=True)
-class Step(Generic[Work]):
-    """One step: a function that writes `outputs` from the outputs of the steps `after` and from
-    `settings`.
+class Step(Generic[Context]):
+    """One step: a function that writes `outputs`.
+
+    The outputs depend on the outputs of the steps `after`, on `settings` and on `version`.
     """
 
-    name: str  # as progress, times and manifest call it
-    run: Callable[[Work, Advance], None]
-    outputs: tuple[str, ...]  # patterns of the files and folders that it alone writes
+    # as progress, times and manifest name it
+    name: str
+    run: Callable[[Context, Advance], None]
+    # patterns of the files and folders that only this step writes
+    outputs: tuple[str, ...]
+    # names of the steps whose outputs it reads
     after: tuple[str, ...] = ()
-    settings: Callable[[Work], Any] = lambda work: (
-        None
-    )  # of JSON types: what else its outputs depend on
-    total: Callable[[Work], int | None] = lambda work: None  # frames that it counts
+    # version of the code: raise it when a change of the code changes the outputs
+    version: int = field(kw_only=True)
+    # of JSON types: what else the outputs depend on
+    settings: Callable[[Context], Any] = _nothing
+    # number of frames that it counts
+    total: Callable[[Context], int | None] = _nothing
 
 
-class Stop:
-    """Tells the steps that are running to end soon."""
+class StopFlag:
+    """Tells the running steps to end soon."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
@@ -53,96 +58,91 @@ class Stop:
         self._event.set()
 
     def check(self) -> None:
-        """Raise Stopped when the run is to end."""
+        """Raise StepStopped when the run is to end."""
         if self._event.is_set():
-            raise Stopped
+            raise StepStopped
 
 
 def run_steps(
-    steps: Sequence[Step[Work]],
-    work: Work,
-    place: Workspace,
-    stop: Stop,
+    steps: Sequence[Step[Context]],
+    context: Context,
+    workspace: Workspace,
+    stop: StopFlag,
     progress: type[Progress] = Progress,
-) -> dict[str, Done]:
-    """Run all steps, in the order their needs allow, each in a thread of its own; what was done, by
-    name.
+) -> dict[str, FinishedStep]:
+    """Run all steps, each in its own thread as soon as its inputs exist; the results by name.
 
-    A step that an earlier run finished from the same inputs, and whose outputs are still as it left
-    them, is not run. The first error ends the others at their next look at `stop` and is raised.
+    A step is skipped when an earlier run finished it with the same inputs and its outputs are
+    unchanged. The first error is raised; the other steps end at their next check of `stop`.
     """
-    done: dict[str, Done] = {}
-    waiting, running = list(steps), dict[Future[Done], str]()
-    lock = threading.Lock()
+    finished: dict[str, FinishedStep] = {}
+    waiting = list(steps)
+    running: dict[Future[FinishedStep], str] = {}
+    run = _Run(context, workspace, stop, progress)
     with ThreadPoolExecutor(max(1, len(steps)), "step") as pool:
         try:
             while waiting or running:
-                for step in [step for step in waiting if all(name in done for name in step.after)]:
+                # Start every step whose inputs exist.
+                ready = [step for step in waiting if all(name in finished for name in step.after)]
+                for step in ready:
                     waiting.remove(step)
-                    inputs = _inputs(step, work, [done[name].digest for name in step.after])
-                    running[pool.submit(_do, step, inputs, work, place, stop, progress, lock)] = (
-                        step.name
+                    inputs = _inputs_digest(
+                        step, context, [finished[name].digest for name in step.after]
                     )
-                assert running, f"steps that wait for each other: {[step.name for step in waiting]}"
+                    running[pool.submit(run.finish, step, inputs)] = step.name
+                names = [step.name for step in waiting]
+                assert running, f"steps that wait for each other: {names}"
+
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    done[running.pop(future)] = future.result()
+                    finished[running.pop(future)] = future.result()
         except BaseException as error:
             stop.set()
             if isinstance(error, KeyboardInterrupt):
-                say("stopping: what is running ends at its next frame")
+                console.info("stopping: the running steps end at their next frame")
             raise
-    return {step.name: done[step.name] for step in steps}
+    return {step.name: finished[step.name] for step in steps}
 
 
-def _inputs(step: Step[Work], work: Work, digests: list[str]) -> str:
-    """Digest over all that a step's outputs depend on."""
-    value = [code_digest(), step.name, step.settings(work), digests]
+def _inputs_digest(step: Step[Context], context: Context, digests: list[str]) -> str:
+    """sha256 over everything that a step's outputs depend on; digests: of the steps before it."""
+    value = [step.name, step.version, step.settings(context), digests]
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-@lru_cache(maxsize=1)
-def code_digest() -> str:
-    """sha256 over the code that makes a dataset: files of another version are never taken for this
-    one's.
-    """
-    package = Path(being.__file__).parent
-    files = [
-        *package.glob("*.py"),
-        *(package / "preprocess").rglob("*.py"),
-        *(package / "audio").rglob("*.py"),
-    ]
-    digest = hashlib.sha256()
-    for file in sorted(files):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
+class _Run(Generic[Context]):
+    """What the steps of one run share."""
 
+    def __init__(
+        self,
+        context: Context,
+        workspace: Workspace,
+        stop: StopFlag,
+        progress: type[Progress],
+    ):
+        self.context, self.workspace, self.stop = context, workspace, stop
+        self.progress = progress
+        self._lock = threading.Lock()
 
-def _do(
-    step: Step[Work],
-    inputs: str,
-    work: Work,
-    place: Workspace,
-    stop: Stop,
-    progress: type[Progress],
-    lock: threading.Lock,
-) -> Done:
-    earlier = place.done.get(step.name)
-    if earlier is not None:
-        if earlier.inputs == inputs and place.digest(step.outputs) == earlier.digest:
-            say(f"{step.name}  done by the run before")
-            return earlier
-        say(f"{step.name}  done again: its inputs or files are not those of the run before")
-    stop.check()
-    place.clear(step.outputs)
-    with progress(step.name, step.total(work), "frames") as shown:
+    def finish(self, step: Step[Context], inputs: str) -> FinishedStep:
+        """Run a step, or take it over from an earlier run. inputs: digest of its inputs."""
+        earlier = self.workspace.finished.get(step.name)
+        if earlier is not None:
+            if earlier.inputs == inputs and self.workspace.digest(step.outputs) == earlier.digest:
+                console.info(f"{step.name}  already done by an earlier run")
+                return earlier
+            console.info(f"{step.name}  done again: its inputs or files have changed")
+        self.stop.check()
+        self.workspace.clear(step.outputs)
+        with self.progress(step.name, step.total(self.context), "frames") as shown:
 
-        def advance(count: int) -> None:
-            stop.check()
-            shown.advance(count)
+            def advance(count: int) -> None:
+                self.stop.check()
+                shown.advance(count)
 
-        step.run(work, advance)
-    finished = Done(inputs, place.digest(step.outputs), round(shown.seconds, 2))
-    with lock:
-        stop.check()
-        place.record(step.name, finished)
-    return finished
+            step.run(self.context, advance)
+        digest = self.workspace.digest(step.outputs)
+        finished = FinishedStep(inputs, digest, round(shown.seconds, 2))
+        with self._lock:
+            self.stop.check()
+            self.workspace.record(step.name, finished)
+        return finished

@@ -1,8 +1,7 @@
-"""The steps from a video to a dataset's files, each one real work of another module, and what they
-hand to each other.
+"""The steps from a video to a dataset's files, and the context that they share.
 
-A step reads what the others wrote, never what they hold in memory: a run that goes on after a kill
-reads the same.
+A step reads the files that the others wrote, never what they hold in memory: so a resumed run reads
+the same as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -18,75 +17,87 @@ from pathlib import Path
 import numpy as np
 
 from being import media
-from being.console import warn
+from being.console import console
 from being.data.frames import FrameFolder, read_image, write_frames, write_image
 from being.data.parsing import decode_parsing, encode_parsing
 from being.errors import InputRejected
-from being.face.action_units import write_au
+from being.face.action_units import write_action_units
 from being.face.canonical_mesh import canonical_mesh
 from being.face.landmarks import MESH_POINTS, FaceLandmarker, Landmarks
-from being.face.openface import read_columns, read_openface, write_openface
+from being.face.openface import read_openface, read_openface_columns, write_openface
 from being.face.topology import BROW_TOP, CHIN
 from being.preprocess import dataset_files
-from being.preprocess.inspection.clip import look_at, refuse
-from being.preprocess.inspection.picture import PICTURE_SIDE, Preflight
-from being.preprocess.inspection.record import Checked
-from being.preprocess.segmentation.matting import parse_clip
-from being.preprocess.segmentation.parser import parser as find_parser
-from being.preprocess.segmentation.plates import TorsoPlates, background_plate
+from being.preprocess.inspection.clip import inspect_clip, raise_rejection
+from being.preprocess.inspection.picture import PICTURE_SIDE, ClipInspection
+from being.preprocess.inspection.record import InspectionRecord
+from being.preprocess.segmentation.background import background_plate
+from being.preprocess.segmentation.clip_parsing import parse_clip
+from being.preprocess.segmentation.parser import load_parser
 from being.preprocess.segmentation.teeth import read_teeth, teeth_masks
-from being.preprocess.speech_features import ENCODER, OUTPUTS, STEP, Choice, write_features
-from being.preprocess.step_graph import Advance, Step, Stop
+from being.preprocess.segmentation.torso_plates import TorsoPlates
+from being.preprocess.speech_features import (
+    DEFAULT_ENCODER,
+    FEATURE_FILES,
+    SPEECH_STEP,
+    FeatureChoice,
+    write_features,
+)
+from being.preprocess.step_graph import Advance, Step, StopFlag
 from being.preprocess.tracking.head_pose import track_head
-from being.preprocess.workspace import OWN, sha256
+from being.preprocess.workspace import WORK_FOLDER, sha256
 
-FACES_IN_MIN = 0.5  # share of the frames that must show a face
-CHECKED = f"{OWN}/checked.json"
+FACES_MIN = 0.5  # share of the frames that must show a face
+INSPECTION_FILE = f"{WORK_FOLDER}/inspection.json"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the user chose that changes the files."""
+    """The user's choices that change the files of a dataset."""
 
-    size: int = PICTURE_SIDE  # px, largest side of the pictures
-    parser: str | None = None  # who says where the person is (`parser.parser`)
-    au: Path | None = None  # OpenFace's csv of the video, taken instead of our own action units
-    features: Choice | None = None  # speech features besides the default ones
+    # px, largest side of the pictures
+    size: int = PICTURE_SIDE
+    # name of the face parser (`load_parser`)
+    parser: str | None = None
+    # OpenFace's csv of the video, used instead of our own action units
+    au: Path | None = None
+    # speech features besides the default ones
+    features: FeatureChoice | None = None
 
     @property
-    def all_features(self) -> list[Choice]:
+    def all_features(self) -> list[FeatureChoice]:
         """The default speech features, then the others."""
-        chosen = [] if self.features is None else [self.features]
-        return [Choice(ENCODER), *(choice for choice in chosen if choice.name != ENCODER)]
+        choices = [FeatureChoice(DEFAULT_ENCODER)]
+        if self.features is not None and self.features.name != DEFAULT_ENCODER:
+            choices.append(self.features)
+        return choices
 
 
 def check_settings(settings: Settings) -> None:
     """Raise what is wrong with the settings before any long work."""
     if settings.parser is not None:
-        find_parser(settings.parser)
+        load_parser(settings.parser)
     if settings.au is not None:
         if not settings.au.is_file():
             raise InputRejected(
                 f"{settings.au} is not there",
-                "it was to hold OpenFace's action units",
+                "OpenFace's action units are read from it",
                 "Check the path",
             )
-        read_columns(settings.au)
+        read_openface_columns(settings.au)
 
 
 @dataclass
-class Work:
-    """What the steps share; `folder` is the dataset in the making. Properties read what earlier
-    steps wrote.
-    """
+class StepContext:
+    """What the steps share: the video, the dataset's folder, and what earlier steps wrote."""
 
     video: Path
+    # the dataset being made
     folder: Path
     settings: Settings
-    stop: Stop
+    stop: StopFlag
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _landmarker: FaceLandmarker | None = None
-    _preflight: Preflight | None = None
+    _inspection: ClipInspection | None = None
 
     @property
     def landmarker(self) -> FaceLandmarker:
@@ -95,28 +106,30 @@ class Work:
             self._landmarker = FaceLandmarker()
         return self._landmarker
 
-    def preflight(self, advance: Advance | None = None) -> Preflight:
-        """The look at the clip, taken when first needed: a run that goes on may not need it again."""
+    def inspection(self, advance: Advance | None = None) -> ClipInspection:
+        """The inspection of the clip, made when first needed: a resumed run may not need it."""
         with self._lock:
-            if self._preflight is None:
-                self._preflight = look_at(self.video, self.landmarker, self.settings.size, advance)
-                refuse(self.video, self._preflight.findings)
-            return self._preflight
+            if self._inspection is None:
+                self._inspection = inspect_clip(
+                    self.video, self.landmarker, self.settings.size, advance
+                )
+                raise_rejection(self.video, self._inspection.findings)
+            return self._inspection
 
     @cached_property
-    def checked(self) -> Checked:
-        """What the look decided."""
-        return Checked.read(self.folder / CHECKED)
+    def record(self) -> InspectionRecord:
+        """The saved result of the inspection."""
+        return InspectionRecord.read(self.folder / INSPECTION_FILE)
 
     @property
     def size(self) -> int:
         """Side of the pictures in px."""
-        return self.checked.size
+        return self.record.size
 
     @cached_property
     def frames(self) -> FrameFolder:
-        """The dataset's pictures."""
-        return _Frames(self.folder / "ori_imgs", self.checked.frames, self.stop)
+        """The dataset's frames."""
+        return _StoppableFrames(self.folder / "ori_imgs", self.record.frames, self.stop)
 
     @cached_property
     def landmarks(self) -> Landmarks:
@@ -130,14 +143,14 @@ class Work:
         return np.flatnonzero(~self.landmarks.found).tolist()
 
     def labels(self, i: int) -> np.ndarray:
-        """Parts of frame i, uint8 [H, W] as `matting` numbers them."""
+        """Parts of frame i, uint8 [H, W], numbered as in `clip_parsing`."""
         return decode_parsing(read_image(self.folder / f"parsing/{i}.png"))
 
 
-class _Frames(FrameFolder):
+class _StoppableFrames(FrameFolder):
     """Frames whose readers end soon after the run is told to stop."""
 
-    def __init__(self, folder: Path, count: int, stop: Stop):
+    def __init__(self, folder: Path, count: int, stop: StopFlag):
         super().__init__(folder, count)
         self._stop = stop
 
@@ -146,170 +159,224 @@ class _Frames(FrameFolder):
         return super().__getitem__(index)
 
 
-def _look(work: Work, advance: Advance) -> None:
-    found = work.preflight(advance)
-    for finding in found.findings:
+def inspect(context: StepContext, advance: Advance) -> None:
+    """Inspect the clip, warn of its faults, and save the result."""
+    inspection = context.inspection(advance)
+    for finding in inspection.findings:
         if finding.level == "warning":
-            warn(f"{finding.check}: {finding.what}" + (f". {finding.fix}" if finding.fix else ""))
-    Checked.of(found).write(work.folder / CHECKED)
+            fix = f". {finding.fix}" if finding.fix else ""
+            console.warn(f"{finding.check}: {finding.what}{fix}")
+    InspectionRecord.from_inspection(inspection).write(context.folder / INSPECTION_FILE)
 
 
-def _frames(work: Work, advance: Advance) -> None:
-    shutil.rmtree(work.folder / "ori_imgs", ignore_errors=True)
-    written = len(write_frames(work.preflight().pictures(), work.folder / "ori_imgs", advance))
-    assert written == work.checked.frames, (written, work.checked.frames)
+def extract_frames(context: StepContext, advance: Advance) -> None:
+    """Write the frames at 25 frames/s."""
+    folder = context.folder / "ori_imgs"
+    shutil.rmtree(folder, ignore_errors=True)
+    written = len(write_frames(context.inspection().decode_frames(), folder, advance))
+    assert written == context.record.frames, (written, context.record.frames)
 
 
-def _sound(work: Work, advance: Advance) -> None:
-    media.write_wav(work.folder / "aud.wav", work.preflight().sound)
+def extract_audio(context: StepContext, advance: Advance) -> None:
+    """Write the audio that belongs to the frames."""
+    media.write_wav(context.folder / "aud.wav", context.inspection().audio)
 
 
-def _landmarks(work: Work, advance: Advance) -> None:
-    landmarks = work.landmarker.track(work.frames, advance)
+def find_landmarks(context: StepContext, advance: Advance) -> None:
+    """Write the landmarks of every frame, and the masks of the mouth."""
+    landmarks = context.landmarker.track(context.frames, advance)
     found = int(landmarks.found.sum())
-    if found < FACES_IN_MIN * len(work.frames):
+    if found < FACES_MIN * len(context.frames):
         raise InputRejected(
-            f"{work.video} shows a face only part of the time",
-            f"in {found} of {len(work.frames)} frames",
+            f"{context.video} shows a face only part of the time",
+            f"in {found} of {len(context.frames)} frames",
             "Record one person who looks at the camera, with the whole head in the picture",
         )
-    dataset_files.write_landmarks(work.folder, landmarks)
-    dataset_files.write_mouth_masks(work.folder, landmarks, work.size, work.size)
+    dataset_files.write_landmarks(context.folder, landmarks)
+    dataset_files.write_mouth_masks(context.folder, landmarks, context.size, context.size)
 
 
-def _head_pose(work: Work, advance: Advance) -> None:
+def track_head_pose(context: StepContext, advance: Advance) -> None:
+    """Write the head pose and the face mesh of every frame, and the cameras."""
     vertices, triangles = canonical_mesh()
-    points, segments = work.landmarks.points[:, :MESH_POINTS, :2], work.checked.segments
+    size = context.size
     track = track_head(
-        points, work.size, work.size, vertices, triangles, work.frames, segments, advance
+        context.landmarks.points[:, :MESH_POINTS, :2],
+        size,
+        size,
+        vertices,
+        triangles,
+        context.frames,
+        context.record.segments,
+        advance,
     )
-    dataset_files.write_track(work.folder, track, triangles)
-    dataset_files.write_transforms(work.folder, track, work.size, work.size, work.missing)
+    dataset_files.write_track(context.folder, track, triangles)
+    dataset_files.write_transforms(context.folder, track, size, size, context.missing)
 
 
-def _masks(work: Work, advance: Advance) -> None:
-    (work.folder / "parsing").mkdir()
-    (work.folder / "head_alpha").mkdir()
-    chosen = find_parser(work.settings.parser)
-    clip = parse_clip(work.frames, work.landmarks.points, work.checked.segments, chosen)
-    for i, parts in enumerate(clip):
-        write_image(work.folder / f"parsing/{i}.png", encode_parsing(parts.labels))
-        write_image(work.folder / f"head_alpha/{i}.png", parts.head_alpha)
+def segment_parts(context: StepContext, advance: Advance) -> None:
+    """Write the parts of every frame and the alpha of the head."""
+    (context.folder / "parsing").mkdir()
+    (context.folder / "head_alpha").mkdir()
+    parser = load_parser(context.settings.parser)
+    points, segments = context.landmarks.points, context.record.segments
+    for i, parts in enumerate(parse_clip(context.frames, points, segments, parser)):
+        write_image(context.folder / f"parsing/{i}.png", encode_parsing(parts.labels))
+        write_image(context.folder / f"head_alpha/{i}.png", parts.head_alpha)
         advance(1)
 
 
-def _given_teeth(work: Work) -> list[str]:
-    """Digests of the teeth masks that lie beside the video."""
-    return [sha256(path) for path in sorted(work.video.with_name("teeth_mask").glob("*.npy"))]
-
-
-def _teeth(work: Work, advance: Advance) -> None:
-    (work.folder / "teeth_mask").mkdir()
-    given, count = work.video.with_name("teeth_mask"), len(work.frames)
+def segment_teeth(context: StepContext, advance: Advance) -> None:
+    """Write the masks of the teeth: those beside the video where all are there, else our own."""
+    (context.folder / "teeth_mask").mkdir()
+    existing, count = context.video.with_name("teeth_mask"), len(context.frames)
     masks: Iterator[np.ndarray]
-    if given.is_dir() and len(list(given.glob("*.npy"))) == count:
-        masks = (read_teeth(given, i, work.size, work.size) for i in range(count))
+    if existing.is_dir() and len(list(existing.glob("*.npy"))) == count:
+        masks = (read_teeth(existing, i, context.size, context.size) for i in range(count))
     else:
-        masks = teeth_masks(work.frames, work.landmarks.points, work.checked.segments)
+        masks = teeth_masks(context.frames, context.landmarks.points, context.record.segments)
     for i, mask in enumerate(masks):
-        write_image(work.folder / f"teeth_mask/{i}.png", mask)
+        write_image(context.folder / f"teeth_mask/{i}.png", mask)
         advance(1)
 
 
-def _plates(work: Work, advance: Advance) -> None:
-    points = work.landmarks.points[work.landmarks.found]
-    face_height = float(
-        np.median(np.linalg.norm(points[:, CHIN, :2] - points[:, BROW_TOP, :2], axis=1))
-    )
-    write_image(work.folder / "bc.jpg", background_plate(work.frames, work.labels))
-    torso = TorsoPlates.learn(work.frames, work.labels, face_height)
-    (work.folder / "torso_imgs").mkdir()
+def make_plates(context: StepContext, advance: Advance) -> None:
+    """Write the background plate, and the torso plate of every frame."""
+    points = context.landmarks.points[context.landmarks.found]
+    heights = np.linalg.norm(points[:, CHIN, :2] - points[:, BROW_TOP, :2], axis=1)
+    background = background_plate(context.frames, context.labels)
+    write_image(context.folder / "bc.jpg", background)
+    torso = TorsoPlates.from_clip(context.frames, context.labels, float(np.median(heights)))
+    (context.folder / "torso_imgs").mkdir()
 
     def write(i: int) -> None:
-        write_image(
-            work.folder / f"torso_imgs/{i}.png", torso.plate(work.frames[i], work.labels(i))
-        )
+        plate = torso.plate(context.frames[i], context.labels(i))
+        write_image(context.folder / f"torso_imgs/{i}.png", plate)
 
     with ThreadPoolExecutor() as pool:
-        for _ in pool.map(write, range(len(work.frames))):
+        for _ in pool.map(write, range(len(context.frames))):
             advance(1)
 
 
-def _speech(work: Work, advance: Advance) -> None:
-    sound = media.read_audio(work.folder / "aud.wav")
-    for choice in work.settings.all_features:
-        write_features(work.folder, choice, sound, work.checked.segments)
-    advance(work.checked.frames)
+def encode_speech(context: StepContext, advance: Advance) -> None:
+    """Write the speech features, of the default encoder and of the chosen one."""
+    samples = media.read_audio(context.folder / "aud.wav")
+    for choice in context.settings.all_features:
+        write_features(context.folder, choice, samples, context.record.segments)
+    advance(context.record.frames)
 
 
-def _further_features(work: Work) -> list[str | None] | None:
+def measure_expression(context: StepContext, advance: Advance) -> None:
+    """Write the action units of every frame: OpenFace's where they are given, else our own."""
+    path, record = context.folder / "au.csv", context.record
+    if context.settings.au is None:
+        write_action_units(path, context.landmarks, record.segments)
+    else:
+        seconds, times = record.source_seconds, record.frame_times
+        table = read_openface(context.settings.au, len(context.frames), seconds, times)
+        write_openface(path, table)
+    advance(len(context.frames))
+
+
+def _teeth_settings(context: StepContext) -> list[str]:
+    """Digests of the teeth masks beside the video."""
+    return [sha256(path) for path in sorted(context.video.with_name("teeth_mask").glob("*.npy"))]
+
+
+def _speech_settings(context: StepContext) -> list[str | None] | None:
     """The features besides the default ones, with the digest of the file that they come from."""
-    chosen = work.settings.features
+    chosen = context.settings.features
     if chosen is None:
         return None
     return [chosen.name, None if chosen.array is None else sha256(chosen.array)]
 
 
-def _expression(work: Work, advance: Advance) -> None:
-    if work.settings.au is None:
-        write_au(work.folder / "au.csv", work.landmarks, work.checked.segments)
-    else:
-        seconds, times = work.checked.source_seconds, work.checked.times
-        write_openface(
-            work.folder / "au.csv",
-            read_openface(work.settings.au, len(work.frames), seconds, times),
-        )
-    advance(len(work.frames))
+def _expression_settings(context: StepContext) -> str | None:
+    """Digest of OpenFace's table."""
+    return None if context.settings.au is None else sha256(context.settings.au)
 
 
-def _count(work: Work) -> int:
-    return work.checked.frames
+def _frame_count(context: StepContext) -> int:
+    return context.record.frames
 
 
-STEPS: Sequence[Step[Work]] = (
-    Step("look at the clip", _look, (CHECKED,), settings=lambda work: work.settings.size),
-    Step("frames", _frames, ("ori_imgs/*.jpg",), ("look at the clip",), total=_count),
-    Step("sound", _sound, ("aud.wav",), ("look at the clip",)),
+# Whoever changes a step's code so that its outputs change raises the step's version: a resumed run
+# then makes the files of an earlier version again (tests/preprocess/test_step_versions.py).
+STEPS: Sequence[Step[StepContext]] = (
+    Step(
+        "inspection",
+        inspect,
+        (INSPECTION_FILE,),
+        version=1,
+        settings=lambda context: context.settings.size,
+    ),
+    Step(
+        "frames",
+        extract_frames,
+        ("ori_imgs/*.jpg",),
+        after=("inspection",),
+        version=1,
+        total=_frame_count,
+    ),
+    Step("audio", extract_audio, ("aud.wav",), after=("inspection",), version=1),
     Step(
         "landmarks",
-        _landmarks,
+        find_landmarks,
         ("landmarks.npz", "ori_imgs/*.lms", "mouth_mask"),
-        ("frames",),
-        total=_count,
+        after=("frames",),
+        version=1,
+        total=_frame_count,
     ),
     Step(
         "masks",
-        _masks,
+        segment_parts,
         ("parsing", "head_alpha"),
-        ("frames", "landmarks"),
-        total=_count,
-        settings=lambda work: work.settings.parser,
+        after=("frames", "landmarks"),
+        version=1,
+        settings=lambda context: context.settings.parser,
+        total=_frame_count,
     ),
     Step(
         "head pose",
-        _head_pose,
+        track_head_pose,
         ("track_params.pt", "mesh.npz", "transforms_*.json"),
-        ("frames", "landmarks"),
-        total=_count,
+        after=("frames", "landmarks"),
+        version=1,
+        total=_frame_count,
     ),
-    Step(STEP, _speech, OUTPUTS, ("sound",), total=_count, settings=_further_features),
+    Step(
+        SPEECH_STEP,
+        encode_speech,
+        FEATURE_FILES,
+        after=("audio",),
+        version=1,
+        settings=_speech_settings,
+        total=_frame_count,
+    ),
     Step(
         "expression",
-        _expression,
+        measure_expression,
         ("au.csv",),
-        ("landmarks",),
-        total=_count,
-        settings=lambda work: work.settings.au and sha256(work.settings.au),
+        after=("landmarks",),
+        version=1,
+        settings=_expression_settings,
+        total=_frame_count,
     ),
     Step(
         "teeth",
-        _teeth,
+        segment_teeth,
         ("teeth_mask",),
-        ("frames", "landmarks"),
-        total=_count,
-        settings=_given_teeth,
+        after=("frames", "landmarks"),
+        version=1,
+        settings=_teeth_settings,
+        total=_frame_count,
     ),
     Step(
-        "plates", _plates, ("bc.jpg", "torso_imgs"), ("frames", "landmarks", "masks"), total=_count
+        "plates",
+        make_plates,
+        ("bc.jpg", "torso_imgs"),
+        after=("frames", "landmarks", "masks"),
+        version=1,
+        total=_frame_count,
     ),
 )

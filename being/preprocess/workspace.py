@@ -1,6 +1,4 @@
-"""The hidden folder in which a dataset is made: one run at a time; what a killed run finished stays
-for the next.
-"""
+"""The hidden folder in which a dataset is built: its lock, and the record of finished steps."""
 
 from __future__ import annotations
 
@@ -13,91 +11,97 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from being.console import say
+from being.console import console
 from being.errors import BeingError, InputRejected, UsageError
 from being.files import write_json
-from being.paths import check_place, make_folders, remove_empty, replace_folder
+from being.paths import check_writable, make_folders, remove_empty_folders, replace_folder
 
-OWN = ".work"  # the run's own files inside the folder; they do not become part of the dataset
-BLOCK = 1 << 20  # bytes a read
+# The run's own files inside the folder; they do not become part of the dataset.
+WORK_FOLDER = ".work"
+BLOCK = 1 << 20  # bytes per read
 
 
 @dataclass(frozen=True)
-class Done:
-    """A finished step."""
+class FinishedStep:
+    """The record of a finished step."""
 
-    inputs: str  # digest over all that its outputs depend on
+    inputs: str  # digest over everything that its outputs depend on
     digest: str  # of its outputs
     seconds: float
 
 
 class Workspace:
-    """`.NAME.part` beside the dataset NAME. As a context manager it holds the folder's lock.
+    """The folder `.NAME.part` beside the dataset NAME. As a context manager it holds its lock.
 
-    After an error the folder stays where a later run can go on from it; a refused input leaves
-    nothing behind.
+    After an error the folder stays, so that a later run can resume; after a rejected input, or
+    when no step is finished, it is removed.
     """
 
     def __init__(self, out: Path, force: bool = False):
         self.out, self.force = out, force
         self.folder = out.with_name(f".{out.name}.part")
-        self.own = self.folder / OWN
-        self.done: dict[str, Done] = {}
+        self.finished: dict[str, FinishedStep] = {}
+        self._state_folder = self.folder / WORK_FOLDER
         self._key = ""
         self._parents: list[Path] = []
         self._lock: IO[str] | None = None
 
     def __enter__(self) -> Workspace:
-        """Raises BeingError when the place is taken, cannot be made, or another run works there."""
+        """Make the folder and lock it.
+
+        Raises BeingError when the output exists, when the folder cannot be made, or when another
+        run works in it.
+        """
         check_free(self.out, self.force)
-        check_place(self.folder)
+        check_writable(self.folder)
         try:
             self._parents = make_folders(self.folder.parent)
-            self._lock = _locked(self.own)
+            self._lock = _lock_folder(self._state_folder)
         except OSError as error:
-            remove_empty(self._parents)
+            remove_empty_folders(self._parents)
             raise BeingError(
-                f"cannot write {self.out}", str(error), "Choose another place with --out"
+                f"cannot write {self.out}", str(error), "Choose another folder with --out"
             ) from error
         if self._lock is None:
             raise BeingError(
                 f"another run is making the dataset {self.out}",
                 f"it works in {self.folder}",
-                "Wait for it to end, or choose another place with --out",
+                "Wait for it to end, or choose another folder with --out",
             )
+
+        # The other run may have finished just before the lock was free.
         try:
-            check_free(
-                self.out, self.force
-            )  # the other run may have finished just before the lock was free
+            check_free(self.out, self.force)
         except BeingError as error:
             self.__exit__(type(error), error, None)
             raise
         return self
 
-    def claim(self, key: str) -> None:
-        """Take over what an earlier run of the same `key` (the video's digest) finished; discard
-        all else.
+    def resume(self, key: str) -> None:
+        """Take over the finished steps of an earlier run of the same `key`; discard other files.
+
+        key: the video's digest.
         """
         self._key = key
         try:
-            state = json.loads((self.own / "steps.json").read_text())
-            earlier = {name: Done(**facts) for name, facts in state["steps"].items()}
+            state = json.loads((self._state_folder / "steps.json").read_text())
+            earlier = {name: FinishedStep(**facts) for name, facts in state["steps"].items()}
             same = state["key"] == key
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             earlier, same = {}, False
         if same:
-            self.done = earlier
+            self.finished = earlier
             return
-        left = [path for path in self.folder.iterdir() if path != self.own]
+        left = [path for path in self.folder.iterdir() if path != self._state_folder]
         if left or earlier:
-            say(f"{self.folder} was left by a run on another video: discarded")
+            console.info(f"discarded {self.folder}: it was left by a run on another video")
         for path in left:
             _remove(path)
         self._save()
 
-    def record(self, name: str, done: Done) -> None:
-        """Note that the step `name` is finished; call from one thread at a time."""
-        self.done[name] = done
+    def record(self, name: str, finished: FinishedStep) -> None:
+        """Save that the step `name` is finished; call from one thread at a time."""
+        self.finished[name] = finished
         self._save()
 
     def clear(self, patterns: tuple[str, ...]) -> None:
@@ -107,20 +111,18 @@ class Workspace:
                 _remove(path)
 
     def digest(self, patterns: tuple[str, ...]) -> str:
-        """sha256 over the names and contents of the files that match, and of all files in folders
-        that match.
-        """
+        """`digest_of` this folder."""
         return digest_of(self.folder, patterns)
 
-    def finish(self) -> None:
-        """Put the folder, now whole, in the dataset's place."""
-        shutil.rmtree(self.own)
+    def publish(self) -> None:
+        """Move the folder, which is now complete, to the dataset's path."""
+        shutil.rmtree(self._state_folder)
         replace_folder(self.folder, self.out)
 
     def discard(self) -> None:
         """Remove the folder, and the parents that were made for it."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        remove_empty(self._parents)
+        remove_empty_folders(self._parents)
 
     def __exit__(
         self,
@@ -128,58 +130,57 @@ class Workspace:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is not None and (isinstance(error, InputRejected | UsageError) or not self.done):
+        rejected = isinstance(error, InputRejected | UsageError)
+        if kind is not None and (rejected or not self.finished):
             self.discard()
         if self._lock is not None:
             self._lock.close()
 
     def _save(self) -> None:
-        write_json(
-            self.own / "steps.json",
-            {"key": self._key, "steps": {k: asdict(v) for k, v in self.done.items()}},
-        )
+        steps = {name: asdict(finished) for name, finished in self.finished.items()}
+        write_json(self._state_folder / "steps.json", {"key": self._key, "steps": steps})
 
 
 def check_free(out: Path, force: bool) -> None:
-    """Raise BeingError when `out` is something else than an empty folder or, with `force`, a
-    dataset.
-    """
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        if not (out / "dataset.json").is_file():
-            raise BeingError(
-                f"{out} exists and is not a dataset", fix="Choose another place with --out"
-            )
-        if not force:
-            raise BeingError(
-                f"the dataset {out} exists already",
-                fix="Replace it with --force, or choose an --out",
-            )
+    """Raise BeingError unless `out` is missing, an empty folder or, with `force`, a dataset."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (out / "dataset.json").is_file():
+        raise BeingError(
+            f"{out} exists and is not a dataset", fix="Choose another folder with --out"
+        )
+    if not force:
+        raise BeingError(
+            f"the dataset {out} exists already",
+            fix="Replace it with --force, or choose another folder with --out",
+        )
 
 
 def digest_of(folder: Path, patterns: tuple[str, ...]) -> str:
-    """See `Workplace.digest`, for any `folder`."""
-    found = {path for pattern in patterns for path in folder.glob(pattern)}
-    files = {
-        file
-        for path in found
-        for file in (path.rglob("*") if path.is_dir() else [path])
-        if file.is_file()
-    }
+    """sha256, hexadecimal, over names and contents of the files in `folder` that match `patterns`.
+
+    A folder that matches counts with all files in it.
+    """
+    matches = {path for pattern in patterns for path in folder.glob(pattern)}
+    files: set[Path] = set()
+    for path in matches:
+        inside = path.rglob("*") if path.is_dir() else [path]
+        files.update(file for file in inside if file.is_file())
     digest = hashlib.sha256()
     for file in sorted(files):
         digest.update(f"{file.relative_to(folder)}\n{file.stat().st_size}\n".encode())
-        _feed(digest, file)
+        _update_with_file(digest, file)
     return digest.hexdigest()
 
 
 def sha256(path: Path) -> str:
     """sha256 of a file's content, hexadecimal."""
     digest = hashlib.sha256()
-    _feed(digest, path)
+    _update_with_file(digest, path)
     return digest.hexdigest()
 
 
-def _feed(digest: Any, path: Path) -> None:
+def _update_with_file(digest: Any, path: Path) -> None:
     with open(path, "rb") as file:
         while block := file.read(BLOCK):
             digest.update(block)
@@ -192,18 +193,22 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-def _locked(folder: Path) -> IO[str] | None:
-    """The open file `lock` in `folder`, held by this process until it is closed or the process
-    dies; None where another process holds it."""
+def _lock_folder(folder: Path) -> IO[str] | None:
+    """The open file `lock` in `folder`, or None where another process holds it.
+
+    This process holds the lock until the file is closed or the process dies.
+    """
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         try:
             file = open(folder / "lock", "a")
-        except FileNotFoundError:  # the run before has just finished and taken the folder away
+        except FileNotFoundError:  # the run before has just finished and removed the folder
             continue
-        if not _hold(file):
+        if not _acquire(file):
             file.close()
             return None
+
+        # The run before may have removed the locked file: then the lock is on nothing.
         try:
             if os.fstat(file.fileno()).st_ino == os.stat(folder / "lock").st_ino:
                 return file
@@ -212,10 +217,8 @@ def _locked(folder: Path) -> IO[str] | None:
         file.close()
 
 
-def _hold(file: IO[str]) -> bool:
-    """Whether this process now holds the lock of an open file. Where the file system knows no
-    locks, it does.
-    """
+def _acquire(file: IO[str]) -> bool:
+    """Whether this process now holds the lock of an open file; True without lock support."""
     try:
         import fcntl
     except ImportError:  # Windows
@@ -230,6 +233,6 @@ def _hold(file: IO[str]) -> bool:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:
+    except OSError:  # the file system has no locks
         pass
     return True

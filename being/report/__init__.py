@@ -1,0 +1,1 @@
+"""Parts of HTML reports: line charts, grids of images, style."""

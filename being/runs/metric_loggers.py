@@ -1,6 +1,4 @@
-"""Where figures go besides metrics.jsonl: TensorBoard's events, and Weights & Biases when it is
-asked for.
-"""
+"""Loggers for training metrics: TensorBoard event files and Weights & Biases."""
 
 from __future__ import annotations
 
@@ -8,22 +6,24 @@ import importlib
 from pathlib import Path
 from typing import Any, Protocol
 
-from being.console import voice, warn
+from being.console import console
 from being.errors import EnvironmentFault, UsageError
 
 CHOICES = ("wandb",)
 
 
-class Board(Protocol):
-    """Takes the figures of a step, `stage` being "coarse" or "fine"."""
+class MetricLogger(Protocol):
+    """Receives the metrics of a training step."""
 
-    def write(self, stage: str, step: int, values: dict[str, float]) -> None: ...
+    def write(self, stage: str, step: int, values: dict[str, float]) -> None:
+        """Log the metrics `values` of `step` in `stage` ("coarse" or "fine")."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Write what is still buffered and end the logger."""
 
 
-class Events:
-    """TensorBoard's event files in a folder."""
+class TensorBoardLogger:
+    """Writes TensorBoard event files into a folder."""
 
     def __init__(self, folder: Path):
         from torch.utils.tensorboard import SummaryWriter
@@ -39,16 +39,17 @@ class Events:
         self.writer.close()
 
 
-class WeightsAndBiases:
-    """One run of Weights & Biases; `name` is what it is called, `key` what it is known by when it
-    goes on.
+class WandbLogger:
+    """Logs to one run of Weights & Biases.
 
-    Where to and how is its own affair: `WANDB_MODE=offline`, `WANDB_PROJECT` and the like hold. Its
-    files lie in `folder`.
+    wandb reads its own settings from the environment (`WANDB_MODE=offline`, `WANDB_PROJECT`, ...).
     """
 
     def __init__(self, folder: Path, key: str, name: str, settings: dict[str, Any]):
-        wandb = _wandb()
+        """folder: where wandb puts its files; key: the run's id, with which a later call resumes
+        it; name: the run's title; settings: its config. Raises EnvironmentFault when wandb cannot
+        start."""
+        wandb = _import_wandb()
         try:
             self.run = wandb.init(
                 id=key,
@@ -56,49 +57,53 @@ class WeightsAndBiases:
                 dir=str(folder),
                 config=settings,
                 resume="allow",
-                settings={"silent": voice.quiet},
+                settings={"silent": console.quiet},
             )
         except Exception as error:
             why = " ".join(str(error).split()).rstrip(".") or type(error).__name__
             raise EnvironmentFault(
                 "wandb cannot start", why, "Log in with `wandb login`, or set WANDB_MODE=offline"
             ) from error
+
+        # Each stage counts its own steps.
         for stage in ("coarse", "fine"):
             self.run.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
 
     def write(self, stage: str, step: int, values: dict[str, float]) -> None:
-        self.run.log(
-            {f"{stage}/step": step, **{f"{stage}/{key}": value for key, value in values.items()}}
-        )
+        named = {f"{stage}/{key}": value for key, value in values.items()}
+        self.run.log({f"{stage}/step": step, **named})
 
     def close(self) -> None:
         self.run.finish()
 
 
-def check(log: str | None) -> None:
-    """Raise UsageError when `log` names no board, EnvironmentFault when it is not installed."""
+def check_metric_logger(log: str | None) -> None:
+    """Raise UsageError for an unknown logger name, EnvironmentFault when it is not installed."""
     if log is not None and log not in CHOICES:
         raise UsageError(
-            f"unknown log '{log}'", "TensorBoard's events are always written", "Known: wandb"
+            f"unknown log '{log}'",
+            "TensorBoard event files are always written",
+            f"Known: {', '.join(CHOICES)}",
         )
     if log == "wandb":
-        _wandb()
+        _import_wandb()
 
 
-def events(folder: Path) -> list[Board]:
-    """TensorBoard's events under `folder`; nothing, and a warning, where tensorboard is not
-    installed.
+def tensorboard_loggers(folder: Path) -> list[MetricLogger]:
+    """A TensorBoard logger that writes into `folder`; an empty list, with a warning, when
+    tensorboard is not installed.
     """
     try:
-        return [Events(folder)]
+        return [TensorBoardLogger(folder)]
     except ImportError:
-        warn(
-            "tensorboard is not installed: figures go to metrics.jsonl only (pip install 'being[train]')"
+        console.warn(
+            "tensorboard is not installed: metrics go to metrics.jsonl only "
+            "(pip install 'being[train]')"
         )
         return []
 
 
-def _wandb() -> Any:
+def _import_wandb() -> Any:
     try:
         return importlib.import_module("wandb")
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""A run directory: config, environment, checkpoints, metrics and events; found, made, resumed."""
+"""A run directory: its config, checkpoints and metrics; create, find and open runs."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ import being
 from being.config import Config, from_dict
 from being.errors import BeingError, InputRejected, UsageError
 from being.files import load_tensors, read_json, write_json
-from being.paths import home, newest, replace_folder
-from being.runs.metric_loggers import Board, WeightsAndBiases, events
+from being.paths import home, newest_folder, replace_folder
+from being.runs.metric_loggers import MetricLogger, WandbLogger, tensorboard_loggers
 
 CHECKPOINT_SCHEMA = 1
 
 
 @dataclass
 class Checkpoint:
-    """A saved state: model tensors, optimizer tensors (empty but in `last`) and facts."""
+    """A saved training state."""
 
     model: dict[str, Tensor]
-    optimizer: dict[str, Tensor]
-    state: dict[str, Any]
+    optimizer: dict[str, Tensor]  # empty except in the checkpoint `last`
+    state: dict[str, Any]  # stage, step and other facts of JSON types
 
 
 class Run:
@@ -42,26 +42,15 @@ class Run:
     def __init__(self, path: Path):
         self.path = path
         self.record: dict[str, Any] = read_json(path / "run.json")
-        self._boards: list[Board] | None = None
+        self._metric_loggers: list[MetricLogger] | None = None
 
     @classmethod
     def create(cls, dataset: Path, name: str, config: Config, label: str, runs: Path) -> Run:
-        """A new run of `config` (called `label`) on the dataset directory, under `runs`."""
-        folder = runs / name
-        stamp = time.strftime("%Y%m%d-%H%M%S")
-        path = folder / f"{stamp}_{label}"
-        for attempt in range(2, 100):
-            try:
-                path.mkdir(parents=True)
-                break
-            except FileExistsError:
-                path = folder / f"{stamp}-{attempt}_{label}"
-            except OSError as error:
-                raise BeingError(
-                    f"cannot make the run directory {path}",
-                    str(error),
-                    "Choose another place with BEING_HOME",
-                ) from error
+        """Create a run of `config`, called `label`, on the dataset directory, under `runs`.
+
+        `name` is the subject. Raises BeingError when the directory cannot be made.
+        """
+        path = _new_folder(runs / name, label)
         (path / "config.yaml").write_text(yaml.safe_dump(config.to_dict(), sort_keys=False))
         environment = {
             "being": being.__version__,
@@ -72,32 +61,30 @@ class Run:
             "threads": torch.get_num_threads(),
         }
         write_json(path / "environment.json", environment)
-        write_json(
-            path / "run.json",
-            {
-                "schema": CHECKPOINT_SCHEMA,
-                "name": name,
-                "config": label,
-                "finished": False,
-                "dataset": os.path.relpath(dataset, path),
-            },
-        )
+        record = {
+            "schema": CHECKPOINT_SCHEMA,
+            "name": name,
+            "config": label,
+            "finished": False,
+            "dataset": os.path.relpath(dataset, path),
+        }
+        write_json(path / "run.json", record)
         return cls(path)
 
     @classmethod
     def open(cls, path: Path) -> Run:
-        """The run at `path`. Raises InputRejected when it is none or of another schema."""
+        """The run at `path`. Raises InputRejected when there is none or its schema is another."""
         path = Path(path)
         if not (path / "run.json").is_file():
             raise InputRejected(
                 f"{path} is not a run", "it has no run.json", "Train one with: being train DATA"
             )
         run = cls(path)
-        if run.record.get("schema") != CHECKPOINT_SCHEMA:
+        schema = run.record.get("schema")
+        if schema != CHECKPOINT_SCHEMA:
             raise InputRejected(
-                f"{path} has run schema {run.record.get('schema')}, this version reads "
-                f"{CHECKPOINT_SCHEMA}",
-                fix="Use the version of being that made it, or train again",
+                f"{path} has run schema {schema}, this version reads {CHECKPOINT_SCHEMA}",
+                fix="Use the version of being that wrote it, or train again",
             )
         if not isinstance(run.record.get("dataset"), str):
             raise InputRejected(
@@ -107,12 +94,13 @@ class Run:
 
     @classmethod
     def find(cls, path: Path | None, finished: bool = False) -> Run:
-        """The run at `path`, or the most recent one (that has an avatar). Raises UsageError when
-        there is none.
+        """The run at `path`, or the most recent run under BEING_HOME when `path` is None.
+
+        finished: only runs with an avatar count. Raises UsageError when there is none.
         """
         if path is not None:
             return cls.open(path)
-        latest = newest(home() / "runs", "avatar/manifest.json" if finished else "run.json")
+        latest = newest_folder(home() / "runs", "avatar/manifest.json" if finished else "run.json")
         if latest is None:
             raise UsageError(
                 f"there is no {'finished ' * finished}run under {home() / 'runs'}",
@@ -122,23 +110,33 @@ class Run:
 
     @property
     def config(self) -> Config:
-        """The resolved config the run was started with."""
+        """The resolved config with which the run was started.
+
+        Raises InputRejected when config.yaml cannot be read, UsageError when a key of it is unknown
+        or has a new name.
+        """
+        file = self.path / "config.yaml"
         try:
-            return from_dict(yaml.safe_load((self.path / "config.yaml").read_text()) or {})
+            tree = yaml.safe_load(file.read_text()) or {}
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise InputRejected(
-                f"{self.path / 'config.yaml'} cannot be read", str(error)
-            ) from error
+            raise InputRejected(f"{file} cannot be read", str(error)) from error
+        try:
+            return from_dict(tree)
+        except UsageError as error:
+            why = "; ".join(filter(None, (error.why, f"set by {file}")))
+            raise UsageError(error.what, why, error.fix) from None
 
     @property
     def dataset(self) -> Path:
-        """The dataset directory the run was trained on."""
+        """The dataset directory on which the run was trained."""
         return (self.path / self.record["dataset"]).resolve()
 
     def update(self, **facts: Any) -> None:
         """Change facts in run.json."""
         self.record.update(facts)
         write_json(self.path / "run.json", self.record)
+
+    # --- checkpoints ---
 
     def save(
         self,
@@ -147,36 +145,35 @@ class Run:
         state: dict[str, Any],
         optimizer: dict[str, Tensor] | None = None,
     ) -> Path:
-        """Write checkpoint `name`; it appears whole or not at all."""
+        """Write the checkpoint `name` and return its folder; it appears complete or not at all."""
         folder = self.path / "checkpoints" / name
         part = folder.with_name(f".{name}.part")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        save_file(
-            {k: v.detach().cpu().contiguous() for k, v in model.items()}, part / "model.safetensors"
-        )
+        _save_tensors(model, part / "model.safetensors")
         if optimizer is not None:
-            save_file(
-                {k: v.detach().cpu().contiguous() for k, v in optimizer.items()},
-                part / "optimizer.safetensors",
-            )
+            _save_tensors(optimizer, part / "optimizer.safetensors")
         write_json(part / "state.json", {"schema": CHECKPOINT_SCHEMA, **state})
         replace_folder(part, folder)
         return folder
 
     def load(self, name: str) -> Checkpoint | None:
-        """Checkpoint `name`, or None when there is none. Raises InputRejected when it is broken."""
+        """The checkpoint `name`, or None when it does not exist.
+
+        Raises InputRejected when it is damaged or its schema is another.
+        """
         folder = self.path / "checkpoints" / name
-        if not folder.exists():  # killed between the two renames of `save`
+        # A run that was killed between the two renames of `save` left the old folder only.
+        if not folder.exists():
             folder = folder.with_name(f".{name}.old")
         if not folder.exists():
             return None
         state = read_json(folder / "state.json")
-        if state.get("schema") != CHECKPOINT_SCHEMA:
+        schema = state.get("schema")
+        if schema != CHECKPOINT_SCHEMA:
             raise InputRejected(
-                f"{folder} has checkpoint schema {state.get('schema')}, this version reads "
-                f"{CHECKPOINT_SCHEMA}",
-                fix="Use the version of being that made it, or train again",
+                f"{folder} has checkpoint schema {schema}, this version reads {CHECKPOINT_SCHEMA}",
+                fix="Use the version of being that wrote it, or train again",
             )
         optimizer = folder / "optimizer.safetensors"
         return Checkpoint(
@@ -185,29 +182,39 @@ class Run:
             state,
         )
 
-    def chosen(self) -> tuple[str, Checkpoint] | None:
-        """Name and content of the checkpoint that the avatar is made of: `closed` where a finished
-        run has one, else `best`, else `last`; None before the first. Raises InputRejected when it
-        is broken."""
-        for name in (*(["closed"] if self.record.get("closed") is True else []), "best", "last"):
+    def avatar_checkpoint(self) -> tuple[str, Checkpoint] | None:
+        """Name and content of the checkpoint from which the avatar is built; None before the first.
+
+        That is `closed` (after the lip closure distillation) when a finished run has it, else
+        `best`, else `last`. Raises InputRejected when it is damaged.
+        """
+        names = ["best", "last"]
+        if self.record.get("closed") is True:
+            names.insert(0, "closed")
+        for name in names:
             found = self.load(name)
             if found is not None:
                 return name, found
         return None
 
+    # --- metrics ---
+
     def log(self, stage: str, step: int, values: dict[str, float]) -> None:
-        """Append figures to metrics.jsonl and to the boards that are open (by themselves: the
-        events).
+        """Append metrics to metrics.jsonl and send them to the metric loggers.
+
+        Opens the TensorBoard logger when no logger is open.
         """
         with open(self.path / "metrics.jsonl", "a") as file:
             file.write(json.dumps({"stage": stage, "step": step, **values}) + "\n")
-        if self._boards is None:
-            self.open_boards(None)
-        for board in self._boards or []:
-            board.write(stage, step, values)
+        if self._metric_loggers is None:
+            self.open_metric_loggers(None)
+        for logger in self._metric_loggers or []:
+            logger.write(stage, step, values)
 
     def rewind(self, last: Checkpoint | None) -> None:
-        """Drop what metrics.jsonl holds of steps after the checkpoint, or all: they are done again."""
+        """Remove from metrics.jsonl the steps after the checkpoint `last` (None: all of them),
+        because they are trained again.
+        """
         file = self.path / "metrics.jsonl"
         if not file.exists():
             return
@@ -215,28 +222,54 @@ class Run:
         kept = []
         for line in file.read_text().splitlines():
             try:
-                figures = json.loads(line)
-            except ValueError:  # cut off by the kill
+                metrics = json.loads(line)
+            except ValueError:  # the process was killed while it wrote this line
                 continue
-            if (figures["stage"], figures["step"]) <= reached:  # "coarse" sorts before "fine"
+            # "coarse" sorts before "fine".
+            if (metrics["stage"], metrics["step"]) <= reached:
                 kept.append(line + "\n")
         part = file.with_name(file.name + ".part")
         part.write_text("".join(kept))
         os.replace(part, file)
 
-    def open_boards(self, log: str | None) -> None:
-        """Open TensorBoard's events and the board `log` ("wandb") for figures; an earlier one of
-        the run goes on.
+    def open_metric_loggers(self, log: str | None) -> None:
+        """Open the TensorBoard logger and, when `log` is "wandb", Weights & Biases.
+
+        A run of Weights & Biases that this run has already used is resumed.
         """
-        self._boards = events(self.path / "events")
+        self._metric_loggers = tensorboard_loggers(self.path / "events")
         if log == "wandb":
             key = self.record.get("wandb") or f"{self.record['name']}-{secrets.token_hex(4)}"
             name = f"{self.record['name']} {self.path.name}"
-            self._boards.append(WeightsAndBiases(self.path, key, name, self.config.to_dict()))
+            logger = WandbLogger(self.path, key, name, self.config.to_dict())
+            self._metric_loggers.append(logger)
             self.update(wandb=key)
 
-    def close_boards(self) -> None:
-        """Let the boards write what they still hold."""
-        for board in self._boards or []:
-            board.close()
-        self._boards = None
+    def close_metric_loggers(self) -> None:
+        """Close all metric loggers, which write what they have buffered."""
+        for logger in self._metric_loggers or []:
+            logger.close()
+        self._metric_loggers = None
+
+
+def _new_folder(parent: Path, label: str) -> Path:
+    """Make and return `<time>_<label>` under `parent`; a number is added when it exists."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    path = parent / f"{stamp}_{label}"
+    for attempt in range(2, 100):
+        try:
+            path.mkdir(parents=True)
+            break
+        except FileExistsError:
+            path = parent / f"{stamp}-{attempt}_{label}"
+        except OSError as error:
+            raise BeingError(
+                f"cannot make the run directory {path}",
+                str(error),
+                "Choose another folder with BEING_HOME",
+            ) from error
+    return path
+
+
+def _save_tensors(tensors: dict[str, Tensor], file: Path) -> None:
+    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, file)

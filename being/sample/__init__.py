@@ -1,5 +1,6 @@
-"""The built-in sample clip, a synthetic person who does not exist, and the truth about it. Made by
-scripts/sample.
+"""The built-in sample clip of a synthetic person, and its ground truth.
+
+scripts/sample generates both. The person does not exist.
 """
 
 from pathlib import Path
@@ -11,32 +12,32 @@ _PACKED = ("head_mask", "person_mask")
 
 
 def sample_clip() -> Path:
-    """Path of the sample: about 29 s, 512 x 512, FPS frames/s, H.264 with AAC sound. Its licence
-    lies beside it.
+    """Path of the sample clip: about 29 s, 512 x 512 px, FPS frames/s, H.264 with AAC audio.
+
+    Its licence is in speaker.LICENSE.txt beside it.
     """
     return _FOLDER / "speaker.mp4"
 
 
 def sample_truth() -> dict[str, np.ndarray]:
-    """What made the sample's F frames, name -> array; the camera is the render camera of
-    `being/conventions.py`.
+    """The true values of the sample's F frames, by name.
 
-    fps, size (px) int; focal float64, px; text str: scalars
-    head_to_camera float32 [F, 4, 4]: head space (10 cm; the head at rest, origin inside it at nose
-      height) to camera
-    yaw_pitch_roll float32 [F, 3], degrees: the head's R = Y(yaw) X(pitch) Z(roll) in x right, y up,
-      z to the camera
-    unit_names str [U]; unit_weights float16 [F, U] in 0..1: the ARKit-named face units (jawOpen,
-      eyeBlinkLeft, ...)
-    lip_aperture float32 [F], px: height between the true inner lips in the picture, 0 when pressed
-      together
-    closures float32 [M], s: where the lips are closed for p, b and m, 40 ms before the middle of
-      its span
-    phonemes str [E]; phoneme_spans float32 [E, 2], s: what is heard (IPA; diphthongs as two), start
-      and end
-    mask_frames int32 [K]; head_mask, person_mask bool [K, 256, 256]: head (with hair, without neck)
-      and whole person
-        in those frames, every second pixel of the picture
+    The camera is the render camera of `being/conventions.py`.
+
+    fps, size: int (px); focal: float64, px; text: str; all scalars
+    head_to_camera: float32 [F, 4, 4], from head space (unit 10 cm, head at rest, origin inside the
+        head at nose height) to camera space
+    yaw_pitch_roll: float32 [F, 3], degrees: the head's R = Y(yaw) X(pitch) Z(roll), with x right,
+        y up, z to the camera
+    unit_names: str [U]; unit_weights: float16 [F, U] in 0..1: the face units under ARKit's names
+        (jawOpen, eyeBlinkLeft, ...)
+    lip_aperture: float32 [F], px: height between the true inner lips in the image, 0 when closed
+    closures: float32 [M], s: times at which the lips are closed for p, b and m, 40 ms before the
+        middle of the phoneme's span
+    phonemes: str [E]; phoneme_spans: float32 [E, 2], s: start and end of each phoneme in the audio
+        (IPA; a diphthong is two phonemes)
+    mask_frames: int32 [K]; head_mask, person_mask: bool [K, 256, 256], of these frames: the head
+        (with hair, without neck) and the whole person, every second pixel of the image
     """
     with np.load(_FOLDER / "truth.npz", allow_pickle=False) as stored:
         return {

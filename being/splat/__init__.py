@@ -1,16 +1,14 @@
-"""The rasterizer: Gaussians and cameras in, colour, alpha and depth pictures with gradients out."""
+"""Rasterizer package: Gaussians and cameras to colour, alpha and depth images, with gradients."""
 
 from being.splat.api import (
     Cameras,
     Gaussians,
     RenderOutput,
     available_backends,
-    choose_backend,
-    chosen_backend,
     composite,
-    pick_backend,
     rasterize,
-    using_backend,
+    resolve_backend,
+    select_backend,
 )
 from being.splat.cuda import pairs_per_gaussian
 from being.splat.pair_capacity import PairCapacity
@@ -18,14 +16,12 @@ from being.splat.pair_capacity import PairCapacity
 __all__ = [
     "Cameras",
     "Gaussians",
-    "RenderOutput",
     "PairCapacity",
+    "RenderOutput",
     "available_backends",
-    "choose_backend",
-    "chosen_backend",
     "composite",
     "pairs_per_gaussian",
-    "pick_backend",
     "rasterize",
-    "using_backend",
+    "resolve_backend",
+    "select_backend",
 ]

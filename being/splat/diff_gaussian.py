@@ -1,10 +1,9 @@
-"""diff-gaussian-rasterization as a backend, when it is installed (Inria's licence: non-commercial;
-built with nvcc).
+"""The diff-gaussian-rasterization backend, where installed (Inria's non-commercial licence).
 
-Any of its versions will do: the plain one, those that return depth too, and the fork of
-GaussianTalker whose background is a picture. They share the package name
-`diff_gaussian_rasterization`. Each frame is rendered twice, its colours and then (1, depth, 0) as
-colours, so that alpha and depth come out of every version, with gradients.
+Building it needs nvcc. Every version works: the original, those that also return depth, and
+GaussianTalker's fork, whose background is an image. They share the package name
+`diff_gaussian_rasterization`. Each frame is rendered twice: once with its colours, once with
+(1, depth, 0) as colours. So every version gives alpha and depth, with gradients.
 """
 
 from __future__ import annotations
@@ -16,7 +15,8 @@ import torch
 from torch import Tensor
 
 DEVICE = "a CUDA device"
-NEAR, FAR = 0.01, 100.0  # of the projection matrix, whose depth nothing reads
+# Clip planes of the projection matrix. Nothing reads the depth that they scale.
+NEAR, FAR = 0.01, 100.0
 
 
 @functools.cache
@@ -27,8 +27,8 @@ def status() -> str:
     return "OK" if torch.cuda.is_available() else "no CUDA device"
 
 
-def takes(tensor: Tensor) -> bool:
-    """True for the tensors that this backend renders."""
+def supports(tensor: Tensor) -> bool:
+    """Return whether this backend renders such tensors: float32 on CUDA."""
     return tensor.dtype == torch.float32 and tensor.is_cuda
 
 
@@ -45,9 +45,9 @@ def rasterize(
     sh_degree: int,
     screen_offsets: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return rgb, alpha, depth, radii as `reference.rasterize` does.
+    """Return rgb, alpha, depth, radii as `torch_rasterizer.rasterize` does.
 
-    `screen_offsets` get their gradient, but their values are not added: they must be zeros.
+    `screen_offsets` must be zeros: they get a gradient, but their values are not added.
     """
     inputs = (means, quaternions, scales, opacities, sh, world_to_camera, focal)
     frames = max(tensor.shape[0] for tensor in inputs)
@@ -63,17 +63,20 @@ def rasterize(
 def _render_frame(
     frame: list[Tensor], offsets: Tensor, width: int, height: int, sh_degree: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return rgb [3,H,W], alpha [1,H,W], depth [1,H,W], radii [N] of one frame."""
+    """Return rgb [3, H, W], alpha [1, H, W], depth [1, H, W], radii [N] of one frame."""
     from diff_gaussian_rasterization import GaussianRasterizationSettings, GaussianRasterizer
 
     means, quaternions, scales, opacities, sh, world_to_camera, focal = frame
+
+    # Settings of every version; each version takes those that it knows.
     tangents = [side / (2 * float(focal)) for side in (width, height)]
     values = {
         "image_height": height,
         "image_width": width,
         "tanfovx": tangents[0],
         "tanfovy": tangents[1],
-        "bg": means.new_zeros(3, height, width),  # the first three numbers are a plain background
+        # A version with a plain background colour reads the first three numbers of the image.
+        "bg": means.new_zeros(3, height, width),
         "scale_modifier": 1.0,
         "viewmatrix": world_to_camera.T.contiguous(),
         "projmatrix": (_projection(tangents, means) @ world_to_camera).T.contiguous(),
@@ -87,7 +90,9 @@ def _render_frame(
     render = GaussianRasterizer(
         GaussianRasterizationSettings(**{key: values[key] for key in known})
     )
-    scale = means.new_tensor([2 / width, 2 / height])  # px to the units of its 2-D means
+
+    # The first pass renders colour. `scale` turns px into the unit of its 2-D means.
+    scale = means.new_tensor([2 / width, 2 / height])
     common = {
         "means3D": means,
         "means2D": torch.nn.functional.pad(offsets * scale, (0, 1)),
@@ -96,6 +101,8 @@ def _render_frame(
         "rotations": torch.nn.functional.normalize(quaternions, dim=1),
     }
     rgb, radii = render(**common, shs=sh)[:2]
+
+    # The second pass renders alpha and depth as if they were colours.
     view_z = means @ world_to_camera[2, :3] + world_to_camera[2, 3]
     features = torch.stack([torch.ones_like(view_z), view_z, torch.zeros_like(view_z)], 1)
     alpha, depth, _ = render(**common, colors_precomp=features)[0].split(1)
@@ -103,9 +110,7 @@ def _render_frame(
 
 
 def _projection(tangents: list[float], like: Tensor) -> Tensor:
-    """Return the perspective matrix [4, 4] of a camera with these tangents of half its fields of
-    view.
-    """
+    """Return the perspective matrix [4, 4]; `tangents` are those of half the fields of view."""
     matrix = like.new_zeros(4, 4)
     matrix[0, 0], matrix[1, 1] = 1 / tangents[0], 1 / tangents[1]
     matrix[2, 2], matrix[2, 3] = FAR / (FAR - NEAR), -FAR * NEAR / (FAR - NEAR)

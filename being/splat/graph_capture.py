@@ -1,4 +1,4 @@
-"""CUDA graphs: what is launched once, to be launched again as a whole."""
+"""Capture of a CUDA graph: records kernel launches, so that they can be replayed together."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import torch
 
 
 @contextmanager
-def captured(graph: torch.cuda.CUDAGraph, **pool: Any) -> Iterator[None]:
-    """What is launched within becomes `graph`; `pool`: as `CUDAGraph.capture_begin` takes it.
+def capture_graph(graph: torch.cuda.CUDAGraph, **pool: Any) -> Iterator[None]:
+    """Capture the kernels that are launched inside the `with` block as `graph`.
 
-    One capture at a time in a process. No garbage is collected meanwhile: what an earlier stage
-    left in a cycle, device memory or a graph of its own, is freed whenever Python comes to it, and
-    in the midst of a capture that ends it (cudaErrorStreamCaptureInvalidated).
+    `pool`: as `CUDAGraph.capture_begin` takes it. Only one capture at a time in a process. The
+    garbage collector is off meanwhile: it could free device memory or another graph that an earlier
+    stage left in a reference cycle, and that ends a capture (cudaErrorStreamCaptureInvalidated).
     """
-    collected = gc.isenabled()
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         graph.capture_begin(capture_error_mode="thread_local", **pool)
@@ -27,5 +27,5 @@ def captured(graph: torch.cuda.CUDAGraph, **pool: Any) -> Iterator[None]:
         finally:
             graph.capture_end()
     finally:
-        if collected:
+        if was_enabled:
             gc.enable()

@@ -1,6 +1,4 @@
-"""Fixed room for the pairs of a rasterizer call, so that nothing is read back and a CUDA graph can
-capture the call.
-"""
+"""A fixed buffer size for the (Gaussian, tile) pairs of a rasterizer call; CUDA graphs need it."""
 
 from __future__ import annotations
 
@@ -11,36 +9,40 @@ from being.errors import BeingError
 
 
 class PairCapacity:
-    """Room for `pairs` (Gaussian, tile) pairs of one call, all frames together.
+    """Memory for `pairs` (Gaussian, tile) pairs of one call, all frames together.
 
-    A call that needs more leaves pairs out, the last frames' farthest first, and says so in `most`
-    on the device; `check` reads it. Give each captured graph or stream its own.
+    With a fixed capacity nothing is read back to the host. A call that needs more pairs leaves some
+    out (those of the last frames that are farthest from the camera) and records the number in
+    `peak` on the device; `check` reads it. Give each captured graph or stream its own object.
     """
 
     def __init__(self, pairs: int, device: torch.device | str):
         assert pairs > 0
         self.pairs = pairs
-        self.most = torch.zeros(
-            1, dtype=torch.int64, device=device
-        )  # pairs, of the call that needed most so far
+        # The most pairs that a call has needed so far.
+        self.peak = torch.zeros(1, dtype=torch.int64, device=device)
 
-    def note(self, needed: Tensor) -> None:
-        """Take in what a call needed, int64 [1], on the device."""
-        torch.maximum(self.most, needed, out=self.most)
+    def record(self, needed: Tensor) -> None:
+        """Record how many pairs a call needed: int64 [1], on the device."""
+        torch.maximum(self.peak, needed, out=self.peak)
 
     def exceeded(self) -> Tensor:
-        """1.0 where a call needed more than there is, else 0.0: a float32 scalar on the device."""
-        return (self.most[0] > self.pairs).float()
+        """Return 1.0 if a call needed more than the capacity, else 0.0.
+
+        A float32 scalar on the device.
+        """
+        return (self.peak[0] > self.pairs).float()
 
     def check(self) -> int:
-        """Return the most pairs that a call needed so far; waits for the device. Raises BeingError
-        on too many.
+        """Return the most pairs that a call has needed; waits for the device.
+
+        Raises BeingError if that is more than the capacity.
         """
-        most = int(self.most)
-        if most > self.pairs:
+        peak = int(self.peak)
+        if peak > self.pairs:
             raise BeingError(
-                f"a frame needed {most:,} (Gaussian, tile) pairs, with room for {self.pairs:,}",
-                "what did not fit was left out of the picture",
-                f"Make room for at least {most:,}.",
+                f"a call needed {peak:,} (Gaussian, tile) pairs, the capacity is {self.pairs:,}",
+                "the pairs beyond the capacity are missing from the image",
+                f"Give a capacity of at least {peak:,}.",
             )
-        return most
+        return peak

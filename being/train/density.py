@@ -1,6 +1,4 @@
-"""Densify and prune (Kerbl et al. 2023, section 5.2): clone small, split large, remove faint and
-huge Gaussians.
-"""
+"""Density control: clone, split and remove Gaussians (Kerbl et al. 2023, section 5.2)."""
 
 from __future__ import annotations
 
@@ -8,32 +6,33 @@ import torch
 from torch import Tensor
 
 from being.config import DensityConfig
-from being.model.gaussians import NAMES, CanonicalGaussians
+from being.model.gaussians import PARAMETER_NAMES, CanonicalGaussians
 
-EXTENT = 1.0  # head units; fixed, so that rates and sizes do not grow with how much a head moves
-SPLIT_SHRINK = 1.6
+# In head units. It is fixed, so that rates and sizes do not grow with the head motion.
+SCENE_EXTENT = 1.0
+SPLIT_SHRINK = 1.6  # a split Gaussian's scale is divided by this
 
 
-class Density:
-    """Statistics of 2-D mean gradients between two densify steps, and the steps themselves."""
+class DensityControl:
+    """Collects the gradients of the 2-D means, and adds and removes Gaussians from time to time."""
 
     def __init__(self, config: DensityConfig, count: int, device: torch.device):
         self.config = config
-        self.gradient, self.seen = (
-            torch.zeros(count, device=device),
-            torch.zeros(count, device=device),
-        )
+        self.gradient_sum = torch.zeros(count, device=device)
+        self.times_drawn = torch.zeros(count, device=device)
 
     def observe(self, gradient_px: Tensor, radii: Tensor, size: int) -> None:
-        """Add a step's 2-D mean gradients [B, N, 2] (per px; counted in picture half-sizes as in
-        3DGS) where drawn.
+        """Add the gradients of one step.
+
+        gradient_px: gradients of the 2-D means [B, N, 2] per px; they are stored per half image
+        side, as in 3DGS. radii: [B, N]; only drawn Gaussians (radius > 0) count. size: px.
         """
         drawn = radii > 0
-        self.gradient += (gradient_px.norm(dim=-1) * (size / 2) * drawn).sum(0)
-        self.seen += drawn.sum(0)
+        self.gradient_sum += (gradient_px.norm(dim=-1) * (size / 2) * drawn).sum(0)
+        self.times_drawn += drawn.sum(0)
 
     def due(self, step: int) -> tuple[bool, bool]:
-        """Whether to densify and whether to prune after `step` (counted from 1)."""
+        """Whether to add, and whether to remove Gaussians after `step` (counted from 1)."""
         c = self.config
         at = step % c.every == 0
         return at and c.start < step < c.stop, at and c.prune_start <= step < c.stop
@@ -47,87 +46,96 @@ class Density:
         optimizer: torch.optim.Optimizer,
         generator: torch.Generator,
     ) -> None:
-        """Densify and prune where due, moving the optimizer's moments along; `opacity` [N] is the
-        one rendered.
+        """Add and remove Gaussians if due after `step`; the optimizer's moments follow.
+
+        opacity: [N], by which Gaussians are removed; generator: for the positions of split ones.
         """
         densify, prune = self.due(step)
         if not (densify or prune):
             return
         count = len(gaussians)
         keep = torch.arange(count, device=opacity.device)
-        fresh: dict[str, Tensor] = {}
+        added: dict[str, Tensor] = {}
         if densify and count < self.config.limit:
-            keep, fresh = self._densify(gaussians, generator)
+            keep, added = self._densify(gaussians, generator)
+
+        # Remove the faint ones and, later in the stage, the too large ones.
         if prune:
             alive = opacity > self.config.prune_opacity
             if step > self.config.large_start:
-                alive &= gaussians.log_scales.max(1).values < torch.log(
-                    torch.tensor(self.config.prune_scale * EXTENT, device=opacity.device)
-                )
+                limit = torch.tensor(self.config.prune_scale * SCENE_EXTENT, device=opacity.device)
+                alive &= gaussians.log_scales.max(1).values < torch.log(limit)
             keep = keep[alive[keep]]
-        replace(gaussians, keep, fresh, optimizer)
-        self.gradient = torch.zeros(len(gaussians), device=opacity.device)
-        self.seen = torch.zeros_like(self.gradient)
+
+        replace_gaussians(gaussians, keep, added, optimizer)
+        self.gradient_sum = torch.zeros(len(gaussians), device=opacity.device)
+        self.times_drawn = torch.zeros_like(self.gradient_sum)
 
     def _densify(
         self, gaussians: CanonicalGaussians, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        mean = self.gradient / self.seen.clamp_min(1)
-        room = self.config.limit - len(gaussians)
-        moving = mean > self.config.gradient
-        if int(moving.sum()) > room:  # the largest gradients first
-            moving &= mean >= mean.topk(max(room, 1)).values[-1]
-        small = gaussians.log_scales.max(1).values.exp() <= self.config.clone_scale * EXTENT
-        clone, split = torch.nonzero(moving & small)[:, 0], torch.nonzero(moving & ~small)[:, 0]
-        fresh = {name: getattr(gaussians, name)[torch.cat([clone, split, split])] for name in NAMES}
+        """Which Gaussians stay, int64 [M], and the parameters of the added ones, by name."""
+        # Gaussians whose mean gradient is large; when there are too many, those with the largest
+        mean = self.gradient_sum / self.times_drawn.clamp_min(1)
+        capacity = self.config.limit - len(gaussians)
+        chosen = mean > self.config.gradient
+        if int(chosen.sum()) > capacity:
+            chosen &= mean >= mean.topk(max(capacity, 1)).values[-1]
+
+        # Clone the small ones. Replace each large one by two smaller ones, drawn from it.
+        small = gaussians.log_scales.max(1).values.exp() <= self.config.clone_scale * SCENE_EXTENT
+        clone = torch.nonzero(chosen & small)[:, 0]
+        split = torch.nonzero(chosen & ~small)[:, 0]
+        sources = torch.cat([clone, split, split])
+        added = {name: getattr(gaussians, name)[sources] for name in PARAMETER_NAMES}
         scale = gaussians.log_scales[split].exp()
         rotation = rotation_matrices(gaussians.quaternions[split])
         noise = torch.randn(2, len(split), 3, generator=generator).to(scale)
         shift = (rotation[None] @ (noise * scale)[..., None])[..., 0]
-        fresh["means"][len(clone) :] += shift.flatten(0, 1)
-        fresh["log_scales"][len(clone) :] -= torch.log(torch.tensor(SPLIT_SHRINK))
-        keep = torch.nonzero(~(moving & ~small))[:, 0]
-        return keep, fresh
+        added["means"][len(clone) :] += shift.flatten(0, 1)
+        added["log_scales"][len(clone) :] -= torch.log(torch.tensor(SPLIT_SHRINK))
+        keep = torch.nonzero(~(chosen & ~small))[:, 0]
+        return keep, added
 
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint keeps."""
-        return {"density.gradient": self.gradient, "density.seen": self.seen}
+        """The tensors that a checkpoint stores."""
+        return {"density.gradient": self.gradient_sum, "density.seen": self.times_drawn}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Take up a checkpoint's statistics."""
-        self.gradient, self.seen = (
-            state["density.gradient"].to(self.gradient),
-            state["density.seen"].to(self.seen),
-        )
+        """Restore the tensors of a checkpoint."""
+        self.gradient_sum = state["density.gradient"].to(self.gradient_sum)
+        self.times_drawn = state["density.seen"].to(self.times_drawn)
 
 
 @torch.no_grad()
-def replace(
+def replace_gaussians(
     gaussians: CanonicalGaussians,
     keep: Tensor,
-    fresh: dict[str, Tensor],
+    added: dict[str, Tensor],
     optimizer: torch.optim.Optimizer,
 ) -> None:
-    """Keep the Gaussians `keep` [M] and append `fresh` ones; Adam's moments follow, new ones start
-    at zero.
+    """Keep the Gaussians `keep` [M] and append those of `added` (parameters by name).
+
+    Adam's moments of kept Gaussians stay; those of added ones are zero.
     """
-    for name in NAMES:
+    for name in PARAMETER_NAMES:
         old = getattr(gaussians, name)
-        new = torch.nn.Parameter(
-            torch.cat([old[keep], fresh[name]]) if fresh else old[keep].clone()
-        )
+        rows = old[keep]
+        new = torch.nn.Parameter(torch.cat([rows, added[name]]) if added else rows.clone())
         setattr(gaussians, name, new)
+
         for group in optimizer.param_groups:
-            if group["params"][0] is old:
-                group["params"] = [new]
-                state = optimizer.state.pop(old, {})
-                for key in ("exp_avg", "exp_avg_sq"):
-                    if key in state:
-                        rows = state[key][keep]
-                        state[key] = (
-                            torch.cat([rows, torch.zeros_like(fresh[name])]) if fresh else rows
-                        )
-                optimizer.state[new] = state
+            if group["params"][0] is not old:
+                continue
+            group["params"] = [new]
+            state = optimizer.state.pop(old, {})
+            for key in ("exp_avg", "exp_avg_sq"):
+                if key in state:
+                    moments = state[key][keep]
+                    if added:
+                        moments = torch.cat([moments, torch.zeros_like(added[name])])
+                    state[key] = moments
+            optimizer.state[new] = state
 
 
 def rotation_matrices(quaternions: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""VGG16 feature loss of both stages (relu1_2, 2_2, 3_3, 4_3 of 224 px squares, ImageNet statistics;
-L1; not LPIPS).
+"""VGG16 feature loss: L1 difference of relu1_2, 2_2, 3_3 and 4_3 (ImageNet statistics; not LPIPS).
 
-Squares are cut from the pictures as they are. The reference shrinks whole pictures to 224 px, and
-what is finer than that (pores, strands, lashes) has no gradient there.
+The features are those of 224 px squares, cut from the images without resizing. The reference
+shrinks whole images to 224 px instead, and then finer detail (pores, strands of hair, lashes) has
+no gradient.
 """
 
 from __future__ import annotations
@@ -19,15 +19,14 @@ from being.files import load_tensors
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIDE = 224  # px
-# px by which a square may reach over the window, so that its border is seen as often as its middle
+# px by which a square may reach over the window, so that its border is trained as often as its
+# middle
 OVERHANG = 56
-BLOCKS = (2, 2, 3, 3)  # convolutions a block; a feature is taken at the end of each
+BLOCKS = (2, 2, 3, 3)  # convolutions of each block; a feature map is taken at the end of each
 
 
 class FeatureLoss:
-    """Mean absolute difference of VGG16 features, summed over the four layers; in bfloat16 with
-    `low_precision`.
-    """
+    """Mean absolute difference of VGG16 features, summed over four layers."""
 
     def __init__(
         self,
@@ -35,16 +34,17 @@ class FeatureLoss:
         low_precision: bool = False,
         window: tuple[slice, slice] | None = None,
     ):
-        """window: rows and columns of the pictures round which one square a picture is cut, anew
-        each time, by torch's generator of the device; None compares whole pictures brought to 224
-        px."""
+        """low_precision: compute in bfloat16. window: rows and columns of the images around which
+        one random square per image is cut, with torch's generator of the device; None compares
+        whole images, resized to 224 px. Raises EnvironmentFault when the weights cannot be
+        fetched."""
         weights = load_tensors(fetch("lpips_vgg16"))
         first = 0 if "conv0.weight" in weights else 1
-        kind = torch.bfloat16 if low_precision else torch.float32
+        dtype = torch.bfloat16 if low_precision else torch.float32
         self.layers = [
             (
-                weights[f"conv{k}.weight"].to(device, kind, memory_format=torch.channels_last),
-                weights[f"conv{k}.bias"].to(device, kind),
+                weights[f"conv{k}.weight"].to(device, dtype, memory_format=torch.channels_last),
+                weights[f"conv{k}.bias"].to(device, dtype),
             )
             for k in range(first, first + sum(BLOCKS))
         ]
@@ -52,81 +52,77 @@ class FeatureLoss:
         self.std = torch.tensor(STD, device=device).view(1, 3, 1, 1)
         self.window = window
 
-    def features(self, picture: Tensor) -> list[Tensor]:
-        """Four feature maps of pictures [B, 3, S, S] in [0, 1]."""
-        x, maps, layer = (picture - self.mean) / self.std, [], 0
+    def features(self, image: Tensor) -> list[Tensor]:
+        """Four feature maps of images [B, 3, S, S] in [0, 1]."""
+        x = (image - self.mean) / self.std
         x = x.to(self.layers[0][0].dtype, memory_format=torch.channels_last)
+        maps = []
+        layer = 0
         for block, count in enumerate(BLOCKS):
-            x = halved(x) if block else x
+            x = max_pool_2x2(x) if block else x
             for _ in range(count):
-                x = convolved(x, *self.layers[layer])
+                x = convolution_relu(x, *self.layers[layer])
                 layer += 1
             maps.append(x)
         return maps
 
-    def __call__(self, picture: Tensor, target: Tensor) -> Tensor:
-        """Scalar loss of pictures [B, 3, S, S] in [0, 1]."""
+    def __call__(self, image: Tensor, target: Tensor) -> Tensor:
+        """The loss, a scalar, of images [B, 3, S, S] in [0, 1] against their targets."""
         with torch.no_grad():
-            if self.window is not None:
-                corners = random_corners(
-                    self.window, len(picture), picture.shape[2], picture.device
-                )
-            wanted = self.features(
-                shrunk(target) if self.window is None else squares(target, corners)
-            )
-        picture = shrunk(picture) if self.window is None else squares(picture, corners)
-        terms = [difference(a, b) for a, b in zip(self.features(picture), wanted, strict=True)]
-        return torch.stack(terms).sum()
+            if self.window is None:
+                target = shrink_to_side(target)
+            else:
+                corners = random_corners(self.window, len(image), image.shape[2], image.device)
+                target = crop_squares(target, corners)
+            target_maps = self.features(target)
+        image = shrink_to_side(image) if self.window is None else crop_squares(image, corners)
+        pairs = zip(self.features(image), target_maps, strict=True)
+        return torch.stack([mean_absolute_difference(a, b) for a, b in pairs]).sum()
 
 
-def shrunk(picture: Tensor) -> Tensor:
-    """Pictures [B, 3, S, S] at 224 x 224 px."""
-    return F.interpolate(
-        picture, (SIDE, SIDE), mode="bilinear", align_corners=False, antialias=True
-    )
+def shrink_to_side(image: Tensor) -> Tensor:
+    """Images [B, 3, S, S] resized to 224 x 224 px."""
+    return F.interpolate(image, (SIDE, SIDE), mode="bilinear", align_corners=False, antialias=True)
 
 
 def random_corners(
     window: tuple[slice, slice], count: int, size: int, device: torch.device
 ) -> Tensor:
-    """Top and left, int64 [count, 2], of squares in and a little over the window of pictures of
-    `size` px.
+    """Top and left, int64 [count, 2], of random squares in the window and a little over its border.
+
+    window: rows and columns of images of `size` px.
     """
-    ends, side = [], min(SIDE, size)
+    corners = []
+    side = min(SIDE, size)
     for part in window:
         low, high = max(part.start - OVERHANG, 0), min(part.stop + OVERHANG, size) - side
-        if high < low:  # the window is smaller than a square: round its middle
+        if high < low:  # the window is smaller than a square: centre the square on it
             low = high = min(max((part.start + part.stop - side) // 2, 0), size - side)
-        ends.append(torch.randint(low, high + 1, (count,), device=device))
-    return torch.stack(ends, 1)
+        corners.append(torch.randint(low, high + 1, (count,), device=device))
+    return torch.stack(corners, 1)
 
 
-def squares(picture: Tensor, corners: Tensor) -> Tensor:
-    """A square of 224 px (at most the picture's side) of each picture [B, 3, S, S], its corner at
-    `corners` [B, 2].
+def crop_squares(image: Tensor, corners: Tensor) -> Tensor:
+    """A square of 224 px (at most the image's side) of each image [B, 3, S, S].
+
+    corners: top and left, int64 [B, 2].
     """
-    count, channels, size, _ = picture.shape
+    count, channels, size, _ = image.shape
     side = min(SIDE, size)
-    rows, columns = (
-        corners[:, k, None] + torch.arange(side, device=picture.device) for k in (0, 1)
-    )
-    strip = picture.gather(2, rows[:, None, :, None].expand(count, channels, side, size))
+    rows, columns = (corners[:, k, None] + torch.arange(side, device=image.device) for k in (0, 1))
+    strip = image.gather(2, rows[:, None, :, None].expand(count, channels, side, size))
     return strip.gather(3, columns[:, None, None, :].expand(count, channels, side, side))
 
 
-def convolved(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """ReLU of a 3 x 3 convolution [B, C, H, W]; weights take no gradient."""
-    return (
-        _ConvolutionRelu.apply(x, weight, bias)
-        if x.is_cuda
-        else F.relu(F.conv2d(x, weight, bias, padding=1))
-    )
+def convolution_relu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """ReLU of a 3 x 3 convolution of maps [B, C, H, W]; the weights get no gradient."""
+    if x.is_cuda:
+        return _ConvolutionRelu.apply(x, weight, bias)
+    return F.relu(F.conv2d(x, weight, bias, padding=1))
 
 
 class _ConvolutionRelu(torch.autograd.Function):
-    """In one kernel of cuDNN, where autograd's own would add the bias and clamp in passes of their
-    own.
-    """
+    """Convolution, bias and ReLU in one cuDNN kernel; autograd would use one pass for each."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -135,30 +131,28 @@ class _ConvolutionRelu(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, up: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
         x, weight, y = ctx.saved_tensors
-        passed = torch.ops.aten.threshold_backward(up, y, 0)
+        passed = torch.ops.aten.threshold_backward(dy, y, 0)
         dx = torch.ops.aten.convolution_backward(
             passed, x, weight, None, (1, 1), (1, 1), (1, 1), False, (0, 0), 1, (True, False, False)
         )[0]
         return dx, None, None
 
 
-def halved(x: Tensor) -> Tensor:
+def max_pool_2x2(x: Tensor) -> Tensor:
     """Maximum of every 2 x 2 pixels, [B, C, H / 2, W / 2]."""
     if x.is_cuda and find_spec("triton") is not None:
-        from being.train.kernels.max_pool import halved as fused
+        from being.train.kernels.max_pool import max_pool_2x2 as fused
 
         return fused(x)
     return F.max_pool2d(x, 2)
 
 
-def difference(a: Tensor, b: Tensor) -> Tensor:
-    """Mean absolute difference of two maps, a float32 scalar. On a GPU its gradient reaches `a`
-    only.
-    """
+def mean_absolute_difference(a: Tensor, b: Tensor) -> Tensor:
+    """Mean absolute difference of two maps, a float32 scalar. On a GPU only `a` gets a gradient."""
     if a.is_cuda and find_spec("triton") is not None:
-        from being.train.kernels.picture_loss import mean_difference
+        from being.train.kernels.image_loss import mean_difference
 
         return mean_difference(a, b)
     return F.l1_loss(a, b).float()

@@ -1,12 +1,13 @@
-"""After the fine stage: lips that must meet do, in every voice, and in silence; no picture is
-rendered for it.
+"""Lip closure distillation: the audio branch learns to close the lips on p, b, m and in silence.
 
-What a frame's sound says is 32 numbers, and for some of them the network shows a shut mouth.
-Photometric training leaves the sound nets short of these where p, b and m are said: they hedge, the
-more so in voices never heard. Here they are taught once more: everywhere what they said before, but
-on the way to the vector of a shut mouth as far as the channel of closure is on
-(`audio.articulation`); in the clip's own voice, in variants of it, and beside words of other
-moments. A bilabial with open lips is none (Edwards et al. 2016, "JALI").
+It runs after the fine stage and renders no image. The audio of a frame becomes a speech vector of
+32 numbers, and for some vectors the network shows a closed mouth. After training on images, the
+vectors of p, b and m lie too far from these: the audio branch hedges, and more so for voices that
+it has not trained on. Here it is trained once more, with its own state as the teacher. The target
+is the teacher's vector, moved towards the vector of a closed mouth by as much as the closure
+channel is on (`audio.articulation`). The inputs are the clip's own audio, variants of it in other
+voices, and mixtures with the speech of other frames. A bilabial with open lips is none (Edwards et
+al. 2016, "JALI").
 """
 
 from __future__ import annotations
@@ -17,67 +18,72 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from being.audio.articulation import CHANNELS, LOUD, place, told_by
-from being.audio.feature_windows import SAMPLES_PER_FRAME, windows
-from being.audio.voice_augmentation import voices
+from being.audio.articulation import (
+    ARTICULATION_CHANNELS,
+    CHANNEL_MAX,
+    frame_time_step,
+    has_articulation,
+)
+from being.audio.feature_windows import attention_windows
+from being.audio.voice_augmentation import augmented_features
 from being.console import Progress
 from being.conventions import ATTENTION_PAST, ATTENTION_WINDOW, FPS
-from being.data.clip import Clip, silent_features
+from being.data.clip import Clip, silence_features
 from being.data.dataset import Dataset
 from being.face.landmarks import lip_aperture
-from being.media import read_audio
 from being.model.gaussiantalker import GaussianTalker
 
-VOICES = 4  # variants of the clip's sound that are learnt from besides
-SHUT_SHARE = (
-    0.03  # of the frames learnt from: those whose vectors say most surely that the mouth is shut
-)
-RIDGE = 1e-3  # of the reader of vectors, share of their mean variance
-# of the way to the shut mouth, where the channel of closure is fully on: the words go the rest
-STRENGTH = 0.65
-PARTED = 0.5  # of an opening, by which it lessens a closure beside it
-SETTLED = (
-    0.1,
-    0.2,
-    0.4,
-    0.2,
-    0.1,
-)  # weights of a frame and its neighbours in what is to be said: no lip jumps
-BATCH, RATE = 96, 1e-3
-CLOSURES, STRANGE, SILENT = (
-    0.4,
-    0.4,
-    0.05,
-)  # shares of a batch: near closures, beside other words, in silence
-NEAR = 0.05  # of the channel, from which on a frame is near a closure
-PART = 256  # frames that are heard at once
-LONGEST = 5 * 60 * FPS  # frames of a clip that are learnt from
+VARIANTS = 4  # variants of the clip's audio, beside the original
+MAX_FRAMES = 5 * 60 * FPS  # only the first frames of a longer clip are used
+
+# The closed mouth
+CLOSED_SHARE = 0.03  # of the training frames: those that read as the most closed
+RIDGE = 1e-3  # of the linear readout of the aperture, as a share of the mean variance
+# How far the target moves to the closed mouth where the closure channel is fully on. The other
+# channels of the audio move it the rest of the way.
+MAX_CLOSURE = 0.65
+OPENING_WEIGHT = 0.5  # how much an opening reduces a closure next to it
+
+# Weights of a frame and its neighbours in the target. The mean keeps the lips from jumping.
+SMOOTHING = (0.1, 0.2, 0.4, 0.2, 0.1)
+
+# Training
+BATCH_SIZE = 96
+LEARNING_RATE = 1e-3
+CLOSURE_SHARE = 0.4  # of a batch: frames near a closure
+SWAPPED_SHARE = 0.4  # of a batch: frames with the speech of another frame
+SILENT_SHARE = 0.05  # of a batch: silence
+NEAR_CLOSURE = 0.05  # closure amount from which on a frame is near a closure
+CHUNK = 256  # frames that are computed at once
 
 
-def shut_vector(vectors: Tensor, aperture: Tensor) -> Tensor:
-    """The speech vector [32] of a shut mouth: the mean of those of frames [F, 32] from which a
-    linear reader of the lip aperture [F] reads the least."""
+def closed_mouth_vector(vectors: Tensor, aperture: Tensor) -> Tensor:
+    """The speech vector [32] of a closed mouth.
+
+    A ridge regression reads the lip aperture [F] from the speech vectors [F, 32]. The result is the
+    mean of the vectors with the lowest predicted aperture.
+    """
     x, y = vectors - vectors.mean(0), aperture - aperture.mean()
     square = x.T @ x
-    weights = torch.linalg.solve(
-        square + RIDGE * square.diagonal().mean() * torch.eye(len(square)).to(x), x.T @ y
-    )
-    return vectors[
-        (x @ weights).topk(max(1, round(SHUT_SHARE * len(x))), largest=False).indices
-    ].mean(0)
+    ridge = RIDGE * square.diagonal().mean() * torch.eye(len(square)).to(x)
+    weights = torch.linalg.solve(square + ridge, x.T @ y)
+    count = max(1, round(CLOSED_SHARE * len(x)))
+    return vectors[(x @ weights).topk(count, largest=False).indices].mean(0)
 
 
-def closing(heard: Tensor, now: int) -> Tensor:
-    """How far on the way to a shut mouth the lips are, [B, 1] in 0..STRENGTH, in windows [B, 8, C,
-    16] whose frame lies between the steps `now` - 1 and `now` of its own window."""
-    closure, opening = (
-        heard[:, ATTENTION_PAST, -CHANNELS:, now - 1 : now + 1].mean(2) / LOUD
-    ).unbind(1)
-    return STRENGTH * (closure - PARTED * opening).clamp(0, 1)[:, None]
+def closure_amount(audio: Tensor, now: int) -> Tensor:
+    """How far the lips are on the way to a closed mouth, [B, 1] in 0 to MAX_CLOSURE.
+
+    audio: attention windows [B, 8, C, 16]. A frame lies between the steps `now` - 1 and `now` of
+    its own feature window.
+    """
+    channels = audio[:, ATTENTION_PAST, -ARTICULATION_CHANNELS:, now - 1 : now + 1].mean(2)
+    closure, opening = (channels / CHANNEL_MAX).unbind(1)
+    return MAX_CLOSURE * (closure - OPENING_WEIGHT * opening).clamp(0, 1)[:, None]
 
 
-class Lesson:
-    """What the sound nets of a network are to say at moments of a clip."""
+class LipClosureTargets:
+    """Inputs and target speech vectors of the distillation, for the frames of one clip."""
 
     def __init__(
         self,
@@ -89,116 +95,144 @@ class Lesson:
         silence: Tensor,
         now: int,
     ):
-        """features: float32 [V, F, 16, C] of the clip's sound in V voices, its own first; bounds:
-        int64 [F, 2], as of `Clip`; train: the frames learnt from, int64 [n]; aperture: true lip
-        aperture of these, float32 [n]; silence: features float32 [16, C] of digital silence; now:
-        as for `closing`."""
-        assert features.ndim == 4 and aperture.shape == train.shape, (
-            features.shape,
-            aperture.shape,
-            train.shape,
-        )
-        self.teacher = nn.ModuleList(
-            copy.deepcopy([network.audio_net, network.audio_att_net])
-        ).requires_grad_(False)
-        self.features, self.now = features.flatten(0, 1), now
-        starts = features.shape[1] * torch.arange(features.shape[0], device=bounds.device)
+        """features: float32 [V, F, 16, C] of the clip's audio in V voices, the original first;
+        bounds: int64 [F, 2], as in `Clip`; train: training frames, int64 [n]; aperture: their true
+        lip aperture, float32 [n]; silence: features float32 [16, C] of digital silence; now: as in
+        `closure_amount`."""
+        assert features.ndim == 4, features.shape
+        assert aperture.shape == train.shape, (aperture.shape, train.shape)
+        self.now = now
+        nets = copy.deepcopy([network.audio_net, network.audio_att_net])
+        self.teacher = nn.ModuleList(nets).requires_grad_(False)
+
+        # All voices one after the other; a row is a frame in a voice.
+        self.features = features.flatten(0, 1)
+        voices, frames = features.shape[:2]
+        starts = frames * torch.arange(voices, device=bounds.device)
         self.bounds = (bounds + starts[:, None, None]).flatten(0, 1)
         self.rows = (train + starts[:, None]).flatten()
         self.silence = silence.T.expand(ATTENTION_WINDOW, -1, -1)
-        own = torch.cat([said(self.teacher, self.hear(part)) for part in train.split(PART)])
-        self.shut, self.scale = shut_vector(own, aperture), own.var(0).mean().clamp_min(1e-8)
-        near = torch.cat(
-            [closing(self.hear(part), now)[:, 0] > NEAR for part in self.rows.split(PART)]
-        )
-        self.closures = self.rows[near] if near.any() else self.rows
 
-    def hear(self, rows: Tensor) -> Tensor:
-        """Windows [B, 8, C, 16] of rows [B] of all voices."""
-        return windows(self.features, rows, self.bounds)
+        # The closed mouth, and the variance of the vectors, from the original voice
+        vectors = [speech_vectors(self.teacher, self.windows(p)) for p in train.split(CHUNK)]
+        original = torch.cat(vectors)
+        self.closed_vector = closed_mouth_vector(original, aperture)
+        self.variance = original.var(0).mean().clamp_min(1e-8)
+
+        # Rows near a closure; all rows when there are none
+        amounts = [closure_amount(self.windows(p), now)[:, 0] for p in self.rows.split(CHUNK)]
+        near = torch.cat(amounts) > NEAR_CLOSURE
+        self.closure_rows = self.rows[near] if near.any() else self.rows
+
+    def windows(self, rows: Tensor) -> Tensor:
+        """Attention windows [B, 8, C, 16] of the rows [B] of all voices."""
+        return attention_windows(self.features, rows, self.bounds)
 
     def batch(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Windows [B, 8, C, 16] and the vectors [B, 32] that are to be made of them."""
+        """A random batch: attention windows [B, 8, C, 16] and their target vectors [B, 32]."""
 
-        def drawn(among: Tensor, count: int) -> Tensor:
-            return among[torch.randint(len(among), (count,), generator=generator).to(among.device)]
+        def draw(rows: Tensor, count: int) -> Tensor:
+            return rows[torch.randint(len(rows), (count,), generator=generator).to(rows.device)]
 
-        def chance(share: float) -> Tensor:
-            return (torch.rand(BATCH, generator=generator) < share).to(self.rows.device)[:, None]
+        def draw_share(share: float) -> Tensor:
+            drawn = torch.rand(BATCH_SIZE, generator=generator) < share
+            return drawn.to(self.rows.device)[:, None]
 
-        count = round(CLOSURES * BATCH)
-        at = torch.cat([drawn(self.closures, count), drawn(self.rows, BATCH - count)])
-        other, strange, silent = drawn(self.rows, BATCH), chance(STRANGE), chance(SILENT)
-        target = own = torch.zeros(())
-        reach = len(SETTLED) // 2
-        for step, weight in zip(range(-reach, reach + 1), SETTLED, strict=True):
-            heard, words = (
-                self.hear((rows + step).clamp(self.bounds[rows, 0], self.bounds[rows, 1]))
-                for rows in (at, other)
+        # Which frames, whose speech is mixed in, and which are silent
+        near_count = round(CLOSURE_SHARE * BATCH_SIZE)
+        near = draw(self.closure_rows, near_count)
+        frames = torch.cat([near, draw(self.rows, BATCH_SIZE - near_count)])
+        others = draw(self.rows, BATCH_SIZE)
+        swapped, silent = draw_share(SWAPPED_SHARE), draw_share(SILENT_SHARE)
+
+        # The target is a weighted mean over the frame and its neighbours.
+        target = windows = torch.zeros(())
+        reach = len(SMOOTHING) // 2
+        for step, weight in zip(range(-reach, reach + 1), SMOOTHING, strict=True):
+            audio, other = (
+                self.windows((rows + step).clamp(self.bounds[rows, 0], self.bounds[rows, 1]))
+                for rows in (frames, others)
             )
-            heard[:, :, :-CHANNELS] = torch.where(
-                strange[..., None, None], words[:, :, :-CHANNELS], heard[:, :, :-CHANNELS]
+
+            # A swapped frame keeps its articulation channels and gets all others from elsewhere.
+            speech = slice(None, -ARTICULATION_CHANNELS)
+            audio[:, :, speech] = torch.where(
+                swapped[..., None, None], other[:, :, speech], audio[:, :, speech]
             )
-            heard = torch.where(silent[..., None, None], self.silence, heard)
-            vectors = said(self.teacher, heard)
-            way = torch.maximum(closing(heard, self.now), silent.float())
-            target = target + weight * vectors.lerp(self.shut, way)
-            own = heard if step == 0 else own
-        return own, target
+            audio = torch.where(silent[..., None, None], self.silence, audio)
+
+            vectors = speech_vectors(self.teacher, audio)
+            amount = torch.maximum(closure_amount(audio, self.now), silent.float())
+            target = target + weight * vectors.lerp(self.closed_vector, amount)
+            if step == 0:
+                windows = audio
+        return windows, target
 
 
 @torch.no_grad()
-def lesson_of(
+def lip_closure_targets(
     network: GaussianTalker,
     dataset: Dataset,
     clip: Clip,
     frames: np.ndarray,
     encoder: str,
     seed: int,
-) -> Lesson | None:
-    """The lesson of a network trained on `frames` int64 [n] of a clip; None where features tell no
-    closures, or fewer than a second of frames shows a face."""
-    count, width = min(len(clip.features), LONGEST), clip.features.shape[2]
+) -> LipClosureTargets | None:
+    """The distillation targets of a network that was trained on `frames` int64 [n] of a clip.
+
+    None when the features have no articulation channels, or when fewer than a second of the frames
+    shows a face.
+    """
+    count, width = min(len(clip.features), MAX_FRAMES), clip.features.shape[2]
     aperture = lip_aperture(dataset.landmarks)
     frames = frames[(frames < count) & np.isfinite(aperture[frames])]
-    if not told_by(encoder, width) or len(frames) < FPS:
+    if not has_articulation(encoder, width) or len(frames) < FPS:
         return None
-    sound = read_audio(dataset.sound_file)[: count * SAMPLES_PER_FRAME]
-    sound = np.pad(sound, (0, count * SAMPLES_PER_FRAME - len(sound)))
+
+    # Features of the audio in other voices
     segments = [(first, min(stop, count)) for first, stop in dataset.segments if first < count]
-    with Progress("other voices"):
-        others = torch.from_numpy(voices(sound, segments, encoder, VOICES, seed)).to(clip.features)
-    bounds = torch.from_numpy(dataset.bounds[:count].clip(max=count - 1)).to(clip.device)
-    index = torch.from_numpy(frames).to(clip.device)
-    return Lesson(
+    with Progress("voice variants"):
+        variants = augmented_features(dataset.audio(count), segments, encoder, VARIANTS, seed)
+    features = torch.cat(
+        [clip.features[None, :count], torch.from_numpy(variants).to(clip.features)]
+    )
+
+    return LipClosureTargets(
         network,
-        torch.cat([clip.features[None, :count], others]),
-        bounds,
-        index,
-        torch.from_numpy(aperture[frames]).to(clip.features),
-        torch.from_numpy(silent_features(encoder, width)).to(clip.features),
-        place(encoder),
+        features,
+        bounds=torch.from_numpy(dataset.bounds[:count].clip(max=count - 1)).to(clip.device),
+        train=torch.from_numpy(frames).to(clip.device),
+        aperture=torch.from_numpy(aperture[frames]).to(clip.features),
+        silence=torch.from_numpy(silence_features(encoder, width)).to(clip.features),
+        now=frame_time_step(encoder),
     )
 
 
-def said(nets: nn.ModuleList, heard: Tensor) -> Tensor:
-    """Vectors [B, 32] that sound net and attention, `nets`, make of windows [B, 8, C, 16]."""
-    return nets[1](nets[0](heard.flatten(0, 1)).unflatten(0, (-1, ATTENTION_WINDOW)))
+def speech_vectors(nets: nn.ModuleList, windows: Tensor) -> Tensor:
+    """Speech vectors [B, 32] of attention windows [B, 8, C, 16].
+
+    nets: the audio network and its attention.
+    """
+    audio_net, attention = nets
+    return attention(audio_net(windows.flatten(0, 1)).unflatten(0, (-1, ATTENTION_WINDOW)))
 
 
-def close_lips(network: GaussianTalker, lesson: Lesson, steps: int, seed: int = 0) -> float:
-    """Teach the network's sound nets the lesson; returns how much of what they are to say they
-    explain (R²).
+def distil_lip_closure(
+    network: GaussianTalker, targets: LipClosureTargets, steps: int, seed: int = 0
+) -> float:
+    """Train the network's audio branch on `targets`.
+
+    Returns the share of the targets' variance that it explains at the end (R², a running mean).
     """
     nets = nn.ModuleList([network.audio_net, network.audio_att_net]).requires_grad_(True)
-    optimizer = torch.optim.AdamW(nets.parameters(), RATE)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
+    optimizer = torch.optim.AdamW(nets.parameters(), LEARNING_RATE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
     generator = torch.Generator().manual_seed(seed)
     explained = 0.0
     for _ in range(steps):
         with torch.no_grad():
-            heard, target = lesson.batch(generator)
-        loss = (said(nets, heard) - target).square().mean() / lesson.scale
+            windows, target = targets.batch(generator)
+        loss = (speech_vectors(nets, windows) - target).square().mean() / targets.variance
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

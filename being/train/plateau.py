@@ -1,8 +1,8 @@
-"""When a stage no longer gets better, and how it is brought to its end then.
+"""Early end of a stage: detect that the held-out PSNR has levelled off, then cool down.
 
-A stage's learning rates fall over all its steps, and the last, low ones are worth some tenths of a
-dB. So a stage that has levelled off is not cut: what is left of its schedule is run through in a
-short cool-down.
+The learning rates fall over all steps of a stage, and the last, low ones are worth some tenths of a
+dB. So a stage that has levelled off is not cut: the rest of its schedule is compressed into a short
+cool-down.
 """
 
 from __future__ import annotations
@@ -14,60 +14,61 @@ from being.config import PlateauConfig
 
 
 class Plateau:
-    """The end of a stage of `steps` steps: its last step, or earlier when held-out figures level
-    off.
+    """Decides at which step a stage ends, and where each step lies on its schedule.
 
-    Without a `config` the stage goes through all its steps. All that a decision rests on is in
-    `state`, so a resumed stage decides as one that was never killed.
+    All that a decision depends on is in `state`, so a resumed stage decides as an uninterrupted
+    one.
     """
 
     def __init__(self, config: PlateauConfig | None, steps: int):
+        """config: None lets the stage run all its `steps`."""
         self.config, self.steps = config, steps
-        self.best = -math.inf  # the figure that has to be beaten, dB
-        self.waited = 0  # evaluations since it was reached
-        self.since: int | None = None  # the step at which the stage had levelled off
+        self.best = -math.inf  # PSNR that the next evaluation must exceed, dB
+        self.waited = 0  # evaluations since then
+        self.levelled_off_at: int | None = None  # step
 
     @property
-    def last(self) -> int:
-        """The stage's last step, as far as it is known by now."""
-        if self.since is None or self.config is None:
+    def last_step(self) -> int:
+        """The last step of the stage, as far as it is known by now."""
+        if self.levelled_off_at is None or self.config is None:
             return self.steps
-        return min(self.steps, self.since + max(1, round(self.config.cool_down * self.steps)))
+        cool_down = max(1, round(self.config.cool_down * self.steps))
+        return min(self.steps, self.levelled_off_at + cool_down)
 
-    def reached(self, step: int, figure: float) -> bool:
-        """Count the held-out figure (dB) of `step`; whether with it the stage has levelled off and
-        cools down now.
-        """
-        if self.config is None or self.since is not None or math.isnan(figure):
+    def reached(self, step: int, psnr: float) -> bool:
+        """Record the held-out PSNR (dB) at `step`; True when the cool-down begins here."""
+        if self.config is None or self.levelled_off_at is not None or math.isnan(psnr):
             return False
-        if figure > self.best + self.config.gain:
-            self.best, self.waited = figure, 0
+        if psnr > self.best + self.config.gain:
+            self.best, self.waited = psnr, 0
         else:
             self.waited += 1
         if self.waited < self.config.evaluations or step >= self.steps:
             return False
-        self.since = step
-        return self.last < self.steps
+        self.levelled_off_at = step
+        return self.last_step < self.steps
 
-    def place(self, step: int) -> float:
-        """Where `step` (counted from 0) is on the schedule of all steps: the step itself, longer
-        strides cooling down."""
-        if self.since is None or step <= self.since:
+    def schedule_position(self, step: int) -> float:
+        """Position of `step` (counted from 0) on the schedule of all steps.
+
+        It is the step itself, and advances faster in the cool-down.
+        """
+        start = self.levelled_off_at
+        if start is None or step <= start:
             return step
-        return self.since + (step - self.since) * (self.steps - self.since) / (
-            self.last - self.since
-        )
+        stride = (self.steps - start) / (self.last_step - start)
+        return start + (step - start) * stride
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps, of JSON types."""
+        """What a checkpoint stores, of JSON types."""
         return {
             "best": self.best if math.isfinite(self.best) else None,
             "waited": self.waited,
-            "since": self.since,
+            "since": self.levelled_off_at,
         }
 
     def load(self, state: dict[str, Any] | None) -> None:
-        """Take up a checkpoint's state; None, of a checkpoint without one, changes nothing."""
+        """Restore the state of a checkpoint; None (a checkpoint without one) changes nothing."""
         if state is not None:
             self.best = -math.inf if state["best"] is None else float(state["best"])
-            self.waited, self.since = state["waited"], state["since"]
+            self.waited, self.levelled_off_at = state["waited"], state["since"]

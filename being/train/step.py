@@ -1,10 +1,9 @@
-"""A training step: frames rendered, compared, the gradient followed; on CUDA one graph, launched as
-a whole.
+"""One training step: render, compare, backpropagate; on CUDA captured and replayed as a graph.
 
-A step is some seven hundred launches, more work for the host than for the device. Once it has run
-by itself (which compiles its kernels and tells how much room the rasterizer needs) it is captured,
-and replayed until what it works on changes: another degree of spherical harmonics, other Gaussians,
-more room.
+A step launches about seven hundred kernels, which is more work for the host than for the device.
+The first step runs normally: it compiles the kernels and shows how many pairs the rasterizer needs.
+The next step is captured as a CUDA graph and then replayed. It is captured again when something
+that it depends on changes: the SH degree, the number of Gaussians, or the capacity for pairs.
 """
 
 from __future__ import annotations
@@ -19,43 +18,44 @@ from torch import Tensor
 
 from being.config import Config, StageConfig
 from being.data.clip import Clip
-from being.model.talking_head import TalkingHead
-from being.splat import PairCapacity, pairs_per_gaussian, pick_backend
-from being.splat.graph_capture import captured
-from being.train.blink_oversampling import eyes_alone
-from being.train.compat import pruned_by
-from being.train.density import Density
-from being.train.feature_augmentation import disturb
+from being.model.talking_head import Rendering, TalkingHead
+from being.splat import PairCapacity, pairs_per_gaussian, resolve_backend
+from being.splat.graph_capture import capture_graph
+from being.train.blink_oversampling import restrict_gradient_to_eyes
+from being.train.compat import reference_pruning_opacity
+from being.train.density import DensityControl
+from being.train.feature_augmentation import augment_features
 from being.train.objective import Objective
 
 GENERATOR_STRIDE = 1_000_003
-ROOM = 1.6  # for pairs of the rasterizer, over what the step before the capture needed
-TIGHT = 0.9  # share of the room which, when needed, makes the next capture come
+# Capacity for (Gaussian, tile) pairs, as a multiple of what was needed before the capture
+CAPACITY_MARGIN = 1.6
+NEARLY_FULL = 0.9  # share of the capacity in use from which on the step is captured with more
 STAGES = ("coarse", "fine")
 
 
-def sample(frames: np.ndarray, seed: int, step: int, batch: int) -> np.ndarray:
-    """Frame numbers [batch] of `step` (counted from 0): shuffled anew each pass, a pure function of
-    seed and step.
+def sample_frames(frames: np.ndarray, seed: int, step: int, batch: int) -> np.ndarray:
+    """Frame numbers [batch] of `step` (counted from 0), a function of seed and step only.
+
+    The frames are shuffled anew for each pass.
     """
-    laps, places = np.divmod(np.arange(step * batch, (step + 1) * batch), len(frames))
+    passes, positions = np.divmod(np.arange(step * batch, (step + 1) * batch), len(frames))
     return np.array(
         [
-            frames[_order(len(frames), seed, int(lap))[place]]
-            for lap, place in zip(laps, places, strict=True)
+            frames[_shuffled(len(frames), seed, int(number))[position]]
+            for number, position in zip(passes, positions, strict=True)
         ]
     )
 
 
 @lru_cache(maxsize=4)
-def _order(count: int, seed: int, lap: int) -> np.ndarray:
-    return np.random.default_rng((seed, lap)).permutation(count)
+def _shuffled(count: int, seed: int, number: int) -> np.ndarray:
+    """The order of `count` frames in pass `number`."""
+    return np.random.default_rng((seed, number)).permutation(count)
 
 
-class Step:
-    """The steps of one stage, "coarse" or "fine", one at a time; every random number is a function
-    of seed and step.
-    """
+class TrainingStep:
+    """Runs the steps of one stage; every random number is a function of seed and step."""
 
     def __init__(
         self,
@@ -66,70 +66,94 @@ class Step:
         frames: np.ndarray,
         objective: Objective,
         optimizer: torch.optim.Optimizer,
-        density: Density,
+        density: DensityControl,
         low_precision: bool,
         copies: np.ndarray | None = None,
     ):
-        """frames: int [N], what is sampled; copies: bool [N], those of which only the eyes teach
-        (`blinking`).
-        """
+        """stage: "coarse" or "fine"; frames: int [N], the training frames; low_precision: the
+        network computes in bfloat16; copies: bool [N], the copies that train the eyes only
+        (`oversample_blinks`)."""
         assert stage in STAGES, stage
-        self.config, self.model, self.clip, self.frames, self.copies = (
-            config.train,
-            model,
-            clip,
-            frames,
-            copies,
-        )
-        self.objective, self.optimizer, self.density = objective, optimizer, density
-        self.low_precision, self.coarse, self.sh_degree = (
-            low_precision,
-            stage == "coarse",
-            config.model.sh_degree,
-        )
+        self.config = config.train
         self.plan: StageConfig = getattr(config.train, stage)
+        self.coarse = stage == "coarse"
+        self.sh_degree = config.model.sh_degree
         self.seed = config.train.seed + STAGES.index(stage)
-        self.names: list[str] = []  # of the numbers that a step returns
+        self.model, self.clip = model, clip
+        self.frames, self.copies = frames, copies
+        self.objective, self.optimizer, self.density = objective, optimizer, density
+        self.low_precision = low_precision
+        self.names: list[str] = []  # of the values that a step returns
+
+        # A captured step reads its frames from these tensors.
         self.index = torch.zeros(self.plan.batch, dtype=torch.int64, device=clip.device)
         self.copied = torch.zeros(self.plan.batch, dtype=torch.bool, device=clip.device)
-        self.captured = (
-            _Captured(self)
-            if clip.device.type == "cuda"
-            and pick_backend("auto", model.gaussians.means) == "triton"
-            else None
-        )
+        self.captured: _CapturedStep | None = None
+        if clip.device.type == "cuda":
+            if resolve_backend(model.backend, model.gaussians.means) == "triton":
+                self.captured = _CapturedStep(self)
 
     def __call__(self, step: int) -> Tensor:
-        """The loss and its terms [T] (see `names`) after one step, `step` counted from 1; nothing
-        is read back.
+        """Train one step, counted from 1; returns the loss and its terms [T] (see `names`).
+
+        Nothing is read back from the device.
         """
+        # The random numbers and the frames of this step
         torch.manual_seed(self.config.seed * GENERATOR_STRIDE + step + (not self.coarse) * 10**9)
-        places = sample(np.arange(len(self.frames)), self.seed, step - 1, self.plan.batch)
-        self.index.copy_(torch.from_numpy(self.frames[places]), non_blocking=True)
+        positions = np.arange(len(self.frames))
+        drawn = sample_frames(positions, self.seed, step - 1, self.plan.batch)
+        self.index.copy_(torch.from_numpy(self.frames[drawn]), non_blocking=True)
         if self.copies is not None:
-            self.copied.copy_(torch.from_numpy(self.copies[places]), non_blocking=True)
-        degree = min(self.sh_degree, (step - 1) // self.config.sh_every) if self.coarse else None
-        watched = self.coarse and step < self.config.density.stop
-        work = self._work if self.captured is None else self.captured
-        values = work(degree, watched)
-        if watched and any(self.density.due(step)):
+            self.copied.copy_(torch.from_numpy(self.copies[drawn]), non_blocking=True)
+
+        # Only the coarse stage raises the SH degree and observes the gradients of 2-D means.
+        degree = None
+        if self.coarse:
+            degree = min(self.sh_degree, (step - 1) // self.config.sh_degree_every)
+        observed = self.coarse and step < self.config.density.stop
+        run = self._run if self.captured is None else self.captured
+        values = run(degree, observed)
+        if observed and any(self.density.due(step)):
             self._change_density(step)
         return values
 
-    def _work(self, degree: int | None, watched: bool, room: PairCapacity | None = None) -> Tensor:
-        """Render the frames `index`, compare, step; the loss and its terms [T]."""
-        model, clip, index = self.model, self.clip, self.index
-        offsets = (
-            torch.zeros(len(index), len(model.gaussians), 2, device=clip.device, requires_grad=True)
-            if watched
-            else None
-        )
-        conditions = (
-            None if self.coarse else clip.conditions(clip.pick(index), self.config.mouth_told)
-        )
-        if conditions is not None and self.config.disturb:
-            conditions.audio = disturb(conditions.audio)
-        rendering = model(
+    def _run(
+        self, degree: int | None, observed: bool, capacity: PairCapacity | None = None
+    ) -> Tensor:
+        """Render the frames `index`, compare and step; returns the loss and its terms [T]."""
+        # 2-D offsets of zero: their gradient is that of the 2-D means.
+        offsets = None
+        if observed:
+            shape = len(self.index), len(self.model.gaussians), 2
+            offsets = torch.zeros(shape, device=self.clip.device, requires_grad=True)
+        rendering = self._render(degree, offsets, capacity)
+        terms = self.objective.terms(rendering, self.index)
+        self.names = ["loss", *terms]
+        values = torch.stack(list(terms.values()))
+
+        self.optimizer.zero_grad(set_to_none=True)
+        values.sum().backward()
+        if offsets is not None and offsets.grad is not None:
+            self.density.observe(offsets.grad, rendering.output.radii, self.clip.size)
+
+        # When pairs are missing, Adam skips the step.
+        if capacity is not None:
+            self.optimizer.found_inf = capacity.exceeded()  # type: ignore[attr-defined]
+        self.optimizer.step()
+        return torch.cat([values.detach().sum()[None], values.detach()])
+
+    def _render(
+        self, degree: int | None, offsets: Tensor | None, capacity: PairCapacity | None
+    ) -> Rendering:
+        """The frames `index`, rendered from their conditions (coarse: without)."""
+        clip, index = self.clip, self.index
+        conditions = None
+        if not self.coarse:
+            rows = clip.draw_audio_rows(index)
+            conditions = clip.conditions(rows, self.config.lips.true_mouth_share)
+            if self.config.augment.audio_features:
+                conditions.audio = augment_features(conditions.audio)
+        rendering = self.model(
             conditions,
             clip.world_to_camera[index],
             clip.focal,
@@ -137,112 +161,113 @@ class Step:
             degree,
             offsets,
             self.low_precision,
-            room,
+            capacity,
         )
-        if self.copies is not None:
-            rendering = replace(
-                rendering, output=eyes_alone(rendering.output, clip.eyes[index], self.copied)
-            )
-        terms = self.objective.terms(rendering, index)
-        self.names = ["loss", *terms]
-        values = torch.stack(list(terms.values()))
-        self.optimizer.zero_grad(set_to_none=True)
-        values.sum().backward()
-        if offsets is not None and offsets.grad is not None:
-            self.density.observe(offsets.grad, rendering.output.radii, clip.size)
-        if room is not None:
-            self.optimizer.found_inf = room.exceeded()  # type: ignore[attr-defined]
-        self.optimizer.step()
-        return torch.cat([values.detach().sum()[None], values.detach()])
+        if self.copies is None:
+            return rendering
+        output = restrict_gradient_to_eyes(rendering.output, clip.eyes[index], self.copied)
+        return replace(rendering, output=output)
 
     def _change_density(self, step: int) -> None:
-        opacity = (
-            pruned_by(self.model, self.density, step)
-            if self.objective.reference
-            else self.model.canonical().opacities[0].detach()
-        )
+        if self.objective.reference:
+            opacity = reference_pruning_opacity(self.model, self.density, step)
+        else:
+            opacity = self.model.canonical().opacities[0].detach()
         generator = torch.Generator().manual_seed(self.seed * GENERATOR_STRIDE + step)
         if self.captured is not None:
             self.captured.forget()
         self.density.apply(step, self.model.gaussians, opacity, self.optimizer, generator)
 
-    def look(self) -> None:
-        """Now and then: whether the captured step still has room. Waits for the device."""
+    def check_capacity(self) -> None:
+        """Let a captured step be captured again when its capacity is nearly full.
+
+        Call it from time to time; it waits for the device.
+        """
         if self.captured is not None:
-            self.captured.look()
+            self.captured.check_capacity()
 
 
-class _Captured:
-    """`Step._work` as a CUDA graph; the first call of its kind, and the first after a change, runs
-    by itself.
+class _CapturedStep:
+    """`TrainingStep._run` as a CUDA graph.
+
+    The first call, and the first one after each change, runs without a graph.
     """
 
-    def __init__(self, step: Step):
+    def __init__(self, step: TrainingStep):
         self.step = step
-        self.pool = (
-            torch.cuda.graph_pool_handle()
-        )  # one for all captures, each takes the memory of the one before
+        # One memory pool for all captures: each reuses the memory of the one before.
+        self.pool = torch.cuda.graph_pool_handle()
         self.keeper: torch.cuda.CUDAGraph | None = None
-        # (Gaussian, tile) pairs per Gaussian: the most that were needed before the last change
+        # Most (Gaussian, tile) pairs per Gaussian that were needed before the last change
         self.pairs = 0.0
-        self.room: PairCapacity | None = None
+        self.capacity: PairCapacity | None = None
         self.forget()
 
     def forget(self) -> None:
-        """What was captured no longer holds."""
-        if self.room is not None:
-            self.pairs = int(self.room.most) / self._splats()
+        """Discard the captured graph, because something that it depends on changes."""
+        if self.capacity is not None:
+            self.pairs = int(self.capacity.peak) / self._splats()
         self.graph: torch.cuda.CUDAGraph | None = None
         self.key: tuple[int | None, bool] | None = None
-        self.room = None
+        self.capacity = None
         self.values: Tensor | None = None
         self.step.optimizer.zero_grad(set_to_none=True)
         self.step.optimizer.found_inf = None  # type: ignore[attr-defined]
 
-    def __call__(self, degree: int | None, watched: bool) -> Tensor:
+    def __call__(self, degree: int | None, observed: bool) -> Tensor:
         step = self.step
-        if self.key != (degree, watched):
+
+        # Something has changed: run without a graph.
+        if self.key != (degree, observed):
             self.forget()
-            self.key = degree, watched
-            self.room = self._new_room() if self.pairs else None
-            return step._work(degree, watched, self.room)
+            self.key = degree, observed
+            self.capacity = self._new_capacity() if self.pairs else None
+            return step._run(degree, observed, self.capacity)
+
+        # The second call of its kind: capture it.
         if self.graph is None:
-            self.pairs = self.pairs or pairs_per_gaussian(
-                step.clip.device, step.clip.size, step.clip.size
-            )
-            self.room = self.room or self._new_room()
-            self._capture(degree, watched)
+            if not self.pairs:
+                size = step.clip.size
+                self.pairs = pairs_per_gaussian(step.clip.device, size, size)
+            self.capacity = self.capacity or self._new_capacity()
+            self._capture(degree, observed)
         assert self.graph is not None and self.values is not None
         self.graph.replay()
         return self.values
 
-    def _kept_pool(self) -> torch.cuda.CUDAGraph:
-        """A graph of next to nothing, by which the pool lives on while no other graph holds it."""
+    def _splats(self) -> int:
+        """Gaussians that a step draws, all frames together."""
+        return self.step.plan.batch * len(self.step.model.gaussians)
+
+    def _new_capacity(self) -> PairCapacity:
+        pairs = math.ceil(CAPACITY_MARGIN * self.pairs * self._splats())
+        return PairCapacity(pairs, self.step.clip.device)
+
+    def _capture(self, degree: int | None, observed: bool) -> None:
+        self.keeper = self.keeper or self._keep_pool()
+        self.step.optimizer.zero_grad(set_to_none=True)
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()  # the memory of the step that ran without a graph
+        graph = torch.cuda.CUDAGraph()
+        with capture_graph(graph, pool=self.pool):
+            self.values = self.step._run(degree, observed, self.capacity)
+        self.graph = graph
+
+    def _keep_pool(self) -> torch.cuda.CUDAGraph:
+        """A tiny graph that keeps the memory pool alive while no other graph uses it."""
         torch.cuda.synchronize()
         graph, number = torch.cuda.CUDAGraph(), torch.zeros(1, device=self.step.clip.device)
-        with captured(graph, pool=self.pool):
+        with capture_graph(graph, pool=self.pool):
             number += 1
         return graph
 
-    def _splats(self) -> int:
-        return self.step.plan.batch * len(self.step.model.gaussians)
+    def check_capacity(self) -> None:
+        """Discard the graph when its capacity is nearly full, so that the next one gets more.
 
-    def _new_room(self) -> PairCapacity:
-        return PairCapacity(math.ceil(ROOM * self.pairs * self._splats()), self.step.clip.device)
-
-    def _capture(self, degree: int | None, watched: bool) -> None:
-        self.keeper = self.keeper or self._kept_pool()
-        self.step.optimizer.zero_grad(set_to_none=True)
-        torch.cuda.synchronize()
-        torch.cuda.empty_cache()  # what the step that ran by itself took
-        graph = torch.cuda.CUDAGraph()
-        with captured(graph, pool=self.pool):
-            self.values = self.step._work(degree, watched, self.room)
-        self.graph = graph
-
-    def look(self) -> None:
-        """Make more room where it is nearly used up. A step that needed more than there was has
-        changed nothing.
+        A step that needed more than the capacity has changed nothing.
         """
-        if self.room is not None and int(self.room.most) > TIGHT * self.room.pairs:
+        if (
+            self.capacity is not None
+            and int(self.capacity.peak) > NEARLY_FULL * self.capacity.pairs
+        ):
             self.forget()

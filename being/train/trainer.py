@@ -1,6 +1,4 @@
-"""The coarse and the fine stage: sample frames, render, compare, step; density control,
-checkpoints, figures.
-"""
+"""The training loop of a stage: steps, evaluations, checkpoints and interruption."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ import torch
 from torch import Tensor
 
 from being.config import Config, StageConfig
-from being.console import Progress, say
+from being.console import Progress, console
 from being.data.clip import Clip
 from being.data.dataset import Dataset, Split
 from being.errors import BeingError, ExitCode
@@ -25,23 +23,27 @@ from being.model.device import has_bfloat16
 from being.model.gaussians import CanonicalGaussians
 from being.model.talking_head import TalkingHead
 from being.runs.run_directory import Checkpoint, Run
-from being.train.blink_oversampling import with_blinks
+from being.train.blink_oversampling import oversample_blinks
 from being.train.compat import DECAY_STEPS, camera_extent, is_reference
-from being.train.density import Density
+from being.train.density import DensityControl
 from being.train.objective import Objective
-from being.train.optimizer import make_optimizer, set_rates
+from being.train.optimizer import (
+    load_optimizer,
+    make_optimizer,
+    optimizer_state,
+    set_learning_rates,
+)
 from being.train.plateau import Plateau
 from being.train.preview import Previews, evaluate
-from being.train.step import Step
+from being.train.step import TrainingStep
 
-CHECKED_EVERY = 50  # steps between two looks at the loss on CUDA, where each makes the host wait
-AVERAGED_OVER = 50  # steps, the printed loss terms' running mean
+# Steps between two checks of the loss on CUDA, because the host waits for the device in each
+LOSS_CHECK_EVERY = 50
+AVERAGED_OVER = 50  # steps of the running mean of the printed and logged loss terms
 
 
 class Trainer:
-    """State of a run while it trains; `train` goes through a stage from where the checkpoint left
-    off.
-    """
+    """Trains the stages of a run; `train` continues a stage from its checkpoint."""
 
     def __init__(
         self,
@@ -52,16 +54,10 @@ class Trainer:
         split: Split,
         model: TalkingHead,
     ):
-        self.run, self.config, self.dataset, self.clip, self.split = (
-            run,
-            config,
-            dataset,
-            clip,
-            split,
-        )
-        self.model = model
+        self.run, self.config, self.dataset = run, config, dataset
+        self.clip, self.split, self.model = clip, split, model
         self.reference = is_reference(config.train.compat)
-        model.planes_alone = self.reference
+        model.triplane_only = self.reference
         self.low_precision = config.train.mixed_precision and has_bfloat16(clip.device)
         self.objective = Objective(
             config.train.loss,
@@ -72,39 +68,97 @@ class Trainer:
         )
         self.stopped = threading.Event()
         self.latest: float | None = None  # head-box PSNR of the last evaluation, dB
-        self.best = -1.0  # the best one of the fine stage
-        self.plateau = Plateau(None, 0)  # of the stage that is trained
+        self.best = -1.0  # the highest one of the fine stage
+        self.plateau = Plateau(None, 0)  # of the current stage
 
     def train(self, stage: str, resume: Checkpoint | None = None) -> None:
-        """Run `stage` ("coarse" or "fine") to its end; on SIGTERM or SIGINT save `last` and raise
-        BeingError (130).
+        """Train `stage` ("coarse" or "fine") to its end, from the checkpoint `resume` if given.
+
+        On SIGTERM or SIGINT saves the checkpoint `last` and raises BeingError (exit code 130).
+        Raises BeingError when the loss is not finite.
         """
         plan: StageConfig = getattr(self.config.train, stage)
-        extent = (
-            camera_extent(self.clip.world_to_camera[self.split.train]) if self.reference else 1.0
-        )
-        optimizer = make_optimizer(self.model, self.config.train.rate, extent)
-        density = Density(self.config.train.density, len(self.model.gaussians), self.clip.device)
-        first, self.plateau = (
-            0,
-            Plateau(
-                self.config.train.plateau
-                if stage == "fine" and self.config.train.until_plateau
-                else None,
-                plan.steps,
-            ),
-        )
+        optimizer, density = self._optimizer_and_density()
+        early_end = stage == "fine" and self.config.train.until_plateau
+        self.plateau = Plateau(self.config.train.plateau if early_end else None, plan.steps)
+
+        # Continue from the checkpoint
+        first = 0
         if resume is not None:
             first, self.best = resume.state["step"], resume.state["best"]
             load_optimizer(optimizer, resume.optimizer)
             density.load(resume.optimizer)
             self.plateau.load(resume.state.get("plateau"))
+
+        run_step = self._training_step(stage, optimizer, density)
+        self.model.train()
+        seconds = self.config.train.preview_seconds
+        with (
+            _StopOnSignal(self.stopped),
+            _side_stream(self.clip.device),
+            Previews(self.run, self.clip, self.dataset, self.split, seconds) as previews,
+            Progress(stage, self.plateau.last_step, "steps", done=first) as progress,
+        ):
+            averages: Tensor | None = None
+            step = first
+            while step < self.plateau.last_step:
+                # One step at the rates of its position on the schedule
+                step += 1
+                position = self.plateau.schedule_position(step - 1)
+                set_learning_rates(
+                    optimizer, position, DECAY_STEPS if self.reference else plan.steps
+                )
+                values = run_step(step)
+                if averages is None:
+                    averages = values.clone()
+                else:
+                    averages.lerp_(values, 1 / AVERAGED_OVER)
+                progress.advance(1, partial(self._progress_note, averages))
+
+                # What is due after this step
+                stop = self.stopped.is_set()
+                at_end = step == self.plateau.last_step
+                evaluation = at_end or step % self.config.train.evaluate_every == 0
+                checkpoint = at_end or stop or step % self.config.train.checkpoint_every == 0
+                on_cpu = self.clip.device.type == "cpu"
+
+                if evaluation or checkpoint or on_cpu or step % LOSS_CHECK_EVERY == 0:
+                    self._check_loss(stage, step, run_step.names, averages)
+                    run_step.check_capacity()
+                if evaluation:
+                    terms = dict(zip(run_step.names, averages.tolist(), strict=True))
+                    self._evaluate(stage, step, terms)
+                    progress.total = self.plateau.last_step
+                if checkpoint:
+                    self._save_checkpoint(stage, step, optimizer, density, previews, keep=not stop)
+                if stop:
+                    raise BeingError(
+                        f"stopped at {stage} step {step}",
+                        "interrupted",
+                        "The same command goes on from there",
+                        ExitCode.INTERRUPTED,
+                    )
+        if stage == "coarse":
+            self.model.bake_canonical()
+
+    def _optimizer_and_density(self) -> tuple[torch.optim.Adam, DensityControl]:
+        extent = 1.0
+        if self.reference:
+            extent = camera_extent(self.clip.world_to_camera[self.split.train])
+        optimizer = make_optimizer(self.model, self.config.train.rate, extent)
+        count = len(self.model.gaussians)
+        return optimizer, DensityControl(self.config.train.density, count, self.clip.device)
+
+    def _training_step(
+        self, stage: str, optimizer: torch.optim.Optimizer, density: DensityControl
+    ) -> TrainingStep:
+        """The step function of `stage`; only the fine stage repeats blinking frames."""
         frames, copies = self.split.train, None
         if stage == "fine":
-            frames, copies = with_blinks(
-                frames, self.clip.expression[frames, 0].cpu().numpy(), self.config.train.blink_share
-            )
-        work = Step(
+            blink = self.clip.expression[frames, 0].cpu().numpy()
+            share = self.config.train.oversample.blink_share
+            frames, copies = oversample_blinks(frames, blink, share)
+        return TrainingStep(
             self.config,
             stage,
             self.model,
@@ -116,76 +170,29 @@ class Trainer:
             self.low_precision,
             copies,
         )
-        self.model.train()
-        pictures = Previews(
-            self.run, self.clip, self.dataset, self.split, self.config.train.preview_seconds
-        )
-        with (
-            _Stop(self.stopped),
-            _own_stream(self.clip.device),
-            pictures as previews,
-            Progress(stage, self.plateau.last, "steps", done=first) as progress,
-        ):
-            averages: Tensor | None = None
-            step = first
-            while step < self.plateau.last:
-                step += 1
-                set_rates(
-                    optimizer,
-                    self.plateau.place(step - 1),
-                    DECAY_STEPS if self.reference else plan.steps,
-                )
-                values = work(step)
-                averages = (
-                    values.clone()
-                    if averages is None
-                    else averages.lerp_(values, 1 / AVERAGED_OVER)
-                )
-                progress.advance(1, partial(self._note, averages))
-                stop = self.stopped.is_set()
-                judge = step % self.config.train.evaluate_every == 0 or step == self.plateau.last
-                save = (
-                    step % self.config.train.checkpoint_every == 0
-                    or step == self.plateau.last
-                    or stop
-                )
-                if judge or save or self.clip.device.type == "cpu" or step % CHECKED_EVERY == 0:
-                    self._check(stage, step, work.names, averages)
-                    work.look()
-                if judge:
-                    self._evaluate(
-                        stage, step, dict(zip(work.names, averages.tolist(), strict=True))
-                    )
-                    progress.total = self.plateau.last
-                if save:
-                    self._checkpoint(stage, step, optimizer, density, previews, keep=not stop)
-                if stop:
-                    raise BeingError(
-                        f"stopped at {stage} step {step}",
-                        "interrupted",
-                        "The same command goes on from there",
-                        ExitCode.INTERRUPTED,
-                    )
-        if stage == "coarse":
-            self.model.bake_canonical()
 
-    def _check(self, stage: str, step: int, names: list[str], averages: Tensor) -> None:
-        """Raise BeingError when a loss was not finite since the last look; nothing was saved
-        meanwhile.
+    def _check_loss(self, stage: str, step: int, names: list[str], averages: Tensor) -> None:
+        """Raise BeingError when a loss since the last check was not finite.
+
+        Nothing was saved in between.
         """
         values = averages.tolist()
         if not np.isfinite(values[0]):
+            terms = zip(names, values, strict=True)
             raise BeingError(
                 f"the loss is not finite by {stage} step {step}",
-                ", ".join(f"{name} {value:.4g}" for name, value in zip(names, values, strict=True)),
+                ", ".join(f"{name} {value:.4g}" for name, value in terms),
                 "Resume from the last checkpoint with lower rates (-o train.rate...)",
             )
 
-    def _note(self, averages: Tensor) -> str:
-        held = f"  PSNR {self.latest:.2f} dB held out" if self.latest is not None else ""
-        return f"loss {float(averages[0]):.4f}  {len(self.model.gaussians)} Gaussians{held}"
+    def _progress_note(self, averages: Tensor) -> str:
+        note = f"loss {float(averages[0]):.4f}  {len(self.model.gaussians)} Gaussians"
+        if self.latest is not None:
+            note += f"  held-out PSNR {self.latest:.2f} dB"
+        return note
 
     def _evaluate(self, stage: str, step: int, terms: dict[str, float]) -> None:
+        """Log the held-out PSNR; save `best` when it rises; update the plateau."""
         figures = evaluate(self.model, self.clip, self.split.validation, stage)
         self.latest = figures["psnr_head"]
         self.run.log(stage, step, {**terms, **figures, "gaussians": len(self.model.gaussians)})
@@ -193,13 +200,14 @@ class Trainer:
             self.best = self.latest
             self.run.save("best", self.model.state_dict(), self._state(stage, step))
         if self.plateau.reached(step, self.latest):
-            say(
-                f"held-out PSNR has levelled off at {stage} step {step}: the rates fall to their end by step "
-                f"{self.plateau.last}"
+            console.info(
+                f"the held-out PSNR has levelled off at {stage} step {step}: the learning rates "
+                f"fall to their end values until step {self.plateau.last_step}"
             )
         self.model.train()
 
     def _state(self, stage: str, step: int) -> dict[str, Any]:
+        """The facts that a checkpoint stores."""
         return {
             "stage": stage,
             "step": step,
@@ -208,31 +216,28 @@ class Trainer:
             "plateau": self.plateau.state(),
         }
 
-    def _checkpoint(
+    def _save_checkpoint(
         self,
         stage: str,
         step: int,
         optimizer: torch.optim.Optimizer,
-        density: Density,
+        density: DensityControl,
         previews: Previews,
         keep: bool,
     ) -> None:
+        """Save `last`; with `keep` also a numbered checkpoint and previews."""
         state = self._state(stage, step)
-        self.run.save(
-            "last",
-            self.model.state_dict(),
-            state,
-            {**optimizer_state(optimizer), **density.state()},
-        )
+        moments = {**optimizer_state(optimizer), **density.state()}
+        self.run.save("last", self.model.state_dict(), state, moments)
         if keep:
             self.run.save(f"{stage}-{step:06d}", self.model.state_dict(), state)
-            previews.make(self.model, stage, step)
+            previews.write(self.model, stage, step)
             self.model.train()
 
 
 @contextmanager
-def _own_stream(device: torch.device) -> Iterator[None]:
-    """On CUDA, a stream other than the default one, as a graph's capture needs."""
+def _side_stream(device: torch.device) -> Iterator[None]:
+    """On CUDA a stream other than the default one, because a graph cannot be captured on that."""
     if device.type != "cuda":
         yield
         return
@@ -243,56 +248,30 @@ def _own_stream(device: torch.device) -> Iterator[None]:
     before.wait_stream(stream)
 
 
-class _Stop:
-    """While training, SIGTERM and SIGINT ask for a checkpoint and a clean end instead of killing at
-    once.
-    """
+class _StopOnSignal:
+    """Lets SIGTERM and SIGINT set an event instead of ending the process at once."""
 
     def __init__(self, event: threading.Event):
-        self.event, self.old = event, {}  # type: ignore[var-annotated]
+        self.event = event
+        self.old: dict[signal.Signals, Callable[..., Any] | int | None] = {}
 
     def __enter__(self) -> None:
-        def ask(number: int, frame: FrameType | None) -> None:
+        def stop(number: int, frame: FrameType | None) -> None:
             self.event.set()
 
+        # Only the main thread may set handlers.
         if threading.current_thread() is threading.main_thread():
-            self.old = {s: signal.signal(s, ask) for s in (signal.SIGTERM, signal.SIGINT)}
+            self.old = {s: signal.signal(s, stop) for s in (signal.SIGTERM, signal.SIGINT)}
 
     def __exit__(self, *_: Any) -> None:
-        handler: Callable[..., Any] | int | None
         for number, handler in self.old.items():
             signal.signal(number, handler)
 
 
-def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Adam's moments and step counts as flat tensors, `group.k.exp_avg` and so on."""
-    flat = {}
-    for group in optimizer.param_groups:
-        for k, parameter in enumerate(group["params"]):
-            for key, value in optimizer.state.get(parameter, {}).items():
-                flat[f"{group['name']}.{k}.{key}"] = torch.as_tensor(value)
-    return flat
-
-
-def load_optimizer(optimizer: torch.optim.Optimizer, flat: dict[str, Tensor]) -> None:
-    """Inverse of `optimizer_state`."""
-    for group in optimizer.param_groups:
-        for k, parameter in enumerate(group["params"]):
-            state = {
-                key: flat[f"{group['name']}.{k}.{key}"]
-                for key in ("exp_avg", "exp_avg_sq", "step")
-                if f"{group['name']}.{k}.{key}" in flat
-            }
-            if state:
-                optimizer.state[parameter] = {
-                    key: value.to(parameter.device) for key, value in state.items()
-                }
-
-
-def fresh_model(
+def untrained_model(
     config: Config, audio_width: int, points: Tensor, colours: Tensor, expression_width: int = 1
 ) -> TalkingHead:
-    """An untrained model over a cloud: points [N, 3], colours [N, 3] in [0, 1]."""
+    """A new model over a point cloud: points [N, 3], colours [N, 3] in [0, 1]."""
     torch.manual_seed(config.train.seed)
     return TalkingHead(
         config.model,

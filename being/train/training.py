@@ -1,4 +1,4 @@
-"""`train()`: a dataset directory to a run with checkpoints, figures and an avatar."""
+"""Train an avatar: from a dataset directory to a finished run (`train_avatar`)."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ import numpy as np
 import torch
 
 from being.config import Config
-from being.console import say
+from being.console import console
 from being.data.clip import Clip, load_clip
 from being.data.dataset import Dataset
 from being.errors import InputRejected, UsageError
 from being.model.avatar import save_avatar
 from being.model.device import keep_freed_memory, pick_device
 from being.model.talking_head import TalkingHead
-from being.paths import home, latest_dataset, newest
-from being.runs.metric_loggers import check as check_board
+from being.paths import home, latest_dataset, newest_folder
+from being.runs.metric_loggers import check_metric_logger
 from being.runs.run_directory import Checkpoint, Run
-from being.splat import using_backend
-from being.train.audio_warmup import warm_up_sound
+from being.splat import select_backend
+from being.train.audio_warmup import warm_up_audio_branch
 from being.train.compat import is_reference
 from being.train.initial_points import initial_cloud
-from being.train.lip_closure import close_lips, lesson_of
-from being.train.trainer import Trainer, fresh_model
+from being.train.lip_closure import distil_lip_closure, lip_closure_targets
+from being.train.trainer import Trainer, untrained_model
 
 STAGES = ("coarse", "fine", "all")
-LEAST_FRAMES = 22  # so that each part of the split has a frame or two
+LEAST_FRAMES = 22  # so that each part of the split has one or two frames
 
 
-def train(
+def train_avatar(
     data: Path | None,
     config: Config,
     label: str = "config",
@@ -41,176 +41,210 @@ def train(
     splat: str | None = None,
     log: str | None = None,
 ) -> Run:
-    """Train on the dataset at `data`, through `stage` ("coarse", "fine" or "all"); the run that was
-    made or continued.
+    """Train on the dataset at `data` through `stage`; returns the new or continued run.
 
-    With `run`, that run goes on, on its own dataset and config. Otherwise an unfinished run of the
-    same dataset and config goes on from its last checkpoint unless `fresh`. "fine" trains coarse
-    first where there is no coarse checkpoint. New runs lie under `runs` (default: `runs/` under
-    BEING_HOME). `splat`: the rasterizer backend (default: the config's). `log`: "wandb" sends the
-    figures there too. Raises InputRejected, UsageError, EnvironmentFault for a device, backend or
-    board that is not here, or BeingError (130) when interrupted, with the state saved.
+    data: a dataset directory (default: that of `run`, or the most recent one). config, label: the
+    settings and their name. stage: "coarse", "fine" or "all"; "fine" trains the coarse stage first
+    when there is no coarse checkpoint. run: a run to continue, with its own dataset and config.
+    Without it, an unfinished run of the same dataset and config continues from its last checkpoint,
+    unless `fresh`. runs: the folder of new runs (default: `runs/` under BEING_HOME). splat: the
+    rasterizer backend (default: that of the config). log: "wandb" also sends the metrics there.
+
+    Raises InputRejected for a dataset that cannot be used, UsageError for a wrong argument,
+    EnvironmentFault for a device, backend or logger that is not available, and BeingError (exit
+    code 130) when interrupted; the state is then saved.
     """
+    # Check the arguments and open the dataset
     if stage not in STAGES:
         raise UsageError(f"unknown stage '{stage}'", fix=f"One of {', '.join(STAGES)}")
-    check_board(log)
+    check_metric_logger(log)
     current = Run.open(run) if run is not None else None
     data = data or (current.dataset if current is not None else latest_dataset())
-    dataset = Dataset.open(data)
-    if dataset.frames < LEAST_FRAMES:
-        raise InputRejected(
-            f"{data} has {dataset.frames} frames",
-            f"training needs at least {LEAST_FRAMES}",
-            "Record some seconds of speech",
-        )
+    dataset = _open_dataset(data)
     keep_freed_memory()
-    where, runs = pick_device(device), runs or home() / "runs"
-    torch.backends.cudnn.benchmark = True  # the shapes of a stage stay the same
+    torch_device, runs = pick_device(device), runs or home() / "runs"
+    torch.backends.cudnn.benchmark = True  # the shapes of a stage do not change
+
+    # Continue a run, with its own config
     if current is None and not fresh:
-        current = unfinished(runs, dataset, config, label)
+        current = find_unfinished_run(runs, dataset, config, label)
     if current is not None:
         config = current.config
-        say(f"run {current.path} goes on")
-    is_reference(config.train.compat)  # an unknown word leaves no run behind
-    with using_backend(splat or config.train.splat, where) as rasterizer:
-        split = dataset.split(config.data.holdout, config.data.seconds)
-        clip = load_clip(
-            dataset,
-            config.data.size,
-            config.data.encoder,
-            where,
-            kind=config.data.expression,
-            voices=config.train.voices,
-            silence=config.train.silence,
-            seed=config.train.seed,
-        )
-        last = current.load("last") if current is not None else None
-        model = _model(config, dataset, clip, split.train, last)
-        if current is None:  # only now: a dataset that will not do leaves no run behind
-            current = Run.create(data, dataset.name, config, label, runs)
-            say(f"run {current.path}")
-        current.update(device=str(where), splat=rasterizer)
-        current.rewind(last)
-        current.open_boards(log)
-        try:
-            if _through(stage, Trainer(current, config, dataset, clip, split, model), last):
-                finish(current, config, dataset, clip, split.train)
-        finally:
-            current.close_boards()
+        console.info(f"continuing run {current.path}")
+
+    # Load everything before a new run directory is made: a wrong config or dataset leaves none.
+    is_reference(config.train.compat)
+    rasterizer = select_backend(splat or config.train.splat, torch_device)
+    split = dataset.split(config.data.holdout, config.data.seconds)
+    clip = load_clip(
+        dataset,
+        config.data.size,
+        config.data.encoder,
+        torch_device,
+        channel_set=config.data.expression,
+        voices=config.train.augment.voices,
+        silence_share=config.train.augment.silence_share,
+        seed=config.train.seed,
+    )
+    last = current.load("last") if current is not None else None
+    if last is None:
+        model = _new_model(config, dataset, clip, split.train)
+    else:
+        model = _model_of_checkpoint(config, clip, last)
+    model.backend = rasterizer
+    if current is None:
+        current = Run.create(data, dataset.name, config, label, runs)
+        console.info(f"run {current.path}")
+
+    # Train
+    current.update(device=str(torch_device), splat=rasterizer)
+    current.rewind(last)
+    current.open_metric_loggers(log)
+    try:
+        trainer = Trainer(current, config, dataset, clip, split, model)
+        if _train_stages(stage, trainer, last):
+            finish_run(current, config, dataset, clip, split.train)
+    finally:
+        current.close_metric_loggers()
     return current
 
 
-def _through(stage: str, trainer: Trainer, last: Checkpoint | None) -> bool:
-    """Train from the checkpoint `last` through `stage`; whether the fine stage is done."""
-    config, split, clip, model = trainer.config, trainer.split, trainer.clip, trainer.model
+def _open_dataset(path: Path) -> Dataset:
+    """The dataset at `path`; raises InputRejected when it has too few frames to train on."""
+    dataset = Dataset.open(path)
+    if dataset.frames < LEAST_FRAMES:
+        raise InputRejected(
+            f"{path} has {dataset.frames} frames",
+            f"training needs at least {LEAST_FRAMES}",
+            "Record some seconds of speech",
+        )
+    return dataset
+
+
+def _train_stages(stage: str, trainer: Trainer, last: Checkpoint | None) -> bool:
+    """Train through `stage` from the checkpoint `last`; True when the fine stage is complete."""
+    config = trainer.config
     if last is None or last.state["stage"] == "coarse":
-        done = last is not None and last.state["step"] >= config.train.coarse.steps
-        if stage == "fine" and not done:
-            say("no finished coarse stage: training it first")
-        if done:
-            model.bake_canonical()
+        complete = last is not None and last.state["step"] >= config.train.coarse.steps
+        if stage == "fine" and not complete:
+            console.info("no finished coarse stage: training it first")
+        if complete:
+            trainer.model.bake_canonical()
         else:
             trainer.train("coarse", last)
         last = None
         if stage == "coarse":
             return False
-        if config.train.audio_warmup:
-            torch.manual_seed(config.train.seed)
-            score = warm_up_sound(
-                model.network,
-                clip,
-                trainer.dataset.mesh[0],
-                split.train,
-                split.validation,
-                config.train.audio_warmup,
-                config.train.seed,
-            )
-            say(
-                f"sound to lips before the fine stage: correlation {score:.2f} on validation frames"
-            )
+        if config.train.lips.warmup_steps:
+            _warm_up(trainer)
     trainer.train("fine", last)
     return True
 
 
-def finish(run: Run, config: Config, dataset: Dataset, clip: Clip, frames: np.ndarray) -> None:
-    """Make the avatar bundle of the best checkpoint and mark the run as finished. Where its lips
-    can be taught to close (learnt from `frames`) the avatar is made of what came of it, the
-    checkpoint `closed`; `best` stays as it is."""
+def _warm_up(trainer: Trainer) -> None:
+    """Train the audio branch on the tracked lip motion, before the fine stage."""
+    config, split = trainer.config, trainer.split
+    torch.manual_seed(config.train.seed)
+    score = warm_up_audio_branch(
+        trainer.model.network,
+        trainer.clip,
+        trainer.dataset.mesh[0],
+        split.train,
+        split.validation,
+        config.train.lips.warmup_steps,
+        config.train.seed,
+    )
+    console.info(
+        f"audio warm-up: correlation of predicted and true lip motion {score:.2f} on validation "
+        "frames"
+    )
+
+
+def finish_run(run: Run, config: Config, dataset: Dataset, clip: Clip, frames: np.ndarray) -> None:
+    """Write the avatar of the best checkpoint and mark the run as finished.
+
+    When the lip closure distillation is possible (on the training frames `frames`), the avatar is
+    built from its result, which is saved as the checkpoint `closed`; `best` stays as it is.
+    """
     best = run.load("best") or run.load("last")
     assert best is not None, run.path
     model = TalkingHead.from_state(config.model, best.state["audio_width"], best.model)
+
+    # Lip closure distillation
     closed = False
-    if config.train.closing:
-        lesson = lesson_of(
-            model.network.to(clip.device),
-            dataset,
-            clip,
-            frames,
-            config.data.encoder,
-            config.train.seed,
-        )
-        if lesson is not None:
-            score = close_lips(model.network, lesson, config.train.closing, config.train.seed)
-            say(
-                f"lips close where they must: {score:.0%} of what the sound branch was to say learnt"
-            )
+    steps, seed = config.train.lips.closure_steps, config.train.seed
+    if steps:
+        network = model.network.to(clip.device)
+        targets = lip_closure_targets(network, dataset, clip, frames, config.data.encoder, seed)
+        if targets is not None:
+            score = distil_lip_closure(network, targets, steps, seed)
+            console.info(f"lip closure: the audio branch explains {score:.0%} of its targets")
             run.save("closed", model.state_dict(), best.state)
             closed = True
-        model.network.cpu()
+        network.cpu()
+
     save_avatar(run.path / "avatar", model, config, dataset, clip)
     run.update(finished=True, best=best.state["best"], closed=closed)
     if clip.device.type == "cuda":
-        most = torch.cuda.max_memory_allocated(clip.device)
-        run.update(peak_memory=most)
-        say(f"at most {most / 1e9:.1f} GB of the device's memory were in use")
+        peak = torch.cuda.max_memory_allocated(clip.device)
+        run.update(peak_memory=peak)
+        console.info(f"peak device memory {peak / 1e9:.1f} GB")
 
 
-def _model(
-    config: Config, dataset: Dataset, clip: Clip, frames: np.ndarray, last: Checkpoint | None
-) -> TalkingHead:
+def _new_model(config: Config, dataset: Dataset, clip: Clip, frames: np.ndarray) -> TalkingHead:
+    """An untrained model for the clip, whose initial cloud is taken from `frames`."""
+    count, seed = config.data.initial_gaussians, config.train.seed
+    points, colours = initial_cloud(dataset, clip, frames, count, seed, config.data.bfm)
     width, channels = clip.features.shape[2], len(clip.channels)
-    if last is not None:
-        if last.state["audio_width"] != width:
-            raise InputRejected(
-                f"the checkpoint was trained on {last.state['audio_width']}-wide speech features",
-                f"the dataset's are {width} wide",
-                "Train afresh with --fresh",
-            )
-        model = TalkingHead.from_state(config.model, width, last.model)
-        if model.network.expression_width not in (1, channels):
-            raise InputRejected(
-                f"the checkpoint knows {model.network.expression_width} channels of expression",
-                f"the dataset has {channels}",
-                "Train afresh with --fresh",
-            )
-        return model.to(clip.device)
-    points, colours = initial_cloud(
-        dataset, clip, frames, config.data.gaussians, config.train.seed, config.data.bfm
-    )
-    return fresh_model(config, width, points, colours, channels).to(clip.device)
+    return untrained_model(config, width, points, colours, channels).to(clip.device)
 
 
-def continued(stage: str) -> Path | None:
-    """The most recent run, where a bare `train --stage fine` means to go on with it: its fine stage
-    is not done.
+def _model_of_checkpoint(config: Config, clip: Clip, last: Checkpoint) -> TalkingHead:
+    """The model of a checkpoint; raises InputRejected when it does not fit the clip."""
+    width, channels = clip.features.shape[2], len(clip.channels)
+    if last.state["audio_width"] != width:
+        raise InputRejected(
+            f"the checkpoint was trained on {last.state['audio_width']}-wide speech features",
+            f"the dataset's are {width} wide",
+            "Train a new run with --fresh",
+        )
+    model = TalkingHead.from_state(config.model, width, last.model)
+    if model.network.expression_width not in (1, channels):
+        raise InputRejected(
+            f"the checkpoint has {model.network.expression_width} expression channels",
+            f"the dataset has {channels}",
+            "Train a new run with --fresh",
+        )
+    return model.to(clip.device)
+
+
+def run_to_continue(stage: str) -> Path | None:
+    """The most recent run when `train --stage fine` without a dataset continues it, else None.
+
+    That is the case unless its fine stage is complete or `stage` is "coarse".
     """
-    latest = newest(home() / "runs", "run.json")
-    return (
-        latest
-        if latest is not None and stage != "coarse" and not Run.open(latest).record.get("finished")
-        else None
-    )
+    latest = newest_folder(home() / "runs", "run.json")
+    if latest is None or stage == "coarse" or Run.open(latest).record.get("finished"):
+        return None
+    return latest
 
 
-def unfinished(folder: Path, dataset: Dataset, config: Config, label: str) -> Run | None:
-    """The newest run under `folder` of this dataset and config that has not finished, if any."""
+def find_unfinished_run(folder: Path, dataset: Dataset, config: Config, label: str) -> Run | None:
+    """The newest unfinished run of this dataset and config under `folder`, or None.
+
+    A run whose config this version refuses is skipped with a warning.
+    """
     for path in sorted((folder / dataset.name).glob(f"*_{label}"), reverse=True):
-        if (path / "run.json").is_file():
-            run = Run.open(path)
-            if (
-                not run.record.get("finished")
-                and run.dataset == dataset.path.resolve()
-                and run.config.to_dict() == config.to_dict()
-            ):
-                return run
+        if not (path / "run.json").is_file():
+            continue
+        run = Run.open(path)
+        if run.record.get("finished") or run.dataset != dataset.path.resolve():
+            continue
+        try:
+            same = run.config.to_dict() == config.to_dict()
+        except UsageError as error:
+            console.warn(f"run {path} is not continued: {error}")
+            continue
+        if same:
+            return run
     return None

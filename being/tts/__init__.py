@@ -1,4 +1,4 @@
-"""Text -> speech: one interface, voices behind it."""
+"""Text to speech: one function, several voices behind it."""
 
 from being.tts.voices import Speech, speak
 

@@ -1,23 +1,24 @@
-"""Online voices through edge-tts: many languages, natural, with word times."""
+"""Online voices through the package edge-tts: many languages, with word times."""
 
 from __future__ import annotations
 
 import asyncio
-import io
 
-import av
-import numpy as np
-
+from being import media
 from being.errors import EnvironmentFault, InputRejected, UsageError
-from being.tts.speech import Speech, shown
+from being.tts.speech import Speech, visible_characters
 
-STALL = 20.0  # s without a message before the service counts as gone
-TICKS = 1e7  # per second, in the service's word times
+# Time without a message, s, after which the service counts as gone.
+STALL = 20.0
+# Units per second of the service's word times.
+TICKS = 1e7
+LIST_VOICES = "`edge-tts --list-voices` lists them all"
 
 
-def say_edge(text: str, name: str, speed: float) -> Speech:
-    """`text` in the online voice `name` (for instance en-US-AriaNeural); see
-    `being.tts.voices.speak`.
+def speak_edge(text: str, name: str, speed: float) -> Speech:
+    """`text` in the online voice `name` (for instance en-US-AriaNeural).
+
+    speed and errors: see `being.tts.voices.speak`.
     """
     try:
         import aiohttp
@@ -26,28 +27,30 @@ def say_edge(text: str, name: str, speed: float) -> Speech:
         raise EnvironmentFault(
             "edge-tts is not installed", str(error), "pip install 'being[edge]'"
         ) from error
+
+    # The request.
     if not name:
         raise UsageError(
             "an edge voice needs a name",
             "",
-            "For instance --voice edge:en-US-AriaNeural; `edge-tts --list-voices` shows them all",
+            f"For instance --voice edge:en-US-AriaNeural; {LIST_VOICES}",
         )
     try:
-        request = edge_tts.Communicate(
-            text, name, rate=f"{round((speed - 1) * 100):+d}%", boundary="WordBoundary"
-        )
+        rate = f"{round((speed - 1) * 100):+d}%"
+        request = edge_tts.Communicate(text, name, rate=rate, boundary="WordBoundary")
     except ValueError as error:
         raise UsageError(
-            f"edge-tts knows no voice of the form {name!r}",
-            str(error),
-            "`edge-tts --list-voices` shows them all",
+            f"edge-tts has no voice of the form {name!r}", str(error), LIST_VOICES
         ) from error
+
+    # The reply.
     try:
         encoded, words = asyncio.run(_receive(request))
     except edge_tts.exceptions.NoAudioReceived as error:
         raise InputRejected(
-            f"the voice {name} said nothing",
-            f"there may be no such voice, or it cannot say {shown(text)}",
+            f"the voice {name} returned no audio",
+            "there may be no such voice, or it does not have the characters "
+            f"{visible_characters(text)}",
             "Choose a voice of the text's language (edge-tts --list-voices)",
         ) from error
     except (
@@ -62,12 +65,17 @@ def say_edge(text: str, name: str, speed: float) -> Speech:
             str(error) or type(error).__name__,
             "Check the network, or use the built-in voice (--voice hibari)",
         ) from error
-    samples, rate = _decode(encoded)
-    return Speech(samples, rate, words)
+    try:
+        samples, rate_hz = media.decode_audio(encoded, "mp3")
+    except media.DamagedAudio as error:
+        raise EnvironmentFault(
+            "the online voice sent no audio that can be decoded", str(error), "Try again"
+        ) from error
+    return Speech(samples, rate_hz, words)
 
 
 async def _receive(request) -> tuple[bytes, list[tuple[str, float, float]]]:
-    """(the service's MP3, [(word, start s, end s)])."""
+    """The MP3 bytes of the service's reply, and the words: (word, start s, end s)."""
     encoded, words = bytearray(), []
     messages = request.stream()
     try:
@@ -84,19 +92,3 @@ async def _receive(request) -> tuple[bytes, list[tuple[str, float, float]]]:
         raise OSError(f"no answer for {STALL:.0f} s") from None
     finally:
         await messages.aclose()
-
-
-def _decode(encoded: bytes) -> tuple[np.ndarray, int]:
-    """(float32 [T], rate in Hz) of an MP3 stream."""
-    parts = []
-    try:
-        with av.open(io.BytesIO(encoded), format="mp3") as container:
-            rate = container.streams.audio[0].rate
-            to_mono = av.AudioResampler(format="flt", layout="mono", rate=rate)
-            for frame in container.decode(audio=0):
-                parts += [part.to_ndarray().reshape(-1) for part in to_mono.resample(frame)]
-    except (av.error.FFmpegError, IndexError) as error:
-        raise EnvironmentFault(
-            "the online voice sent something that is not sound", str(error), "Try again"
-        ) from error
-    return np.clip(np.concatenate(parts), -1, 1) if parts else np.zeros(0, np.float32), rate

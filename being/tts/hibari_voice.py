@@ -1,6 +1,4 @@
-"""The built-in voice: English, offline, from the package hibari-tts, with word times from the
-network's durations.
-"""
+"""The built-in voice: English, offline, with word and phoneme times (package hibari-tts)."""
 
 from __future__ import annotations
 
@@ -12,59 +10,62 @@ from typing import Any
 import numpy as np
 
 from being.errors import EnvironmentFault, InputRejected, UsageError
-from being.tts.speech import Speech, shown
+from being.tts.speech import Speech, visible_characters
 
-DURATIONS = "/Clip_output_0"  # the network's inner tensor with the duration of each phoneme
-DURATION_UNIT = 0.025  # s
-MOST_PHONEMES = 400  # in one pass; longer sentences are cut at a pause or between words
+# The network's inner tensor with the duration of each phoneme, in units of 25 ms.
+DURATIONS = "/Clip_output_0"
+DURATION_UNIT = 0.025
+# Phonemes in one pass; longer sentences are split at a pause or between words.
+MAX_PHONEMES = 400
 PAUSES = ",;:—"
-MARKUP = str.maketrans(
-    "[]{}`", "     "
-)  # never spoken; [word](/phonemes/) would be an instruction to the voice
-SEED = 0  # of the noise in the sound, so that a text always sounds the same
+# Characters that are never spoken; [word](/phonemes/) would be an instruction to the voice.
+MARKUP = str.maketrans("[]{}`", "     ")
+# Seed of the noise in the audio, so that a text always gives the same audio.
+SEED = 0
+
+# A word, its first phoneme, and one past its last phoneme.
+WordSpan = tuple[str, int, int]
 
 
-def say_hibari(text: str, name: str, speed: float) -> Speech:
-    """`text` in the bundled voice, 24 kHz; see `being.tts.voices.speak`. `name` must be empty:
-    there is one voice.
+def speak_hibari(text: str, name: str, speed: float) -> Speech:
+    """`text` in the built-in voice, 24 kHz. `name` must be empty: there is one voice.
 
-    Letters of other scripts are refused, as the voice would skip them without a word; accents it
-    does not know are dropped from their letters; emoji and symbols without a reading are left out
-    and listed in `Speech.unspoken`.
+    Letters of other scripts are refused, because the voice would skip them silently. Accents that
+    it does not have are dropped from their letters. Emoji and symbols without a reading are left
+    out and listed in `Speech.unspoken`. speed and errors: see `being.tts.voices.speak`.
     """
     if name:
-        raise UsageError(
-            f"no voice is called 'hibari:{name}'", "the built-in voice is just 'hibari'"
-        )
-    voice = load()
+        raise UsageError(f"no voice is called 'hibari:{name}'", "the built-in voice is 'hibari'")
+    voice = load_hibari()
     text, unspoken = voice.readable(text)
-    sounds, words, said, start = [], [], [], 0.0
+
+    # One passage after the other, with times from the start of the text.
+    parts, words, phoneme_times, start = [], [], [], 0.0
     rng = np.random.default_rng(SEED)
-    for phonemes, marks in voice.passages(text):
-        sound, edges = voice.sound(phonemes, speed, rng)
-        words += [
-            (word, start + float(edges[first]), start + float(edges[last]))
-            for word, first, last in marks
-        ]
-        said += [
-            (symbol, start + float(a), start + float(b))
-            for symbol, a, b in zip(phonemes, edges, edges[1:], strict=False)
-        ]
-        sounds.append(sound)
-        start += len(sound) / voice.rate
+    for phonemes, spans in voice.passages(text):
+        samples, edges = voice.synthesize(phonemes, speed, rng)
+        for word, first, stop in spans:
+            words.append((word, start + float(edges[first]), start + float(edges[stop])))
+        for symbol, begin, end in zip(phonemes, edges, edges[1:], strict=False):
+            phoneme_times.append((symbol, start + float(begin), start + float(end)))
+        parts.append(samples)
+        start += len(samples) / voice.rate
+
     if not words:
         raise InputRejected(
-            "the voice has no sound for this text",
-            f"it reads as silence: {shown(text)}",
+            "the voice has no phonemes for this text",
+            f"it would be silent: {visible_characters(text)}",
             "Write it in English words",
         )
-    return Speech(np.clip(np.concatenate(sounds), -1, 1), voice.rate, words, said, unspoken)
+    samples = np.clip(np.concatenate(parts), -1, 1)
+    return Speech(samples, voice.rate, words, phoneme_times, unspoken)
 
 
 @functools.lru_cache(maxsize=1)
-def load() -> HibariVoice:
-    """The voice, loaded once. Raises EnvironmentFault if its package is missing or is another
-    version.
+def load_hibari() -> HibariVoice:
+    """The voice, loaded once.
+
+    Raises EnvironmentFault when its package is missing or is another version.
     """
     try:
         return HibariVoice()
@@ -81,7 +82,7 @@ def load() -> HibariVoice:
 
 
 class HibariVoice:
-    """hibari's text analysis and its network, whose phoneme durations are made an output."""
+    """hibari's text analysis, and its network with the phoneme durations as one more output."""
 
     def __init__(self) -> None:
         import hibari
@@ -93,84 +94,92 @@ class HibariVoice:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        network = with_output(Path(self.front.model_path).read_bytes(), DURATIONS)
+        network = expose_tensor(Path(self.front.model_path).read_bytes(), DURATIONS)
         self.session = onnxruntime.InferenceSession(
             network, options, providers=["CPUExecutionProvider"]
         )
+
+        # Characters that the text analysis can read.
         self.letters = set(self.front.g2p.oov.cin)
-        self.symbols = set("“”‘’–—…«»¿¡£€").union(
-            *SYMBOLS, *(word for word in CURRENCY_WORDS if len(word) == 1)
-        )
+        currencies = (word for word in CURRENCY_WORDS if len(word) == 1)
+        self.symbols = set("“”‘’–—…«»¿¡£€").union(*SYMBOLS, *currencies)
 
     def readable(self, text: str) -> tuple[str, str]:
-        """(text in characters the voice can read, the characters left out).
+        """(text in characters that the voice can read, the characters left out).
 
-        Raises InputRejected naming letters and digits of scripts that it cannot read.
+        Raises InputRejected with the letters and digits of scripts that it cannot read.
         """
         kept, unspoken, foreign = [], "", ""
         for character in unicodedata.normalize("NFC", text):
-            kind = unicodedata.category(character)
+            category = unicodedata.category(character)
             latin = "LATIN" in unicodedata.name(character, "")
+            known = character.isascii() or character in self.symbols
             plain = unicodedata.normalize("NFKD", character).replace("\N{FRACTION SLASH}", "/")
-            if character.isspace() or kind in ("Cc", "Cf"):
+            if character.isspace() or category in ("Cc", "Cf"):
                 kept.append(" " if character != "\n" else "\n")
-            elif (
-                character.isascii()
-                or character in self.symbols
-                or (latin and character in self.letters)
-            ):
+            elif known or (latin and character in self.letters):
                 kept.append(character)
             elif character.isdecimal():
                 kept.append(str(unicodedata.decimal(character)))
-            elif kind.startswith("M"):
-                continue  # an accent or a variant selector
+            elif category.startswith("M"):
+                # An accent or a variant selector.
+                continue
             elif plain[0].isascii() and plain[0].isalnum():
                 kept.append("".join(c for c in plain if c.isascii()))
-            elif kind[0] in "LN":
+            elif category[0] in "LN":
                 foreign += character
             else:
                 kept.append(" ")
                 unspoken += character
+
         if foreign:
             raise InputRejected(
-                f"the voice hibari speaks English and cannot say {shown(foreign)}",
+                f"the voice hibari speaks English and cannot say {visible_characters(foreign)}",
                 "it would leave these characters out",
                 "Write them in Latin letters, or use another voice (edge:NAME, espeak:LANGUAGE)",
             )
         return "".join(kept).translate(MARKUP), "".join(dict.fromkeys(unspoken))
 
-    def passages(self, text: str) -> list[tuple[str, list[tuple[str, int, int]]]]:
-        """What is said in one pass each: (phonemes, [(word, first phoneme, one past its last)])."""
+    def passages(self, text: str) -> list[tuple[str, list[WordSpan]]]:
+        """The phonemes and words of each passage, which is synthesized in one pass."""
         from hibari.g2p.normalize import normalize
 
-        g2p, out = self.front.g2p, []
+        g2p, passages = self.front.g2p, []
         for sentence in self.front.split_sentences(text):
             tokens = g2p.phonemize_tokens(g2p.tokenize(normalize(sentence)))
-            for part in cut(tokens, MOST_PHONEMES):
-                phonemes, marks = "", []
-                for token in part:
-                    if not token.phonemes and any(
-                        c.isalnum() for c in token.text
-                    ):  # taken for punctuation
-                        token.phonemes = g2p.fallback(token)[0]
-                    said = "".join(c for c in token.phonemes or "" if c in self.front.vocab)
-                    if any(c.isalpha() for c in said):
-                        marks.append((token.text, len(phonemes), len(phonemes) + len(said)))
-                    phonemes += said + (" " if token.whitespace and phonemes + said else "")
-                if marks:
-                    out.append((phonemes.rstrip(), marks))
-        return out
+            for part in split_tokens(tokens, MAX_PHONEMES):
+                phonemes, spans = self._join_tokens(part)
+                if spans:
+                    passages.append((phonemes.rstrip(), spans))
+        return passages
 
-    def sound(
+    def _join_tokens(self, tokens: list[Any]) -> tuple[str, list[WordSpan]]:
+        """The phonemes of all tokens, and where each word lies in them."""
+        phonemes, spans = "", []
+        for token in tokens:
+            # A word without phonemes was taken for punctuation.
+            if not token.phonemes and any(c.isalnum() for c in token.text):
+                token.phonemes = self.front.g2p.fallback(token)[0]
+            spoken = "".join(c for c in token.phonemes or "" if c in self.front.vocab)
+            if any(c.isalpha() for c in spoken):
+                spans.append((token.text, len(phonemes), len(phonemes) + len(spoken)))
+            phonemes += spoken
+            if token.whitespace and phonemes:
+                phonemes += " "
+        return phonemes, spans
+
+    def synthesize(
         self, phonemes: str, speed: float, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(float32 [T] at 24 kHz, start of each phoneme and end of the last, s: float64
-        [len(phonemes) + 1]).
+        """Audio float32 [T] at 24 kHz, and the start of each phoneme and the end of the last one.
+
+        The times are float64 [len(phonemes) + 1], s.
         """
         from hibari import dsp
 
+        # The ids have one pad at each end.
         ids = np.asarray([self.front.ids(phonemes)], np.int64)
-        assert ids.shape[1] == len(phonemes) + 2, "a phoneme has no number"  # one pad at each end
+        assert ids.shape[1] == len(phonemes) + 2, "a phoneme has no number"
         outputs = self.session.run(None, {"ids": ids, "speed": np.asarray([speed], np.float32)})
         *spectrum, durations = outputs
         assert durations.size == ids.size, (durations.shape, ids.shape)
@@ -178,30 +187,31 @@ class HibariVoice:
         return dsp.synth(*(values[0] for values in spectrum), rng), edges[: len(phonemes) + 1]
 
 
-def cut(tokens: list[Any], most: int) -> list[list[Any]]:
-    """`tokens` in passages of at most about `most` phonemes, cut after the last pause, else between
-    words.
+def split_tokens(tokens: list[Any], limit: int) -> list[list[Any]]:
+    """`tokens` in passages of at most about `limit` phonemes.
+
+    They are split after the last pause of a passage, or between words where it has none.
     """
     parts: list[list[Any]] = []
     part: list[Any] = []
     length = 0
     for token in tokens:
         size = len(token.phonemes or "") + 1
-        if part and length + size > most:
+        if part and length + size > limit:
             pauses = [
-                place for place, t in enumerate(part, 1) if t.phonemes and t.phonemes[-1] in PAUSES
+                count for count, t in enumerate(part, 1) if t.phonemes and t.phonemes[-1] in PAUSES
             ]
-            place = pauses[-1] if pauses else len(part)
-            parts.append(part[:place])
-            part = part[place:]
+            count = pauses[-1] if pauses else len(part)
+            parts.append(part[:count])
+            part = part[count:]
             length = sum(len(t.phonemes or "") + 1 for t in part)
         part.append(token)
         length += size
     return [*parts, part] if part else parts
 
 
-def with_output(network: bytes, tensor: str) -> bytes:
-    """An ONNX file with one more float output, the inner `tensor`.
+def expose_tensor(network: bytes, tensor: str) -> bytes:
+    """An ONNX file with the inner `tensor` as one more float output.
 
     A protobuf message that is followed by another one is merged with it, so the file only grows by
     the new entry: ModelProto.graph (7) . output (12) . {name (1), type (2) . tensor_type (1) .
@@ -209,8 +219,9 @@ def with_output(network: bytes, tensor: str) -> bytes:
     """
 
     def field(number: int, content: bytes) -> bytes:
-        assert number < 16 and len(content) < 128  # one byte each for the key and the length
+        # One byte each for the key and the length.
+        assert number < 16 and len(content) < 128
         return bytes([number << 3 | 2, len(content)]) + content
 
-    kind = field(2, field(1, bytes([1 << 3, 1])))
-    return network + field(7, field(12, field(1, tensor.encode()) + kind))
+    tensor_type = field(2, field(1, bytes([1 << 3, 1])))
+    return network + field(7, field(12, field(1, tensor.encode()) + tensor_type))

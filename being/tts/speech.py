@@ -1,4 +1,4 @@
-"""What a voice returns, and the checks on text that all voices share."""
+"""The speech that a voice returns, and the text checks that all voices share."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ import numpy as np
 
 from being.errors import InputRejected
 
+EXAMPLE = "Give a sentence, for instance: Hello"
+
 
 @dataclass(frozen=True)
 class Speech:
-    """Spoken text."""
+    """Synthesized speech."""
 
-    samples: np.ndarray  # float32 [T] in [-1, 1], mono
-    rate: int  # Hz
-    words: list[tuple[str, float, float]] | None = (
-        None  # (word as spoken, start s, end s), where the voice tells
-    )
-    phonemes: list[tuple[str, float, float]] | None = (
-        None  # (IPA symbol, start s, end s), where the voice tells
-    )
+    # float32 [T] in [-1, 1], mono
+    samples: np.ndarray
+    # Hz
+    rate: int
+    # (word as spoken, start s, end s), where the voice gives them
+    words: list[tuple[str, float, float]] | None = None
+    # (IPA symbol, start s, end s), where the voice gives them
+    phonemes: list[tuple[str, float, float]] | None = None
     # characters of the text that were left out, each once (emoji, symbols without a reading)
     unspoken: str = ""
 
@@ -31,8 +33,9 @@ class Speech:
 
 
 def checked_text(text: str) -> str:
-    """`text` without surrounding space. Raises InputRejected if it is not Unicode or has no letter
-    and no digit.
+    """`text` without surrounding space.
+
+    Raises InputRejected when it is not Unicode or has neither letters nor digits.
     """
     text = text.strip()
     try:
@@ -44,25 +47,21 @@ def checked_text(text: str) -> str:
             "Give it in UTF-8",
         ) from error
     if not text:
-        raise InputRejected(
-            "there is nothing to say", "the text is empty", "Give a sentence, for instance: Hello"
-        )
+        raise InputRejected("there is nothing to say", "the text is empty", EXAMPLE)
     if not any(character.isalnum() for character in text):
         raise InputRejected(
             "there is nothing to say",
-            f"the text has neither letters nor digits: {shown(text)}",
-            "Give a sentence, for instance: Hello",
+            f"the text has neither letters nor digits: {visible_characters(text)}",
+            EXAMPLE,
         )
     return text
 
 
-def shown(characters: str, most: int = 10) -> str:
-    """The distinct visible characters in order of appearance, for a message: at most `most` of
-    them.
-    """
+def visible_characters(text: str, limit: int = 10) -> str:
+    """The distinct visible characters of `text` in order, at most `limit`, for a message."""
     distinct = [
-        c if c.isprintable() else f"U+{ord(c):04X}"
-        for c in dict.fromkeys(characters)
-        if not c.isspace()
+        character if character.isprintable() else f"U+{ord(character):04X}"
+        for character in dict.fromkeys(text)
+        if not character.isspace()
     ]
-    return " ".join(distinct[:most]) + (" ..." if len(distinct) > most else "")
+    return " ".join(distinct[:limit]) + (" ..." if len(distinct) > limit else "")

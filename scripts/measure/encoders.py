@@ -1,11 +1,11 @@
-"""Which speech features tell the lips best: the table of docs/encoders.md.
+"""Compare speech encoders: how well lip aperture can be predicted from their features.
 
     python -m scripts.measure.encoders DATASET DATASET [--encoder NAME ...]
 
-For each kind of features and each of the two datasets: correlation of the predicted lip aperture
-with the truth on the clip's last fifth (learnt from the rest of it), and on the whole of the other
-clip (another voice and language), by ridge regression and by a small net (`lip_regressors.py`). The
-last line is JSON.
+Prints the table of docs/encoders.md. For each encoder and each of the two datasets it has the
+correlation of predicted and true lip aperture: on the clip's last fifth (trained on the rest of
+it), and on the whole other clip (another voice and language). The regressors are ridge regression
+and a small network (`lip_regressors.py`). The last line is JSON.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from being.audio import encoders
+from being.audio import encoder_interface, encoders
 from scripts.measure.lip_regressors import Footage, Net, Ridge, correlation, frame_windows
 
 SMOOTH = np.array([0.25, 0.5, 0.25], np.float32)
 
 
-def kinds(sound: np.ndarray) -> dict[str, np.ndarray]:
-    """Feature steps [S, C] of a sound by name: what the phoneme conformer computes on the way to
-    its output.
-    """
-    network = encoders.encoder("hama").model  # type: ignore[attr-defined]
-    parts = np.concatenate(list(encoders.by_pieces(sound, lambda piece: _layers(network, piece))))
+def layer_features(sound: np.ndarray) -> dict[str, np.ndarray]:
+    """Feature steps [S, C] by name: the layers of the phoneme conformer on `sound` [T]."""
+    network = encoders.load_encoder("hama").model  # type: ignore[attr-defined]
+    parts = np.concatenate(
+        list(encoder_interface.encode_in_pieces(sound, lambda piece: _layers(network, piece)))
+    )
     found = {name: parts[:, first:last] for name, (first, last) in COLUMNS.items()}
     hidden = found["hidden 1 (block 2)"]
     found["hidden 1, smoothed"] = np.stack(
@@ -94,12 +94,12 @@ def main() -> None:
     parser.add_argument(
         "--encoder", nargs="*", default=[], help="encoders to compare besides hama's layers"
     )
-    given = parser.parse_args()
-    clips = [Footage.of(folder) for folder in given.datasets]
-    known = [kinds(clip.sound) for clip in clips]
-    for name in given.encoder:
+    options = parser.parse_args()
+    clips = [Footage.of(folder) for folder in options.datasets]
+    known = [layer_features(clip.sound) for clip in clips]
+    for name in options.encoder:
         for found, clip in zip(known, clips, strict=True):
-            found[name] = encoders.encoder(name).encode_clip(clip.sound)
+            found[name] = encoders.load_encoder(name).encode_clip(clip.sound)
     a, b = (clip.name for clip in clips)
     print(
         "| features | "

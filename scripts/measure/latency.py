@@ -1,12 +1,13 @@
-"""What bounded look-ahead costs: the table of streaming in docs/encoders.md.
+"""Measure what a bounded look-ahead of the speech encoder costs.
 
     python -m scripts.measure.latency DATASET [DATASET ...] [--try AHEAD,SHIFT,PAST ...]
 
-For the whole-clip form and for each latency: correlation of the predicted lip aperture with the
-truth on the clip's last fifth, learnt from the rest of it in the same form, by ridge regression and
-a small net (`lip_regressors.py`); the same net learnt from the whole-clip form; distance of the
-steps from the whole-clip form's. `--try` measures other look-aheads instead, all in steps of 20 ms.
-The last line is JSON.
+Prints the table of streaming in docs/encoders.md. For the encoder of whole clips and for each
+latency it has the correlation of predicted and true lip aperture on the clip's last fifth: by ridge
+regression and by a small network (`lip_regressors.py`), both trained on the rest of the clip with
+the same latency, and by the network trained on features of the whole clip. It also has the distance
+of the features from those of the whole clip. `--try` measures other look-aheads instead, in steps
+of 20 ms. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from being.audio import feature_stream
-from being.audio.encoders import encoder
+from being.audio import bounded_encoder, encoder_names
+from being.audio.encoders import load_encoder
 from scripts.measure.lip_regressors import Footage, Net, Ridge, correlation, frame_windows
 
 SEEDS = range(3)
@@ -32,26 +33,28 @@ def main() -> None:
     parser.add_argument("datasets", nargs="+", type=Path)
     parser.add_argument("--encoder", default="hama")
     parser.add_argument("--try", dest="others", nargs="*", default=[], metavar="AHEAD,SHIFT,PAST")
-    given = parser.parse_args()
-    clips = [Footage.of(folder) for folder in given.datasets]
-    plain = encoder(given.encoder)
+    options = parser.parse_args()
+    clips = [Footage.of(folder) for folder in options.datasets]
+    plain = load_encoder(options.encoder)
     whole = [plain.encode_clip(clip.sound) for clip in clips]
     forms = (
         []
-        if given.others
-        else [(known, feature_stream.PAST) for known in feature_stream.LATENCIES.values()]
+        if options.others
+        else [(known, bounded_encoder.PAST_STEPS) for known in encoder_names.LATENCIES.values()]
     )
-    for text in given.others:
+    for text in options.others:
         ahead, shift, past = map(int, text.split(","))
-        forms.append((feature_stream.Latency(f"{ahead},{shift},{past}", ahead, shift), past))
+        forms.append((encoder_names.Latency(f"{ahead},{shift},{past}", ahead, shift), past))
     print(
         "| form | look-ahead, s | "
-        + " | ".join(f"{clip.name}: ridge | net | net learnt whole | distance" for clip in clips)
+        + " | ".join(
+            f"{clip.name}: ridge | net | net trained on whole | distance" for clip in clips
+        )
         + " |"
     )
     print("|---" * (2 + 4 * len(clips)) + "|")
     table = {}
-    if not given.others:
+    if not options.others:
         table["whole"] = [
             figure
             for clip, steps in zip(clips, whole, strict=True)
@@ -59,8 +62,8 @@ def main() -> None:
         ]
         show("whole", float("inf"), table["whole"])
     for latency, past in forms:
-        feature_stream.PAST = past
-        bounded = feature_stream.BoundedEncoder(plain, latency)
+        bounded_encoder.PAST_STEPS = past
+        bounded = bounded_encoder.BoundedEncoder(plain, latency)
         table[latency.name] = [
             figure
             for clip, steps in zip(clips, whole, strict=True)
@@ -79,7 +82,7 @@ def show(name: str, seconds: float, figures: list[float]) -> None:
 
 
 def measure(clip: Footage, steps: np.ndarray, whole: np.ndarray, shift: int = 0) -> list[float]:
-    """Ridge, net, net that learnt the whole-clip form, mean distance over a step's length."""
+    """Figures by ridge, network and network trained on whole clips; relative mean distance."""
     learn, test = clip.split()
     windows, others = (frame_windows(rows, len(clip.aperture), shift) for rows in (steps, whole))
     target = clip.aperture

@@ -1,10 +1,9 @@
-"""How well speech features tell the lips: regressors from a frame's sound straight to its lip
-aperture.
+"""Regressors that predict lip aperture from speech features, for the measurements.
 
-A frame is described by the 30 feature steps that the network's eight windows hold (steps 2 i - 16
-to 2 i + 13). Two readers: ridge regression, and a small convolutional net (48 channels, dropout,
-mean of several seeds). The figure is the correlation of the predicted aperture with the truth on
-frames not learnt from.
+The input of a frame is the 30 feature steps of the network's eight windows (steps 2 i - 16 to
+2 i + 13). There are two regressors: ridge regression, and a small convolutional network (48
+channels, dropout, mean of several seeds). The figure is the correlation of predicted and true
+aperture on frames that were not trained on.
 """
 
 from __future__ import annotations
@@ -17,9 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from being import media
-from being.audio.feature_windows import SAMPLES_PER_FRAME
-from being.conventions import ATTENTION_PAST, ATTENTION_WINDOW, FEATURE_WINDOW, STEPS_PER_FRAME
+from being.conventions import (
+    ATTENTION_PAST,
+    ATTENTION_WINDOW,
+    FEATURE_WINDOW,
+    STEPS_PER_FRAME,
+)
 from being.data.dataset import Dataset
 from being.face.landmarks import lip_aperture
 
@@ -45,8 +47,7 @@ class Footage:
         dataset = Dataset.open(folder)
         raw = lip_aperture(dataset.landmarks)
         raw = np.where(np.isfinite(raw), raw, np.nanmean(raw))
-        sound = media.read_audio(dataset.sound_file)[: dataset.frames * SAMPLES_PER_FRAME]
-        sound = np.pad(sound, (0, dataset.frames * SAMPLES_PER_FRAME - len(sound)))
+        sound = dataset.audio()
         return cls(dataset.name, sound, ((raw - raw.mean()) / raw.std()).astype(np.float32), raw)
 
     def split(self, share: float = 0.2) -> tuple[np.ndarray, np.ndarray]:
@@ -69,7 +70,7 @@ def frame_windows(steps: np.ndarray, frames: int, shift: int = 0) -> np.ndarray:
 
 @dataclass
 class Scale:
-    """Mean and deviation of each channel over the steps learnt from."""
+    """Mean and deviation of each channel over the training steps."""
 
     mean: np.ndarray
     deviation: np.ndarray
@@ -90,7 +91,7 @@ def correlation(x: np.ndarray, y: np.ndarray) -> float:
 
 
 class Ridge:
-    """Linear reader of windows; the penalty is chosen on the last fifth of what it learns from."""
+    """Ridge regression on windows; the last fifth of its training data selects the penalty."""
 
     def __init__(self, windows: np.ndarray, target: np.ndarray):
         self.scale = Scale.of(windows)
@@ -118,10 +119,10 @@ def _solve(kernel: np.ndarray, y: np.ndarray, penalty: float) -> np.ndarray:
 
 
 class Net:
-    """Mean of small convolutional readers, one a seed.
+    """Mean of small convolutional networks, one for each seed.
 
-    windows: [F, 30, C], or [V, F, 30, C] where V voices say the same: each time a frame is learnt
-    from, one at random is heard.
+    windows: [F, 30, C], or [V, F, 30, C] of the same words in V voices; each training sample uses
+    one of them at random.
     """
 
     def __init__(self, windows: np.ndarray, target: np.ndarray, seeds: Sequence[int] = (0, 1, 2)):
@@ -159,9 +160,9 @@ def _learn(x: Tensor, y: Tensor, seed: int) -> nn.Module:
     order = torch.Generator().manual_seed(seed)
     for _ in range(steps):
         at = torch.randint(x.shape[1], (BATCH,), generator=order)
-        heard = x[torch.randint(len(x), (BATCH,), generator=order), at]
-        heard = heard + NOISE * torch.randn(heard.shape, generator=order)
-        loss = (reader(heard)[:, 0] - y[at]).square().mean()
+        sample = x[torch.randint(len(x), (BATCH,), generator=order), at]
+        sample = sample + NOISE * torch.randn(sample.shape, generator=order)
+        loss = (reader(sample)[:, 0] - y[at]).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

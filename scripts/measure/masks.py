@@ -1,5 +1,8 @@
-"""How good a dataset's masks and plates are: `python -m scripts.measure.masks DATA...`, a table and
-a JSON line.
+"""Measure the quality of the masks and plates of a dataset.
+
+    python -m scripts.measure.masks DATA... [--sample]
+
+Prints a table and, on the last line, JSON.
 
 Reference-free figures for any dataset, and the errors against the truth for the built-in sample
   (`--sample`):
@@ -30,7 +33,7 @@ import numpy as np
 
 from being.data.frames import read_image
 from being.face.topology import RIGID
-from being.preprocess.segmentation.jawline import Face
+from being.preprocess.segmentation.jawline import FaceAxes
 
 PAIRS = 100  # neighbouring frames looked at, spread over the clip
 # At a picture height of 512.
@@ -90,7 +93,7 @@ def figures(folder: Path, pairs: int = PAIRS) -> dict[str, float]:
         jitter, contour = edge_change(one.alpha, two.alpha, points[i], points[i + 1])
         add("jitter", jitter, contour)
         wall = (cv2.dilate(one.torso[..., 3], np.ones((9, 9), np.uint8)) == 0) & (
-            Face.of(points[i]).coordinates(*head.shape)[1] < 0
+            FaceAxes.from_landmarks(points[i]).coordinates(*head.shape)[1] < 0
         )
         _edges(add, one, background.astype(np.float32), wall, depth, away)
     mean = {name: total / max(weight, 1e-9) for name, (total, weight) in sums.items()}

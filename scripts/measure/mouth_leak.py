@@ -1,5 +1,7 @@
-"""How well the channels of the upper face alone tell the lip aperture: what sound must not be able
-to lean on.
+"""Measure how well the expression channels of the upper face predict the lip aperture.
+
+The audio must drive the lips; a high correlation here means that these channels could drive them
+instead.
 
 `python -m scripts.measure.mouth_leak DATASET...`: kernel ridge regression on the first four fifths
 of a clip, Pearson correlation with the aperture on its last fifth, of several widths and strengths;
@@ -15,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from being.data.dataset import Dataset
-from being.data.expression_channels import MOUTH, expression
+from being.data.expression_channels import MOUTH_CHANNELS, load_expression
 from being.face.landmarks import lip_aperture
 
 WIDTHS, RIDGES = (0.02, 0.1, 0.5), (1.0, 10.0)
@@ -23,7 +25,7 @@ SETS = {"upper channels": (), "and cheek_up, lid_tight": ("cheek_up", "lid_tight
 
 
 def correlations(values: np.ndarray, aperture: np.ndarray) -> list[float]:
-    """Held-out correlations, one a setting, of an aperture float [F] read from values float [F, E]."""
+    """Held-out correlation for each setting: aperture float [F] from values float [F, E]."""
     known = np.isfinite(aperture)
     early = np.arange(len(aperture)) < 0.8 * len(aperture)
     train, test = np.flatnonzero(known & early), np.flatnonzero(known & ~early)
@@ -49,13 +51,13 @@ def main() -> None:
     figures: dict[str, dict[str, list[float]]] = {}
     for path in sys.argv[1:]:
         dataset = Dataset.open(Path(path))
-        channels, values = expression(dataset)
+        channels, values = load_expression(dataset)
         aperture = lip_aperture(dataset.landmarks)
         for name, more in SETS.items():
             chosen = [
                 k
                 for k, channel in enumerate(channels.names)
-                if channel not in MOUTH or channel in more
+                if channel not in MOUTH_CHANNELS or channel in more
             ]
             found = [round(r, 2) for r in correlations(values[:, chosen], aperture)]
             figures.setdefault(dataset.name, {})[name] = found

@@ -1,16 +1,14 @@
-"""How long the native CPU engine takes for a frame, stage by stage, and how near it is to the plain
-model.
+"""Measure the native CPU renderer: time per stage, and PSNR against the PyTorch model.
 
     python -m scripts.measure.native [RUN] [--gaussians 20000,32655] [--size 512] [--threads 2]
-      [--batch 1]
-                                     [--precision auto,float32] [--repeats 40]
+                                     [--batch 1] [--precision auto,float32] [--repeats 40]
 
-The trained head of RUN is resampled to each number of Gaussians with SH of degree 3; without one a
-head-like shell is made. The network is that of record with random weights and offsets about as
-large as trained ones. A frame is tokens, camera and plate to uint8 in host memory: what makes the
-tokens is not in it. Times are of the wall clock; of each stage the median and least of all repeats;
-"processor" is the median of all threads' time together, which other programs on the machine disturb
-less. The last line is JSON.
+The trained head of RUN is resampled to each number of Gaussians with SH degree 3; without RUN a
+head-like shell is used. The network has the size of the main config, random weights, and offsets
+about as large as trained ones. A frame goes from tokens, camera and plate to uint8 in host memory;
+the computation of the tokens is not included. Times are wall-clock times: for each stage the median
+and the minimum of all repeats. "processor" is the median CPU time of all threads together, which
+other programs on the machine change less. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ from torch import Tensor
 from being.bench.machine_speed import matmul_ms
 from being.bench.splat import head_shell, tiles_per_gaussian, trained_head
 from being.config import ModelConfig
-from being.inference.backends.cpu.head import NativeHead
+from being.inference.backends.cpu.head import NativeHeadModel
 from being.model.gaussians import CanonicalGaussians
 from being.model.talking_head import TalkingHead
 from being.splat import Cameras, composite, rasterize
@@ -38,7 +36,7 @@ OFFSET_SCALE = 0.3  # of the random heads' last layers
 def scene(
     run: Path | None, count: int, size: int, batch: int
 ) -> tuple[TalkingHead, Cameras, Tensor, Tensor, float]:
-    """Return the head, cameras, tokens [B, 4, D], plates uint8 [B, S, S, 3] and tiles a Gaussian."""
+    """Return head, cameras, tokens [B, 4, D], plates uint8 [B, S, S, 3], tiles per Gaussian."""
     gaussians, cameras = (
         trained_head(run, count, size, batch) if run else head_shell(count, size, batch)
     )
@@ -80,7 +78,7 @@ def psnr(got: Tensor, want: Tensor) -> list[float]:
     return [round(float(value), 1) for value in 10 * torch.log10(255**2 / error.clamp_min(1e-9))]
 
 
-def measure(native: NativeHead, arguments: tuple[Tensor, ...], repeats: int) -> dict:
+def measure(native: NativeHeadModel, arguments: tuple[Tensor, ...], repeats: int) -> dict:
     """Return ms of a frame: wall and processor time, and each stage's."""
     batch, wall, processor, stages = len(arguments[0]), [], [], []
     for _ in range(repeats):
@@ -102,6 +100,23 @@ def measure(native: NativeHead, arguments: tuple[Tensor, ...], repeats: int) -> 
     }
 
 
+def _print_result(result: dict) -> None:
+    found, stages = result["psnr_db"], result["stages_ms"].items()
+    print(
+        f"{result['gaussians']} Gaussians, {result['tiles_per_gaussian']:.1f} tiles each, "
+        f"{result['size']} px, batch {result['batch']}, {result['threads']} threads, "
+        f"{result['isa']}, {result['precision']}: PSNR {min(found)} dB, "
+        f"load {result['load_ms']:.0f} ms, matrix product {result['matmul_2048_ms']:.0f} ms"
+    )
+    print(
+        f"  ms per frame: {result['median_ms']:.2f} median, "
+        f"{result['min_ms']:.2f} to {result['max_ms']:.2f}; "
+        f"processor {result['processor_ms']:.2f} median, {result['processor_min_ms']:.2f} minimum; "
+        f"{1000 / result['median_ms']:.1f} frames/s"
+    )
+    print("  " + ", ".join(f"{name} {mid:.2f} ({least:.2f})" for name, (mid, least) in stages))
+
+
 def main() -> None:
     """Print a table for each number of Gaussians and precision, and the JSON line."""
     parser = argparse.ArgumentParser(
@@ -115,51 +130,42 @@ def main() -> None:
     parser.add_argument("--precision", default="auto,float32")
     parser.add_argument("--library")
     parser.add_argument("--repeats", type=int, default=40)
-    asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     results = []
-    for count in map(int, asked.gaussians.split(",")):
-        model, cameras, tokens, plates, tiles = scene(asked.run, count, asked.size, asked.batch)
+    for count in map(int, options.gaussians.split(",")):
+        model, cameras, tokens, plates, tiles = scene(
+            options.run, count, options.size, options.batch
+        )
         arguments = (tokens, cameras.world_to_camera, plates)
         want = plain(model, cameras, tokens, plates)
-        for precision in asked.precision.split(","):
+        for precision in options.precision.split(","):
             start = time.perf_counter()
-            native = NativeHead(
-                model, float(cameras.focal), asked.size, asked.threads, precision, asked.library
+            native = NativeHeadModel(
+                model,
+                float(cameras.focal),
+                options.size,
+                options.threads,
+                precision,
+                options.library,
             )
             load_ms = (time.perf_counter() - start) * 1e3
             found = psnr(native.render(*arguments), want)
             result = {
                 "gaussians": count,
-                "size": asked.size,
-                "batch": asked.batch,
-                "threads": asked.threads,
+                "size": options.size,
+                "batch": options.batch,
+                "threads": options.threads,
                 "isa": native.isa,
                 "precision": native.precision,
                 "tiles_per_gaussian": round(tiles, 2),
                 "psnr_db": found,
                 "load_ms": load_ms,
-                **measure(native, arguments, asked.repeats),
+                **measure(native, arguments, options.repeats),
                 "matmul_2048_ms": matmul_ms(),
             }
             results.append(result)
-            print(
-                f"{count} Gaussians, {tiles:.1f} tiles each, {asked.size} px, batch {asked.batch}, {asked.threads} "
-                f"threads, {native.isa}, {native.precision}: PSNR {min(found)} dB, load {load_ms:.0f} ms, "
-                f"matrix product {result['matmul_2048_ms']:.0f} ms"
-            )
-            print(
-                f"  ms a frame: {result['median_ms']:.2f} median, {result['min_ms']:.2f} to {result['max_ms']:.2f}; "
-                f"processor {result['processor_ms']:.2f} median, {result['processor_min_ms']:.2f} least; "
-                f"{1000 / result['median_ms']:.1f} frames/s"
-            )
-            print(
-                "  "
-                + ", ".join(
-                    f"{name} {middle:.2f} ({least:.2f})"
-                    for name, (middle, least) in result["stages_ms"].items()
-                )
-            )
+            _print_result(result)
     print(json.dumps(results))
 
 

@@ -1,5 +1,4 @@
-"""A copy of a dataset with per-frame PnP poses, to train beside the tracker's: what a whole-clip
-solution is worth.
+"""Copy a dataset with per-frame PnP head poses, to compare them with the tracker's.
 
     python -m scripts.measure.pnp_poses DATASET OUT
 
@@ -20,15 +19,15 @@ import cv2
 import numpy as np
 
 from being.conventions import CENTIMETRES_PER_UNIT
-from being.data.cameras import FLIP
+from being.data.cameras import TRACKER_TO_RENDER
 from being.data.dataset import Dataset
 from being.face.canonical_mesh import canonical_mesh
 from being.face.landmarks import MESH_POINTS
-from being.face.smoothing import fill
+from being.face.smoothing import interpolate_missing
 from being.face.topology import RIGID
 from being.preprocess import dataset_files
-from being.preprocess.tracking.geometry import Camera, Poses, exp, log
-from being.preprocess.tracking.head_pose import track_of
+from being.preprocess.tracking.geometry import Camera, Poses, rotation_to_vector, vector_to_rotation
+from being.preprocess.tracking.head_pose import track_from_poses
 
 WRITTEN = (
     "track_params.pt",
@@ -56,11 +55,12 @@ def pnp_poses(points: np.ndarray, canonical: np.ndarray, camera: Camera) -> Pose
         _, turn, offset = cv2.solvePnP(
             rigid, frame, matrix, None, turn, offset, True, cv2.SOLVEPNP_ITERATIVE
         )
-        rotation = FLIP @ cv2.Rodrigues(turn)[0]
+        rotation = TRACKER_TO_RENDER @ cv2.Rodrigues(turn)[0]
         first = rotation if first is None else first
-        values[i] = np.concatenate([log(rotation[None] @ first.T)[0], FLIP @ offset[:, 0]])
-    values = fill(values, found)
-    return Poses(exp(values[:, :3]) @ first, values[:, 3:])
+        vector = rotation_to_vector(rotation[None] @ first.T)[0]
+        values[i] = np.concatenate([vector, TRACKER_TO_RENDER @ offset[:, 0]])
+    values = interpolate_missing(values, found)
+    return Poses(vector_to_rotation(values[:, :3]) @ first, values[:, 3:])
 
 
 def main() -> None:
@@ -79,7 +79,7 @@ def main() -> None:
     with np.load(arguments.dataset / "landmarks.npz") as file:
         points = file["points"][:, :MESH_POINTS, :2].astype(np.float64)
     rigidity = np.isin(np.arange(MESH_POINTS), RIGID).astype(float)
-    track = track_of(points, pnp_poses(points, shape, camera), shape, camera, rigidity)
+    track = track_from_poses(points, pnp_poses(points, shape, camera), shape, camera, rigidity)
     dataset_files.write_track(arguments.out, track, triangles)
     dataset_files.write_transforms(arguments.out, track, width, height, dataset.missing)
     manifest = {**dataset.manifest, "name": f"{dataset.manifest['name']}_pnp"}

@@ -1,12 +1,12 @@
-"""The findings of sound and speech of a clip, and the figures behind them.
+"""Print the inspection findings about audio and speech of a clip, with their figures.
 
     python scripts/measure/speech.py VIDEO [--watch 15] [--other SOUND ...]
 
-Prints one finding a line, then JSON with: seconds of speech, counts of the sound classes, offset of
-the sound and how well moved sound is told (it should be by the same as it was moved); how far the
-offsets of all 15 s lie from it and how often they are sure; the confidence that other speakers'
-sounds reach over the same 15 s (it should stay low); lip aperture at the closures (p, b, m) heard
-against the aperture at all times; CPU seconds of the sound side.
+Prints one finding per line, then JSON with: seconds of speech; counts of the phoneme classes; the
+audio offset, and the offsets that are found when the audio is shifted (they should follow the
+shift); how far the offsets of all parts of 15 s are from it, and how many are reliable; the
+confidence of 15 s with the audio of other speakers (it should be low); lip aperture at the
+recognised closures (p, b, m) and at all times; CPU seconds of the audio part.
 """
 
 from __future__ import annotations
@@ -20,51 +20,47 @@ from pathlib import Path
 import numpy as np
 
 from being import media
-from being.audio.phonemes import CLASSES, CLOSURE, Heard, listen
+from being.audio.phonemes import CLOSURE, PHONEME_CLASSES, SpeechAnalysis, analyse_speech
 from being.conventions import SAMPLE_RATE
 from being.face.landmarks import FaceLandmarker, lip_aperture
-from being.preprocess.inspection.face_samples import Look
-from being.preprocess.inspection.learnability import CLOSED, forecast
-from being.preprocess.inspection.speech import check_sound, mended
-from being.preprocess.inspection.sync import Offset, check_other_voices, check_sync, sync_offset
+from being.preprocess.inspection.audio_checks import check_audio, repaired_audio
+from being.preprocess.inspection.face_samples import FaceSamples
+from being.preprocess.inspection.learnability import CLOSED, check_learnability
+from being.preprocess.inspection.sync import SyncOffset, check_other_voices, check_sync, sync_offset
 
 PART = 375  # frames, 15 s
 MOVED = (-0.2, -0.1, -0.04, 0.04, 0.1, 0.2)  # s
 
 
-def look_at(video: Path, seconds: float) -> Look:
+def track_face(video: Path, seconds: float) -> FaceSamples:
     """Landmarks of the first `seconds` of a clip, frame by frame at 25 frames/s."""
     frames = list(islice(media.read_frames(video), round(25 * seconds)))
     seen = FaceLandmarker(workers=1).track(frames)
-    return Look(
+    return FaceSamples(
         np.arange(len(frames)) / 25, seen.points, seen.blendshapes, np.full(len(frames), -1)
     )
 
 
 def moved(sound: np.ndarray, seconds: float) -> np.ndarray:
-    """The sound that many seconds later, float32 [T'], zeros in front (or that much earlier, its
-    begin cut off).
-    """
+    """Audio that is `seconds` later, float32 [T'], with zeros in front; or earlier and cut."""
     samples = round(seconds * SAMPLE_RATE)
     return np.pad(sound, (samples, 0)) if samples > 0 else sound[-samples:]
 
 
-def closures(heard: Heard, look: Look) -> dict[str, float]:
-    """Least lip aperture in the 0.12 s before p, b or m is heard, against the same before all
-    moments of speech.
-    """
-    times, aperture = look.times[look.found], lip_aperture(look.points[look.found])
+def closures(speech: SpeechAnalysis, face: FaceSamples) -> dict[str, float]:
+    """Least lip aperture in the 0.12 s before p, b or m, and before all moments of speech."""
+    times, aperture = face.times[face.found], lip_aperture(face.points[face.found])
 
     def least(moments: np.ndarray) -> np.ndarray:
         return np.array(
             [aperture[(times >= t - 0.12) & (times <= t + 0.02)].min() for t in moments]
         )
 
-    inside = (heard.times > times[0] + 0.12) & (heard.times < times[-1])
+    inside = (speech.times > times[0] + 0.12) & (speech.times < times[-1])
     moments = np.arange(times[0] + 0.12, times[-1], 0.04)
     there, everywhere = (
-        least(heard.times[inside & (heard.kinds == CLOSURE)]),
-        least(moments[heard.speaking(moments)]),
+        least(speech.times[inside & (speech.classes == CLOSURE)]),
+        least(moments[speech.speaking(moments)]),
     )
     return {
         "heard": len(there),
@@ -75,21 +71,24 @@ def closures(heard: Heard, look: Look) -> dict[str, float]:
     }
 
 
-def part(look: Look, start: int, moment: float) -> Look:
-    """15 s of a look from frame `start` on, as if they began at `moment`."""
+def part(face: FaceSamples, start: int, moment: float) -> FaceSamples:
+    """15 s of a face from frame `start` on, as if they began at `moment`."""
     here = slice(start, start + PART)
-    return Look(
-        look.times[here] - look.times[start] + moment, look.points[here], None, look.faces[here]
+    return FaceSamples(
+        face.times[here] - face.times[start] + moment,
+        face.points[here],
+        None,
+        face.face_counts[here],
     )
 
 
-def parts(heard: Heard, look: Look, offset: Offset) -> dict[str, float]:
-    """Offsets from every 15 s of a look, a second apart, against the one from all of it."""
+def parts(speech: SpeechAnalysis, face: FaceSamples, offset: SyncOffset) -> dict[str, float]:
+    """Offsets from every 15 s of a face, a second apart, against the one from all of it."""
     found = [
-        sync_offset(heard, part(look, k, float(look.times[k])))
-        for k in range(0, len(look) - PART + 1, 25)
+        sync_offset(speech, part(face, k, float(face.times[k])))
+        for k in range(0, len(face) - PART + 1, 25)
     ]
-    errors = [abs(one.seconds - offset.seconds) for one in found if one.sure]
+    errors = [abs(one.seconds - offset.seconds) for one in found if one.reliable]
     return {
         "parts": len(found),
         "sure": len(errors),
@@ -97,16 +96,14 @@ def parts(heard: Heard, look: Look, offset: Offset) -> dict[str, float]:
     }
 
 
-def strangers(look: Look, sounds: list[Path]) -> list[float]:
-    """Confidence float of 15 s of a mouth with other people's sounds, at several moments of both,
-    ascending.
-    """
+def other_speakers(face: FaceSamples, sounds: list[Path]) -> list[float]:
+    """Confidences, ascending, of 15 s of this mouth with the audio of other speakers."""
     reached = []
     for path in sounds:
-        heard = listen(media.read_audio(path))
-        for start in range(0, len(look) - PART + 1, 125):
-            for moment in np.arange(0, heard.seconds - PART / 25, 7.5):
-                reached.append(sync_offset(heard, part(look, start, float(moment))).confidence)
+        speech = analyse_speech(media.read_audio(path))
+        for start in range(0, len(face) - PART + 1, 125):
+            for moment in np.arange(0, speech.seconds - PART / 25, 7.5):
+                reached.append(sync_offset(speech, part(face, start, float(moment))).confidence)
     return sorted(reached)
 
 
@@ -118,23 +115,23 @@ def main() -> None:
         "--watch", type=float, default=15.0, help="seconds of the clip looked at frame by frame"
     )
     parser.add_argument(
-        "--other", type=Path, nargs="*", default=[], help="sounds of other speakers"
+        "--other", type=Path, nargs="*", default=[], help="audio files of other speakers"
     )
     options = parser.parse_args()
     sound = media.read_audio(options.video)
-    look = look_at(options.video, options.watch)
-    listen(np.zeros(SAMPLE_RATE, np.float32))  # loads the network
+    face = track_face(options.video, options.watch)
+    analyse_speech(np.zeros(SAMPLE_RATE, np.float32))  # loads the network
     start = time.process_time()
-    heard = listen(sound)
-    offset = sync_offset(heard, look)
+    speech = analyse_speech(sound)
+    offset = sync_offset(speech, face)
     frames = len(sound) * 25 // SAMPLE_RATE
     findings = (
-        *check_sound(heard),
+        *check_audio(speech),
         check_sync(offset),
-        check_other_voices(heard, look),
-        *forecast(heard, look, frames, [(0, frames)]),
+        check_other_voices(speech, face),
+        *check_learnability(speech, face, frames, [(0, frames)]),
     )
-    mended(heard)
+    repaired_audio(speech)
     seconds = time.process_time() - start
     for finding in findings:
         at = " ".join(f"{a:.1f}-{b:.1f}" for a, b in finding.at[:8])
@@ -142,26 +139,26 @@ def main() -> None:
             f"{finding.level:9} {finding.check:18} {finding.what}{' [' + at + ' s]' if at else ''}"
             f"{' -> ' + finding.fix if finding.fix else ''}"
         )
-    told = (
+    found = (
         {
             f"{by:+.2f}": round(
-                sync_offset(listen(moved(sound, by)), look).seconds - offset.seconds, 4
+                sync_offset(analyse_speech(moved(sound, by)), face).seconds - offset.seconds, 4
             )
             for by in MOVED
         }
-        if offset.sure
+        if offset.reliable
         else {}
     )
     print(
         json.dumps(
             {
-                "speech_seconds": heard.speech_seconds,
-                "classes": dict(zip(CLASSES, heard.counts().tolist(), strict=True)),
+                "speech_seconds": speech.speech_seconds,
+                "classes": dict(zip(PHONEME_CLASSES, speech.counts().tolist(), strict=True)),
                 "offset": vars(offset),
-                "moved": told,
-                "parts": parts(heard, look, offset),
-                "strangers": strangers(look, options.other),
-                "closures": closures(heard, look),
+                "moved": found,
+                "parts": parts(speech, face, offset),
+                "strangers": other_speakers(face, options.other),
+                "closures": closures(speech, face),
                 "cpu_seconds": seconds,
             }
         )

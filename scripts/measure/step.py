@@ -1,5 +1,6 @@
-"""How long a training step takes on this machine: `python -m scripts.measure.step DATA --config
-NAME`.
+"""Measure the time of a training step on this machine.
+
+    python -m scripts.measure.step DATA --config NAME
 
 The initial cloud of the dataset, all losses and the optimizer; the median over blocks of ten steps
 (on CUDA a step is not waited for), after the first steps have compiled and captured what they need.
@@ -19,12 +20,12 @@ from being.data.clip import Clip, load_clip
 from being.data.dataset import Dataset, Split
 from being.model.device import has_bfloat16, pick_device
 from being.model.talking_head import TalkingHead
-from being.train.density import Density
+from being.train.density import DensityControl
 from being.train.initial_points import initial_cloud
 from being.train.objective import Objective
-from being.train.optimizer import make_optimizer, set_rates
-from being.train.step import STAGES, Step
-from being.train.trainer import fresh_model
+from being.train.optimizer import make_optimizer, set_learning_rates
+from being.train.step import STAGES, TrainingStep
+from being.train.trainer import untrained_model
 
 WARM_UP = 12  # steps
 BLOCK = 10  # steps timed as one
@@ -36,18 +37,18 @@ def measure(
     """Milliseconds of a step, one number for each block."""
     low = config.train.mixed_precision and has_bfloat16(clip.device)
     optimizer = make_optimizer(model, config.train.rate)
-    density = Density(config.train.density, len(model.gaussians), clip.device)
+    density = DensityControl(config.train.density, len(model.gaussians), clip.device)
     objective = Objective(
         config.train.loss, clip, model.network.tri_plane.grid, reference=False, low_precision=low
     )
-    step = Step(config, stage, model, clip, split.train, objective, optimizer, density, low)
+    step = TrainingStep(config, stage, model, clip, split.train, objective, optimizer, density, low)
     steps = getattr(config.train, stage).steps
     model.train()
     times, done = [], 0
     for count in (WARM_UP, *[BLOCK] * blocks):
         start = time.perf_counter()
         for number in range(done, done + count):
-            set_rates(optimizer, number, steps)
+            set_learning_rates(optimizer, number, steps)
             step(number + 1)
         wait(clip.device)
         times.append((time.perf_counter() - start) / count * 1e3)
@@ -56,7 +57,7 @@ def measure(
 
 
 def wait(device: torch.device) -> None:
-    """Until the device has done what it was given."""
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -76,12 +77,11 @@ def main() -> None:
     dataset = Dataset.open(arguments.data)
     split = dataset.split(config.data.holdout, config.data.seconds)
     clip = load_clip(
-        dataset, config.data.size, config.data.encoder, device, kind=config.data.expression
+        dataset, config.data.size, config.data.encoder, device, channel_set=config.data.expression
     )
-    points, colours = initial_cloud(
-        dataset, clip, split.train, config.data.gaussians, config.train.seed, config.data.bfm
-    )
-    model = fresh_model(config, clip.features.shape[2], points, colours, len(clip.channels)).to(
+    count, seed = config.data.initial_gaussians, config.train.seed
+    points, colours = initial_cloud(dataset, clip, split.train, count, seed, config.data.bfm)
+    model = untrained_model(config, clip.features.shape[2], points, colours, len(clip.channels)).to(
         device
     )
     name = (
@@ -90,22 +90,21 @@ def main() -> None:
         else f"CPU, {torch.get_num_threads()} threads"
     )
     print(
-        f"{name}, torch {torch.__version__}, {arguments.config}, {config.data.size} px, {len(points)} Gaussians"
+        f"{name}, torch {torch.__version__}, {arguments.config}, {config.data.size} px, "
+        f"{len(points)} Gaussians"
     )
     stream = torch.cuda.Stream(device) if device.type == "cuda" else None
     with torch.cuda.stream(stream):
         for stage in STAGES:
             times = measure(config, stage, model, clip, split, arguments.blocks)
             print(
-                f"{stage}, batch {getattr(config.train, stage).batch}: {statistics.median(times):.2f} ms a step "
-                f"({min(times):.2f} to {max(times):.2f})"
+                f"{stage}, batch {getattr(config.train, stage).batch}: "
+                f"{statistics.median(times):.2f} ms per step ({min(times):.2f} to {max(times):.2f})"
             )
             if stage == "coarse":
                 model.bake_canonical()
     if device.type == "cuda":
-        print(
-            f"at most {torch.cuda.max_memory_allocated(device) / 1e9:.1f} GB of the device's memory"
-        )
+        print(f"peak device memory {torch.cuda.max_memory_allocated(device) / 1e9:.1f} GB")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
-"""How steady a dataset's head pose is, against per-frame PnP and against the motion of the skin
-itself.
+"""Measure how steady the head poses of a dataset are.
+
+They are compared with per-frame PnP and with the optical flow of the skin.
 
     python -m scripts.measure.track DATASET
 
@@ -119,13 +120,13 @@ def main() -> None:
     with np.load(arguments.dataset / "mesh.npz") as file:
         vertices = file["vertices"].astype(np.float64)
     poses = Poses(euler_to_rotation(dataset.euler), dataset.trans.astype(np.float64))
-    ours = camera.project(poses.place(vertices.mean(0)[RIGID]))
+    ours = camera.project(poses.to_camera(vertices.mean(0)[RIGID]))
     shape = canonical_mesh()[0].astype(np.float64) / CENTIMETRES_PER_UNIT
-    single = camera.project(pnp_poses(points, shape, camera).place(shape[RIGID]))
+    single = camera.project(pnp_poses(points, shape, camera).to_camera(shape[RIGID]))
     skin = skin_motion(
         FrameFolder(arguments.dataset / "ori_imgs", dataset.frames), points[:, RIGID], side
     )
-    shown = camera.project(poses.place(vertices))
+    shown = camera.project(poses.to_camera(vertices))
     reprojection = np.nanmedian(np.linalg.norm(shown - points, axis=-1)) * 512 / side
     rigid = np.nanmedian(np.linalg.norm(ours - points[:, RIGID], axis=-1)) * 512 / side
     segments = [(int(a), int(b)) for a, b in dataset.segments]

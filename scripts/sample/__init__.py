@@ -1,3 +1,1 @@
-"""The generator of the built-in sample clip: a person who does not exist, animated and rendered
-from CC0 data.
-"""
+"""Generator of the built-in sample clip: a synthetic person, rendered from CC0 data."""

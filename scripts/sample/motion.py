@@ -1,5 +1,6 @@
-"""What the head does while it speaks: turns, sway, blinks, glances and brows. Pure functions of
-time and stress.
+"""Head motion of the sample person: turns, sway, blinks, glances and brows.
+
+All are functions of time and of the stress of the speech.
 """
 
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ SWAY_Y: tuple[Wave, ...] = ((0.012, 0.24, 1.0),)
 
 @dataclass(frozen=True)
 class Motion:
-    """angles [F, 3] yaw, pitch, roll in radians; sway [F, 3] in 10 cm; weights: face unit -> [F]."""
+    """Motion of F frames: yaw, pitch, roll [F, 3] rad; sway [F, 3] in 10 cm; face units [F]."""
 
     angles: np.ndarray
     sway: np.ndarray
@@ -40,7 +41,7 @@ def _waves(time: np.ndarray, waves: tuple[Wave, ...]) -> np.ndarray:
 
 
 def blinks(frames: int, rng: np.random.Generator) -> np.ndarray:
-    """Eyelid closure float64 [F], 0 open to 1 shut: closing faster than opening."""
+    """Eyelid closure float64 [F], 0 open to 1 closed: closing faster than opening."""
     time, closure, now = np.arange(frames) / FPS, np.zeros(frames), 1.1
     while now < frames / FPS - 0.3:
         since = time - now

@@ -1,4 +1,4 @@
-"""Phoneme events -> mouth: how far jaw and lips move in every frame. Pure functions of the events."""
+"""Mouth motion of the sample person: face unit weights per frame from phonemes."""
 
 from collections.abc import Sequence
 

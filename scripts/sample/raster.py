@@ -1,4 +1,4 @@
-"""Numba kernels of the renderer: z-buffer, normals, strand ribbons, and the shading of one picture."""
+"""Numba kernels of the sample renderer: z-buffer, normals, strand ribbons and shading."""
 
 import math
 

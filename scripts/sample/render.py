@@ -1,5 +1,4 @@
-"""One frame of the person: pose -> picture uint8 [512, 512, 3], class mask, and the projected truth
-of the lips.
+"""Render one frame of the sample person: image, class mask and true lip points.
 
 Camera as in `being/conventions.py`: u = FOCAL * x / z + (W - 1) / 2, pixel centres at whole
 numbers, y down.
@@ -11,7 +10,7 @@ import cv2
 import numpy as np
 from scipy.spatial import cKDTree
 
-from scripts.sample import look
+from scripts.sample import appearance
 from scripts.sample.mesh import PIVOT, Head, rotation
 from scripts.sample.raster import (
     CLOTH,
@@ -90,9 +89,9 @@ def background(size: int) -> np.ndarray:
     glow = np.clip(1 - 0.9 * np.hypot(x - 0.42, y - 0.35), 0, 1)
     flat = np.stack([x.ravel(), y.ravel(), np.zeros(size * size)], 1)
     waves = ((5, 0.06), (19, 0.05), (61, 0.06), (140, 0.04))
-    grain = np.sum([a * (look.noise(flat, f, 40 + f) - 0.5) for f, a in waves], axis=0)
+    grain = np.sum([a * (appearance.noise(flat, f, 40 + f) - 0.5) for f, a in waves], axis=0)
     wall = (
-        look.linear(0.50, 0.55, 0.60)
+        appearance.linear(0.50, 0.55, 0.60)
         * ((0.35 + 0.75 * glow) * (1 + grain.reshape(size, size)))[..., None]
     )
     return wall.astype(np.float32)
@@ -103,21 +102,21 @@ class Renderer:
 
     def __init__(self, head: Head):
         self.head, parts = head, head.parts
-        self.strands = [look.hair(head), look.brows(head)]
+        self.strands = [appearance.hair(head), appearance.brows(head)]
         self.lips = head.lip_pair()
-        eyes = [look.eye_look(parts[name]) for name in ("eye_left", "eye_right")]
+        eyes = [appearance.eye_appearance(parts[name]) for name in ("eye_left", "eye_right")]
         flat = [
-            (np.tile(look.linear(*c), (len(parts[name]), 1)), np.full(len(parts[name]), r))
+            (np.tile(appearance.linear(*c), (len(parts[name]), 1)), np.full(len(parts[name]), r))
             for name, c, r in (
                 ("tongue", (0.62, 0.30, 0.29), 0.35),
                 ("lash", (0.20, 0.14, 0.11), 0.5),
             )
         ]
         looks = [
-            look.skin_look(head),
-            look.cloth_look(parts["cloth"]),
+            appearance.skin_appearance(head),
+            appearance.cloth_appearance(parts["cloth"]),
             *eyes,
-            look.teeth_look(parts["teeth"]),
+            appearance.teeth_appearance(parts["teeth"]),
             *flat,
         ]
         materials = [SKIN, CLOTH, EYE, EYE, TEETH, TONGUE, LASH]
@@ -181,8 +180,8 @@ class Renderer:
         lids = np.where(self.head.painted(parts["skin"], "eyelids") > 0.3)[0]
         self.lash_anchor = lids[cKDTree(parts["skin"].rest[lids]).query(lash)[1]]
         cloth, skin = parts["cloth"].rest, parts["skin"].rest
-        self.over_collar = np.maximum(cloth[:, 1] - look.collar_height(cloth), 0.0)
-        ring = skin[np.abs(skin[:, 1] - look.collar_height(skin)) < 0.05]
+        self.over_collar = np.maximum(cloth[:, 1] - appearance.collar_height(cloth), 0.0)
+        ring = skin[np.abs(skin[:, 1] - appearance.collar_height(skin)) < 0.05]
         self.neck_axis = np.array([0.0, (ring[:, 2].min() + ring[:, 2].max()) / 2])
         upper = self.head.parts["teeth"].stencil @ (parts["teeth"].base >= 15060).astype(float)
         self.teeth_shift = np.where(upper[:, None] > 0.5, [0, -0.05, -0.02], [0, -0.02, -0.04])
@@ -191,7 +190,9 @@ class Renderer:
     def _place(
         self, weights: dict[str, float], angles: np.ndarray, sway: np.ndarray
     ) -> tuple[float, float]:
-        """Fills vertex, normal, way for a pose; returns the lip aperture (px) and the eyes' height."""
+        """Compute vertices, normals and directions of a pose; returns lip aperture (px) and eye
+        height.
+        """
         base, turn = self.head.base_pose(weights, angles, sway), rotation(*angles)
         placed = {name: part.stencil @ base[part.base] for name, part in self.head.parts.items()}
         anchor = placed["skin"][self.lash_anchor]

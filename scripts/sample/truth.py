@@ -1,5 +1,6 @@
-"""What is known about the clip without looking at it: camera, face units, lips, masks, phonemes ->
-`truth.npz`.
+"""Write the true values of the sample clip (`truth.npz`).
+
+They are camera, face units, lips, masks and phonemes.
 """
 
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ MASK_SHRINK = 2  # masks are kept at half the picture's size
 
 
 class Script:
-    """The clip as numbers: `weights` face unit -> [F], `angles` [F, 3] rad, `sway` [F, 3] in 10 cm."""
+    """The clip as numbers: face unit `weights` [F], `angles` [F, 3] rad, `sway` [F, 3] in 10 cm."""
 
     def __init__(self, speech: voice.Speech):
         self.speech = speech
@@ -56,7 +57,7 @@ def write_truth(path: Path, head: Head, script: Script, classes: Iterator[np.nda
     """
     shrunk = [c[::MASK_SHRINK, ::MASK_SHRINK] for c in classes]
     spoken = mouth.segments(script.speech.events)
-    heard = np.array([s[1:3] for s in spoken]) + voice.ANTICIPATION
+    spans = np.array([s[1:3] for s in spoken]) + voice.ANTICIPATION
     poses = [render.head_to_camera(a, s) for a, s in zip(script.angles, script.sway, strict=True)]
     np.savez_compressed(
         path,
@@ -71,7 +72,7 @@ def write_truth(path: Path, head: Head, script: Script, classes: Iterator[np.nda
         lip_aperture=apertures(head, script),
         closures=mouth.closures(script.speech.events).astype(np.float32),
         phonemes=np.array([s[0] for s in spoken]),
-        phoneme_spans=heard.astype(np.float32),
+        phoneme_spans=spans.astype(np.float32),
         mask_frames=np.arange(0, len(script), MASK_EVERY, dtype=np.int32),
         head_mask=np.packbits([m == render.HEAD_CLASS for m in shrunk], axis=-1),
         person_mask=np.packbits([m != render.BACKGROUND for m in shrunk], axis=-1),

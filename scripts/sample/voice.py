@@ -1,6 +1,4 @@
-"""Text to speech with the time of every phoneme: the sample's sound and the events that drive its
-lips before it.
-"""
+"""Synthesise the speech of the sample clip, with the time of every phoneme."""
 
 import json
 from dataclasses import dataclass
@@ -34,7 +32,8 @@ SENTENCES = (
     ("Hello, and welcome. I am a synthetic person.", 0.35),
     ("My mother bought five big blue boxes of paper maps by the sea.", 0.45),
     (
-        "The boy in the beige jacket shouted with joy, then chose a good book about thirty young birds.",
+        "The boy in the beige jacket shouted with joy, "
+        "then chose a good book about thirty young birds.",
         0.5,
     ),
     ("Father put the hot apple pie on the table, and we all sang.", 0.4),
@@ -45,10 +44,10 @@ SENTENCES = (
 
 @dataclass(frozen=True)
 class Speech:
-    """What is said: waveform float32 [T] in [-1, 1] at RATE, and the mouth's events (phoneme,
+    """Synthesised speech: waveform float32 [T] in [-1, 1] at RATE, and the mouth's events (phoneme,
     start, end), s.
 
-    A phoneme is heard from ANTICIPATION after its event's start to ANTICIPATION after its end.
+    The audio has a phoneme from ANTICIPATION after its event's start to ANTICIPATION after its end.
     """
 
     waveform: np.ndarray

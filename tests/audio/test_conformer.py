@@ -1,6 +1,4 @@
-"""The phoneme conformer: equal to hama's own runtime, in time with the sound, steady over long and
-strange sound.
-"""
+"""The phoneme conformer: equal to hama's own runtime, aligned in time, stable on long audio."""
 
 from __future__ import annotations
 
@@ -11,10 +9,11 @@ import time
 import numpy as np
 import pytest
 import torch
-from needs import had
+from needs import load_or_skip
 
 from being import assets
-from being.audio import conformer, encoders, feature_windows
+from being.audio import clip_features, encoders, feature_windows, phoneme_conformer
+from being.conventions import FEATURE_RATE
 from being.errors import EnvironmentFault
 
 RATE = 16_000
@@ -59,7 +58,7 @@ def babble(seconds: float, seed: int = 0) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def hama() -> encoders.HamaEncoder:
-    return had(lambda: encoders.encoder("hama"))
+    return load_or_skip(lambda: encoders.load_encoder("hama"))
 
 
 def test_log_probabilities_equal_the_original_runtime(hama):
@@ -76,36 +75,36 @@ def test_hidden_states_are_those_measured(hama):
     assert np.allclose(got[[0, 25, 50, 99]][:, [0, 40, 80, 143]], HIDDEN_GOLDEN, atol=1e-3)
 
 
-def test_steps_lie_on_the_sound_that_they_describe(hama):
-    """A 10 ms burst changes the states round its own time, to better than half a video frame, at
+def test_steps_are_at_the_time_of_the_audio_that_they_describe(hama):
+    """A 10 ms burst changes the states around its own time, to better than half a video frame, at
     both ends too.
     """
     rng = np.random.default_rng(0)
     quiet = (0.003 * rng.standard_normal(5 * RATE)).astype(np.float32)
     base = hama.encode_clip(quiet)
-    times = (np.arange(len(base)) + 0.5) / encoders.FEATURE_RATE
+    times = (np.arange(len(base)) + 0.5) / FEATURE_RATE
     offsets = []
     for moment in (0.14, 0.5, 2.0, 2.51, 4.5, 4.86):
-        sound = quiet.copy()
+        audio = quiet.copy()
         first = int(moment * RATE) - 80
-        sound[first : first + 160] += 0.3 * rng.standard_normal(160).astype(np.float32)
-        change = np.square(hama.encode_clip(sound) - base).sum(1) * (np.abs(times - moment) < 0.12)
+        audio[first : first + 160] += 0.3 * rng.standard_normal(160).astype(np.float32)
+        change = np.square(hama.encode_clip(audio) - base).sum(1) * (np.abs(times - moment) < 0.12)
         offsets.append((change * times).sum() / change.sum() - moment)
     assert np.abs(offsets).max() < 0.02 and abs(np.mean(offsets)) < 0.01, offsets
 
 
-def test_long_sound_in_pieces_agrees_with_one_pass(hama):
-    sound = babble(24)
-    pieces = hama.encode_clip(sound)
+def test_long_audio_in_pieces_agrees_with_one_pass(hama):
+    audio = babble(24)
+    pieces = hama.encode_clip(audio)
     with torch.inference_mode():
-        whole = hama.encode_pieces(sound[None])[0]
+        whole = hama.encode_pieces(audio[None])[0]
     assert pieces.shape == whole.shape == (1200, WIDTH)
     assert np.corrcoef(pieces.ravel(), whole.ravel())[0, 1] > 0.99
     error = np.linalg.norm(pieces - whole, axis=1) / np.linalg.norm(whole, axis=1)
     border = np.r_[390:410, 790:810]
     assert error.mean() < 0.12 and error[border].mean() < 2 * error.mean() + 0.02
     for seconds in (9.0, 9.02, 17.3):  # one piece, a last piece that is merged, three pieces
-        assert hama.encode_clip(sound[: int(seconds * RATE)]).shape == (
+        assert hama.encode_clip(audio[: int(seconds * RATE)]).shape == (
             int(np.ceil(seconds * 50 - 1e-9)),
             WIDTH,
         )
@@ -115,15 +114,15 @@ def test_long_sound_in_pieces_agrees_with_one_pass(hama):
 def test_memory_does_not_grow_with_length_and_speed_is_many_times_real_time(hama):
     import resource
 
-    sound = babble(30)
-    hama.encode_clip(sound)
+    audio = babble(30)
+    hama.encode_clip(audio)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.process_time()
-    states = hama.encode_clip(np.tile(sound, 4))
+    states = hama.encode_clip(np.tile(audio, 4))
     took = time.process_time() - started
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before  # KiB
     assert states.shape == (6000, WIDTH)
-    assert grown < 60_000, f"{grown / 1024:.0f} MiB more for 120 s of sound"
+    assert grown < 60_000, f"{grown / 1024:.0f} MiB more for 120 s of audio"
     assert took < 120 / 20, f"{120 / took:.0f} times real time"  # 240 on a quiet core
 
 
@@ -136,18 +135,18 @@ STRANGE = {
 }
 
 
-@pytest.mark.parametrize("sound", STRANGE.values(), ids=STRANGE.keys())
-def test_strange_sound_gives_finite_features(hama, sound):
-    frames = feature_windows.frame_count(sound)
-    got = feature_windows.encode(sound, frames)
+@pytest.mark.parametrize("audio", STRANGE.values(), ids=STRANGE.keys())
+def test_unusual_audio_gives_finite_features(hama, audio):
+    frames = feature_windows.frame_count(audio)
+    got = clip_features.encode_frames(audio, frames)
     assert got.shape == (frames, 16, WIDTH) and np.isfinite(got).all() and np.abs(got).max() < 50
 
 
 def test_louder_and_quieter_speech_gives_similar_states(hama):
-    sound = babble(4)
-    base = hama.encode_clip(sound)
+    audio = babble(4)
+    base = hama.encode_clip(audio)
     for gain in (0.3, 3.0):
-        assert np.corrcoef(base.ravel(), hama.encode_clip(sound * gain).ravel())[0, 1] > 0.8
+        assert np.corrcoef(base.ravel(), hama.encode_clip(audio * gain).ravel())[0, 1] > 0.8
 
 
 def test_a_damaged_weight_file_is_refused_and_never_read_out_of_bounds(tmp_path):
@@ -169,7 +168,7 @@ def test_a_damaged_weight_file_is_refused_and_never_read_out_of_bounds(tmp_path)
         return path
 
     good = np.arange(6, dtype="<f4").tobytes() + np.arange(4, dtype="<f2").tobytes()
-    read = conformer.read_tensors(
+    read = phoneme_conformer.read_tensors(
         write(entry(b"a", 0, (2, 3), 0, 24), entry(b"b", 1, (4,), 24, 8), data=good)
     )
     assert np.array_equal(read["a"], np.arange(6).reshape(2, 3)) and np.array_equal(
@@ -189,12 +188,12 @@ def test_a_damaged_weight_file_is_refused_and_never_read_out_of_bounds(tmp_path)
     for case in bad:
         path = write(*case.pop("entries", [entry(b"a", 0, (4,), 0, 16)]), **case)
         with pytest.raises(EnvironmentFault, match="not a readable"):
-            conformer.read_tensors(path)
+            phoneme_conformer.read_tensors(path)
     path.write_bytes(b"HAMA")
     with pytest.raises(EnvironmentFault):
-        conformer.read_tensors(path)
+        phoneme_conformer.read_tensors(path)
     with pytest.raises(EnvironmentFault, match="another network"):
-        conformer.load(write(entry(b"stft_real_kernel", 0, (4,), 0, 16)))
+        phoneme_conformer.load_conformer(write(entry(b"stft_real_kernel", 0, (4,), 0, 16)))
 
 
 @pytest.mark.slow
@@ -202,16 +201,16 @@ def test_speech_through_the_original_runtime_gives_the_same_probabilities(hama, 
     asr = pytest.importorskip("hama.asr")
     from being import media
 
-    sound = media.read_audio(shared_dir / "audio" / "speech_en_11s.flac")
+    audio = media.read_audio(shared_dir / "audio" / "speech_en_11s.flac")
     model = asr.ASRModel(assets.fetch("hama"))
     own = model.session.run(
         [model._log_probs_output_name, model._out_lengths_output_name],
         {
-            model._waveform_input_name: sound[None],
-            model._waveform_lengths_input_name: np.array([sound.size]),
+            model._waveform_input_name: audio[None],
+            model._waveform_lengths_input_name: np.array([audio.size]),
         },
     )[0][0]
     with torch.inference_mode():
-        got = hama.model.log_probabilities(torch.from_numpy(sound)[None])[0].numpy()
+        got = hama.model.log_probabilities(torch.from_numpy(audio)[None])[0].numpy()
     assert np.abs(np.exp(own) - np.exp(got)).sum(1).mean() < 1e-4
     assert (own.argmax(1) == got.argmax(1)).mean() > 0.999

@@ -1,23 +1,29 @@
-"""Window layout: every frame's window is centred on that frame, with true neighbours and zeros only
-at clip ends.
-"""
+"""Feature windows: centred on their frame, with true neighbours, zero only at the clip's ends."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from being.audio import encoders, feature_windows
-from being.conventions import ATTENTION_PAST, ATTENTION_WINDOW, FEATURE_RATE, FEATURE_WINDOW, FPS
+from being.audio import clip_features, encoder_interface, encoders, feature_windows
+from being.conventions import (
+    ATTENTION_PAST,
+    ATTENTION_WINDOW,
+    FEATURE_RATE,
+    FEATURE_WINDOW,
+    FPS,
+    SAMPLES_PER_FRAME,
+    SAMPLES_PER_STEP,
+)
 from being.errors import InputRejected, UsageError
 
-SAMPLES = encoders.SAMPLES_PER_STEP
+SAMPLES = SAMPLES_PER_STEP
 
 
-class StandIn:
-    """An encoder whose step holds the sound's energy and mean sample value in exactly its 20 ms."""
+class StandIn(encoder_interface.PieceEncoder):
+    """A stand-in: each step holds the energy and the mean of exactly its 20 ms of audio."""
 
-    name, width, rate = "stand_in", 2, FEATURE_RATE
+    name, width = "stand_in", 2
 
     def encode_clip(self, samples):
         steps = -(-samples.size // SAMPLES)
@@ -38,9 +44,9 @@ def step_times(frame: int) -> np.ndarray:
 @pytest.mark.parametrize("frames", [1, 2, 5, 50])
 def test_a_click_appears_at_its_own_time_in_every_window_that_reaches_it(frames):
     for click in {0, frames // 2, frames - 1}:
-        sound = np.zeros(frames * feature_windows.SAMPLES_PER_FRAME, np.float32)
-        sound[click * feature_windows.SAMPLES_PER_FRAME + 5] = 1
-        got = feature_windows.encode(sound, frames, "stand_in")
+        audio = np.zeros(frames * SAMPLES_PER_FRAME, np.float32)
+        audio[click * SAMPLES_PER_FRAME + 5] = 1
+        got = clip_features.encode_frames(audio, frames, "stand_in")
         assert (
             got.shape == (frames, FEATURE_WINDOW, 2)
             and got.dtype == np.float32
@@ -54,10 +60,10 @@ def test_a_click_appears_at_its_own_time_in_every_window_that_reaches_it(frames)
 
 def test_the_window_of_a_frame_is_centred_on_its_time_at_both_ends():
     frames = 100
-    sound = (
-        np.arange(frames * feature_windows.SAMPLES_PER_FRAME, dtype=np.float32) / 1e6
+    audio = (
+        np.arange(frames * SAMPLES_PER_FRAME, dtype=np.float32) / 1e6
     )  # its value tells the time
-    got = feature_windows.encode(sound, frames, "stand_in")[..., 1] * 1e6 / 16_000
+    got = clip_features.encode_frames(audio, frames, "stand_in")[..., 1] * 1e6 / 16_000
     for frame in (4, 50, frames - 4):  # whole windows
         assert got[frame].mean() == pytest.approx(frame / FPS, abs=1e-4)
     for frame, inside in (
@@ -68,19 +74,19 @@ def test_the_window_of_a_frame_is_centred_on_its_time_at_both_ends():
         assert np.count_nonzero(got[frame]) == inside.stop - inside.start
 
 
-def test_sound_of_another_length_than_the_video_is_extended_with_silence_or_used_as_far_as_windows_reach():
+def test_short_audio_is_extended_with_silence_and_long_audio_used_as_far_as_windows_reach():
     rng = np.random.default_rng(0)
-    sound = rng.uniform(-1, 1, 20 * feature_windows.SAMPLES_PER_FRAME).astype(np.float32)
-    whole = feature_windows.encode(sound, 20, "stand_in")
-    short = feature_windows.encode(sound, 10, "stand_in")
+    audio = rng.uniform(-1, 1, 20 * SAMPLES_PER_FRAME).astype(np.float32)
+    whole = clip_features.encode_frames(audio, 20, "stand_in")
+    short = clip_features.encode_frames(audio, 10, "stand_in")
     assert np.array_equal(short, whole[:10])
-    longer = feature_windows.encode(sound, 23, "stand_in")
+    longer = clip_features.encode_frames(audio, 23, "stand_in")
     assert (
         np.array_equal(longer[:17], whole[:17])
         and longer.shape[0] == 23
         and not longer[22, 4:].any()
     )
-    assert feature_windows.encode(sound[:160], 1, "stand_in").shape == (1, 16, 2)  # 10 ms
+    assert clip_features.encode_frames(audio[:160], 1, "stand_in").shape == (1, 16, 2)  # 10 ms
     for count in (1, 639, 640, 641, 64_000):
         assert feature_windows.frame_count(np.zeros(count)) == max(1, -(-count // 640))
 
@@ -92,20 +98,21 @@ def test_attention_windows_hold_true_neighbours_and_zeros_outside_the_clip(kind)
     source = np.random.default_rng(1).normal(size=(12, FEATURE_WINDOW, 3)).astype(np.float32)
     data = source if kind == "numpy" else torch.from_numpy(source)
     indices = [0, 3, 4, 6, 9, 11]
-    got = feature_windows.windows(data, indices if kind == "numpy" else torch.tensor(indices))
+    got = feature_windows.attention_windows(
+        data, indices if kind == "numpy" else torch.tensor(indices)
+    )
     assert type(got) is type(data) and tuple(got.shape) == (6, ATTENTION_WINDOW, 3, FEATURE_WINDOW)
     got = np.asarray(got)
     for row, index in enumerate(indices):
-        for place in range(ATTENTION_WINDOW):
-            frame = index - ATTENTION_PAST + place
+        for position in range(ATTENTION_WINDOW):
+            frame = index - ATTENTION_PAST + position
             expected = source[frame].T if 0 <= frame < 12 else np.zeros((3, FEATURE_WINDOW))
-            assert np.array_equal(got[row, place], expected), (index, frame)
-        assert np.array_equal(np.asarray(feature_windows.window(data, index)), got[row])
+            assert np.array_equal(got[row, position], expected), (index, frame)
 
 
-def test_bad_sound_and_unknown_encoders_are_refused_with_the_reason():
+def test_bad_audio_and_unknown_encoders_are_refused_with_the_reason():
     for bad in (np.zeros(0, np.float32), np.full(1000, np.nan, np.float32)):
         with pytest.raises(InputRejected):
-            feature_windows.encode(bad, 5, "stand_in")
+            clip_features.encode_frames(bad, 5, "stand_in")
     with pytest.raises(UsageError, match="hama"):
-        feature_windows.encode(np.zeros(1000, np.float32), 5, "hamma")
+        clip_features.encode_frames(np.zeros(1000, np.float32), 5, "hamma")

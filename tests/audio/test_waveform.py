@@ -1,13 +1,13 @@
-"""Waveforms: refusals of bad sound, and a resampler that keeps time, pitch and level."""
+"""Audio samples: wrong ones are refused, and resampling keeps time, pitch and level."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from being.audio.waveform import checked
+from being.audio.waveform import checked_samples
 from being.errors import InputRejected
-from being.media.resampling import to_rate
+from being.media.resampling import resample
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from being.media.resampling import to_rate
         (16_000, 24_000),
     ],
 )
-def test_resampled_sound_keeps_time_and_level(rate_in, rate_out):
+def test_resampled_audio_keeps_time_and_level(rate_in, rate_out):
     def sound(rate, count):
         time = np.arange(count) / rate
         return (np.sin(2 * np.pi * 1000 * time) * np.exp(-(((time - 2.5) / 0.2) ** 2))).astype(
@@ -29,37 +29,37 @@ def test_resampled_sound_keeps_time_and_level(rate_in, rate_out):
         )
 
     count = 5 * rate_in + 13  # several blocks and a rest
-    out = to_rate(sound(rate_in, count), rate_in, rate_out)
+    out = resample(sound(rate_in, count), rate_in, rate_out)
     assert out.dtype == np.float32 and len(out) == -(-count * rate_out // rate_in)
     assert np.abs(out - sound(rate_out, len(out))).max() < 1e-4
 
 
-def test_what_the_lower_rate_cannot_carry_is_removed_and_the_rest_stays():
+def test_frequencies_above_the_lower_rate_are_removed_and_the_others_stay():
     time = np.arange(48_000 * 2) / 48_000
     for frequency, low, high in ((10_000, 0, 1e-4), (7_000, 0.9, 1.0), (100, 0.99, 1.01)):
         tone = np.sin(2 * np.pi * frequency * time).astype(np.float32)
-        level = to_rate(tone, 48_000, 16_000)[1000:-1000].std() * np.sqrt(2)
+        level = resample(tone, 48_000, 16_000)[1000:-1000].std() * np.sqrt(2)
         assert low <= level <= high, (frequency, level)
 
 
-def test_the_same_rate_or_no_sound_passes_through():
+def test_the_same_rate_and_empty_audio_pass_through():
     sound = np.random.default_rng(0).normal(size=100).astype(np.float32)
-    assert to_rate(sound, 16_000, 16_000) is sound
-    assert to_rate(sound[:0], 8_000, 16_000).size == 0
-    assert len(to_rate(sound[:1], 48_000, 16_000)) == 1
+    assert resample(sound, 16_000, 16_000) is sound
+    assert resample(sound[:0], 8_000, 16_000).size == 0
+    assert len(resample(sound[:1], 48_000, 16_000)) == 1
     tone = np.sin(np.arange(50) * 0.3).astype(np.float32)  # shorter than the resampling filter
     assert np.allclose(
-        to_rate(tone, 8_000, 16_000)[10:90], np.sin(np.arange(100) * 0.15)[10:90], atol=0.02
+        resample(tone, 8_000, 16_000)[10:90], np.sin(np.arange(100) * 0.15)[10:90], atol=0.02
     )
 
 
-def test_sound_that_is_empty_or_not_finite_is_rejected_and_loud_sound_is_clipped():
+def test_empty_and_not_finite_audio_is_rejected_and_loud_audio_is_clipped():
     sound = np.linspace(-2, 2, 100)
-    assert checked(sound).dtype == np.float32 and np.abs(checked(sound)).max() == 1
+    assert checked_samples(sound).dtype == np.float32 and np.abs(checked_samples(sound)).max() == 1
     with pytest.raises(InputRejected, match="no samples"):
-        checked(sound[:0])
+        checked_samples(sound[:0])
     for harm in (np.nan, np.inf):
         broken = sound.copy()
         broken[[3, 50]] = harm
         with pytest.raises(InputRejected, match="2 of 100"):
-            checked(broken)
+            checked_samples(broken)

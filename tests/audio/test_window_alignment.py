@@ -1,6 +1,4 @@
-"""Speech features lie on their frames to better than half a frame: inside, at both ends, in short
-and long sound.
-"""
+"""Speech features are aligned with their frames to better than half a frame."""
 
 from __future__ import annotations
 
@@ -8,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from needs import had
+from needs import load_or_skip
 
 from being import media, sample
-from being.audio import encoders, feature_windows
+from being.audio import clip_features, encoders, feature_windows
 from being.conventions import FEATURE_RATE, FEATURE_WINDOW, FPS, SAMPLE_RATE
 
 HALF_FRAME = 0.5 / FPS  # s
@@ -24,7 +22,7 @@ MOVED = np.arange(-0.04, 0.0401, 0.005)  # s
 
 @pytest.fixture(scope="module", params=["hama"])
 def encoder(request: pytest.FixtureRequest) -> str:
-    had(lambda: encoders.encoder(request.param))
+    load_or_skip(lambda: encoders.load_encoder(request.param))
     return request.param
 
 
@@ -54,13 +52,13 @@ def test_bursts_change_the_features_of_their_own_frames_at_their_own_times(
     count = round(seconds * SAMPLE_RATE)
     quiet = (0.003 * np.random.default_rng(0).standard_normal(count)).astype(np.float32)
     frames = feature_windows.frame_count(quiet)
-    base = feature_windows.encode(quiet, frames, encoder)
+    base = clip_features.encode_frames(quiet, frames, encoder)
     steps = (np.arange(FEATURE_WINDOW) - (FEATURE_WINDOW - 1) / 2) / FEATURE_RATE
     places = (4, frames // 2 - 3, frames - 10)  # nearer to an end the response to a burst is cut
     weights = np.zeros((len(places), FEATURE_WINDOW))
     for number in range(6):
         there = [place + number for place in places]
-        heard = feature_windows.encode(quiet + bursts(count, there, kind), frames, encoder)
+        heard = clip_features.encode_frames(quiet + bursts(count, there, kind), frames, encoder)
         for weight, frame in zip(weights, there, strict=True):
             change = np.square(heard[frame] - base[frame]).sum(1) * (np.abs(steps) < WHOLE)
             weight += change / change.sum()
@@ -79,7 +77,7 @@ def test_the_ends_of_a_clip_lie_where_the_same_speech_lies_inside_a_longer_one(
     first, count = round(begin * SAMPLE_RATE), round(seconds * SAMPLE_RATE)
     clip = whole[first : first + count]
     frames = feature_windows.frame_count(clip)
-    got = feature_windows.encode(clip, frames, encoder)
+    got = clip_features.encode_frames(clip, frames, encoder)
     best = {}
     for name, at, inside in (("start", 0, 25), ("end", frames - 4, 46)):
         own = got[at : at + 4]
@@ -87,7 +85,7 @@ def test_the_ends_of_a_clip_lie_where_the_same_speech_lies_inside_a_longer_one(
         likeness = []
         for moved in MOVED:
             start = first + (at - inside) * FRAME + round(moved * SAMPLE_RATE)
-            longer = feature_windows.encode(
+            longer = clip_features.encode_frames(
                 whole[start : start + (inside + 8) * FRAME], inside + 4, encoder
             )[inside:]
             likeness.append(np.corrcoef(_less_mean(own[real]), _less_mean(longer[real]))[0, 1])

@@ -1,6 +1,6 @@
-"""The benchmark's own figures: what it times is what the engine does, and roads compute what the
-plain model does.
-"""
+"""The benchmark: its figures are consistent, and every variant renders the right images."""
+
+from __future__ import annotations
 
 import json
 
@@ -9,12 +9,15 @@ import pytest
 import torch
 from tiny_avatar import WIDTH, tiny_avatar
 
-from being.bench.avatars import coverage, random_avatar, resampled
-from being.bench.fps import bench, growth
+from being.bench.avatars import random_avatar, resampled, screen_coverage
+from being.bench.benchmark import find_max_sessions
+from being.bench.compared_frames import ComparedFrames, worst_psnr
+from being.bench.fps import memory_growth, time_engine
 from being.bench.sessions import bench_sessions
-from being.bench.variants import Frames, _interpolated, _onnx, psnr
+from being.bench.torch_variants import interpolated_images, onnx_row
+from being.bench.variants import compare
 from being.inference.engine import Engine
-from being.inference.pruning import contribution, pruned
+from being.inference.pruning import contributions, pruned
 from being.interop.onnx import export_onnx
 from being.splat import Cameras, rasterize
 
@@ -24,19 +27,18 @@ def avatar(tmp_path_factory):
     return tiny_avatar(tmp_path_factory.mktemp("avatar"), 300, 64, channels=3)
 
 
-@pytest.mark.parametrize("plain", [True, False])
-def test_rows_split_and_memory(avatar, plain):
-    result = bench(Engine(avatar, plain=plain), 16)
+@pytest.mark.parametrize("renderer", ["torch", "auto"])
+def test_rows_steps_and_memory(avatar, renderer):
+    result = time_engine(Engine(avatar, renderer=renderer), 16)
     assert [row["batch"] for row in result["rows"]] == [1, 8] and result["rows"][0]["calls"] == 16
     for row in result["rows"]:
         assert 0 < row["min_ms"] <= row["p50_ms"] <= row["p99_ms"] <= row["max_ms"]
         assert row["frames_per_second"] == pytest.approx(
             1000 * row["batch"] / row["avg_ms"], rel=0.02
         )
-    assert {"tri-plane", "attention", "heads"} <= set(result["split_ms"]) and result[
-        "encode_mp4_ms"
-    ] > 0
-    assert sum(result["split_ms"].values()) < 3 * result["rows"][0]["max_ms"] and json.dumps(result)
+    assert {"tri-plane", "attention", "heads"} <= set(result["split_ms"])
+    assert sum(result["split_ms"].values()) < 3 * result["rows"][0]["max_ms"]
+    assert result["encode_mp4_ms"] > 0 and json.dumps(result)
 
 
 def test_sessions_are_never_early_and_all_served(avatar):
@@ -46,21 +48,21 @@ def test_sessions_are_never_early_and_all_served(avatar):
 
 
 def test_memory_does_not_grow_with_frames(avatar):
-    found = growth(Engine(avatar), 600)
+    found = memory_growth(Engine(avatar), 600)
     assert found["host_mib_after"] - found["host_mib_before"] < 8
 
 
 def test_gaussians_that_show_nothing_go_first(avatar):
-    """One hidden behind all others contributes least; all weights of a picture sum to its alpha."""
+    """A transparent Gaussian contributes least, and the images hardly change without it."""
     hidden = tiny_avatar(avatar.path, 300, 64)
     hidden.model.gaussians.opacity_logits[7] = -9.0
-    share = contribution(hidden)
+    share = contributions(hidden)
     assert int(share.argmin()) == 7 and share[7] < 1e-3 * share.median()
     fewer = pruned(hidden, 299 / 300)
     assert len(fewer.model.gaussians) == 299
     features = torch.randn(4, 16, WIDTH, generator=torch.Generator().manual_seed(1))
-    two = [np.stack(list(Engine(one, "float32").stream(features))) for one in (hidden, fewer)]
-    assert psnr(*two) > 45
+    images = [np.stack(list(Engine(one, "float32").stream(features))) for one in (hidden, fewer)]
+    assert worst_psnr(*images) > 45
     assert len(pruned(hidden, 0.25).model.gaussians) == 75
 
 
@@ -68,9 +70,9 @@ def test_an_untrained_avatar_and_one_of_more_gaussians():
     """Resampled, a surface is covered about as it was."""
     one = random_avatar(1000, 64)
     two = resampled(one, 4000)
-    assert len(two.model.gaussians) == 4000 and coverage(two)[0] > 3000
-    picture = Engine(one).render(torch.zeros(1, 16, 44), np.array([0]), np.array([0]))
-    assert picture.shape == (1, 64, 64, 3) and picture.std() > 8
+    assert len(two.model.gaussians) == 4000 and screen_coverage(two)[0] > 3000
+    image = Engine(one).render(torch.zeros(1, 16, 44), np.array([0]), np.array([0]))
+    assert image.shape == (1, 64, 64, 3) and image.std() > 8
     cameras = Cameras(one.world_to_camera[:1], one.focal, 64, 64)
     covered = [
         float(rasterize(a.model.gaussians.activate(), cameras).alpha.mean()) for a in (one, two)
@@ -78,17 +80,56 @@ def test_an_untrained_avatar_and_one_of_more_gaussians():
     assert covered[1] == pytest.approx(covered[0], rel=0.1)
 
 
-def test_roads_give_the_plain_pictures(avatar):
+def test_variants_of_the_torch_renderer_give_its_images(avatar):
+    pytest.importorskip("onnxruntime")
     smooth = torch.linspace(0, 1, 8)[:, None, None] * torch.ones(8, 16, WIDTH)
-    frames = Frames(avatar, smooth)
-    assert _onnx(frames, "CPUExecutionProvider")["psnr"] > 60
-    row = _onnx(frames, "TensorrtExecutionProvider")
+    frames = ComparedFrames(avatar, smooth)
+    assert onnx_row(frames, "ONNX", "CPUExecutionProvider")["psnr"] > 60
+    row = onnx_row(frames, "TensorRT", "TensorrtExecutionProvider")
     assert row["frames_per_second"] is None and "not installed" in row["note"]
-    assert psnr(_interpolated(frames, 1), frames.true) == 99
-    interpolated = _interpolated(frames, 2)
-    assert (
-        np.array_equal(interpolated[::2], frames.true[::2]) and psnr(interpolated, frames.true) > 20
+    assert worst_psnr(interpolated_images(frames, 1), frames.reference) == 99
+    interpolated = interpolated_images(frames, 2)
+    assert np.array_equal(interpolated[::2], frames.reference[::2])
+    assert worst_psnr(interpolated, frames.reference) > 20
+
+
+def test_a_variant_that_fails_has_a_row_and_the_others_are_measured(avatar, monkeypatch):
+    from being.bench import variants
+
+    def broken(frames, name):
+        raise RuntimeError("no compiler\nsecond line")
+
+    kept = {"torch, eager, float32", "torch, torch.compile", "engine, one frame of 2 deformed"}
+    every_variant = variants.all_variants
+    monkeypatch.setattr(variants, "compiled_row", broken)
+    monkeypatch.setattr(
+        variants,
+        "all_variants",
+        lambda *given: [variant for variant in every_variant(*given) if variant.name in kept],
     )
+    lines: list[str] = []
+    rows = compare(avatar, torch.zeros(4, 16, WIDTH), show=lines.append)
+    by_name = {row["road"]: row for row in rows}
+    assert by_name["torch, eager, float32"]["psnr"] == 99
+    assert by_name["torch, torch.compile"]["note"] == "RuntimeError: no compiler"
+    assert by_name["torch, torch.compile"]["frames_per_second"] is None
+    assert len(lines) == len(rows) and "no compiler" in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"), [(100, 15), (3, 3), (0, 0)], ids=["fast", "slow", "too slow"]
+)
+def test_the_number_of_sessions_is_searched(monkeypatch, limit, expected):
+    """At 4 ms a frame the first of 4 trials has 8 sessions; the machine serves up to `limit`."""
+    tried = []
+
+    def trial(engine, count, seconds):
+        tried.append(count)
+        return {"sessions": count, "held": count <= limit}
+
+    monkeypatch.setattr("being.bench.benchmark.bench_sessions", trial)
+    found = find_max_sessions(None, 4.0)
+    assert tried[0] == 8 and found["sessions"] == expected, tried
 
 
 @pytest.mark.parametrize(("layers", "degree", "channels"), [(1, 3, 1), (2, 0, 4)])

@@ -1,6 +1,4 @@
-"""`render`, `tts-video`, `eval`, `bench-fps`, `export`: what they make, and how they refuse what
-they cannot use.
-"""
+"""Commands that use an avatar: their output, and how they refuse what they cannot use."""
 
 from __future__ import annotations
 
@@ -43,7 +41,6 @@ def float_wav(path: Path, samples: np.ndarray) -> Path:
 
 
 # --- render, tts-video, bench-fps: the avatar
-# ------------------------------------------------------------------------
 
 
 def rewrite(folder: Path, **changes: Any) -> None:
@@ -51,7 +48,7 @@ def rewrite(folder: Path, **changes: Any) -> None:
     (folder / "manifest.json").write_text(json.dumps({**manifest, **changes}))
 
 
-def accept(folder: Path, name: str) -> None:
+def update_digest(folder: Path, name: str) -> None:
     """Make the manifest agree with a file that was changed."""
     from being.model.avatar import digest
 
@@ -64,25 +61,25 @@ def truncate(folder: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:1000])
 
 
-def truncate_knowingly(folder: Path) -> None:
+def truncate_and_update(folder: Path) -> None:
     truncate(folder)
-    accept(folder, "model.safetensors")
+    update_digest(folder, "model.safetensors")
 
 
-def alter(folder: Path) -> None:
+def flip_bit(folder: Path) -> None:
     content = bytearray((folder / "model.safetensors").read_bytes())
     content[-1] ^= 1
     (folder / "model.safetensors").write_bytes(content)
 
 
-def poison(folder: Path, name: str = "model.safetensors") -> None:
+def write_nan(folder: Path, name: str = "model.safetensors") -> None:
     from safetensors.torch import load_file, save_file
 
     tensors = load_file(folder / name)
     key = next(key for key, value in tensors.items() if value.is_floating_point())
     tensors[key].view(-1)[0] = float("nan")
     save_file(tensors, folder / name)
-    accept(folder, name)
+    update_digest(folder, name)
 
 
 def shorten_poses(folder: Path) -> None:
@@ -92,21 +89,21 @@ def shorten_poses(folder: Path) -> None:
         {key: value[:3] for key, value in load_file(folder / "poses.safetensors").items()},
         folder / "poses.safetensors",
     )
-    accept(folder, "poses.safetensors")
+    update_digest(folder, "poses.safetensors")
 
 
-def spoil_plate(folder: Path) -> None:
+def break_plate(folder: Path) -> None:
     (folder / "plates/000000.jpg").write_bytes(b"no picture")
-    accept(folder, "plates/000000.jpg")
+    update_digest(folder, "plates/000000.jpg")
 
 
 def shorten_plate(folder: Path) -> None:
     plate = folder / "plates/000000.jpg"
     plate.write_bytes(plate.read_bytes()[:400])
-    accept(folder, "plates/000000.jpg")
+    update_digest(folder, "plates/000000.jpg")
 
 
-SPOILT: dict[str, tuple[Callable[[Path], Any], str]] = {
+DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no manifest": (lambda f: (f / "manifest.json").unlink(), "not an avatar"),
     "manifest not JSON": (lambda f: (f / "manifest.json").write_text("{"), "cannot be read"),
     "manifest a list": (lambda f: (f / "manifest.json").write_text("[]"), "not a JSON object"),
@@ -120,13 +117,13 @@ SPOILT: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "plate missing": (lambda f: (f / "plates/000000.jpg").unlink(), "000000.jpg is missing"),
     "truncated": (truncate, "model.safetensors was altered"),
-    "truncated, hash to match": (truncate_knowingly, "model.safetensors cannot be read"),
-    "one bit": (alter, "model.safetensors was altered"),
-    "NaN weights": (poison, "not finite"),
-    "NaN poses": (lambda f: poison(f, "poses.safetensors"), "not finite"),
+    "truncated, hash to match": (truncate_and_update, "model.safetensors cannot be read"),
+    "one bit": (flip_bit, "model.safetensors was altered"),
+    "NaN weights": (write_nan, "not finite"),
+    "NaN poses": (lambda f: write_nan(f, "poses.safetensors"), "not finite"),
     "fewer poses": (shorten_poses, "poses.safetensors does not fit"),
     "plate cut short": (shorten_plate, "000000.jpg"),
-    "plate no picture": (spoil_plate, "000000.jpg"),
+    "plate no picture": (break_plate, "000000.jpg"),
     "other network": (
         lambda f: rewrite(
             f, model={**json.loads((f / "manifest.json").read_text())["model"], "d_model": 32}
@@ -137,18 +134,20 @@ SPOILT: dict[str, tuple[Callable[[Path], Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("fault", SPOILT)
-def test_a_spoilt_avatar_is_refused_by_name(avatar: Path, fault: str) -> None:
-    spoil, says = SPOILT[fault]
-    spoil(avatar)
-    refused(4, says, "bench-fps", avatar, "--frames", "8", "--device", "cpu")
+@pytest.mark.parametrize("fault", DAMAGES)
+def test_a_damaged_avatar_is_refused_and_the_fault_named(avatar: Path, fault: str) -> None:
+    damage, message = DAMAGES[fault]
+    damage(avatar)
+    refused(4, message, "bench-fps", avatar, "--frames", "8", "--device", "cpu")
 
 
 @pytest.mark.parametrize(
     "command",
     [["render", "--audio", "speech.wav"], ["tts-video", "--text", "Hello"], ["bench-fps"]],
 )
-def test_every_command_refuses_what_is_no_avatar(home: Path, run: Path, command: list[str]) -> None:
+def test_every_command_refuses_a_folder_that_is_no_avatar(
+    home: Path, run: Path, command: list[str]
+) -> None:
     write_wav(Path("speech.wav"), hum(1))
     refused(4, "nowhere does not exist", *command, "nowhere")
     refused(4, "data.scene is not an avatar", *command, home / "data/scene")
@@ -159,7 +158,7 @@ def test_every_command_refuses_what_is_no_avatar(home: Path, run: Path, command:
 @pytest.mark.parametrize(
     "command", [["render"], ["tts-video", "--text", "Hello"], ["bench-fps"], ["eval"], ["train"]]
 )
-def test_a_gpu_that_is_not_there(home: Path, command: list[str]) -> None:
+def test_a_missing_gpu(home: Path, command: list[str]) -> None:
     import torch
 
     missing = f"cuda:{torch.cuda.device_count()}" if torch.cuda.is_available() else "cuda"
@@ -169,15 +168,9 @@ def test_a_gpu_that_is_not_there(home: Path, command: list[str]) -> None:
 RASTERIZING = [["render"], ["tts-video", "--text", "Hello"], ["bench-fps"], ["eval"], ["train"]]
 
 
-@pytest.fixture
-def own_rasterizer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rasterizer that a command chooses does not stay with the next test."""
-    monkeypatch.setattr("being.splat.api._chosen", [])
-
-
 @pytest.mark.parametrize("command", RASTERIZING)
-def test_a_rasterizer_that_is_not_there(
-    home: Path, own_rasterizer: None, command: list[str], monkeypatch: pytest.MonkeyPatch
+def test_a_missing_rasterizer(
+    home: Path, command: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         "being.splat.gsplat.status", lambda: "not installed: pip install gsplat (needs nvcc)"
@@ -211,24 +204,29 @@ def test_a_rasterizer_that_is_not_there(
     )
 
 
-def test_the_rasterizer_that_is_asked_for_is_the_one_that_draws(
-    run: Path, own_rasterizer: None, monkeypatch: pytest.MonkeyPatch
+def test_the_rasterizer_that_is_asked_for_is_used(
+    run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from being.splat import reference
+    from being.splat import torch_rasterizer
 
-    quick_bench(monkeypatch)
-    drawn, twin = [], reference.rasterize
-    monkeypatch.setattr(reference, "rasterize", lambda *given: drawn.append(1) or twin(*given))
+    shorten_bench(monkeypatch)
+    calls: list[int] = []
+    rasterize = torch_rasterizer.rasterize
+
+    def counted(*arguments: Any) -> Any:
+        calls.append(1)
+        return rasterize(*arguments)
+
+    monkeypatch.setattr(torch_rasterizer, "rasterize", counted)
     result = being(
         "bench-fps", run, "--frames", "8", "--device", "cpu", "--splat", "torch", "--json"
     )
-    assert result.exit_code == 0 and json.loads(result.stdout)["splat"] == "reference" and drawn, (
-        result.stderr
-    )
-    drawn.clear()
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["splat"] == "reference" and calls
+    calls.clear()
     result = being("bench-fps", run, "--frames", "8", "--device", "cpu", "--json")
     if json.loads(result.stdout)["splat"] == "cpu":
-        assert not drawn, "without the option it is the fastest again"
+        assert not calls, "without the option the fastest one is used"
 
 
 def test_without_any_run(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,11 +236,10 @@ def test_without_any_run(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # --- render
-# ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "fault, says",
+    "fault, message",
     [
         ("missing", "speech.wav does not exist"),
         ("folder", "directory"),
@@ -250,11 +247,11 @@ def test_without_any_run(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("empty", "0 bytes"),
         ("no samples", "speech.wav"),
         ("10 ms", "10 ms long"),
-        ("NaN", "not numbers"),
-        ("video without sound", "no sound"),
+        ("NaN", "not finite"),
+        ("video without sound", "no audio"),
     ],
 )
-def test_render_refuses_what_is_no_sound(run: Path, fault: str, says: str) -> None:
+def test_render_refuses_files_without_usable_audio(run: Path, fault: str, message: str) -> None:
     sound = Path("speech.wav")
     if fault == "folder":
         sound.mkdir()
@@ -268,7 +265,7 @@ def test_render_refuses_what_is_no_sound(run: Path, fault: str, says: str) -> No
         sound = grey_clip(Path("clip.mp4"), 1, None)
     refused(
         4,
-        says,
+        message,
         "render",
         run,
         "--audio",
@@ -284,7 +281,7 @@ def test_render_refuses_what_is_no_sound(run: Path, fault: str, says: str) -> No
 @pytest.mark.parametrize(
     "command", [["render", "--audio", "speech.wav"], ["tts-video", "--text", "Hello"]]
 )
-def test_a_place_for_the_video_that_will_not_do(run: Path, command: list[str]) -> None:
+def test_an_output_file_that_cannot_be_written(run: Path, command: list[str]) -> None:
     write_wav(Path("speech.wav"), hum(1))
     Path("folder.mp4").mkdir()
     refused(1, "cannot write.*is a file", *command, run, "--out", "speech.wav/below/one.mp4")
@@ -293,23 +290,24 @@ def test_a_place_for_the_video_that_will_not_do(run: Path, command: list[str]) -
     refused(1, "is a directory", *command, run, "--out", "folder.mp4")
 
 
-def test_a_bundle_has_no_sound_of_its_own(avatar: Path) -> None:
-    refused(2, "no sound of its own.*--audio", "render", avatar)
+def test_a_bundle_holds_no_audio(avatar: Path) -> None:
+    refused(2, "holds no audio.*--audio", "render", avatar)
 
 
-def test_an_avatar_that_hears_otherwise_is_refused(
-    avatar: Path, hearing: None, monkeypatch: pytest.MonkeyPatch
+def test_an_avatar_of_another_encoder_width_is_refused(
+    avatar: Path, speech_encoder: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "being.inference.engine.encoder", lambda name: SimpleNamespace(width=29, stretches=None)
+        "being.inference.engine.load_encoder",
+        lambda name: SimpleNamespace(width=29, hidden_width=None, reads_files=False),
     )
     write_wav(Path("speech.wav"), hum(1))
-    refused(4, "146-wide", "render", avatar, "--audio", "speech.wav", "--out", "one.mp4")
+    refused(4, "146 wide", "render", avatar, "--audio", "speech.wav", "--out", "one.mp4")
 
 
 @pytest.mark.parametrize("kind", ["speech", "silence"])
-def test_render_writes_as_many_frames_as_the_sound_lasts(
-    home: Path, hearing: None, kind: str
+def test_render_writes_as_many_frames_as_the_audio_lasts(
+    home: Path, speech_encoder: None, kind: str
 ) -> None:
     sound = hum(1.3) * (kind == "speech")
     write_wav(Path("speech.wav"), sound)
@@ -331,7 +329,7 @@ def test_render_writes_as_many_frames_as_the_sound_lasts(
     ).fps == 25
 
 
-def test_render_of_the_clips_own_sound_lands_in_the_run(run: Path, hearing: None) -> None:
+def test_render_of_the_clips_audio_is_saved_in_the_run(run: Path, speech_encoder: None) -> None:
     result = being("render", "-q", "--device", "cpu")
     assert (
         result.exit_code == 0 and result.stdout == "" and not result.stderr.startswith("error")
@@ -341,7 +339,7 @@ def test_render_of_the_clips_own_sound_lands_in_the_run(run: Path, hearing: None
 
 
 def test_ctrl_c_leaves_no_part_of_a_video(
-    run: Path, hearing: None, monkeypatch: pytest.MonkeyPatch
+    run: Path, speech_encoder: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from being.inference.engine import Engine
 
@@ -365,7 +363,7 @@ def test_ctrl_c_leaves_no_part_of_a_video(
     assert listing(Path.cwd()) == before
 
 
-def test_sigterm_ends_a_render_without_a_trace(run: Path, hearing: None) -> None:
+def test_sigterm_ends_a_render_and_leaves_no_file(run: Path, speech_encoder: None) -> None:
     write_wav(Path("speech.wav"), hum(120))
     program = [
         sys.executable,
@@ -393,11 +391,10 @@ def test_sigterm_ends_a_render_without_a_trace(run: Path, hearing: None) -> None
 
 
 # --- tts-video
-# -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "text, says",
+    "text, message",
     [
         ("", "text is empty"),
         ("  \t ", "text is empty"),
@@ -405,13 +402,13 @@ def test_sigterm_ends_a_render_without_a_trace(run: Path, hearing: None) -> None
         ("你好", "cannot say 你 好"),
     ],
 )
-def test_text_that_cannot_be_said(run: Path, text: str, says: str) -> None:
+def test_text_that_cannot_be_spoken(run: Path, text: str, message: str) -> None:
     pytest.importorskip("hibari")
-    refused(4, says, "tts-video", "--text", text, "--out", "new/one.mp4", watch=(run,))
+    refused(4, message, "tts-video", "--text", text, "--out", "new/one.mp4", watch=(run,))
 
 
 @pytest.mark.parametrize(
-    "arguments, says",
+    "arguments, message",
     [
         (["--voice", "siri"], "no voice is called 'siri'.*hibari"),
         (["--voice", "hibari:anna"], "hibari:anna"),
@@ -420,11 +417,11 @@ def test_text_that_cannot_be_said(run: Path, text: str, says: str) -> None:
         (["--speed", "0"], "speed 0"),
     ],
 )
-def test_a_voice_or_speed_that_there_is_not(run: Path, arguments: list[str], says: str) -> None:
-    refused(2, says, "tts-video", "--text", "Hello", *arguments, watch=(run,))
+def test_an_unknown_voice_or_speed(run: Path, arguments: list[str], message: str) -> None:
+    refused(2, message, "tts-video", "--text", "Hello", *arguments, watch=(run,))
 
 
-def test_text_becomes_a_talking_video(run: Path, hearing: None) -> None:
+def test_text_becomes_a_talking_video(run: Path, speech_encoder: None) -> None:
     """Word for word as in the documentation: the most recent run, a file named after the words."""
     pytest.importorskip("hibari")
     result = being("tts-video", "--text", "Hello")
@@ -440,7 +437,7 @@ def test_text_becomes_a_talking_video(run: Path, hearing: None) -> None:
     shutil.rmtree(run / "videos")
 
 
-def test_symbols_that_are_left_out_are_named(run: Path, hearing: None) -> None:
+def test_symbols_that_are_left_out_are_named(run: Path, speech_encoder: None) -> None:
     pytest.importorskip("hibari")
     result = being("tts-video", "--text", "Hello 🎉", "--out", "one.mp4", "-q")
     assert result.exit_code == 0 and result.stdout == ""
@@ -450,7 +447,6 @@ def test_symbols_that_are_left_out_are_named(run: Path, hearing: None) -> None:
 
 
 # --- eval, bench-fps
-# -------------------------------------------------------------------------------------------------
 
 
 def test_eval_refuses_what_it_cannot_measure(run: Path) -> None:
@@ -461,7 +457,7 @@ def test_eval_refuses_what_it_cannot_measure(run: Path) -> None:
     refused(4, "no checkpoint", "eval", empty)
     refused(2, "unknown part 'tset'", "eval", run, "--part", "tset", watch=(run,))
     refused(4, "not a run", "eval", run / "avatar", watch=(run,))
-    for file, text, says in (
+    for file, text, message in (
         ("run.json", "{", "run.json cannot be read"),
         ("run.json", '{"schema": 99}', "schema 99"),
         ("run.json", '{"schema": 1}', "names no dataset"),
@@ -469,7 +465,7 @@ def test_eval_refuses_what_it_cannot_measure(run: Path) -> None:
     ):
         copy = shutil.copytree(run, Path.cwd() / "runs/copy")
         (copy / file).write_text(text)
-        refused(4, says, "eval", copy)
+        refused(4, message, "eval", copy)
         shutil.rmtree(copy)
     (copy := Path.cwd() / "runs/scene/elsewhere").parent.mkdir(exist_ok=True)
     shutil.copytree(run, copy)
@@ -485,37 +481,39 @@ def test_eval_gives_its_figures_as_one_object(run: Path) -> None:
     assert Path(answer["files"]["report"]).is_file() and str(run) in result.stderr
 
 
-def quick_bench(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No new process for the cold start, sessions of a moment."""
-    monkeypatch.setattr("being.bench.benchmark.cold_start", lambda *_: {"process_s": 1.0})
+def shorten_bench(monkeypatch: pytest.MonkeyPatch, cold_start: bool = False) -> None:
+    """Short sessions, one warm-up call, no matrix product, and no process for a cold start."""
     monkeypatch.setattr("being.bench.benchmark.TRIAL_S", 0.1)
+    monkeypatch.setattr("being.bench.fps.WARM_UP_CALLS", 1)
+    monkeypatch.setattr("being.bench.fps.matmul_ms", lambda: 1.0)
+    if not cold_start:
+        monkeypatch.setattr("being.bench.benchmark.cold_start", lambda *_: {"process_s": 1.0})
 
 
 def test_bench_fps_prints_a_table_or_its_rows(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("being.bench.benchmark.TRIAL_S", 0.1)
+    shorten_bench(monkeypatch, cold_start=True)
     result = being("bench-fps", "--frames", "8", "--device", "cpu")
     assert result.exit_code == 0 and f"avatar {run}" in result.stdout, result.stderr
-    assert (
-        re.search(r"cold start: import_s \d", result.stdout)
-        and "sessions at 25 frames/s" in result.stdout
-    )
-    kept = max((run / "bench").glob("*.json"))
-    assert json.loads(kept.read_text())["rows"][0]["batch"] == 1
-    quick_bench(monkeypatch)
+    assert re.search(r"cold start: import_s \d", result.stdout)
+    assert "sessions at 25 frames/s" in result.stdout
+    saved = max((run / "bench").glob("*.json"))
+    assert json.loads(saved.read_text())["rows"][0]["batch"] == 1
     assert re.search(r"batch of 8 +\d", result.stdout) and "rasterizer" in result.stdout
+
+    shorten_bench(monkeypatch)
     answer = json.loads(being("bench-fps", "--frames", "8", "--device", "cpu", "--json").stdout)
     assert [row["batch"] for row in answer["rows"]] == [1, 8] and answer["size"] == SIZE
     assert all(0 < row["min_ms"] <= row["avg_ms"] <= row["max_ms"] for row in answer["rows"])
 
 
-def test_bench_fps_of_what_nobody_trained(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    quick_bench(monkeypatch)
+def test_bench_fps_of_an_untrained_avatar(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shorten_bench(monkeypatch)
     result = being(
         "bench-fps", "--random", 200, "--sessions", 2, "--seconds", 1, "--device", "cpu", "--json"
     )
     answer = json.loads(result.stdout)
     assert result.exit_code == 0 and answer["sessions"]["frames"] == 50, result.stderr
-    refused(2, "no shares", "bench-fps", "--compare", "--prune-to", "0.5,2")
+    refused(2, "is not a list of shares", "bench-fps", "--compare", "--prune-to", "0.5,2")
     refused(
         2,
         "unknown precision 'int4'",

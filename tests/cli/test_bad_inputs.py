@@ -1,5 +1,4 @@
-"""What people really hand in: each bad input ends with the right exit code, one clear line and no
-trace of a dataset; each odd one that can be used is used."""
+"""Bad inputs of `being preprocess`: exit code, one clear line, no files left; odd ones are used."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ import cv2
 import numpy as np
 import pytest
 from drawn_face import talking_head
-from needs import had
+from needs import load_or_skip
 from odd_clips import write_odd
 from program import being, refused
 
@@ -28,13 +27,11 @@ from being.media import read_audio, write_wav
 from being.sample import sample_clip
 
 SIDE, FRAMES = 192, 54
-Make = Callable[["Shelf"], Path]
+MakeClip = Callable[["ClipMaker"], Path]
 
 
-class Shelf:
-    """Pictures of a drawn head, speech for them, good clips made once, and a folder for one test's
-    files.
-    """
+class ClipMaker:
+    """Makes clips for one test: images of a drawn head, its speech, good clips, a folder."""
 
     def __init__(self, folder: Path):
         self.pictures = talking_head(FRAMES, SIDE)[0]
@@ -43,7 +40,7 @@ class Shelf:
         self.matroska = write_odd(
             folder / "good.mkv", self.pictures, sound=self.speech, options={"g": "6"}
         )
-        self.here = folder
+        self.folder = folder
 
     def clip(
         self, pictures: list[np.ndarray] | None = None, name: str = "clip.mp4", **settings: Any
@@ -51,13 +48,13 @@ class Shelf:
         """A clip in the test's folder; by default the drawn head that speaks."""
         settings.setdefault("sound", self.speech)
         return write_odd(
-            self.here / name, self.pictures if pictures is None else pictures, **settings
+            self.folder / name, self.pictures if pictures is None else pictures, **settings
         )
 
     def file(self, content: bytes, name: str = "clip.mp4") -> Path:
         """A file of these bytes."""
-        (self.here / name).write_bytes(content)
-        return self.here / name
+        (self.folder / name).write_bytes(content)
+        return self.folder / name
 
     def changed(self, change: Callable[[bytearray], object], of: Path | None = None) -> Path:
         """The good clip, or `of`, with its bytes changed in place."""
@@ -67,77 +64,80 @@ class Shelf:
 
 
 @pytest.fixture(scope="module")
-def stock(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
-    had(FaceLandmarker)
-    return Shelf(tmp_path_factory.mktemp("stock"))
+def good_clips(tmp_path_factory: pytest.TempPathFactory) -> ClipMaker:
+    """The images and good clips, made once for all tests."""
+    load_or_skip(FaceLandmarker)
+    return ClipMaker(tmp_path_factory.mktemp("good_clips"))
 
 
 @pytest.fixture
-def shelf(stock: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shelf]:
-    """The stock with an empty current folder, which is BEING_HOME as well."""
+def clips(
+    good_clips: ClipMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ClipMaker]:
+    """The clips with an empty current folder, which is also BEING_HOME."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BEING_HOME", str(tmp_path))
-    kept, stock.here = stock.here, tmp_path
-    yield stock
-    stock.here = kept
+    kept, good_clips.folder = good_clips.folder, tmp_path
+    yield good_clips
+    good_clips.folder = kept
 
 
 def grey(side: int = SIDE, count: int = FRAMES) -> list[np.ndarray]:
     return [np.full((side, side, 3), 110, np.uint8)] * count
 
 
-def cut(share: float, of: str = "good") -> Make:
-    return lambda shelf: shelf.changed(
-        lambda data: data.__delitem__(slice(int(share * len(data)), None)), getattr(shelf, of)
+def cut(share: float, of: str = "good") -> MakeClip:
+    return lambda clips: clips.changed(
+        lambda data: data.__delitem__(slice(int(share * len(data)), None)), getattr(clips, of)
     )
 
 
-def scrambled(start: float, stop: float, of: str = "good") -> Make:
+def scrambled(start: float, stop: float, of: str = "good") -> MakeClip:
     """Noise over a part of the file."""
 
     def change(data: bytearray) -> None:
         low, high = int(start * len(data)), int(stop * len(data))
         data[low:high] = np.random.default_rng(0).bytes(high - low)
 
-    return lambda shelf: shelf.changed(change, getattr(shelf, of))
+    return lambda clips: clips.changed(change, getattr(clips, of))
 
 
-def renamed(old: bytes, new: bytes) -> Make:
+def renamed(old: bytes, new: bytes) -> MakeClip:
     def change(data: bytearray) -> None:
         assert old in data
         data[:] = data.replace(old, new)
 
-    return lambda shelf: shelf.changed(change)
+    return lambda clips: clips.changed(change)
 
 
-def fifo(shelf: Shelf) -> Path:
-    os.mkfifo(shelf.here / "clip.mp4")
-    return shelf.here / "clip.mp4"
+def fifo(clips: ClipMaker) -> Path:
+    os.mkfifo(clips.folder / "clip.mp4")
+    return clips.folder / "clip.mp4"
 
 
-def link(target: str) -> Make:
-    def make(shelf: Shelf) -> Path:
-        (shelf.here / "clip.mp4").symlink_to(target)
-        return shelf.here / "clip.mp4"
+def link(target: str) -> MakeClip:
+    def make(clips: ClipMaker) -> Path:
+        (clips.folder / "clip.mp4").symlink_to(target)
+        return clips.folder / "clip.mp4"
 
     return make
 
 
-def still(suffix: str) -> Make:
-    return lambda shelf: shelf.file(
-        cv2.imencode(suffix, shelf.pictures[0][..., ::-1])[1].tobytes(), f"clip{suffix}"
+def still(suffix: str) -> MakeClip:
+    return lambda clips: clips.file(
+        cv2.imencode(suffix, clips.pictures[0][..., ::-1])[1].tobytes(), f"clip{suffix}"
     )
 
 
-def sound_only(shelf: Shelf) -> Path:
-    write_wav(shelf.here / "clip.wav", shelf.speech)
-    return shelf.here / "clip.wav"
+def sound_only(clips: ClipMaker) -> Path:
+    write_wav(clips.folder / "clip.wav", clips.speech)
+    return clips.folder / "clip.wav"
 
 
-def not_numbers(shelf: Shelf) -> Path:
+def not_numbers(clips: ClipMaker) -> Path:
     """A clip whose sound is NaN."""
-    path = shelf.here / "clip.mkv"
-    with av.open(str(shelf.good)) as good, av.open(str(path), "w") as out:
+    path = clips.folder / "clip.mkv"
+    with av.open(str(clips.good)) as good, av.open(str(path), "w") as out:
         stream, track = (
             out.add_stream_from_template(good.streams.video[0]),
             out.add_stream("pcm_f32le", rate=16_000),
@@ -147,16 +147,16 @@ def not_numbers(shelf: Shelf) -> Path:
                 packet.stream = stream
                 out.mux(packet)
         piece = av.AudioFrame.from_ndarray(
-            np.full((1, len(shelf.speech)), np.nan, np.float32), "flt", "mono"
+            np.full((1, len(clips.speech)), np.nan, np.float32), "flt", "mono"
         )
         piece.sample_rate = 16_000
         out.mux(track.encode(piece))
     return path
 
 
-def no_frames(shelf: Shelf) -> Path:
+def no_frames(clips: ClipMaker) -> Path:
     """A video stream without a single picture beside good sound."""
-    path = shelf.here / "clip.mkv"
+    path = clips.folder / "clip.mkv"
     with av.open(str(path), "w") as out:
         video, track = (
             out.add_stream("libx264", rate=25),
@@ -164,63 +164,63 @@ def no_frames(shelf: Shelf) -> Path:
         )
         video.width = video.height = SIDE
         piece = av.AudioFrame.from_ndarray(
-            (shelf.speech * 30_000).astype(np.int16)[None], "s16", "mono"
+            (clips.speech * 30_000).astype(np.int16)[None], "s16", "mono"
         )
         piece.sample_rate = 16_000
         out.mux(track.encode(piece))
     return path
 
 
-def huge(shelf: Shelf) -> Path:
-    return shelf.file(
+def huge(clips: ClipMaker) -> Path:
+    return clips.file(
         b"YUV4MPEG2 W100000 H90000 F25:1 Ip A1:1 C420jpeg\nFRAME\n" + bytes(4096), "clip.y4m"
     )
 
 
-def too_large(shelf: Shelf) -> Path:
-    return shelf.clip(
+def too_large(clips: ClipMaker) -> Path:
+    return clips.clip(
         [np.zeros((128, 8448, 3), np.uint8)] * 3, codec="mjpeg", pixels="yuvj420p", name="clip.mkv"
     )
 
 
-def playlist(content: str, name: str) -> Make:
-    return lambda shelf: shelf.file(content.format(shelf.good).encode(), name)
+def playlist(content: str, name: str) -> MakeClip:
+    return lambda clips: clips.file(content.format(clips.good).encode(), name)
 
 
-def archive(shelf: Shelf) -> Path:
-    with zipfile.ZipFile(shelf.here / "clip.mp4", "w") as file:
-        file.write(shelf.good, "good.mp4")
-    return shelf.here / "clip.mp4"
+def archive(clips: ClipMaker) -> Path:
+    with zipfile.ZipFile(clips.folder / "clip.mp4", "w") as file:
+        file.write(clips.good, "good.mp4")
+    return clips.folder / "clip.mp4"
 
 
-def halves(shelf: Shelf) -> list[np.ndarray]:
+def halves(clips: ClipMaker) -> list[np.ndarray]:
     """Only one side of the face is in the picture."""
     return [
         np.ascontiguousarray(np.pad(p[:, SIDE // 2 :], ((0, 0), (0, SIDE // 2), (0, 0)), "edge"))[
             :, : SIDE // 2
         ]
-        for p in shelf.pictures
+        for p in clips.pictures
     ]
 
 
-def tiny(shelf: Shelf) -> list[np.ndarray]:
-    canvases = [np.full((480, 480, 3), 140, np.uint8) for _ in shelf.pictures]
-    for canvas, picture in zip(canvases, shelf.pictures, strict=True):
+def tiny(clips: ClipMaker) -> list[np.ndarray]:
+    canvases = [np.full((480, 480, 3), 140, np.uint8) for _ in clips.pictures]
+    for canvas, picture in zip(canvases, clips.pictures, strict=True):
         canvas[300:396, 200:296] = picture[::2, ::2]
     return canvases
 
 
 NO_MEDIA = "not a readable media file|no decodable|no video stream"
-REJECTED: dict[str, tuple[Make, str]] = {
-    "missing": (lambda shelf: Path("none.mp4"), "does not exist"),
-    "empty": (lambda shelf: shelf.file(b""), "empty"),
-    "a folder": (lambda shelf: shelf.here, "directory"),
-    "text called mp4": (lambda shelf: shelf.file(b"this is not a video\n" * 99), NO_MEDIA),
+REJECTED: dict[str, tuple[MakeClip, str]] = {
+    "missing": (lambda clips: Path("none.mp4"), "does not exist"),
+    "empty": (lambda clips: clips.file(b""), "empty"),
+    "a folder": (lambda clips: clips.folder, "directory"),
+    "text called mp4": (lambda clips: clips.file(b"this is not a video\n" * 99), NO_MEDIA),
     "a web page": (
-        lambda shelf: shelf.file(b"<!DOCTYPE html><html><body>404</body></html>" * 9),
+        lambda clips: clips.file(b"<!DOCTYPE html><html><body>404</body></html>" * 9),
         NO_MEDIA,
     ),
-    "noise": (lambda shelf: shelf.file(np.random.default_rng(1).bytes(50_000)), NO_MEDIA),
+    "noise": (lambda clips: clips.file(np.random.default_rng(1).bytes(50_000)), NO_MEDIA),
     "a zip": (archive, NO_MEDIA),
     "a download that stopped at once": (cut(0.01), NO_MEDIA),
     "a download that stopped": (cut(0.5), NO_MEDIA),
@@ -231,15 +231,15 @@ REJECTED: dict[str, tuple[Make, str]] = {
     "corrupt pictures": (scrambled(0.08, 0.9), "."),
     "an unknown codec": (renamed(b"avc1", b"zzzz"), "codec|no decodable|not a readable"),
     "a pipe": (fifo, "not a file"),
-    "a device": (lambda shelf: Path("/dev/zero"), "not a file"),
+    "a device": (lambda clips: Path("/dev/zero"), "not a file"),
     "a link to nothing": (link("nowhere.mp4"), "does not exist"),
     "a link to itself": (link("clip.mp4"), "does not exist|cannot be read|not a readable|too many"),
     "a path that is too long": (
-        lambda shelf: Path("x" * 300, "clip.mp4"),
+        lambda clips: Path("x" * 300, "clip.mp4"),
         "does not exist|cannot be read|too long",
     ),
-    "a photograph": (still(".png"), "too short|no sound|one picture"),
-    "a jpeg": (still(".jpg"), "too short|no sound|one picture"),
+    "a photograph": (still(".png"), "too short|no audio|one picture"),
+    "a jpeg": (still(".jpg"), "too short|no audio|one picture"),
     "sound only": (sound_only, "no video stream"),
     "a playlist": (
         playlist("#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n{}\n#EXT-X-ENDLIST\n", "clip.m3u8"),
@@ -256,54 +256,54 @@ REJECTED: dict[str, tuple[Make, str]] = {
     "a list of files": (playlist("ffconcat version 1.0\nfile '{}'\n", "clip.mp4"), NO_MEDIA),
     "a header that claims 9 gigapixels": (huge, NO_MEDIA),
     "a picture beyond any screen": (too_large, "larger than"),
-    "no pictures": (no_frames, "no decodable|no video|no frames"),
-    "one picture": (lambda shelf: shelf.clip(shelf.pictures[:1]), "too short"),
+    "no pictures": (no_frames, "no image|no decodable|no video|no frames"),
+    "one picture": (lambda clips: clips.clip(clips.pictures[:1]), "too short"),
     "one second": (
-        lambda shelf: shelf.clip(shelf.pictures[:25], sound=shelf.speech[:16_000]),
+        lambda clips: clips.clip(clips.pictures[:25], sound=clips.speech[:16_000]),
         "too short",
     ),
-    "no sound track": (lambda shelf: shelf.clip(sound=None), "no sound track"),
-    "silence": (lambda shelf: shelf.clip(sound=0 * shelf.speech), "silent"),
+    "no sound track": (lambda clips: clips.clip(sound=None), "no audio track"),
+    "silence": (lambda clips: clips.clip(sound=0 * clips.speech), "silent"),
     "sound that is no number": (not_numbers, "not numbers|silent"),
     "a tone": (
-        lambda shelf: shelf.clip(sound=np.sin(np.arange(FRAMES * 640) * 0.2).astype("f4") / 4),
+        lambda clips: clips.clip(sound=np.sin(np.arange(FRAMES * 640) * 0.2).astype("f4") / 4),
         "speech",
     ),
     "an animated gif": (
-        lambda shelf: shelf.clip(name="clip.gif", codec="gif", pixels="rgb8", sound=None),
-        "no sound track",
+        lambda clips: clips.clip(name="clip.gif", codec="gif", pixels="rgb8", sound=None),
+        "no audio track",
     ),
     "no face": (
-        lambda shelf: shelf.clip(grey()),
+        lambda clips: clips.clip(grey()),
         "no face|picture does not|stands still|same picture",
     ),
     "a face now and then": (
-        lambda shelf: shelf.clip([*shelf.pictures[:15], *grey()[15:]]),
+        lambda clips: clips.clip([*clips.pictures[:15], *grey()[15:]]),
         "face|can be used",
     ),
-    "half a face": (lambda shelf: shelf.clip(halves(shelf)), "face"),
+    "half a face": (lambda clips: clips.clip(halves(clips)), "face"),
     "two faces": (
-        lambda shelf: shelf.clip([np.concatenate([p, p], 1) for p in shelf.pictures]),
+        lambda clips: clips.clip([np.concatenate([p, p], 1) for p in clips.pictures]),
         "several|two|faces",
     ),
-    "a tiny face": (lambda shelf: shelf.clip(tiny(shelf)), "too small|face"),
+    "a tiny face": (lambda clips: clips.clip(tiny(clips)), "too small|face"),
     "a photograph that speaks": (
-        lambda shelf: shelf.clip([shelf.pictures[0]] * FRAMES),
+        lambda clips: clips.clip([clips.pictures[0]] * FRAMES),
         "still|does not move|same",
     ),
 }
 
 
 @pytest.mark.parametrize("case", REJECTED)
-def test_a_video_that_will_not_do_is_rejected(case: str, shelf: Shelf) -> None:
-    make, says = REJECTED[case]
-    refused(4, says, "preprocess", make(shelf), "--out", "data/new")
+def test_a_video_that_cannot_be_used_is_rejected(case: str, clips: ClipMaker) -> None:
+    make, message = REJECTED[case]
+    refused(4, message, "preprocess", make(clips), "--out", "data/new")
 
 
-def test_a_video_that_may_not_be_read_is_rejected(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+def test_a_video_without_read_permission_is_rejected(
+    clips: ClipMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clip = shelf.clip()
+    clip = clips.clip()
     clip.chmod(0)
     if os.access(clip, os.R_OK):  # root reads everything
 
@@ -312,10 +312,6 @@ def test_a_video_that_may_not_be_read_is_rejected(
 
         monkeypatch.setattr(av, "open", denied)
     refused(4, "permission denied", "preprocess", clip, "--out", "data/new")
-
-
-def good(shelf: Shelf) -> str:
-    return str(shelf.good)
 
 
 SETTINGS: dict[str, tuple[int, str, list[str]]] = {
@@ -347,8 +343,8 @@ SETTINGS: dict[str, tuple[int, str, list[str]]] = {
 
 
 @pytest.mark.parametrize("case", SETTINGS)
-def test_settings_that_will_not_do_are_refused(case: str, shelf: Shelf) -> None:
-    code, says, arguments = SETTINGS[case]
+def test_wrong_settings_are_refused(case: str, clips: ClipMaker) -> None:
+    code, message, arguments = SETTINGS[case]
     Path("file").write_text("a file")
     for folder, inside in (("mine", "thesis.txt"), ("old", "dataset.json")):
         Path(folder).mkdir()
@@ -359,24 +355,23 @@ def test_settings_that_will_not_do_are_refused(case: str, shelf: Shelf) -> None:
     Path("other.csv").write_text(
         "\n".join(["frame, timestamp, confidence, success, AU45_r", *rows])
     )
-    refused(code, says, "preprocess", shelf.good, *arguments)
+    refused(code, message, "preprocess", clips.good, *arguments)
 
 
-USABLE: dict[
-    str, tuple[Make, int, int]
-] = {  # the clip, the side of its pictures, how many there are at least
-    "matroska": (lambda shelf: shelf.matroska, SIDE, 52),
+# Name -> the clip, the side of its images, and how many there are at least.
+USABLE: dict[str, tuple[MakeClip, int, int]] = {
+    "matroska": (lambda clips: clips.matroska, SIDE, 52),
     "damage in the middle": (scrambled(0.5, 0.52, "matroska"), SIDE, 50),
     "ten bits": (
-        lambda shelf: shelf.clip(
+        lambda clips: clips.clip(
             codec="libx265", pixels="yuv420p10le", options={"x265-params": "log-level=0"}
         ),
         SIDE,
         52,
     ),
     "transparent": (
-        lambda shelf: shelf.clip(
-            [np.dstack([p, np.full(p.shape[:2], 255, np.uint8)]) for p in shelf.pictures],
+        lambda clips: clips.clip(
+            [np.dstack([p, np.full(p.shape[:2], 255, np.uint8)]) for p in clips.pictures],
             "clip.webm",
             codec="libvpx-vp9",
             pixels="yuva420p",
@@ -386,76 +381,76 @@ USABLE: dict[
         52,
     ),
     "odd sides": (
-        lambda shelf: shelf.clip(
-            [p[1:, 2:191] for p in shelf.pictures], "clip.mkv", codec="ffv1", pixels="yuv444p"
+        lambda clips: clips.clip(
+            [p[1:, 2:191] for p in clips.pictures], "clip.mkv", codec="ffv1", pixels="yuv444p"
         ),
         188,
         52,
     ),
     "portrait": (
-        lambda shelf: shelf.clip(
-            [np.pad(p, ((80, 70), (0, 0), (0, 0)), "edge") for p in shelf.pictures]
+        lambda clips: clips.clip(
+            [np.pad(p, ((80, 70), (0, 0), (0, 0)), "edge") for p in clips.pictures]
         ),
         SIDE,
         52,
     ),
     "turned by a flag": (
-        lambda shelf: shelf.clip(
-            [np.ascontiguousarray(np.rot90(p, -1)) for p in shelf.pictures], turn=90
+        lambda clips: clips.clip(
+            [np.ascontiguousarray(np.rot90(p, -1)) for p in clips.pictures], turn=90
         ),
         SIDE,
         52,
     ),
     "a rate that varies": (
-        lambda shelf: shelf.clip(times=[(i + 0.3 * (i % 2)) / 25 for i in range(FRAMES)]),
+        lambda clips: clips.clip(times=[(i + 0.3 * (i % 2)) / 25 for i in range(FRAMES)]),
         SIDE,
         50,
     ),
-    "late sound": (lambda shelf: shelf.clip(name="clip.mkv", sound_from=0.12), SIDE, 48),
+    "late sound": (lambda clips: clips.clip(name="clip.mkv", sound_from=0.12), SIDE, 48),
     "a name of all kinds": (
-        lambda shelf: shelf.clip(name="Größe 'eins\" 日本 (1).MP4".replace('"', "")),
+        lambda clips: clips.clip(name="Größe 'eins\" 日本 (1).MP4".replace('"', "")),
         SIDE,
         52,
     ),
-    "no suffix": (lambda shelf: shelf.file(shelf.good.read_bytes(), "clip"), SIDE, 52),
+    "no suffix": (lambda clips: clips.file(clips.good.read_bytes(), "clip"), SIDE, 52),
 }
 
 
 @pytest.mark.parametrize("case", USABLE)
-def test_an_odd_video_that_can_be_used_is(case: str, shelf: Shelf) -> None:
-    from being.preprocess.inspection.clip import look_at, refuse
+def test_an_odd_video_that_can_be_used_is_accepted(case: str, clips: ClipMaker) -> None:
+    from being.preprocess.inspection.clip import inspect_clip, raise_rejection
 
     make, side, least = USABLE[case]
-    video = make(shelf)
-    checked = look_at(video, FaceLandmarker(workers=1))
-    refuse(video, checked.findings)
-    shown = list(checked.pictures())
-    assert checked.size == side and len(shown) == checked.frames >= least
-    assert all(picture.shape == (side, side, 3) for picture in shown)
+    video = make(clips)
+    inspection = inspect_clip(video, FaceLandmarker(workers=1))
+    raise_rejection(video, inspection.findings)
+    images = list(inspection.decode_frames())
+    assert inspection.size == side and len(images) == inspection.frames >= least
+    assert all(image.shape == (side, side, 3) for image in images)
 
 
 @pytest.mark.slow
-def test_four_k_becomes_a_dataset(shelf: Shelf) -> None:
+def test_four_k_becomes_a_dataset(clips: ClipMaker) -> None:
     wide = [
         cv2.resize(np.pad(p, ((12, 12), (96, 96), (0, 0)), "edge"), (3840, 2160))
-        for p in shelf.pictures
+        for p in clips.pictures
     ]
-    clip = shelf.clip(wide, options={"preset": "ultrafast"})
+    clip = clips.clip(wide, options={"preset": "ultrafast"})
     result = being("preprocess", clip, "--out", "data/new", "--consent", "nobody's face")
     assert result.exit_code == 0, result.stderr
     assert cv2.imread("data/new/ori_imgs/0.jpg").shape == (512, 512, 3)
 
 
 @pytest.mark.slow
-def test_names_of_all_kinds_become_datasets(shelf: Shelf) -> None:
-    clip = shelf.file(shelf.good.read_bytes(), "Größe 'eins' 日本 (1).MP4")
+def test_names_of_all_kinds_become_datasets(clips: ClipMaker) -> None:
+    clip = clips.file(clips.good.read_bytes(), "Größe 'eins' 日本 (1).MP4")
     result = being("preprocess", clip, "--consent", 'nobody\'s "face"; é\n$(ls)')
     assert result.exit_code == 0, result.stderr
     assert Path("data/Größe 'eins' 日本 (1)/dataset.json").is_file()
 
 
-def test_a_full_disk_is_said_and_leaves_no_dataset(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+def test_a_full_disk_is_reported_and_leaves_no_dataset(
+    clips: ClipMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from being.data import frames
 
@@ -463,7 +458,7 @@ def test_a_full_disk_is_said_and_leaves_no_dataset(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(frames.Path, "write_bytes", full)
-    result = being("preprocess", shelf.good, "--out", "data/new")
+    result = being("preprocess", clips.good, "--out", "data/new")
     assert result.exit_code == 1 and "No space left" in result.stderr, result.stderr
     assert result.stderr.count("error: ") == 1 and "Traceback" not in result.stderr
     assert not Path("data/new").exists()
@@ -473,15 +468,15 @@ def test_a_full_disk_is_said_and_leaves_no_dataset(
 @pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root mounts a small disk"
 )
-def test_a_disk_that_is_really_full(shelf: Shelf) -> None:
-    disk = shelf.here / "disk"
+def test_a_disk_that_is_really_full(clips: ClipMaker) -> None:
+    disk = clips.folder / "disk"
     disk.mkdir()
     if subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True
     ).returncode:
         pytest.skip("mounting is not allowed here")
     try:
-        result = being("preprocess", shelf.good, "--out", disk / "data/new")
+        result = being("preprocess", clips.good, "--out", disk / "data/new")
         assert result.exit_code == 1 and "No space left" in result.stderr, result.stderr
         assert not (disk / "data/new").exists()
     finally:
@@ -489,13 +484,13 @@ def test_a_disk_that_is_really_full(shelf: Shelf) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_run_leaves_only_the_hidden_part(shelf: Shelf) -> None:
+def test_a_killed_run_leaves_only_the_hidden_part(clips: ClipMaker) -> None:
     program = [
         sys.executable,
         "-m",
         "being.cli.app",
         "preprocess",
-        str(shelf.good),
+        str(clips.good),
         "--out",
         "data/new",
     ]
@@ -509,7 +504,7 @@ def test_a_killed_run_leaves_only_the_hidden_part(shelf: Shelf) -> None:
     run.send_signal(signal.SIGKILL)
     run.wait()
     assert [path.name for path in Path("data").iterdir()] == [part.name]
-    result = being("preprocess", shelf.good, "--out", "data/new")
+    result = being("preprocess", clips.good, "--out", "data/new")
     assert result.exit_code == 0 and [path.name for path in Path("data").iterdir()] == ["new"], (
         result.stderr
     )

@@ -1,15 +1,19 @@
-"""The config loader: bases, precedence, types, errors that point at the way out."""
+"""The config loader: `_base_`, precedence, types, bounds, renamed keys and error messages."""
 
 import dataclasses
+import json
+import math
 import typing
 
 import pytest
 import yaml
 
-from being.config import Config, ModelConfig, StageConfig, field_help, from_dict, load
-from being.config.files import CONFIG_DIR
-from being.config.files import REFERENCE as compat_sets
+from being.config import Config, ModelConfig, StageConfig, describe, field_help, from_dict, load
+from being.config.files import CONFIG_DIR, REFERENCE_SETTINGS
+from being.config.loader import RENAMED_KEYS
+from being.config.schema import LOWER_BOUNDS, UPPER_BOUNDS
 from being.errors import ExitCode, UsageError
+from being.runs.run_directory import Run
 
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in CONFIG_DIR.glob("*.yaml")))
@@ -22,12 +26,12 @@ def test_the_record_config_is_the_reference_schedule():
     config = load("64_dim_1_transformer", environment={})
     assert (
         dataclasses.replace(config.model, drop_prob=0.2) == ModelConfig()
-    )  # of the reference; ours drops nothing
+    )  # GaussianTalker drops 0.2, being nothing
     assert config.train.coarse == StageConfig(7999, 1)
     assert config.train.fine == StageConfig(10_000, 32)
 
 
-# GaussianTalker's own settings, as its config, its code and its paper's code have them
+# GaussianTalker's own settings, from its config files and its code
 REFERENCE = {
     "model": {
         "plane_resolution": 64,
@@ -41,18 +45,15 @@ REFERENCE = {
         "drop_prob": 0.2,
         "sh_degree": 3,
     },
-    "data": {"size": 512, "expression": "blink", "gaussians": 34_650},
+    "data": {"size": 512, "expression": "blink", "initial_gaussians": 34_650},
     "train": {
         "coarse": {"steps": 7999, "batch": 1},
         "fine": {"steps": 10_000, "batch": 32},
         "mixed_precision": False,
-        "audio_warmup": 0,
-        "disturb": False,
-        "voices": 0,
-        "silence": 0.0,
-        "closing": 0,
-        "blink_share": 0.0,
-        "sh_every": 1000,
+        "lips": {"warmup_steps": 0, "closure_steps": 0},
+        "augment": {"audio_features": False, "voices": 0, "silence_share": 0.0},
+        "oversample": {"blink_share": 0.0},
+        "sh_degree_every": 1000,
         "loss": {
             "l1": 0.8,
             "ssim": 0.2,
@@ -61,7 +62,7 @@ REFERENCE = {
             "eyes": 0.0,
             "mask": 0.4,
             "plane_tv": 0.0,
-        },  # listed as 2e-4 in its config, and never used
+        },  # plane_tv is 2e-4 in its config, but its code never uses it
         "density": {
             "start": 1000,
             "stop": 7000,
@@ -78,7 +79,7 @@ REFERENCE = {
             "means": [1.6e-4, 1.6e-6],
             "network": [1e-4, 1e-5],
             "planes": [1.6e-3, 1.6e-4],
-            "sound": 1.0,
+            "audio": 1.0,
             "sh_dc": 2.5e-3,
             "sh_rest": 1.25e-4,
             "opacity": 0.05,
@@ -89,7 +90,7 @@ REFERENCE = {
         "until_plateau": False,
     },
 }
-# where the clip is cut, what it is heard with, what is looked at, what another key turns off
+# Keys of the split, the encoder, evaluation and output, and keys that another key turns off
 NOT_IN_THE_REFERENCE = {
     "data.holdout",
     "data.seconds",
@@ -98,7 +99,7 @@ NOT_IN_THE_REFERENCE = {
     "train.seed",
     "train.splat",
     "train.compat",
-    "train.mouth_told",
+    "train.lips.true_mouth_share",
     "train.evaluate_every",
     "train.plateau.gain",
     "train.plateau.evaluations",
@@ -110,7 +111,7 @@ NOT_IN_THE_REFERENCE = {
 
 
 def leaves(tree, prefix=""):
-    """Key, with dots, and value of every setting."""
+    """Dotted key and value of every setting of a nested dict."""
     for key, value in tree.items():
         yield from (
             leaves(value, f"{prefix}{key}.")
@@ -119,7 +120,7 @@ def leaves(tree, prefix=""):
         )
 
 
-def test_compat_sets_back_all_in_which_the_record_config_departs_from_the_reference():
+def test_REFERENCE_SETTINGS_back_all_in_which_the_record_config_departs_from_the_reference():
     config = dict(
         leaves(load("64_dim_1_transformer", ["train.compat=reference"], environment={}).to_dict())
     )
@@ -128,40 +129,47 @@ def test_compat_sets_back_all_in_which_the_record_config_departs_from_the_refere
     )
     assert config["train.compat"] == "reference"
     plain = dict(leaves(load("64_dim_1_transformer", environment={}).to_dict()))
-    assert set(compat_sets) <= set(plain) and any(
-        plain[key] != value for key, value in compat_sets.items()
+    assert set(REFERENCE_SETTINGS) <= set(plain) and any(
+        plain[key] != value for key, value in REFERENCE_SETTINGS.items()
     )
     assert load("64_dim_1_transformer", ["train.compat=none"], environment={}).model.drop_prob == 0
 
 
-def test_compat_is_under_what_is_set_in_the_same_place_or_a_stronger_one(tmp_path):
+def test_a_key_of_the_same_source_or_a_stronger_one_overrides_compat(tmp_path):
     file = tmp_path / "own.yaml"
     file.write_text(
         "_base_: 64_dim_1_transformer\ntrain: {compat: reference, loss: {feature: 0.2}}\n"
     )
-    environment = {"BEING_TRAIN__COMPAT": "reference", "BEING_TRAIN__AUDIO_WARMUP": "7"}
+    environment = {"BEING_TRAIN__COMPAT": "reference", "BEING_TRAIN__LIPS__WARMUP_STEPS": "7"}
     config = load(file, ["model.drop_prob=0.1"], environment={})
-    assert (config.train.loss.feature, config.model.drop_prob, config.train.audio_warmup) == (
+    assert (config.train.loss.feature, config.model.drop_prob, config.train.lips.warmup_steps) == (
         0.2,
         0.1,
         0,
     )
-    assert load(file, environment={"BEING_TRAIN__AUDIO_WARMUP": "7"}).train.audio_warmup == 7
+    assert (
+        load(file, environment={"BEING_TRAIN__LIPS__WARMUP_STEPS": "7"}).train.lips.warmup_steps
+        == 7
+    )
     config = load(file, environment=environment)
-    assert (config.train.loss.feature, config.train.audio_warmup) == (0.01, 7), (
-        "the environment is over a file"
+    assert (config.train.loss.feature, config.train.lips.warmup_steps) == (0.01, 7), (
+        "the environment overrides a file"
     )
     for order in (1, -1):
         items = ["train.compat=reference", "data.expression=full"][::order]
-        config = load("quick", items, {"train.blink_share": 0.1}, environment)
-        assert (config.data.expression, config.train.blink_share, config.train.audio_warmup) == (
+        config = load("quick", items, {"train.oversample.blink_share": 0.1}, environment)
+        assert (
+            config.data.expression,
+            config.train.oversample.blink_share,
+            config.train.lips.warmup_steps,
+        ) == (
             "full",
             0.1,
             0,
         )
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(config.to_dict()))
     assert load(tmp_path / "run.yaml", environment={}) == config, (
-        "a run's own settings mean the same again"
+        "the saved settings of a run load unchanged"
     )
 
 
@@ -248,8 +256,10 @@ def test_broken_files_are_refused_with_their_name(tmp_path):
 def test_gaussiantalker_python_config_is_read_without_running_it(tmp_path):
     path = tmp_path / "64.py"
     path.write_text(
-        "ModelHiddenParams = dict(kplanes_config={'output_coordinate_dim': 16, 'resolution': [32, 32, 32]},"
-        " multires=[1, 2], n_layer=2, d_model=32)\nOptimizationParams = dict(iterations=5, batch_size=7)\n"
+        "ModelHiddenParams = dict("
+        "kplanes_config={'output_coordinate_dim': 16, 'resolution': [32, 32, 32]},"
+        " multires=[1, 2], n_layer=2, d_model=32)\n"
+        "OptimizationParams = dict(iterations=5, batch_size=7)\n"
         "raise SystemExit('executed')\n"
     )
     config = load(path, environment={})
@@ -280,3 +290,64 @@ def test_field_docstrings_are_help_texts():
             else:
                 assert field_help(section).get(name), f"{section.__name__}.{name} has no help"
     assert isinstance(Config().to_dict()["train"]["rate"]["means"], list)
+
+
+def test_describe_lists_every_key_with_value_help_and_bounds():
+    config = load("quick", environment={})
+    rows = {row.name: row for row in describe(config)}
+    values = dict(leaves(config.to_dict()))
+    assert list(rows) == [row.name for row in describe()], "the same keys without a config"
+    assert rows.keys() == values.keys()
+    for name, row in rows.items():
+        value = list(row.value) if isinstance(row.value, tuple) else row.value
+        assert value == values[name]
+        assert row.help and "\n" not in row.help
+    assert rows["model.n_head"].help == "Attention heads."
+    assert rows["model.sh_degree"].bounds == (0, 3)
+    assert rows["model.plane_scales"].bounds == (1, math.inf)
+    assert rows["train.seed"].bounds == (0, math.inf)
+    for name in ("data.encoder", "train.mixed_precision"):
+        assert rows[name].bounds is None
+
+
+def test_bounds_and_compat_name_existing_keys():
+    known = {row.name for row in describe()}
+    assert {*LOWER_BOUNDS, *UPPER_BOUNDS, *REFERENCE_SETTINGS} <= known
+
+
+def test_every_renamed_key_points_at_an_existing_key():
+    known = {row.name for row in describe()}
+    assert set(RENAMED_KEYS.values()) <= known and not set(RENAMED_KEYS) & known
+
+
+def nested(key, value):
+    """The nested dict that sets one dotted key."""
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return value
+
+
+@pytest.mark.parametrize("old", RENAMED_KEYS)
+def test_an_old_key_is_refused_with_its_new_name(old, tmp_path):
+    new = RENAMED_KEYS[old]
+    message = f"{old} is now {new}".replace(".", r"\.")
+    file = tmp_path / "old.yaml"
+    file.write_text(yaml.safe_dump(nested(old, 1)))
+    with pytest.raises(UsageError, match=message + ".*old.yaml"):
+        load(file, environment={})
+    with pytest.raises(UsageError, match=message + f".*set by -o {old}=1"):
+        load("quick", [f"{old}=1"], environment={})
+    variable = "BEING_" + old.upper().replace(".", "__")
+    with pytest.raises(UsageError, match=message + f".*{variable}"):
+        load("quick", environment={variable: "1"})
+    with pytest.raises(UsageError, match=message):
+        load("quick", flags={old: 1}, environment={})
+
+    # The same for the config of an old run.
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "run.json").write_text(json.dumps({"schema": 1, "dataset": "data"}))
+    (run / "config.yaml").write_text(yaml.safe_dump(nested(old, 1)))
+    with pytest.raises(UsageError, match=message + ".*config.yaml") as caught:
+        Run.open(run).config  # noqa: B018
+    assert caught.value.code == ExitCode.USAGE

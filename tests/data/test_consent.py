@@ -1,4 +1,4 @@
-"""Whose face it is and how they agreed: asked for, kept, and said by every video made of it."""
+"""Consent of the person: the questions, the record, and the metadata of every video."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from scene import SIZE, WIDTH
 
 from being.cli import data_commands
 from being.config import load
-from being.console import voice
+from being.console import console
 from being.data.clip import load_clip
 from being.data.consent import Consent, consent_note
 from being.data.dataset import Dataset
 from being.inference.engine import Engine
-from being.inference.video import Times, render_video
+from being.inference.video import StepTimes, render_video
 from being.model.avatar import load_avatar, save_avatar
 from being.runs.run_directory import Run
 from being.train.preview import Previews
-from being.train.trainer import fresh_model
+from being.train.trainer import untrained_model
 
 
 class Terminal(io.StringIO):
@@ -51,11 +51,13 @@ def test_two_questions_are_asked_and_an_empty_answer_leaves_it_unconfirmed(
     monkeypatch.setattr(sys, "stdin", Terminal(typed))
     monkeypatch.setattr(sys, "stderr", asked)
     assert data_commands.ask_consent().record() == expected
-    assert asked.getvalue().startswith(data_commands.WHOSE)
-    assert (data_commands.HOW in asked.getvalue()) == bool(typed.partition("\n")[0].strip())
+    assert asked.getvalue().startswith(data_commands.FACE_QUESTION)
+    assert (data_commands.CONSENT_QUESTION in asked.getvalue()) == bool(
+        typed.partition("\n")[0].strip()
+    )
 
 
-def test_nobody_is_asked_where_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_asked_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     here, away = Terminal(), io.StringIO()
     for stdin, stderr, quiet, as_json in (
         (away, here, False, False),
@@ -66,10 +68,10 @@ def test_nobody_is_asked_where_nobody_answers(monkeypatch: pytest.MonkeyPatch) -
     ):
         monkeypatch.setattr(sys, "stdin", stdin)
         monkeypatch.setattr(sys, "stderr", stderr)
-        monkeypatch.setattr(voice, "quiet", quiet)
-        monkeypatch.setattr(voice, "json", as_json)
+        monkeypatch.setattr(console, "quiet", quiet)
+        monkeypatch.setattr(console, "json", as_json)
         wanted = stdin.isatty() and stderr.isatty() and not quiet and not as_json
-        assert data_commands._may_ask() == wanted
+        assert data_commands._can_ask() == wanted
 
 
 @pytest.mark.parametrize(
@@ -81,7 +83,7 @@ def test_nobody_is_asked_where_nobody_answers(monkeypatch: pytest.MonkeyPatch) -
         (" her own ", {"confirmed": True, "statement": "her own"}),
     ],
 )
-def test_the_record_marks_what_is_unconfirmed(
+def test_an_empty_statement_is_unconfirmed(
     statement: str | None, record: dict[str, object]
 ) -> None:
     assert Consent(statement).record() == record
@@ -90,13 +92,13 @@ def test_the_record_marks_what_is_unconfirmed(
 
 
 def comment(video: Path) -> str:
-    """What the metadata of a video say (Matroska writes its names in capitals)."""
+    """The comment in a video's metadata (Matroska writes its names in capitals)."""
     with av.open(str(video)) as container:
         return {name.lower(): value for name, value in container.metadata.items()}["comment"]
 
 
 @pytest.mark.parametrize(
-    "consent, says",
+    "consent, note",
     [
         (Consent("Ada; signed release of 3 May").record(), "Consent: Ada; signed release of 3 May"),
         (Consent().record(), "Consent of the person: unconfirmed"),
@@ -104,17 +106,15 @@ def comment(video: Path) -> str:
     ],
 )
 @pytest.mark.parametrize("suffix", [".mp4", ".webm"])
-def test_every_video_made_says_so(
+def test_every_video_carries_the_consent_note(
     scene: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     consent: dict[str, object] | None,
-    says: str,
+    note: str,
     suffix: str,
 ) -> None:
-    """From the dataset's record through the avatar to the file: the preview of training and new
-    speech.
-    """
+    """The note passes from the dataset through the avatar to rendered speech and to previews."""
     data = shutil.copytree(scene, tmp_path / "data")
     manifest = json.loads((data / "dataset.json").read_text())
     (data / "dataset.json").write_text(json.dumps({**manifest, "consent": consent}))
@@ -123,14 +123,14 @@ def test_every_video_made_says_so(
         load("quick", ["data.size=48", "model.plane_resolution=8"], environment={}),
     )
     clip = load_clip(dataset, SIZE, "hama")
-    model = fresh_model(config, WIDTH, torch.rand(40, 3) - 0.5, torch.rand(40, 3))
+    model = untrained_model(config, WIDTH, torch.rand(40, 3) - 0.5, torch.rand(40, 3))
     engine = Engine(load_avatar(save_avatar(tmp_path / "avatar", model, config, dataset, clip)))
     monkeypatch.setattr(engine, "encode", lambda samples: [torch.zeros(5, 16, WIDTH)])
     out = tmp_path / f"speech{suffix}"
-    render_video(engine, np.zeros(5 * 640, np.float32), out, "silence", Times())
-    assert comment(out).endswith(says) and comment(out).startswith("AI-generated")
+    render_video(engine, np.zeros(5 * 640, np.float32), out, "silence", StepTimes())
+    assert comment(out).endswith(note) and comment(out).startswith("AI-generated")
     if suffix == ".mp4":
         run = Run.create(data, "scene", config, "x", tmp_path / "runs")
         with Previews(run, clip, dataset, dataset.split(), 0.2) as previews:
-            previews.make(model, "fine", 1)
-        assert comment(next((run.path / "previews").glob("*.mp4"))).endswith(says)
+            previews.write(model, "fine", 1)
+        assert comment(next((run.path / "previews").glob("*.mp4"))).endswith(note)

@@ -1,4 +1,4 @@
-"""A clip with breaks: nothing that looks at neighbouring frames looks across one."""
+"""Clips with cuts: features, windows, poses and lags never cross the border of a segment."""
 
 from __future__ import annotations
 
@@ -10,77 +10,77 @@ import pytest
 import torch
 from scene import FRAMES, SIZE, WIDTH, write_scene
 
-from being.audio import encoders, feature_windows
+from being.audio import clip_features, encoder_interface, encoders, feature_windows
 from being.config import load
-from being.conventions import ATTENTION_PAST, ATTENTION_WINDOW, FEATURE_RATE, FEATURE_WINDOW
+from being.conventions import (
+    ATTENTION_PAST,
+    ATTENTION_WINDOW,
+    FEATURE_WINDOW,
+    SAMPLES_PER_STEP,
+)
 from being.data.clip import load_clip
 from being.data.dataset import Dataset, split_frames
 from being.errors import InputRejected
-from being.eval.lips import agreement
+from being.eval.lips import lip_agreement
 from being.inference.engine import Engine
 from being.inference.pose_path import pose_path
 from being.model.avatar import load_avatar, save_avatar
-from being.train.trainer import fresh_model
+from being.train.trainer import untrained_model
 
-BREAK = 14  # inside the training part, near no border
+CUT = 14  # frame, inside the training part and far from its ends
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """A dataset of two segments; the longer is the second."""
-    return Dataset.open(write_scene(tmp_path_factory.mktemp("two") / "scene", breaks=(BREAK,)))
+    return Dataset.open(write_scene(tmp_path_factory.mktemp("two") / "scene", breaks=(CUT,)))
 
 
-class Echo:
-    """An encoder that hears the whole sound in every step, as one with attention over all of it
-    does.
-    """
+class Echo(encoder_interface.PieceEncoder):
+    """An encoder whose every step depends on the whole audio, as with global attention."""
 
-    name, width, rate = "echo", 2, FEATURE_RATE
+    name, width = "echo", 2
 
     def encode_clip(self, samples: np.ndarray) -> np.ndarray:
-        steps = -(-samples.size // encoders.SAMPLES_PER_STEP)
+        steps = -(-samples.size // SAMPLES_PER_STEP)
         return np.stack([np.full(steps, samples.mean()), 1 + np.arange(steps)], 1).astype(
             np.float32
         )
 
 
-def test_no_speech_feature_hears_across_a_break(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_speech_feature_depends_on_audio_beyond_a_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(encoders.ENCODERS, "echo", Echo)
-    segments, sound = (
-        [(0, 9), (9, 10), (10, 30)],
-        np.random.default_rng(0).normal(size=30 * 640).astype(np.float32),
-    )
-    sound /= 10
-    whole = feature_windows.encode_segments(sound, segments, "echo")
+    segments = [(0, 9), (9, 10), (10, 30)]
+    audio = np.random.default_rng(0).normal(size=30 * 640).astype(np.float32) / 10
+    whole = clip_features.encode_segments(audio, segments, "echo")
     assert whole.shape == (30, FEATURE_WINDOW, 2)
     for start, stop in segments:
-        alone = feature_windows.encode(sound[start * 640 : stop * 640], stop - start, "echo")
+        alone = clip_features.encode_frames(audio[start * 640 : stop * 640], stop - start, "echo")
         assert np.array_equal(whole[start:stop], alone)
-        other = sound.copy()
+        other = audio.copy()
         other[: start * 640], other[stop * 640 :] = 0.5, -0.5
         assert np.array_equal(
-            feature_windows.encode_segments(other, segments, "echo")[start:stop], alone
+            clip_features.encode_segments(other, segments, "echo")[start:stop], alone
         )
     assert (
         not whole[9, : FEATURE_WINDOW // 2].any() and not whole[9, FEATURE_WINDOW // 2 + 2 :].any()
     )
 
 
-@pytest.mark.parametrize("kind", ["numpy", "torch"])
-def test_sound_windows_have_true_neighbours_inside_a_segment_and_zeros_beyond_it(kind: str) -> None:
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_attention_windows_are_zero_outside_the_segment(library: str) -> None:
     frames, segments = 20, [(0, 7), (7, 8), (8, 20)]
     clip = 1 + np.arange(frames, dtype=np.float32)[:, None, None] * np.ones(
         (1, FEATURE_WINDOW, 3), np.float32
     )
     bounds = np.concatenate([np.tile([a, b - 1], (b - a, 1)) for a, b in segments])
     every = np.arange(frames)
-    if kind == "torch":
-        got = feature_windows.windows(
+    if library == "torch":
+        got = feature_windows.attention_windows(
             torch.from_numpy(clip), torch.from_numpy(every), torch.from_numpy(bounds)
         ).numpy()
     else:
-        got = feature_windows.windows(clip, every, bounds)
+        got = feature_windows.attention_windows(clip, every, bounds)
     for i, (first, last) in enumerate(bounds):
         near = i - ATTENTION_PAST + np.arange(ATTENTION_WINDOW)
         assert np.array_equal(
@@ -88,20 +88,19 @@ def test_sound_windows_have_true_neighbours_inside_a_segment_and_zeros_beyond_it
         ), i
 
 
-def test_training_conditions_of_one_segment_do_not_know_the_other(two: Dataset) -> None:
+def test_training_conditions_of_one_segment_do_not_depend_on_the_other(two: Dataset) -> None:
     clip = load_clip(two, SIZE, "hama")
     assert clip.bounds is not None and clip.bounds.tolist() == two.bounds.tolist()
     before = clip.conditions(torch.arange(FRAMES)).audio.clone()
-    clip.features[BREAK:] = 9
+    clip.features[CUT:] = 9
     after = clip.conditions(torch.arange(FRAMES)).audio
-    assert torch.equal(before[:BREAK], after[:BREAK]) and not torch.equal(
-        before[BREAK], after[BREAK]
-    )
-    assert not after[BREAK, :ATTENTION_PAST].any() and after[BREAK, ATTENTION_PAST:].all()
+    assert torch.equal(before[:CUT], after[:CUT])
+    assert not torch.equal(before[CUT], after[CUT])
+    assert not after[CUT, :ATTENTION_PAST].any() and after[CUT, ATTENTION_PAST:].all()
 
 
 @pytest.mark.parametrize("at", [1, 35, 36, 37, 40, 43])
-def test_a_break_may_fall_anywhere_in_the_split(tmp_path: Path, at: int) -> None:
+def test_a_cut_may_lie_anywhere_in_the_split(tmp_path: Path, at: int) -> None:
     dataset = Dataset(
         tmp_path,
         {
@@ -136,7 +135,7 @@ def test_a_break_may_fall_anywhere_in_the_split(tmp_path: Path, at: int) -> None
         (list(range(20, 50)), 100, range(0, 20)),
     ],
 )
-def test_the_longest_stretch_shows_a_face_throughout_and_crosses_no_break(
+def test_the_longest_face_run_shows_a_face_throughout_and_crosses_no_cut(
     missing, limit, expected
 ) -> None:
     dataset = Dataset(
@@ -150,32 +149,30 @@ def test_the_longest_stretch_shows_a_face_throughout_and_crosses_no_break(
             "segments": [[0, 20], [20, 50]],
         },
     )
-    assert dataset.longest_stretch(limit) == expected
+    assert dataset.longest_face_run(limit) == expected
 
 
-def test_the_avatar_goes_back_and_forth_inside_the_longer_segment(
-    two: Dataset, tmp_path: Path
-) -> None:
+def test_the_avatars_poses_lie_in_the_longer_segment(two: Dataset, tmp_path: Path) -> None:
     config = load("quick", ["data.size=48", "model.plane_resolution=8"], environment={})
     clip = load_clip(two, SIZE, "hama")
-    model = fresh_model(config, WIDTH, torch.rand(40, 3) - 0.5, torch.rand(40, 3))
+    model = untrained_model(config, WIDTH, torch.rand(40, 3) - 0.5, torch.rand(40, 3))
     engine = Engine(load_avatar(save_avatar(tmp_path / "avatar", model, config, two, clip)))
     poses = engine.avatar.world_to_camera
-    assert torch.equal(poses, clip.world_to_camera[BREAK:])
+    assert torch.equal(poses, clip.world_to_camera[CUT:])
     path = poses[pose_path(100, len(poses))]
-    largest = (clip.world_to_camera[BREAK + 1 :] - clip.world_to_camera[BREAK:-1]).abs().max()
+    largest = (clip.world_to_camera[CUT + 1 :] - clip.world_to_camera[CUT:-1]).abs().max()
     assert (path[1:] - path[:-1]).abs().max() <= largest
 
 
-def test_lags_are_sought_inside_segments() -> None:
+def test_lags_are_searched_inside_segments() -> None:
     rng = np.random.default_rng(0)
     true, late = rng.normal(size=60), 3
     rendered = np.concatenate(
         [np.r_[rng.normal(size=late), part[:-late]] for part in (true[:30], true[30:])]
     )
     segment = np.repeat([0, 30], 30)
-    assert agreement(true, rendered, segment).best_correlation == pytest.approx(1, abs=1e-9)
-    assert agreement(true, rendered).best_correlation < 0.99
+    assert lip_agreement(true, rendered, segment).best_correlation == pytest.approx(1, abs=1e-9)
+    assert lip_agreement(true, rendered).best_correlation < 0.99
 
 
 @pytest.mark.parametrize(
@@ -192,7 +189,7 @@ def test_lags_are_sought_inside_segments() -> None:
         3,
     ],
 )
-def test_segments_that_do_not_cover_the_clip_are_refused(two: Dataset, segments: object) -> None:
+def test_segments_that_do_not_cover_the_clip_are_rejected(two: Dataset, segments: object) -> None:
     file = two.path / "dataset.json"
     whole = file.read_text()
     try:

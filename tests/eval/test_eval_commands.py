@@ -1,6 +1,4 @@
-"""`being eval` from the command line: what is refused, gates and their exit code, an avatar that
-speaks other sound.
-"""
+"""`being eval` from the command line: refused arguments, gates, exit codes, cross-driven audio."""
 
 from __future__ import annotations
 
@@ -9,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from needs import had
+from needs import load_or_skip
 from program import being, refused
 
 from being.audio.feature_windows import frame_count
@@ -17,10 +15,11 @@ from being.data.dataset import Dataset
 from being.errors import EnvironmentFault
 from being.eval import cross_driven as cross_module
 from being.eval.cross_driven import cross_driven
-from being.eval.evaluator import Measured
+from being.eval.evaluator import Measurement
 from being.eval.faces import FaceReader
-from being.eval.page import page
-from being.eval.speech import SPOKEN_CLOSURES
+from being.eval.mouth_figures import MouthMeasures
+from being.eval.report_page import ReportContent, report_page
+from being.eval.speech_events import CLOSURE_SYMBOLS
 from being.face.landmarks import Landmarks
 from being.media import VideoWriter
 from being.tts import speak
@@ -63,7 +62,7 @@ def test_flags_that_make_no_sense_are_refused(videos):
         "lip_r2=1",
     )
     refused(2, "no run", "eval", "--pred", pred, "--truth", truth, "-o", "data.size=64")
-    refused(2, "neither a sound nor a voice", "eval", "--cross", "nothing.wav")
+    refused(2, "neither an audio file nor a voice", "eval", "--cross", "nothing.wav")
     refused(
         2,
         "lip_r needs a number",
@@ -83,7 +82,7 @@ def test_only_an_earlier_report_is_replaced(videos):
     Path("thesis.txt").write_text("precious")
     Path("mine").mkdir()
     Path("mine/thesis.txt").write_text("precious")
-    for place in ("thesis.txt", "mine"):
+    for folder in ("thesis.txt", "mine"):
         refused(
             1,
             "exists and is not a report.*--out",
@@ -93,7 +92,7 @@ def test_only_an_earlier_report_is_replaced(videos):
             "--truth",
             truth,
             "--out",
-            place,
+            folder,
         )
     for _ in range(2):
         assert (
@@ -109,8 +108,8 @@ def test_only_an_earlier_report_is_replaced(videos):
     )
 
 
-def test_a_pair_without_a_face_has_pictures_and_says_why_nothing_else(videos):
-    had(FaceReader)
+def test_a_pair_without_a_face_has_image_figures_and_the_reason_for_the_missing_ones(videos):
+    load_or_skip(FaceReader)
     pred, truth = videos
     done = being("eval", "--pred", pred, "--truth", truth, "--json", "--require", "whole.psnr=15")
     assert done.exit_code == 0, done.stderr
@@ -122,7 +121,7 @@ def test_a_pair_without_a_face_has_pictures_and_says_why_nothing_else(videos):
 
 
 def test_a_missed_gate_ends_with_five_and_the_figures(videos):
-    had(FaceReader)
+    load_or_skip(FaceReader)
     pred, truth = videos
     done = being(
         "eval",
@@ -146,23 +145,22 @@ def test_a_missed_gate_ends_with_five_and_the_figures(videos):
 
 
 class Puppet:
-    """An engine whose mouth shuts exactly where the built-in voice says p, b or m."""
+    """An engine whose mouth closes exactly where the built-in voice says p, b or m."""
 
     @classmethod
-    def load(cls, *_):
+    def load(cls, *_, **__):
         return cls()
 
     def close(self):
         pass
 
-    def encode(self, sound):
-        said = speak(cross_module.TEXT, "hibari").phonemes
-        times = np.arange(frame_count(sound)) / 25
-        shut = np.zeros(len(times), bool)
-        for symbol, start, stop in said:
-            if symbol in SPOKEN_CLOSURES:
-                shut |= np.abs(times - (start + stop) / 2 + 0.06) < 0.06
-        return np.where(shut, 0.0, 1.0)
+    def encode(self, audio):
+        times = np.arange(frame_count(audio)) / 25
+        closed = np.zeros(len(times), bool)
+        for symbol, start, stop in speak(cross_module.TEXT, "hibari").phonemes:
+            if symbol in CLOSURE_SYMBOLS:
+                closed |= np.abs(times - (start + stop) / 2 + 0.06) < 0.06
+        return np.where(closed, 0.0, 1.0)
 
     def stream(self, openings):
         for opening in openings:
@@ -170,7 +168,7 @@ class Puppet:
 
 
 class GreyReader:
-    """Reads the aperture off how bright a puppet's picture is."""
+    """Reads the lip aperture from the brightness of the puppet's image."""
 
     def read(self, pictures):
         points = np.zeros((len(pictures), 478, 3), np.float32)
@@ -185,18 +183,14 @@ class GreyReader:
         ]
 
 
-def test_an_avatar_that_obeys_the_voice_reaches_the_footages_figures(scene, monkeypatch):
-    had(lambda: speak("Mama", "hibari"))
+def test_an_avatar_that_follows_the_voice_reaches_the_figures_of_the_footage(scene, monkeypatch):
+    load_or_skip(lambda: speak("Mama", "hibari"))
     monkeypatch.setattr(cross_module, "Engine", Puppet)
     monkeypatch.setattr(cross_module, "FaceReader", GreyReader)
     dataset = Dataset.open(scene)
-    aperture = np.tile(np.linspace(0, 0.1, 50), 2)
-    points = np.zeros((len(aperture), 478, 3), np.float32)
-    points[:, 263, 0], points[:, 14, 1] = 10, 10 * aperture
-    monkeypatch.setattr(Dataset, "landmarks", points)
     monkeypatch.setattr(
         cross_module,
-        "real_speech",
+        "footage_figures",
         lambda _: {
             "closed_on_closures": 0.8,
             "open_on_vowels": 0.9,
@@ -205,7 +199,7 @@ def test_an_avatar_that_obeys_the_voice_reaches_the_footages_figures(scene, monk
         },
     )
     monkeypatch.setattr(
-        "being.eval.run_figures.Mouth.of", lambda *_: cross_module.Mouth(0.0, 0.1, 0.2)
+        cross_module, "footage_mouth", lambda _: MouthMeasures(low=0.0, high=0.1, jump=0.2)
     )
     figures, driven = cross_driven(Path(), dataset, ["hibari"])
     one = figures["sounds"]["hibari"]
@@ -213,22 +207,12 @@ def test_an_avatar_that_obeys_the_voice_reaches_the_footages_figures(scene, monk
     assert one["vowels_over_closures"] > 4 and "own phoneme times" in one["source"]
     assert figures["against_footage"]["closed_on_closures"] == pytest.approx(1.25)
     assert figures["against_footage"]["closed_in_silence"] is None and figures["jumps"] == 0
-    html = page(
-        "puppet",
-        [],
-        Measured(
-            {"lpips_reason": "", "lips": None, "lips_reason": "none", "first_frame": 0},
-            {"whole.psnr": np.ones(3)},
-            {},
-        ),
-        np.zeros((8, 8, 3), np.uint8),
-        np.zeros((8, 8, 3), np.uint8),
-        b"",
-        figures,
-        driven,
+    grey = np.zeros((8, 8, 3), np.uint8)
+    measurement = Measurement(
+        {"lpips_reason": "", "lips": None, "lips_reason": "none", "first_frame": 0},
+        {"whole.psnr": np.ones(3)},
+        {},
     )
-    assert (
-        "Driven by other sound" in html
-        and html.count('stroke="#2e9e6b"') >= 40
-        and "NaN" not in html
-    )
+    html = report_page(ReportContent("puppet", [], measurement, grey, grey, b"", figures, driven))
+    assert "Driven by other audio" in html and "NaN" not in html
+    assert html.count('stroke="#2e9e6b"') >= 40, "a line for each closure"

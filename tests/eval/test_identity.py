@@ -1,15 +1,13 @@
-"""The identity network: dlib's own numbers, the same face under turn and scale, the file it is read
-from.
-"""
+"""The identity network: dlib's own numbers, alignment under turn and scale, wrong files."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from needs import had
+from needs import load_or_skip
 
 from being.assets import SourceFailed, dlib_safetensors
-from being.eval.identity import CHIP, PADDING, PLACES, Identity, chip
+from being.eval.identity import CHIP_PADDING, CHIP_POSITIONS, CHIP_SIDE, Identity, face_chip
 
 # The first five of 128 numbers that dlib 20.0.1 itself gives for `waves`
 # (face_recognition_model_v1), and their norm.
@@ -18,8 +16,8 @@ NORM = 1.2658304
 
 
 def waves() -> np.ndarray:
-    """A cut-out uint8 [150, 150, 3] of one formula."""
-    y, x = np.mgrid[:CHIP, :CHIP]
+    """A face chip uint8 [150, 150, 3] computed by a formula."""
+    y, x = np.mgrid[:CHIP_SIDE, :CHIP_SIDE]
     return (
         np.stack(
             [
@@ -35,28 +33,26 @@ def waves() -> np.ndarray:
 
 
 def test_it_gives_dlibs_own_numbers():
-    code = had(Identity).codes(waves()[None])[0]
+    code = load_or_skip(Identity).descriptors(waves()[None])[0]
     assert code[:5] == pytest.approx(DLIB, abs=1e-5) and np.linalg.norm(code) == pytest.approx(
         NORM, abs=1e-4
     )
 
 
-def test_the_cut_out_undoes_turn_scale_and_place():
+def test_the_face_chip_undoes_turn_scale_and_shift():
     y, x = np.mgrid[:400, :400]
     turn = np.radians(17)
     matrix = 1.3 * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    places = (PLACES + PADDING) / (2 * PADDING + 1) * CHIP
-    five = places @ matrix.T + [150, 100]
-    straight = (np.stack([x, y], -1) - [150, 100]) @ np.linalg.inv(
-        matrix
-    ).T  # places in the cut-out
-    picture = (
+    positions = (CHIP_POSITIONS + CHIP_PADDING) / (2 * CHIP_PADDING + 1) * CHIP_SIDE
+    five = positions @ matrix.T + [150, 100]
+    straight = (np.stack([x, y], -1) - [150, 100]) @ np.linalg.inv(matrix).T
+    image = (
         np.stack([straight[..., 0], straight[..., 1], 0 * straight[..., 0]], -1)
         .clip(0, 255)
         .astype(np.uint8)
     )
-    found = chip(picture, five)
-    want = np.stack(np.meshgrid(np.arange(CHIP), np.arange(CHIP)), -1)
+    found = face_chip(image, five)
+    want = np.stack(np.meshgrid(np.arange(CHIP_SIDE), np.arange(CHIP_SIDE)), -1)
     assert np.abs(found[5:-5, 5:-5, :2].astype(int) - want[5:-5, 5:-5]).max() <= 1
 
 

@@ -1,6 +1,4 @@
-"""The lip measures: correlation, the sign of the lag, misses that only lower the figure, shuffled
-sound, landmarks.
-"""
+"""The lip measures: correlation, sign of the lag, missed faces, shuffled audio, landmarks."""
 
 from __future__ import annotations
 
@@ -8,15 +6,15 @@ import itertools
 
 import numpy as np
 import pytest
-from needs import had
+from needs import load_or_skip
 
 from being.eval.faces import FaceReader, jitter, landmark_distance, lip_width
 from being.eval.lips import (
-    LAGS,
-    LEAST_FRAMES,
-    agreement,
+    MAX_LAG,
+    MIN_FRAMES,
     correlation_at,
-    fair_order,
+    decorrelated_order,
+    lip_agreement,
     lip_figures,
     shuffled_frames,
 )
@@ -31,19 +29,33 @@ def speech_like(frames: int = 200, seed: int = 0) -> np.ndarray:
 
 
 def test_the_same_series_agrees_fully_at_lag_zero():
-    found = agreement(speech_like(), 0.5 * speech_like() + 0.02)
+    found = lip_agreement(speech_like(), 0.5 * speech_like() + 0.02)
     assert found.correlation == pytest.approx(1, abs=1e-5) and found.best_lag == 0
     assert found.motion == pytest.approx(0.5, abs=1e-4), "a mouth that opens half as far"
     assert (found.frames, found.misses, found.true_misses, found.reason) == (200, 0, 0, "")
 
 
-@pytest.mark.parametrize("late", [-LAGS, -3, 2, LAGS])
+@pytest.mark.parametrize("late", [-MAX_LAG, -3, 2, MAX_LAG])
 def test_a_mouth_that_comes_late_has_a_positive_lag(late):
     long = speech_like(300)
-    found = agreement(long[50:250], long[50 - late : 250 - late])
+    found = lip_agreement(long[50:250], long[50 - late : 250 - late])
     assert found.best_lag == late
     assert found.best_correlation == pytest.approx(1, abs=1e-5)
     assert found.correlation < 0.9
+
+
+def test_a_mouth_behind_the_truth_has_a_positive_lag_and_one_ahead_a_negative_lag():
+    """The mouth opens once, for three frames: the sign can be read off the series."""
+    true = np.zeros(40, np.float32)
+    true[19:22] = [0.5, 1.0, 0.5]
+    behind, ahead = np.roll(true, 2), np.roll(true, -2)
+    assert (true.argmax(), behind.argmax(), ahead.argmax()) == (20, 22, 18)
+
+    assert lip_agreement(true, behind).best_lag == 2
+    assert lip_agreement(true, ahead).best_lag == -2
+    assert correlation_at(true, behind, 2) == pytest.approx(1)
+    assert correlation_at(true, ahead, -2) == pytest.approx(1)
+    assert correlation_at(true, behind, -2) < 0.1 and correlation_at(true, ahead, 2) < 0.1
 
 
 def test_correlation_is_pearsons():
@@ -62,12 +74,12 @@ def test_missed_frames_are_counted_and_only_lower_the_figure():
     rendered = true + 0.5 * speech_like(seed=1)
     order, last = (
         np.random.default_rng(2).permutation(len(true)),
-        agreement(true, rendered).correlation,
+        lip_agreement(true, rendered).correlation,
     )
     for share in (0.1, 0.4, 0.8):
         missed = rendered.copy()
         missed[order[: round(share * len(true))]] = np.nan
-        found = agreement(true, missed)
+        found = lip_agreement(true, missed)
         kept = np.isfinite(missed)
         assert found.misses == round(share * len(true)) and found.frames == len(true)
         assert found.correlation < np.corrcoef(true[kept], rendered[kept])[0, 1], (
@@ -79,47 +91,47 @@ def test_missed_frames_are_counted_and_only_lower_the_figure():
 
 def test_what_cannot_be_compared_says_why():
     true, nothing = speech_like(), np.full(200, np.nan, np.float32)
-    lost = agreement(true, nothing)
+    lost = lip_agreement(true, nothing)
     assert lost.correlation is None and lost.misses == 200 and "any rendered frame" in lost.reason
-    blind = agreement(nothing, true)
+    blind = lip_agreement(nothing, true)
     assert blind.correlation is None and blind.true_misses == 200 and "true frames" in blind.reason
-    few = LEAST_FRAMES - 1
-    assert "only" in agreement(true[:few], true[:few]).reason
-    assert agreement(true[:LEAST_FRAMES], true[:LEAST_FRAMES]).best_lag == 0
+    few = MIN_FRAMES - 1
+    assert "only" in lip_agreement(true[:few], true[:few]).reason
+    assert lip_agreement(true[:MIN_FRAMES], true[:MIN_FRAMES]).best_lag == 0
 
 
 def test_a_mouth_that_never_moves_agrees_with_nothing():
-    found = agreement(speech_like(), np.full(200, 0.1, np.float32))
+    found = lip_agreement(speech_like(), np.full(200, 0.1, np.float32))
     assert found.correlation == 0 and found.best_lag == 0 and found.motion < 1e-6
-    assert "never moves" in agreement(np.full(200, 0.1, np.float32), speech_like()).reason
+    assert "never moves" in lip_agreement(np.full(200, 0.1, np.float32), speech_like()).reason
 
 
 def test_frames_without_a_true_face_are_reported_and_not_compared():
     true, rendered = speech_like(), speech_like()
     true[20:30], rendered[20:30] = np.nan, 5.0
-    found = agreement(true, rendered)
+    found = lip_agreement(true, rendered)
     assert found.true_misses == 10 and found.frames == 190
     assert found.correlation == pytest.approx(1, abs=1e-5)
 
 
-def test_shuffled_sound_is_every_other_frame_once_and_the_same_for_a_seed():
+def test_shuffled_audio_uses_every_frame_once_and_is_the_same_for_a_seed():
     frames = np.arange(1007, 1259)
-    heard = shuffled_frames(frames)
-    assert sorted(heard) == frames.tolist() and not (heard == frames).any()
-    assert (heard == shuffled_frames(frames)).all() and not (
-        heard == shuffled_frames(frames, 1)
+    shuffled = shuffled_frames(frames)
+    assert sorted(shuffled) == frames.tolist() and not (shuffled == frames).any()
+    assert (shuffled == shuffled_frames(frames)).all() and not (
+        shuffled == shuffled_frames(frames, 1)
     ).all()
     assert shuffled_frames(frames[:1]).tolist() == [1007]
     true = speech_like(252)
-    assert abs(agreement(true, true[heard - 1007]).correlation) < 0.2
+    assert abs(lip_agreement(true, true[shuffled - 1007]).correlation) < 0.2
 
 
-def test_the_order_that_is_heard_is_the_one_in_which_the_truth_goes_least_with_itself():
+def test_the_order_used_is_the_one_in_which_the_truth_correlates_least_with_itself():
     frames = np.arange(1000, 1100)
     true = np.sin(np.arange(100) / 3.0) + np.linspace(0, 2, 100)
-    heard, own = fair_order(frames, true)
-    assert sorted(heard) == list(frames) and (heard != frames).all()
-    assert own == correlation_at(true, true[heard - 1000], 0)
+    shuffled, own = decorrelated_order(frames, true)
+    assert sorted(shuffled) == list(frames) and (shuffled != frames).all()
+    assert own == correlation_at(true, true[shuffled - 1000], 0)
     drawn = [
         abs(np.corrcoef(true, true[shuffled_frames(np.arange(100), seed)])[0, 1])
         for seed in range(64)
@@ -129,9 +141,9 @@ def test_the_order_that_is_heard_is_the_one_in_which_the_truth_goes_least_with_i
     )
     gaps = true.copy()
     gaps[10:20] = np.nan
-    assert np.isfinite(fair_order(frames, gaps)[1])
-    assert fair_order(frames, np.full(100, np.nan))[1] is None and sorted(
-        fair_order(frames, gaps * np.nan)[0]
+    assert np.isfinite(decorrelated_order(frames, gaps)[1])
+    assert decorrelated_order(frames, np.full(100, np.nan))[1] is None and sorted(
+        decorrelated_order(frames, gaps * np.nan)[0]
     ) == list(frames)
 
 
@@ -206,7 +218,7 @@ def test_jitter_is_the_second_difference_and_stops_at_breaks():
 
 
 def reader() -> FaceReader:
-    return had(FaceReader)
+    return load_or_skip(FaceReader)
 
 
 def test_a_picture_without_a_face_is_a_miss():
@@ -223,7 +235,7 @@ def test_the_aperture_of_a_drawn_face_is_the_drawn_one():
     large, halved = reader().read(np.stack(pictures), small)
     drawn = lip_aperture(points)
     for found in (large, halved):
-        figures = agreement(drawn, lip_aperture(found.points))
+        figures = lip_agreement(drawn, lip_aperture(found.points))
         assert figures.misses == 0 and figures.best_lag == 0 and figures.correlation > 0.97
     nose = halved.points[:, 1, :2] - large.points[:, 1, :2]
     assert np.abs(nose).max() < 3, "both in px of a 512 px picture"
@@ -240,6 +252,6 @@ def test_apertures_of_a_small_picture_are_those_of_the_large_one(shared_dir):
     one, other = (
         lip_aperture(found.points) for found in reader().read(np.stack(large), np.stack(small))
     )
-    found = agreement(one, other)
+    found = lip_agreement(one, other)
     assert found.misses == 0 and found.true_misses == 0 and found.best_lag == 0
     assert found.correlation > 0.99

@@ -1,11 +1,11 @@
-"""LPIPS: equal to its published package, zero for equal pictures, symmetric, growing with noise."""
+"""LPIPS: as its published package, zero for equal images, symmetric, growing with noise."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from needs import had
+from needs import load_or_skip
 
 from being.eval.lpips import Lpips
 
@@ -15,7 +15,7 @@ PUBLISHED = 0.103344180
 
 @pytest.fixture(scope="module")
 def lpips() -> Lpips:
-    return had(Lpips)
+    return load_or_skip(Lpips)
 
 
 def pair() -> tuple[torch.Tensor, torch.Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from being.eval.upper_face import blink_match, blinks, upper_face_figures
+from being.eval.upper_face import find_blinks, match_blinks, upper_face_figures
 from being.face.action_units import LOWER_LID, UPPER_LID
 from being.face.canonical_mesh import canonical_mesh
 from being.face.landmarks import Landmarks
@@ -20,19 +20,19 @@ def closure(*frames: int, count: int = 100, depth: float = 1.0) -> np.ndarray:
 
 
 def test_the_deepest_frame_of_each_blink():
-    assert blinks(closure(10, 40, 90)) == [10, 40, 90]
-    assert blinks(closure(10, depth=0.4)) == [] and blinks(np.full(9, np.nan)) == []
+    assert find_blinks(closure(10, 40, 90)) == [10, 40, 90]
+    assert find_blinks(closure(10, depth=0.4)) == [] and find_blinks(np.full(9, np.nan)) == []
     twice = closure(10)
     twice[12:16] = [0.3, 0.6, 0.6, 0]
-    assert blinks(twice) == [10], "lids that part for a moment are in one blink"
+    assert find_blinks(twice) == [10], "lids that part for a moment are in one blink"
 
 
 def test_a_blink_counts_within_two_frames_and_once():
-    assert blink_match(closure(10, 40, 70), closure(12, 37, 70)) == ([True, False, True], 1)
-    assert blink_match(closure(10, 40), closure(10)) == ([True, False], 0)
-    assert blink_match(closure(), closure(10)) == ([], 1)
+    assert match_blinks(closure(10, 40, 70), closure(12, 37, 70)) == ([True, False, True], 1)
+    assert match_blinks(closure(10, 40), closure(10)) == ([True, False], 0)
+    assert match_blinks(closure(), closure(10)) == ([], 1)
     close = closure(10) + closure(16)
-    assert blink_match(close, closure(13)) == ([False, False], 1)
+    assert match_blinks(close, closure(13)) == ([False, False], 1)
 
 
 def face(shut: np.ndarray) -> Landmarks:

@@ -1,6 +1,4 @@
-"""Action units against faces of known expression, the built-in sample's truth, and OpenFace's
-tables.
-"""
+"""Action units of faces with known expression, and of the built-in sample."""
 
 from __future__ import annotations
 
@@ -9,31 +7,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from needs import had
+from needs import load_or_skip
 
 from being.data.cameras import euler_to_rotation
 from being.data.dataset import Dataset
 from being.errors import InputRejected
 from being.face.action_units import (
-    BLINK_CLOSED,
+    AU45_CLOSED,
+    AU_NAMES,
     BROW_INNER,
     BROW_OUTER,
     LIP_GAPS,
-    NAMES,
     UPPER_LID,
     action_units,
     head_frame,
-    write_au,
+    write_action_units,
 )
 from being.face.canonical_mesh import canonical_mesh
 from being.face.landmarks import BLENDSHAPES, FaceLandmarker, Landmarks
-from being.face.openface import read_openface, write_openface
 
 FRAMES = 200
 PX_PER_CM = 11.0
-LID_DROP = (
-    0.62  # cm by which the drawn upper lids fall in a blink: a little less than the eye is open
-)
+LID_DROP = 0.62  # cm that the upper lids fall in a blink: a little less than the eye is open
 
 
 def faces(
@@ -44,10 +39,12 @@ def faces(
     frames: int = FRAMES,
     noise: float = 0.0,
 ) -> Landmarks:
-    """Landmarks of the canonical face that turns, with brows raised, upper lids fallen and lips
-    parted (cm, [F]).
+    """Landmarks of the canonical face that turns.
+
+    brow, lid, gap: cm by which brows are raised, upper lids lowered and lips parted, one number or
+    [F]. turn: radians. noise: px.
     """
-    mesh = had(canonical_mesh)[0].astype(np.float64)
+    mesh = load_or_skip(canonical_mesh)[0].astype(np.float64)
     head = np.tile(np.concatenate([mesh, np.tile(mesh[4], (10, 1))]), (frames, 1, 1))
     head[:, [*BROW_INNER, *BROW_OUTER], 1] += np.broadcast_to(brow, frames)[:, None]
     head[:, list(UPPER_LID), 1] -= np.broadcast_to(lid, frames)[:, None]
@@ -72,14 +69,14 @@ def pulse(at: int, half: int = 4, frames: int = FRAMES) -> np.ndarray:
 
 
 def unit(values: np.ndarray, name: str) -> np.ndarray:
-    return values[:, NAMES.index(name)]
+    return values[:, AU_NAMES.index(name)]
 
 
 def onsets(closed: np.ndarray) -> list[int]:
     return (np.flatnonzero(closed[1:] & ~closed[:-1]) + 1).tolist()
 
 
-def test_the_head_frame_knows_no_pose() -> None:
+def test_the_head_frame_has_no_pose() -> None:
     head, rotation = head_frame(faces(turn=0.5).points)
     mesh = canonical_mesh()[0]
     assert np.abs(head[:, :468] - mesh).max() < 1e-3
@@ -100,17 +97,17 @@ def test_raised_brows_are_seen_in_their_frames_however_the_head_turns() -> None:
 def test_closed_lids_are_a_blink_of_two_without_delay_and_no_brow() -> None:
     lid = LID_DROP * np.maximum(pulse(60, 3), pulse(140, 3))
     values = action_units(faces(lid=lid, noise=0.15))
-    closed = unit(values, "AU45") > BLINK_CLOSED / 2
+    closed = unit(values, "AU45") > AU45_CLOSED / 2
     assert onsets(closed) == onsets(lid > LID_DROP / 2)
     assert (
-        unit(values, "AU45").max() > 0.9 * BLINK_CLOSED and unit(values, "AU45")[80:120].max() < 0.2
+        unit(values, "AU45").max() > 0.9 * AU45_CLOSED and unit(values, "AU45")[80:120].max() < 0.2
     )
     assert unit(values, "AU05").max() < 0.5 and unit(values, "AU01").max() < 0.3
 
 
 def test_half_a_blink_is_not_a_whole_one() -> None:
     values = unit(action_units(faces(lid=0.5 * LID_DROP * pulse(60))), "AU45")
-    assert 0.4 * BLINK_CLOSED < values.max() < 0.8 * BLINK_CLOSED
+    assert 0.4 * AU45_CLOSED < values.max() < 0.8 * AU45_CLOSED
 
 
 def test_parted_lips_follow_the_gap() -> None:
@@ -120,7 +117,7 @@ def test_parted_lips_follow_the_gap() -> None:
     assert course.max() == pytest.approx(5 * 0.8 / 1.6, rel=0.1)
 
 
-def test_nothing_is_smoothed_or_bridged_across_a_break() -> None:
+def test_nothing_is_smoothed_or_interpolated_across_a_cut() -> None:
     gap = np.where(np.arange(FRAMES) < 100, 0.0, 0.8)
     whole, cut = faces(gap=gap), [(0, 100), (100, FRAMES)]
     course = unit(action_units(whole, cut), "AU25")
@@ -141,8 +138,8 @@ def test_nothing_is_smoothed_or_bridged_across_a_break() -> None:
     assert not values[:100].any() and np.isfinite(values).all()
 
 
-def test_clips_too_short_to_smooth_and_without_any_face_are_taken() -> None:
-    assert action_units(faces(frames=3)).shape == (3, len(NAMES))
+def test_clips_too_short_to_smooth_and_without_a_face_are_accepted() -> None:
+    assert action_units(faces(frames=3)).shape == (3, len(AU_NAMES))
     nothing = Landmarks(
         np.full((4, 478, 3), np.nan, np.float32),
         np.zeros((4, BLENDSHAPES), np.float32),
@@ -151,8 +148,8 @@ def test_clips_too_short_to_smooth_and_without_any_face_are_taken() -> None:
     assert not action_units(nothing).any()
 
 
-def test_the_file_is_what_the_family_reads(tmp_path: Path) -> None:
-    write_au(tmp_path / "au.csv", faces(frames=60))
+def test_the_file_has_the_layout_that_the_family_reads(tmp_path: Path) -> None:
+    write_action_units(tmp_path / "au.csv", faces(frames=60))
     header, first, *rest = (tmp_path / "au.csv").read_text().splitlines()
     assert header.startswith("frame, timestamp, confidence, success, AU01_r") and header.endswith(
         ", AU45_r"
@@ -167,9 +164,9 @@ def test_the_dataset_gives_the_units_by_name(scene: Path, tmp_path: Path) -> Non
     copy = shutil.copytree(scene, tmp_path / "copy")
     frames = Dataset.open(copy).frames
     landmarks = faces(lid=LID_DROP * pulse(20, 3, frames), frames=frames)
-    write_au(copy / "au.csv", landmarks)
+    write_action_units(copy / "au.csv", landmarks)
     names, values = Dataset.open(copy).action_units()
-    assert tuple(names) == NAMES and values.dtype == np.float32
+    assert tuple(names) == AU_NAMES and values.dtype == np.float32
     assert np.abs(values - action_units(landmarks)).max() < 1e-4
     assert Dataset.open(copy).blink[:, 0] == pytest.approx(values[:, names.index("AU45")] / 2)
     lines = (copy / "au.csv").read_text().splitlines()
@@ -186,31 +183,31 @@ def test_the_dataset_gives_the_units_by_name(scene: Path, tmp_path: Path) -> Non
 
 @pytest.fixture(scope="module")
 def sample() -> tuple[Landmarks, dict[str, np.ndarray]]:
-    """Landmarks of the sample's first 14 s and what its face units truly were."""
+    """Landmarks of the sample's first 14 s, and its true expression."""
     from itertools import islice
 
     from being.media import read_frames
     from being.sample import sample_clip, sample_truth
 
     truth = sample_truth()
-    landmarks = had(FaceLandmarker).track(list(islice(read_frames(sample_clip()), 350)))
+    landmarks = load_or_skip(FaceLandmarker).track(list(islice(read_frames(sample_clip()), 350)))
     true = dict(
         zip(truth["unit_names"].tolist(), truth["unit_weights"][:350].astype(float).T, strict=True)
     )
     return landmarks, {**true, "lip_aperture": truth["lip_aperture"][:350]}
 
 
-def test_the_sample_blinks_when_it_truly_does(
+def test_blinks_of_the_sample_are_found_in_the_true_frames(
     sample: tuple[Landmarks, dict[str, np.ndarray]],
 ) -> None:
     landmarks, truth = sample
-    course = unit(action_units(landmarks), "AU45") / BLINK_CLOSED
+    course = unit(action_units(landmarks), "AU45") / AU45_CLOSED
     seen, true = onsets(course > 0.5), onsets(truth["eyeBlinkLeft"] > 0.5)
     assert len(seen) == len(true) and np.abs(np.subtract(seen, true)).max() <= 1, (seen, true)
     assert np.corrcoef(course, truth["eyeBlinkLeft"])[0, 1] > 0.95
 
 
-def test_the_sample_s_lips_and_jaw_are_followed_without_lag(
+def test_lips_and_jaw_of_the_sample_are_measured_without_lag(
     sample: tuple[Landmarks, dict[str, np.ndarray]],
 ) -> None:
     landmarks, truth = sample
@@ -225,103 +222,3 @@ def test_the_sample_s_lips_and_jaw_are_followed_without_lag(
             np.corrcoef(np.roll(course, -lag)[5:-5], truth[true][5:-5])[0, 1] for lag in (-1, 0, 1)
         ]
         assert int(np.argmax(lags)) == 1 and lags[1] > least, (name, lags)
-
-
-def openface(
-    path: Path, rows: int = 100, rate: float = 25.0, blanks: bool = True, **columns: np.ndarray
-) -> Path:
-    """A table as OpenFace writes it; keyword columns replace or add some. Returns path."""
-    blink = 2 * pulse(round(rows * 0.4), 3, rows)
-    table = {
-        "frame": np.arange(1, rows + 1),
-        "face_id": np.zeros(rows, int),
-        "timestamp": np.arange(rows) / rate,
-        "confidence": np.full(rows, 0.98),
-        "success": np.ones(rows, int),
-        "AU25_r": np.zeros(rows),
-        "AU45_r": blink,
-        "AU45_c": np.ones(rows, int),
-        **columns,
-    }
-    kept = {name: value for name, value in table.items() if value is not None}
-    lines = [("," + " " * blanks).join(kept)]
-    lines += [", ".join(f"{value[i]:g}" for value in kept.values()) for i in range(rows)]
-    path.write_text("\n".join(lines) + "\n")
-    return path
-
-
-@pytest.mark.parametrize("blanks", [True, False])
-def test_openface_is_taken_as_it_is(blanks: bool, tmp_path: Path) -> None:
-    names, values, confidence = read_openface(
-        openface(tmp_path / "au.csv", blanks=blanks), 100, 4.0
-    )
-    assert (
-        names == ["AU25_r", "AU45_r", "AU45_c"] and values.shape == (100, 3) and values[40, 1] == 2
-    )
-    assert confidence == pytest.approx(0.98)
-    write_openface(tmp_path / "out.csv", (names, values, confidence))
-    assert (tmp_path / "out.csv").read_text().splitlines()[0].endswith(", AU25_r, AU45_r, AU45_c")
-
-
-def test_openface_of_a_30_frames_source_is_laid_onto_the_frames_by_time(tmp_path: Path) -> None:
-    table = read_openface(openface(tmp_path / "au.csv", rows=120, rate=30.0), 100, 4.0)
-    assert table[1][:, 1].argmax() == 40 and len(table[1]) == 100  # row 48 at 30/s: 1.6 s
-    cut = read_openface(
-        openface(tmp_path / "au.csv", rows=120, rate=30.0), 50, 4.0, times=1.0 + np.arange(50) / 25
-    )
-    assert cut[1][:, 1].argmax() == 15
-
-
-def test_frames_that_openface_lost_are_bridged(tmp_path: Path) -> None:
-    success, blink = np.ones(100, int), np.full(100, 0.5)
-    success[10:15], blink[10:15] = 0, 0
-    _, values, confidence = read_openface(
-        openface(tmp_path / "au.csv", success=success, AU45_r=blink), 100, 4.0
-    )
-    assert values[:, 1] == pytest.approx(0.5) and not confidence[10:15].any() and confidence[9] > 0
-
-
-@pytest.mark.parametrize(
-    ("said", "change"),
-    [
-        ("30 rows/s", dict(rows=100, rate=30.0)),  # made from a 25 frames/s clip but stamped as 30
-        ("does not belong", dict(rows=60)),
-        ("no column AU45_r", dict(AU45_r=None)),
-        ("several faces", dict(face_id=np.repeat([0, 1], 50))),
-        ("several faces", dict(frame=np.repeat(np.arange(50), 2))),
-        ("skips frames", dict(frame=np.arange(100) * 2)),
-        ("not finite", dict(AU45_r=np.full(100, np.nan))),
-        ("runs from", dict(AU45_r=np.full(100, 7.0))),
-        ("found the face", dict(success=np.zeros(100, int))),
-        ("no timestamps", dict(rows=90, timestamp=None)),
-    ],
-)
-def test_openface_tables_that_will_not_do_are_refused(
-    said: str, change: dict, tmp_path: Path
-) -> None:
-    path = openface(tmp_path / "au.csv", **change)
-    frames = 120 if said in ("30 rows/s", "does not belong", "no timestamps") else 100
-    with pytest.raises(InputRejected, match=said):
-        read_openface(path, frames, frames / 25)
-
-
-@pytest.mark.parametrize(
-    ("said", "content"),
-    [
-        ("empty", b""),
-        ("no column is named", b"a,b\n1,2\n"),
-        ("no rows", b"frame, AU45_r\n"),
-        ("row 2 has 1 of 2", b"frame, AU45_r\n1, 0.5\n2\n"),
-        ("no number", b"frame, AU45_r\n1, much\n"),
-        ("cannot be read", b"\xff\xfe\x00 not text"),
-        ("no column is named", b"\x00\x01\x02\n"),
-    ],
-)
-def test_files_that_are_no_tables_are_refused(said: str, content: bytes, tmp_path: Path) -> None:
-    (tmp_path / "au.csv").write_bytes(content)
-    with pytest.raises(InputRejected, match=said):
-        read_openface(tmp_path / "au.csv", 100, 4.0)
-    with pytest.raises(InputRejected):
-        read_openface(tmp_path, 100, 4.0)
-    with pytest.raises(InputRejected):
-        read_openface(tmp_path / "missing.csv", 100, 4.0)

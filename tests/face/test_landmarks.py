@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from drawn_face import talking_head
-from needs import had
+from needs import load_or_skip
 
 from being.face.canonical_mesh import canonical_mesh
 from being.face.landmarks import (
     BLENDSHAPES,
-    CHUNK,
+    CHUNK_FRAMES,
     MESH_POINTS,
     FaceLandmarker,
     Landmarks,
@@ -30,14 +30,14 @@ SIDE = 288
 
 @pytest.fixture(scope="module")
 def landmarker() -> FaceLandmarker:
-    return had(FaceLandmarker)
+    return load_or_skip(FaceLandmarker)
 
 
 @pytest.fixture(scope="module")
 def drawn(landmarker: FaceLandmarker) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pictures, true angles and true points of two seconds."""
-    pictures, euler, points = talking_head(50, SIDE)
-    return np.stack(pictures), euler, points
+    """Images uint8 [50, 288, 288, 3], true angles and true points of two seconds."""
+    images, euler, points = talking_head(50, SIDE)
+    return np.stack(images), euler, points
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_lip_aperture_follows_the_drawn_lips(
     assert np.corrcoef(seen, true)[0, 1] > 0.9
 
 
-def test_a_mirrored_picture_gives_mirrored_points(
+def test_a_mirrored_image_gives_mirrored_points(
     landmarker: FaceLandmarker, tracked: Landmarks, drawn: tuple[np.ndarray, np.ndarray, np.ndarray]
 ) -> None:
     """Holds only when pixel centres lie at whole numbers in both directions."""
@@ -80,7 +80,7 @@ def test_a_mirrored_picture_gives_mirrored_points(
     assert np.mean(sums) == pytest.approx(SIDE - 1, abs=0.6)
 
 
-def test_a_picture_alone_gives_what_tracking_gives(
+def test_a_single_image_gives_the_points_of_tracking(
     landmarker: FaceLandmarker, tracked: Landmarks, drawn: tuple[np.ndarray, np.ndarray, np.ndarray]
 ) -> None:
     alone = landmarker.detect(drawn[0][30])
@@ -92,10 +92,8 @@ def test_a_picture_alone_gives_what_tracking_gives(
 def test_blendshapes_are_named_and_open_with_the_jaw(
     tracked: Landmarks, drawn: tuple[np.ndarray, np.ndarray, np.ndarray]
 ) -> None:
-    assert (
-        len(BLENDSHAPE_NAMES) == BLENDSHAPES == tracked.blendshapes.shape[1]
-        and len(BLENDSHAPE_INPUTS) == 146
-    )
+    assert len(BLENDSHAPE_NAMES) == BLENDSHAPES == tracked.blendshapes.shape[1]
+    assert len(BLENDSHAPE_INPUTS) == 146
     assert tracked.blendshapes.min() >= 0 and tracked.blendshapes.max() <= 1
     jaw = tracked.blendshapes[:, BLENDSHAPE_NAMES.index("jawOpen")]
     assert np.corrcoef(jaw, lip_aperture(drawn[2]))[0, 1] > 0.7
@@ -115,39 +113,32 @@ def test_a_lost_face_is_marked_and_found_again(
 def test_the_number_of_workers_changes_nothing(
     drawn: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> None:
-    frames = np.concatenate([drawn[0]] * 3)[: CHUNK + 6]
+    frames = np.concatenate([drawn[0]] * 3)[: CHUNK_FRAMES + 6]
     counted: list[int] = []
-    one, two = (
-        FaceLandmarker(workers=1).track(frames),
-        FaceLandmarker(workers=2).track(frames, counted.append),
-    )
-    assert np.array_equal(one.points, two.points) and np.array_equal(
-        one.blendshapes, two.blendshapes
-    )
+    one = FaceLandmarker(workers=1).track(frames)
+    two = FaceLandmarker(workers=2).track(frames, counted.append)
+    assert np.array_equal(one.points, two.points)
+    assert np.array_equal(one.blendshapes, two.blendshapes)
     assert sum(counted) == len(frames)
 
 
-def test_a_small_face_in_a_wide_picture_is_found(
+def test_a_small_face_in_a_wide_image_is_found(
     landmarker: FaceLandmarker, drawn: tuple[np.ndarray, np.ndarray, np.ndarray]
 ) -> None:
     wide = np.full((SIDE, 4 * SIDE, 3), 150, np.uint8)
     wide[:, 3 * SIDE :] = drawn[0][0]
-    boxes = landmarker.faces(wide)
+    boxes = landmarker.detect_faces(wide)
     assert len(boxes) == 1 and boxes[0].centre[0] > 3 * SIDE
     assert landmarker.detect(wide).found[0]
 
 
 def test_canonical_mesh_is_in_centimetres_and_symmetric(landmarker: FaceLandmarker) -> None:
     vertices, triangles = canonical_mesh()
-    assert (
-        vertices.shape == (MESH_POINTS, 3)
-        and triangles.shape == (898, 3)
-        and triangles.max() == MESH_POINTS - 1
-    )
+    assert vertices.shape == (MESH_POINTS, 3)
+    assert triangles.shape == (898, 3) and triangles.max() == MESH_POINTS - 1
     assert 8 < np.linalg.norm(vertices[EYE_OUTER_RIGHT] - vertices[EYE_OUTER_LEFT]) < 10
-    assert (
-        vertices[EYE_OUTER_RIGHT, 0] < 0 < vertices[EYE_OUTER_LEFT, 0]
-    )  # the person's right is left in the picture
+    # The person's right is left in the image.
+    assert vertices[EYE_OUTER_RIGHT, 0] < 0 < vertices[EYE_OUTER_LEFT, 0]
     a, b, c = (vertices[triangles[:, k]] for k in range(3))
     assert (np.cross(b - a, c - a)[:, 2] > 0).mean() > 0.95
     assert len(set(RIGID.tolist())) == 33 and len(IBUG_68) == 68

@@ -1,12 +1,12 @@
-"""A face model from outside is laid on the tracked face, and a file that is none is refused."""
+"""The mean head of the Basel Face Model: alignment to a tracked face, and invalid files."""
 
 import numpy as np
 import pytest
 
 from being.errors import UsageError
 from being.face.canonical_mesh import canonical_mesh
-from being.face.morphable_model import SCALE, laid_on, read_bfm, similarity
-from being.interop.family.parts import subdivided
+from being.face.morphable_model import UNITS_PER_MICROMETRE, align_to_face, fit_similarity, read_bfm
+from being.interop.family.head_parts import subdivide_mesh
 
 scipy_io = pytest.importorskip("scipy.io")
 
@@ -18,10 +18,10 @@ def face():
     return vertices.astype(np.float64), triangles
 
 
-def test_a_turned_and_scaled_head_comes_back(face, tmp_path):
-    """The head is the face's own surface, finer, with a neck and ears that the tracked mesh lacks."""
+def test_a_rotated_and_scaled_head_is_aligned(face, tmp_path):
+    """The head is the face's own surface, finer, with a neck that the tracked mesh lacks."""
     vertices, triangles = face
-    fine = subdivided(vertices, triangles, 6_000)
+    fine = subdivide_mesh(vertices, triangles, 6_000)
     random = np.random.default_rng(0)
     neck = random.uniform([-0.6, -2.0, -1.5], [0.6, -1.2, -0.8], (900, 3))
     angle = np.radians(4)
@@ -29,9 +29,11 @@ def test_a_turned_and_scaled_head_comes_back(face, tmp_path):
         [[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]]
     )
     moved = 1.08 * np.concatenate([fine, neck]) @ turn.T + [0.3, -0.5, 2.0]
-    scipy_io.savemat(tmp_path / "model.mat", {"shapeMU": (moved / SCALE).reshape(-1, 1)})
-    placed = laid_on(read_bfm(tmp_path / "model.mat"), vertices)
-    assert np.abs(placed[: len(fine)] - fine).max() < 0.02  # head units of 10 cm
+    scipy_io.savemat(
+        tmp_path / "model.mat", {"shapeMU": (moved / UNITS_PER_MICROMETRE).reshape(-1, 1)}
+    )
+    aligned = align_to_face(read_bfm(tmp_path / "model.mat"), vertices)
+    assert np.abs(aligned[: len(fine)] - fine).max() < 0.02  # head units of 10 cm
 
 
 def test_similarity_of_known_points():
@@ -39,12 +41,10 @@ def test_similarity_of_known_points():
     points = random.normal(size=(20, 3))
     rotation = np.linalg.qr(random.normal(size=(3, 3)))[0]
     rotation *= np.sign(np.linalg.det(rotation))
-    found = similarity(points, 0.7 * points @ rotation.T + [1, 2, 3])
-    assert (
-        np.allclose(found[0], rotation)
-        and np.allclose(found[1], [1, 2, 3])
-        and np.isclose(found[2], 0.7)
-    )
+    found = fit_similarity(points, 0.7 * points @ rotation.T + [1, 2, 3])
+    assert np.allclose(found[0], rotation)
+    assert np.allclose(found[1], [1, 2, 3])
+    assert np.isclose(found[2], 0.7)
 
 
 def test_files_that_are_no_face_model(tmp_path):

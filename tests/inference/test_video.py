@@ -1,6 +1,4 @@
-"""Videos made by the engine: exact frame count, sound and picture in step, memory flat, failures
-told once.
-"""
+"""Videos: exact frame count, audio and images in step, and errors of the writer thread."""
 
 import numpy as np
 import pytest
@@ -10,13 +8,13 @@ from tiny_avatar import WIDTH, tiny_avatar
 from being.conventions import FPS, SAMPLE_RATE
 from being.errors import BeingError
 from being.inference.engine import Engine
-from being.inference.frame_writer import WAITING, WritingThread
-from being.inference.video import Times, render_video
+from being.inference.frame_writer import QUEUE_FRAMES, FrameWriter
+from being.inference.video import StepTimes, render_video
 from being.media import read_audio, read_frames
 
 
-class Flashing:
-    """An engine's place: pictures black, but white while the sound is loud."""
+class FlashingEngine:
+    """In place of an engine: images are black, and white while the audio is loud."""
 
     def __init__(self, engine, samples):
         self.avatar, self._samples = engine.avatar, samples
@@ -36,29 +34,29 @@ def engine(tmp_path_factory):
 
 
 @pytest.mark.parametrize("seconds", [0.04, 0.5, 2.02])
-def test_frames_of_sounds_shorter_and_longer_than_the_poses(engine, tmp_path, monkeypatch, seconds):
-    """Five poses last 0.2 s."""
+def test_audio_shorter_and_longer_than_the_pose_loop(engine, tmp_path, monkeypatch, seconds):
+    """The five poses last 0.2 s."""
     monkeypatch.setattr(
         engine, "encode", lambda samples: [torch.zeros(-(-len(samples) // 640), 16, WIDTH)]
     )
     samples = np.zeros(round(seconds * SAMPLE_RATE), np.float32)
-    made = render_video(engine, samples, tmp_path / "a.mp4", "silence", Times())
+    figures = render_video(engine, samples, tmp_path / "a.mp4", "silence", StepTimes())
     frames = list(read_frames(tmp_path / "a.mp4"))
-    assert len(frames) == made["frames"] == -(-len(samples) // 640)
-    assert "render and encode" in made["times"] and made["encoder_busy_seconds"] > 0
+    assert len(frames) == figures["frames"] == -(-len(samples) // 640)
+    assert "render and encode" in figures["times"] and figures["encoder_busy_seconds"] > 0
 
 
-def test_sound_and_picture_are_in_step_to_a_frame(engine, tmp_path):
-    """Read back, the picture turns white in the frame in which the sound becomes loud."""
+def test_audio_and_images_are_in_step_to_a_frame(engine, tmp_path):
+    """In the file, the image turns white in the frame in which the audio becomes loud."""
     samples = np.zeros(4 * SAMPLE_RATE, np.float32)
     for start in (0.6, 1.52, 2.84):
         at = round(start * SAMPLE_RATE)
         samples[at : at + 3200] = 0.8 * np.sin(np.arange(3200) * 0.6)
-    render_video(Flashing(engine, samples), samples, tmp_path / "a.mp4", "beeps", Times())
+    render_video(FlashingEngine(engine, samples), samples, tmp_path / "a.mp4", "beeps", StepTimes())
     white = np.array([frame.mean() > 128 for frame in read_frames(tmp_path / "a.mp4")])
-    heard = read_audio(tmp_path / "a.mp4")[: len(white) * 640]
-    heard = np.pad(heard, (0, len(white) * 640 - len(heard)))
-    loud = np.abs(heard.reshape(-1, 640)).max(1) > 0.4
+    audio = read_audio(tmp_path / "a.mp4")[: len(white) * 640]
+    audio = np.pad(audio, (0, len(white) * 640 - len(audio)))
+    loud = np.abs(audio.reshape(-1, 640)).max(1) > 0.4
     shifts = range(-3, 4)
     agree = [np.mean(np.roll(loud, shift) == white) for shift in shifts]
     assert abs(shifts[int(np.argmax(agree))]) <= 1 and max(agree) > 0.95
@@ -66,8 +64,8 @@ def test_sound_and_picture_are_in_step_to_a_frame(engine, tmp_path):
     assert np.abs(onsets / FPS - [0.6, 1.52, 2.84]).max() <= 1 / FPS + 1e-9
 
 
-class Slow:
-    """A writer that keeps what it is given, and breaks when told to."""
+class RecordingWriter:
+    """A video writer that keeps its frames, and fails at frame `breaks_at`."""
 
     def __init__(self, breaks_at=None):
         self.written, self.breaks_at = [], breaks_at
@@ -78,25 +76,28 @@ class Slow:
         self.written.append(int(frame))
 
 
-def test_frames_come_in_order_and_few_wait():
-    video = Slow()
-    with WritingThread(video) as writing:
+def test_frames_are_written_in_order_and_the_queue_is_short():
+    video = RecordingWriter()
+    with FrameWriter(video) as writer:
         for k in range(100):
-            writing.write(np.int64(k))
-            assert writing._frames.qsize() <= WAITING
+            writer.write(np.int64(k))
+            assert writer._frames.qsize() <= QUEUE_FRAMES
     assert video.written == list(range(100))
 
 
 @pytest.mark.parametrize("after", [3, 90])
 def test_an_encoder_that_fails_ends_the_rendering(after):
-    with pytest.raises(BeingError, match="the disk is full"), WritingThread(Slow(after)) as writing:
-        for k in range(after + 1 + 3 * WAITING):
-            writing.write(np.int64(k))
+    with (
+        pytest.raises(BeingError, match="the disk is full"),
+        FrameWriter(RecordingWriter(after)) as writer,
+    ):
+        for k in range(after + 1 + 3 * QUEUE_FRAMES):
+            writer.write(np.int64(k))
 
 
 def test_a_renderer_that_fails_ends_the_encoding():
-    video = Slow()
-    with pytest.raises(KeyError), WritingThread(video) as writing:
-        writing.write(np.int64(0))
+    video = RecordingWriter()
+    with pytest.raises(KeyError), FrameWriter(video) as writer:
+        writer.write(np.int64(0))
         raise KeyError
-    assert not writing._thread.is_alive() and len(video.written) <= 1
+    assert not writer._thread.is_alive() and len(video.written) <= 1

@@ -1,4 +1,4 @@
-"""Video and sound in and out: timestamps, counts, offsets, whole files or none."""
+"""Media files read and written: timestamps, frame counts, offsets, complete files or none."""
 
 from fractions import Fraction
 
@@ -11,12 +11,12 @@ from being.errors import BeingError, InputRejected
 from being.media import (
     AI_NOTICE,
     VideoWriter,
-    picture,
     probe,
     read_audio,
+    read_audio_track,
     read_frames,
-    read_sound,
-    read_timed,
+    read_timed_frames,
+    rgb_image,
     write_wav,
 )
 
@@ -25,18 +25,18 @@ def grey(value, size=64):
     return np.full((size, size, 3), value, np.uint8)
 
 
-def write(path, frames=30, sound=None, **settings):
-    with VideoWriter(path, 64, 64, sound=sound, **settings) as video:
+def write(path, frames=30, audio=None, **settings):
+    with VideoWriter(path, 64, 64, audio=audio, **settings) as video:
         for i in range(frames):
             video.write(grey(5 * i))
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv", "webm"])
-def test_frames_and_sound_come_back_in_step(tmp_path, suffix):
+def test_frames_and_audio_come_back_aligned(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"
     click = np.zeros(30 * 640, np.float32)
     click[10 * 640 : 11 * 640] = 0.5 * np.sin(np.arange(640) * 0.3)
-    write(path, sound=click)
+    write(path, audio=click)
     frames = list(read_frames(path))
     assert len(frames) == 30
     assert max(abs(int(f.mean()) - 5 * i) for i, f in enumerate(frames)) <= 6
@@ -82,7 +82,7 @@ def test_a_failed_video_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_places_that_cannot_be_written_are_refused(tmp_path):
+def test_paths_that_cannot_be_written_are_refused(tmp_path):
     (tmp_path / "file").write_text("x")
     for path in (tmp_path / "file" / "a.mp4", tmp_path / "a.txt", tmp_path / "noname"):
         with pytest.raises(BeingError, match="cannot write"):
@@ -92,12 +92,12 @@ def test_places_that_cannot_be_written_are_refused(tmp_path):
 def test_files_that_are_no_media_are_rejected(tmp_path):
     (tmp_path / "text.mp4").write_text("hello " * 100)
     (tmp_path / "empty.mp4").touch()
-    write_wav(tmp_path / "sound.wav", np.zeros(1000, np.float32))
+    write_wav(tmp_path / "audio.wav", np.zeros(1000, np.float32))
     write(tmp_path / "mute.mp4")
-    for name in ("text.mp4", "empty.mp4", "sound.wav", "missing.mp4", "."):
+    for name in ("text.mp4", "empty.mp4", "audio.wav", "missing.mp4", "."):
         with pytest.raises(InputRejected):
             probe(tmp_path / name)
-    with pytest.raises(InputRejected, match="no sound"):
+    with pytest.raises(InputRejected, match="no audio"):
         read_audio(tmp_path / "mute.mp4")
 
 
@@ -108,19 +108,19 @@ def test_wav_round_trip(tmp_path):
 
 
 def moving(count=50, height=48, width=64):
-    """A white bar that moves over a coloured ground; its place tells the frame."""
+    """A white bar that moves over a coloured ground; its position gives the frame's number."""
     pictures = []
     for i in range(count):
-        picture = np.full((height, width, 3), (40, 90, 200), np.uint8)
-        picture[:, i : i + 6] = 255
-        pictures.append(picture)
+        rgb_image = np.full((height, width, 3), (40, 90, 200), np.uint8)
+        rgb_image[:, i : i + 6] = 255
+        pictures.append(rgb_image)
     return pictures
 
 
-def bar_at(picture):
+def bar_at(rgb_image):
     return int(
         np.argmax(
-            np.convolve(picture[picture.shape[0] // 2, :, 0].astype(float), np.ones(6), "valid")
+            np.convolve(rgb_image[rgb_image.shape[0] // 2, :, 0].astype(float), np.ones(6), "valid")
         )
     )
 
@@ -144,19 +144,19 @@ ODD = {
 
 
 @pytest.mark.parametrize("kind", ODD)
-def test_odd_files_are_read_whole(tmp_path, kind):
+def test_unusual_files_are_read_completely(tmp_path, kind):
     name, settings = ODD[kind]
     path = write_odd(tmp_path / name, moving(), **settings)
     info = probe(path)
     assert (info.width, info.height) == (64, 48) and info.duration == pytest.approx(2, abs=0.1)
     times, shown = zip(
-        *((time, picture(frame, 64, 48)) for time, frame in read_timed(path)), strict=True
+        *((time, rgb_image(frame, 64, 48)) for time, frame in read_timed_frames(path)), strict=True
     )
     assert np.allclose(np.diff(times), 0.04, atol=2e-3)
     assert [abs(bar_at(p) - i) <= 1 for i, p in enumerate(shown)] == [True] * 50
 
 
-def test_turned_and_stretched_pictures_are_set_right(tmp_path):
+def test_rotated_and_stretched_images_are_made_upright(tmp_path):
     tall = [np.ascontiguousarray(np.rot90(p, -1)) for p in moving()]
     info = probe(path := write_odd(tmp_path / "turned.mp4", tall, turn=90))
     assert (info.width, info.height, info.rotation) == (64, 48, 90)
@@ -184,17 +184,17 @@ def test_transparency_becomes_grey(tmp_path):
     assert np.abs(shown[:, 34:].mean((0, 1)) - [40, 90, 200]).max() < 5
 
 
-def test_damage_costs_only_what_is_damaged(tmp_path):
+def test_damage_costs_only_the_damaged_frames(tmp_path):
     whole = write_odd(tmp_path / "a.mkv", moving(100, 48, 128), options={"g": "10"})
     data = bytearray(whole.read_bytes())
     (tmp_path / "cut.mkv").write_bytes(data[: len(data) * 2 // 3])
-    assert 30 < len(list(read_timed(tmp_path / "cut.mkv"))) < 100
+    assert 30 < len(list(read_timed_frames(tmp_path / "cut.mkv"))) < 100
     whole = write_odd(tmp_path / "a.mp4", moving(100, 48, 128), options={"g": "10"})
     (tmp_path / "cut.mp4").write_bytes(whole.read_bytes()[:-200])
     data = bytearray(whole.read_bytes())
     data[len(data) // 2 : len(data) // 2 + 60] = np.random.default_rng(0).bytes(60)
     (tmp_path / "hurt.mp4").write_bytes(data)
-    times = [time for time, _ in read_timed(tmp_path / "hurt.mp4")]
+    times = [time for time, _ in read_timed_frames(tmp_path / "hurt.mp4")]
     assert len(times) > 80 and times[-1] > 3.9
     with pytest.raises(InputRejected):
         probe(tmp_path / "cut.mp4")
@@ -205,18 +205,18 @@ def test_times_always_rise(tmp_path):
         path = write_odd(
             tmp_path / "a.mkv", moving(), times=times, codec="mjpeg", pixels="yuvj420p"
         )
-        stamps = [time for time, _ in read_timed(path)]
+        stamps = [time for time, _ in read_timed_frames(path)]
         assert len(stamps) == 50 and min(np.diff(stamps)) > 0
 
 
-def test_pictures_of_changing_size_come_out_in_one(tmp_path):
+def test_images_of_changing_size_are_scaled_to_one_size(tmp_path):
     pictures = moving(10) + [np.repeat(np.repeat(p, 2, 0), 2, 1) for p in moving(10)]
     path = write_odd(tmp_path / "a.mkv", pictures, codec="mjpeg", pixels="yuvj420p")
     assert {p.shape for p in read_frames(path)} == {(48, 64, 3)}
-    assert [frame.width for _, frame in read_timed(path)] == [64] * 10 + [128] * 10
+    assert [frame.width for _, frame in read_timed_frames(path)] == [64] * 10 + [128] * 10
 
 
-def test_sound_lies_on_the_clock_of_the_picture(tmp_path):
+def test_audio_is_on_the_clock_of_the_video(tmp_path):
     click = np.zeros(32_000, np.float32)
     click[16_000:16_400] = 0.5 * np.sin(np.arange(400) * 0.5)
     for start in (-0.08, 0.0, 0.3):
@@ -227,7 +227,7 @@ def test_sound_lies_on_the_clock_of_the_picture(tmp_path):
             sound=click,
             sound_from=1 + start,
         )
-        heard = read_sound(path).between(1.0, 40_000)
+        heard = read_audio_track(path).samples_from(1.0, 40_000)
         assert abs(int(np.argmax(np.abs(heard) > 0.2)) - round(16_000 * (1 + start))) < 16 * 5
         same = read_audio(path)
         assert np.array_equal(heard[: len(same)], same[: len(heard)])

@@ -1,4 +1,4 @@
-"""The network equals the reference's outputs; offsets, activations and boxes mean what they say."""
+"""Tests of GaussianTalker's network against its own code's outputs, and of the model around it."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from being.data.conditions import Conditions
 from being.model.gaussians import CanonicalGaussians
 from being.model.gaussiantalker import GaussianTalker
 from being.model.talking_head import TalkingHead
-from being.model.tokens import spread_blink
+from being.model.tokens import encode_blink
 
 UNUSED = (
     "pos_poc",
@@ -22,7 +22,7 @@ UNUSED = (
 
 
 @pytest.mark.shared
-def test_network_equals_the_reference(shared_dir):
+def test_network_equals_gaussiantalkers_own_code(shared_dir):
     golden = np.load(shared_dir / "golden/network.npz")
     state = torch.load(shared_dir / "golden/deformation.pth", weights_only=True)
     network = GaussianTalker(ModelConfig(), audio_width=29).eval()
@@ -100,7 +100,7 @@ def test_planes_are_mirrored_against_space_and_clamped_outside_their_box():
     assert torch.allclose(values, torch.tensor([0.0, (side - 1) / 2, side - 1.0, side - 1.0]))
 
 
-def test_baking_the_canonical_stage_keeps_its_picture():
+def test_baking_the_canonical_stage_keeps_its_image():
     generator = torch.Generator().manual_seed(2)
     points = torch.rand(30, 3, generator=generator) - 0.5
     config = ModelConfig(plane_resolution=8, sh_degree=1)
@@ -112,18 +112,19 @@ def test_baking_the_canonical_stage_keeps_its_picture():
     assert torch.allclose(before.sh, after.sh, atol=1e-6)
 
 
-def test_an_untrained_eye_token_swings_from_open_to_closed():
-    """Its way from blink 0 to 1 is no random walk (0.01 as the reference starts it): short training
-    would miss it.
+def test_an_untrained_blink_token_changes_steadily_from_open_to_closed():
+    """The path of the token from blink 0 to 1 is not a random walk, which a short training misses.
+
+    GaussianTalker's own initialisation gives a ratio of 0.01.
     """
     torch.manual_seed(0)
     network = GaussianTalker(ModelConfig(), audio_width=5)
     with torch.no_grad():
-        way = network.eye_mlp(spread_blink(torch.linspace(0, 1, 101)[:, None]))
-    assert (way[-1] - way[0]).norm() > 0.25 * way.diff(dim=0).norm(dim=1).sum()
+        path = network.eye_mlp(encode_blink(torch.linspace(0, 1, 101)[:, None]))
+    assert (path[-1] - path[0]).norm() > 0.25 * path.diff(dim=0).norm(dim=1).sum()
 
 
-def test_channels_at_rest_leave_the_blink_alone_and_the_others_are_heard_from_the_start():
+def test_channels_at_zero_do_not_change_the_token_and_others_do_before_training():
     conditions = torch.rand(3, 4, generator=torch.Generator().manual_seed(1))
     wide = GaussianTalker(ModelConfig(plane_resolution=8, sh_degree=1), 5, expression_width=4)
     alone = small_network()
@@ -131,19 +132,22 @@ def test_channels_at_rest_leave_the_blink_alone_and_the_others_are_heard_from_th
         {k: v for k, v in wide.state_dict().items() if k != "expression_lift.weight"}
     )
     resting = conditions * torch.tensor([1.0, 0, 0, 0])
-    assert torch.equal(wide.face(resting), alone.face(conditions[:, :1]))
-    assert ((wide.face(resting + torch.eye(4)[3]) - wide.face(resting)).norm(dim=1) > 4).all()
+    assert torch.equal(wide.expression_token(resting), alone.expression_token(conditions[:, :1]))
+    change = wide.expression_token(resting + torch.eye(4)[3]) - wide.expression_token(resting)
+    assert (change.norm(dim=1) > 4).all()
+
+    # A network of one channel ignores further channels.
     assert torch.equal(
-        alone.face(conditions), alone.face(conditions[:, :1])
-    )  # it takes no other channel
-    wide.face(conditions).sum().backward()
+        alone.expression_token(conditions), alone.expression_token(conditions[:, :1])
+    )
+    wide.expression_token(conditions).sum().backward()
     assert torch.allclose(
         wide.expression_lift.weight.grad, conditions[:, 1:].sum(0).expand(64, 3), atol=1e-6
     )
 
 
 @pytest.mark.parametrize("width", [1, 4])
-def test_a_saved_model_tells_its_number_of_channels(width):
+def test_the_number_of_channels_is_read_from_a_saved_model(width):
     points = torch.rand(9, 3, generator=torch.Generator().manual_seed(2))
     config = ModelConfig(plane_resolution=8, sh_degree=1)
     model = TalkingHead(config, 5, CanonicalGaussians.from_points(points, points, 1), width)

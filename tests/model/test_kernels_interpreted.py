@@ -1,6 +1,4 @@
-"""The network's Triton kernels give the plain network's numbers and gradients (run by Triton's
-interpreter here).
-"""
+"""Tests of the network's Triton kernels against torch, in Triton's interpreter."""
 
 import pytest
 from needs import INTERPRETED
@@ -22,7 +20,7 @@ from being.model.kernels.mlp import mlp
 
 
 def close(mine, true):
-    """Relative differences under 2e-6, tensor by tensor."""
+    """Assert relative differences under 2e-6 for each tensor."""
     for a, b in zip(mine, true, strict=True):
         assert a.shape == b.shape and (a - b).norm() < 2e-6 * b.norm(), (
             a.shape,
@@ -97,11 +95,11 @@ def test_dropped_values_are_the_same_in_both_directions():
             add_norm(x, hidden, gamma, beta, eps=1e-5, drop=0.4, seed=torch.tensor(6)) * weight
         ).sum()
 
-    weight, way, step = torch.randn(1, 20, 16), torch.randn(1, 20, 16), 1e-3
+    weight, direction, step = torch.randn(1, 20, 16), torch.randn(1, 20, 16), 1e-3
     (gradient,) = torch.autograd.grad(value(x), (x,))
     with torch.no_grad():
-        true = (value(x + step * way) - value(x - step * way)) / (2 * step)
-    assert abs(float((gradient * way).sum() - true)) < 0.01 * abs(float(true))
+        true = (value(x + step * direction) - value(x - step * direction)) / (2 * step)
+    assert abs(float((gradient * direction).sum() - true)) < 0.01 * abs(float(true))
 
 
 def test_the_share_that_is_dropped():
@@ -124,7 +122,7 @@ def test_the_whole_network(layers, monkeypatch):
         ModelConfig(plane_resolution=8, sh_degree=1, n_layer=layers, net_width=32), 5
     ).eval()
     queries, tokens = leaf(1, 90, 64), leaf(2, 4, 64)
-    plane = [
+    parameters = [
         p for name, p in network.named_parameters() if "_deform" in name or "transformer" in name
     ]
 
@@ -133,7 +131,7 @@ def test_the_whole_network(layers, monkeypatch):
         parts = [out.means, out.log_scales, out.quaternions, out.opacity_logits, out.sh]
         generator = torch.Generator().manual_seed(1)
         loss = sum((part * torch.randn(part.shape, generator=generator)).sum() for part in parts)
-        return [*parts, *torch.autograd.grad(loss, [queries, tokens, *plane])]
+        return [*parts, *torch.autograd.grad(loss, [queries, tokens, *parameters])]
 
     mine = run()
     monkeypatch.setattr(fused, "usable", lambda *_: False)

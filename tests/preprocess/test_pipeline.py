@@ -1,4 +1,4 @@
-"""The dataset that preprocessing writes, on a drawn talking head: layout, truth, wholeness."""
+"""Preprocessing a drawn talking head: the files of the dataset, their accuracy, resumed runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from drawn_face import talking_head, write_clip
-from needs import had
+from needs import load_or_skip
 from typer.testing import CliRunner
 
 from being.cli.app import app
@@ -24,26 +24,26 @@ from being.errors import BeingError, InputRejected
 from being.face.landmarks import FaceLandmarker
 from being.face.topology import CHIN, IBUG_68, RIGID
 from being.media import read_audio
-from being.preprocess import pipeline, preprocess, step_graph
+from being.preprocess import pipeline
+from being.preprocess.pipeline import preprocess_video
 from being.preprocess.step_graph import Advance, Step
-from being.preprocess.steps import STEPS, Work
+from being.preprocess.steps import STEPS, StepContext
 from being.sample import sample_clip
 
 SIDE, FRAMES, LOST = 224, 56, (20, 21)
-TIMES = re.compile(
-    rb'<section id="times">.*?</section>', re.S
-)  # all in the report that differs from run to run
+# The only part of the report that differs from run to run.
+TIMES = re.compile(rb'<section id="times">.*?</section>', re.S)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def models() -> None:
     """Skip where the pretrained files cannot be had."""
-    had(FaceLandmarker)
+    load_or_skip(FaceLandmarker)
 
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray, np.ndarray]:
-    """A video with two frames without a face, the true angles and the true points."""
+    """A video with two frames without a face, its true angles and its true landmarks."""
     pictures, euler, points = talking_head(FRAMES, SIDE)
     for i in LOST:
         pictures[i] = np.full_like(pictures[i], 120)
@@ -56,21 +56,23 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray, np
 
 
 @pytest.fixture(scope="module")
-def made(
+def data(
     clip: tuple[Path, np.ndarray, np.ndarray], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    return preprocess(clip[0], tmp_path_factory.mktemp("data") / "drawn", consent="nobody's face")
+    return preprocess_video(
+        clip[0], tmp_path_factory.mktemp("data") / "drawn", consent="nobody's face"
+    )
 
 
-def test_the_manifest_says_what_is_there(made: Path) -> None:
-    manifest = json.loads((made / "dataset.json").read_text())
+def test_the_manifest_describes_the_dataset(data: Path) -> None:
+    manifest = json.loads((data / "dataset.json").read_text())
     assert (manifest["schema"], manifest["name"], manifest["fps"]) == (1, "drawn", 25)
     assert (manifest["width"], manifest["height"], manifest["frames"]) == (SIDE, SIDE, FRAMES)
     assert manifest["segments"] == [[0, FRAMES]] and manifest["missing"] == list(LOST)
     assert manifest["features"] == {"hama": {"file": "aud_hama.npy", "width": 146}}
     assert manifest["consent"] == {"confirmed": True, "statement": "nobody's face"}
     assert len(manifest["source"]["sha256"]) == 64
-    times = json.loads((made / "times.json").read_text())
+    times = json.loads((data / "times.json").read_text())
     assert set(times) == set(manifest["steps"]) == {step.name for step in STEPS}
     assert (
         all(len(step["digest"]) == 64 for step in manifest["steps"].values())
@@ -78,46 +80,46 @@ def test_the_manifest_says_what_is_there(made: Path) -> None:
     )
 
 
-def test_what_there_is_to_learn_is_told_of_all_frames(made: Path) -> None:
-    """Not only of those the first look saw."""
-    manifest = json.loads((made / "dataset.json").read_text())
+def test_the_manifest_has_the_learnability_of_all_frames(data: Path) -> None:
+    """Not only of the frames that the inspection sampled."""
+    manifest = json.loads((data / "dataset.json").read_text())
     mouth = next(finding["what"] for finding in manifest["findings"] if finding["check"] == "mouth")
-    assert f"of {FRAMES - len(LOST)} frames looked at" in mouth
+    assert f"of {FRAMES - len(LOST)} inspected frames" in mouth
 
 
-def test_every_file_of_the_family_is_there(made: Path) -> None:
+def test_every_file_of_the_layout_is_there(data: Path) -> None:
     for folder, ending, channels in (
         ("ori_imgs", "jpg", 3),
         ("parsing", "png", 3),
         ("torso_imgs", "png", 4),
     ):
-        names = {int(file.stem) for file in (made / folder).glob(f"*.{ending}")}
+        names = {int(file.stem) for file in (data / folder).glob(f"*.{ending}")}
         assert names == set(range(FRAMES)), folder
-        assert read_image(made / f"{folder}/3.{ending}").shape == (SIDE, SIDE, channels)
+        assert read_image(data / f"{folder}/3.{ending}").shape == (SIDE, SIDE, channels)
     for folder in ("mouth_mask", "head_alpha"):
-        assert read_image(made / f"{folder}/3.png").shape == (SIDE, SIDE)
-    assert {int(file.stem) for file in made.glob("ori_imgs/*.lms")} == set(range(FRAMES)) - set(
+        assert read_image(data / f"{folder}/3.png").shape == (SIDE, SIDE)
+    assert {int(file.stem) for file in data.glob("ori_imgs/*.lms")} == set(range(FRAMES)) - set(
         LOST
     )
-    assert np.loadtxt(made / "ori_imgs/0.lms").shape == (len(IBUG_68), 2)
-    assert read_image(made / "bc.jpg").shape == (SIDE, SIDE, 3)
-    assert not list(made.parent.glob(".*")), "no temporary folder may stay"
+    assert np.loadtxt(data / "ori_imgs/0.lms").shape == (len(IBUG_68), 2)
+    assert read_image(data / "bc.jpg").shape == (SIDE, SIDE, 3)
+    assert not list(data.parent.glob(".*")), "no temporary folder may stay"
 
 
-def test_the_dataset_reader_accepts_it(made: Path) -> None:
-    dataset = Dataset.open(made)
+def test_the_dataset_reader_accepts_it(data: Path) -> None:
+    dataset = Dataset.open(data)
     assert (
         dataset.features("hama").shape == (FRAMES, 16, 146)
         and np.isfinite(dataset.features("hama")).all()
     )
     assert dataset.blink.shape == (FRAMES, 1) and dataset.landmarks.shape == (FRAMES, 478, 3)
-    assert read_audio(dataset.sound_file).shape == (FRAMES * 640,)
+    assert read_audio(dataset.audio_file).shape == (FRAMES * 640,)
 
 
 def test_cameras_put_the_mesh_onto_the_drawn_face(
-    made: Path, clip: tuple[Path, np.ndarray, np.ndarray]
+    data: Path, clip: tuple[Path, np.ndarray, np.ndarray]
 ) -> None:
-    dataset = Dataset.open(made)
+    dataset = Dataset.open(data)
     vertices, triangles = dataset.mesh
     assert triangles.shape == (898, 3)
     matrix = dataset.world_to_camera
@@ -131,10 +133,10 @@ def test_cameras_put_the_mesh_onto_the_drawn_face(
     )
 
 
-def test_poses_follow_the_drawn_head(made: Path, clip: tuple[Path, np.ndarray, np.ndarray]) -> None:
+def test_poses_follow_the_drawn_head(data: Path, clip: tuple[Path, np.ndarray, np.ndarray]) -> None:
     import torch
 
-    track = torch.load(made / "track_params.pt", weights_only=True)
+    track = torch.load(data / "track_params.pt", weights_only=True)
     assert {key: tuple(value.shape) for key, value in track.items()} == {
         "id": (1, 100),
         "exp": (FRAMES, 79),
@@ -148,13 +150,13 @@ def test_poses_follow_the_drawn_head(made: Path, clip: tuple[Path, np.ndarray, n
     assert np.degrees(np.abs((yaw - yaw.mean()) - (true - true.mean())).max()) < 4
 
 
-def test_transforms_are_the_family_s(made: Path) -> None:
+def test_transforms_split_the_frames_and_invert_the_cameras(data: Path) -> None:
     import torch
 
-    track = torch.load(made / "track_params.pt", weights_only=True)
+    track = torch.load(data / "track_params.pt", weights_only=True)
     euler, trans = track["euler"].numpy(), track["trans"].numpy()
     train, val = (
-        json.loads((made / f"transforms_{part}.json").read_text()) for part in ("train", "val")
+        json.loads((data / f"transforms_{part}.json").read_text()) for part in ("train", "val")
     )
     ids = [[frame["img_id"] for frame in part["frames"]] for part in (train, val)]
     border = FRAMES * 10 // 11
@@ -174,16 +176,16 @@ def test_transforms_are_the_family_s(made: Path) -> None:
 
 
 def test_the_mouth_mask_opens_with_the_lips(
-    made: Path, clip: tuple[Path, np.ndarray, np.ndarray]
+    data: Path, clip: tuple[Path, np.ndarray, np.ndarray]
 ) -> None:
-    areas = np.array([(read_image(made / f"mouth_mask/{i}.png") > 0).sum() for i in range(FRAMES)])
+    areas = np.array([(read_image(data / f"mouth_mask/{i}.png") > 0).sum() for i in range(FRAMES)])
     gap = np.linalg.norm(clip[2][:, 13] - clip[2][:, 14], axis=1)
     seen = np.setdiff1d(np.arange(FRAMES), LOST)
     assert np.corrcoef(areas[seen], gap[seen])[0, 1] > 0.85 and not areas[list(LOST)].any()
 
 
-def test_the_head_is_parsed_as_head(made: Path, clip: tuple[Path, np.ndarray, np.ndarray]) -> None:
-    head = (read_image(made / "parsing/10.png") == (0, 0, 255)).all(-1)
+def test_the_head_is_parsed_as_head(data: Path, clip: tuple[Path, np.ndarray, np.ndarray]) -> None:
+    head = (read_image(data / "parsing/10.png") == (0, 0, 255)).all(-1)
     face = np.zeros((SIDE, SIDE), np.uint8)
     cv2.fillConvexPoly(
         face, cv2.convexHull(clip[2][10].astype(np.float32)).round().astype(np.int32), (1,)
@@ -193,62 +195,55 @@ def test_the_head_is_parsed_as_head(made: Path, clip: tuple[Path, np.ndarray, np
     assert not head[min(below, SIDE - 1) :].any()
 
 
-def test_a_look_alone_says_what_the_long_run_records(
-    made: Path,
+def test_check_reports_the_findings_that_the_manifest_records(
+    data: Path,
     clip: tuple[Path, np.ndarray, np.ndarray],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    looked = CliRunner().invoke(app, ["preprocess", str(clip[0]), "--check", "--json"])
-    assert looked.exit_code == 0 and not list(tmp_path.iterdir()), looked.stderr
-    answer, manifest = json.loads(looked.stdout), json.loads((made / "dataset.json").read_text())
+    result = CliRunner().invoke(app, ["preprocess", str(clip[0]), "--check", "--json"])
+    assert result.exit_code == 0 and not list(tmp_path.iterdir()), result.stderr
+    answer, manifest = json.loads(result.stdout), json.loads((data / "dataset.json").read_text())
     assert answer["ok"] and [f["check"] for f in answer["findings"]] == [
         f["check"] for f in manifest["findings"]
     ]
-    told_anew = (
-        "speech",
-        "mouth",
-        "head turns",
-        "blinks",
-        "forecast",
-    )  # of all frames, not of those looked at
+    # The manifest has these findings of all frames, the inspection of samples.
+    rechecked = ("speech", "mouth", "head turns", "blinks", "forecast")
     assert all(
-        one == other or one["check"] in told_anew
+        one == other or one["check"] in rechecked
         for one, other in zip(answer["findings"], manifest["findings"], strict=True)
     )
     assert (answer["frames"], answer["segments"]) == (FRAMES, manifest["segments"])
-    assert "warning" in looked.stderr and "the avatar will lack" in looked.stderr
+    assert "warning" in result.stderr and "the avatar will lack" in result.stderr
 
 
-def test_a_look_at_what_will_not_do_gives_the_findings_and_exit_code_4(tmp_path: Path) -> None:
+def test_check_of_an_unusable_clip_gives_the_findings_and_exit_code_4(tmp_path: Path) -> None:
     grey = [np.full((SIDE, SIDE, 3), 90, np.uint8)] * 60
     video = write_clip(tmp_path / "grey.mp4", grey, read_audio(sample_clip())[: 60 * 640])
-    looked = CliRunner().invoke(app, ["preprocess", str(video), "--check", "--json"])
-    answer = json.loads(looked.stdout)
-    assert looked.exit_code == answer["error"]["code"] == 4 and not answer["ok"]
+    result = CliRunner().invoke(app, ["preprocess", str(video), "--check", "--json"])
+    answer = json.loads(result.stdout)
+    assert result.exit_code == answer["error"]["code"] == 4 and not answer["ok"]
     assert any(finding["level"] == "rejection" for finding in answer["findings"])
-    assert looked.stderr.count("error: ") == 1 and looked.stderr.lstrip().splitlines()[
+    assert result.stderr.count("error: ") == 1 and result.stderr.lstrip().splitlines()[
         -1
     ].startswith("error: ")
 
 
 def test_an_existing_dataset_is_kept_unless_forced(
-    made: Path, clip: tuple[Path, np.ndarray, np.ndarray]
+    data: Path, clip: tuple[Path, np.ndarray, np.ndarray]
 ) -> None:
-    before = (made / "dataset.json").read_bytes()
+    before = (data / "dataset.json").read_bytes()
     with pytest.raises(BeingError, match="exists"):
-        preprocess(clip[0], made)
-    assert (made / "dataset.json").read_bytes() == before
+        preprocess_video(clip[0], data)
+    assert (data / "dataset.json").read_bytes() == before
 
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from being.preprocess import graph, preprocess
 from being.console import Progress
-
-step_graph.code_digest = lambda: "as in the test"  # whatever is edited while the test runs
+from being.preprocess.pipeline import preprocess_video
 
 class Fatal(Progress):
     def advance(self, steps=1, note=None):
@@ -256,12 +251,14 @@ class Fatal(Progress):
         if self.label == sys.argv[3] and self.done >= int(sys.argv[4]):
             os.kill(os.getpid(), signal.SIGKILL)
 
-preprocess(Path(sys.argv[1]), Path(sys.argv[2]), name="drawn", consent="nobody's face", progress=Fatal)
+preprocess_video(
+    Path(sys.argv[1]), Path(sys.argv[2]), name="drawn", consent="nobody's face", progress=Fatal
+)
 """
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """Every file of a dataset but the times, which are not to be the same."""
+    """Every file of a dataset but the times, which differ from run to run."""
     files = {
         str(file.relative_to(folder)): file.read_bytes()
         for file in folder.rglob("*")
@@ -273,28 +270,27 @@ def content(folder: Path) -> dict[str, bytes]:
     return files
 
 
-def test_killed_again_and_again_the_dataset_is_the_same(
-    made: Path,
+def test_a_run_killed_twice_makes_the_same_dataset(
+    data: Path,
     clip: tuple[Path, np.ndarray, np.ndarray],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """SIGKILL in the middle of two steps; each run goes on after the steps that were done."""
+    """SIGKILL in the middle of two steps; each run resumes after the finished steps."""
     out = tmp_path / "drawn"
-    monkeypatch.setattr(step_graph, "code_digest", lambda: "as in the test")
     for step, frame in (("landmarks", FRAMES), ("plates", 31)):
         ended = subprocess.run(
             [sys.executable, "-c", KILLED, clip[0], out, step, str(frame)], capture_output=True
         )
         assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
         assert not out.exists() and (tmp_path / ".drawn.part").is_dir()
-    preprocess(clip[0], out, name="drawn", consent="nobody's face")
+    preprocess_video(clip[0], out, name="drawn", consent="nobody's face")
     again = "".join(capsys.readouterr())
-    kept = ("look at the clip", "frames", "sound", "landmarks", "masks")
-    assert all(f"{step}  done by the run before" in again for step in kept)
-    assert "plates  done by" not in again
-    whole, resumed = content(made), content(out)
+    kept = ("inspection", "frames", "audio", "landmarks", "masks")
+    assert all(f"{step}  already done by an earlier run" in again for step in kept)
+    assert "plates  already done" not in again
+    whole, resumed = content(data), content(out)
     assert (
         whole.keys() == resumed.keys()
         and [name for name in whole if whole[name] != resumed[name]] == []
@@ -302,18 +298,20 @@ def test_killed_again_and_again_the_dataset_is_the_same(
     assert [path.name for path in tmp_path.iterdir()] == ["drawn"]
 
 
-def test_a_full_disk_leaves_no_dataset_and_what_was_done(
+def test_a_full_disk_leaves_no_dataset_and_the_finished_steps(
     clip: tuple[Path, np.ndarray, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(work: Work, advance: Advance) -> None:
+    def full(work: StepContext, advance: Advance) -> None:
         raise OSError(28, "No space left on device")
 
     steps = STEPS[:2]
-    monkeypatch.setattr(pipeline, "STEPS", (*steps, Step("masks", full, ("parsing",), ("frames",))))
+    monkeypatch.setattr(
+        pipeline, "STEPS", (*steps, Step("masks", full, ("parsing",), ("frames",), version=1))
+    )
     (tmp_path / ".one.part").mkdir()
     (tmp_path / ".one.part" / "left_by_another_run").write_text("")
-    with pytest.raises(BeingError, match="No space left.*Make room.*2 of 3 steps are done"):
-        preprocess(clip[0], tmp_path / "one")
+    with pytest.raises(BeingError, match="No space left.*Free some space.*2 of 3 steps are done"):
+        preprocess_video(clip[0], tmp_path / "one")
     assert [path.name for path in tmp_path.iterdir()] == [".one.part"]
     assert {path.name for path in (tmp_path / ".one.part").iterdir()} == {".work", "ori_imgs"}
 
@@ -324,14 +322,14 @@ def test_a_folder_that_is_no_dataset_is_never_replaced(
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("precious")
     with pytest.raises(BeingError, match="not a dataset"):
-        preprocess(clip[0], tmp_path / "mine", force=True)
+        preprocess_video(clip[0], tmp_path / "mine", force=True)
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "precious"
     (tmp_path / "file").write_text("")
     with pytest.raises(BeingError):
-        preprocess(clip[0], tmp_path / "file" / "below")
+        preprocess_video(clip[0], tmp_path / "file" / "below")
 
 
-def test_a_refused_clip_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_rejected_clip_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(InputRejected):
-        preprocess(tmp_path / "missing.mp4", tmp_path / "out" / "one")
+        preprocess_video(tmp_path / "missing.mp4", tmp_path / "out" / "one")
     assert not (tmp_path / "out" / "one").exists() and not list((tmp_path / "out").glob(".*"))

@@ -1,6 +1,4 @@
-"""The report of a dataset: one small file, nothing loaded from elsewhere, everything that is to be
-judged in it.
-"""
+"""The report of a dataset: one small self-contained HTML file with all its sections."""
 
 from __future__ import annotations
 
@@ -14,14 +12,14 @@ import numpy as np
 import pytest
 
 from being.data.dataset import Dataset
-from being.preprocess.report import page, residuals, worst_frames, write_report
-from being.report.curves import COLUMNS, curves
+from being.preprocess.report import report_html, residuals, worst_frames, write_report
+from being.report.line_chart import COLUMNS, line_chart
 
 VOID = {"meta", "img", "br", "line", "rect", "polyline"}
 
 
 class Reader(HTMLParser):
-    """Tags that are open, addresses that are named, and the text."""
+    """The open tags, the addresses and the text of a page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,21 +84,19 @@ def test_the_report_is_one_file_and_well_formed(report: tuple[Path, Reader]) -> 
     assert "viewport" in text and "prefers-color-scheme:dark" in text
 
 
-def test_the_report_says_what_is_known(report: tuple[Path, Reader]) -> None:
+def test_the_report_shows_consent_findings_and_times(report: tuple[Path, Reader]) -> None:
     text = report[1].text
     assert "Consent of the person: unconfirmed" in text and "--consent" in text
-    assert text.index("2 cuts & more.") < text.index("25 frames/s"), (
-        "what needs attention comes first"
-    )
+    assert text.index("2 cuts & more.") < text.index("25 frames/s"), "faults come first"
     assert "<cuts>" in text and "1.00 s, 2.0–3.5 s" in text and "They became breaks." in text
     assert "30.0 s" in text and "masks" in text
     assert "1frames without a face" in text and "no face" in text
 
 
-def test_consent_that_was_given_stands_in_the_report(scene: Path) -> None:
+def test_the_report_shows_the_consent_statement(scene: Path) -> None:
     dataset = Dataset.open(scene)
     dataset.manifest["consent"] = {"confirmed": True, "statement": "her own <face>"}
-    html = page(dataset, {})
+    html = report_html(dataset, {})
     assert "Consent: her own &lt;face&gt;" in html and "unconfirmed" not in html
 
 
@@ -108,7 +104,7 @@ def test_the_mesh_lies_on_the_landmarks_of_the_scene(scene: Path) -> None:
     assert np.nanmax(residuals(Dataset.open(scene))) < 1e-3
 
 
-def test_the_worst_frames_are_lost_then_far_off_then_doubtful_and_apart() -> None:
+def test_worst_frames_have_no_face_then_a_high_residual_then_low_confidence() -> None:
     residual, confidence = np.full(400, 1.0), np.full(400, 0.98)
     residual[50], residual[53], residual[90], confidence[10] = np.nan, 9.0, 5.0, 0.9
     assert worst_frames(residual, confidence, 3) == [50, 90, 10]
@@ -117,11 +113,11 @@ def test_the_worst_frames_are_lost_then_far_off_then_doubtful_and_apart() -> Non
 
 def test_curves_stop_at_breaks_and_long_ones_keep_their_extremes() -> None:
     values = np.sin(np.arange(20.0))
-    assert curves({"a": values}, "x").count("<polyline") == 1
-    assert curves({"a": values}, "x", breaks=(8,)).count("<polyline") == 2
+    assert line_chart({"a": values}, "x").count("<polyline") == 1
+    assert line_chart({"a": values}, "x", breaks=(8,)).count("<polyline") == 2
     long = np.zeros(50 * COLUMNS)
     long[12345], long[33333] = 7.0, -3.0
-    drawn = curves({"a": long}, "x")
+    drawn = line_chart({"a": long}, "x")
     heights = [
         float(pair.split(",")[1]) for pair in re.search(r'points="([^"]*)"', drawn)[1].split()
     ]

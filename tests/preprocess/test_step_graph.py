@@ -1,6 +1,4 @@
-"""Steps that go on after a kill: what is done is kept, what changed is done again, two runs never
-meet.
-"""
+"""Resumed runs: finished steps are kept, changed ones are done again, two runs never overlap."""
 
 from __future__ import annotations
 
@@ -13,15 +11,12 @@ from pathlib import Path
 import pytest
 
 from being.errors import BeingError, InputRejected
-from being.preprocess import step_graph
-from being.preprocess.step_graph import Step, Stop, Stopped, run_steps
+from being.preprocess.step_graph import Step, StepStopped, StopFlag, run_steps
 from being.preprocess.workspace import Workspace
 
 
 class Bench:
-    """The work of the tests: counts how often each step ran; raises in the step called `fault`,
-    half way.
-    """
+    """The context of the test steps: lists the steps that ran; raises inside the step `fault`."""
 
     def __init__(
         self,
@@ -34,10 +29,8 @@ class Bench:
         self.ran: list[str] = []
 
 
-def make(name: str, *after: str) -> Step[Bench]:
-    """A step that writes the files of its needs, one after the other, into two files of a folder of
-    its own.
-    """
+def make(name: str, *after: str, version: int = 1) -> Step[Bench]:
+    """A step that joins the files of the steps before it in two files of its own folder."""
 
     def run(bench: Bench, advance) -> None:
         bench.ran.append(name)
@@ -50,21 +43,23 @@ def make(name: str, *after: str) -> Step[Bench]:
             raise bench.error(name)
         (bench.folder / name / "1").write_text(text)
 
-    return Step(
-        name, run, (name,), after, settings=lambda bench: bench.setting if name == "a" else None
-    )
+    def settings(bench: Bench) -> int | None:
+        return bench.setting if name == "a" else None
+
+    return Step(name, run, (name,), after, version=version, settings=settings)
 
 
 STEPS = [make("a"), make("b", "a"), make("c", "a"), make("d", "b", "c")]
+NEWER = [make("a"), make("b", "a", version=2), *STEPS[2:]]
 
 
 def run(out: Path, bench: Bench | None = None, steps=STEPS, key: str = "video", **given) -> Bench:
-    with Workspace(out) as place:
-        place.claim(key)
-        bench = bench or Bench(place.folder, **given)
-        run_steps(steps, bench, place, Stop())
-        (place.folder / "dataset.json").write_text("{}")
-        place.finish()
+    with Workspace(out) as workspace:
+        workspace.resume(key)
+        bench = bench or Bench(workspace.folder, **given)
+        run_steps(steps, bench, workspace, StopFlag())
+        (workspace.folder / "dataset.json").write_text("{}")
+        workspace.publish()
     return bench
 
 
@@ -78,7 +73,7 @@ def content(folder: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("fault, left", [("b", "bcd"), ("c", "bcd"), ("d", "d")])
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, BeingError, OSError])
-def test_what_is_done_is_not_done_again(
+def test_finished_steps_are_not_done_again(
     tmp_path: Path, fault: str, left: str, error: type[BaseException]
 ) -> None:
     run(tmp_path / "whole")
@@ -91,7 +86,7 @@ def test_what_is_done_is_not_done_again(
     assert {path.name for path in tmp_path.iterdir()} == {"whole", "out"}
 
 
-def test_a_refused_input_and_a_failure_of_the_first_step_leave_nothing(tmp_path: Path) -> None:
+def test_a_rejected_input_and_a_failure_of_the_first_step_leave_nothing(tmp_path: Path) -> None:
     for fault, error in (("d", InputRejected), ("a", RuntimeError)):
         with pytest.raises(error):
             run(tmp_path / "below" / "out", fault=fault, error=error)
@@ -108,46 +103,45 @@ def stopped(out: Path) -> Path:
     "change, expected",
     [
         ("setting", "abcd"),
-        ("code", "abcd"),
+        ("version", "bd"),
         ("altered file", "bd"),
         ("lost file", "cd"),
         ("more files", "cd"),
         ("video", "abcd"),
-        ("broken ledger", "abcd"),
+        ("broken record", "abcd"),
         ("nothing", "d"),
     ],
 )
-def test_what_changed_is_done_again(
+def test_changed_steps_are_done_again(
     tmp_path: Path,
     change: str,
     expected: str,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out, given = tmp_path / "out", {}
     part = stopped(out)
     if change == "setting":
         given["setting"] = 2
-    elif change == "code":
-        monkeypatch.setattr(step_graph, "code_digest", lambda: "another")
+    elif change == "version":
+        given["steps"] = NEWER
     elif change == "altered file":
         (part / "b/1").write_text("another")
     elif change == "lost file":
         (part / "c/1").unlink()
     elif change == "more files":
         (part / "c/2").write_text("")
-    elif change == "broken ledger":
+    elif change == "broken record":
         (part / ".work/steps.json").write_text("[")
     again = run(out, key="other" if change == "video" else "video", **given)
-    assert ("discarded" in capsys.readouterr().out) == (change in ("video", "broken ledger"))
-    # done again with the same result, a step takes no other along
+    assert ("discarded" in capsys.readouterr().out) == (change in ("video", "broken record"))
+    # A step that is done again with the same outputs does not make the steps after it run.
     assert "".join(sorted(again.ran)) == expected
     assert content(out).keys() == {f"{name}/{k}" for name in "abcd" for k in "01"} | {
         "dataset.json"
     }
 
 
-def test_steps_run_side_by_side_and_the_first_error_ends_the_others(tmp_path: Path) -> None:
+def test_steps_run_in_parallel_and_the_first_error_ends_the_others(tmp_path: Path) -> None:
     both, ended = threading.Barrier(2, timeout=20), []
 
     def slow(bench: Bench, advance) -> None:
@@ -156,7 +150,7 @@ def test_steps_run_side_by_side_and_the_first_error_ends_the_others(tmp_path: Pa
             while True:
                 time.sleep(0.01)
                 advance(1)
-        except Stopped:
+        except StepStopped:
             ended.append("slow")
             raise
 
@@ -165,21 +159,24 @@ def test_steps_run_side_by_side_and_the_first_error_ends_the_others(tmp_path: Pa
         raise ValueError("the reason")
 
     with pytest.raises(ValueError, match="the reason"):
-        run(tmp_path / "out", steps=[Step("slow", slow, ()), Step("fail", fail, ())])
+        run(
+            tmp_path / "out",
+            steps=[Step("slow", slow, (), version=1), Step("fail", fail, (), version=1)],
+        )
     assert ended == ["slow"]
 
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from being.preprocess.workspace import Workplace
-with Workplace(Path(sys.argv[1])):
+from being.preprocess.workspace import Workspace
+with Workspace(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
 
 
-def test_a_second_run_on_the_same_place_is_refused_until_the_first_dies(tmp_path: Path) -> None:
+def test_a_second_run_in_the_same_folder_is_refused_until_the_first_dies(tmp_path: Path) -> None:
     other = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(tmp_path / "out")], stdout=subprocess.PIPE, text=True
     )

@@ -1,6 +1,4 @@
-"""The built-in sample clip is what it claims, its truth fits it, and the generator's mouth and head
-obey rules.
-"""
+"""The built-in sample clip: its format, its true values, and its generator's motion."""
 
 import av
 import numpy as np
@@ -56,7 +54,7 @@ def test_clip_decodes_to_the_stated_size_rate_and_length(
     assert (sample_clip().parent / "truth.npz").stat().st_size <= 300_000
 
 
-def test_clip_says_that_it_is_synthetic_and_what_codecs_it_holds() -> None:
+def test_metadata_and_licence_say_that_the_clip_is_synthetic() -> None:
     with av.open(str(sample_clip())) as container:
         assert "synthetic" in container.metadata["comment"].lower()
         video, audio = container.streams.video[0], container.streams.audio[0]
@@ -66,7 +64,7 @@ def test_clip_says_that_it_is_synthetic_and_what_codecs_it_holds() -> None:
     assert "CC0" in licence and "Mika Suominen" in licence and "Apache" in licence
 
 
-def test_sound_is_there_unclipped_and_silent_in_the_pauses(truth: dict[str, np.ndarray]) -> None:
+def test_audio_is_unclipped_and_silent_in_the_pauses(truth: dict[str, np.ndarray]) -> None:
     sound = read_audio(sample_clip())
     assert abs(len(sound) / 16_000 - len(truth["lip_aperture"]) / FPS) < 0.1
     assert 0.3 < np.abs(sound).max() < 0.99
@@ -99,8 +97,9 @@ def test_true_lips_are_closed_at_p_b_m_and_open_between(truth: dict[str, np.ndar
 
 
 def levels(low: float, high: float) -> np.ndarray:
-    """Level of the sample's sound between two frequencies (Hz), dB, every 5 ms, in windows of 20 ms
-    round them.
+    """Level in dB of the sample's audio between two frequencies (Hz), every 5 ms.
+
+    Each value is of a window of 20 ms around its time.
     """
     windows = np.lib.stride_tricks.sliding_window_view(np.pad(read_audio(sample_clip()), 160), 320)[
         ::80
@@ -111,8 +110,9 @@ def levels(low: float, high: float) -> np.ndarray:
 
 
 def lag(signal: np.ndarray, reference: np.ndarray) -> float:
-    """Seconds by which `signal` comes after `reference`, both every 5 ms: where they correlate best
-    within 0.2 s.
+    """Seconds by which `signal` is later than `reference`, both with a value every 5 ms.
+
+    It is the shift of the best correlation within 0.2 s.
     """
     lags = np.arange(-40, 41)
     inner = reference[40 : len(signal) - 40]
@@ -123,12 +123,10 @@ def lag(signal: np.ndarray, reference: np.ndarray) -> float:
 @pytest.mark.parametrize(
     ("phonemes", "band"), [("szʃʒʧʤ", (5000, 8000)), ("aɑɔæɛʌoeɜiuɪᵻəɐᵊɚʊ", (250, 3000))]
 )
-def test_phonemes_are_heard_in_their_spans(
+def test_phoneme_spans_match_the_audio(
     truth: dict[str, np.ndarray], phonemes: str, band: tuple[int, int]
 ) -> None:
-    """Hiss during s and sh, the voice's level during vowels: the spans name the sound of their own
-    time.
-    """
+    """High frequencies are loud in the spans of s and sh, low ones in those of vowels."""
     level = levels(*band)
     times = np.arange(len(level)) * 0.005
     named = [
@@ -140,9 +138,7 @@ def test_phonemes_are_heard_in_their_spans(
 
 
 def test_true_lips_open_at_the_burst_of_p_and_b(truth: dict[str, np.ndarray]) -> None:
-    """Lips are shut before the burst and part with it, not after it: what is heard is their
-    opening.
-    """
+    """The lips are closed before the burst of p and b and open with it, not after it."""
     level = levels(300, 8000)
     said = truth["phoneme_spans"].mean(1)[np.isin(truth["phonemes"], ["p", "b"])]
     near = np.round(said[:, None] * 200).astype(int) + np.arange(-7, 8)  # 35 ms to either side
@@ -160,11 +156,11 @@ def test_true_lips_open_at_the_burst_of_p_and_b(truth: dict[str, np.ndarray]) ->
     assert np.abs(np.median(bursts - said)) <= 0.010
 
 
-def test_true_lips_are_in_step_with_the_level_of_the_sound(truth: dict[str, np.ndarray]) -> None:
+def test_true_lips_follow_the_level_of_the_audio(truth: dict[str, np.ndarray]) -> None:
     level = np.maximum(levels(250, 3000), -30)
     times = np.arange(len(level)) * 0.005
     aperture = np.interp(times, np.arange(len(truth["lip_aperture"])) / FPS, truth["lip_aperture"])
-    slow = np.full(201, 1 / 201)  # 1 s: pauses between sentences say nothing of the step
+    slow = np.full(201, 1 / 201)  # 1 s: removes the pauses between sentences
     level, aperture = (
         x - np.convolve(np.pad(x, 100, "reflect"), slow, "valid") for x in (level, aperture)
     )
@@ -192,9 +188,7 @@ def test_true_camera_puts_the_head_where_its_mask_is(truth: dict[str, np.ndarray
         assert abs(u - 2 * columns.mean()) < 5 and abs(v - 2 * rows.mean()) < 8, (frame, u, v)
 
 
-def test_pictures_agree_with_the_true_masks(
-    frames: np.ndarray, truth: dict[str, np.ndarray]
-) -> None:
+def test_frames_agree_with_the_true_masks(frames: np.ndarray, truth: dict[str, np.ndarray]) -> None:
     background = np.median(frames[truth["mask_frames"]][:, :40, :60].reshape(-1, 3), axis=0)
     for frame, person in zip(truth["mask_frames"], truth["person_mask"], strict=True):
         distance = np.abs(frames[frame][::2, ::2].astype(float) - background).sum(-1)
@@ -212,7 +206,7 @@ def test_mouth_closes_at_p_b_m_opens_between_and_rests_closed() -> None:
     assert jaw[-20:].max() < 1e-3 and weights["mouthClose"][-20:].min() > 0.04
 
 
-def test_jaw_never_passes_its_limit_however_loud() -> None:
+def test_the_jaw_stays_within_its_limit() -> None:
     shout = [("ˈ", 0.1, 0.11), ("a", 0.11, 2.0)]
     weights, _ = mouth.tracks(shout, DURATION)
     assert 0.9 * mouth.JAW_LIMIT < weights["jawOpen"].max() <= mouth.JAW_LIMIT
@@ -228,7 +222,7 @@ def test_diphthongs_are_split_and_stress_goes_to_its_vowel() -> None:
     ]
 
 
-def test_motion_is_smooth_and_the_same_every_time() -> None:
+def test_motion_is_smooth_and_deterministic() -> None:
     stress = np.clip(np.sin(np.arange(700) / 3), 0, 1)
     one, two = motion.motion(700, stress), motion.motion(700, stress)
     np.testing.assert_array_equal(one.angles, two.angles)

@@ -1,5 +1,4 @@
-"""The script that sets a rented GPU machine up: what it would do, what it refuses, and that it goes
-on, on a pretended machine."""
+"""scripts/pod.sh: what it runs, what it refuses and how it resumes, on a simulated machine."""
 
 from __future__ import annotations
 
@@ -59,7 +58,7 @@ def machine(tmp_path: Path) -> Path:
 
 
 def pod(machine: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """What the script says in the machine's home."""
+    """The output of the script, run in the home of the machine."""
     home = machine.parent / "home"
     environment = {
         key: value for key, value in os.environ.items() if key not in ("CC", "CXX", "BEING_HOME")
@@ -146,7 +145,7 @@ def test_what_the_machine_lacks_is_installed_or_named(machine: Path) -> None:
 @pytest.mark.parametrize(
     "fault, code, says",
     [
-        ("no driver", 3, "no nvidia-smi"),
+        ("no driver", 3, "nvidia-smi is missing"),
         ("no GPU", 3, "finds no GPU"),
         ("old GPU", 3, "compute capability 7.5, 8.0"),
         ("no python", 3, "no Python 3.10 to 3.13"),
@@ -155,7 +154,7 @@ def test_what_the_machine_lacks_is_installed_or_named(machine: Path) -> None:
         ("two", 2, "more than one dataset"),
         ("none", 2, "no dataset is named"),
         ("no room", 1, "cannot write"),
-        ("no value", 2, "--config wants a value"),
+        ("no value", 2, "--config needs a value"),
     ],
 )
 def test_what_will_not_do_is_one_line_and_a_code(

@@ -1,6 +1,4 @@
-"""The rasterizer's front door: the choice of a backend, shapes that do not fit, compositing, the
-benchmark.
-"""
+"""Tests of `being.splat`: choice of a backend, checks of shapes, compositing, the benchmark."""
 
 from __future__ import annotations
 
@@ -12,17 +10,27 @@ import torch
 from splat_scenes import camera, random_gaussians
 
 from being.bench.splat import bench_splat, head_shell
+from being.config import ModelConfig
 from being.errors import EnvironmentFault, UsageError
+from being.model.gaussians import CanonicalGaussians
+from being.model.talking_head import TalkingHead
 from being.splat import (
     Gaussians,
     available_backends,
-    choose_backend,
-    chosen_backend,
     composite,
     gsplat,
     rasterize,
-    using_backend,
+    resolve_backend,
+    select_backend,
+    torch_rasterizer,
 )
+
+
+def small_model() -> TalkingHead:
+    """A model of 30 Gaussians, untrained."""
+    points = torch.rand(30, 3, generator=torch.Generator().manual_seed(0)) - 0.5
+    config = ModelConfig(sh_degree=1, plane_resolution=4)
+    return TalkingHead(config, 5, CanonicalGaussians.from_points(points, points + 0.5, 1))
 
 
 def test_backends_are_reported():
@@ -42,39 +50,42 @@ def test_an_unknown_backend_or_one_that_does_not_fit_is_refused():
     assert rasterize(doubles, cameras).rgb.dtype == torch.float64
 
 
-def test_a_chosen_backend_is_what_auto_stands_for():
-    scene, cameras = random_gaussians(30), camera(24, 24)
-    scene.scales[0, :, 0] = 0.2
-    try:
-        choose_backend("reference")
-        assert torch.equal(
-            rasterize(scene, cameras).rgb, rasterize(scene, cameras, backend="reference").rgb
-        )
-        with pytest.raises(UsageError, match="vulkan"):
-            choose_backend("vulkan")
-        if not available_backends()["diff-gaussian"].startswith("OK"):
-            with pytest.raises(EnvironmentFault, match="diff-gaussian"):
-                choose_backend("diff-gaussian")
-    finally:
-        choose_backend("auto")
-
-
-def test_a_backend_chosen_for_a_while_is_given_back_even_after_an_error():
+def test_a_selected_backend_is_checked_and_its_alias_resolved():
     here = torch.device("cpu")
-    before = chosen_backend(here)
-    with pytest.raises(ZeroDivisionError), using_backend("torch", here) as name:
-        assert name == chosen_backend(here) == "reference"
-        with using_backend("auto", here) as inner:
-            assert inner == "reference", "auto leaves what was chosen before"
-        raise ZeroDivisionError
-    assert chosen_backend(here) == before
+    assert select_backend("torch", here) == select_backend("reference", here) == "reference"
+    assert select_backend("auto", here) == resolve_backend("auto", torch.empty(0))
+    with pytest.raises(UsageError, match="vulkan"):
+        select_backend("vulkan", here)
+    if not available_backends()["diff-gaussian"].startswith("OK"):
+        with pytest.raises(EnvironmentFault, match="diff-gaussian"):
+            select_backend("diff-gaussian", here)
 
 
-def test_a_backend_that_is_here_but_not_on_the_device_is_refused(monkeypatch):
+def test_the_backend_of_a_call_does_not_change_the_next_call():
+    scene, cameras = random_gaussians(30), camera(24, 24)
+    before = rasterize(scene, cameras).rgb
+    by_alias = rasterize(scene, cameras, backend="torch").rgb
+    assert torch.equal(by_alias, rasterize(scene, cameras, backend="reference").rgb)
+    assert torch.equal(before, rasterize(scene, cameras).rgb)
+
+
+def test_a_model_renders_with_its_own_backend(monkeypatch):
+    model = small_model()
+    calls, render = [], torch_rasterizer.rasterize
+    monkeypatch.setattr(
+        torch_rasterizer, "rasterize", lambda *arguments: calls.append(1) or render(*arguments)
+    )
+    model.backend = "reference"
+    matrix = torch.eye(4)[None]
+    matrix[0, 2, 3] = 3
+    model(None, matrix, 40.0, 16)
+    assert calls
+
+
+def test_a_backend_that_is_installed_but_not_for_the_device_is_refused(monkeypatch):
     monkeypatch.setattr(gsplat, "status", lambda: "OK (gsplat 1.5.3)")
     with pytest.raises(EnvironmentFault, match="gsplat.*device 'cpu'.*a CUDA device"):
-        choose_backend("gsplat", torch.device("cpu"))
-    assert chosen_backend(torch.device("cpu")) != "gsplat"
+        select_backend("gsplat", torch.device("cpu"))
 
 
 @pytest.mark.parametrize(
@@ -95,14 +106,14 @@ def test_a_shape_that_does_not_fit_is_printed(field, shape):
         rasterize(scene, camera(16, 16))
 
 
-def test_compositing_shows_the_plate_where_nothing_is_drawn():
+def test_compositing_shows_the_background_where_nothing_is_drawn():
     scene, cameras = random_gaussians(20), camera(40, 40)
     plate = torch.rand(1, 3, 40, 40, generator=torch.Generator().manual_seed(0))
     output = rasterize(scene, cameras)
-    picture = composite(output, plate)
-    empty = (output.alpha == 0).expand_as(picture)
-    assert empty.any() and torch.equal(picture[empty], plate[empty])
-    assert torch.allclose(picture, output.rgb + (1 - output.alpha) * plate)
+    image = composite(output, plate)
+    empty = (output.alpha == 0).expand_as(image)
+    assert empty.any() and torch.equal(image[empty], plate[empty])
+    assert torch.allclose(image, output.rgb + (1 - output.alpha) * plate)
 
 
 def test_importing_starts_no_compiler():

@@ -1,6 +1,4 @@
-"""The native CPU rasterizer: equal to the torch twin in pictures and gradients, repeatable, and
-never fatal.
-"""
+"""Tests of the native CPU rasterizer: equal to the torch rasterizer, repeatable, never fatal."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ import torch
 from splat_scenes import NAMES, assert_alike, camera, hostile_gaussians, random_gaussians, render
 
 from being import conventions
-from being.splat import Cameras, Gaussians, available_backends, cpu, rasterize, reference
+from being.splat import Cameras, Gaussians, available_backends, cpu, rasterize, torch_rasterizer
 from being.splat.cpu.library import LIBRARIES, processor_flags
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,11 +25,11 @@ SIZES = [(64, 64), (80, 50), (17, 33), (16, 16), (1, 1), (5, 130)]
 
 def same_bits(a, b) -> bool:
     """True when two renders are equal to the last bit."""
-    pictures = all(
+    images = all(
         torch.equal(getattr(a.output, k), getattr(b.output, k))
         for k in ("rgb", "alpha", "depth", "radii")
     )
-    return pictures and all(torch.equal(a.gradients[k], b.gradients[k]) for k in a.gradients)
+    return images and all(torch.equal(a.gradients[k], b.gradients[k]) for k in a.gradients)
 
 
 @pytest.fixture
@@ -44,13 +42,13 @@ def two_threads():
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_equals_the_twin_at_many_sizes(size):
+def test_equals_the_torch_rasterizer_at_many_sizes(size):
     scene, cameras = random_gaussians(300, seed=sum(size)), camera(*size)
     assert_alike(render(scene, cameras, "cpu"), render(scene, cameras, "reference", torch.float64))
 
 
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])
-def test_equals_the_twin_at_every_degree(degree):
+def test_equals_the_torch_rasterizer_at_every_degree(degree):
     scene, cameras = random_gaussians(150, seed=degree), camera(48, 40)
     got = render(scene, cameras, "cpu", sh_degree=degree)
     assert_alike(got, render(scene, cameras, "reference", torch.float64, sh_degree=degree))
@@ -58,7 +56,7 @@ def test_equals_the_twin_at_every_degree(degree):
 
 
 @pytest.mark.parametrize("name", [name for name, _ in LIBRARIES])
-def test_every_built_library_equals_the_twin(name, monkeypatch):
+def test_every_built_library_equals_the_torch_rasterizer(name, monkeypatch):
     path = Path(cpu.__file__).parent / f"_splat_{name}.so"
     if not path.exists() or not processor_flags().issuperset(dict(LIBRARIES)[name]):
         pytest.skip("not built or not for this processor")
@@ -204,14 +202,14 @@ def test_a_graph_can_be_walked_twice():
     assert torch.equal(torch.autograd.grad(value, scene.means)[0], first)
 
 
-def test_no_gaussians_give_an_empty_picture():
+def test_no_gaussians_give_an_empty_image():
     got = render(random_gaussians(0), camera(20, 20), "cpu")
     assert not got.output.rgb.any() and got.output.radii.shape == (1, 0)
 
 
 def test_constants_are_those_of_the_package():
     for name, value in cpu.constants().items():
-        expected = getattr(conventions, name, None) or getattr(reference, name)
+        expected = getattr(conventions, name, None) or getattr(torch_rasterizer, name)
         assert value == pytest.approx(expected, rel=1e-6), name
 
 

@@ -1,8 +1,6 @@
-"""The Triton rasterizer: equal to the torch twin in pictures and gradients, repeatable, never out
-of room unnoticed.
+"""Tests of the Triton rasterizer: equal to the torch rasterizer, repeatable, capacity checked.
 
-With a CUDA device the kernels run there; without one they run, slowly and on smaller scenes, in
-Triton's interpreter.
+Without a GPU they run in Triton's interpreter.
 """
 
 from __future__ import annotations
@@ -30,16 +28,16 @@ pytestmark = [
     pytest.mark.skipif(
         not CUDA and not INTERPRETED, reason="runs in Triton's interpreter, by test_interpreted.py"
     ),
-    pytest.mark.filterwarnings(
-        "ignore:(invalid|divide|overflow).*encountered:RuntimeWarning"
-    ),  # NumPy's, of bad input
+    # NumPy warns of the bad input of some tests.
+    pytest.mark.filterwarnings("ignore:(invalid|divide|overflow).*encountered:RuntimeWarning"),
 ]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_interpreter():
-    """Let the interpreter patch Triton's language once a kernel, not at every call of a function
-    inside it.
+    """Let the interpreter patch Triton's language once for each kernel.
+
+    It would do so at every call of a function inside the kernel.
     """
     if CUDA:
         yield
@@ -69,16 +67,16 @@ def triton_render(scene, cameras, **options):
 
 def same_bits(a, b) -> bool:
     """True when two renders are equal to the last bit."""
-    pictures = all(
+    images = all(
         torch.equal(getattr(a.output, k), getattr(b.output, k))
         for k in ("rgb", "alpha", "depth", "radii")
     )
-    return pictures and all(torch.equal(a.gradients[k], b.gradients[k]) for k in a.gradients)
+    return images and all(torch.equal(a.gradients[k], b.gradients[k]) for k in a.gradients)
 
 
 @pytest.mark.parametrize("frames", BATCHES)
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_equals_the_twin_at_many_sizes_and_batches(size, frames):
+def test_equals_the_doubles_at_many_sizes_and_batches(size, frames):
     shared, own = (
         random_gaussians(COUNT, seed=sum(size)),
         random_gaussians(COUNT, seed=1, frames=frames),
@@ -95,7 +93,7 @@ def test_equals_the_twin_at_many_sizes_and_batches(size, frames):
 
 
 @pytest.mark.parametrize("degree", [0, 1, 2])
-def test_equals_the_twin_at_every_degree(degree):
+def test_equals_the_doubles_at_every_degree(degree):
     scene, cameras = random_gaussians(COUNT, seed=degree), camera(16, 12)
     got = triton_render(scene, cameras, sh_degree=degree)
     assert_alike(got, render(scene, cameras, "reference", torch.float64, sh_degree=degree))
@@ -152,25 +150,25 @@ def test_equal_depths_keep_the_order_of_the_gaussians():
     )
 
 
-def test_results_repeat_to_the_bit_whatever_the_room():
-    from being.splat.cuda import replay
+def test_results_are_equal_to_the_bit_for_any_capacity():
+    from being.splat.cuda import graph_replay
 
     scene, cameras = random_gaussians(10 * COUNT if CUDA else 5, seed=8), camera(16, 12, frames=2)
-    replay._density.clear()
-    first = triton_render(scene, cameras)  # room as counted
-    again = triton_render(scene, cameras)  # guessed from the last call
-    replay._density.update(dict.fromkeys(replay._density, 1e-9))
-    third = triton_render(scene, cameras)  # guessed far too low, so listed twice
-    fixed = triton_render(scene, cameras, room=PairCapacity(100_000, DEVICE))
+    graph_replay._density.clear()
+    first = triton_render(scene, cameras)  # capacity as counted
+    again = triton_render(scene, cameras)  # estimated from the last call
+    graph_replay._density.update(dict.fromkeys(graph_replay._density, 1e-9))
+    third = triton_render(scene, cameras)  # estimated far too low, so listed twice
+    fixed = triton_render(scene, cameras, capacity=PairCapacity(100_000, DEVICE))
     assert same_bits(first, again) and same_bits(first, third) and same_bits(first, fixed)
 
 
-def test_too_little_room_is_reported_and_harms_nothing_else():
+def test_a_capacity_that_is_too_small_is_reported():
     scene, cameras = random_gaussians(12 * COUNT, seed=3, size=0.3), camera(16, 16, frames=2)
-    room = PairCapacity(256, DEVICE) if CUDA else PairCapacity(30, DEVICE)
-    got = triton_render(scene, cameras, room=room)
-    with pytest.raises(BeingError, match="Make room for at least"):
-        room.check()
+    capacity = PairCapacity(256, DEVICE) if CUDA else PairCapacity(30, DEVICE)
+    got = triton_render(scene, cameras, capacity=capacity)
+    with pytest.raises(BeingError, match="Give a capacity of at least"):
+        capacity.check()
     want = render(scene, cameras, "reference")
     if not CUDA:  # the first frame's nearest fit
         assert (got.output.alpha[0] <= want.output.alpha[0] + 1e-5).all()
@@ -186,40 +184,43 @@ def test_some_gradients_only():
     fields[2].requires_grad_()
     output = rasterize(Gaussians(*fields), seen_from, backend="triton")
     (output.depth / 4).sum().backward()
-    twin = [field.detach().double().requires_grad_(i == 2) for i, field in enumerate(fields)]
+    doubles = [field.detach().double().requires_grad_(i == 2) for i, field in enumerate(fields)]
     seen_from.world_to_camera = seen_from.world_to_camera.double()
-    (rasterize(Gaussians(*twin), seen_from, backend="reference").depth / 4).sum().backward()
+    (rasterize(Gaussians(*doubles), seen_from, backend="reference").depth / 4).sum().backward()
     assert torch.equal(output.rgb.cpu(), want.output.rgb)
-    assert (fields[2].grad - twin[2].grad).norm() < 1e-3 * twin[2].grad.norm()
+    assert (fields[2].grad - doubles[2].grad).norm() < 1e-3 * doubles[2].grad.norm()
 
 
-def test_no_gaussians_give_an_empty_picture():
+def test_no_gaussians_give_an_empty_image():
     got = triton_render(random_gaussians(0), camera(20, 20))
     assert not got.output.rgb.any() and got.output.radii.shape == (1, 0)
 
 
-def test_room_is_for_triton_alone():
+def test_a_capacity_is_for_triton_alone():
     with pytest.raises(UsageError, match="only the triton rasterizer"):
         rasterize(
-            random_gaussians(3), camera(16, 16), backend="reference", room=PairCapacity(10, "cpu")
+            random_gaussians(3),
+            camera(16, 16),
+            backend="reference",
+            capacity=PairCapacity(10, "cpu"),
         )
 
 
 @pytest.mark.skipif(not CUDA, reason="needs a CUDA device")
-def test_a_cuda_graph_replays_a_call_with_fixed_room():
+def test_a_cuda_graph_replays_a_call_with_fixed_capacity():
     scene, cameras = random_gaussians(2000, seed=1, size=0.05), camera(128, 96)
     cameras.world_to_camera = cameras.world_to_camera.cuda()
     fields = Gaussians(*(getattr(scene, name).cuda() for name in NAMES))
-    room = PairCapacity(100_000, "cuda")
+    capacity = PairCapacity(100_000, "cuda")
     with torch.no_grad():
         for _ in range(2):
-            rasterize(fields, cameras, room=room)
+            rasterize(fields, cameras, capacity=capacity)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            output = rasterize(fields, cameras, room=room)
+            output = rasterize(fields, cameras, capacity=capacity)
         moved = random_gaussians(2000, seed=2, size=0.05)
         for name in NAMES:
             getattr(fields, name).copy_(getattr(moved, name))
         graph.replay()
         assert torch.equal(output.rgb, rasterize(fields, cameras).rgb)
-    room.check()
+    capacity.check()

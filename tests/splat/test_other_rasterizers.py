@@ -1,5 +1,8 @@
-"""gsplat and diff-gaussian-rasterization as backends: against the twin where they are installed;
-the latter's calling conventions against a stand-in that renders by the twin."""
+"""Tests of the backends gsplat and diff-gaussian-rasterization against the torch rasterizer.
+
+They run where these are installed. The calling conventions of diff-gaussian-rasterization are also
+tested against a stand-in that renders by the torch rasterizer.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,8 @@ import pytest
 import torch
 from splat_scenes import NAMES, assert_alike, camera, random_gaussians, render
 
-from being.splat import available_backends, diff_gaussian, reference
-from being.splat.reference import SH_C0
+from being.splat import available_backends, diff_gaussian, torch_rasterizer
+from being.splat.torch_rasterizer import SH_C0
 
 
 class Settings(NamedTuple):
@@ -33,7 +36,7 @@ class Settings(NamedTuple):
 
 
 class StandIn:
-    """Renders by the twin what a GaussianRasterizer is called with."""
+    """Renders by the torch rasterizer what a GaussianRasterizer is called with."""
 
     def __init__(self, settings: Settings):
         self.settings = settings
@@ -74,7 +77,7 @@ class StandIn:
             for field in (means3D, rotations, scales, opacities[:, 0], shs, world_to_camera)
         ]
         offsets = means2D[None, :, :2] * size / 2
-        rgb, _, depth, radii = reference.rasterize(
+        rgb, _, depth, radii = torch_rasterizer.rasterize(
             *fields, torch.tensor([focal]), s.image_width, s.image_height, degree, offsets
         )
         return rgb[0], radii[0], depth[0].detach()
@@ -86,7 +89,7 @@ def test_diff_gaussian_is_called_by_its_conventions(monkeypatch):
     module.GaussianRasterizationSettings, module.GaussianRasterizer = Settings, StandIn
     monkeypatch.setitem(sys.modules, "diff_gaussian_rasterization", module)
     monkeypatch.setattr(diff_gaussian, "status", lambda: "OK")
-    monkeypatch.setattr(diff_gaussian, "takes", lambda tensor: True)
+    monkeypatch.setattr(diff_gaussian, "supports", lambda tensor: True)
     scene, cameras = random_gaussians(40, seed=1, frames=2), camera(40, 24, frames=2)
     assert_alike(
         render(scene, cameras, "diff-gaussian"), render(scene, cameras, "reference", torch.float64)
@@ -99,7 +102,7 @@ def need(name: str) -> None:
         pytest.skip(available_backends()[name])
 
 
-def test_diff_gaussian_equals_the_twin():
+def test_diff_gaussian_equals_the_torch_rasterizer():
     need("diff-gaussian")
     scene, cameras = random_gaussians(300, seed=1, frames=2), camera(80, 50, frames=2, focal=60.0)
     got = render(scene, cameras, "diff-gaussian", device="cuda")
@@ -110,7 +113,7 @@ def test_diff_gaussian_equals_the_twin():
     assert_alike(got, want)
 
 
-def test_gsplat_is_close_to_the_twin():
+def test_gsplat_is_close_to_the_torch_rasterizer():
     """Its tiles, its largest alpha and its treatment of tiny weights differ: close on average, not
     everywhere.
     """

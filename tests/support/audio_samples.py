@@ -1,4 +1,4 @@
-"""Audio for the tests: the speaker of the built-in clip, music, and other audio that is not speech."""
+"""Audio for the tests: the speaker of the built-in clip, music, other audio without speech."""
 
 from __future__ import annotations
 

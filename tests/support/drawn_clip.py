@@ -1,4 +1,4 @@
-"""A drawn person who sways before a wall: a clip whose true parts are known."""
+"""A clip of a drawn person who sways before a wall, with its true parts."""
 
 from __future__ import annotations
 
@@ -7,17 +7,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from being.data.parsing import BACKGROUND, HEAD, NECK, TORSO
 from being.face.topology import FACE_OVAL
-from being.preprocess.segmentation.matting import (
-    BACKGROUND,
-    HEAD,
-    NECK,
-    TORSO,
-)
 
-SIZE = 256
-
-
+SIZE = 256  # px
 FACE = (38, 52)  # px: half axes of the face
 
 
@@ -25,15 +18,13 @@ FACE = (38, 52)  # px: half axes of the face
 class DrawnClip:
     """A head that sways over a still torso in front of a textured wall; every part is known."""
 
-    frames: list[np.ndarray]
-    labels: list[np.ndarray]
-    points: np.ndarray
-    wall: np.ndarray
+    frames: list[np.ndarray]  # uint8 [H, W, 3] RGB
+    labels: list[np.ndarray]  # uint8 [H, W]
+    points: np.ndarray  # float32 [F, 478, 3] px, only the face oval is drawn
+    wall: np.ndarray  # uint8 [H, W, 3] RGB
 
     def network(self, error_px: int = 3):
-        """A silhouette finder that is as coarse as the real one: 128 px, and too large by
-        `error_px`.
-        """
+        """A parser as coarse as the real one: 128 px, and too large by `error_px`."""
         disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * error_px + 1,) * 2)
 
         def person(frame: np.ndarray) -> np.ndarray:
@@ -46,7 +37,13 @@ class DrawnClip:
         return person
 
 
+def overlap(one: np.ndarray, other: np.ndarray) -> float:
+    """Intersection over union of two masks."""
+    return float((one & other).sum() / max((one | other).sum(), 1))
+
+
 def draw_clip(count: int = 12, long_hair: bool = False) -> DrawnClip:
+    """A clip of `count` frames."""
     rng = np.random.default_rng(3)
     coarse = rng.uniform(90, 200, (16, 16, 3)).astype(np.float32)
     wall = cv2.resize(coarse, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC) * (0.6, 0.9, 1.0)

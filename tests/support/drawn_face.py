@@ -1,6 +1,4 @@
-"""A drawn talking head with known pose, good enough for the face detector: clips for preprocessing
-tests.
-"""
+"""Clips of a drawn talking head with known poses, real enough for the face detector."""
 
 from __future__ import annotations
 
@@ -14,7 +12,7 @@ from being.face.canonical_mesh import canonical_mesh
 from being.face.topology import EYE_LEFT, EYE_RIGHT, INNER_LIPS, OUTER_LIPS
 from being.media import VideoWriter
 
-FOCAL_RATIO = 2.2  # focal length over picture side
+FOCAL_RATIO = 2.2  # focal length over image side
 DISTANCE = 9.5  # head units
 BROWS = (
     (70, 63, 105, 66, 107, 55, 65, 52, 53, 46),
@@ -33,8 +31,9 @@ Colour = tuple[int, int, int]
 
 
 def face_points(euler: np.ndarray, trans: np.ndarray, side: int, jaw: float = 0.0) -> np.ndarray:
-    """Pixels float64 [468, 2] of the mesh under a pose (radians, head units) with the jaw opened by
-    0..1.
+    """Pixels float64 [468, 2] of the mesh under a pose (radians, head units).
+
+    jaw: opening of the mouth, 0 to 1.
     """
     vertices = canonical_mesh()[0].astype(np.float64) / 10
     lower = np.clip(-vertices[:, 1] - 0.42, 0, 0.1)[:, None] * 10
@@ -46,7 +45,7 @@ def face_points(euler: np.ndarray, trans: np.ndarray, side: int, jaw: float = 0.
 
 
 def draw(points: np.ndarray, picture: np.ndarray) -> None:
-    """Draw the person whose mesh points [468, 2] px are given into `picture` uint8 [H, W, 3] RGB."""
+    """Draw the person with the mesh points [468, 2] px into `picture` uint8 [H, W, 3] RGB."""
     top, chin, left, right = points[10], points[152], points[234], points[454]
     wide, tall, middle = (
         np.linalg.norm(right - left),
@@ -113,9 +112,7 @@ def _dot(picture: np.ndarray, centre: np.ndarray, radius: float, colour: Colour)
 
 
 def talking_head(frames: int, side: int) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
-    """Pictures uint8 [side, side, 3] RGB, true angles [F, 3] (radians) and true points [F, 468, 2]
-    (px).
-    """
+    """Images uint8 [side, side, 3] RGB, true angles [F, 3] in radians, points [F, 468, 2] px."""
     time = np.arange(frames) / 25
     euler = np.radians(
         np.stack([5 * np.sin(2.3 * time), 12 * np.sin(1.5 * time), 3 * np.sin(1.1 * time)], 1)
@@ -136,7 +133,7 @@ def talking_head(frames: int, side: int) -> tuple[list[np.ndarray], np.ndarray, 
 
 def write_clip(path: Path, pictures: list[np.ndarray], sound: np.ndarray | None) -> Path:
     """A video of the pictures, with sound float32 [T] at 16 kHz or none."""
-    with VideoWriter(path, pictures[0].shape[1], pictures[0].shape[0], sound=sound) as video:
+    with VideoWriter(path, pictures[0].shape[1], pictures[0].shape[0], audio=sound) as video:
         for picture in pictures:
             video.write(picture)
     return path

@@ -1,7 +1,7 @@
-"""A small directory in the family's layout with known truth: a painted head under known cameras.
+"""Writes a small directory in the ER-NeRF layout: a painted head under known cameras.
 
-Every picture tells its number by the grey of its top left corner, so that the landmarker that
-stands in for the real one finds the true landmarks of whatever picture it is given.
+The grey value of an image's top left corner encodes its number. The fake landmarker reads the
+number and returns the true landmarks of that image.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BLACK, GREY = (0, 0, 0), (100, 100, 100)
 
 @dataclass(frozen=True)
 class Truth:
-    """What the pictures show."""
+    """The true cameras, vertices and landmarks of the images."""
 
     euler: np.ndarray  # float32 [F, 3]
     trans: np.ndarray  # float32 [F, 3]
@@ -37,7 +37,7 @@ class Truth:
 
 
 def truth(frames: int = FRAMES, seed: int = 0) -> Truth:
-    """A head that turns and talks."""
+    """The truth of a head that turns and talks."""
     rng = np.random.default_rng(seed)
     walk = np.cumsum(rng.normal(size=(frames, 6)), 0)
     walk -= walk.mean(0)
@@ -55,7 +55,7 @@ def truth(frames: int = FRAMES, seed: int = 0) -> Truth:
 
 
 class Landmarker:
-    """Knows the landmarks of the pictures of `write_folder` by the grey of their corner."""
+    """A fake landmarker: the true landmarks of `write_folder`'s images, by their grey corner."""
 
     def __init__(self, known: Truth, offset: int = 0):
         self.known, self.offset = known, offset
@@ -73,10 +73,11 @@ class Landmarker:
 
 
 def paint(known: Truth, i: int, rich: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Picture, parsing and torso of frame i, uint8 [S, S, 3] and [S, S, 4]; `rich` as
-    TalkingGaussian paints.
+    """Image uint8 [S, S, 3], parsing [S, S, 3] and torso [S, S, 4] of frame i.
+
+    rich: parsing in TalkingGaussian's palette.
     """
-    picture = np.full((SIZE, SIZE, 3), (90, 120, 100), np.uint8)
+    image = np.full((SIZE, SIZE, 3), (90, 120, 100), np.uint8)
     parsing = np.full((SIZE, SIZE, 3), WHITE, np.uint8)
     oval = known.points[i, FACE_OVAL, :2]
     centre = oval.mean(0)
@@ -85,7 +86,7 @@ def paint(known: Truth, i: int, rich: bool = False) -> tuple[np.ndarray, np.ndar
     )
     chin = int(face[:, 1].max())
     for target, colours in (
-        (picture, ((60, 60, 160), (150, 110, 90), (60, 40, 30), (200, 150, 120))),
+        (image, ((60, 60, 160), (150, 110, 90), (60, 40, 30), (200, 150, 120))),
         (parsing, (RED, GREEN, BLACK if rich else BLUE, BLUE)),
     ):
         cv2.rectangle(target, (8, min(chin + 16, SIZE - 2)), (SIZE - 9, SIZE), colours[0], -1)
@@ -106,8 +107,8 @@ def paint(known: Truth, i: int, rich: bool = False) -> tuple[np.ndarray, np.ndar
     torso = np.zeros((SIZE, SIZE, 4), np.uint8)
     below = (parsing == RED).all(-1) | (parsing == GREEN).all(-1)
     torso[below] = [*(100, 80, 120), 255]
-    picture[:8, :8] = GREY_STEP * i
-    return picture, parsing, torso
+    image[:8, :8] = GREY_STEP * i
+    return image, parsing, torso
 
 
 def write_folder(
@@ -122,18 +123,18 @@ def write_folder(
     vertices: bool = True,
     border: int | None = None,
 ) -> Path:
-    """A family directory of a clip: pictures, .lms, masks, torso, background, cameras, sound,
-    features, au.csv.
+    """Write a family directory of a clip; returns `folder`.
 
-    first: number of the first picture. widths: file name -> width of speech features (default
-    aud_ds.npy of 29). border: first frame of the validation part.
+    It has images, .lms, masks, torso, background, cameras, audio, features and au.csv. first:
+    number of the first image. widths: file name -> width of speech features (default:
+    aud_ds.npy of 29). border: first frame of the validation split.
     """
     frames = len(known.euler)
     for name in ("ori_imgs", "parsing", "torso_imgs"):
         (folder / name).mkdir(parents=True)
     for i in range(frames):
-        picture, parsing, torso = paint(known, i, rich)
-        save(folder / f"ori_imgs/{i + first}{suffix}", picture)
+        image, parsing, torso = paint(known, i, rich)
+        save(folder / f"ori_imgs/{i + first}{suffix}", image)
         save(folder / f"parsing/{i + first}.png", parsing)
         save(folder / f"torso_imgs/{i + first}.png", torso)
         np.savetxt(folder / f"ori_imgs/{i + first}.lms", known.points[i, IBUG_68, :2], "%f")
@@ -170,7 +171,7 @@ def write_transforms(
     audio: int = 0,
     trans: np.ndarray | None = None,
 ) -> None:
-    """The split files; `ids` and `audio` are added to img_id and aud_id."""
+    """Write the split files; `ids` and `audio` are added to img_id and aud_id."""
     frames = len(known.euler)
     matrices = camera_to_world_json(known.euler, known.trans if trans is None else trans)
     border = frames * 10 // 11 if border is None else border
@@ -189,7 +190,7 @@ def write_transforms(
         )
 
 
-def save(path: Path, picture: np.ndarray) -> None:
-    """Write a picture uint8 [H, W, 3] RGB or [H, W, 4] RGBA."""
-    order = [2, 1, 0, 3][: picture.shape[2]]
-    cv2.imwrite(str(path), picture[..., order])
+def save(path: Path, image: np.ndarray) -> None:
+    """Write an image uint8 [H, W, 3] RGB or [H, W, 4] RGBA."""
+    order = [2, 1, 0, 3][: image.shape[2]]
+    cv2.imwrite(str(path), image[..., order])

@@ -1,4 +1,4 @@
-"""What a test needs from outside the package: had, or the test is skipped with the reason."""
+"""Skips a test where a package or a pretrained file for it is missing."""
 
 from __future__ import annotations
 
@@ -11,16 +11,13 @@ import pytest
 from being.errors import EnvironmentFault
 
 Thing = TypeVar("Thing")
-INTERPRETED = (
-    os.environ.get("TRITON_INTERPRET") == "1"
-)  # Triton reads it once, when a kernel is defined
+# Triton reads this variable once, when a kernel is defined.
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
-def had(make: Callable[[], Thing]) -> Thing:
-    """What `make` returns; skips the test where this machine lacks a package or a pretrained file
-    for it.
-    """
+def load_or_skip(load: Callable[[], Thing]) -> Thing:
+    """What `load` returns; skips the test, with the reason, where something for it is missing."""
     try:
-        return make()
+        return load()
     except (EnvironmentFault, ModuleNotFoundError) as fault:
         pytest.skip(str(fault))

@@ -1,6 +1,4 @@
-"""Video files as people have them: any codec, pixel format, time stamps, rotation, sizes that
-change.
-"""
+"""Test videos of any codec, pixel format, timestamps, rotation, and with changes of size."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Clips of a painted head whose poses are known: a mesh with skin, brows that move, a talking jaw,
-and its landmarks.
+"""Clips of a painted head with known poses: skin, moving brows, a talking jaw, and landmarks.
 
-The landmarks are wrong as those of a network are: noisy, and pulled towards the frontal face where
-the head is turned.
+The landmarks have the errors of a network: noise, and a bias towards the frontal face where the
+head is turned.
 """
 
 from __future__ import annotations
@@ -13,27 +12,24 @@ import cv2
 import numpy as np
 
 from being.data.cameras import euler_to_rotation
-from being.face.canonical_mesh import with_skull
+from being.face.canonical_mesh import add_skull
 from being.face.topology import BROWS
 
 SIDE = 512
-PULL = np.array(
-    [0.65, 0.9, 0.9]
-)  # share of nodding, turning and tilting that landmarks show (measured on the sample)
+# Share of nodding, turning and tilting that landmarks show (measured on the sample).
+PULL = np.array([0.65, 0.9, 0.9])
 SUBPIXEL = 4  # bits
 TEXTURE = 1024  # px a side, round the head and from top to bottom
 
 
 @dataclass(frozen=True)
 class PaintedClip:
-    """Pictures uint8 [F, 512, 512, 3], landmarks float32 [F, 468, 2] px, and the truth (tracker
-    axes, head units).
-    """
+    """Images, landmarks and true poses of F frames (tracker axes, head units)."""
 
-    frames: np.ndarray
-    points: np.ndarray
-    focal: float
-    euler: np.ndarray  # [F, 3]
+    frames: np.ndarray  # uint8 [F, 512, 512, 3] RGB
+    points: np.ndarray  # float32 [F, 468, 2] px
+    focal: float  # px
+    euler: np.ndarray  # [F, 3] radians
     trans: np.ndarray  # [F, 3]
 
 
@@ -45,13 +41,13 @@ def painted_clip(
     stretch: list[float],
     turns: list[float],
 ) -> PaintedClip:
-    """A clip of `frames` frames through a lens of `focal` times the picture side.
+    """A clip of `frames` frames through a lens of `focal` times the image side.
 
     mesh: `canonical_mesh`. stretch: of the head along x, y, z; waves of a few mm are added. turns:
-    largest nod, turn and tilt, degrees.
+    the largest nod, turn and tilt, degrees.
     """
     rng = np.random.default_rng(seed)
-    rest, triangles = with_skull(*mesh)
+    rest, triangles = add_skull(*mesh)
     rest = rest / 10
     wave = 0.025 * np.sin(3 * rest[:, [1, 2, 0]] + rng.uniform(0, 6, 3))
     face = rest * stretch + wave

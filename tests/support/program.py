@@ -1,4 +1,4 @@
-"""The program run in this process, and what a refusal must look like."""
+"""Runs the program in this process, and checks how it refuses wrong input."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from being.cli.app import app
 
 
 def being(*arguments: Any) -> Any:
-    """Result of the program with these arguments, in this process: exit_code, stdout, stderr."""
+    """Result of the program with these arguments: exit_code, stdout, stderr."""
     return CliRunner().invoke(app, [str(a) for a in arguments])
 
 
@@ -25,9 +25,11 @@ def listing(folder: Path) -> list[str]:
     )
 
 
-def refused(code: int, says: str, *arguments: Any, watch: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """Assert that the command is refused as it should be and leaves no trace; the error it gives as
-    JSON.
+def refused(
+    code: int, message: str, *arguments: Any, watch: tuple[Path, ...] = ()
+) -> dict[str, Any]:
+    """Assert that the command ends with `code`, one error line that matches `message`, and leaves
+    no files behind; returns the error of its JSON output.
     """
     folders = (Path.cwd(), *watch)
     before = [listing(folder) for folder in folders]
@@ -35,7 +37,7 @@ def refused(code: int, says: str, *arguments: Any, watch: tuple[Path, ...] = ())
     assert result.exit_code == code, (result.exit_code, result.stderr, result.exception)
     lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1 and "Traceback" not in result.stderr, result.stderr
-    assert re.search(says, lines[0], re.IGNORECASE), lines[0]
+    assert re.search(message, lines[0], re.IGNORECASE), lines[0]
     (line,) = result.stdout.splitlines()
     answer = json.loads(line)
     assert answer["ok"] is False and answer["error"]["code"] == code, answer

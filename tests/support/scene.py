@@ -44,7 +44,7 @@ def head_mesh(count: int = 468) -> tuple[np.ndarray, np.ndarray]:
 def write_scene(
     folder: Path, frames: int = FRAMES, seed: int = 0, breaks: tuple[int, ...] = ()
 ) -> Path:
-    """Write the dataset at `folder` and return it; a new segment begins at each frame of `breaks`."""
+    """Write the dataset at `folder` and return it; a segment begins at each frame of `breaks`."""
     rng = np.random.default_rng(seed)
     for name in ("ori_imgs", "parsing", "torso_imgs"):
         (folder / name).mkdir(parents=True, exist_ok=True)

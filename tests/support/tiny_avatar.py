@@ -1,4 +1,4 @@
-"""A small avatar that nobody trained, in memory: for tests of whatever renders one."""
+"""A small untrained avatar, for tests that render one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 
 from being.config import ModelConfig, load
 from being.data.cameras import world_to_camera
-from being.model.avatar import Avatar, Loop, write_avatar
+from being.model.avatar import Avatar, PoseLoop, write_avatar
 from being.model.gaussians import CanonicalGaussians
 from being.model.talking_head import TalkingHead
 
@@ -65,9 +65,7 @@ def tiny_avatar(
 
 
 def write_tiny_avatar(path: Path, encoder: str, width: int) -> Path:
-    """The bundle at `path` of such an avatar that hears features of `encoder`, `width` channels
-    wide.
-    """
+    """The bundle at `path` of such an avatar, for features of `encoder` with `width` channels."""
     made = tiny_avatar(path, width=width)
     config = load("quick", [f"data.encoder={encoder}"], environment={})
     config = replace(config, model=made.model.network.config)
@@ -76,5 +74,5 @@ def write_tiny_avatar(path: Path, encoder: str, width: int) -> Path:
         path,
         made.model,
         config,
-        Loop("tiny", SIZE, FOCAL, made.world_to_camera, made.expression, plates, None),
+        PoseLoop("tiny", SIZE, FOCAL, made.world_to_camera, made.expression, plates, None),
     )

@@ -1,6 +1,4 @@
-"""A home with a dataset and a finished run of it, in a few steps; small sounds and clips to speak
-or to refuse.
-"""
+"""A home with a dataset and a finished run of a few steps; a tone and a grey clip as inputs."""
 
 from __future__ import annotations
 
@@ -15,33 +13,35 @@ from being.media import VideoWriter
 
 TINY = [
     "data.size=48",
-    "data.gaussians=200",
+    "data.initial_gaussians=200",
     "train.coarse.steps=4",
     "train.fine.steps=2",
     "train.fine.batch=2",
-    "train.audio_warmup=0",
-    "train.closing=0",
+    "train.lips.warmup_steps=0",
+    "train.lips.closure_steps=0",
     "train.preview_seconds=0",
     "train.loss.feature=0",
     "model.plane_resolution=16",
 ]
-HEARD = 146  # channels of the speech features that sound is really turned into
+AUDIO_WIDTH = 146  # channels of the features of the default speech encoder
 
 
 def make_home(home: Path, scene: Path) -> Path:
-    """The folder `home` filled: the dataset `scene` in data/, a run of a few steps on it in runs/."""
+    """Fill the folder `home`: the dataset `scene` in data/, a run of a few steps in runs/."""
     from being.config import load
-    from being.train.training import train
+    from being.train.training import train_avatar
 
     data = shutil.copytree(scene, home / "data/scene")
     np.save(
         data / "aud_hama.npy",
-        np.random.default_rng(0).normal(size=(FRAMES, 16, HEARD)).astype(np.float32),
+        np.random.default_rng(0).normal(size=(FRAMES, 16, AUDIO_WIDTH)).astype(np.float32),
     )
     manifest = json.loads((data / "dataset.json").read_text())
-    manifest["features"]["hama"]["width"] = HEARD
+    manifest["features"]["hama"]["width"] = AUDIO_WIDTH
     (data / "dataset.json").write_text(json.dumps(manifest))
-    train(data, load("quick", TINY, environment={}), "tiny", runs=home / "runs", device="cpu")
+    train_avatar(
+        data, load("quick", TINY, environment={}), "tiny", runs=home / "runs", device="cpu"
+    )
     return home
 
 
@@ -50,9 +50,9 @@ def hum(seconds: float) -> np.ndarray:
     return (0.2 * np.sin(np.arange(round(seconds * 16_000)) * 0.3)).astype(np.float32)
 
 
-def grey_clip(path: Path, seconds: float, sound: np.ndarray | None) -> Path:
-    """A grey 64 px video at `path`; sound: float32 [T] at 16 kHz."""
-    with VideoWriter(path, 64, 64, sound=sound) as video:
+def grey_clip(path: Path, seconds: float, audio: np.ndarray | None) -> Path:
+    """A grey 64 px video at `path`; audio: float32 [T] at 16 kHz."""
+    with VideoWriter(path, 64, 64, audio=audio) as video:
         for _ in range(round(seconds * 25)):
             video.write(np.full((64, 64, 3), 110, np.uint8))
     return path

@@ -1,4 +1,4 @@
-"""A training of seconds on the tiny synthetic scene, and its figures, for the tests of training."""
+"""Settings of a training that takes seconds, and the metrics of a run, for the tests."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from being.runs.run_directory import Run
 
 TINY = [
     "data.size=48",
-    "data.gaussians=400",
+    "data.initial_gaussians=400",
     "train.fine.batch=2",
-    "train.audio_warmup=20",
+    "train.lips.warmup_steps=20",
     "train.preview_seconds=0",
     "train.density.start=20",
     "train.density.every=10",
@@ -22,13 +22,13 @@ TINY = [
     "train.evaluate_every=1000",
     "train.checkpoint_every=1000",
     "model.plane_resolution=16",
-    "train.sh_every=20",
+    "train.sh_degree_every=20",
     "train.loss.feature=0",
 ]
 
 
 def settings(coarse: int, fine: int, *more: str, config: str = "quick") -> Config:
-    """The tiny settings with so many steps, and more `key=value`."""
+    """The tiny config with this number of steps and more `key=value` overrides."""
     return load(
         config,
         [*TINY, f"train.coarse.steps={coarse}", f"train.fine.steps={fine}", *more],
@@ -37,5 +37,5 @@ def settings(coarse: int, fine: int, *more: str, config: str = "quick") -> Confi
 
 
 def metrics(run: Run) -> list[dict[str, Any]]:
-    """The run's figures, one dict for every evaluation."""
+    """The rows of metrics.jsonl: one dict per evaluation."""
     return [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]

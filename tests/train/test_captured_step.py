@@ -1,9 +1,8 @@
-"""A training step captured as a graph, on a graph that stands in for CUDA's: what is captured when,
-with how much room.
+"""A training step captured as a CUDA graph, tested with a stand-in for the graph.
 
-The stand-in does nothing while it captures and does the step's own work when it is replayed, so
-that a training by it must end to the bit where one without it ends. Like CUDA it frees a pool's
-memory with the last graph that holds it.
+The tests check when a step is captured, and with which capacity. The stand-in does nothing during a
+capture and runs the step when it is replayed, so training with it must give the same weights to the
+bit. Like CUDA it frees the memory of a pool with the last graph that uses it.
 """
 
 from __future__ import annotations
@@ -25,32 +24,40 @@ from being.data.clip import Clip, load_clip
 from being.data.dataset import Dataset
 from being.model import talking_head
 from being.train import step as step_module
-from being.train.density import Density
+from being.train.density import DensityControl
 from being.train.initial_points import initial_cloud
 from being.train.objective import Objective
-from being.train.optimizer import make_optimizer, set_rates
-from being.train.step import ROOM, TIGHT, Step, _Captured
-from being.train.trainer import fresh_model, load_optimizer, optimizer_state
+from being.train.optimizer import (
+    load_optimizer,
+    make_optimizer,
+    optimizer_state,
+    set_learning_rates,
+)
+from being.train.step import CAPACITY_MARGIN, NEARLY_FULL, TrainingStep, _CapturedStep
+from being.train.trainer import untrained_model
 
-GUESS = 2.0  # pairs per Gaussian that the rasterizer is said to have needed before a room was made
+GUESS = 2.0  # pairs per Gaussian before a capacity is known (stands for `pairs_per_gaussian`)
 PLAN = (
     "train.density.start=4",
     "train.density.every=4",
     "train.density.stop=20",
     "train.density.prune_start=4",
     "train.density.gradient=0.0001",
-    "train.sh_every=6",
+    "train.sh_degree_every=6",
     "train.fine.batch=2",
 )
 
 
 class Graph:
-    """Stands in for torch.cuda.CUDAGraph. `made`: how each step was done that was no replay;
-    `needed`: pairs that every rasterizing needs; `fails`: capturing runs out of memory."""
+    """Stand-in for torch.cuda.CUDAGraph.
+
+    `ran`: how each step that was no replay ran; `needed`: pairs that every call of the rasterizer
+    needs; `fails`: a capture runs out of memory.
+    """
 
     capturing: Graph | None = None
     pools: dict[int, weakref.WeakSet[Graph]] = {}
-    made: list[str] = []
+    ran: list[str] = []
     needed = 0
     fails = False
 
@@ -76,33 +83,37 @@ class Graph:
 
 @pytest.fixture(autouse=True)
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """CUDA's graphs, and a rasterizer with room, on the CPU."""
-    rasterize, work = talking_head.rasterize, Step._work
+    """CUDA graphs and a rasterizer with a fixed capacity, both on the CPU."""
+    rasterize, work = talking_head.rasterize, TrainingStep._run
 
-    def with_room(*given: Any, room: Any = None, **more: Any) -> Any:
-        if room is not None:
-            room.note(torch.tensor([Graph.needed]))
+    def rasterize_with_capacity(*given: Any, capacity: Any = None, **more: Any) -> Any:
+        if capacity is not None:
+            capacity.record(torch.tensor([Graph.needed]))
         return rasterize(*given, **more)
 
-    def captured_or_done(step: Step, degree: int | None, watched: bool, room: Any = None) -> Tensor:
+    def run_or_capture(
+        step: TrainingStep, degree: int | None, observed: bool, capacity: Any = None
+    ) -> Tensor:
         graph = Graph.capturing
-        Graph.made.append("captured" if graph else "alone" if room is None else "alone, with room")
+        Graph.ran.append(
+            "captured" if graph else "alone" if capacity is None else "alone, with capacity"
+        )
         if graph is None:
-            return work(step, degree, watched, room)
+            return work(step, degree, observed, capacity)
         if Graph.fails:
             raise RuntimeError("CUDA out of memory")
-        assert not gc.isenabled(), "what is freed in the midst of a capture spoils it"
+        assert not gc.isenabled(), "garbage collection during a capture would break it"
         values = torch.zeros(len(step.names))
-        graph.work = lambda: values.copy_(work(step, degree, watched, room))
+        graph.work = lambda: values.copy_(work(step, degree, observed, capacity))
         return values
 
     monkeypatch.setattr(Graph, "capturing", None)
     monkeypatch.setattr(Graph, "pools", {})
-    monkeypatch.setattr(Graph, "made", [])
+    monkeypatch.setattr(Graph, "ran", [])
     monkeypatch.setattr(Graph, "needed", 1)
     monkeypatch.setattr(Graph, "fails", False)
-    monkeypatch.setattr(talking_head, "rasterize", with_room)
-    monkeypatch.setattr(Step, "_work", captured_or_done)
+    monkeypatch.setattr(talking_head, "rasterize", rasterize_with_capacity)
+    monkeypatch.setattr(TrainingStep, "_run", run_or_capture)
     monkeypatch.setattr(step_module, "pairs_per_gaussian", lambda *_: GUESS)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: 7)
@@ -115,16 +126,16 @@ def clip(scene: Path) -> Clip:
     return load_clip(Dataset.open(scene), 48, "hama")
 
 
-def steps(scene: Path, clip: Clip, config: Config, stage: str, captured: bool) -> Step:
-    """The steps of a stage over a fresh model."""
+def make_step(scene: Path, clip: Clip, config: Config, stage: str, captured: bool) -> TrainingStep:
+    """A stage's TrainingStep over a new model; with `captured` it captures graphs."""
     dataset = Dataset.open(scene)
     frames = dataset.split().train
-    points, colours = initial_cloud(dataset, clip, frames, config.data.gaussians, 0)
-    model = fresh_model(config, clip.features.shape[2], points, colours, len(clip.channels))
+    points, colours = initial_cloud(dataset, clip, frames, config.data.initial_gaussians, 0)
+    model = untrained_model(config, clip.features.shape[2], points, colours, len(clip.channels))
     objective = Objective(
         config.train.loss, clip, model.network.tri_plane.grid, reference=False, low_precision=False
     )
-    made = Step(
+    step = TrainingStep(
         config,
         stage,
         model,
@@ -132,24 +143,24 @@ def steps(scene: Path, clip: Clip, config: Config, stage: str, captured: bool) -
         frames,
         objective,
         make_optimizer(model, config.train.rate),
-        Density(config.train.density, len(model.gaussians), clip.device),
+        DensityControl(config.train.density, len(model.gaussians), clip.device),
         False,
     )
-    assert made.captured is None, "graphs are for CUDA"
-    made.captured = _Captured(made) if captured else None
-    return made
+    assert step.captured is None, "graphs are for CUDA"
+    step.captured = _CapturedStep(step) if captured else None
+    return step
 
 
-def done(work: Step, numbers: range, steps_in_all: int = 12) -> list[list[float]]:
-    """The numbers that each of these steps returns."""
+def run_steps(work: TrainingStep, numbers: range, steps_in_all: int = 12) -> list[list[float]]:
+    """The values that each of these steps returns."""
     values = []
     for number in numbers:
-        set_rates(work.optimizer, number - 1, steps_in_all)
+        set_learning_rates(work.optimizer, number - 1, steps_in_all)
         values.append(work(number).tolist())
     return values
 
 
-def same(one: Step, other: Step) -> bool:
+def same_weights(one: TrainingStep, other: TrainingStep) -> bool:
     """Whether two models are equal to the bit."""
     a, b = one.model.state_dict(), other.model.state_dict()
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
@@ -158,27 +169,29 @@ def same(one: Step, other: Step) -> bool:
 @pytest.mark.parametrize("stage", ["coarse", "fine"])
 def test_a_captured_training_is_the_training(scene: Path, clip: Clip, stage: str) -> None:
     config = settings(12, 12, *PLAN)
-    plain, captured = (steps(scene, clip, config, stage, kind) for kind in (False, True))
-    assert done(plain, range(1, 13)) == done(captured, range(1, 13)) and same(plain, captured)
-    assert Graph.made[:12] == ["alone"] * 12
+    plain, captured = (make_step(scene, clip, config, stage, kind) for kind in (False, True))
+    assert run_steps(plain, range(1, 13)) == run_steps(captured, range(1, 13)) and same_weights(
+        plain, captured
+    )
+    assert Graph.ran[:12] == ["alone"] * 12
     if stage == "fine":  # where nothing changes: once alone, then one graph
-        assert Graph.made[12:] == ["alone", "captured"]
+        assert Graph.ran[12:] == ["alone", "captured"]
     else:
         assert (
-            len(captured.model.gaussians) > config.data.gaussians
-            and Graph.made.count("captured") == 4
+            len(captured.model.gaussians) > config.data.initial_gaussians
+            and Graph.ran.count("captured") == 4
         )
 
 
-def test_it_is_captured_anew_when_degree_or_gaussians_change_and_the_pool_outlives_its_graphs(
+def test_it_is_captured_again_when_degree_or_gaussians_change_and_the_pool_is_kept(
     scene: Path, clip: Clip
 ) -> None:
-    work = steps(scene, clip, settings(12, 12, *PLAN), "coarse", True)
+    work = make_step(scene, clip, settings(12, 12, *PLAN), "coarse", True)
     captures, counts = [], []
     for number in range(1, 13):
-        before = Graph.made.count("captured")
-        done(work, range(number, number + 1))
-        captures.append(Graph.made.count("captured") - before)
+        before = Graph.ran.count("captured")
+        run_steps(work, range(number, number + 1))
+        captures.append(Graph.ran.count("captured") - before)
         counts.append(len(work.model.gaussians))
     # step 1 runs alone; densified after 4, 8 and 12; degree 1 from 7 on
     assert captures == [0, 1, 0, 0, 0, 1, 0, 1, 0, 1, 0, 0] and counts[3] < counts[7] < counts[11]
@@ -187,50 +200,52 @@ def test_it_is_captured_anew_when_degree_or_gaussians_change_and_the_pool_outliv
     )
 
 
-def test_the_room_is_what_was_needed_and_some(scene: Path, clip: Clip) -> None:
-    work = steps(scene, clip, settings(12, 12, *PLAN), "fine", True)
+def test_the_capacity_is_what_was_needed_plus_a_margin(scene: Path, clip: Clip) -> None:
+    work = make_step(scene, clip, settings(12, 12, *PLAN), "fine", True)
     captured, splats = work.captured, 2 * 400
     assert captured is not None
-    done(work, range(1, 3))
-    assert captured.room is not None and captured.room.pairs == math.ceil(ROOM * GUESS * splats)
-    work.look()
-    graph, Graph.needed = captured.graph, math.floor(TIGHT * captured.room.pairs)
-    done(work, range(3, 4))
-    work.look()
+    run_steps(work, range(1, 3))
+    assert captured.capacity is not None and captured.capacity.pairs == math.ceil(
+        CAPACITY_MARGIN * GUESS * splats
+    )
+    work.check_capacity()
+    graph, Graph.needed = captured.graph, math.floor(NEARLY_FULL * captured.capacity.pairs)
+    run_steps(work, range(3, 4))
+    work.check_capacity()
     assert captured.graph is graph is not None, "enough: the graph stays"
     Graph.needed += 1
-    done(work, range(4, 5))
-    work.look()
+    run_steps(work, range(4, 5))
+    work.check_capacity()
     assert captured.graph is None and captured.pairs == Graph.needed / splats
-    done(work, range(5, 7))
-    assert captured.room is not None and captured.room.pairs == pytest.approx(
-        ROOM * Graph.needed, abs=1
+    run_steps(work, range(5, 7))
+    assert captured.capacity is not None and captured.capacity.pairs == pytest.approx(
+        CAPACITY_MARGIN * Graph.needed, abs=1
     )
-    assert Graph.made == ["alone", "captured", "alone, with room", "captured"]
+    assert Graph.ran == ["alone", "captured", "alone, with capacity", "captured"]
 
 
-def test_a_step_that_lacked_room_changes_nothing(scene: Path, clip: Clip) -> None:
-    work = steps(scene, clip, settings(12, 12, *PLAN), "fine", True)
-    done(work, range(1, 4))
-    assert work.captured is not None and work.captured.room is not None
+def test_a_step_that_exceeded_its_capacity_changes_nothing(scene: Path, clip: Clip) -> None:
+    work = make_step(scene, clip, settings(12, 12, *PLAN), "fine", True)
+    run_steps(work, range(1, 4))
+    assert work.captured is not None and work.captured.capacity is not None
     before = {key: value.clone() for key, value in work.model.state_dict().items()}
-    Graph.needed = work.captured.room.pairs + 1
-    done(work, range(4, 6))
+    Graph.needed = work.captured.capacity.pairs + 1
+    run_steps(work, range(4, 6))
     after = work.model.state_dict()
     assert all(torch.equal(after[key], value) for key, value in before.items())
-    work.look()
-    done(work, range(6, 7))
+    work.check_capacity()
+    run_steps(work, range(6, 7))
     assert not torch.equal(work.model.gaussians.means, before["gaussians.means"]), (
-        "with more room it goes on"
+        "training continues with a larger capacity"
     )
 
 
-def test_resumed_it_ends_to_the_bit_where_it_would_have(scene: Path, clip: Clip) -> None:
+def test_a_resumed_training_ends_with_the_same_weights_to_the_bit(scene: Path, clip: Clip) -> None:
     config = settings(12, 12, *PLAN)
     for stage, stop in (("coarse", 5), ("coarse", 8), ("fine", 3)):
-        whole, first, second = (steps(scene, clip, config, stage, True) for _ in range(3))
-        values = done(whole, range(1, 11))
-        done(first, range(1, stop + 1))
+        whole, first, second = (make_step(scene, clip, config, stage, True) for _ in range(3))
+        values = run_steps(whole, range(1, 11))
+        run_steps(first, range(1, stop + 1))
         second.model = type(second.model).from_state(
             config.model, clip.features.shape[2], first.model.state_dict()
         )
@@ -238,19 +253,50 @@ def test_resumed_it_ends_to_the_bit_where_it_would_have(scene: Path, clip: Clip)
         second.objective.planes = second.model.network.tri_plane.grid
         second.optimizer = make_optimizer(second.model, config.train.rate)
         load_optimizer(second.optimizer, optimizer_state(first.optimizer))
-        second.density = Density(config.train.density, len(second.model.gaussians), clip.device)
+        second.density = DensityControl(
+            config.train.density, len(second.model.gaussians), clip.device
+        )
         second.density.load(first.density.state())
-        second.captured = _Captured(second)
-        assert done(second, range(stop + 1, 11)) == values[stop:] and same(whole, second)
+        second.captured = _CapturedStep(second)
+        assert run_steps(second, range(stop + 1, 11)) == values[stop:] and same_weights(
+            whole, second
+        )
 
 
 def test_a_capture_that_fails_is_ended(
     scene: Path, clip: Clip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work = steps(scene, clip, settings(12, 12, *PLAN), "fine", True)
-    done(work, range(1, 2))
+    work = make_step(scene, clip, settings(12, 12, *PLAN), "fine", True)
+    run_steps(work, range(1, 2))
     monkeypatch.setattr(Graph, "fails", True)
     with pytest.raises(RuntimeError, match="out of memory"):
-        done(work, range(2, 3))
+        run_steps(work, range(2, 3))
     assert Graph.capturing is None and work.captured is not None and work.captured.graph is None
     assert gc.isenabled(), "garbage is collected again"
+
+
+def test_the_captured_part_of_a_step_makes_no_tensor_from_host_data(
+    scene: Path, clip: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CUDA refuses copies from pageable host memory during a capture."""
+    work = make_step(
+        scene, clip, settings(2, 2, *PLAN, "train.augment.audio_features=true"), "fine", False
+    )
+    run_steps(work, range(1, 2))
+    run, rasterize = work._run, talking_head.rasterize
+
+    def refused(*_: Any, **__: Any) -> Tensor:
+        raise AssertionError("a tensor is made from host data")
+
+    def rasterize_unwatched(*given: Any, **more: Any) -> Any:
+        """The CPU's rasterizer, which CUDA does not use, may make such tensors."""
+        with monkeypatch.context() as patch:
+            for name, function in original.items():
+                patch.setattr(torch, name, function)
+            return rasterize(*given, **more)
+
+    original = {name: getattr(torch, name) for name in ("tensor", "from_numpy")}
+    monkeypatch.setattr(talking_head, "rasterize", rasterize_unwatched)
+    for name in original:
+        monkeypatch.setattr(torch, name, refused)
+    run(None, False)

@@ -1,16 +1,14 @@
-"""The VGG16 feature loss: nothing for equal pictures, a gradient that mends them, the same in
-bfloat16; its squares.
-"""
+"""The VGG16 feature loss: its value, its gradient, bfloat16, and the squares it compares."""
 
 import pytest
 import torch
-from needs import had
+from needs import load_or_skip
 
-from being.train.feature_loss import SIDE, FeatureLoss, random_corners, squares
+from being.train.feature_loss import SIDE, FeatureLoss, crop_squares, random_corners
 
 
-def test_it_pulls_a_picture_to_its_target():
-    loss = had(lambda: FeatureLoss(torch.device("cpu")))
+def test_its_gradient_moves_an_image_to_its_target():
+    loss = load_or_skip(lambda: FeatureLoss(torch.device("cpu")))
     generator = torch.Generator().manual_seed(0)
     target = torch.rand(1, 3, 64, 64, generator=generator)
     picture = (target + 0.1 * torch.randn(target.shape, generator=generator)).requires_grad_()
@@ -30,7 +28,7 @@ WINDOWS = [
 
 
 @pytest.mark.parametrize(("window", "size"), WINDOWS)
-def test_squares_are_cut_round_the_window_with_their_gradients(window, size):
+def test_squares_cover_the_window_and_pass_gradients(window, size):
     torch.manual_seed(0)
     picture = torch.rand(4, 2, size, size, requires_grad=True)
     corners, side = random_corners(window, 500, size, picture.device), min(SIDE, size)
@@ -39,7 +37,7 @@ def test_squares_are_cut_round_the_window_with_their_gradients(window, size):
     for top, left in corners.tolist():
         seen[top : top + side, left : left + side] += 1
     assert (seen[window] > 0).all()  # nothing is left out
-    cut = squares(picture, corners[:4])
+    cut = crop_squares(picture, corners[:4])
     top, left = corners[3].tolist()
     assert torch.equal(cut[3], picture[3, :, top : top + side, left : left + side])
     (gradient,) = torch.autograd.grad(cut.sum(), picture)
@@ -49,11 +47,9 @@ def test_squares_are_cut_round_the_window_with_their_gradients(window, size):
     )
 
 
-def test_whole_pictures_are_shrunk_and_squares_see_them_as_they_are():
-    """A grid of pixels, gone when a picture is shrunk, has a gradient in the square that is cut
-    from it.
-    """
-    shrunk = had(lambda: FeatureLoss(torch.device("cpu")))
+def test_squares_keep_detail_that_shrunk_images_lose():
+    """A pixel grid is lost in a shrunk image, and is a difference in a square cut from it."""
+    shrunk = load_or_skip(lambda: FeatureLoss(torch.device("cpu")))
     grid = (torch.arange(512)[:, None] + torch.arange(512)) % 2 * 0.1
     flat = torch.full((1, 3, 512, 512), 0.5)
     cut = FeatureLoss(torch.device("cpu"), window=(slice(100, 400), slice(100, 400)))

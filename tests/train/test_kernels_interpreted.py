@@ -1,5 +1,6 @@
-"""The losses by Triton's kernels equal the plain ones, values and gradients (run by Triton's
-interpreter).
+"""The losses by Triton kernels equal those by PyTorch, in values and gradients.
+
+Triton's interpreter runs the kernels.
 """
 
 import pytest
@@ -13,13 +14,13 @@ import torch
 
 from being.config import LossConfig
 from being.data.clip import Clip
-from being.metrics.pictures import ssim_map
+from being.metrics.image_quality import ssim_map
 from being.metrics.ssim_kernel import ssim
 from being.model.talking_head import Rendering
 from being.splat import RenderOutput
-from being.train.kernels.max_pool import halved
-from being.train.kernels.picture_loss import mean_difference
-from being.train.objective import Objective, _Fused
+from being.train.kernels.image_loss import mean_difference
+from being.train.kernels.max_pool import max_pool_2x2
+from being.train.objective import Objective, _FusedComparison
 
 
 def test_value_and_gradient():
@@ -68,7 +69,7 @@ def test_fused_comparison_equals_the_plain_terms():
         LossConfig(feature=0.0, plane_tv=0.0), clip, None, reference=False, low_precision=False
     )
     fused = Objective(plain.weights, clip, None, reference=False, low_precision=False)
-    fused._fused = _Fused(clip)
+    fused._fused = _FusedComparison(clip)
     generator = torch.Generator().manual_seed(1)
     results = []
     for objective in (plain, fused):
@@ -96,7 +97,7 @@ def test_mean_difference(layout):
 @pytest.mark.parametrize("shape", [(2, 5, 8, 6), (3, 16, 4, 12)])
 def test_halved_maps(shape):
     x = torch.randint(5, shape).float().requires_grad_()  # with equal neighbours
-    mine, true = halved(x), torch.nn.functional.max_pool2d(x, 2)
+    mine, true = max_pool_2x2(x), torch.nn.functional.max_pool2d(x, 2)
     assert torch.equal(mine, true)
     up = torch.randn_like(true)
     assert torch.equal(*torch.autograd.grad(mine, x, up), *torch.autograd.grad(true, x, up))

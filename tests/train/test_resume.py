@@ -1,5 +1,6 @@
-"""A training that is killed, at whatever moment and by whatever signal, ends to the bit where it
-would have alone.
+"""An interrupted and resumed training ends with the same weights as an uninterrupted one.
+
+The process is killed at different moments and by different signals.
 """
 
 from __future__ import annotations
@@ -10,17 +11,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tiny_training import TINY, metrics, settings
 
+from being.errors import BeingError, ExitCode
 from being.runs.run_directory import Run
-from being.train.training import train
+from being.train import step as step_module
+from being.train.step import TrainingStep
+from being.train.training import train_avatar
 
 COARSE, FINE = 32, 12
 PLAN = ["train.checkpoint_every=10", "train.evaluate_every=5", "train.mixed_precision=true"]
-# `being train` that notes the frames of each step, and gets a signal at a step or in its n-th
-# saving of `last`.
+# `being train`, which writes down the frames of each step and gets a signal at a step or while it
+# saves `last` for the n-th time
 KILLED = """
 import os, sys
 from pathlib import Path
@@ -28,7 +33,7 @@ import being.runs.run_directory, being.train.step
 from being.cli.app import main
 
 noted, signal, moment, count = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
-draw, save, saved = being.train.step.sample, being.runs.run_directory.replace_folder, []
+draw, save, saved = being.train.step.sample_frames, being.runs.run_directory.replace_folder, []
 
 def sample(frames, seed, step, batch):
     drawn = draw(frames, seed, step, batch)
@@ -42,18 +47,19 @@ def replace(part, folder):
     if folder.name == "last":
         saved.append(folder)
         if (moment, count) == ("save", len(saved)):
-            folder.rename(folder.with_name(".last.old"))  # the worst moment: the old one is away, the new not there
+            # the worst moment: the old folder is renamed, the new one does not exist yet
+            folder.rename(folder.with_name(".last.old"))
             os.kill(os.getpid(), signal)
     save(part, folder)
 
-being.train.step.sample, being.runs.run_directory.replace_folder = sample, replace
+being.train.step.sample_frames, being.runs.run_directory.replace_folder = sample, replace
 sys.argv = ["being", *sys.argv[5:]]
 main()
 """
 
 
 def drawn(runs: Path) -> dict[tuple[str, ...], list[tuple[str, ...]]]:
-    """The frames drawn, by seed and step, once for every time the step was done."""
+    """The frames of each (seed, step), once for each time that the step ran."""
     found: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
     for line in (runs / "drawn.txt").read_text().splitlines():
         seed, step, *frames = line.split()
@@ -62,7 +68,7 @@ def drawn(runs: Path) -> dict[tuple[str, ...], list[tuple[str, ...]]]:
 
 
 def trained(scene: Path, home: Path, moment: str, count: int, kill: int = signal.SIGKILL) -> int:
-    """The exit code of the program in a process of its own."""
+    """Run the program in a process of its own; returns its exit code."""
     home.mkdir(exist_ok=True)
     items = [*TINY, f"train.coarse.steps={COARSE}", f"train.fine.steps={FINE}", *PLAN]
     command = [
@@ -91,12 +97,12 @@ def trained(scene: Path, home: Path, moment: str, count: int, kill: int = signal
     ).returncode
 
 
-def only_run(home: Path) -> Run:
-    (path,) = (home / "runs/scene").iterdir()
+def only_run(runs: Path) -> Run:
+    (path,) = (runs / "scene").iterdir()
     return Run.open(path)
 
 
-def assert_the_same_end(whole: Run, resumed: Run) -> None:
+def assert_same_result(whole: Run, resumed: Run) -> None:
     for name in ("last", "best"):
         one, other = whole.load(name), resumed.load(name)
         assert one is not None and other is not None and one.state == other.state
@@ -115,40 +121,108 @@ def assert_the_same_end(whole: Run, resumed: Run) -> None:
 
 @pytest.fixture(scope="module")
 def whole(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """The run that nobody killed."""
+    """The uninterrupted run."""
     runs = tmp_path_factory.mktemp("whole")
-    return train(scene, settings(COARSE, FINE, *PLAN), "quick", runs=runs, device="cpu")
+    return train_avatar(scene, settings(COARSE, FINE, *PLAN), "quick", runs=runs, device="cpu")
 
 
-@pytest.mark.parametrize("kill, code, saved", [("SIGKILL", -9, 20), ("SIGTERM", 130, 28)])
-def test_killed_it_ends_to_the_bit_where_it_would_have(
-    scene: Path, whole: Run, tmp_path: Path, kill: str, code: int, saved: int
+def test_a_killed_training_ends_with_the_same_weights(
+    scene: Path, whole: Run, tmp_path: Path
 ) -> None:
-    assert trained(scene, tmp_path, "coarse", 27, signal.Signals[kill]) == code
-    killed = only_run(tmp_path)
-    last = killed.load("last")
-    assert last is not None and last.state["step"] == saved and len(metrics(killed)) == 5
-    with open(killed.path / "metrics.jsonl", "a") as file:
-        file.write('{"stage": "coarse", "st')  # cut off by a kill
-    resumed = train(
-        scene, settings(COARSE, FINE, *PLAN), "quick", runs=tmp_path / "runs", device="cpu"
-    )
-    assert resumed.path == killed.path
-    assert_the_same_end(whole, resumed)
+    assert trained(scene, tmp_path, "coarse", 27) == -signal.SIGKILL
+    assert_resumes(scene, whole, tmp_path / "runs", saved=20)
+
+
+def test_a_training_stopped_by_sigterm_ends_with_the_same_weights(
+    scene: Path, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal comes in step 28, after which the state is saved."""
+    draw = step_module.sample_frames
+
+    def interrupted(frames: np.ndarray, seed: int, step: int, batch: int) -> np.ndarray:
+        if (seed, step) == (0, 27):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return draw(frames, seed, step, batch)
+
+    plan, runs = settings(COARSE, FINE, *PLAN), tmp_path / "runs"
+    with monkeypatch.context() as patched:
+        patched.setattr(step_module, "sample_frames", interrupted)
+        with pytest.raises(BeingError, match="stopped at coarse step 28") as caught:
+            train_avatar(scene, plan, "quick", runs=runs, device="cpu")
+    assert caught.value.code == ExitCode.INTERRUPTED
+    assert_resumes(scene, whole, runs, saved=28)
+
+
+def assert_resumes(scene: Path, whole: Run, runs: Path, saved: int) -> None:
+    """Resume the only run under `runs`, whose `last` is of coarse step `saved`, to its end."""
+    stopped = only_run(runs)
+    last = stopped.load("last")
+    assert last is not None and last.state["step"] == saved and len(metrics(stopped)) == 5
+    with open(stopped.path / "metrics.jsonl", "a") as file:
+        file.write('{"stage": "coarse", "st')  # a line that a kill has cut off
+    plan = settings(COARSE, FINE, *PLAN)
+    resumed = train_avatar(scene, plan, "quick", runs=runs, device="cpu")
+    assert resumed.path == stopped.path
+    assert_same_result(whole, resumed)
+
+
+def moments(step: TrainingStep) -> dict[str, dict[str, torch.Tensor]]:
+    """Copies of what Adam stores for each parameter, read from the optimizer itself."""
+    optimizer = step.optimizer
+    return {
+        f"{group['name']}.{k}": {
+            key: value.clone() for key, value in optimizer.state.get(parameter, {}).items()
+        }
+        for group in optimizer.param_groups
+        for k, parameter in enumerate(group["params"])
+    }
+
+
+@pytest.mark.parametrize("stage", ["coarse", "fine"])
+def test_the_moments_of_adam_survive_a_resume(
+    scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    """Before step 5 a resumed optimizer holds what the first one held, second moments included."""
+    run_step = TrainingStep.__call__
+    found: list[dict[str, dict[str, torch.Tensor]]] = []
+
+    def stop_before_step_5(self: TrainingStep, step: int) -> torch.Tensor:
+        if self.coarse == (stage == "coarse") and step == 5:
+            found.append(moments(self))
+            raise KeyboardInterrupt
+        return run_step(self, step)
+
+    monkeypatch.setattr(TrainingStep, "__call__", stop_before_step_5)
+    plan = settings(6, 6, "train.checkpoint_every=4")
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            train_avatar(scene, plan, runs=tmp_path, device="cpu")
+    assert len(list((tmp_path / "scene").iterdir())) == 1, "the second call resumes the run"
+
+    before, after = found
+    assert before.keys() == after.keys()
+    with_state = [name for name, state in before.items() if state]
+    assert {"means.0", "opacity_logits.0", "sh_dc.0"} <= set(with_state)
+    for name in with_state:
+        assert {"exp_avg", "exp_avg_sq", "step"} == before[name].keys() == after[name].keys(), name
+        for key, value in before[name].items():
+            assert torch.equal(after[name][key], value), (name, key)
+    assert all(after[name]["exp_avg_sq"].abs().sum() > 0 for name in ("means.0", "sh_dc.0"))
 
 
 @pytest.mark.slow
-def test_killed_again_and_again_it_ends_to_the_bit_where_it_would_have(
+def test_a_training_killed_many_times_ends_with_the_same_weights(
     scene: Path, whole: Run, tmp_path: Path
 ) -> None:
     assert trained(scene, tmp_path / "whole", "never", 0) == 0
     # while densifying; in the middle of a step and of saving; when the coarse stage is done; in the
     # fine stage
-    moments = [("coarse", 27), ("save", 1), ("save", 2), ("fine", 0), ("fine", 11), ("never", 0)]
-    assert [trained(scene, tmp_path / "killed", *moment) for moment in moments] == [-9] * 5 + [0]
-    assert_the_same_end(only_run(tmp_path / "whole"), only_run(tmp_path / "killed"))
-    assert_the_same_end(whole, only_run(tmp_path / "killed"))
+    kills = [("coarse", 27), ("save", 1), ("save", 2), ("fine", 0), ("fine", 11), ("never", 0)]
+    assert [trained(scene, tmp_path / "killed", *moment) for moment in kills] == [-9] * 5 + [0]
+    assert trained(scene, tmp_path / "stopped", "coarse", 5, signal.SIGTERM) == 130
+    assert_same_result(only_run(tmp_path / "whole/runs"), only_run(tmp_path / "killed/runs"))
+    assert_same_result(whole, only_run(tmp_path / "killed/runs"))
     once, again = drawn(tmp_path / "whole"), drawn(tmp_path / "killed")
     assert len(once) == COARSE + FINE and once.keys() == again.keys()
     assert all(set(frames) == set(once[step]) for step, frames in again.items())
-    assert max(len(frames) for frames in again.values()) >= 2, "some steps were done again"
+    assert max(len(frames) for frames in again.values()) >= 2, "some steps ran twice"

@@ -1,4 +1,4 @@
-"""What a training is told besides its config: the rasterizer, and where its figures go."""
+"""Options of a training beside its config: the rasterizer and the metric loggers."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tiny_training import TINY, metrics, settings
 
 from being.errors import EnvironmentFault
 from being.runs.run_directory import Run
-from being.splat import reference
-from being.train.training import train
+from being.splat import torch_rasterizer
+from being.train.training import train_avatar
 
 PLAN = [
     argument
@@ -23,8 +23,8 @@ PLAN = [
 ]
 
 
-class Board:
-    """Stands for a wandb run: keeps what it is given."""
+class WandbRun:
+    """Stand-in for a wandb run: keeps its arguments and rows."""
 
     def __init__(self, **given: Any):
         self.given, self.rows, self.steps, self.finished = given, [], {}, False  # type: ignore[var-annotated]
@@ -41,11 +41,11 @@ class Board:
 
 
 @pytest.fixture
-def boards(monkeypatch: pytest.MonkeyPatch) -> list[Board]:
-    """The runs that a stand-in of wandb was asked for."""
-    made: list[Board] = []
+def wandb_runs(monkeypatch: pytest.MonkeyPatch) -> list[WandbRun]:
+    """The runs that the stand-in of wandb has started."""
+    made: list[WandbRun] = []
     module = ModuleType("wandb")
-    module.init = lambda **given: made.append(Board(**given)) or made[-1]  # type: ignore[attr-defined]
+    module.init = lambda **given: made.append(WandbRun(**given)) or made[-1]  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "wandb", module)
     return made
 
@@ -56,21 +56,21 @@ def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_figures_go_to_wandb_too_and_the_same_board_goes_on(
-    scene: Path, home: Path, boards: list[Board]
+def test_metrics_go_to_wandb_too_and_its_run_is_resumed(
+    scene: Path, home: Path, wandb_runs: list[WandbRun]
 ) -> None:
     coarse = being("train", scene, *PLAN, "--stage", "coarse", "--log", "wandb", "--device", "cpu")
     fine = being("train", scene, *PLAN, "--log", "wandb", "--device", "cpu")
     assert coarse.exit_code == fine.exit_code == 0, (coarse.stderr, fine.stderr)
     (path,) = (home / "runs/scene").iterdir()
     run = Run.open(path)
-    first, second = boards
+    first, second = wandb_runs
     assert (
         first.given["id"] == second.given["id"] == run.record["wandb"]
         and first.given["resume"] == "allow"
     )
     assert first.given["dir"] == str(path) and first.given["config"] == run.config.to_dict()
-    assert "mode" not in first.given, "WANDB_MODE holds"
+    assert "mode" not in first.given, "WANDB_MODE decides"
     assert first.steps == {"coarse/*": "coarse/step", "fine/*": "fine/step"}
     assert first.finished and second.finished
     rows = [
@@ -78,30 +78,34 @@ def test_figures_go_to_wandb_too_and_the_same_board_goes_on(
         for m in metrics(run)
     ]
     assert first.rows + second.rows == rows and len(rows) == 4
-    assert list((path / "events").iterdir()), "TensorBoard's events are written all the same"
+    assert list((path / "events").iterdir()), "TensorBoard event files are always written"
 
 
-def test_wandb_is_never_asked_by_default(scene: Path, tmp_path: Path, boards: list[Board]) -> None:
-    run = train(scene, settings(1, 1), runs=tmp_path)
-    assert boards == [] and "wandb" not in run.record
+def test_wandb_is_not_used_by_default(
+    scene: Path, tmp_path: Path, wandb_runs: list[WandbRun]
+) -> None:
+    run = train_avatar(scene, settings(1, 1), runs=tmp_path)
+    assert wandb_runs == [] and "wandb" not in run.record
 
 
-def test_the_board_is_closed_when_training_fails(
-    scene: Path, tmp_path: Path, boards: list[Board], monkeypatch: pytest.MonkeyPatch
+def test_the_wandb_run_is_finished_when_training_fails(
+    scene: Path, tmp_path: Path, wandb_runs: list[WandbRun], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any) -> None:
         raise MemoryError
 
     monkeypatch.setattr("being.train.trainer.evaluate", broken)
     with pytest.raises(MemoryError):
-        train(scene, settings(1, 1), runs=tmp_path, log="wandb")
-    assert boards[0].finished
+        train_avatar(scene, settings(1, 1), runs=tmp_path, log="wandb")
+    assert wandb_runs[0].finished
 
 
-def test_without_wandb_it_says_how_to_get_it(
+def test_without_wandb_the_error_says_how_to_install_it(
     scene: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
+    # `refused` lists the current directory; a small one is faster.
+    monkeypatch.chdir(home)
     refused(
         3,
         "wandb is not installed.*pip install wandb",
@@ -114,38 +118,40 @@ def test_without_wandb_it_says_how_to_get_it(
     )
 
 
-def test_a_board_that_cannot_start_is_said_in_one_line(
-    scene: Path, tmp_path: Path, boards: list[Board], monkeypatch: pytest.MonkeyPatch
+def test_a_wandb_error_becomes_one_line(
+    scene: Path, tmp_path: Path, wandb_runs: list[WandbRun], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def locked(**_: Any) -> None:
         raise RuntimeError("api_key not configured (no-tty).\ncall wandb.login(key=[your_api_key])")
 
     monkeypatch.setattr(sys.modules["wandb"], "init", locked)
     with pytest.raises(EnvironmentFault, match="api_key not configured.*WANDB_MODE=offline"):
-        train(scene, settings(1, 1), runs=tmp_path, log="wandb")
+        train_avatar(scene, settings(1, 1), runs=tmp_path, log="wandb")
 
 
 def test_the_run_records_its_rasterizer_and_goes_on_with_another(
     scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls, twin = [], reference.rasterize
-    monkeypatch.setattr(reference, "rasterize", lambda *given: calls.append(1) or twin(*given))
-    plan = settings(2, 2, "train.splat=torch", "data.gaussians=100")
-    first = train(scene, plan, runs=tmp_path, stage="coarse", device="cpu")
+    calls, twin = [], torch_rasterizer.rasterize
+    monkeypatch.setattr(
+        torch_rasterizer, "rasterize", lambda *given: calls.append(1) or twin(*given)
+    )
+    plan = settings(2, 2, "train.splat=torch", "data.initial_gaussians=100")
+    first = train_avatar(scene, plan, runs=tmp_path, stage="coarse", device="cpu")
     assert (first.record["splat"], first.record["device"]) == ("reference", "cpu") and calls
     calls.clear()
-    second = train(scene, plan, runs=tmp_path, device="cpu", splat="auto")
+    second = train_avatar(scene, plan, runs=tmp_path, device="cpu", splat="auto")
     assert second.path == first.path and second.record["finished"]
     if second.record["splat"] == "cpu":
         assert not calls, "the option stands over the config"
 
 
-def test_a_rasterizer_that_is_not_there_leaves_no_run(
+def test_a_missing_rasterizer_leaves_no_run(
     scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("being.splat.diff_gaussian.status", lambda: "not installed")
     with pytest.raises(EnvironmentFault, match="diff-gaussian rasterizer cannot run here"):
-        train(scene, settings(1, 1, "train.splat=diff-gaussian"), runs=tmp_path / "runs")
+        train_avatar(scene, settings(1, 1, "train.splat=diff-gaussian"), runs=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
 
@@ -156,7 +162,7 @@ def test_the_reference_has_no_plane_regulariser_and_no_term_for_the_eyes_unless_
         ((), set()),
         (("train.loss.plane_tv=1e-4", "train.loss.eyes=0.4"), {"plane_tv", "eyes"}),
     ):
-        run = train(
+        run = train_avatar(
             scene,
             settings(2, 1, "train.compat=reference", *more),
             runs=tmp_path / str(len(more)),
@@ -164,3 +170,18 @@ def test_the_reference_has_no_plane_regulariser_and_no_term_for_the_eyes_unless_
             fresh=True,
         )
         assert {"plane_tv", "eyes"} & set(metrics(run)[0]) == terms
+
+
+def test_a_run_whose_config_is_refused_is_not_continued(
+    scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An unfinished run of an older version, with an old key, does not stop a new training."""
+    first = train_avatar(scene, settings(1, 1), runs=tmp_path, stage="coarse", device="cpu")
+    config = first.path / "config.yaml"
+    config.write_text(config.read_text().replace("sh_degree_every:", "sh_every:"))
+    second = train_avatar(scene, settings(1, 1), runs=tmp_path, device="cpu")
+    assert second.path != first.path and second.record["finished"]
+    message = capsys.readouterr().err
+    assert (
+        "is not continued" in message and "train.sh_every is now train.sh_degree_every" in message
+    )

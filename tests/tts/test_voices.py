@@ -1,6 +1,4 @@
-"""Voices: sound that says the text, honest word times, and a clear refusal of what a voice cannot
-say or reach.
-"""
+"""Voices: speech of the text, true word times, and refusals of text that a voice cannot say."""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ import numpy as np
 import pytest
 
 from being.errors import BeingError, EnvironmentFault, InputRejected, UsageError
-from being.media.resampling import to_rate
+from being.media.resampling import resample
 from being.tts import Speech, edge_voice, espeak_voice, speak, voices
 
 TEXT = "Hello, and welcome. I am a synthetic person; my mother bought five big blue boxes."
@@ -43,7 +41,7 @@ def test_the_built_in_voice_speaks_at_a_human_pace_and_level(hello):
     assert np.array_equal(again.samples, hello.samples) and again.words == hello.words
 
 
-def test_word_times_lie_on_the_sound(hello):
+def test_word_times_agree_with_the_audio(hello):
     said = [word for word, _, _ in hello.words]
     assert said == TEXT.translate(str.maketrans("", "", ",.;")).split()
     times = np.array([(start, end) for _, start, end in hello.words])
@@ -60,7 +58,7 @@ def test_word_times_lie_on_the_sound(hello):
     assert len(pause) and pause.max() < 0.1 * level.max()
 
 
-def test_the_sound_is_the_voices_own(hello):
+def test_the_audio_is_that_of_hibari_itself(hello):
     hibari = pytest.importorskip("hibari")
     assert np.array_equal(hello.samples, hibari.Hibari()(TEXT, seed=0))
 
@@ -94,7 +92,7 @@ def test_text_without_words_is_rejected(text):
         ("안녕", "안"),
     ],
 )
-def test_letters_that_the_built_in_voice_would_swallow_are_refused_by_name(text, named):
+def test_letters_that_the_built_in_voice_would_skip_are_refused_by_name(text, named):
     pytest.importorskip("hibari")
     with pytest.raises(InputRejected) as caught:
         speak(text)
@@ -151,7 +149,7 @@ def test_a_voice_that_returns_silence_is_an_error(monkeypatch):
         monkeypatch.setitem(
             voices.VOICES, "espeak", lambda text, name, speed, s=samples: Speech(s, 16_000)
         )
-        with pytest.raises(BeingError, match="no usable sound"):
+        with pytest.raises(BeingError, match="no usable audio"):
             speak("Hello", "espeak")
 
 
@@ -249,7 +247,7 @@ def service(monkeypatch):
     server.close()
 
 
-def test_an_online_voice_returns_the_decoded_sound_and_word_times(service):
+def test_an_online_voice_returns_the_decoded_audio_and_word_times(service):
     speech = speak('Hello there & "you" 你好', "edge:en-US-AriaNeural", 1.25)
     assert speech.rate == 24_000 and speech.samples.dtype == np.float32
     assert speech.seconds == pytest.approx(1, abs=0.1)
@@ -264,7 +262,7 @@ def test_an_online_voice_returns_the_decoded_sound_and_word_times(service):
     config, ssml = service.requests[0]
     assert '"wordBoundaryEnabled":"true"' in config
     assert "AriaNeural" in ssml and "rate='+25%'" in ssml and 'Hello there &amp; "you" 你好' in ssml
-    assert len(to_rate(speech.samples, speech.rate, 16_000)) == -(-len(speech.samples) * 2 // 3)
+    assert len(resample(speech.samples, speech.rate, 16_000)) == -(-len(speech.samples) * 2 // 3)
 
 
 @pytest.mark.parametrize(
@@ -272,8 +270,8 @@ def test_an_online_voice_returns_the_decoded_sound_and_word_times(service):
     [
         ("refuse", EnvironmentFault, "503"),
         ("stall", EnvironmentFault, "no answer"),
-        ("garbage", EnvironmentFault, "not sound"),
-        ("mute", InputRejected, "said nothing"),
+        ("garbage", EnvironmentFault, "no audio that can be decoded"),
+        ("mute", InputRejected, "returned no audio"),
     ],
 )
 def test_a_service_that_fails_is_reported_with_its_reason(
@@ -294,14 +292,14 @@ def test_an_online_voice_without_network_says_so(monkeypatch):
 
 
 # --- espeak-ng
-# --------------------------------------------------------------------------------------------------------
 
 
 STAND_IN = """#!{python}
 import sys, wave
 words = sys.argv[1:]
 text = sys.stdin.buffer.read().decode()
-assert words[words.index("-v") + 1] != "xx" or sys.exit("Error: The specified espeak-ng voice does not exist.")
+if words[words.index("-v") + 1] == "xx":
+    sys.exit("Error: The specified espeak-ng voice does not exist.")
 assert "--stdin" in words and text == "-hello \\u00e9", text
 rate = int(words[words.index("-s") + 1])
 with wave.open(words[words.index("-w") + 1], "wb") as file:
@@ -311,7 +309,7 @@ with wave.open(words[words.index("-w") + 1], "wb") as file:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the stand-in program is a script")
-def test_espeak_gets_the_text_and_pace_and_its_errors_are_told(tmp_path, monkeypatch):
+def test_espeak_gets_the_text_and_pace_and_its_errors_are_reported(tmp_path, monkeypatch):
     program = tmp_path / "espeak-ng"
     program.write_text(STAND_IN.format(python=sys.executable))
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
@@ -335,7 +333,7 @@ def test_the_real_espeak_speaks_several_languages():
         ("de", "Guten Morgen zusammen."),
         ("cmn", "你好，欢迎。"),
     ):
-        speech = espeak_voice.say_espeak(text, name, 1.0)
+        speech = espeak_voice.speak_espeak(text, name, 1.0)
         assert 0.5 < speech.seconds < 5 and 0.05 < np.abs(speech.samples).max() <= 1
     with pytest.raises(UsageError):
         speak("Hello", "espeak:xx")

@@ -1,0 +1,1 @@
+"""Animation of eyes, brows and moods while an avatar speaks."""

@@ -1,11 +1,11 @@
-"""What a face does beside its lips while it speaks new sound: blinks, brows, moods, what a user
-asks for.
+"""Expression of a talking face apart from its lips: blinks, brows, moods and user controls.
 
-Blinks (`blinks`) and brows (`brows`) follow the sound, moods and wishes hold, curves rule every
-frame. The lips belong to the sound: mouth channels stay neutral unless somebody asks. All of it is
-made frame by frame as the sound comes in, with bounded look-ahead: a frame needs no more than the
-20 s of sound before it and the look-ahead after it, so sound of any length takes the same memory
-and chunks of any size give the same face.
+Blinks (`blinks`) and brows (`brows`) follow the audio. Moods and expressions of the user hold all
+the time, and curves replace the values of every frame. The lips follow the audio through the
+network: mouth channels stay neutral unless the user asks for them. Everything is computed frame by
+frame as the audio comes in, with bounded look-ahead: a frame needs at most the 20 s of audio before
+it and the look-ahead after it. So audio of any length takes the same memory, and chunks of any size
+give the same face.
 """
 
 from __future__ import annotations
@@ -16,197 +16,216 @@ from pathlib import Path
 
 import numpy as np
 
-from being.console import warn
-from being.data.expression_channels import BLINK, GAZE, Channels
+from being.console import console
+from being.data.expression_channels import BLINK, GAZE_CHANNELS, ExpressionChannels
 from being.errors import UsageError
 from being.inference.animation.blinks import Blinks
 from being.inference.animation.brows import Brows
 from being.inference.animation.curve_files import Curves, read_curves
-from being.inference.animation.moods import mood, shares_of
-from being.inference.animation.prosody import MARGIN, STEP, Ear
+from being.inference.animation.moods import channel_weights, mood_weights
+from being.inference.animation.prosody import FRAME_SAMPLES, MARGIN, ProsodyTracker
 
-AHEAD = (
-    250  # frames (10 s) of sound after a frame that are known before it, where nobody waits for it
-)
-HOP = 5  # frames decided at once, and the least look-ahead: 0.2 s
-RATE_MAX = 60.0  # blinks a minute
-BROWS = {"brow_inner_up": 1.0, "brow_outer_up": 0.8}
-REACH = 1.25  # times what the clip shows: beyond, the avatar has learnt nothing
-VALUE_MAX = 2.0  # of what may be asked for
+# Frames (10 s) of audio after a frame that are known before it, where nobody waits for it.
+LOOK_AHEAD_FRAMES = 250
+HOP = 5  # frames that are decided at once, and the least look-ahead: 0.2 s
+MAX_BLINK_RATE = 60.0  # blinks a minute
+BROW_WEIGHTS = {"brow_inner_up": 1.0, "brow_outer_up": 0.8}
+RANGE_FACTOR = 1.25  # times the range of the clip: beyond it, the avatar has learnt nothing
+MAX_VALUE = 2.0  # of an expression that a user asks for
 
 
 @dataclass(frozen=True)
-class Wish:
+class FaceControls:
     """What a user asks of the face."""
 
     mood: str = "neutral"
-    expression: Mapping[str, float] = field(
-        default_factory=dict
-    )  # name to value, 1: the strongest of the clip
-    blink_rate: float | None = None  # a minute; None: as people do
-    curves: Path | None = None  # values for every frame, `inference.curves`
+    # Name to value; 1 is the strongest that the clip shows.
+    expression: Mapping[str, float] = field(default_factory=dict)
+    blink_rate: float | None = None  # a minute; default: human rates
+    curves: Path | None = None  # values for every frame, see `curve_files`
     seed: int = 0
 
 
 class FaceStream:
-    """Sound in, the expression of each frame out as soon as its look-ahead has come in.
+    """Chunks of audio in, the expression of each frame out as soon as its look-ahead has come in.
 
-    A frame comes out once the sound of the `ahead` frames from it on, and 12 ms more, has come in
-    or the sound has ended. With the whole of a phrase's surroundings known (2.2 s and more) blinks
-    and brows lie where they should; with less, down to 0.2 s, blinks at the ends of phrases and
-    rises of the brows follow up to 0.4 s late. One seed gives one result.
+    A frame comes out once the audio of the `look_ahead` frames from it on, and 12 ms more, has come
+    in, or once the audio has ended. With a look-ahead of 2.2 s and more, blinks and brows lie where
+    they should; with less, down to 0.2 s, blinks at the ends of phrases and rises of the brows
+    follow up to 0.4 s late. One seed gives one result.
     """
 
-    def __init__(self, channels: Channels, wish: Wish | None = None, ahead: int = AHEAD):
-        """channels: the avatar's; ahead: look-ahead in frames, at least `HOP`.
+    def __init__(
+        self,
+        channels: ExpressionChannels,
+        controls: FaceControls | None = None,
+        look_ahead: int = LOOK_AHEAD_FRAMES,
+    ):
+        """channels: the avatar's; look_ahead: frames, at least HOP.
 
         Raises UsageError for a mood or an expression that the avatar lacks and for values out of
         range, InputRejected for curves that cannot be used.
         """
-        assert ahead >= HOP, ahead
-        wish = wish or Wish()
-        _check(wish)
-        self.ahead, self._channels = ahead, channels
-        self._place = {name: k for k, name in enumerate(channels.names)}
+        assert look_ahead >= HOP, look_ahead
+        controls = controls or FaceControls()
+        _check(controls)
+        self.look_ahead, self._channels = look_ahead, channels
+        self._index = {name: k for k, name in enumerate(channels.names)}
+
+        # The values that hold in all frames: the mood and the expressions.
         asked = np.zeros(len(channels))
-        for name, value in mood(wish.mood, channels).items():
-            asked[self._place[name]] += value
-        for name, value in wish.expression.items():
-            for channel, share in shares_of(name, channels).items():
-                asked[self._place[channel]] += value * share
-        self._least, self._most = limits(channels)
-        _warn_of(asked, self._least, self._most, channels)
-        self._held = np.clip(asked, self._least, self._most)
+        for name, value in mood_weights(controls.mood, channels).items():
+            asked[self._index[name]] += value
+        for name, value in controls.expression.items():
+            for channel, weight in channel_weights(name, channels).items():
+                asked[self._index[channel]] += value * weight
+        self._low, self._high = channel_limits(channels)
+        _warn_of_limits(asked, self._low, self._high, channels)
+        self._constant = np.clip(asked, self._low, self._high)
+
         self._curves: Curves | None = None
-        if wish.curves is not None:
-            self._curves = read_curves(wish.curves)
+        if controls.curves is not None:
+            self._curves = read_curves(controls.curves)
             for name in self._curves.columns:
-                shares_of(name, channels)
-        self._ear, self._blinks, self._brows = (
-            Ear(),
-            Blinks(wish.blink_rate, wish.seed),
-            Brows(wish.seed),
-        )
-        self._made = np.zeros(
-            (0, len(channels))
-        )  # frames that were made and not taken, from `taken` on
+                channel_weights(name, channels)  # raises for an unknown name
+
+        self._prosody = ProsodyTracker()
+        self._blinks = Blinks(controls.blink_rate, controls.seed)
+        self._brows = Brows(controls.seed)
+        # Frames that are computed and not taken, from frame `taken` on.
+        self._computed = np.zeros((0, len(channels)))
         self.taken = 0  # frames
 
     def push(self, samples: np.ndarray) -> None:
-        """Take in the next samples, float32 [n] at 16 kHz, n of any size."""
-        self._ear.push(samples)
+        """Append the next samples, float32 [n] at 16 kHz, n of any size."""
+        self._prosody.push(samples)
 
     def finish(self, frames: int | None = None) -> None:
-        """The sound ends here; `frames` in all where silence is to follow, or as many as it begins."""
-        self._ear.finish(frames)
+        """End the audio here; see `ProsodyTracker.finish`."""
+        self._prosody.finish(frames)
 
     @property
     def ready(self) -> int:
         """Frames that can be taken now."""
-        stop = self._ear.end
+        stop = self._prosody.end
         if stop is None:
-            stop = (
-                (self._ear.known - self.ahead) // HOP * HOP + HOP
-                if self._ear.known >= self.ahead
-                else 0
-            )
+            stop = 0
+            if self._prosody.known >= self.look_ahead:
+                stop = (self._prosody.known - self.look_ahead) // HOP * HOP + HOP
         return stop - self.taken
 
-    def take(self, own: np.ndarray) -> np.ndarray:
+    def take(self, pose_expression: np.ndarray) -> np.ndarray:
         """The expression float32 [B, E] of the next B frames, at most `ready`, for `Conditions`.
 
-        own: float [B, E], that of the poses shown (`Avatar.expression`): the gaze is taken from it,
-        as eyes turn against the head; nothing else is, so no blink is seen twice. Values are kept
-        within what the clip shows, times 1.25.
+        pose_expression: float [B, E], that of the poses shown (`Avatar.expression`). The gaze is
+        added from it, because the eyes turn against the head; nothing else is, so that no blink is
+        seen twice. Values are limited to 1.25 times the range of the clip.
         """
-        count = len(own)
-        assert count <= self.ready and own.shape[1:] == (len(self._channels),), (
+        count = len(pose_expression)
+        shape = (len(self._channels),)
+        assert count <= self.ready and pose_expression.shape[1:] == shape, (
             count,
             self.ready,
-            own.shape,
+            pose_expression.shape,
         )
-        hops, made = [self._made], len(self._made)
-        while made < count:
-            hops.append(self._hop(self.taken + made))
-            made += len(hops[-1])
-        together = np.concatenate(hops)
-        values, self._made = together[:count].copy(), together[count:].copy()
-        for name in sorted(GAZE & self._place.keys()):
-            values[:, self._place[name]] += own[:, self._place[name]]
-        if self._curves is not None:
-            for name, course in self._curves.between(self.taken, self.taken + count).items():
-                for channel, share in shares_of(name, self._channels).items():
-                    values[:, self._place[channel]] = course * share
-        self.taken += count
-        return np.clip(values, self._least, self._most).astype(np.float32)
 
-    def _hop(self, start: int) -> np.ndarray:
-        """What is held, the brows and the lids of the frames from `start` on, float [k, E], k `HOP`
-        but at the end.
+        # Compute hops until there are enough frames.
+        hops, computed = [self._computed], len(self._computed)
+        while computed < count:
+            hops.append(self._compute_hop(self.taken + computed))
+            computed += len(hops[-1])
+        together = np.concatenate(hops)
+        values, self._computed = together[:count].copy(), together[count:].copy()
+
+        for name in sorted(GAZE_CHANNELS & self._index.keys()):
+            values[:, self._index[name]] += pose_expression[:, self._index[name]]
+        if self._curves is not None:
+            curves = self._curves.at_frames(self.taken, self.taken + count)
+            for name, course in curves.items():
+                for channel, weight in channel_weights(name, self._channels).items():
+                    values[:, self._index[channel]] = course * weight
+        self.taken += count
+        return np.clip(values, self._low, self._high).astype(np.float32)
+
+    def _compute_hop(self, start: int) -> np.ndarray:
+        """The constant values, the brows and the lids of the frames from `start` on, float [k, E].
+
+        k is HOP, or less at the end.
         """
-        stop = start + HOP if self._ear.end is None else min(start + HOP, self._ear.end)
-        heard = self._ear.around(start, self.ahead)
-        values = np.tile(self._held, (stop - start, 1))
-        raised = self._brows.height(heard, start, stop)
-        for name, share in BROWS.items():
-            if name in self._place:
-                values[:, self._place[name]] += share * raised
-        closed = np.maximum(self._blinks.closure(heard, start, stop), values[:, 0])
-        if "lid_up" in self._place:
-            values[:, self._place["lid_up"]] *= 1 - closed  # a shut eye is not wide open
+        end = self._prosody.end
+        stop = start + HOP if end is None else min(start + HOP, end)
+        prosody = self._prosody.around(start, self.look_ahead)
+        values = np.tile(self._constant, (stop - start, 1))
+
+        raised = self._brows.height(prosody, start, stop)
+        for name, weight in BROW_WEIGHTS.items():
+            if name in self._index:
+                values[:, self._index[name]] += weight * raised
+
+        closed = np.maximum(self._blinks.closure(prosody, start, stop), values[:, 0])
+        if "lid_up" in self._index:
+            values[:, self._index["lid_up"]] *= 1 - closed  # a shut eye is not wide open
         values[:, 0] = closed
         return values
 
 
-def drive(
+def animate_face(
     samples: np.ndarray,
     frames: int,
-    channels: Channels,
-    wish: Wish | None = None,
-    own: np.ndarray | None = None,
+    channels: ExpressionChannels,
+    controls: FaceControls | None = None,
+    pose_expression: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Expression float32 [F, E] of `frames` frames that speak `samples` (float32 [T] at 16 kHz) at
-    once.
+    """The expression float32 [F, E] of `frames` frames for `samples` (float32 [T] at 16 kHz).
 
-    own: float [F, E], by default zero. See `FaceStream`.
+    pose_expression: float [F, E], default zero. See `FaceStream`.
     """
-    assert frames > 0 and (own is None or own.shape == (frames, len(channels))), (frames, own)
-    stream = FaceStream(channels, wish)
-    stream.push(samples[: frames * STEP + MARGIN])
+    shape = (frames, len(channels))
+    if pose_expression is None:
+        pose_expression = np.zeros(shape)
+    assert frames > 0 and pose_expression.shape == shape, (shape, pose_expression.shape)
+    stream = FaceStream(channels, controls)
+    stream.push(samples[: frames * FRAME_SAMPLES + MARGIN])
     stream.finish(frames)
-    return stream.take(np.zeros((frames, len(channels))) if own is None else own)
+    return stream.take(pose_expression)
 
 
-def limits(channels: Channels) -> tuple[np.ndarray, np.ndarray]:
-    """Least and largest value [E] that each channel is given: a quarter more than the clip shows;
-    the blink 0 and 1.
+def channel_limits(channels: ExpressionChannels) -> tuple[np.ndarray, np.ndarray]:
+    """The smallest and the largest value [E] of each channel: 1.25 times the range of the clip.
+
+    The blink lies between 0 and 1.
     """
-    least, most = REACH * np.minimum(channels.least, 0), REACH * np.maximum(channels.most, 0)
-    least[0], most[0] = 0, 1
-    return least, most
+    low = RANGE_FACTOR * np.minimum(channels.least, 0)
+    high = RANGE_FACTOR * np.maximum(channels.most, 0)
+    low[0], high[0] = 0, 1
+    return low, high
 
 
-def _check(wish: Wish) -> None:
+def _check(controls: FaceControls) -> None:
     """Raise UsageError for values out of range."""
-    if wish.blink_rate is not None and not 0 <= wish.blink_rate <= RATE_MAX:
+    rate = controls.blink_rate
+    if rate is not None and not 0 <= rate <= MAX_BLINK_RATE:
         raise UsageError(
-            f"a blink rate of {wish.blink_rate:g} a minute",
-            f"it must be between 0 and {RATE_MAX:g}",
+            f"a blink rate of {rate:g} a minute",
+            f"it must be between 0 and {MAX_BLINK_RATE:g}",
             "People blink 17 to 26 times",
         )
-    for name, value in wish.expression.items():
-        if not abs(value) <= VALUE_MAX:
+    for name, value in controls.expression.items():
+        if not abs(value) <= MAX_VALUE:
             raise UsageError(
                 f"expression '{name}' is {value:g}",
                 "1 is the strongest that the clip shows",
-                f"Give it a value between {-VALUE_MAX:g} and {VALUE_MAX:g}",
+                f"Give it a value between {-MAX_VALUE:g} and {MAX_VALUE:g}",
             )
 
 
-def _warn_of(asked: np.ndarray, least: np.ndarray, most: np.ndarray, channels: Channels) -> None:
-    """Say where the clip shows less than is asked for."""
-    for name, value, low, high in zip(channels.names, asked, least, most, strict=True):
-        if not low - 1e-6 <= value <= high + 1e-6 and name != BLINK:
-            warn(
-                f"{name} {value:.2f} is cut to {min(max(value, low), high):.2f}: the clip shows no more of it"
+def _warn_of_limits(
+    asked: np.ndarray, low: np.ndarray, high: np.ndarray, channels: ExpressionChannels
+) -> None:
+    """Warn of each channel whose value is beyond its limits."""
+    for name, value, least, most in zip(channels.names, asked, low, high, strict=True):
+        if not least - 1e-6 <= value <= most + 1e-6 and name != BLINK:
+            console.warn(
+                f"{name} {value:.2f} is limited to {min(max(value, least), most):.2f}: the clip "
+                "shows no more of it"
             )

@@ -1,26 +1,26 @@
-"""What people call expressions, the channels they mean, and the moods."""
+"""Expressions and moods by name, as weights of expression channels."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from being.data.expression_channels import UNITS, Channels
+from being.data.expression_channels import CHANNEL_OF_ACTION_UNIT, ExpressionChannels
 from being.errors import UsageError
 
-Shares = Mapping[str, float]  # of channels, by name
+ChannelWeights = Mapping[str, float]  # by channel name
 
-# Names beside the channels' own (`data.expression`) and the action units' (AU12): what 1 of them
-# is.
-NAMES: dict[str, Shares] = {
+# Expressions besides the channels themselves (`being.data.expression_channels`) and the action
+# units (AU12): the channel weights of the value 1.
+EXPRESSIONS: dict[str, ChannelWeights] = {
     "brow_raise": {"brow_inner_up": 1.0, "brow_outer_up": 1.0},
     "eye_wide": {"lid_up": 1.0},
     "squint": {"lid_tight": 1.0},
-    "look_right": {"gaze_right": 1.0},  # of the picture
+    "look_right": {"gaze_right": 1.0},  # of the image
     "look_left": {"gaze_right": -1.0},
     "look_up": {"gaze_up": 1.0},
     "look_down": {"gaze_up": -1.0},
 }
-MOODS: dict[str, Shares] = {
+MOODS: dict[str, ChannelWeights] = {
     "neutral": {},
     "happy": {"smile": 0.7, "cheek_up": 0.5, "brow_inner_up": 0.1, "brow_outer_up": 0.15},
     "serious": {"brow_down": 0.5, "lid_tight": 0.3, "lip_press": 0.2},
@@ -28,38 +28,42 @@ MOODS: dict[str, Shares] = {
 }
 
 
-def known(channels: Channels) -> list[str]:
-    """Names of expressions that an avatar of these channels can be asked for."""
-    return [
-        *channels.names,
-        *(name for name, shares in NAMES.items() if set(shares) <= set(channels.names)),
-    ]
+def expression_names(channels: ExpressionChannels) -> list[str]:
+    """The names of all expressions that an avatar with these channels can show."""
+    available = set(channels.names)
+    composed = [name for name, weights in EXPRESSIONS.items() if set(weights) <= available]
+    return [*channels.names, *composed]
 
 
-def shares_of(name: str, channels: Channels) -> Shares:
-    """What 1 of an expression is, by channel. Raises UsageError for one that the avatar does not
-    have.
+def channel_weights(name: str, channels: ExpressionChannels) -> ChannelWeights:
+    """The channel weights of an expression of value 1.
+
+    name: an expression, a channel or an action unit. Raises UsageError for one that the avatar
+    lacks.
     """
-    shares = NAMES.get(name) or {UNITS.get(name.upper(), name): 1.0}
-    if not set(shares) <= set(channels.names):
+    weights = EXPRESSIONS.get(name) or {CHANNEL_OF_ACTION_UNIT.get(name.upper(), name): 1.0}
+    if not set(weights) <= set(channels.names):
         raise UsageError(
-            f"the avatar has no expression '{name}'", fix=f"It has {', '.join(known(channels))}"
+            f"the avatar has no expression '{name}'",
+            fix=f"It has {', '.join(expression_names(channels))}",
         )
-    return shares
+    return weights
 
 
-def mood(name: str, channels: Channels) -> Shares:
-    """A mood's values by channel; channels that the avatar lacks are left out.
+def mood_weights(name: str, channels: ExpressionChannels) -> ChannelWeights:
+    """The channel weights of a mood, without the channels that the avatar lacks.
 
     Raises UsageError for an unknown mood, and for one of which the avatar has no channel.
     """
     if name not in MOODS:
-        raise UsageError(f"unknown mood '{name}'", fix=f"One of {', '.join(MOODS)}")
-    shares = {channel: value for channel, value in MOODS[name].items() if channel in channels.names}
-    if MOODS[name] and not shares:
+        raise UsageError(f"unknown mood '{name}'", fix=f"Use one of {', '.join(MOODS)}")
+    weights = {
+        channel: value for channel, value in MOODS[name].items() if channel in channels.names
+    }
+    if MOODS[name] and not weights:
         raise UsageError(
             f"the avatar cannot look {name}",
-            f"of expression it has only {', '.join(channels.names)}",
+            f"its only expression channels are {', '.join(channels.names)}",
             "Train it with -o data.expression=full",
         )
-    return shares
+    return weights

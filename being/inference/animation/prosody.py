@@ -1,9 +1,8 @@
-"""What brows and lids go with in a sound, as it comes in: where it is loud and high for a moment,
-where phrases end.
+"""Prosody of live or recorded audio: phrase ends, and accents of loudness and pitch.
 
-An `Ear` is given sound in chunks and tells what is heard round a frame: from `PAST` before it to a
-look-ahead after it, and nothing else, so that chunks of any size give the same and what is kept
-does not grow.
+A `ProsodyTracker` takes audio in chunks and describes it around a frame: from PAST_SECONDS before
+it to a look-ahead after it, and nothing else. So chunks of any size give the same result, and
+memory does not grow.
 """
 
 from __future__ import annotations
@@ -14,32 +13,34 @@ import numpy as np
 
 from being.conventions import FPS, SAMPLE_RATE
 
-STEP = SAMPLE_RATE // FPS  # samples a frame
-PITCH_WINDOW = 1024  # samples, 64 ms: two periods of the lowest voice
-MARGIN = (PITCH_WINDOW - STEP) // 2  # samples before and after a frame that its pitch is taken from
+FRAME_SAMPLES = SAMPLE_RATE // FPS
+PITCH_SAMPLES = 1024  # of the pitch window, 64 ms: two periods of the lowest voice
+# Samples before and after a frame that its pitch window covers.
+MARGIN = (PITCH_SAMPLES - FRAME_SAMPLES) // 2
 PITCH_HZ = (70.0, 400.0)
-VOICED = 0.45  # autocorrelation at the pitch from which a frame has one
-QUIET_DB = 30.0  # under a sound's loud parts (95th percentile): a pause
-SILENT_DB = -60.0  # of full scale: nobody speaks however quiet the rest is
-PHRASE = 0.4  # s of speech that make a phrase
-PAUSE = 0.16  # s of quiet that end it
-SHORT, LONG = 0.2, 1.6  # s: an accent is what the first average has over the second
-ACCENT = 0.5  # prominence in deviations from which it counts
-ACCENT_GAP = 0.5  # s between accents
-PAST = 20.0  # s before a frame that loud parts, pauses and accents are measured by
-BLOCK = 4096  # frames worked on at once
+VOICED = 0.45  # autocorrelation at the pitch from which a frame counts as voiced
+QUIET_DB = 30.0  # below the loud parts of the audio (95th percentile): a pause
+SILENT_DB = -60.0  # of full scale: nobody speaks, however quiet the rest is
+PHRASE_SECONDS = 0.4  # of speech that make a phrase
+PAUSE_SECONDS = 0.16  # of quiet that end it
+# An accent is the excess of the short average over the long one; s.
+SHORT_AVERAGE, LONG_AVERAGE = 0.2, 1.6
+MIN_PROMINENCE = 0.5  # of an accent, in standard deviations
+MIN_ACCENT_GAP = 0.5  # s between accents
+PAST_SECONDS = 20.0  # before a frame by which loud parts, pauses and accents are measured
+MAX_FRAMES = 4096  # that are processed at once
 
 
 @dataclass(frozen=True)
 class Prosody:
-    """What is known of a sound round a frame: of frames `first` up to `stop`."""
+    """What is known of the audio around a frame: the frames from `first` to `stop`."""
 
     first: int
     speaking: np.ndarray  # bool [K], of these frames
     phrase_ends: np.ndarray  # int [P], the first frame of the pause after each phrase
     accents: np.ndarray  # int [A], frames of stress
-    prominence: np.ndarray  # float [A], of the accents, in deviations over what is known
-    ended: bool  # no sound comes after them
+    prominence: np.ndarray  # float [A], of the accents, in standard deviations
+    ended: bool  # no audio comes after these frames
 
     @property
     def stop(self) -> int:
@@ -47,113 +48,123 @@ class Prosody:
         return self.first + len(self.speaking)
 
 
-class Ear:
-    """Loudness and pitch of a sound as it comes in."""
+class ProsodyTracker:
+    """Loudness and pitch of audio as it comes in."""
 
     def __init__(self) -> None:
-        self._sound = np.zeros(
-            MARGIN, np.float32
-        )  # silence comes before; from `MARGIN` before frame `known` on
-        self._loud, self._pitch = np.zeros(0), np.zeros(0)
-        self._first = 0  # frame that they begin with
-        self.known = 0  # frames that are heard
+        # Samples from MARGIN before frame `known` on; silence comes before the audio.
+        self._samples = np.zeros(MARGIN, np.float32)
+        self._loudness, self._pitch = np.zeros(0), np.zeros(0)  # from frame `_first` on
+        self._first = 0
+        self.known = 0  # frames that are processed
         self.end: int | None = None  # frames in all, once known
 
     def push(self, samples: np.ndarray) -> None:
-        """Take in the next samples, float32 [n] at 16 kHz, n of any size."""
-        assert self.end is None, "the sound has ended"
-        for start in range(0, len(samples), BLOCK * STEP):
-            self._sound = np.concatenate([self._sound, samples[start : start + BLOCK * STEP]])
-            self._listen((len(self._sound) - 2 * MARGIN) // STEP)
+        """Append the next samples, float32 [n] at 16 kHz, n of any size."""
+        assert self.end is None, "the audio has ended"
+        step = MAX_FRAMES * FRAME_SAMPLES
+        for start in range(0, len(samples), step):
+            self._samples = np.concatenate([self._samples, samples[start : start + step]])
+            self._process((len(self._samples) - 2 * MARGIN) // FRAME_SAMPLES)
 
     def finish(self, frames: int | None = None) -> None:
-        """The sound ends here; `frames` in all where silence is to follow, or as many as it begins."""
+        """End the audio here.
+
+        frames: the number of frames in all, where silence is to follow; default: as many as the
+        audio begins.
+        """
         if frames is None:
-            frames = self.known + max(0, -(-(len(self._sound) - MARGIN) // STEP))
+            frames = self.known + max(0, -(-(len(self._samples) - MARGIN) // FRAME_SAMPLES))
         assert frames >= self.known, (frames, self.known)
         while self.known < frames:
-            count = min(BLOCK, frames - self.known)
-            missing = count * STEP + 2 * MARGIN - len(self._sound)
-            self._sound = np.pad(self._sound, (0, max(0, missing)))
-            self._listen(count)
+            count = min(MAX_FRAMES, frames - self.known)
+            missing = count * FRAME_SAMPLES + 2 * MARGIN - len(self._samples)
+            self._samples = np.pad(self._samples, (0, max(0, missing)))
+            self._process(count)
         self.end = frames
 
-    def _listen(self, count: int) -> None:
-        """Hear `count` frames more."""
+    def _process(self, count: int) -> None:
+        """Measure `count` frames more."""
         if count > 0:
-            loud, pitch = _loudness_and_pitch(self._sound[: count * STEP + 2 * MARGIN])
-            self._loud, self._pitch = (
-                np.concatenate([self._loud, loud]),
-                np.concatenate([self._pitch, pitch]),
+            loudness, pitch = _loudness_and_pitch(
+                self._samples[: count * FRAME_SAMPLES + 2 * MARGIN]
             )
-            self._sound = self._sound[count * STEP :]
+            self._loudness = np.concatenate([self._loudness, loudness])
+            self._pitch = np.concatenate([self._pitch, pitch])
+            self._samples = self._samples[count * FRAME_SAMPLES :]
             self.known += count
 
-    def around(self, frame: int, ahead: int) -> Prosody:
-        """What is heard of a frame's last `PAST` s and the `ahead` frames from it on; frames are
-        asked for in order.
+    def around(self, frame: int, look_ahead: int) -> Prosody:
+        """The prosody of a frame's last PAST_SECONDS and of the `look_ahead` frames from it on.
 
-        Those frames must be known (`known`), but for those past the sound's end.
+        Frames are asked for in order. The look-ahead must be known (`known`), except past the end
+        of the audio.
         """
-        stop = frame + ahead
-        assert self.known >= stop or self.end is not None, (frame, ahead, self.known)
-        first = max(0, frame - round(PAST * FPS))
-        self._loud, self._pitch = (
-            self._loud[first - self._first :],
-            self._pitch[first - self._first :],
-        )
+        stop = frame + look_ahead
+        assert self.known >= stop or self.end is not None, (frame, look_ahead, self.known)
+        first = max(0, frame - round(PAST_SECONDS * FPS))
+        self._loudness = self._loudness[first - self._first :]
+        self._pitch = self._pitch[first - self._first :]
         self._first = first
         return prosody(
-            self._loud[: stop - first],
+            self._loudness[: stop - first],
             self._pitch[: stop - first],
             first,
             self.end is not None and self.end < stop,
         )
 
 
-def prosody(loud: np.ndarray, pitch: np.ndarray, first: int = 0, ended: bool = True) -> Prosody:
-    """What frames `first` on are like. loud: dB of full scale [K]; pitch: octaves [K], NaN where
-    there is none; ended: whether nothing follows, else a short quiet at their end may yet turn out
-    to be none."""
-    threshold = max(np.percentile(loud, 95) - QUIET_DB, SILENT_DB)
-    speaking = _closed(loud > threshold, round(PAUSE * FPS), ended)
+def prosody(loudness: np.ndarray, pitch: np.ndarray, first: int = 0, ended: bool = True) -> Prosody:
+    """The prosody of the frames from `first` on.
+
+    loudness: dB of full scale [K]; pitch: octaves [K], NaN where there is none; ended: whether no
+    audio follows. If some follows, a short quiet at the end is not yet taken for a pause.
+    """
+    # Phrases.
+    threshold = max(np.percentile(loudness, 95) - QUIET_DB, SILENT_DB)
+    speaking = _fill_gaps(loudness > threshold, round(PAUSE_SECONDS * FPS), ended)
     starts, stops = _runs(speaking)
-    ends = stops[(stops - starts >= PHRASE * FPS) & (stops < len(loud))]
-    rise = _rise(loud, speaking) + _rise(pitch, np.isfinite(pitch))
-    rise[~speaking] = -np.inf
-    left, gap, accents = rise.copy(), int(np.ceil(ACCENT_GAP * FPS)), []
-    while left[at := int(left.argmax())] >= ACCENT:
+    ends = stops[(stops - starts >= PHRASE_SECONDS * FPS) & (stops < len(loudness))]
+
+    # Accents, the most prominent first; each one removes its neighbours.
+    excess = _excess(loudness, speaking) + _excess(pitch, np.isfinite(pitch))
+    excess[~speaking] = -np.inf
+    left, gap, accents = excess.copy(), int(np.ceil(MIN_ACCENT_GAP * FPS)), []
+    while left[at := int(left.argmax())] >= MIN_PROMINENCE:
         accents.append(at)
         left[max(0, at - gap + 1) : at + gap] = -np.inf
     order = np.array(sorted(accents), np.int64)
-    return Prosody(first, speaking, ends + first, order + first, rise[order], ended)
+    return Prosody(first, speaking, ends + first, order + first, excess[order], ended)
 
 
-def _loudness_and_pitch(sound: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Loudness in dB of full scale [F] and the logarithm of the pitch in octaves [F], NaN where
-    there is none.
+def _loudness_and_pitch(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Loudness in dB of full scale [F], and the pitch in octaves (log2 of Hz) [F], NaN without one.
 
-    sound: float32 [640 F + 2 MARGIN], the frames with what lies round them.
+    samples: float32 [640 F + 2 MARGIN], the frames with a margin on both sides.
     """
-    windows = np.lib.stride_tricks.sliding_window_view(sound, PITCH_WINDOW)[::STEP]
-    shape = np.hanning(PITCH_WINDOW).astype(np.float32)
-    taper = np.fft.irfft(np.abs(np.fft.rfft(shape, 2 * PITCH_WINDOW)) ** 2)[:PITCH_WINDOW]
+    windows = np.lib.stride_tricks.sliding_window_view(samples, PITCH_SAMPLES)[::FRAME_SAMPLES]
+    middle = windows[:, MARGIN : MARGIN + FRAME_SAMPLES].astype(np.float64)
+    loudness = 10 * np.log10((middle**2).mean(1) + 1e-12)
+
+    # The autocorrelation of each window, divided by that of the window function.
+    shape = np.hanning(PITCH_SAMPLES).astype(np.float32)
+    taper = np.fft.irfft(np.abs(np.fft.rfft(shape, 2 * PITCH_SAMPLES)) ** 2)[:PITCH_SAMPLES]
+    centred = (windows - windows.mean(1, keepdims=True)) * shape
+    power = np.abs(np.fft.rfft(centred, 2 * PITCH_SAMPLES)) ** 2
+    correlation = np.fft.irfft(power)[:, :PITCH_SAMPLES] / taper
+
+    # The pitch is the lag of the largest autocorrelation, if that is large enough.
     low, high = (round(SAMPLE_RATE / hz) for hz in reversed(PITCH_HZ))
-    middle = windows[:, MARGIN : MARGIN + STEP].astype(np.float64)
-    loud = 10 * np.log10((middle**2).mean(1) + 1e-12)
-    power = (
-        np.abs(np.fft.rfft((windows - windows.mean(1, keepdims=True)) * shape, 2 * PITCH_WINDOW))
-        ** 2
-    )
-    likeness = np.fft.irfft(power)[:, :PITCH_WINDOW] / taper
-    best = low + likeness[:, low:high].argmax(1)
-    sure = likeness[np.arange(len(windows)), best] > VOICED * np.maximum(likeness[:, 0], 1e-9)
-    return loud, np.where(sure, np.log2(SAMPLE_RATE / best), np.nan)
+    best = low + correlation[:, low:high].argmax(1)
+    peak = correlation[np.arange(len(windows)), best]
+    voiced = peak > VOICED * np.maximum(correlation[:, 0], 1e-9)
+    return loudness, np.where(voiced, np.log2(SAMPLE_RATE / best), np.nan)
 
 
-def _rise(values: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """What the short average of `values` [F] over the `known` frames has over the long one, in
-    deviations of it.
+def _excess(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """How far the short average of `values` [F] is above the long one, in standard deviations.
+
+    Both averages are over the `known` frames, bool [F].
     """
     if known.sum() < 2:
         return np.zeros(len(values))
@@ -163,19 +174,17 @@ def _rise(values: np.ndarray, known: np.ndarray) -> np.ndarray:
         kernel = np.hanning(round(seconds * FPS) + 2)[1:-1]
         first = (len(kernel) - 1) // 2
         count = np.convolve(weight, kernel)[first : first + len(values)]
-        return (
-            np.convolve(filled, kernel)[first : first + len(values)]
-            / np.maximum(count, 1e-6)
-            * (count > 1e-6)
-        )
+        total = np.convolve(filled, kernel)[first : first + len(values)]
+        return total / np.maximum(count, 1e-6) * (count > 1e-6)
 
-    rise = np.where(known, average(SHORT) - average(LONG), 0.0)
-    return rise / max(rise[known].std(), 1e-9)
+    excess = np.where(known, average(SHORT_AVERAGE) - average(LONG_AVERAGE), 0.0)
+    return excess / max(excess[known].std(), 1e-9)
 
 
-def _closed(flags: np.ndarray, gap: int, ended: bool) -> np.ndarray:
-    """`flags` bool [F] with gaps of less than `gap` frames inside closed, one at the end too unless
-    it has `ended`.
+def _fill_gaps(flags: np.ndarray, gap: int, ended: bool) -> np.ndarray:
+    """`flags` bool [F] with the gaps of less than `gap` frames filled.
+
+    A gap at the end is filled too, unless the audio has `ended`.
     """
     filled = flags.copy()
     starts, stops = _runs(~flags)

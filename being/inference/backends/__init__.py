@@ -1,0 +1,1 @@
+"""The frame renderers: CUDA graph, native CPU code, torch."""

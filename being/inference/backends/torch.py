@@ -1,117 +1,112 @@
-"""The plain model as a head for the engine: what runs where there are no kernels, and what they are
-held to.
+"""The torch renderer: the model's own modules, for machines where no faster renderer runs.
+
+The other renderers are tested against it.
 """
 
 from __future__ import annotations
 
 import contextlib
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from being.data.conditions import Conditions
-from being.inference.feature_pool import Sounds
+from being.inference.feature_pool import FeaturePool
 from being.inference.plates import Plates
+from being.inference.protocol import FinishedFrames
 from being.model.avatar import Avatar
 from being.model.gaussiantalker import Offsets
 from being.splat import Cameras, Gaussians, RenderOutput, composite, rasterize
 
-KINDS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+AUTOCAST_DTYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-class PlainHead:
-    """One avatar rendered by the model's own modules; each step of a frame is a method, so that it
-    can be timed.
+class TorchRenderer:
+    """One avatar rendered by the model's own modules. Implements `FrameRenderer`.
+
+    Each step of a frame is a method, so that it can be timed. B frames, N Gaussians, D width of a
+    token, S image side.
     """
 
-    def __init__(self, avatar: Avatar, camera: Tensor, precision: str = "float32"):
-        self.avatar, self.camera, self.kind, self.precision = (
-            avatar,
-            camera,
-            KINDS[precision],
-            precision,
-        )
+    def __init__(
+        self,
+        avatar: Avatar,
+        camera: Tensor,
+        precision: str = "float32",
+        rasterizer: str = "auto",
+    ):
+        """camera: float32 [P, 12], the camera values of every pose.
+
+        precision: "float32", "bfloat16" or "float16"; rasterizer: a backend of `being.splat`.
+        """
+        network = avatar.model.network
+        self.avatar, self.camera = avatar, camera
+        self.precision, self._autocast = precision, AUTOCAST_DTYPES[precision]
+        self._rasterizer = rasterizer
         self.device, self.size = camera.device, avatar.size
         self.plates = Plates(avatar)
-        self.face = avatar.expression.cpu().numpy()
-        self.network: Any = avatar.model.network  # or compiled
+        self.pool = FeaturePool(network.audio_width, self.device)
+        # Other callables of the same arguments may take their place: compiled ones, for example.
+        self.make_tokens, self.make_offsets = network.tokens, network.deform
         with torch.no_grad():
-            self.queries = avatar.model.network.queries(avatar.model.gaussians.means)
-        self.sounds = Sounds(avatar.model.network.audio_width, self.device)
+            self.queries = network.queries(avatar.model.gaussians.means)
 
     def conditions(self, rows: np.ndarray, poses: np.ndarray, expression: np.ndarray) -> Conditions:
-        """What drives the frames."""
-        at, pose = (
-            torch.from_numpy(np.asarray(index, np.int64)).to(self.device) for index in (rows, poses)
-        )
-        face = torch.from_numpy(np.asarray(expression, np.float32)).to(self.device)
-        return Conditions(self.sounds.table[at].swapaxes(2, 3), face, self.camera[pose])
+        """The network's inputs for B frames; arguments as for `submit`."""
+        row, pose = self._index(rows), self._index(poses)
+        values = torch.from_numpy(np.asarray(expression, np.float32)).to(self.device)
+        return Conditions(self.pool.table[row].swapaxes(2, 3), values, self.camera[pose])
 
     def tokens(self, conditions: Conditions) -> Tensor:
-        """[B, 4, D]."""
-        return self.network.tokens(conditions)
+        """Tokens [B, 4, D] of the frames."""
+        return self.make_tokens(conditions)
 
     def deform(self, tokens: Tensor) -> Offsets:
-        """Offsets of every Gaussian, [B, N, ...]."""
-        return self.network.deform(self.queries, tokens)
+        """Offsets [B, N, ...] of every Gaussian."""
+        return self.make_offsets(self.queries, tokens)
 
     def activate(self, offsets: Offsets) -> Gaussians:
-        """The frames' Gaussians, [B, N, ...]."""
+        """The frames' Gaussians [B, N, ...]."""
         return self.avatar.model.gaussians.activate(offsets.float())
 
     def splat(self, gaussians: Gaussians, poses: np.ndarray) -> RenderOutput:
-        """Colour and alpha, [B, 3, S, S] and [B, 1, S, S]."""
-        matrices = self.avatar.world_to_camera[
-            torch.from_numpy(np.asarray(poses, np.int64)).to(self.device)
-        ]
-        return rasterize(gaussians, Cameras(matrices, self.avatar.focal, self.size, self.size))
+        """Colour [B, 3, S, S] and alpha [B, 1, S, S], not composited."""
+        matrices = self.avatar.world_to_camera[self._index(poses)]
+        cameras = Cameras(matrices, self.avatar.focal, self.size, self.size)
+        return rasterize(gaussians, cameras, backend=self._rasterizer)
 
-    def behind(self, poses: np.ndarray) -> Tensor:
-        """The pictures behind the head, float32 [B, 3, S, S] in [0, 1]."""
-        return (
-            torch.from_numpy(self.plates.of(poses)).to(self.device).permute(0, 3, 1, 2).float()
-            / 255
-        )
+    def plate_images(self, poses: np.ndarray) -> Tensor:
+        """The plates float32 [B, 3, S, S] in [0, 1] of the poses."""
+        plates = torch.from_numpy(self.plates.batch(poses)).to(self.device)
+        return plates.permute(0, 3, 1, 2).float() / 255
 
-    def pictures(self, output: RenderOutput, plates: Tensor) -> np.ndarray:
-        """uint8 [B, S, S, 3] in host memory."""
-        picture = composite(output, plates).clamp_(0, 1).mul_(255).add_(0.5).byte()
-        return picture.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    def composite(self, output: RenderOutput, plates: Tensor) -> np.ndarray:
+        """Images uint8 [B, S, S, 3] in host memory: the head over the plates."""
+        image = composite(output, plates).clamp_(0, 1).mul_(255).add_(0.5).byte()
+        return image.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
     @torch.no_grad()
-    def submit(self, rows: np.ndarray, poses: np.ndarray, expression: np.ndarray) -> Made:
-        """B frames: rows int32 [B, 8] of the table of sounds, poses int64 [B], expression float32
-        [B, E].
-        """
-        narrow = (
-            torch.autocast(self.device.type, self.kind) if self.kind else contextlib.nullcontext()
-        )
-        with narrow:
+    def submit(self, rows: np.ndarray, poses: np.ndarray, expression: np.ndarray) -> FinishedFrames:
+        """Render B frames; see `FrameRenderer.submit`."""
+        context: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
+        if self._autocast is not None:
+            context = torch.autocast(self.device.type, self._autocast)
+        with context:
             offsets = self.deform(self.tokens(self.conditions(rows, poses, expression)))
-        return Made(self.pictures(self.splat(self.activate(offsets), poses), self.behind(poses)))
 
-    def plates_of(self, poses: np.ndarray) -> None:
-        """Decode the plates of these poses, so that no frame waits for its own."""
-        for pose in np.unique(poses):
-            self.plates[int(pose)]
+        output = self.splat(self.activate(offsets), poses)
+        return FinishedFrames(self.composite(output, self.plate_images(poses)))
 
-    def warm(self, frames: int) -> None:
-        """Nothing to do."""
+    def decode_plates(self, poses: np.ndarray) -> None:
+        """Decode the plates of these poses now."""
+        self.plates.decode(poses)
+
+    def warm_up(self, frames: int) -> None:
+        """Nothing to prepare."""
 
     def close(self) -> None:
         """Nothing to free."""
 
-
-class Made:
-    """Frames that are rendered."""
-
-    ready = True
-
-    def __init__(self, made: np.ndarray):
-        self.made = made
-
-    def pictures(self) -> np.ndarray:
-        """uint8 [B, S, S, 3]."""
-        return self.made
+    def _index(self, values: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.asarray(values, np.int64)).to(self.device)

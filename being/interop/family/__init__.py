@@ -1,9 +1,8 @@
-"""Datasets of the AD-NeRF / ER-NeRF / GaussianTalker / InsTaG family: read into ours, written from
-ours.
-"""
+"""Import and export of datasets in the layout of AD-NeRF, ER-NeRF, GaussianTalker and InsTaG."""
 
-from being.interop.family.exporter import SYSTEMS, Exported, export_family
+from being.interop.family.export_steps import SYSTEMS, ExportReport
+from being.interop.family.exporter import export_family
+from being.interop.family.import_steps import ImportReport
 from being.interop.family.importer import import_family
-from being.interop.family.pictures import Imported
 
-__all__ = ["SYSTEMS", "Exported", "Imported", "export_family", "import_family"]
+__all__ = ["SYSTEMS", "ExportReport", "ImportReport", "export_family", "import_family"]

@@ -1,6 +1,4 @@
-"""A directory of the family to a dataset of ours: what is there is kept, what the pictures show is
-rebuilt.
-"""
+"""Imports a dataset directory of ER-NeRF, GaussianTalker or a similar system."""
 
 from __future__ import annotations
 
@@ -10,22 +8,29 @@ from pathlib import Path
 import numpy as np
 
 from being import media
+from being.audio import clip_features
 from being.console import Progress
-from being.conventions import FPS
+from being.conventions import FEATURE_WINDOW, FPS, SAMPLES_PER_FRAME
 from being.data.consent import Consent
 from being.data.dataset import SCHEMA
 from being.errors import BeingError, EnvironmentFault, InputRejected, UsageError
+from being.face.action_units import write_action_units
 from being.face.canonical_mesh import canonical_mesh
 from being.face.landmarks import MESH_POINTS, FaceLandmarker, Landmarks
 from being.face.topology import RIGID
 from being.files import write_json
 from being.interop.family import layout
-from being.interop.family.alignment import LEAST_FRAMES, Alignment, align, moved, shift_of
-from being.interop.family.facemesh import Cameras, lay_under, mesh_under
-from being.interop.family.pictures import (
-    Imported,
-    Job,
-    Pictures,
+from being.interop.family.alignment import (
+    MIN_FRAMES,
+    Alignment,
+    align,
+    estimate_camera_shift,
+    shift_cameras,
+)
+from being.interop.family.import_steps import (
+    ImportJob,
+    ImportReport,
+    SquareImages,
     centre_square,
     write_frames,
     write_parsing,
@@ -33,28 +38,28 @@ from being.interop.family.pictures import (
     write_points,
     write_teeth,
 )
-from being.interop.family.writing import (
-    SAMPLES_PER_FRAME,
+from being.interop.family.mesh_fitting import Cameras, fit_mesh_sequence, place_canonical_mesh
+from being.interop.family.writers import (
+    audio_of_frames,
     link,
-    sound_of_frames,
+    write_au_table,
     write_track,
     write_transforms,
-    write_units,
 )
-from being.paths import check_place, make_folders, remove_empty, replace_folder
+from being.paths import check_writable, make_folders, remove_empty_folders, replace_folder
 from being.preprocess.workspace import check_free
 
 ENCODER = "hama"
-FACES_IN_MIN = 0.5  # share of the frames that must show a face
-OUTSIDE_MAX = 0.02  # share of the landmarks that a square cut may lose
-WINDOW = 16  # steps of a speech feature window
-SPARE_ROWS = 2  # rows that features and action units may be short: readers of the family clamp
-FASTER = 0.05  # share by which sound and pictures may differ in length
-KEPT = (
-    "bs.npy",
-    "bundle_adjustment.pt",
-    layout.PROJECTION,
-)  # files of others that are carried along as they are
+MIN_FACE_SHARE = 0.5  # of the frames must show a face
+MAX_OUTSIDE_SHARE = 0.02  # of the landmarks may be lost by the crop to a square
+# Rows by which features and action units may be too short. The family's readers clamp the index.
+SPARE_ROWS = 2
+# The same for features, as a share of the frames.
+SPARE_SHARE = 0.01
+MAX_LENGTH_DIFFERENCE = 0.05  # between audio and frames, as a share
+HOLDOUT_SHARE, HOLDOUT_TOLERANCE = 1 / 11, 0.01
+# Files of other systems that are copied unchanged.
+COPIED_FILES = ("bs.npy", "bundle_adjustment.pt", layout.PROJECTION)
 
 
 def import_family(
@@ -65,13 +70,12 @@ def import_family(
     consent: str | None = None,
     force: bool = False,
     landmarker: FaceLandmarker | None = None,
-) -> Imported:
-    """A dataset at `out` made from the family directory `path`, and what was found, rebuilt and is
-    missing.
+) -> ImportReport:
+    """Write a dataset to `out` from the family directory `path`; returns what was found and built.
 
     Cameras are kept as they are. name: of the subject (default: the directory's). consent: whose
-    face it is and how they agreed. Raises InputRejected naming the file that will not do; nothing
-    is left behind then.
+    face it is and how they agreed. Raises InputRejected naming the file that is wrong; then no file
+    is left behind.
     """
     path, out = Path(path), Path(out).absolute()
     name = path.resolve().name if name is None else name
@@ -80,100 +84,123 @@ def import_family(
             f"'{name}' cannot be the name of a subject", fix="Give one without slashes: --name NAME"
         )
     _check_out(out, path, force)
+
+    # Read and check everything before anything is written.
     folder = layout.read_folder(path)
     alignment = align(folder)
     square = centre_square(folder)
-    samples = _read_sound(folder)
-    landmarks, alignment = _look(folder, alignment, square, landmarker or FaceLandmarker())
+    samples = _read_audio(folder)
+    landmarks, alignment = _detect_landmarks(
+        folder, alignment, square, landmarker or FaceLandmarker()
+    )
+    report = ImportReport(
+        out,
+        folder.system,
+        len(alignment.image_numbers),
+        found=[
+            f"{len(folder.images)} images of {folder.width} x {folder.height} px in "
+            f"{folder.image_folder}",
+            f"cameras in {alignment.source}, focal length {alignment.focal:g} px",
+            *alignment.notes,
+        ],
+    )
+
+    # Write to a temporary folder, which becomes `out` when it is complete.
     part, parents = out.with_name(f".{out.name}.part"), make_folders(out.parent)
     shutil.rmtree(part, ignore_errors=True)
     try:
         part.mkdir()
-        report = Imported(
-            out,
-            folder.system,
-            len(alignment.numbers),
-            found=[
-                f"{len(folder.pictures)} pictures of {folder.width} x {folder.height} px in {folder.place}",
-                f"cameras in {alignment.source}, focal length {alignment.focal:g} px",
-                *alignment.notes,
-            ],
-        )
-        job = Job(folder, part, square, alignment, landmarks, report)
-        for step in (write_frames, write_points, write_parsing, write_plates, write_teeth, _track):
+        job = ImportJob(folder, part, square, alignment, landmarks, report)
+        for step in (
+            write_frames,
+            write_points,
+            write_parsing,
+            write_plates,
+            write_teeth,
+            _write_cameras,
+        ):
             step(job)
-        _speech(job, samples)
-        _units(job)
-        _manifest(job, name, consent)
+        _write_speech(job, samples)
+        _write_action_units(job)
+        _write_manifest(job, name, consent)
         replace_folder(part, out)
     except OSError as error:
         raise BeingError(
-            f"cannot write {out}", str(error), "Make room on the disk or choose another place"
+            f"cannot write {out}", str(error), "Free disk space or choose another folder"
         ) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
-        remove_empty(parents)
+        remove_empty_folders(parents)
     return report
 
 
-# --- before anything is written
-# -------------------------------------------------------------------------------------
+# --- checks before writing
 
 
 def _check_out(out: Path, path: Path, force: bool) -> None:
+    """Raise unless a dataset can be written to `out`."""
     if (path / "dataset.json").is_file():
         raise InputRejected(
-            f"{path} is a dataset of ours already",
+            f"{path} is already a dataset of being",
             "it has a dataset.json",
             f"Use it as it is: being train {path}",
         )
     if path.exists() and out.exists() and path.samefile(out):
         raise UsageError(
-            f"{path} cannot become a dataset in its own place",
-            fix="Choose another place with --out",
+            f"{path} cannot be both the source and the dataset",
+            fix="Choose another folder with --out",
         )
     check_free(out, force)
-    check_place(out.with_name(f".{out.name}.part"))
+    check_writable(out.with_name(f".{out.name}.part"))
 
 
-def _read_sound(folder: layout.Folder) -> np.ndarray:
-    samples = np.concatenate([media.read_audio(file) for file in folder.sound])
+def _read_audio(folder: layout.FamilyFolder) -> np.ndarray:
+    """The audio track, float32 mono. Raises InputRejected when it is empty."""
+    samples = np.concatenate([media.read_audio(file) for file in folder.audio])
     if not len(samples) or not np.isfinite(samples).all():
         raise InputRejected(
-            f"{folder.sound[0]} holds no sound", fix="Put the video's sound there as aud.wav"
+            f"{folder.audio[0]} holds no audio", fix="Put the video's audio there as aud.wav"
         )
     return samples
 
 
-def _look(
-    folder: layout.Folder,
+def _detect_landmarks(
+    folder: layout.FamilyFolder,
     alignment: Alignment,
     square: tuple[int, int, int],
     landmarker: FaceLandmarker,
 ) -> tuple[Landmarks, Alignment]:
-    """Landmarks of the frames, and the alignment put right where the face's motion says so."""
-    pictures = Pictures([folder.pictures[int(n)] for n in alignment.numbers], square)
-    with Progress("landmarks", len(pictures), "frames") as progress:
-        landmarks = landmarker.track(pictures, progress.advance)
+    """Landmarks of the frames, and the alignment corrected by the motion of the face.
+
+    Raises InputRejected when too few frames show a face or when the square cuts it.
+    """
+    images = SquareImages([folder.images[int(n)] for n in alignment.image_numbers], square)
+    with Progress("landmarks", len(images), "frames") as progress:
+        landmarks = landmarker.track(images, progress.advance)
+
+    # Most frames must show a face inside the square.
+    image_path = folder.path / folder.image_folder
     found = int(landmarks.found.sum())
-    if found < max(FACES_IN_MIN * len(pictures), LEAST_FRAMES):
+    if found < max(MIN_FACE_SHARE * len(images), MIN_FRAMES):
         raise InputRejected(
-            f"{folder.path / folder.place} shows a face in {found} of {len(pictures)} pictures",
+            f"{image_path} shows a face in {found} of {len(images)} images",
             "most of them must",
-            "Give the pictures that were tracked",
+            "Give the images that were tracked",
         )
-    at = landmarks.points[landmarks.found, :, :2]
-    outside = float(np.mean((at < 0) | (at > square[2] - 1)))
-    if square[2] < max(folder.width, folder.height) and outside > OUTSIDE_MAX:
+    points = landmarks.points[landmarks.found, :, :2]
+    outside = float(np.mean((points < 0) | (points > square[2] - 1)))
+    if square[2] < max(folder.width, folder.height) and outside > MAX_OUTSIDE_SHARE:
         raise InputRejected(
-            f"{folder.path / folder.place}: pictures of {folder.width} x {folder.height} px cannot be "
-            "cut to a square",
+            f"{image_path}: images of {folder.width} x {folder.height} px cannot be "
+            "cropped to a square",
             "the face leaves the square round their centre",
             "Crop the video to a square round the head and track it again: being preprocess VIDEO",
         )
+
+    # The motion of the face shows whether the cameras are shifted against the images.
     cameras = Cameras(alignment.euler, alignment.trans, alignment.focal, square[2], square[2])
-    shape = lay_under(landmarks.points, cameras, canonical_mesh()[0])
-    shift = shift_of(
+    shape = place_canonical_mesh(landmarks.points, cameras, canonical_mesh()[0])
+    shift = estimate_camera_shift(
         landmarks.points[:, RIGID, :2],
         alignment.euler,
         alignment.trans,
@@ -181,109 +208,100 @@ def _look(
         shape[RIGID],
     )
     if shift:
-        before = alignment.numbers
-        alignment = moved(alignment, shift)
-        landmarks = landmarks[np.isin(before, alignment.numbers)]
+        before = alignment.image_numbers
+        alignment = shift_cameras(alignment, shift)
+        landmarks = landmarks[np.isin(before, alignment.image_numbers)]
     return landmarks, alignment
 
 
-def _track(job: Job) -> None:
-    """track_params.pt with their cameras, mesh.npz under them, and the split files."""
-    a, side = job.alignment, job.square[2]
+# --- cameras
+
+
+def _write_cameras(job: ImportJob) -> None:
+    """Write track_params.pt with the directory's cameras, mesh.npz, and the split files."""
+    alignment, side = job.alignment, job.square[2]
+
+    # The mesh of each frame, under these cameras.
     canonical, triangles = canonical_mesh()
-    vertices = mesh_under(
-        job.landmarks.points, Cameras(a.euler, a.trans, a.focal, side, side), canonical
-    )
-    np.savez(job.part / "mesh.npz", vertices=vertices, triangles=triangles.astype(np.int32))
-    poses = job.folder.track
-    theirs = poses.vertices if poses is not None else None
-    inside = a.rows.clip(0)
-    expression = (
-        poses.expression[inside] if poses is not None and poses.expression is not None else None
-    )
-    write_track(
-        job.part,
-        a.euler,
-        a.trans,
-        a.focal,
-        vertices.mean(0) if theirs is None else theirs,
-        poses.identity if poses is not None else None,
-        expression,
-    )
-    if theirs is None:
+    cameras = Cameras(alignment.euler, alignment.trans, alignment.focal, side, side)
+    mesh = fit_mesh_sequence(job.landmarks.points, cameras, canonical)
+    np.savez(job.target / "mesh.npz", vertices=mesh, triangles=triangles.astype(np.int32))
+
+    # The tracker's own mean vertices and face model coefficients, where it has them.
+    vertices, identity, expression = mesh.mean(0), None, None
+    tracker = job.source.tracker
+    if tracker is not None and tracker.vertices is not None:
+        vertices = tracker.vertices
+        job.report.found.append(f"{len(vertices)} vertices, kept as their mean")
+    else:
         job.report.rebuilt.append(
             "vertices of the mean face, from the landmarks under these cameras"
         )
-    else:
-        job.report.found.append(f"{len(theirs)} vertices, kept as their mean")
+    if tracker is not None:
+        identity = tracker.identity
+        if tracker.expression is not None:
+            expression = tracker.expression[alignment.tracker_rows.clip(0)]
+    write_track(
+        job.target,
+        alignment.euler,
+        alignment.trans,
+        alignment.focal,
+        vertices,
+        identity,
+        expression,
+    )
     job.report.rebuilt.append(f"face mesh of {MESH_POINTS} vertices a frame")
+
+    # The split files leave out frames without a face or a camera.
     border, missing = job.frames * 10 // 11, set(job.missing)
-    parts = {"train": range(border), "val": range(border, job.frames)}
+    splits = {"train": range(border), "val": range(border, job.frames)}
     write_transforms(
-        job.part,
-        {part: [i for i in numbers if i not in missing] for part, numbers in parts.items()},
-        a.euler,
-        a.trans,
-        a.focal,
+        job.target,
+        {split: [i for i in numbers if i not in missing] for split, numbers in splits.items()},
+        alignment.euler,
+        alignment.trans,
+        alignment.focal,
         side,
         side,
     )
-    if job.folder.transforms is not None:
-        held = job.folder.transforms.parts.get("val", []) + job.folder.transforms.parts.get(
-            "test", []
-        )
-        share = len(held) / max(1, len(job.folder.transforms.ids))
-        if held and abs(share - 1 / 11) > 0.01:
-            job.report.found.append(
-                f"their validation part is {len(set(held))} frames: train with --holdout "
-                f"{share:.3g} to hold out as many"
-            )
+    _note_holdout(job)
 
 
-def _speech(job: Job, samples: np.ndarray) -> None:
-    """aud.wav of the frames, our speech features of it, and theirs under their own names."""
-    a, count = job.alignment, job.frames
-    pictures = len(job.folder.pictures) * SAMPLES_PER_FRAME
-    if abs(len(samples) / pictures - 1) > FASTER:
+def _note_holdout(job: ImportJob) -> None:
+    """Note in the report when the directory holds out another share of the frames than we do."""
+    transforms = job.source.transforms
+    if transforms is None:
+        return
+    held = transforms.splits.get("val", []) + transforms.splits.get("test", [])
+    share = len(held) / max(1, len(transforms.image_ids))
+    if held and abs(share - HOLDOUT_SHARE) > HOLDOUT_TOLERANCE:
         job.report.found.append(
-            f"the sound lasts {len(samples) / SAMPLES_PER_FRAME / FPS:.1f} s, the pictures at "
-            f"{FPS} frames/s {pictures / SAMPLES_PER_FRAME / FPS:.1f} s"
+            f"the directory's validation split is {len(set(held))} frames: train with --holdout "
+            f"{share:.3g} to hold out as many"
         )
-    sound = sound_of_frames(samples, int(a.audio[0]), count)
-    media.write_wav(job.part / "aud.wav", sound)
-    job.report.found.append(f"sound from {' and '.join(file.name for file in job.folder.sound)}")
-    for features in job.folder.features:
-        array = layout.load_array(features.file)
-        short = int(a.audio[-1]) + 1 - len(array)
-        if short > max(SPARE_ROWS, 0.01 * count):
-            raise InputRejected(
-                f"{features.file} has {len(array)} rows",
-                f"frame {count - 1} needs row {a.audio[-1]}",
-                "Extract the speech features of the whole sound again, or remove the file",
-            )
-        rows = np.asarray(array[a.audio.clip(0, len(array) - 1)])
-        if not np.isfinite(rows).all():
-            raise InputRejected(
-                f"{features.file} holds values that are not finite",
-                "expected speech features",
-                "Extract the speech features again, or remove the file",
-            )
-        np.save(job.part / f"aud_{features.name}.npy", rows)
-        if array.shape[1] == WINDOW:
-            job.features[features.name] = {
-                "file": f"aud_{features.name}.npy",
-                "width": array.shape[2],
-            }
-        else:
-            job.report.missing.append(
-                f"{features.file.name} has windows of {array.shape[1]}, not {WINDOW}: kept, not "
-                "trained on"
-            )
-        job.report.found.append(f"speech features '{features.name}', {array.shape[2]} wide")
-    try:
-        from being.audio.feature_windows import encode as encode_sound
 
-        ours = encode_sound(sound, count, ENCODER)
+
+# --- audio and speech features
+
+
+def _write_speech(job: ImportJob, samples: np.ndarray) -> None:
+    """Write aud.wav of the frames, the directory's speech features, and our own."""
+    # Note a length that does not fit the frames.
+    expected = len(job.source.images) * SAMPLES_PER_FRAME
+    if abs(len(samples) / expected - 1) > MAX_LENGTH_DIFFERENCE:
+        job.report.found.append(
+            f"the audio lasts {len(samples) / SAMPLES_PER_FRAME / FPS:.1f} s, the images at "
+            f"{FPS} frames/s {expected / SAMPLES_PER_FRAME / FPS:.1f} s"
+        )
+    audio = audio_of_frames(samples, int(job.alignment.audio_rows[0]), job.frames)
+    media.write_wav(job.target / "aud.wav", audio)
+    job.report.found.append(f"audio from {' and '.join(file.name for file in job.source.audio)}")
+    for features in job.source.features:
+        _copy_features(job, features)
+
+    # Our own features. Without the encoder the dataset can be trained on the directory's.
+    try:
+        encoded = clip_features.encode_frames(audio, job.frames, ENCODER)
     except EnvironmentFault as fault:
         if not job.features:
             raise
@@ -292,57 +310,96 @@ def _speech(job: Job, samples: np.ndarray) -> None:
             f"{next(iter(job.features))}"
         )
         return
-    np.save(job.part / f"aud_{ENCODER}.npy", ours)
-    job.features = {ENCODER: {"file": f"aud_{ENCODER}.npy", "width": ours.shape[2]}, **job.features}
-    job.report.rebuilt.append(f"speech features '{ENCODER}', {ours.shape[2]} wide")
+    np.save(job.target / f"aud_{ENCODER}.npy", encoded)
+    entry: dict[str, object] = {"file": f"aud_{ENCODER}.npy", "width": encoded.shape[2]}
+    job.features = {ENCODER: entry, **job.features}
+    job.report.rebuilt.append(f"speech features '{ENCODER}', {encoded.shape[2]} wide")
 
 
-def _units(job: Job) -> None:
-    """au.csv: theirs, or made from the blendshapes."""
-    from being.face.action_units import write_au
+def _copy_features(job: ImportJob, features: layout.Features) -> None:
+    """Write the rows of one array of speech features that belong to the frames.
 
-    file, a = job.folder.units, job.alignment
+    Raises InputRejected when rows are missing or not finite.
+    """
+    array = layout.load_array(features.file)
+    rows = job.alignment.audio_rows
+    short = int(rows[-1]) + 1 - len(array)
+    if short > max(SPARE_ROWS, SPARE_SHARE * job.frames):
+        raise InputRejected(
+            f"{features.file} has {len(array)} rows",
+            f"frame {job.frames - 1} needs row {rows[-1]}",
+            "Extract the speech features of the whole audio again, or remove the file",
+        )
+    values = np.asarray(array[rows.clip(0, len(array) - 1)])
+    if not np.isfinite(values).all():
+        raise InputRejected(
+            f"{features.file} holds values that are not finite",
+            "expected speech features",
+            "Extract the speech features again, or remove the file",
+        )
+    file = f"aud_{features.name}.npy"
+    np.save(job.target / file, values)
+
+    # Only windows of our own length can be trained on.
+    if array.shape[1] == FEATURE_WINDOW:
+        job.features[features.name] = {"file": file, "width": array.shape[2]}
+    else:
+        job.report.missing.append(
+            f"{features.file.name} has windows of {array.shape[1]}, not {FEATURE_WINDOW}: kept, "
+            "not trained on"
+        )
+    job.report.found.append(f"speech features '{features.name}', {array.shape[2]} wide")
+
+
+# --- action units and manifest
+
+
+def _write_action_units(job: ImportJob) -> None:
+    """Write au.csv: the rows of the directory's file, or action units from the landmarks."""
+    file, rows = job.source.action_units, job.alignment.action_unit_rows
     if file is None:
-        write_au(job.part / "au.csv", job.landmarks)
+        write_action_units(job.target / "au.csv", job.landmarks)
         job.report.rebuilt.append("blink (au.csv)")
         return
-    columns = layout.read_units(file)
-    rows = len(columns["AU45_r"])
-    if int(a.units[-1]) + 1 - rows > SPARE_ROWS:
+
+    # Check the file.
+    columns = layout.read_action_units(file)
+    count = len(columns["AU45_r"])
+    if int(rows[-1]) + 1 - count > SPARE_ROWS:
         raise InputRejected(
-            f"{file} has {rows} rows",
-            f"expected one for each of {int(a.units[-1]) + 1} frames",
-            "Run OpenFace on the whole video, or remove the file to have it made anew",
+            f"{file} has {count} rows",
+            f"expected one for each of {int(rows[-1]) + 1} frames",
+            "Run OpenFace on the whole video, "
+            "or remove the file: the import then computes a new one",
         )
-    odd = [
+    broken = [
         name
         for name, column in columns.items()
         if name.startswith("AU") and not np.isfinite(column).all()
     ]
-    if odd:
+    if broken:
         raise InputRejected(
-            f"{file}: {odd[0]} holds values that are not numbers",
+            f"{file}: {broken[0]} holds values that are not numbers",
             "expected 0 to 5",
-            "Write the file again, or remove it to have it made anew",
+            "Write the file again, or remove it: the import then computes a new one",
         )
-    write_units(
-        job.part / "au.csv",
-        {name: column[a.units.clip(0, rows - 1)] for name, column in columns.items()},
-    )
-    job.report.found.append(
-        f"action units in au.csv, {sum(name.startswith('AU') for name in columns)} columns"
-    )
+
+    rows = rows.clip(0, count - 1)
+    write_au_table(job.target / "au.csv", {name: column[rows] for name, column in columns.items()})
+    units = sum(name.startswith("AU") for name in columns)
+    job.report.found.append(f"action units in au.csv, {units} columns")
 
 
-def _manifest(job: Job, name: str, consent: str | None) -> None:
-    for kept in KEPT:
-        if (job.folder.path / kept).is_file():
-            link(job.folder.path / kept, job.part / kept)
+def _write_manifest(job: ImportJob, name: str, consent: str | None) -> None:
+    """Write dataset.json, and link the files that are copied unchanged."""
+    for file in COPIED_FILES:
+        if (job.source.path / file).is_file():
+            link(job.source.path / file, job.target / file)
     report = job.report
     if job.missing:
         report.missing.append(f"a face or a camera in {len(job.missing)} frames: not trained on")
     write_json(
-        job.part / "dataset.json",
+        job.target / "dataset.json",
         {
             "schema": SCHEMA,
             "name": name,
@@ -355,9 +412,9 @@ def _manifest(job: Job, name: str, consent: str | None) -> None:
             "features": job.features,
             "source": {
                 "family": report.system,
-                "folder": job.folder.path.name,
+                "folder": job.source.path.name,
                 "cameras": job.alignment.source,
-                "first_picture": int(job.alignment.numbers[0]),
+                "first_picture": int(job.alignment.image_numbers[0]),
                 "found": report.found,
                 "rebuilt": report.rebuilt,
                 "missing": report.missing,

@@ -1,0 +1,1 @@
+"""Import of trained GaussianTalker checkpoints."""

@@ -1,11 +1,12 @@
-"""The sound net of an imported avatar taught to hear our speech features: every other weight stays
-the reference's.
+"""Adapts the audio network of an imported GaussianTalker to our speech features.
 
-GaussianTalker hears DeepSpeech (29 numbers a step), which needs its own graph. What the sound net
-makes of a window is 32 numbers; on the clip the avatar was trained on both kinds of features are
-known, so a net for ours is fitted to make the same 32 numbers. A linear map of the features folds
-into the net's first convolution exactly; where no exact map is known it is the start, found by
-ridge regression, and the net is then fitted by Adam.
+GaussianTalker's audio network reads DeepSpeech features (29 channels a step), which need a network
+of their own. The audio network turns a feature window into 32 numbers. On the clip that the
+checkpoint was trained on, both kinds of features are known, so an audio network for our features is
+fitted to return the same 32 numbers (distillation). All other weights stay unchanged.
+
+A linear map of the features folds into the first convolution of the audio network exactly. Where no
+exact map is known, ridge regression gives the map to start from, and Adam then fits the network.
 """
 
 from __future__ import annotations
@@ -20,14 +21,16 @@ from being.model.gaussiantalker import GaussianTalker
 from being.model.tokens import AudioNet
 
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # shares of the mean variance of a channel
-HELD = 11  # the last 1/11 of the clip is held out
+HOLDOUT = 11  # the last 1/11 of the clip is held out
 STEPS, BATCH, RATE = 600, 128, 1e-3
-EVERY = 50  # steps between looks at the held-out part
+SILENCE_WEIGHT = 0.1  # of the loss on a window of zeros
+EVALUATION_STEPS = 50  # between two evaluations on the held-out part
 
 
-def fold(network: GaussianTalker, matrix: Tensor) -> GaussianTalker:
-    """The same network behind a linear map of the features: matrix [C_ours, C_theirs], features @
-    matrix are theirs.
+def fold_linear_map(network: GaussianTalker, matrix: Tensor) -> GaussianTalker:
+    """A network for features x that computes what `network` computes for x @ matrix.
+
+    matrix: [C_in, C_out], C_out the audio width of `network`.
     """
     assert matrix.shape[1] == network.audio_width, (matrix.shape, network.audio_width)
     folded = GaussianTalker(network.config, matrix.shape[0], network.expression_width)
@@ -38,71 +41,74 @@ def fold(network: GaussianTalker, matrix: Tensor) -> GaussianTalker:
     return folded.train(network.training)
 
 
-def teach(
-    network: GaussianTalker, theirs: np.ndarray, ours: np.ndarray, seed: int = 0
+def fit_audio_adapter(
+    network: GaussianTalker, source: np.ndarray, target: np.ndarray, seed: int = 0
 ) -> tuple[GaussianTalker, float]:
-    """The network with a sound net for our features, and how much of what the old one says it
-    explains (R², held out).
+    """The network with an audio network for the target features, and its R² on held-out frames.
 
-    theirs: float32 [F, 16, C_theirs], ours: float32 [F, 16, C_ours], of the same frames.
+    source: float32 [F, 16, C_source], the features that `network` was trained on; target: float32
+    [F, 16, C_target] of the same frames. R² is the explained share of the variance of the old audio
+    network's output.
     """
-    assert theirs.shape[:2] == ours.shape[:2] and theirs.shape[2] == network.audio_width, (
-        theirs.shape,
-        ours.shape,
+    assert source.shape[:2] == target.shape[:2] and source.shape[2] == network.audio_width, (
+        source.shape,
+        target.shape,
     )
-    border = len(ours) - max(1, len(ours) // HELD)
+    border = len(target) - max(1, len(target) // HOLDOUT)
+
+    # The outputs to match: those of the clip, and of silence.
     with torch.no_grad():
-        target = network.audio_net(torch.from_numpy(theirs).transpose(1, 2).contiguous())
-        silent = network.audio_net(torch.zeros(1, theirs.shape[2], theirs.shape[1]))
-    taught = fold(network, torch.from_numpy(_ridge(theirs, ours, border)))
-    net = taught.audio_net
-    windows = torch.from_numpy(ours).transpose(1, 2).contiguous()
-    best, kept = explained(net, windows[border:], target[border:]), copy.deepcopy(net.state_dict())
+        wanted = network.audio_net(torch.from_numpy(source).transpose(1, 2).contiguous())
+        wanted_silence = network.audio_net(torch.zeros(1, source.shape[2], source.shape[1]))
+    scale = wanted[:border].var(0).mean().clamp_min(1e-8)
+
+    # Start from the best linear map.
+    adapted = fold_linear_map(network, torch.from_numpy(_fit_ridge(source, target, border)))
+    net = adapted.audio_net
+    windows = torch.from_numpy(target).transpose(1, 2).contiguous()
+    silence = torch.zeros_like(windows[:1])
+    best_score = explained_variance(net, windows[border:], wanted[border:])
+    best_state = copy.deepcopy(net.state_dict())
+
+    # Fit with Adam and keep the weights that are best on the held-out frames.
     optimizer = torch.optim.Adam(net.parameters(), lr=RATE)
-    order = np.random.default_rng(seed)
-    scale = target[:border].var(0).mean().clamp_min(1e-8)
-    nothing = torch.zeros_like(windows[:1])
+    rng = np.random.default_rng(seed)
     for step in range(1, STEPS + 1):
-        at = torch.from_numpy(order.integers(0, border, min(BATCH, border)))
-        loss = nn.functional.mse_loss(net(windows[at]), target[at]) / scale
-        loss = loss + 0.1 * nn.functional.mse_loss(net(nothing), silent) / scale
+        batch = torch.from_numpy(rng.integers(0, border, min(BATCH, border)))
+        loss = nn.functional.mse_loss(net(windows[batch]), wanted[batch]) / scale
+        silence_loss = SILENCE_WEIGHT * nn.functional.mse_loss(net(silence), wanted_silence) / scale
+        loss = loss + silence_loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if step % EVERY == 0:
-            score = explained(net, windows[border:], target[border:])
-            if score > best:
-                best, kept = score, copy.deepcopy(net.state_dict())
-    net.load_state_dict(kept)
-    return taught, best
+        if step % EVALUATION_STEPS == 0:
+            score = explained_variance(net, windows[border:], wanted[border:])
+            if score > best_score:
+                best_score, best_state = score, copy.deepcopy(net.state_dict())
+    net.load_state_dict(best_state)
+    return adapted, best_score
 
 
 @torch.no_grad()
-def explained(net: AudioNet, windows: Tensor, target: Tensor) -> float:
-    """Share of the variance of `target` [F, 32] that the net's vectors of `windows` [F, C, 16]
-    explain.
+def explained_variance(net: AudioNet, windows: Tensor, wanted: Tensor) -> float:
+    """R²: the share of the variance of `wanted` [F, 32] that net(windows [F, C, 16]) explains."""
+    residual = (net(windows) - wanted).square().sum()
+    return float(1 - residual / (wanted - wanted.mean(0)).square().sum().clamp_min(1e-12))
+
+
+def _fit_ridge(source: np.ndarray, target: np.ndarray, border: int) -> np.ndarray:
+    """Matrix float32 [C_target, C_source], target @ matrix ≈ source, by ridge regression.
+
+    It has no constant term. The ridge is the one of RIDGES with the least error on held-out steps.
     """
-    left = (net(windows) - target).square().sum()
-    return float(1 - left / (target - target.mean(0)).square().sum().clamp_min(1e-12))
 
-
-def _ridge(theirs: np.ndarray, ours: np.ndarray, border: int) -> np.ndarray:
-    """Matrix float32 [C_ours, C_theirs]: the map without a constant that predicts held-out steps
-    best.
-    """
-
-    def steps(features: np.ndarray) -> np.ndarray:
+    def middle_steps(features: np.ndarray) -> np.ndarray:
         middle = features.shape[1] // 2
-        return (
-            features[:, middle - 1 : middle + 1].reshape(-1, features.shape[2]).astype(np.float64)
-        )
+        steps = features[:, middle - 1 : middle + 1]
+        return steps.reshape(-1, features.shape[2]).astype(np.float64)
 
-    x, y, held_x, held_y = (
-        steps(ours[:border]),
-        steps(theirs[:border]),
-        steps(ours[border:]),
-        steps(theirs[border:]),
-    )
+    x, held_x = middle_steps(target[:border]), middle_steps(target[border:])
+    y, held_y = middle_steps(source[:border]), middle_steps(source[border:])
     square, mixed = x.T @ x, x.T @ y
     mean = np.trace(square) / len(square)
     maps = [

@@ -1,7 +1,7 @@
-"""A trained GaussianTalker directory as a model of ours: Gaussians, network, the shape of both.
+"""Reads a trained GaussianTalker directory: Gaussians, network weights and layer sizes.
 
-point_cloud/iteration_K/ holds point_cloud.ply and deformation.pth; cfg_args beside it is the text
-of a Namespace, read from its syntax tree. Nothing is executed, pickles may hold plain tensors only.
+point_cloud/iteration_K/ holds point_cloud.ply and deformation.pth. cfg_args beside it is the text
+of a Namespace and is read from its syntax tree. No code is run, and pickles may hold only tensors.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from being.model.gaussians import CanonicalGaussians
 from being.model.talking_head import TalkingHead
 
 PREFIX = "deformation_net."
-# What the reference builds and never uses, and tables of its training.
+# Modules that GaussianTalker builds and never uses, and tables of its training.
 UNUSED = (
     "pos_poc",
     "rotation_scaling_poc",
@@ -32,51 +32,66 @@ UNUSED = (
     "eye_att_net",
     "enc_x_mlp",
 )
-CFG_MAX = 1 << 20  # bytes
-NUMBERS_MAX = 500_000_000  # the record has 2.1 million
-GIVE = "Give the deformation.pth of a trained GaussianTalker"
-HEADS = 2  # attention heads of both shipped configs
-EXPECTED = "expected GaussianTalker's network as arguments/64_dim_1_transformer.py or 64_dim_2_transformer.py make it"
+CFG_ARGS_MAX = 1 << 20  # bytes
+PARAMETERS_MAX = 500_000_000  # the model of record has 2.1 million
+DEFAULT_HEADS = 2  # attention heads of both shipped configs
+
+GIVE_CHECKPOINT = "Give the deformation.pth of a trained GaussianTalker"
+EXPECTED = (
+    "expected GaussianTalker's network of arguments/64_dim_1_transformer.py or "
+    "64_dim_2_transformer.py"
+)
 
 
 @dataclass
-class Reference:
-    """What was read."""
+class GaussianTalkerCheckpoint:
+    """One iteration of a trained GaussianTalker."""
 
     model: TalkingHead
     config: ModelConfig
     audio_width: int
     iteration: int
-    folder: Path  # of the iteration
-    settings: dict[str, Any]  # of cfg_args
+    # folder of the iteration
+    folder: Path
+    # values of cfg_args
+    settings: dict[str, Any]
 
     @property
     def source(self) -> Path | None:
-        """The data directory it was trained on, where that is still there."""
+        """The data directory it was trained on, or None when that directory is gone."""
         text = self.settings.get("source_path")
         return Path(text) if isinstance(text, str) and text and Path(text).is_dir() else None
 
 
-def read_reference(path: Path, iteration: int | None = None, heads: int | None = None) -> Reference:
+def read_checkpoint(
+    path: Path, iteration: int | None = None, heads: int | None = None
+) -> GaussianTalkerCheckpoint:
     """The model in the trained directory `path`, of the last iteration or of `iteration`.
 
-    heads: attention heads, which the weights do not tell (default: cfg_args' n_head, else 2).
-    Raises InputRejected naming the file, what was expected and the way out.
+    heads: attention heads, which the weights do not show (default: cfg_args' n_head, else 2).
+    Raises InputRejected naming the file that is wrong and what was expected.
     """
     path = Path(path)
-    folder, number = _iteration(path, iteration)
-    settings = read_cfg(path / "cfg_args") if (path / "cfg_args").is_file() else {}
+    folder, number = _find_iteration(path, iteration)
+    settings = read_cfg_args(path / "cfg_args") if (path / "cfg_args").is_file() else {}
     gaussians = read_ply(folder / "point_cloud.ply")
     file = folder / "deformation.pth"
-    state = _state(file)
-    heads = heads or (settings["n_head"] if isinstance(settings.get("n_head"), int) else HEADS)
-    config, width = _shape(file, state, gaussians, heads)
-    whole = {
+    state = _read_weights(file)
+
+    # The shape of the network follows from its tensors and the number of heads.
+    if not heads:
+        heads = settings["n_head"] if isinstance(settings.get("n_head"), int) else DEFAULT_HEADS
+    config, width = _model_config(file, state, gaussians, heads)
+
+    # One state dict of the network and the Gaussians.
+    model_state = {
         f"network.{name}": value for name, value in state.items() if not name.startswith(UNUSED)
     }
-    whole |= {f"gaussians.{name}": value.detach() for name, value in gaussians.named_parameters()}
+    model_state |= {
+        f"gaussians.{name}": value.detach() for name, value in gaussians.named_parameters()
+    }
     try:
-        model = TalkingHead.from_state(config, width, whole)
+        model = TalkingHead.from_state(config, width, model_state)
     except (RuntimeError, AssertionError, KeyError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise InputRejected(
@@ -84,16 +99,14 @@ def read_reference(path: Path, iteration: int | None = None, heads: int | None =
             f"{' '.join(lines[1:3])[:240]}; {EXPECTED}",
             "Import checkpoints of GaussianTalker's main branch only",
         ) from error
-    return Reference(model.eval(), config, width, number, folder, settings)
+    return GaussianTalkerCheckpoint(model.eval(), config, width, number, folder, settings)
 
 
-def read_cfg(file: Path) -> dict[str, Any]:
-    """The literals of a cfg_args file: `Namespace(name=literal, ...)`; values that are no literals
-    are left out.
-    """
+def read_cfg_args(file: Path) -> dict[str, Any]:
+    """The literals of a cfg_args file, `Namespace(name=literal, ...)`, without other values."""
     try:
         content = file.read_bytes()
-        if len(content) > CFG_MAX:
+        if len(content) > CFG_ARGS_MAX:
             raise ValueError(f"{len(content)} bytes")
         tree = ast.parse(content.decode(), mode="eval").body
         if (
@@ -106,24 +119,30 @@ def read_cfg(file: Path) -> dict[str, Any]:
         raise InputRejected(
             f"{file} cannot be read",
             str(error).splitlines()[0] if str(error) else "",
-            "expected Namespace(...) as GaussianTalker's train.py writes it; remove the file to do "
-            "without",
+            "expected Namespace(...) as GaussianTalker's train.py writes it; "
+            "remove the file to import without it",
         ) from error
-    found = {}
+
+    values = {}
     for keyword in tree.keywords:
         try:
             if keyword.arg:
-                found[keyword.arg] = ast.literal_eval(keyword.value)
+                values[keyword.arg] = ast.literal_eval(keyword.value)
         except (ValueError, TypeError, SyntaxError, RecursionError):
             continue
-    return found
+    return values
 
 
-def _iteration(path: Path, wanted: int | None) -> tuple[Path, int]:
-    """The folder of an iteration: the fine stage's last one, or the one wanted."""
+def _find_iteration(path: Path, wanted: int | None) -> tuple[Path, int]:
+    """The folder and number of an iteration: the wanted one, or the last of the fine stage.
+
+    `path` may also be the folder of an iteration itself.
+    """
     if (path / "point_cloud.ply").is_file() and (path / "deformation.pth").is_file():
         name = re.search(r"(\d+)$", path.resolve().name)
         return path, int(name[1]) if name else 0
+
+    # Folders of the fine stage by iteration.
     clouds = path / "point_cloud"
     found = {
         int(match[1]): folder
@@ -131,24 +150,14 @@ def _iteration(path: Path, wanted: int | None) -> tuple[Path, int]:
         if (match := re.fullmatch(r"iteration_(\d+)", folder.name))
     }
     if not found:
-        coarse = (
-            sorted(folder.name for folder in clouds.glob("coarse_iteration_*"))
-            if clouds.is_dir()
-            else []
-        )
-        raise InputRejected(
-            f"{path} holds no trained GaussianTalker",
-            f"only the coarse stage is there, {coarse[-1]}"
-            if coarse
-            else "looked for point_cloud/iteration_*/point_cloud.ply and deformation.pth",
-            "Finish its training first" if coarse else "Give the folder named as --model_path",
-        )
+        raise _no_iteration(path, clouds)
     if wanted is not None and wanted not in found:
         raise InputRejected(
             f"{clouds} has no iteration_{wanted}",
             f"it has {', '.join(map(str, sorted(found)))}",
             "Choose one of these with --iteration",
         )
+
     number = max(found) if wanted is None else wanted
     for part in ("point_cloud.ply", "deformation.pth"):
         if not (found[number] / part).is_file():
@@ -160,8 +169,26 @@ def _iteration(path: Path, wanted: int | None) -> tuple[Path, int]:
     return found[number], number
 
 
-def _state(file: Path) -> dict[str, Tensor]:
-    """Tensors of deformation.pth, float32, names without their common prefix."""
+def _no_iteration(path: Path, clouds: Path) -> InputRejected:
+    """The error for a directory without an iteration of the fine stage."""
+    coarse = sorted(folder.name for folder in clouds.glob("coarse_iteration_*"))
+    what = f"{path} holds no trained GaussianTalker"
+    if coarse:
+        return InputRejected(
+            what, f"only the coarse stage is there, {coarse[-1]}", "Finish its training first"
+        )
+    return InputRejected(
+        what,
+        "looked for point_cloud/iteration_*/point_cloud.ply and deformation.pth",
+        "Give the folder named as --model_path",
+    )
+
+
+def _read_weights(file: Path) -> dict[str, Tensor]:
+    """Tensors of deformation.pth, float32, by name without their common prefix.
+
+    Raises InputRejected for a file that is no state dict, is too large or is not finite.
+    """
     data = load_pickled(file)
     if not isinstance(data, dict) or not all(
         isinstance(name, str)
@@ -171,11 +198,13 @@ def _state(file: Path) -> dict[str, Tensor]:
         and not value.is_complex()
         for name, value in data.items()
     ):
-        raise InputRejected(f"{file} is not a state dict", EXPECTED, GIVE)
-    numbers = sum(value.numel() for value in data.values())
-    if numbers > NUMBERS_MAX:
+        raise InputRejected(f"{file} is not a state dict", EXPECTED, GIVE_CHECKPOINT)
+    count = sum(value.numel() for value in data.values())
+    if count > PARAMETERS_MAX:
         raise InputRejected(
-            f"{file} holds {numbers} numbers", f"at most {NUMBERS_MAX} are expected", GIVE
+            f"{file} holds {count} numbers",
+            f"at most {PARAMETERS_MAX} are expected",
+            GIVE_CHECKPOINT,
         )
     state = {name.removeprefix(PREFIX): value.float() for name, value in data.items()}
     for name, value in state.items():
@@ -188,31 +217,39 @@ def _state(file: Path) -> dict[str, Tensor]:
     return state
 
 
-def _shape(
+def _model_config(
     file: Path, state: dict[str, Tensor], gaussians: CanonicalGaussians, heads: int
 ) -> tuple[ModelConfig, int]:
-    """Shape of the network by its tensors, and the width of the speech features."""
+    """The shape of the network from its tensors, and the width of the speech features.
+
+    Raises InputRejected when a tensor is missing or when sizes contradict each other.
+    """
 
     def size(name: str, axis: int) -> int:
         if name not in state or state[name].ndim <= axis:
-            raise InputRejected(f"{file} lacks {name}", EXPECTED, GIVE)
+            raise InputRejected(f"{file} lacks {name}", EXPECTED, GIVE_CHECKPOINT)
         return int(state[name].shape[axis])
 
-    sides: list[int] = []
-    while f"tri_plane.grid.grids.{len(sides)}.0" in state:
-        sides.append(size(f"tri_plane.grid.grids.{len(sides)}.0", 3))
+    # Tri-planes and attention layers are numbered from 0.
+    resolutions: list[int] = []
+    while f"tri_plane.grid.grids.{len(resolutions)}.0" in state:
+        resolutions.append(size(f"tri_plane.grid.grids.{len(resolutions)}.0", 3))
     layers = 0
     while f"transformer.layers.{layers}.norm1.gamma" in state:
         layers += 1
-    if not sides or not layers or any(side % sides[0] for side in sides):
+    if not resolutions or not layers or any(side % resolutions[0] for side in resolutions):
         raise InputRejected(
-            f"{file} has tri-planes of {sides} cells and {layers} attention layers", EXPECTED, GIVE
+            f"{file} has tri-planes of {resolutions} cells and {layers} attention layers",
+            EXPECTED,
+            GIVE_CHECKPOINT,
         )
+
+    # Spherical harmonics and attention heads.
     width = size("transformer.layers.0.enc_dec_attention.w_q.weight", 0)
     coefficients = size("shs_deform.3.weight", 0) // 3
     if coefficients != gaussians.sh.shape[1]:
         raise InputRejected(
-            f"{file} moves {coefficients} spherical harmonics",
+            f"{file} changes {coefficients} spherical harmonics",
             f"{file.with_name('point_cloud.ply').name} has {gaussians.sh.shape[1]}",
             "Take both files from one iteration of one run",
         )
@@ -222,9 +259,10 @@ def _shape(
             f"that cannot be split among {heads} attention heads",
             "Give its config with --config",
         )
+
     config = ModelConfig(
-        plane_resolution=sides[0],
-        plane_scales=tuple(side // sides[0] for side in sides),
+        plane_resolution=resolutions[0],
+        plane_scales=tuple(side // resolutions[0] for side in resolutions),
         plane_channels=size("tri_plane.grid.grids.0.0", 1),
         net_width=size("pos_deform.1.weight", 0),
         d_model=width,

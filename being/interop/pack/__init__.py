@@ -1,0 +1,1 @@
+"""The packed dataset: a whole dataset in one small file."""

@@ -1,8 +1,6 @@
-"""Lossless codecs of a packed dataset: files, arrays of floats, folders of mask pictures; and the
-clip, near lossless.
+"""Codecs of a packed dataset: lossless for files, float arrays and masks, near lossless for frames.
 
-Every decoder is told how much may come out and stops there, so that a small file cannot fill a
-disk.
+Every decoder knows how much data may come out and stops there, so a small file cannot fill a disk.
 """
 
 from __future__ import annotations
@@ -11,42 +9,44 @@ import hashlib
 import io
 import lzma
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
 from typing import IO, Any
 
-import av
 import numpy as np
 
-from being.conventions import FPS
+from being.media import packed_video
 
-RANK = 16  # of the low-rank prediction of arrays over time: the tracked mesh is one
-CLIP_QUALITY = {
-    "crf": "12",
-    "preset": "medium",
-}  # 46 dB against the JPEG frames, about 1.4 Mbit/s at 512 px
-LOSSLESS = {"qp": "0", "preset": "medium"}
+# Rank of the low-rank prediction of arrays over time: the tracked mesh has this rank.
+RANK = 16
+MEMORY_MAX = 256 << 20  # bytes that the xz decoder may use
+COLOURS_MAX = 256
 
+# Name of a part -> its bytes.
 Parts = dict[str, bytes]
-Facts = dict[str, Any]
+# dtype, shape and codec of an array, as JSON.
+ArrayInfo = dict[str, Any]
 
 
-class Damaged(Exception):
-    """Packed bytes are not what they should be."""
+class DamagedPack(Exception):
+    """Packed bytes are wrong."""
 
 
-class Hashed:
-    """Pictures on their way, and the sha256 over all of their pixels that have passed."""
+class TooManyColours(Exception):
+    """Images have more colours than one byte can number."""
 
-    def __init__(self, pictures: Iterator[np.ndarray]):
-        self._pictures, self._digest = pictures, hashlib.sha256()
+
+class HashedImages:
+    """An iterator over images that computes the sha256 of all pixels passed."""
+
+    def __init__(self, images: Iterator[np.ndarray]):
+        self._images, self._digest = images, hashlib.sha256()
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        for picture in self._pictures:
-            self._digest.update(picture.tobytes())
-            yield picture
+        for image in self._images:
+            self._digest.update(image.tobytes())
+            yield image
 
     def hexdigest(self) -> str:
-        """As `hashlib` gives it."""
+        """sha256 of the images passed so far, hexadecimal."""
         return self._digest.hexdigest()
 
 
@@ -55,8 +55,11 @@ def content_digest(content: np.ndarray | bytes) -> str:
     return hashlib.sha256(content if isinstance(content, bytes) else content.tobytes()).hexdigest()
 
 
-def array_file(writer: str, arrays: dict[str, np.ndarray]) -> bytes:
-    """A .npy or .npz file of arrays, by one of numpy's writers."""
+def numpy_file_bytes(writer: str, arrays: dict[str, np.ndarray]) -> bytes:
+    """The bytes of a .npy or .npz file of `arrays`.
+
+    writer: "save" (one array, named ""), "savez" or "savez_compressed".
+    """
     buffer = io.BytesIO()
     if writer == "save":
         np.save(buffer, arrays[""])
@@ -66,90 +69,90 @@ def array_file(writer: str, arrays: dict[str, np.ndarray]) -> bytes:
     return buffer.getvalue()
 
 
-def squeeze(data: bytes) -> bytes:
-    """`data` as xz; checked when it is opened."""
+def compress(data: bytes) -> bytes:
+    """`data` as xz, with a checksum."""
     return lzma.compress(data, preset=6)
 
 
-def expand(data: bytes, size: int) -> bytes:
-    """What `squeeze` was given, which must be `size` bytes. Raises Damaged."""
-    opener = lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=256 << 20)
+def decompress(data: bytes, size: int) -> bytes:
+    """The `size` bytes that `compress` was called with. Raises DamagedPack."""
+    decoder = lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=MEMORY_MAX)
     try:
-        out = opener.decompress(data, max_length=size + 1)
+        content = decoder.decompress(data, max_length=size + 1)
     except (lzma.LZMAError, EOFError) as error:
-        raise Damaged(str(error)) from error
-    if len(out) != size:
-        raise Damaged(f"{len(out)} bytes instead of {size}")
-    return out
+        raise DamagedPack(str(error)) from error
+    if len(content) != size:
+        raise DamagedPack(f"{len(content)} bytes instead of {size}")
+    return content
 
 
-def encode_array(values: np.ndarray) -> tuple[Facts, Parts]:
-    """An array as its facts and what the best codec makes of it; `decode_array` gives back equal
-    bits.
+# --- arrays
 
-    "plain": its bytes. For float32 [F, ...], "steps": the differences over time of the numbers'
-    ranks among all floats, sorted into byte planes; or "rank": the same against a low-rank
-    approximation, whose factors are stored too.
+
+def encode_array(values: np.ndarray) -> tuple[ArrayInfo, Parts]:
+    """The info and parts of an array with the smallest codec; `decode_array` returns equal bits.
+
+    The codecs: "plain" stores the bytes. For float32 [F, ...], "steps" stores the differences over
+    time of the numbers' ranks among all floats, sorted into byte planes. "rank" stores the
+    difference of the ranks from those of a low-rank approximation, and its factors.
     """
     values = np.asarray(values, order="C")
-    facts: Facts = {"dtype": values.dtype.str, "shape": list(values.shape)}
-    made: dict[str, Parts] = {}
+    candidates: dict[str, Parts] = {}
     if values.dtype == np.float32 and values.ndim > 1 and values.size:
         flat = values.reshape(len(values), -1)
         steps = _ranks(flat)
-        steps[1:] = np.diff(steps, axis=0)  # wraps
-        made["steps"] = {"rest": squeeze(_planes(steps))}
+        steps[1:] = np.diff(steps, axis=0)  # wraps around
+        candidates["steps"] = {"rest": compress(_byte_planes(steps))}
         if min(flat.shape) > 4 * RANK and np.isfinite(flat).all():
-            factors = _factors(flat)
-            made["rank"] = {
-                "rest": squeeze(_planes(_ranks(flat) - _ranks(_predicted(factors)))),
-                **{f"factor{k}": squeeze(factor.tobytes()) for k, factor in enumerate(factors)},
-            }
-    made = made or {"plain": {"plain": squeeze(values.tobytes())}}
-    codec = min(made, key=lambda name: sum(map(len, made[name].values())))
-    return {**facts, "codec": codec}, made[codec]
+            factors = _low_rank_factors(flat)
+            rest = _ranks(flat) - _ranks(_low_rank_product(factors))
+            stored = {f"factor{k}": compress(factor.tobytes()) for k, factor in enumerate(factors)}
+            candidates["rank"] = {"rest": compress(_byte_planes(rest)), **stored}
+    if not candidates:
+        candidates["plain"] = {"plain": compress(values.tobytes())}
+    codec = min(candidates, key=lambda name: sum(map(len, candidates[name].values())))
+    info = {"dtype": values.dtype.str, "shape": list(values.shape), "codec": codec}
+    return info, candidates[codec]
 
 
-def decode_array(facts: Facts, parts: Parts) -> np.ndarray:
-    """The array that `encode_array` was given. Raises Damaged."""
-    dtype, shape = np.dtype(facts["dtype"]), tuple(int(n) for n in facts["shape"])
+def decode_array(info: ArrayInfo, parts: Parts) -> np.ndarray:
+    """The array that `encode_array` was called with. Raises DamagedPack."""
+    dtype, shape = np.dtype(info["dtype"]), tuple(int(n) for n in info["shape"])
     if dtype.hasobject or any(n < 0 for n in shape):
-        raise Damaged(f"an array of {dtype} {shape}")
+        raise DamagedPack(f"an array of {dtype} {shape}")
     count = int(np.prod(shape))
-    if facts["codec"] == "plain":
-        return (
-            np.frombuffer(expand(parts["plain"], count * dtype.itemsize), dtype)
-            .reshape(shape)
-            .copy()
-        )
+    if info["codec"] == "plain":
+        content = decompress(parts["plain"], count * dtype.itemsize)
+        return np.frombuffer(content, dtype).reshape(shape).copy()
+
     if dtype != np.float32 or len(shape) < 2 or not count:
-        raise Damaged(f"an array of {dtype} {shape} as {facts['codec']}")
+        raise DamagedPack(f"an array of {dtype} {shape} as {info['codec']}")
     frames, width = shape[0], count // shape[0]
-    rest = _from_planes(expand(parts["rest"], 4 * count)).reshape(frames, width)
-    if facts["codec"] == "steps":
-        return _floats(np.cumsum(rest, axis=0)).reshape(shape)
+    rest = _from_byte_planes(decompress(parts["rest"], 4 * count)).reshape(frames, width)
+    if info["codec"] == "steps":
+        return _floats_of_ranks(np.cumsum(rest, axis=0)).reshape(shape)
+
     sizes = ((width,), (frames, RANK), (RANK, width))
-    factors = [
-        np.frombuffer(expand(parts[f"factor{k}"], 4 * int(np.prod(size))), np.float32).reshape(size)
-        for k, size in enumerate(sizes)
-    ]
-    return _floats(rest + _ranks(_predicted(factors))).reshape(shape)
+    factors = []
+    for k, size in enumerate(sizes):
+        content = decompress(parts[f"factor{k}"], 4 * int(np.prod(size)))
+        factors.append(np.frombuffer(content, np.float32).reshape(size))
+    return _floats_of_ranks(rest + _ranks(_low_rank_product(factors))).reshape(shape)
 
 
-def _factors(flat: np.ndarray) -> list[np.ndarray]:
-    """Mean [D], coefficients [F, RANK] and basis [RANK, D] of the best approximation of float32 [F,
-    D].
-    """
-    wide = flat.astype(np.float64)
-    mean = wide.mean(0)
-    values, vectors = np.linalg.eigh((wide - mean) @ (wide - mean).T)
+def _low_rank_factors(flat: np.ndarray) -> list[np.ndarray]:
+    """Mean [D], coefficients [F, RANK] and basis [RANK, D] that best approximate float32 [F, D]."""
+    values = flat.astype(np.float64)
+    mean = values.mean(0)
+    _, vectors = np.linalg.eigh((values - mean) @ (values - mean).T)
     left = vectors[:, ::-1][:, :RANK]
-    return [part.astype(np.float32) for part in (mean, left, left.T @ (wide - mean))]
+    return [part.astype(np.float32) for part in (mean, left, left.T @ (values - mean))]
 
 
-def _predicted(factors: Sequence[np.ndarray]) -> np.ndarray:
-    """mean + coefficients @ basis, float32, summed in a fixed order in double precision: equal on
-    every machine.
+def _low_rank_product(factors: Sequence[np.ndarray]) -> np.ndarray:
+    """mean + coefficients @ basis, float32 [F, D].
+
+    The sum is in double precision and in a fixed order, so it is equal on every machine.
     """
     mean, coefficients, basis = factors
     total = np.tile(mean.astype(np.float64), (len(coefficients), 1))
@@ -159,173 +162,115 @@ def _predicted(factors: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
-    """int32: how many float32 values lie between 0 and each of `values`, signed; every bit pattern
-    has its own.
+    """int32: the signed number of float32 values between 0 and each of `values`.
+
+    Every bit pattern has its own rank.
     """
     bits = np.ascontiguousarray(values).view(np.int32)
     return np.where(bits < 0, -1 - (bits & 0x7FFFFFFF), bits)
 
 
-def _floats(ranks: np.ndarray) -> np.ndarray:
-    """float32 of `_ranks`; whole numbers of any width are taken modulo 2^32."""
+def _floats_of_ranks(ranks: np.ndarray) -> np.ndarray:
+    """The float32 values of `_ranks`; integers of any width are taken modulo 2^32."""
     ranks = ranks.astype(np.int32)
     return np.where(ranks < 0, (-1 - ranks) | np.int32(-0x80000000), ranks).view(np.float32)
 
 
-def _planes(steps: np.ndarray) -> bytes:
-    """int32 folded to 0, -1, 1, -2, ... -> 0, 1, 2, 3, ..., as four planes of bytes."""
-    return (
-        ((steps << 1) ^ (steps >> 31))
-        .astype("<i4")
-        .reshape(-1)
-        .view(np.uint8)
-        .reshape(-1, 4)
-        .T.tobytes()
-    )
+def _byte_planes(steps: np.ndarray) -> bytes:
+    """int32 as four planes of bytes, after the map 0, -1, 1, -2, ... -> 0, 1, 2, 3, ..."""
+    folded = ((steps << 1) ^ (steps >> 31)).astype("<i4")
+    return folded.reshape(-1).view(np.uint8).reshape(-1, 4).T.tobytes()
 
 
-def _from_planes(data: bytes) -> np.ndarray:
-    folded = (
-        np.frombuffer(data, np.uint8)
-        .reshape(4, -1)
-        .T.copy()
-        .view("<u4")
-        .reshape(-1)
-        .astype(np.int64)
-    )
+def _from_byte_planes(data: bytes) -> np.ndarray:
+    """The integers of `_byte_planes`, int64 [n]."""
+    planes = np.frombuffer(data, np.uint8).reshape(4, -1)
+    folded = planes.T.copy().view("<u4").reshape(-1).astype(np.int64)
     return (folded >> 1) ^ -(folded & 1)
 
 
-class TooMany(Exception):
-    """Pictures of more colours than one byte can number."""
+# --- label images
 
 
-class Colours:
-    """Numbers 0 to 255 for the few colours of label pictures; grey pictures are numbers already."""
+class LabelPalette:
+    """Numbers 0 to 255 for the colours of label images; grey images are numbers already."""
 
-    def __init__(self, known: Sequence[Sequence[int]] = ()):
-        self.known = [
-            list(colour) for colour in known
-        ]  # each [R, G, B] or [R, G, B, A], in the order first seen
+    def __init__(self, colours: Sequence[Sequence[int]] = ()):
+        # each [R, G, B] or [R, G, B, A], in the order first seen
+        self.colours = [list(colour) for colour in colours]
 
-    def numbers(
-        self, pictures: Iterator[np.ndarray], shape: tuple[int, int]
+    def to_numbers(
+        self, images: Iterator[np.ndarray], shape: tuple[int, int]
     ) -> Iterator[np.ndarray]:
-        """uint8 [H, W] of pictures uint8 [H, W] or [H, W, C]; raises TooMany, also for one of
-        another shape.
+        """Numbers uint8 [H, W] of images uint8 [H, W] or [H, W, C].
+
+        Raises TooManyColours, also for an image of another shape.
         """
-        for i, picture in enumerate(pictures):
-            if picture.shape[:2] != shape or (i and (picture.ndim == 3) != bool(self.known)):
-                raise TooMany
-            yield picture if picture.ndim == 2 else self._numbered(picture)
+        for i, image in enumerate(images):
+            if image.shape[:2] != shape or (i and (image.ndim == 3) != bool(self.colours)):
+                raise TooManyColours
+            yield image if image.ndim == 2 else self._number_colours(image)
 
-    def _numbered(self, picture: np.ndarray) -> np.ndarray:
-        depth = picture.shape[2]
-        code = np.zeros(picture.shape[:2], np.uint32)
+    def _number_colours(self, image: np.ndarray) -> np.ndarray:
+        """Numbers uint8 [H, W] of an image uint8 [H, W, C]; adds its new colours to the palette."""
+        # One integer for each pixel's colour.
+        depth = image.shape[2]
+        code = np.zeros(image.shape[:2], np.uint32)
         for channel in range(depth):
-            code |= picture[..., channel].astype(np.uint32) << np.uint32(8 * channel)
-        numbers, todo = np.zeros(code.shape, np.uint8), np.ones(code.shape, bool)
-        for number in range(257):
-            if number == len(self.known):
-                if not todo.any():
+            code |= image[..., channel].astype(np.uint32) << np.uint32(8 * channel)
+
+        # Number the pixels of one colour after the other until none is left.
+        numbers, remaining = np.zeros(code.shape, np.uint8), np.ones(code.shape, bool)
+        for number in range(COLOURS_MAX + 1):
+            if number == len(self.colours):
+                if not remaining.any():
                     return numbers
-                self.known.append(picture[todo][0].tolist())
-            if number == 256 or len(self.known[number]) != depth:
+                self.colours.append(image[remaining][0].tolist())
+            if number == COLOURS_MAX or len(self.colours[number]) != depth:
                 break
-            same = code == sum(
-                value << 8 * channel for channel, value in enumerate(self.known[number])
-            )
-            numbers[same], todo = number, todo & ~same
-        raise TooMany
+            colour = sum(value << 8 * channel for channel, value in enumerate(self.colours[number]))
+            same = code == colour
+            numbers[same] = number
+            remaining &= ~same
+        raise TooManyColours
 
-    def pictures(self, numbers: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-        """The pictures that `numbers` was given. Raises Damaged for a number without a colour."""
-        table = np.array(self.known, np.uint8) if self.known else None
-        for picture in numbers:
-            if table is not None and picture.max() >= len(table):
-                raise Damaged(f"colour {picture.max()} of {len(table)}")
-            yield picture if table is None else table[picture]
+    def to_images(self, numbers: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        """The images of `to_numbers`. Raises DamagedPack for a number without a colour."""
+        table = np.array(self.colours, np.uint8) if self.colours else None
+        for image in numbers:
+            if table is not None and image.max() >= len(table):
+                raise DamagedPack(f"colour {image.max()} of {len(table)}")
+            yield image if table is None else table[image]
 
 
-def encode_pictures(
-    pictures: Iterator[np.ndarray], shape: tuple[int, int], file: IO[bytes]
-) -> None:
-    """Write pictures uint8 [H, W] as a video from which `decode_pictures` reads the same: H.264
-    without loss.
+def encode_labels(images: Iterator[np.ndarray], shape: tuple[int, int], file: IO[bytes]) -> None:
+    """Write images uint8 [H, W] as lossless H.264; `decode_labels` returns the same.
 
-    Masks change little from frame to frame, so it takes a quarter of what FFV1 and a seventh of
-    what PNG files take.
+    Masks change little from frame to frame. The video takes a quarter of the bytes of FFV1 and a
+    seventh of PNG files.
     """
-    _encode(pictures, shape, file, "gray", LOSSLESS)
+    packed_video.encode_grey(images, shape, file)
 
 
-def decode_pictures(file: IO[bytes], shape: tuple[int, int], count: int) -> Iterator[np.ndarray]:
-    """The `count` pictures uint8 [H, W] that `encode_pictures` was given. Raises Damaged."""
-    for frame in _decode(
-        file, shape, count, ("gray", "yuv420p")
-    ):  # decoders add empty colour planes
-        plane = frame.planes[0]
-        yield (
-            np.frombuffer(bytes(plane), np.uint8)
-            .reshape(-1, plane.line_size)[: shape[0], : shape[1]]
-            .copy()
-        )
+def decode_labels(file: IO[bytes], shape: tuple[int, int], count: int) -> Iterator[np.ndarray]:
+    """The `count` images uint8 [H, W] that `encode_labels` was called with. Raises DamagedPack."""
+    try:
+        yield from packed_video.decode_grey(file, shape, count)
+    except packed_video.DamagedVideo as error:
+        raise DamagedPack(str(error)) from error
 
 
-def encode_clip(pictures: Iterator[np.ndarray], shape: tuple[int, int], file: IO[bytes]) -> None:
-    """Write pictures uint8 [H, W, 3] RGB as H.264 at full colour resolution, near lossless."""
-    _encode(pictures, shape, file, "yuv444p", CLIP_QUALITY)
+# --- frames
+
+
+def encode_clip(images: Iterator[np.ndarray], shape: tuple[int, int], file: IO[bytes]) -> None:
+    """Write images uint8 [H, W, 3] RGB as H.264 at full colour resolution, near lossless."""
+    packed_video.encode_rgb(images, shape, file)
 
 
 def decode_clip(file: IO[bytes], shape: tuple[int, int], count: int) -> Iterator[np.ndarray]:
-    """The `count` pictures uint8 [H, W, 3] RGB of what `encode_clip` wrote, to within 46 dB. Raises
-    Damaged.
-    """
-    for frame in _decode(file, shape, count, ("yuv444p",)):
-        yield frame.to_ndarray(format="rgb24")
-
-
-def _encode(
-    pictures: Iterator[np.ndarray],
-    shape: tuple[int, int],
-    file: IO[bytes],
-    pixels: str,
-    options: dict[str, str],
-) -> None:
-    with av.open(file, "w", format="matroska") as container:
-        stream = container.add_stream("libx264", rate=FPS, options=options)
-        stream.height, stream.width, stream.pix_fmt = *shape, pixels
-        for i, picture in enumerate(pictures):
-            assert picture.dtype == np.uint8 and picture.shape[:2] == shape, (
-                picture.dtype,
-                picture.shape,
-            )
-            frame = av.VideoFrame.from_ndarray(picture, "gray" if picture.ndim == 2 else "rgb24")
-            frame.pts, frame.time_base = i, Fraction(1, FPS)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-
-
-def _decode(
-    file: IO[bytes], shape: tuple[int, int], count: int, pixels: tuple[str, ...]
-) -> Iterator[av.VideoFrame]:
-    done = 0
+    """The `count` images uint8 [H, W, 3] RGB of `encode_clip`, to 46 dB. Raises DamagedPack."""
     try:
-        with av.open(file, format="matroska") as container:
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            for frame in container.decode(stream):
-                if (
-                    (frame.height, frame.width) != shape
-                    or frame.format.name not in pixels
-                    or done == count
-                ):
-                    raise Damaged(
-                        f"picture {done} of {count} is {frame.width}x{frame.height} {frame.format.name}"
-                    )
-                yield frame
-                done += 1
-    except (av.error.FFmpegError, IndexError) as error:
-        raise Damaged(str(error)) from error
-    if done < count:
-        raise Damaged(f"{done} of {count} pictures")
+        yield from packed_video.decode_rgb(file, shape, count)
+    except packed_video.DamagedVideo as error:
+        raise DamagedPack(str(error)) from error

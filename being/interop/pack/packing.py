@@ -1,16 +1,17 @@
-"""A dataset as one small file, and back: `pack` and `unpack`.
+"""Packs a dataset into one small file.
 
-What cannot be made again is stored without loss: masks, tracks, features, sound, tables, the
-consent record. Frames and plates, nine tenths of the bytes, are made again. Frames come from the
-source video, which the dataset keeps as a hard link (it costs no room where the video lies on the
-same disk): then every file comes out the same, bit for bit, wherever the same library versions are
-at work. The alternative, to encode the frames anew, always works but changes every frame a little
-(46 dB), and with them the plates; it is what happens where the source is gone, was altered, or is
-so large (a 4K recording) that carrying it along would defeat the purpose. Which of the two it was
-is said, and noted in the pack.
+Files that cannot be computed again are stored without loss: masks, tracks, features, audio, tables,
+the consent record. Frames and plates, nine tenths of the bytes, are computed again by `unpack`.
 
-The file is a zip of stored parts; `pack.json`, at its end, lists what is to come out, with its
-sha256.
+The frames come from the source video when possible. The dataset keeps that video as a hard link,
+which takes no space where the video lies on the same disk. Then every file comes out the same, bit
+for bit, wherever the same library versions are installed. Otherwise the frames are encoded again
+near lossless (46 dB), which always works but changes every frame a little, and with them the
+plates. That happens where the source is missing, was altered, or is so large (a 4K recording) that
+to store it would defeat the purpose. A message and the pack say which of the two it was.
+
+The file is a zip archive of stored parts. `pack.json`, at its end, lists the files to restore with
+their sha256.
 """
 
 from __future__ import annotations
@@ -27,45 +28,49 @@ from typing import Any
 
 import numpy as np
 
-from being.console import Progress, say
+from being.console import Progress, console
 from being.data.dataset import Dataset
+from being.data.frames import FrameFolder, read_image
 from being.errors import BeingError
 from being.interop.pack.codecs import (
-    Colours,
-    Hashed,
-    TooMany,
-    array_file,
+    HashedImages,
+    LabelPalette,
+    TooManyColours,
+    compress,
     content_digest,
     encode_array,
     encode_clip,
-    encode_pictures,
-    squeeze,
+    encode_labels,
+    numpy_file_bytes,
 )
-from being.paths import check_place, make_folders, remove_empty
-from being.preprocess.source import STEM, kept_source, source_pictures
+from being.paths import check_writable, make_folders, remove_empty_folders
+from being.preprocess.source import SOURCE_STEM, find_source, source_frames
+from being.preprocess.steps import STEPS
 from being.preprocess.workspace import sha256
 
 FORMAT, VERSION = "being dataset", 1
 INDEX = "pack.json"
-SAME_PICTURE = (
-    2.0  # mean difference in grey levels under which a frame made again is the stored one
-)
-CHECKED_FRAMES = 8  # made from the source before it is trusted
-MADE_AGAIN = ("frames", "plates")  # steps whose files are not stored
-REPORT = ("report.html",)  # made again, too
+# Mean difference in grey levels below which a decoded frame counts as the stored one.
+SAME_FRAME = 2.0
+CHECKED_FRAMES = 8  # decoded from the source before it is used
+# Steps whose files are not stored.
+RECREATED_STEPS = ("frames", "plates")
+# The report is not stored when the dataset holds the two files that it is built from.
+REPORT_FILE, TIMES_FILE = "report.html", "times.json"
 
+# The index and its entries, as JSON.
 Entry = dict[str, Any]
 
 
 def pack(dataset: Path, out: Path) -> Path:
-    """The path of one file that holds the dataset at `dataset`; it appears under this name only
-    when whole.
+    """Write the dataset to the file `out`, which appears only when it is complete; returns `out`.
 
     Raises InputRejected (no dataset), BeingError (cannot write, or `out` is another kind of file).
     """
     opened, out = Dataset.open(Path(dataset)), Path(out).absolute()
     _check_target(out)
-    part, parents = out.with_name(f".{out.name}.part"), list[Path]()
+    part = out.with_name(f".{out.name}.part")
+    parents: list[Path] = []
     try:
         parents = make_folders(out.parent)
         with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
@@ -73,11 +78,11 @@ def pack(dataset: Path, out: Path) -> Path:
         os.replace(part, out)
     except OSError as error:
         raise BeingError(
-            f"cannot write {out}", str(error), "Make room on the disk or choose another place"
+            f"cannot write {out}", str(error), "Free disk space or choose another folder"
         ) from error
     finally:
         part.unlink(missing_ok=True)
-        remove_empty(parents)
+        remove_empty_folders(parents)
     return out
 
 
@@ -91,32 +96,32 @@ class _Packer:
         self.parts = 0
 
     def write(self) -> None:
-        """All parts, then the index."""
-        again, names = made_again(self.dataset.manifest), list[str]()
-        for path in sorted(self.folder.rglob("*")):
-            inside = path.relative_to(self.folder)
-            if (
-                path.is_file()
-                and not path.is_symlink()
-                and not any(part.startswith(".") for part in inside.parts)
-            ):
-                names.append(inside.as_posix())
-        report = {"report.html", "times.json"} <= set(names)
-        kept_back = ("dataset.json", *REPORT) if report else ("dataset.json",)
+        """Write all parts, then the index."""
+        names = self._file_names()
+        has_report = {REPORT_FILE, TIMES_FILE} <= set(names)
+        left_out = {"dataset.json", REPORT_FILE} if has_report else {"dataset.json"}
+        recreated = is_recreated(self.dataset.manifest)
         names = [
             name
             for name in names
-            if not again(name) and name not in kept_back and not name.startswith(f"{STEM}.")
+            if not recreated(name)
+            and name not in left_out
+            and not name.startswith(f"{SOURCE_STEM}.")
         ]
-        folders = _numbered(names, self.dataset.frames)
-        with Progress("pack", self.dataset.frames * (len(folders) + 1), "pictures") as shown:
-            clip = self._clip(shown)
-            folders = [folder for folder in folders if self._pictures(folder, shown)]
+
+        # Each file goes to the best codec that can store it: label video, arrays, plain bytes.
+        folders = _image_sequences(names, self.dataset.frames)
+        with Progress("pack", self.dataset.frames * (len(folders) + 1), "images") as progress:
+            clip = self._write_clip(progress)
+            folders = [folder for folder in folders if self._write_labels(folder, progress)]
             rest = [name for name in names if name.rpartition("/")[0] not in folders]
             arrays = [
-                name for name in rest if name.endswith((".npy", ".npz")) and self._arrays(name)
+                name
+                for name in rest
+                if name.endswith((".npy", ".npz")) and self._write_arrays(name)
             ]
-            self._files([name for name in rest if name not in arrays])
+            self._write_files([name for name in rest if name not in arrays])
+
         index = {
             "format": FORMAT,
             "version": VERSION,
@@ -125,137 +130,135 @@ class _Packer:
             "height": self.dataset.height,
             "manifest": (self.folder / "dataset.json").read_text(),
             "clip": clip,
-            "report": report,
+            "report": has_report,
             "entries": self.entries,
         }
         self.archive.writestr(INDEX, json.dumps(index))
 
-    def _part(self, data: bytes) -> str:
+    def _file_names(self) -> list[str]:
+        """All files of the dataset, relative to it, without links and hidden files."""
+        names = []
+        for path in sorted(self.folder.rglob("*")):
+            relative = path.relative_to(self.folder)
+            hidden = any(part.startswith(".") for part in relative.parts)
+            if path.is_file() and not path.is_symlink() and not hidden:
+                names.append(relative.as_posix())
+        return names
+
+    def _write_part(self, data: bytes) -> str:
+        """Store one part; returns its name in the archive."""
         name = f"part{self.parts:04d}"
         self.parts += 1
         self.archive.writestr(name, data)
         return name
 
-    def _clip(self, shown: Progress) -> Entry:
-        """The source video where the dataset has it, else the frames encoded anew."""
-        source = kept_source(self.folder)
+    # --- frames
+
+    def _write_clip(self, progress: Progress) -> Entry:
+        """Store the source video where the dataset has it, else the frames encoded again."""
+        source = find_source(self.folder)
         reason = "the dataset does not hold its source video"
         if source is not None:
-            reason = self._objection(source)
+            reason = self._why_not_from_source(source)
             if not reason:
                 self.archive.write(source, "source")
-                shown.advance(self.dataset.frames)
+                progress.advance(self.dataset.frames)
                 return {"kind": "source", "suffix": source.suffix}
-        say(f"frames are encoded anew (46 dB), as {reason}")
+        console.info(f"frames are encoded again (46 dB): {reason}")
         buffer = io.BytesIO()
-        encode_clip(_counted(self._frames(), shown), self.shape, buffer)
-        return {"kind": "encoded", "part": self._part(buffer.getvalue())}
+        encode_clip(_with_progress(self._frames(), progress), self.shape, buffer)
+        return {"kind": "encoded", "part": self._write_part(buffer.getvalue())}
 
-    def _objection(self, source: Path) -> str:
-        """Why the frames cannot come from the source video; empty when they can."""
+    def _why_not_from_source(self, source: Path) -> str:
+        """The reason why the frames cannot come from the source video; empty when they can."""
         if "frames" not in self.dataset.manifest["source"]:
-            return "the dataset does not say from which frames of its source video it was made"
+            return "the dataset does not say from which frames of its source video it was built"
         if sha256(source) != self.dataset.manifest["source"]["sha256"]:
-            return "the source video is no longer what it was"
+            return "the source video was altered"
+
+        # Decode a few frames and compare them with the stored ones.
         step = max(1, self.dataset.frames // CHECKED_FRAMES)
         stored = islice(self._frames(), 0, None, step)
-        made = islice(source_pictures(source, self.dataset.manifest), 0, None, step)
-        worst = max(
-            (
-                float(np.abs(one.astype(np.int16) - other).mean())
-                if one.shape == other.shape
-                else np.inf
-                for one, other in zip(stored, made, strict=False)
-            ),
-            default=np.inf,
-        )
-        return (
-            ""
-            if worst < SAME_PICTURE
-            else "the source video gives other frames than the stored ones"
-        )
+        decoded = islice(source_frames(source, self.dataset.manifest), 0, None, step)
+        differences = [_difference(a, b) for a, b in zip(stored, decoded, strict=False)]
+        if max(differences, default=np.inf) < SAME_FRAME:
+            return ""
+        return "the source video gives other frames than the stored ones"
 
     def _frames(self) -> Iterator[np.ndarray]:
-        from being.data.frames import FrameFolder
-
         return iter(FrameFolder(self.folder / "ori_imgs", self.dataset.frames))
 
-    def _pictures(self, folder: str, shown: Progress) -> bool:
-        """Whether a folder of pictures was stored as a video of numbers: those of grey, or of few
-        colours, can be.
-        """
-        from being.data.frames import read_image
+    # --- other files
 
-        pictures = (
-            read_image(self.folder / folder / f"{i}.png") for i in range(self.dataset.frames)
-        )
-        buffer, colours = io.BytesIO(), Colours()
-        hashed = Hashed(colours.numbers(_counted(pictures, shown), self.shape))
+    def _write_labels(self, folder: str, progress: Progress) -> bool:
+        """Store a folder of images as a video of numbers, if they are grey or have few colours.
+
+        Returns whether it was stored.
+        """
+        paths = (self.folder / folder / f"{i}.png" for i in range(self.dataset.frames))
+        images = (read_image(path) for path in paths)
+        buffer, palette = io.BytesIO(), LabelPalette()
+        hashed = HashedImages(palette.to_numbers(_with_progress(images, progress), self.shape))
         try:
-            encode_pictures(iter(hashed), self.shape, buffer)
-        except TooMany:
+            encode_labels(iter(hashed), self.shape, buffer)
+        except TooManyColours:
             return False
         self.entries.append(
             {
                 "kind": "pictures",
                 "folder": folder,
-                "colours": colours.known,
-                "part": self._part(buffer.getvalue()),
+                "colours": palette.colours,
+                "part": self._write_part(buffer.getvalue()),
                 "sha256": hashed.hexdigest(),
             }
         )
         return True
 
-    def _arrays(self, name: str) -> bool:
-        """Whether the arrays of a .npy or .npz file were stored: not where numpy would write
-        another file of them.
+    def _write_arrays(self, name: str) -> bool:
+        """Store the arrays of a .npy or .npz file, if numpy would write the same file of them.
+
+        Returns whether they were stored.
         """
         content = (self.folder / name).read_bytes()
+        is_archive = name.endswith(".npz")
         try:
             loaded = np.load(io.BytesIO(content), allow_pickle=False)
-            arrays = (
-                {key: loaded[key] for key in loaded.files}
-                if name.endswith(".npz")
-                else {"": loaded}
-            )
+            arrays = {key: loaded[key] for key in loaded.files} if is_archive else {"": loaded}
         except (ValueError, OSError, zipfile.BadZipFile):
             return False
-        writer = next(
-            (
-                w
-                for w in (("savez", "savez_compressed") if name.endswith(".npz") else ("save",))
-                if array_file(w, arrays) == content
-            ),
-            None,
-        )
+
+        # The writer of numpy that gives the same bytes.
+        writers = ("savez", "savez_compressed") if is_archive else ("save",)
+        writer = next((w for w in writers if numpy_file_bytes(w, arrays) == content), None)
         if writer is None:
             return False
-        made = []
+
+        encoded = []
         for key, values in arrays.items():
-            facts, parts = encode_array(values)
-            made.append(
+            info, parts = encode_array(values)
+            encoded.append(
                 {
                     "name": key,
-                    **facts,
-                    "parts": {part: self._part(data) for part, data in parts.items()},
+                    **info,
+                    "parts": {part: self._write_part(data) for part, data in parts.items()},
                     "sha256": content_digest(values),
                 }
             )
-        self.entries.append({"kind": "arrays", "path": name, "writer": writer, "arrays": made})
+        self.entries.append({"kind": "arrays", "path": name, "writer": writer, "arrays": encoded})
         return True
 
-    def _files(self, names: list[str]) -> None:
-        """All other files, one after the other as one part."""
+    def _write_files(self, names: list[str]) -> None:
+        """Store all other files, one after the other as one part."""
         contents = [(self.folder / name).read_bytes() for name in names]
-        whole = b"".join(contents)
+        joined = b"".join(contents)
         self.entries.append(
             {
                 "kind": "files",
-                "part": self._part(squeeze(whole)),
+                "part": self._write_part(compress(joined)),
                 "files": [
                     [name, len(content)] for name, content in zip(names, contents, strict=True)
                 ],
-                "sha256": content_digest(whole),
+                "sha256": content_digest(joined),
             }
         )
 
@@ -264,9 +267,9 @@ def _check_target(out: Path) -> None:
     """Raise BeingError where no pack can be written, or another kind of file would be lost."""
     if out.exists() and not (out.is_file() and _is_pack(out)):
         raise BeingError(
-            f"{out} exists and is not a packed dataset", fix="Choose another place with --out"
+            f"{out} exists and is not a packed dataset", fix="Choose another file with --out"
         )
-    check_place(out)
+    check_writable(out)
 
 
 def _is_pack(path: Path) -> bool:
@@ -277,36 +280,42 @@ def _is_pack(path: Path) -> bool:
         return False
 
 
-def made_again(manifest: Entry) -> Callable[[str], bool]:
-    """Whether a file of the dataset is not stored: frames never, plates where they are those of our
-    own step.
+def is_recreated(manifest: Entry) -> Callable[[str], bool]:
+    """A function of a file's name: whether `unpack` computes the file, so it is not stored.
+
+    Frames always are; plates are when our own step "plates" wrote them.
     """
     patterns = ["ori_imgs/*.jpg"]
     if "plates" in manifest.get("steps", {}):
-        patterns += step_outputs()["plates"]
+        patterns += outputs_of_steps()["plates"]
     return lambda name: any(
         fnmatch(name, pattern) or name.startswith(f"{pattern}/") for pattern in patterns
     )
 
 
-def step_outputs() -> dict[str, tuple[str, ...]]:
-    """The files of each step of `preprocess`, as patterns."""
-    from being.preprocess.steps import STEPS
-
+def outputs_of_steps() -> dict[str, tuple[str, ...]]:
+    """The files of each preprocessing step, as patterns."""
     return {step.name: step.outputs for step in STEPS}
 
 
-def _numbered(names: list[str], frames: int) -> list[str]:
+def _image_sequences(names: list[str], frames: int) -> list[str]:
     """The folders whose files are 0.png, 1.png, ..., one a frame."""
-    inside: dict[str, set[str]] = {}
+    files_in: dict[str, set[str]] = {}
     for name in names:
         folder, _, file = name.rpartition("/")
-        inside.setdefault(folder, set()).add(file)
-    every = {f"{i}.png" for i in range(frames)}
-    return sorted(folder for folder, files in inside.items() if folder and files == every)
+        files_in.setdefault(folder, set()).add(file)
+    expected = {f"{i}.png" for i in range(frames)}
+    return sorted(folder for folder, files in files_in.items() if folder and files == expected)
 
 
-def _counted(pictures: Iterator[np.ndarray], shown: Progress) -> Iterator[np.ndarray]:
-    for picture in pictures:
-        yield picture
-        shown.advance()
+def _difference(one: np.ndarray, other: np.ndarray) -> float:
+    """Mean absolute difference of two images uint8 [H, W, 3]; infinite when their shapes differ."""
+    if one.shape != other.shape:
+        return np.inf
+    return float(np.abs(one.astype(np.int16) - other).mean())
+
+
+def _with_progress(images: Iterator[np.ndarray], progress: Progress) -> Iterator[np.ndarray]:
+    for image in images:
+        yield image
+        progress.advance()

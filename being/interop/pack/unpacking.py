@@ -1,8 +1,7 @@
-"""A dataset from its pack (`being.interop.pack.packing`): stored files put back, frames and plates made again,
-all of it checked.
+"""Restores a dataset from its pack: writes the stored files and recomputes the other ones.
 
-What comes out is bounded by what is there, no name leads out of the folder, and nothing appears
-under its name until it is whole.
+The size of the pack bounds the size of the dataset, no file name leads out of the folder, and the
+dataset appears only when it is complete.
 """
 
 from __future__ import annotations
@@ -21,62 +20,86 @@ from uuid import uuid4
 
 import numpy as np
 
-from being.console import Progress, say
+from being.console import Progress, console
 from being.data.dataset import Dataset
 from being.data.frames import write_frames, write_image
 from being.errors import BeingError, InputRejected
 from being.files import read_json, write_json
 from being.interop.pack.codecs import (
-    Colours,
-    Damaged,
-    Hashed,
-    array_file,
+    DamagedPack,
+    HashedImages,
+    LabelPalette,
     content_digest,
     decode_array,
     decode_clip,
-    decode_pictures,
-    expand,
+    decode_labels,
+    decompress,
+    numpy_file_bytes,
 )
-from being.interop.pack.packing import FORMAT, INDEX, MADE_AGAIN, VERSION, Entry, step_outputs
-from being.preprocess.inspection.record import Checked
+from being.interop.pack.packing import (
+    FORMAT,
+    INDEX,
+    RECREATED_STEPS,
+    VERSION,
+    Entry,
+    outputs_of_steps,
+)
+from being.preprocess.inspection.record import InspectionRecord
 from being.preprocess.report import write_report
-from being.preprocess.source import STEM, source_pictures
-from being.preprocess.step_graph import Stop
-from being.preprocess.steps import CHECKED, STEPS, Settings, Work
-from being.preprocess.workspace import OWN, Workspace, sha256
+from being.preprocess.source import SOURCE_STEM, source_frames
+from being.preprocess.step_graph import StopFlag
+from being.preprocess.steps import INSPECTION_FILE, STEPS, Settings, StepContext
+from being.preprocess.workspace import WORK_FOLDER, Workspace, sha256
 
 INDEX_MAX = 32 << 20  # bytes
-EXPANSION_MAX, EXPANSION_FREE = (
-    20,
-    64 << 20,
-)  # bytes that may come out for each of the pack's, and besides
-PIXELS_MAX = 1 << 37  # of all frames: an hour at 1024 px has 2^36.5
-PART_OF_NAME = re.compile(r"[^.\x00-\x1f\\/:][^\x00-\x1f\\/:]{0,200}")
-DAMAGED = "It was altered, or did not arrive whole: copy it again"
+# Bytes that may come out for each byte of the pack, and bytes besides.
+EXPANSION_MAX, EXPANSION_FREE = 20, 64 << 20
+# Pixels of all frames: an hour at 1024 px has 2^36.5.
+PIXELS_MAX = 1 << 37
+NAME_PART = re.compile(r"[^.\x00-\x1f\\/:][^\x00-\x1f\\/:]{0,200}")
+NAME_DEPTH_MAX = 4
+SUFFIX = re.compile(r"(\.[A-Za-z0-9]{1,8})?")
+DAMAGED_FIX = "It was altered, or did not arrive complete: copy it again"
+# Kinds of Python errors that a damaged pack may cause while it is read.
+READ_ERRORS = (
+    DamagedPack,
+    zipfile.BadZipFile,
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
 
 
 def unpack(file: Path, out: Path) -> Path:
-    """The path of the dataset that a pack holds; `out` appears only when whole.
+    """Write the dataset of a pack to `out`, which appears only when it is complete; returns `out`.
 
-    Frames and plates are made again, every other file is the packed one; what differs from the
-    original, if anything does, is said and noted in `dataset.json`. Raises InputRejected (no pack,
-    altered, cut off), BeingError (cannot write, or something is there already).
+    Frames and plates are computed again, every other file is the packed one. Differences from the
+    original are printed and noted in `dataset.json`. Raises InputRejected (no pack, altered, cut
+    off), BeingError (cannot write, or `out` exists).
     """
     file, out = Path(file), Path(out).absolute()
-    with _opened(file) as (archive, index), Workspace(out) as place:
-        place.claim(f"unpack {uuid4()}")  # what a run that was killed left is not gone on with
+    with _open_pack(file) as (archive, index), Workspace(out) as workspace:
+        # A new key each time: files left by a killed run are not used.
+        workspace.resume(f"unpack {uuid4()}")
         try:
-            _Unpacker(archive, index, place.folder).write()
-            _compare(place.folder, place.digest, index["clip"]["kind"] == "encoded")
+            _Unpacker(archive, index, workspace.folder).write()
+            _compare(workspace.folder, workspace.digest, index["clip"]["kind"] == "encoded")
             if index["report"]:
-                write_report(place.folder)
-            Dataset.open(place.folder)
-            place.finish()
+                write_report(workspace.folder)
+            Dataset.open(workspace.folder)
+            workspace.publish()
         except OSError as error:
             raise BeingError(
                 f"cannot write {out}",
                 str(error),
-                "Make room on the disk or choose another place with --out",
+                "Free disk space or choose another folder with --out",
             ) from error
     return out
 
@@ -90,30 +113,34 @@ class _Unpacker:
         self.manifest: Entry = json.loads(index["manifest"])
 
     def write(self) -> None:
-        """All files: frames and plates last, as they are made from others. Raises Damaged where
-        anything is amiss.
-        """
-        entries = self.index["entries"]
-        total = self.frames * (2 + sum(entry["kind"] == "pictures" for entry in entries))
-        with Progress("unpack", total, "pictures") as shown:
-            for entry in (entry for entry in entries if entry["kind"] == "arrays"):
-                self._arrays(entry)
-            self._clip(self.index["clip"], shown)
-            for entry in (entry for entry in entries if entry["kind"] == "pictures"):
-                self._pictures(entry, shown)
-            for entry in (entry for entry in entries if entry["kind"] == "files"):
-                self._files(entry)
-            self._place("dataset.json").write_text(self.index["manifest"])
-            if "plates" in self.manifest.get("steps", {}):
-                _make_plates(self.folder, self.manifest, shown)
+        """Write all files; plates last, because they are computed from the others.
 
-    def _place(self, name: str) -> Path:
-        """Where a file of this name goes, its folder made. Raises Damaged for a name that leads out
-        of the dataset.
+        Raises DamagedPack where anything is wrong.
+        """
+        arrays, labels, files = (
+            [entry for entry in self.index["entries"] if entry["kind"] == kind]
+            for kind in ("arrays", "pictures", "files")
+        )
+        with Progress("unpack", self.frames * (2 + len(labels)), "images") as progress:
+            for entry in arrays:
+                self._write_arrays(entry)
+            self._write_frames(self.index["clip"], progress)
+            for entry in labels:
+                self._write_labels(entry, progress)
+            for entry in files:
+                self._write_files(entry)
+            self._new_file("dataset.json").write_text(self.index["manifest"])
+            if "plates" in self.manifest.get("steps", {}):
+                _compute_plates(self.folder, self.manifest, progress)
+
+    def _new_file(self, name: str) -> Path:
+        """The path of a file to write, in an existing folder.
+
+        Raises DamagedPack for a name that leads out of the dataset or that exists.
         """
         parts = PurePosixPath(name).parts
         _check(
-            0 < len(parts) <= 4 and all(PART_OF_NAME.fullmatch(part) for part in parts),
+            0 < len(parts) <= NAME_DEPTH_MAX and all(NAME_PART.fullmatch(part) for part in parts),
             f"a file named {name!r}",
         )
         path = self.folder.joinpath(*parts)
@@ -121,53 +148,59 @@ class _Unpacker:
         _check(not path.exists(), f"two files named {name!r}")
         return path
 
-    def _clip(self, clip: Entry, shown: Progress) -> None:
+    def _write_frames(self, clip: Entry, progress: Progress) -> None:
+        """Write ori_imgs from the source video or from the encoded frames."""
         if clip["kind"] == "source":
-            _check(
-                bool(re.fullmatch(r"(\.[A-Za-z0-9]{1,8})?", clip["suffix"])),
-                "the name of its source video",
-            )
-            source = self._place(STEM + clip["suffix"])
+            _check(bool(SUFFIX.fullmatch(clip["suffix"])), "the name of its source video")
+            source = self._new_file(SOURCE_STEM + clip["suffix"])
             with self.archive.open("source") as packed, open(source, "wb") as file:
                 shutil.copyfileobj(packed, file)
             _check(sha256(source) == self.manifest["source"]["sha256"], "its source video")
-            pictures = source_pictures(source, self.manifest)
+            images = source_frames(source, self.manifest)
         else:
-            pictures = decode_clip(
-                io.BytesIO(self.archive.read(clip["part"])), self.shape, self.frames
-            )
-        written = write_frames(pictures, self.folder / "ori_imgs", shown.advance)
+            content = io.BytesIO(self.archive.read(clip["part"]))
+            images = decode_clip(content, self.shape, self.frames)
+        written = write_frames(images, self.folder / "ori_imgs", progress.advance)
         _check(len(written) == self.frames, f"{len(written)} of {self.frames} frames")
 
-    def _pictures(self, entry: Entry, shown: Progress) -> None:
-        hashed = Hashed(
-            decode_pictures(io.BytesIO(self.archive.read(entry["part"])), self.shape, self.frames)
-        )
-        for i, picture in enumerate(Colours(entry["colours"]).pictures(iter(hashed))):
-            write_image(self._place(f"{entry['folder']}/{i}.png"), picture)
-            shown.advance()
+    def _write_labels(self, entry: Entry, progress: Progress) -> None:
+        """Write a folder of label images."""
+        content = io.BytesIO(self.archive.read(entry["part"]))
+        hashed = HashedImages(decode_labels(content, self.shape, self.frames))
+        palette = LabelPalette(entry["colours"])
+        for i, image in enumerate(palette.to_images(iter(hashed))):
+            write_image(self._new_file(f"{entry['folder']}/{i}.png"), image)
+            progress.advance()
         _check(hashed.hexdigest() == entry["sha256"], f"its folder {entry['folder']}")
 
-    def _arrays(self, entry: Entry) -> None:
+    def _write_arrays(self, entry: Entry) -> None:
+        """Write a .npy or .npz file."""
         arrays = {}
         for array in entry["arrays"]:
             parts = {part: self.archive.read(name) for part, name in array["parts"].items()}
             values = arrays[array["name"]] = decode_array(array, parts)
             _check(content_digest(values) == array["sha256"], f"its {entry['path']}")
-        self._place(entry["path"]).write_bytes(array_file(entry["writer"], arrays))
+        content = numpy_file_bytes(entry["writer"], arrays)
+        self._new_file(entry["path"]).write_bytes(content)
 
-    def _files(self, entry: Entry) -> None:
-        whole = expand(self.archive.read(entry["part"]), sum(size for _, size in entry["files"]))
-        _check(content_digest(whole) == entry["sha256"], "its files")
-        stream = io.BytesIO(whole)
+    def _write_files(self, entry: Entry) -> None:
+        """Write the files that were stored one after the other."""
+        size = sum(size for _, size in entry["files"])
+        joined = decompress(self.archive.read(entry["part"]), size)
+        _check(content_digest(joined) == entry["sha256"], "its files")
+        stream = io.BytesIO(joined)
         for name, size in entry["files"]:
-            self._place(name).write_bytes(stream.read(size))
+            self._new_file(name).write_bytes(stream.read(size))
+
+
+# --- the archive
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[tuple[zipfile.ZipFile, Entry]]:
-    """The archive and its checked index. Raises InputRejected, also for what is found wrong while
-    it is read.
+def _open_pack(file: Path) -> Iterator[tuple[zipfile.ZipFile, Entry]]:
+    """The archive and its checked index.
+
+    Raises InputRejected, also for errors in the body of the `with` that a damaged pack causes.
     """
     if not file.is_file():
         raise InputRejected(
@@ -175,129 +208,124 @@ def _opened(file: Path) -> Iterator[tuple[zipfile.ZipFile, Entry]]:
         )
     try:
         with zipfile.ZipFile(file) as archive:
-            yield archive, _index(archive, file.stat().st_size)
-    except (
-        Damaged,
-        zipfile.BadZipFile,
-        ArithmeticError,
-        AttributeError,
-        EOFError,
-        LookupError,
-        MemoryError,
-        NotImplementedError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-        struct.error,
-    ) as error:
+            yield archive, _read_index(archive, file.stat().st_size)
+    except READ_ERRORS as error:
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputRejected(
-            f"{file} is not a packed dataset, or a damaged one", why, DAMAGED
+            f"{file} is not a packed dataset, or a damaged one", why, DAMAGED_FIX
         ) from error
 
 
-def _index(archive: zipfile.ZipFile, size: int) -> Entry:
-    """`pack.json`, checked: what is to come out is bounded by what is there. Raises Damaged."""
-    _check(
-        all(
-            info.compress_type == zipfile.ZIP_STORED and info.file_size <= size
-            for info in archive.infolist()
-        ),
-        "it holds compressed parts",
+def _read_index(archive: zipfile.ZipFile, size: int) -> Entry:
+    """`pack.json` of an archive of `size` bytes, checked. Raises DamagedPack."""
+    stored = all(
+        info.compress_type == zipfile.ZIP_STORED and info.file_size <= size
+        for info in archive.infolist()
     )
+    _check(stored, "it holds compressed parts")
     _check(
         INDEX in archive.namelist() and archive.getinfo(INDEX).file_size <= INDEX_MAX,
         f"it has no {INDEX}",
     )
+
+    # Format, version and size of the frames.
     index = json.loads(archive.read(INDEX))
     _check(
         isinstance(index, dict) and index.get("format") == FORMAT, f"its {INDEX} is of another kind"
     )
     if index["version"] != VERSION:
-        raise Damaged(f"it is of version {index['version']}, this program reads {VERSION}")
+        raise DamagedPack(f"it is of version {index['version']}, this program reads {VERSION}")
     frames, height, width = (index[key] for key in ("frames", "height", "width"))
     _check(
         all(isinstance(n, int) and n > 0 for n in (frames, height, width))
         and frames * height * width <= PIXELS_MAX,
         f"it claims {frames} frames of {width}x{height}",
     )
-    manifest, bytes_out = json.loads(index["manifest"]), 0
+    manifest = json.loads(index["manifest"])
     _check(
         [manifest[key] for key in ("frames", "height", "width")] == [frames, height, width],
         "its dataset.json",
     )
-    for entry in index["entries"]:
-        _check(
-            entry["kind"] in ("arrays", "files", "pictures"), f"a part of kind {entry['kind']!r}"
-        )
-        sizes = [size for _, size in entry.get("files", ())] + [
-            math.prod(array["shape"]) * np.dtype(array["dtype"]).itemsize
-            for array in entry.get("arrays", ())
-        ]
-        _check(all(isinstance(n, int) and n >= 0 for n in sizes), "sizes")
-        bytes_out += sum(sizes)
+
+    # The size of the pack bounds the bytes that may come out.
+    total = sum(_entry_bytes(entry) for entry in index["entries"])
     _check(
-        bytes_out <= EXPANSION_MAX * size + EXPANSION_FREE,
-        f"it claims to hold {bytes_out / 1e6:.0f} MB",
+        total <= EXPANSION_MAX * size + EXPANSION_FREE,
+        f"it claims to hold {total / 1e6:.0f} MB",
     )
     return index
 
 
-def _make_plates(folder: Path, manifest: Entry, shown: Progress) -> None:
-    """The files of the step "plates", by that step."""
-    checked = Checked(
+def _entry_bytes(entry: Entry) -> int:
+    """The bytes of an entry's files and arrays. Raises DamagedPack for an entry that is wrong."""
+    _check(entry["kind"] in ("arrays", "files", "pictures"), f"a part of kind {entry['kind']!r}")
+    sizes = [size for _, size in entry.get("files", ())]
+    for array in entry.get("arrays", ()):
+        sizes.append(math.prod(array["shape"]) * np.dtype(array["dtype"]).itemsize)
+    _check(all(isinstance(n, int) and n >= 0 for n in sizes), "sizes")
+    return sum(sizes)
+
+
+# --- after the files
+
+
+def _compute_plates(folder: Path, manifest: Entry, progress: Progress) -> None:
+    """Run the preprocessing step "plates" in the dataset `folder`."""
+    record = InspectionRecord(
         crop=(0, 0, 0),
         size=manifest["width"],
         frames=manifest["frames"],
-        starts=(),
-        runs=(),
+        segment_starts=(),
+        source_runs=(),
         segments=tuple((start, stop) for start, stop in manifest["segments"]),
         source_seconds=0.0,
         findings=(),
     )
-    checked.write(folder / CHECKED)
-    next(step for step in STEPS if step.name == "plates").run(
-        Work(folder, folder, Settings(manifest["width"]), Stop()), shown.advance
-    )
+    record.write(folder / INSPECTION_FILE)
+    step = next(step for step in STEPS if step.name == "plates")
+    context = StepContext(folder, folder, Settings(manifest["width"]), StopFlag())
+    step.run(context, progress.advance)
 
 
 def _compare(folder: Path, digest: Callable[[tuple[str, ...]], str], encoded: bool) -> None:
-    """Say, and note in dataset.json, which steps' files are not bit for bit those of the dataset
-    that was packed.
+    """Compare the files of each step with the packed dataset's; print and note those that differ.
 
-    encoded: the frames were encoded anew.
+    digest: the digest of a step's files by their patterns. encoded: whether the frames were encoded
+    again.
     """
-    manifest, outputs = read_json(folder / "dataset.json"), step_outputs()
+    manifest, outputs = read_json(folder / "dataset.json"), outputs_of_steps()
     steps = manifest.get("steps", {})
-    now = {
+    digests = {
         name: digest(outputs[name])
         for name in steps
-        if name in outputs and not outputs[name][0].startswith(OWN)
+        if name in outputs and not outputs[name][0].startswith(WORK_FOLDER)
     }
-    other = [name for name in now if steps[name]["digest"] != now[name]]
-    if encoded and "frames" not in other:
-        other.insert(0, "frames")
-    if not other:
-        say(f"the files of all {len(now)} steps are those that were packed, bit for bit")
+    different = [name for name in digests if steps[name]["digest"] != digests[name]]
+    if encoded and "frames" not in different:
+        different.insert(0, "frames")
+    if not different:
+        console.info(f"the files of all {len(digests)} steps are the packed ones, bit for bit")
         return
-    why = (
-        "from frames encoded anew, within compression"
-        if encoded
-        else "by other versions of being or its libraries"
+
+    # Say why they differ.
+    why = "by other versions of being or its libraries"
+    if encoded:
+        why = "from frames that were encoded again, within compression"
+    stored = ""
+    if any(name not in RECREATED_STEPS for name in different):
+        stored = "; the other files hold the same values in other bytes"
+    console.info(
+        f"not bit for bit the packed files: {', '.join(different)}. "
+        f"Frames and plates were computed again {why}{stored}"
     )
-    stored = (
-        "; the others hold the same in other bytes"
-        if any(name not in MADE_AGAIN for name in other)
-        else ""
-    )
-    say(
-        f"not bit for bit what was packed: {', '.join(other)}. Frames and plates were made again {why}{stored}"
-    )
-    for name in set(other) & set(now):
-        steps[name]["digest"] = now[name]
-    write_json(folder / "dataset.json", {**manifest, "unpacked": {"other bytes": other}})
+
+    # Note the new digests.
+    for name in set(different) & set(digests):
+        steps[name]["digest"] = digests[name]
+    write_json(folder / "dataset.json", {**manifest, "unpacked": {"other bytes": different}})
 
 
 def _check(holds: bool, what: str) -> None:
+    """Raise DamagedPack that names `what` unless `holds`."""
     if not holds:
-        raise Damaged(f"{what}: not as it should be")
+        raise DamagedPack(f"{what}: not as it should be")

@@ -1,3 +1,1 @@
-"""The deformation network's three row-wise pieces as Triton kernels with gradients; `fused.py` is
-the door.
-"""
+"""Triton kernels of the deformation network, with gradients; `fused` is the module to import."""

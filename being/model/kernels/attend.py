@@ -1,11 +1,11 @@
-"""Attention of very many queries over the few tokens of a frame, and the sum-and-normalise that
-follows it.
+"""Triton kernels of an attention layer: attention to a few tokens, and addition with layer norm.
 
-The projections fold into the tokens: with keys k_s and values v_s of token s, head h, the logit of
-a query x is (W_q x + b_q) . k_s / sqrt(d) = x . A_s + c_s, and the output after W_concat is a
-mixture of W_concat v_s =: U_s. So a query meets a [D, T] and a [T, D] matrix per frame, T = heads x
-tokens, whatever the width of the projections. B frames, N queries, D their width. Gradients are
-summed in a fixed order.
+The projections fold into the tokens. With keys k_s and values v_s of token s, in head h, the logit
+of a query x is (W_q x + b_q) . k_s / sqrt(d) = x . A_s + c_s, and the output after W_concat is a
+mixture of W_concat v_s =: U_s. So a query meets a [D, T] and a [T, D] matrix per frame, with T =
+heads x tokens, whatever the width of the projections.
+
+B frames, N queries, D their width. Gradients are summed in a fixed order.
 """
 
 from __future__ import annotations
@@ -17,123 +17,141 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from being.model.kernels.mlp import EXACT, _kept
+from being.model.kernels.mlp import FLOAT32_PRECISION, dropout_scale
 
-ROWS = 64
-CHUNKS = 16  # of a frame's rows
-NORM_CHUNKS = 256  # of all rows
-LEAST = 16  # the smallest side of a product
+ROWS = 64  # queries of one program at a time
+CHUNKS = 16  # of one frame's queries, for sums of gradients
+NORM_CHUNKS = 256  # of all rows, for sums of gradients
+MIN_DOT_SIDE = 16  # the smallest side of a matrix product in Triton
 
 
 @triton.jit
-def _mix(
-    x, a, c, heads: tl.constexpr, tokens: tl.constexpr, rows_: tl.constexpr, exact: tl.constexpr
+def _softmax_shares(
+    x,
+    a,
+    c,
+    heads: tl.constexpr,
+    tokens: tl.constexpr,
+    row_block: tl.constexpr,
+    precision: tl.constexpr,
 ):
-    """Shares [rows, heads, tokens] of each token in each head."""
-    logits = tl.reshape(tl.dot(x, a, input_precision=exact) + c[None, :], (rows_, heads, tokens))
+    """Return the attention weights [rows, heads, tokens]."""
+    logits = tl.reshape(
+        tl.dot(x, a, input_precision=precision) + c[None, :], (row_block, heads, tokens)
+    )
     share = tl.exp(logits - tl.max(logits, 2)[:, :, None])
     return share / tl.sum(share, 2)[:, :, None]
 
 
 @triton.jit
 def _attend(
-    x_at,
-    a_at,
-    c_at,
-    u_at,
-    y_at,
+    x_ptr,
+    a_ptr,
+    c_ptr,
+    u_ptr,
+    y_ptr,
     queries,
     x_stride,
     width: tl.constexpr,
     heads: tl.constexpr,
     tokens: tl.constexpr,
-    exact: tl.constexpr,
-    rows_: tl.constexpr,
+    precision: tl.constexpr,
+    row_block: tl.constexpr,
 ):
-    both: tl.constexpr = heads * tokens
+    """Write the attention output of a block of queries in one frame."""
+    pairs: tl.constexpr = heads * tokens
     frame = tl.program_id(1).to(tl.int64)
-    rows = tl.program_id(0) * rows_ + tl.arange(0, rows_)
-    d, t = tl.arange(0, width), tl.arange(0, both)
-    inside = rows[:, None] < queries
+    rows = tl.program_id(0) * row_block + tl.arange(0, row_block)
+    d, t = tl.arange(0, width), tl.arange(0, pairs)
+    valid = rows[:, None] < queries
     x = tl.load(
-        x_at + frame * x_stride + rows[:, None] * width + d[None, :], mask=inside, other=0.0
+        x_ptr + frame * x_stride + rows[:, None] * width + d[None, :], mask=valid, other=0.0
     )
-    a = tl.load(a_at + frame * width * both + d[:, None] * both + t[None, :]).to(x.dtype)
-    u = tl.load(u_at + frame * both * width + t[:, None] * width + d[None, :]).to(x.dtype)
+    a = tl.load(a_ptr + frame * width * pairs + d[:, None] * pairs + t[None, :]).to(x.dtype)
+    u = tl.load(u_ptr + frame * pairs * width + t[:, None] * width + d[None, :]).to(x.dtype)
     share = tl.reshape(
-        _mix(x, a, tl.load(c_at + frame * both + t), heads, tokens, rows_, exact), (rows_, both)
+        _softmax_shares(
+            x, a, tl.load(c_ptr + frame * pairs + t), heads, tokens, row_block, precision
+        ),
+        (row_block, pairs),
     )
-    y = tl.dot(share.to(x.dtype), u, input_precision=exact)
+    y = tl.dot(share.to(x.dtype), u, input_precision=precision)
     tl.store(
-        y_at + (frame * queries + rows[:, None]) * width + d[None, :],
-        y.to(y_at.dtype.element_ty),
-        mask=inside,
+        y_ptr + (frame * queries + rows[:, None]) * width + d[None, :],
+        y.to(y_ptr.dtype.element_ty),
+        mask=valid,
     )
 
 
 @triton.jit
 def _attend_backward(
-    x_at,
-    a_at,
-    c_at,
-    u_at,
-    dy_at,
-    dx_at,
-    da_at,
-    dc_at,
-    du_at,
+    x_ptr,
+    a_ptr,
+    c_ptr,
+    u_ptr,
+    dy_ptr,
+    dx_ptr,
+    da_ptr,
+    dc_ptr,
+    du_ptr,
     queries,
     x_stride,
     per_chunk: tl.constexpr,
     width: tl.constexpr,
     heads: tl.constexpr,
     tokens: tl.constexpr,
-    exact: tl.constexpr,
-    rows_: tl.constexpr,
+    precision: tl.constexpr,
+    row_block: tl.constexpr,
 ):
-    both: tl.constexpr = heads * tokens
+    """Write the gradients of a chunk of queries; those of a, c and u are partial sums."""
+    pairs: tl.constexpr = heads * tokens
     chunk, frame = tl.program_id(0), tl.program_id(1).to(tl.int64)
-    d, t = tl.arange(0, width), tl.arange(0, both)
-    a = tl.load(a_at + frame * width * both + d[:, None] * both + t[None, :])
-    u = tl.load(u_at + frame * both * width + t[:, None] * width + d[None, :])
-    c = tl.load(c_at + frame * both + t)
-    da, du = tl.zeros((width, both), tl.float32), tl.zeros((both, width), tl.float32)
-    dc = tl.zeros((both,), tl.float32)
-    for start in range(0, per_chunk, rows_):
-        rows = chunk * per_chunk + start + tl.arange(0, rows_)
-        inside = rows[:, None] < queries
+    d, t = tl.arange(0, width), tl.arange(0, pairs)
+    a = tl.load(a_ptr + frame * width * pairs + d[:, None] * pairs + t[None, :])
+    u = tl.load(u_ptr + frame * pairs * width + t[:, None] * width + d[None, :])
+    c = tl.load(c_ptr + frame * pairs + t)
+    da, du = tl.zeros((width, pairs), tl.float32), tl.zeros((pairs, width), tl.float32)
+    dc = tl.zeros((pairs,), tl.float32)
+    for start in range(0, per_chunk, row_block):
+        rows = chunk * per_chunk + start + tl.arange(0, row_block)
+        valid = rows[:, None] < queries
         x = tl.load(
-            x_at + frame * x_stride + rows[:, None] * width + d[None, :], mask=inside, other=0.0
+            x_ptr + frame * x_stride + rows[:, None] * width + d[None, :], mask=valid, other=0.0
         )
-        place = (frame * queries + rows[:, None]) * width + d[None, :]
-        dy = tl.load(dy_at + place, mask=inside, other=0.0).to(x.dtype)
-        share = _mix(x, a.to(x.dtype), c, heads, tokens, rows_, exact)
-        change = tl.reshape(
-            tl.dot(dy, tl.trans(u.to(x.dtype)), input_precision=exact), (rows_, heads, tokens)
+        at = (frame * queries + rows[:, None]) * width + d[None, :]
+        dy = tl.load(dy_ptr + at, mask=valid, other=0.0).to(x.dtype)
+        share = _softmax_shares(x, a.to(x.dtype), c, heads, tokens, row_block, precision)
+        d_share = tl.reshape(
+            tl.dot(dy, tl.trans(u.to(x.dtype)), input_precision=precision),
+            (row_block, heads, tokens),
         )
-        change = share * (change - tl.sum(share * change, 2)[:, :, None])
-        flat = tl.reshape(change, (rows_, both))
-        dx = tl.dot(flat.to(x.dtype), tl.trans(a.to(x.dtype)), input_precision=exact)
-        tl.store(dx_at + place, dx.to(dx_at.dtype.element_ty), mask=inside)
-        da += tl.dot(tl.trans(x), flat.to(x.dtype), input_precision=exact)
+        d_share = share * (d_share - tl.sum(share * d_share, 2)[:, :, None])
+        flat = tl.reshape(d_share, (row_block, pairs))
+        dx = tl.dot(flat.to(x.dtype), tl.trans(a.to(x.dtype)), input_precision=precision)
+        tl.store(dx_ptr + at, dx.to(dx_ptr.dtype.element_ty), mask=valid)
+        da += tl.dot(tl.trans(x), flat.to(x.dtype), input_precision=precision)
         du += tl.dot(
-            tl.trans(tl.reshape(share, (rows_, both)).to(x.dtype)), dy, input_precision=exact
+            tl.trans(tl.reshape(share, (row_block, pairs)).to(x.dtype)),
+            dy,
+            input_precision=precision,
         )
-        dc += tl.sum(tl.where(inside, flat, 0.0), 0)
+        dc += tl.sum(tl.where(valid, flat, 0.0), 0)
     sums = frame * tl.num_programs(0) + chunk
-    tl.store(da_at + sums * width * both + d[:, None] * both + t[None, :], da)
-    tl.store(du_at + sums * both * width + t[:, None] * width + d[None, :], du)
-    tl.store(dc_at + sums * both + t, dc)
+    tl.store(da_ptr + sums * width * pairs + d[:, None] * pairs + t[None, :], da)
+    tl.store(du_ptr + sums * pairs * width + t[:, None] * width + d[None, :], du)
+    tl.store(dc_ptr + sums * pairs + t, dc)
 
 
 class _Attend(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, a: Tensor, c: Tensor, u: Tensor, heads: int, exact: str
+        ctx: Any, x: Tensor, a: Tensor, c: Tensor, u: Tensor, heads: int, precision: str
     ) -> Tensor:
-        frames, width, both = a.shape
+        frames, width, pairs = a.shape
         queries = x.shape[1]
-        ctx.sizes = dict(width=width, heads=heads, tokens=both // heads, exact=exact, rows_=ROWS)
+        ctx.sizes = dict(
+            width=width, heads=heads, tokens=pairs // heads, precision=precision, row_block=ROWS
+        )
         ctx.stride = 0 if x.shape[0] == 1 else queries * width
         y = torch.empty(frames, queries, width, device=x.device, dtype=x.dtype)
         _attend[triton.cdiv(queries, ROWS), frames](x, a, c, u, y, queries, ctx.stride, **ctx.sizes)
@@ -143,7 +161,7 @@ class _Attend(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x, a, c, u = ctx.saved_tensors
-        frames, width, both = a.shape
+        frames, width, pairs = a.shape
         queries, dy = x.shape[1], dy.contiguous()
         per_chunk = triton.cdiv(triton.cdiv(queries, CHUNKS), ROWS) * ROWS
         chunks = triton.cdiv(queries, per_chunk)
@@ -152,7 +170,7 @@ class _Attend(torch.autograd.Function):
         def partial(*shape: int) -> Tensor:
             return torch.empty(frames, chunks, *shape, device=x.device, dtype=torch.float32)
 
-        da, dc, du = partial(width, both), partial(both), partial(both, width)
+        da, dc, du = partial(width, pairs), partial(pairs), partial(pairs, width)
         _attend_backward[chunks, frames](
             x, a, c, u, dy, dx, da, dc, du, queries, ctx.stride, per_chunk, **ctx.sizes
         )
@@ -161,37 +179,45 @@ class _Attend(torch.autograd.Function):
         return dx, da.sum(1), dc.sum(1), du.sum(1), None, None
 
 
-def attend(x: Tensor, a: Tensor, c: Tensor, u: Tensor, *, exact: str = EXACT) -> Tensor:
-    """Mixtures [B, N, D] of rows of `u` by the softmax, head by head, of x a + c; in x's type.
+def attend(
+    x: Tensor, a: Tensor, c: Tensor, u: Tensor, *, precision: str = FLOAT32_PRECISION
+) -> Tensor:
+    """Return the attention output [B, N, D]: `u` weighted by softmax(x a + c) in each head.
 
     x [B or 1, N, D]; a float32 [B, D, heads, tokens], c [B, heads, tokens], u [B, heads, tokens,
-    D]. Tokens and heads are padded to what the hardware multiplies. exact: as in `mlp`.
+    D]. Tokens and heads are padded to sizes that the hardware can multiply. precision: as in `mlp`.
+    The result has the type of x.
     """
     frames, width, heads, tokens = a.shape
-    assert (
-        x.shape[0] in (1, frames)
-        and x.shape[2] == width
-        and u.shape == (frames, heads, tokens, width)
-    ), x.shape
-    wide = triton.next_power_of_2(tokens)
-    high = max(triton.next_power_of_2(heads), LEAST // wide)
-    pad = (0, wide - tokens, 0, high - heads)
+    assert x.shape[0] in (1, frames) and x.shape[2] == width, (x.shape, a.shape)
+    assert u.shape == (frames, heads, tokens, width), (u.shape, a.shape)
+
+    # A padded token has a logit of -1e30, so its weight is 0. The u of a padded head is 0.
+    padded_tokens = triton.next_power_of_2(tokens)
+    padded_heads = max(triton.next_power_of_2(heads), MIN_DOT_SIDE // padded_tokens)
+    pad = (0, padded_tokens - tokens, 0, padded_heads - heads)
     a = torch.nn.functional.pad(a, pad).flatten(2)
     c = torch.nn.functional.pad(
-        torch.nn.functional.pad(c, (0, wide - tokens), value=-1e30), (0, 0, 0, high - heads)
+        torch.nn.functional.pad(c, (0, padded_tokens - tokens), value=-1e30),
+        (0, 0, 0, padded_heads - heads),
     )
     u = torch.nn.functional.pad(u, (0, 0, *pad)).flatten(1, 2)
     return _Attend.apply(
-        x.contiguous(), a.contiguous(), c.flatten(1).contiguous(), u.contiguous(), high, exact
+        x.contiguous(),
+        a.contiguous(),
+        c.flatten(1).contiguous(),
+        u.contiguous(),
+        padded_heads,
+        precision,
     )
 
 
 @triton.jit
-def _normed(x, a, rows, d, seed_at, width: tl.constexpr, drop: tl.constexpr, eps: tl.constexpr):
-    """(x + dropped a) with mean 0 and variance 1 along each row, and the reciprocal deviation."""
+def _normed(x, a, rows, d, seed_ptr, width: tl.constexpr, drop: tl.constexpr, eps: tl.constexpr):
+    """Return x + dropout(a) normalised along each row, and the reciprocal standard deviation."""
     total = x.to(tl.float32)
     if drop > 0.0:
-        total += a.to(tl.float32) * _kept(seed_at, rows, d, width, drop)
+        total += a.to(tl.float32) * dropout_scale(seed_ptr, rows, d, width, drop)
     else:
         total += a.to(tl.float32)
     total -= (tl.sum(total, 1) / width)[:, None]
@@ -201,81 +227,81 @@ def _normed(x, a, rows, d, seed_at, width: tl.constexpr, drop: tl.constexpr, eps
 
 @triton.jit
 def _add_norm(
-    x_at,
-    a_at,
-    gamma_at,
-    beta_at,
-    y_at,
+    x_ptr,
+    a_ptr,
+    gamma_ptr,
+    beta_ptr,
+    y_ptr,
     count,
     queries,
-    seed_at,
+    seed_ptr,
     width: tl.constexpr,
     drop: tl.constexpr,
     eps: tl.constexpr,
-    rows_: tl.constexpr,
+    row_block: tl.constexpr,
 ):
-    rows = tl.program_id(0).to(tl.int64) * rows_ + tl.arange(0, rows_)
+    """Write the layer norm of x + dropout(a) for a block of rows."""
+    rows = tl.program_id(0).to(tl.int64) * row_block + tl.arange(0, row_block)
     d = tl.arange(0, width)
-    inside = rows[:, None] < count
-    x = tl.load(x_at + (rows % queries)[:, None] * width + d[None, :], mask=inside, other=0.0)
-    a = tl.load(a_at + rows[:, None] * width + d[None, :], mask=inside, other=0.0)
-    normed, _ = _normed(x, a, rows, d, seed_at, width, drop, eps)
-    y = normed * tl.load(gamma_at + d)[None, :] + tl.load(beta_at + d)[None, :]
-    tl.store(y_at + rows[:, None] * width + d[None, :], y.to(y_at.dtype.element_ty), mask=inside)
+    valid = rows[:, None] < count
+    x = tl.load(x_ptr + (rows % queries)[:, None] * width + d[None, :], mask=valid, other=0.0)
+    a = tl.load(a_ptr + rows[:, None] * width + d[None, :], mask=valid, other=0.0)
+    normed, _ = _normed(x, a, rows, d, seed_ptr, width, drop, eps)
+    y = normed * tl.load(gamma_ptr + d)[None, :] + tl.load(beta_ptr + d)[None, :]
+    tl.store(y_ptr + rows[:, None] * width + d[None, :], y.to(y_ptr.dtype.element_ty), mask=valid)
 
 
 @triton.jit
 def _add_norm_backward(
-    x_at,
-    a_at,
-    gamma_at,
-    dy_at,
-    dx_at,
-    da_at,
-    dgamma_at,
-    dbeta_at,
+    x_ptr,
+    a_ptr,
+    gamma_ptr,
+    dy_ptr,
+    dx_ptr,
+    da_ptr,
+    dgamma_ptr,
+    dbeta_ptr,
     count,
     queries,
-    seed_at,
+    seed_ptr,
     per_chunk: tl.constexpr,
     width: tl.constexpr,
     drop: tl.constexpr,
     eps: tl.constexpr,
-    rows_: tl.constexpr,
+    row_block: tl.constexpr,
 ):
+    """Write the gradients of a chunk of rows; those of gamma and beta are partial sums."""
     chunk = tl.program_id(0).to(tl.int64)
     d = tl.arange(0, width)
-    gamma = tl.load(gamma_at + d)
+    gamma = tl.load(gamma_ptr + d)
     dgamma, dbeta = tl.zeros((width,), tl.float32), tl.zeros((width,), tl.float32)
-    for start in range(0, per_chunk, rows_):
-        rows = chunk * per_chunk + start + tl.arange(0, rows_)
-        inside = rows[:, None] < count
-        x = tl.load(x_at + (rows % queries)[:, None] * width + d[None, :], mask=inside, other=0.0)
-        a = tl.load(a_at + rows[:, None] * width + d[None, :], mask=inside, other=0.0)
-        dy = tl.load(dy_at + rows[:, None] * width + d[None, :], mask=inside, other=0.0).to(
+    for start in range(0, per_chunk, row_block):
+        rows = chunk * per_chunk + start + tl.arange(0, row_block)
+        valid = rows[:, None] < count
+        x = tl.load(x_ptr + (rows % queries)[:, None] * width + d[None, :], mask=valid, other=0.0)
+        a = tl.load(a_ptr + rows[:, None] * width + d[None, :], mask=valid, other=0.0)
+        dy = tl.load(dy_ptr + rows[:, None] * width + d[None, :], mask=valid, other=0.0).to(
             tl.float32
         )
-        normed, scale = _normed(x, a, rows, d, seed_at, width, drop, eps)
-        normed = tl.where(inside, normed, 0.0)
+        normed, scale = _normed(x, a, rows, d, seed_ptr, width, drop, eps)
+        normed = tl.where(valid, normed, 0.0)
         dgamma += tl.sum(dy * normed, 0)
         dbeta += tl.sum(dy, 0)
-        back = dy * gamma[None, :]
-        back -= (tl.sum(back, 1) / width)[:, None] + normed * (tl.sum(back * normed, 1) / width)[
-            :, None
-        ]
-        back *= scale[:, None]
+        dx = dy * gamma[None, :]
+        dx -= (tl.sum(dx, 1) / width)[:, None] + normed * (tl.sum(dx * normed, 1) / width)[:, None]
+        dx *= scale[:, None]
         tl.store(
-            dx_at + rows[:, None] * width + d[None, :], back.to(dx_at.dtype.element_ty), mask=inside
+            dx_ptr + rows[:, None] * width + d[None, :], dx.to(dx_ptr.dtype.element_ty), mask=valid
         )
         if drop > 0.0:
-            back *= _kept(seed_at, rows, d, width, drop)
+            dx *= dropout_scale(seed_ptr, rows, d, width, drop)
             tl.store(
-                da_at + rows[:, None] * width + d[None, :],
-                back.to(da_at.dtype.element_ty),
-                mask=inside,
+                da_ptr + rows[:, None] * width + d[None, :],
+                dx.to(da_ptr.dtype.element_ty),
+                mask=valid,
             )
-    tl.store(dgamma_at + chunk * width + d, dgamma)
-    tl.store(dbeta_at + chunk * width + d, dbeta)
+    tl.store(dgamma_ptr + chunk * width + d, dgamma)
+    tl.store(dbeta_ptr + chunk * width + d, dbeta)
 
 
 class _AddNorm(torch.autograd.Function):
@@ -292,7 +318,7 @@ class _AddNorm(torch.autograd.Function):
     ) -> Tensor:
         width = a.shape[-1]
         count, queries = a.numel() // width, x.numel() // width
-        ctx.sizes = dict(width=width, drop=drop, eps=eps, rows_=ROWS)
+        ctx.sizes = dict(width=width, drop=drop, eps=eps, row_block=ROWS)
         y = torch.empty_like(a)
         _add_norm[triton.cdiv(count, ROWS),](
             x, a, gamma, beta, y, count, queries, seed, **ctx.sizes
@@ -331,8 +357,9 @@ def add_norm(
     drop: float = 0.0,
     seed: Tensor | None = None,
 ) -> Tensor:
-    """Layer normalisation of x + dropped a, [B, N, D] in a's type; x [B or 1, N, D], gamma and beta
-    float32 [D].
+    """Return the layer normalisation of x + dropout(a), [B, N, D] in the type of a.
+
+    x [B or 1, N, D], a [B, N, D]; gamma and beta float32 [D]; drop and seed as in `mlp`.
     """
     assert x.shape[1:] == a.shape[1:] and x.dtype == a.dtype, (x.shape, a.shape)
     return _AddNorm.apply(x.contiguous(), a.contiguous(), gamma, beta, eps, drop, seed)

@@ -1,0 +1,1 @@
+"""Inspection of a clip before preprocessing: whether it can be used, and what is corrected."""

@@ -1,6 +1,4 @@
-"""The whole look at a clip: picture and sound, whether they go together, and whether there is
-enough to learn from.
-"""
+"""Inspection of a whole clip: all checks of its picture, its audio and their sync."""
 
 from __future__ import annotations
 
@@ -10,81 +8,89 @@ from pathlib import Path
 
 import numpy as np
 
-from being.audio.phonemes import Heard, listen
+from being.audio.phonemes import SpeechAnalysis, analyse_speech
 from being.conventions import FPS
 from being.errors import InputRejected
 from being.face.landmarks import FaceLandmarker
-from being.preprocess.inspection.face_samples import Look
+from being.preprocess.inspection.audio_checks import check_audio, repaired_audio
+from being.preprocess.inspection.face_samples import FaceSamples
 from being.preprocess.inspection.findings import Finding
-from being.preprocess.inspection.learnability import forecast
-from being.preprocess.inspection.picture import PICTURE_SIDE, Preflight, inspect
-from being.preprocess.inspection.scan import Advance
-from being.preprocess.inspection.speech import check_sound, mended
-from being.preprocess.inspection.sync import Offset, check_other_voices, check_sync, sync_offset
+from being.preprocess.inspection.learnability import check_learnability
+from being.preprocess.inspection.measurements import Advance
+from being.preprocess.inspection.picture import PICTURE_SIDE, ClipInspection, inspect_picture
+from being.preprocess.inspection.sync import (
+    SyncOffset,
+    check_other_voices,
+    check_sync,
+    sync_offset,
+)
 
 LEVELS = ("rejection", "warning", "ok")  # the order in which findings are shown
-SPANS = 8  # times of a finding that are written out
+RANGES_SHOWN = 8  # time ranges of a finding that are written out
 
 
-def look_at(
+def inspect_clip(
     video: Path,
     landmarker: FaceLandmarker,
     size: int = PICTURE_SIDE,
     advance: Advance | None = None,
-) -> Preflight:
-    """How a clip becomes a dataset, with all findings on picture and sound, rejections among them.
+) -> ClipInspection:
+    """How a clip becomes a dataset, with all findings on picture and audio, rejections among them.
 
-    The sound is moved to the lips where the offset is sure, freed of a constant offset, and made
-    louder where the speech is too quiet. Arguments and errors as `preflight.inspect`.
+    The audio is moved to the lips where the offset is reliable, freed of a constant offset, and
+    amplified where the speech is too quiet. Arguments and errors as `picture.inspect_picture`.
     """
-    heard: list[tuple[Heard, Offset]] = []
+    measured: list[tuple[SpeechAnalysis, SyncOffset]] = []
 
-    def lip_offset(look: Look, sound: np.ndarray) -> float | None:
-        heard.append((clip := listen(sound), offset := sync_offset(clip, look)))
+    def lip_offset(face_samples: FaceSamples, audio: np.ndarray) -> float | None:
+        analysis = analyse_speech(audio)
+        offset = sync_offset(analysis, face_samples)
+        measured.append((analysis, offset))
         return offset.shift or None
 
-    checked = inspect(video, landmarker, size, lip_offset, advance)
-    if not heard:  # no sound to listen to, which is among the findings
-        return checked
-    clip, offset = heard[0]
-    findings = (*checked.findings, *check_sound(clip))
+    inspection = inspect_picture(video, landmarker, size, lip_offset, advance)
+    if not measured:  # there is no audio to analyse, which is among the findings
+        return inspection
+
+    # Checks of the clip's audio; a rejected clip needs no others.
+    analysis, offset = measured[0]
+    findings = (*inspection.findings, *check_audio(analysis))
     if any(finding.level == "rejection" for finding in findings):
-        return replace(checked, findings=findings)
-    used = listen(checked.sound)
+        return replace(inspection, findings=findings)
+
+    # Checks of the audio and the frames that the dataset will have.
+    kept = analyse_speech(inspection.audio)
     findings += (
         check_sync(offset),
-        check_other_voices(clip, checked.look),
-        *forecast(used, checked.look, checked.frames, checked.segments),
+        check_other_voices(analysis, inspection.face_samples),
+        *check_learnability(kept, inspection.face_samples, inspection.frames, inspection.segments),
     )
-    return replace(checked, findings=findings, sound=mended(used))
+    return replace(inspection, findings=findings, audio=repaired_audio(kept))
 
 
-def on_every_frame(
+def recheck_all_frames(
     findings: tuple[Finding, ...],
-    sound: np.ndarray,
+    audio: np.ndarray,
     points: np.ndarray,
     segments: Sequence[tuple[int, int]],
     starts: Sequence[float],
 ) -> tuple[Finding, ...]:
-    """The findings with those on what there is to learn taken again from all frames of the dataset.
+    """The findings, with those of `check_learnability` from all frames instead of the samples.
 
-    sound: float32 [T] at 16 kHz from frame 0; points: float32 [F, 478, 3] px; segments: (start,
-    stop) in frames, and where each starts in the video, s.
+    audio: float32 [T] at 16 kHz from frame 0. points: float32 [F, 478, 3] px. segments: (start,
+    stop) in frames. starts: where each segment starts in the video, s.
     """
-    times = np.concatenate(
-        [
-            begin + np.arange(stop - start) / FPS
-            for (start, stop), begin in zip(segments, starts, strict=True)
-        ]
-    )
-    look = Look(times, points, None, np.full(len(points), -1))
-    again = {
-        finding.check: finding for finding in forecast(listen(sound), look, len(points), segments)
-    }
-    return tuple(again.get(finding.check, finding) for finding in findings)
+    times = [
+        begin + np.arange(stop - start) / FPS
+        for (start, stop), begin in zip(segments, starts, strict=True)
+    ]
+    samples = FaceSamples(np.concatenate(times), points, None, np.full(len(points), -1))
+    rechecked = check_learnability(analyse_speech(audio), samples, len(points), segments)
+    by_check = {finding.check: finding for finding in rechecked}
+    return tuple(by_check.get(finding.check, finding) for finding in findings)
 
 
-def refuse(video: Path, findings: tuple[Finding, ...]) -> None:
+def raise_rejection(video: Path, findings: tuple[Finding, ...]) -> None:
     """Raise InputRejected for the first rejection among the findings, if there is one."""
     for finding in findings:
         if finding.level == "rejection":
@@ -92,20 +98,19 @@ def refuse(video: Path, findings: tuple[Finding, ...]) -> None:
             raise InputRejected(what, fix=finding.fix)
 
 
-def table(findings: Sequence[Finding]) -> str:
-    """The findings for people, what needs attention first: level, check, what, when; under it what
-    to do.
-    """
-    across = max((len(finding.check) for finding in findings), default=0)
+def findings_table(findings: Sequence[Finding]) -> str:
+    """The findings as lines of text (level, check, what, when, fix), rejections first."""
+    width = max((len(finding.check) for finding in findings), default=0)
     lines = []
     for finding in sorted(findings, key=lambda finding: LEVELS.index(finding.level)):
-        at = ", ".join(
+        ranges = [
             f"{start:.2f} s" if start == stop else f"{start:.2f}-{stop:.2f} s"
-            for start, stop in finding.at[:SPANS]
-        )
-        more = f" and {len(finding.at) - SPANS} more" if len(finding.at) > SPANS else ""
-        when = f" ({at}{more})" if at else ""
-        lines.append(f"{finding.level:<9}  {finding.check:<{across}}  {finding.what}{when}")
+            for start, stop in finding.at[:RANGES_SHOWN]
+        ]
+        hidden = len(finding.at) - RANGES_SHOWN
+        more = f" and {hidden} more" if hidden > 0 else ""
+        when = f" ({', '.join(ranges)}{more})" if ranges else ""
+        lines.append(f"{finding.level:<9}  {finding.check:<{width}}  {finding.what}{when}")
         if finding.fix:
-            lines.append(f"{'':<9}  {'':<{across}}  -> {finding.fix}")
+            lines.append(f"{'':<9}  {'':<{width}}  -> {finding.fix}")
     return "\n".join(lines)

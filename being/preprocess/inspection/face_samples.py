@@ -1,6 +1,4 @@
-"""What a first look at a clip saw of the face: landmarks on some of its frames, with their true
-times.
-"""
+"""Face landmarks of the inspected frames of a clip, with the time of each frame."""
 
 from __future__ import annotations
 
@@ -12,23 +10,21 @@ GAP_MAX = 1.6  # longest step inside a run of consecutive frames, over the usual
 
 
 @dataclass(frozen=True)
-class Look:
-    """Landmarks of the frames looked at, n in the order of time: a long run at every frame, samples
-    elsewhere.
+class FaceSamples:
+    """Landmarks of n inspected frames in the order of time.
 
-    Copies (a frame that repeats the one before it) are left out.
+    One long run holds every frame; elsewhere frames are sampled. Copies (frames that repeat the
+    frame before) are left out.
     """
 
-    times: np.ndarray  # float64 [n], s from the first picture
-    points: (
-        np.ndarray
-    )  # float32 [n, 478, 3], px of the upright source picture; NaN where no face was found
-    blendshapes: (
-        np.ndarray | None
-    )  # float32 [n, 52] in 0..1, in the order of BLENDSHAPE_NAMES; None: not computed
-    faces: (
-        np.ndarray
-    )  # int64 [n], faces seen in the frame, -1 where only the known one was followed
+    # float64 [n], s from the first picture
+    times: np.ndarray
+    # float32 [n, 478, 3], px of the upright source picture; NaN where no face was found
+    points: np.ndarray
+    # float32 [n, 52] in 0..1, in the order of BLENDSHAPE_NAMES; None: not computed
+    blendshapes: np.ndarray | None
+    # int64 [n], faces in the frame; -1 where only the known face was followed
+    face_counts: np.ndarray
 
     def __len__(self) -> int:
         return len(self.times)
@@ -39,7 +35,7 @@ class Look:
         return ~np.isnan(self.points[:, 0, 0])
 
     def runs(self) -> list[slice]:
-        """Runs of frames that follow each other without a gap, longest first (2 frames or more)."""
+        """Runs of consecutive frames without a gap, longest first (2 frames or more)."""
         if len(self) < 2:
             return []
         steps = np.diff(self.times)

@@ -1,9 +1,8 @@
-"""Is there enough in a clip to learn a talking head from, and if not, what the avatar will lack and
-what to record.
+"""Checks whether a clip has enough speech, mouth shapes, head turns and blinks to learn from.
 
-Figures behind the bounds: 40 s of speech with 11 of 12 sound classes (address 50 s) trained to a
-lip correlation of 0.85 with the truth on unheard speech, 20 s with 10 classes (news 21 s) to 0.62
-(docs/measurements.md). `python scripts/measure/speech.py VIDEO` prints the findings of sound and
+Figures behind the bounds: 40 s of speech with 11 of 12 phoneme classes (address 50 s) trained to a
+lip correlation of 0.85 with the truth on held-out speech, 20 s with 10 classes (news 21 s) to 0.62
+(docs/measurements.md). `python scripts/measure/speech.py VIDEO` prints the findings of audio and
 speech of a clip.
 """
 
@@ -14,252 +13,220 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from being.audio.phonemes import CLASSES, Heard
+from being.audio.phonemes import PHONEME_CLASSES, SpeechAnalysis
 from being.conventions import FPS
 from being.face.landmarks import MESH_POINTS, lip_aperture
 from being.face.topology import EYE_LEFT, EYE_RIGHT, RIGID
-from being.preprocess.inspection.face_samples import Look
+from being.preprocess.inspection.face_samples import FaceSamples
 from being.preprocess.inspection.findings import Finding
 from being.preprocess.inspection.sync import RUN_GAP
 
-OFTEN = 5  # times a sound class must be heard
-CLASSES_ENOUGH = 9  # of 12, heard often
-SPEECH_SOME, SPEECH_ENOUGH = (
-    10.0,
-    30.0,
-)  # s: under the first lips cannot be learnt, from the second they can
+OCCURRENCES_MIN = 5  # times that a phoneme class must occur
+CLASSES_ENOUGH = 9  # of 12, that occur so often
+# s of speech: with less than the first, lips cannot be learnt; with the second, they can.
+SPEECH_SOME, SPEECH_ENOUGH = 10.0, 30.0
 CLASS_NAMES = ("p/b/m", "f/v", "t/d/n/l", "s/z", "sh/ch", "k/g/h", "r", "w/u", "o", "a", "e", "i/j")
-WORDS = 5  # sounds in a row
-# Sounds in a row that come again, within 250 sounds: at most 0.25 in nine recordings of varied
-# speech in five languages and a voice reading different sentences, 0.62 to 1 when a phrase of
-# theirs is repeated (each time at another pace and loudness, with noise) or a voice says one
-# sentence again and again.
+SEQUENCE = 5  # phonemes
+# Share of the sequences of phonemes that occur again within 250 phonemes: at most 0.25 in nine
+# recordings of varied speech in five languages and a voice reading different sentences, 0.62 to 1
+# when one of their phrases is repeated (each time at another pace and loudness, with noise) or a
+# voice says one sentence repeatedly.
 REPEATED = 0.45
 REPEATED_WITHIN = 250
-OPEN, CLOSED = 0.05, 0.015  # lip aperture over the distance of the outer eye corners
-OPEN_LEAST, CLOSED_LEAST = 0.1, 0.02  # share of the frames
-WIDE_LEAST = 0.06  # lip aperture that the widest hundredth of frames must reach
-TURN_LEAST, TURN_MOST = 8.0, 70.0  # degrees between the outermost tenths of yaw
+# Lip aperture over the distance of the outer eye corners, above and below which the mouth is open
+# and closed.
+OPEN, CLOSED = 0.05, 0.015
+OPEN_MIN, CLOSED_MIN = 0.1, 0.02  # share of the frames
+WIDE_MIN = 0.06  # lip aperture that the widest hundredth of the frames must reach
+TURN_MIN, TURN_MAX = 8.0, 70.0  # degrees between the outermost twentieths of yaw
 EYE_CLOSED = 0.5  # of the usual height of the open eye
-BLINKS_LEAST = 3  # in the clip, as many as the part that was watched lets expect
+BLINKS_MIN = 3  # in the clip, extrapolated from the part that is inspected frame by frame
 READ_ALOUD = "reading aloud, any newspaper page will do"
 
 
-def forecast(
-    heard: Heard, look: Look, frames: int, segments: Sequence[tuple[int, int]]
+def check_learnability(
+    analysis: SpeechAnalysis,
+    face_samples: FaceSamples,
+    frames: int,
+    segments: Sequence[tuple[int, int]],
 ) -> tuple[Finding, ...]:
-    """The findings "speech", "mouth", "head turns", "blinks", and "forecast": what the avatar will
-    lack.
+    """The findings "speech", "mouth", "head turns", "blinks" and "forecast".
 
-    heard: of the sound that goes with the dataset, sample 0 at frame 0; look: at the same clip;
-    frames: of the dataset; segments: (start, stop) in frames, the parts used. No finding is a
-    rejection: a poor clip makes a poor avatar.
+    The forecast says what the avatar will lack. analysis: of the dataset's audio, sample 0 at
+    frame 0. face_samples: of the same clip. frames: of the dataset. segments: (start, stop) in
+    frames, the parts used. No finding is a rejection: a poor clip gives a poor avatar.
     """
     parts = [(start / FPS, stop / FPS) for start, stop in segments] or [(0.0, frames / FPS)]
     found = (
-        _speech(heard, parts),
-        _mouth(look),
-        _turns(look),
-        _blinks(look, sum(stop - start for start, stop in parts)),
+        _check_speech(analysis, parts),
+        _check_mouth(face_samples),
+        _check_turns(face_samples),
+        _check_blinks(face_samples, sum(stop - start for start, stop in parts)),
     )
+    findings = tuple(finding for finding, _ in found)
     lacks = [lack for _, lack in found if lack]
     if not lacks:
-        said = "nothing is seen that the avatar will lack, but what was never recorded: other light, other expressions"
-        return (*(finding for finding, _ in found), Finding("forecast", "ok", said))
-    said = "the avatar will lack: " + "; ".join(lacks)
-    fixes = " ".join(dict.fromkeys(finding.fix + "." for finding, lack in found if lack))
-    return (
-        *(finding for finding, _ in found),
-        Finding("forecast", "warning", said, (), fixes.rstrip(".")),
-    )
+        what = "the avatar will lack only what was never recorded: other light, other expressions"
+        return (*findings, Finding("forecast", "ok", what))
+    fixes = dict.fromkeys(finding.fix for finding, lack in found if lack)
+    what = "the avatar will lack: " + "; ".join(lacks)
+    return (*findings, Finding("forecast", "warning", what, (), ". ".join(fixes)))
 
 
-def repeated_share(kinds: np.ndarray) -> float:
-    """Share 0..1 of runs of five sounds that come again within 250 sounds. kinds: int [n], classes
-    in order.
+def repeated_share(classes: np.ndarray) -> float:
+    """Share 0..1 of sequences of five phonemes that occur again within 250 phonemes.
+
+    classes: int [n], phoneme classes in order.
     """
     shares = []
-    for part in np.array_split(kinds, max(1, round(len(kinds) / REPEATED_WITHIN))):
-        runs = Counter(zip(*(part[k:].tolist() for k in range(WORDS)), strict=False))
-        shares.append(sum(n for n in runs.values() if n > 1) / max(1, sum(runs.values())))
+    for part in np.array_split(classes, max(1, round(len(classes) / REPEATED_WITHIN))):
+        sequences = Counter(zip(*(part[k:].tolist() for k in range(SEQUENCE)), strict=False))
+        repeated = sum(n for n in sequences.values() if n > 1)
+        shares.append(repeated / max(1, sum(sequences.values())))
     return float(np.mean(shares))
 
 
-def _speech(heard: Heard, parts: list[tuple[float, float]]) -> tuple[Finding, str]:
-    seconds = sum(
-        max(0.0, min(stop, b) - max(start, a)) for start, stop in heard.speech for a, b in parts
-    )
-    used = np.zeros(len(heard.times), bool)
-    for a, b in parts:
-        used |= (heard.times >= a) & (heard.times < b)
-    kinds = heard.kinds[used]
-    counts = np.bincount(kinds, minlength=len(CLASSES))
-    rare = [
-        f"{CLASS_NAMES[k]} {counts[k]} times"
-        for k in np.argsort(counts, kind="stable")
-        if counts[k] < OFTEN
-    ]
-    said = (
-        f"{seconds:.0f} s of speech, {len(CLASSES) - len(rare)} of {len(CLASSES)} sound classes heard at least "
-        f"{OFTEN} times" + (": " + ", ".join(rare) if rare else "")
-    )
-    share = repeated_share(kinds)
-    if share > REPEATED and len(kinds) >= 2 * WORDS:
-        said += f"; it is the same words again and again ({share:.0%} of the sounds come in a row heard before)"
-        return (
-            Finding(
-                "speech", "warning", said, (), f"Record a minute of varied speech: {READ_ALOUD}"
-            ),
-            "lips for anything but these few words: one phrase cannot teach them",
-        )
-    if seconds < SPEECH_SOME:
-        return (
-            Finding("speech", "warning", said, (), f"Record a minute or more of {READ_ALOUD}"),
-            f"lips that follow speech: {seconds:.0f} s cannot teach them",
-        )
-    if seconds < SPEECH_ENOUGH:
-        return (
-            Finding(
-                "speech",
-                "warning",
-                said,
-                (),
-                f"Record a further half minute to a minute of {READ_ALOUD}",
-            ),
-            f"sure lips: after {seconds:.0f} s of speech they move in time, but with wrong shapes now and then",
-        )
-    if len(CLASSES) - len(rare) < CLASSES_ENOUGH:
-        return (
-            Finding("speech", "warning", said, (), f"Record a further minute of {READ_ALOUD}"),
-            "the mouth shapes of "
-            + ", ".join(CLASS_NAMES[k] for k in np.flatnonzero(counts < OFTEN)),
-        )
-    return Finding("speech", "ok", said), ""
+def _check_speech(
+    analysis: SpeechAnalysis, parts: list[tuple[float, float]]
+) -> tuple[Finding, str]:
+    """The finding "speech", and what the avatar will lack for it. parts: used, s."""
+    # Seconds of speech and phonemes inside the used parts.
+    seconds = 0.0
+    used = np.zeros(len(analysis.times), bool)
+    for begin, end in parts:
+        overlaps = [min(stop, end) - max(start, begin) for start, stop in analysis.speech]
+        seconds += sum(max(0.0, overlap) for overlap in overlaps)
+        used |= (analysis.times >= begin) & (analysis.times < end)
+    classes = analysis.classes[used]
+    counts = np.bincount(classes, minlength=len(PHONEME_CLASSES))
+    rare = [k for k in np.argsort(counts, kind="stable") if counts[k] < OCCURRENCES_MIN]
+    enough = len(PHONEME_CLASSES) - len(rare)
+    what = f"{seconds:.0f} s of speech, {enough} of {len(PHONEME_CLASSES)} phoneme classes "
+    what += f"occur at least {OCCURRENCES_MIN} times"
+    if rare:
+        what += ": " + ", ".join(f"{CLASS_NAMES[k]} {counts[k]} times" for k in rare)
+
+    # The worst fault decides.
+    share = repeated_share(classes)
+    if share > REPEATED and len(classes) >= 2 * SEQUENCE:
+        what += f"; the same words are repeated ({share:.0%} of the phoneme sequences)"
+        fix = f"Record a minute of varied speech: {READ_ALOUD}"
+        lack = "lips for any other words: they cannot be learnt from one phrase"
+    elif seconds < SPEECH_SOME:
+        fix = f"Record a minute or more of {READ_ALOUD}"
+        lack = f"lips that follow speech: they cannot be learnt from {seconds:.0f} s"
+    elif seconds < SPEECH_ENOUGH:
+        fix = f"Record a further half minute to a minute of {READ_ALOUD}"
+        lack = f"reliable lips: after {seconds:.0f} s of speech they move in time, "
+        lack += "but sometimes with wrong shapes"
+    elif enough < CLASSES_ENOUGH:
+        fix = f"Record a further minute of {READ_ALOUD}"
+        names = [CLASS_NAMES[k] for k in np.flatnonzero(counts < OCCURRENCES_MIN)]
+        lack = "the mouth shapes of " + ", ".join(names)
+    else:
+        return Finding("speech", "ok", what), ""
+    return Finding("speech", "warning", what, (), fix), lack
 
 
-def _mouth(look: Look) -> tuple[Finding, str]:
-    aperture = lip_aperture(look.points[look.found])
+def _check_mouth(face_samples: FaceSamples) -> tuple[Finding, str]:
+    """The finding "mouth", and what the avatar will lack for it."""
+    aperture = lip_aperture(face_samples.points[face_samples.found])
     if not len(aperture):
         return Finding("mouth", "warning", "no face was seen", (), "Show the face"), "a mouth"
-    opened, closed, wide = (
-        np.mean(aperture > OPEN),
-        np.mean(aperture < CLOSED),
-        np.percentile(aperture, 99),
-    )
-    said = f"open in {opened:.0%} and closed in {closed:.0%} of {len(aperture)} frames looked at"
-    if wide < WIDE_LEAST or opened < OPEN_LEAST:
-        return (
-            Finding(
-                "mouth",
-                "warning",
-                f"{said}; it hardly opens",
-                (),
-                "Speak up and open the mouth well for some sentences",
-            ),
-            "teeth and the inside of the mouth, which are hardly seen",
-        )
-    if closed < CLOSED_LEAST:
-        return (
-            Finding(
-                "mouth",
-                "warning",
-                f"{said}; the lips hardly close",
-                (),
-                "Pause now and then with closed lips",
-            ),
-            "closed lips when nothing is said",
-        )
-    return Finding("mouth", "ok", said), ""
+    opened, closed = np.mean(aperture > OPEN), np.mean(aperture < CLOSED)
+    wide = np.percentile(aperture, 99)
+    what = f"open in {opened:.0%} and closed in {closed:.0%} of {len(aperture)} inspected frames"
+    if wide < WIDE_MIN or opened < OPEN_MIN:
+        what += "; it hardly opens"
+        fix = "Speak up and open the mouth well for some sentences"
+        lack = "teeth and the inside of the mouth, which are hardly visible"
+    elif closed < CLOSED_MIN:
+        what += "; the lips hardly close"
+        fix = "Pause now and then with closed lips"
+        lack = "closed lips in silence"
+    else:
+        return Finding("mouth", "ok", what), ""
+    return Finding("mouth", "warning", what, (), fix), lack
 
 
-def _turns(look: Look) -> tuple[Finding, str]:
-    angles = head_angles(look.points[look.found])
+def _check_turns(face_samples: FaceSamples) -> tuple[Finding, str]:
+    """The finding "head turns", and what the avatar will lack for it."""
+    angles = head_angles(face_samples.points[face_samples.found])
     if not len(angles):
         return Finding("head turns", "warning", "no face was seen", (), "Show the face"), "a head"
-    yaw, pitch = np.percentile(angles[:, 0], (5, 95)), np.percentile(angles[:, 1], (5, 95))
-    said = f"{np.ptp(yaw):.0f} degrees from side to side and {np.ptp(pitch):.0f} up and down, about"
-    if np.ptp(yaw) < TURN_LEAST:
-        return (
-            Finding(
-                "head turns",
-                "warning",
-                f"{said}: the head hardly turns",
-                (),
-                "Turn the head a little to both sides while speaking, about 15 degrees each way",
-            ),
-            "a true shape seen from the side: it will look right in the poses of the clip and flat beyond",
-        )
-    if np.ptp(yaw) > TURN_MOST:
-        return (
-            Finding(
-                "head turns",
-                "warning",
-                f"{said}: the face is often seen from the side",
-                (),
-                "Look towards the camera while speaking, within 30 degrees to either side",
-            ),
-            "sharpness: few frames share a view",
-        )
-    return Finding("head turns", "ok", said), ""
+    yaw, pitch = np.ptp(np.percentile(angles, (5, 95), axis=0), axis=0)
+    what = f"{yaw:.0f} degrees from side to side and {pitch:.0f} up and down, about"
+    if yaw < TURN_MIN:
+        what += ": the head hardly turns"
+        fix = "Turn the head a little to both sides while speaking, about 15 degrees each way"
+        lack = "a true shape from the side: it will look right in the poses of the clip, "
+        lack += "and flat in others"
+    elif yaw > TURN_MAX:
+        what += ": the face is often seen from the side"
+        fix = "Look towards the camera while speaking, within 30 degrees to either side"
+        lack = "sharpness: few frames share a view"
+    else:
+        return Finding("head turns", "ok", what), ""
+    return Finding("head turns", "warning", what, (), fix), lack
 
 
-def _blinks(look: Look, seconds: float) -> tuple[Finding, str]:
-    moments, watched = blinks(look)
-    if not watched:
-        return Finding("blinks", "ok", "too few frames in a row to count blinks"), ""
-    expected = len(moments) * max(1.0, seconds / watched)
-    said = f"{len(moments)} in the {watched:.0f} s looked at frame by frame"
-    said += f", so about {expected:.0f} in the clip" if moments else ""
+def _check_blinks(face_samples: FaceSamples, seconds: float) -> tuple[Finding, str]:
+    """The finding "blinks", and what the avatar will lack for it. seconds: of the dataset."""
+    moments, inspected = find_blinks(face_samples)
+    if not inspected:
+        return Finding("blinks", "ok", "too few consecutive frames to count blinks"), ""
+    expected = len(moments) * max(1.0, seconds / inspected)
+    what = f"{len(moments)} in the {inspected:.0f} s inspected frame by frame"
+    if moments:
+        what += f", so about {expected:.0f} in the clip"
     at = tuple((moment, moment) for moment in moments)
-    if expected < BLINKS_LEAST:
-        return (
-            Finding(
-                "blinks", "warning", said, at, "Blink naturally, some ten times, while recording"
-            ),
-            "sure blinks: closed eyes are hardly seen",
-        )
-    return Finding("blinks", "ok", said, at), ""
+    if expected < BLINKS_MIN:
+        fix = "Blink naturally, some ten times, while recording"
+        lack = "reliable blinks: closed eyes are hardly visible"
+        return Finding("blinks", "warning", what, at, fix), lack
+    return Finding("blinks", "ok", what, at), ""
 
 
 def head_angles(points: np.ndarray) -> np.ndarray:
-    """Yaw and pitch float64 [n, 2] in degrees of faces, float32 [n, 478, 3] px, finite: good to a
-    few degrees.
+    """Yaw and pitch float64 [n, 2] in degrees of faces, accurate to a few degrees.
 
-    The rotation that brings the canonical mesh's rigid points nearest to the landmarks with their
-    depth (Umeyama 1991). Yaw is positive when the nose points to the right of the picture, pitch
-    when it points up.
+    points: float32 [n, 478, 3] px, finite. The rotation brings the canonical mesh's rigid points
+    nearest to the landmarks with their depth (Umeyama 1991). Yaw is positive when the nose points
+    to the right of the picture, pitch when it points up.
     """
     from being.face.canonical_mesh import canonical_mesh
 
+    # Both point sets around their means; image y and z point down and away, the mesh's up and near.
     model = canonical_mesh()[0][RIGID].astype(np.float64)
     seen = points[:, RIGID].astype(np.float64) * [1, -1, -1]
     model, seen = model - model.mean(0), seen - seen.mean(1, keepdims=True)
+
+    # The nearest rotation, without a reflection.
     left, _, right = np.linalg.svd(np.einsum("nki,kj->nij", seen, model))
     side = np.sign(np.linalg.det(left @ right))
     left[:, :, 2] *= side[:, None]
     nose = (left @ right)[:, :, 2]  # where the face's z axis points
-    return np.degrees(
-        np.stack([np.arctan2(nose[:, 0], nose[:, 2]), np.arcsin(np.clip(nose[:, 1], -1, 1))], 1)
-    )
+    yaw = np.arctan2(nose[:, 0], nose[:, 2])
+    pitch = np.arcsin(np.clip(nose[:, 1], -1, 1))
+    return np.degrees(np.stack([yaw, pitch], 1))
 
 
-def blinks(look: Look) -> tuple[list[float], float]:
-    """Moments of blinks, s, in frames in a row, and how many seconds of these there are."""
-    found = look.found
-    times, opening = look.times[found], eye_opening(look.points[found])
+def find_blinks(face_samples: FaceSamples) -> tuple[list[float], float]:
+    """Times of blinks, s, in runs of consecutive frames, and the length of these runs, s."""
+    found = face_samples.found
+    times, opening = face_samples.times[found], eye_opening(face_samples.points[found])
     if len(times) < 2:
         return [], 0.0
     closed = opening < EYE_CLOSED * np.percentile(opening, 75)
-    moments, watched = [], 0.0
-    for part in np.split(np.arange(len(times)), np.flatnonzero(np.diff(times) > RUN_GAP) + 1):
-        if len(part) < FPS:
+    moments, inspected = [], 0.0
+    for run in np.split(np.arange(len(times)), np.flatnonzero(np.diff(times) > RUN_GAP) + 1):
+        if len(run) < FPS:
             continue
-        watched += float(times[part[-1]] - times[part[0]])
-        edges = np.flatnonzero(
-            np.diff(np.concatenate([[False], closed[part], [False]]).astype(np.int8))
-        )
-        moments += [float(times[part[(a + b - 1) // 2]]) for a, b in edges.reshape(-1, 2).tolist()]
-    return moments, watched
+        inspected += float(times[run[-1]] - times[run[0]])
+        flags = np.concatenate([[False], closed[run], [False]]).astype(np.int8)
+        edges = np.flatnonzero(np.diff(flags)).reshape(-1, 2)
+        moments += [float(times[run[(a + b - 1) // 2]]) for a, b in edges.tolist()]
+    return moments, inspected
 
 
 def eye_opening(points: np.ndarray) -> np.ndarray:

@@ -1,6 +1,4 @@
-"""A look at a clip's picture before any long work: what will not do is said, what can be mended is
-mended and said.
-"""
+"""Inspection of a clip's video track: the frames to use, their crop, and all findings."""
 
 from __future__ import annotations
 
@@ -11,188 +9,228 @@ from pathlib import Path
 import numpy as np
 
 from being import media
-from being.conventions import FPS, SAMPLE_RATE
+from being.conventions import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from being.errors import InputRejected
 from being.face.landmarks import BLENDSHAPES, POINTS, FaceLandmarker
 from being.preprocess.inspection import picture_checks as checks
-from being.preprocess.inspection.crop import face_boxes, square_round_head
-from being.preprocess.inspection.face_samples import Look
+from being.preprocess.inspection.crop import face_boxes, head_square
+from being.preprocess.inspection.face_samples import FaceSamples
 from being.preprocess.inspection.findings import Finding
+from being.preprocess.inspection.measurements import (
+    Advance,
+    ClipMeasurements,
+    SampledFrame,
+    measure_clip,
+)
 from being.preprocess.inspection.picture_checks import PICTURE_SIDE
-from being.preprocess.inspection.scan import Advance, Scan, View, scan
-from being.preprocess.inspection.spans import Span, find_spans, same_framing
-from being.preprocess.inspection.steadiness import backdrop, same_frame
-from being.preprocess.inspection.timing import Timing, choose_frames, find_timing
+from being.preprocess.inspection.spans import Span, find_spans, largest_framing_group
+from being.preprocess.inspection.steadiness import (
+    check_camera,
+    check_light,
+    check_sharpness,
+    mean_background,
+    same_framing,
+)
+from being.preprocess.inspection.timing import Timing, find_timing, nearest_frames
 
-SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
-SILENCE_PEAK = 1e-3
-SOUND_SHORT = 0.2  # s the picture may go on without sound
-OFFSET_SAID = 0.01  # s between the starts of picture and sound that is worth a word
+SILENCE_PEAK = 1e-3  # of full scale
+AUDIO_SHORT = 0.2  # s that the picture may go on without audio
+OFFSET_SHOWN = 0.01  # s between the starts of picture and audio from which it is reported
 STRETCH_FRAMES = 25  # shortest stretch of a dataset, frames
 
-LipOffset = Callable[[Look, np.ndarray], float | None]
+LipOffset = Callable[[FaceSamples, np.ndarray], float | None]
 
 
 @dataclass(frozen=True)
-class Preflight:
-    """What was found, and how the clip becomes a dataset."""
+class ClipInspection:
+    """The findings about a clip, and how the clip becomes a dataset."""
 
     info: media.MediaInfo
-    crop: tuple[int, int, int]  # left, top, side, px of the upright source picture
-    size: int  # px, side of the dataset's square pictures
-    sources: (
-        np.ndarray
-    )  # int64 [frames], the source frame shown in each frame of the dataset, rising in each segment
-    segments: tuple[
-        Span, ...
-    ]  # [start, stop) in frames of the dataset, one after the other; breaks lie between them
-    sound: (
-        np.ndarray
-    )  # float32 [640 * frames] at 16 kHz: samples 640 n.. belong to frame n, across breaks too
+    # left, top, side, px of the upright source picture
+    crop: tuple[int, int, int]
+    # px, side of the dataset's square pictures
+    size: int
+    # int64 [frames], the source frame shown in each frame of the dataset, ascending in a segment
+    source_frames: np.ndarray
+    # [start, stop) in frames of the dataset, one after the other; breaks lie between them
+    segments: tuple[Span, ...]
+    # float32 [640 * frames] at 16 kHz: samples from 640 n belong to frame n, across breaks too
+    audio: np.ndarray
     findings: tuple[Finding, ...]
-    look: Look
-    starts: tuple[float, ...]  # where each segment begins in the clip, s from its first picture
+    face_samples: FaceSamples
+    # where each segment begins in the clip, s from its first picture
+    segment_starts: tuple[float, ...]
 
     @property
     def frames(self) -> int:
-        """Frames of the dataset."""
-        return len(self.sources)
+        """Number of frames of the dataset."""
+        return len(self.source_frames)
 
     @property
     def seconds(self) -> float:
-        """Length of the dataset."""
+        """Length of the dataset, s."""
         return self.frames / FPS
 
-    def pictures(self) -> Generator[np.ndarray, None, None]:
-        """The dataset's pictures uint8 [size, size, 3] RGB in order, decoded anew."""
-        return dataset_pictures(self.info, self.crop, self.size, self.sources)
+    def decode_frames(self) -> Generator[np.ndarray, None, None]:
+        """The dataset's frames uint8 [size, size, 3] RGB in order, decoded again."""
+        return dataset_frames(self.info, self.crop, self.size, self.source_frames)
 
 
-def dataset_pictures(
-    info: media.MediaInfo, crop: tuple[int, int, int], size: int, sources: np.ndarray
+def dataset_frames(
+    info: media.MediaInfo, crop: tuple[int, int, int], size: int, source_frames: np.ndarray
 ) -> Generator[np.ndarray, None, None]:
-    """The pictures uint8 [size, size, 3] RGB of the frames `sources` (int64 [F], rising in each
-    segment) of a clip, cut to `crop`."""
+    """The frames `source_frames` of a clip as uint8 [size, size, 3] RGB, cropped to `crop`.
+
+    source_frames: int64 [F], ascending in each segment. crop: left, top, side, px.
+    """
     left, top, side = crop
     scale = size / side
     width, height = round(info.width * scale), round(info.height * scale)
     x, y = min(round(left * scale), width - size), min(round(top * scale), height - size)
-    following = 0
-    for number, (_, frame) in enumerate(media.read_timed(info.path)):
-        if following == len(sources):
+    written = 0
+    for number, (_, frame) in enumerate(media.read_timed_frames(info.path)):
+        if written == len(source_frames):
             return
-        if sources[following] == number:
-            whole = media.picture(frame, width, height)
-            shown = np.ascontiguousarray(whole[y : y + size, x : x + size])
-            while following < len(sources) and sources[following] == number:
-                yield shown
-                following += 1
+        if source_frames[written] == number:
+            whole = media.rgb_image(frame, width, height)
+            cropped = np.ascontiguousarray(whole[y : y + size, x : x + size])
+            while written < len(source_frames) and source_frames[written] == number:
+                yield cropped
+                written += 1
 
 
-def picture_and_sound(video: Path) -> tuple[media.MediaInfo, media.Sound]:
-    """Facts of a clip and its sound at 16 kHz: what can be refused without looking for a face.
+def probe_clip(video: Path) -> tuple[media.MediaInfo, media.AudioTrack]:
+    """Facts of a clip and its audio at 16 kHz: the checks that need no face landmarks.
 
-    Raises InputRejected with the reason: not a video, too short, no sound, silent or damaged sound.
+    Raises InputRejected: not a video, too short, no audio, silent or damaged audio.
     """
     info = media.probe(video)
     if 0 < info.duration < checks.SECONDS_MIN:
-        raise _refusal(checks.check_length(info, info.duration, info.duration))
-    return info, _sound(video)
+        finding = checks.check_length(info, info.duration, info.duration)
+        raise InputRejected(finding.what, fix=finding.fix)
+    return info, _read_audio(video)
 
 
-def inspect(
+def inspect_picture(
     video: Path,
     landmarker: FaceLandmarker,
     size: int = PICTURE_SIDE,
     lip_offset: LipOffset | None = None,
     advance: Advance | None = None,
-) -> Preflight:
-    """All findings about a clip, rejections among them; with a rejection there may be no frames.
+) -> ClipInspection:
+    """The inspection of a clip's picture; after a rejection it may have no frames.
 
-    size: largest side of the dataset's pictures, px. lip_offset(look, sound): by how many seconds
-    the sound is later than the lips, or None where that cannot be told, for sound float32 [T] at 16
-    kHz from the first picture on; the sound is shifted by it. advance(n): n more frames of the clip
-    have been seen. Raises InputRejected only when the file holds no picture at all.
+    size: largest side of the dataset's pictures, px. lip_offset(face_samples, audio): by how many
+    seconds the audio is later than the lips, or None where that cannot be measured, for audio
+    float32 [T] at 16 kHz from the first picture on; the audio is shifted by it. advance(n): n more
+    frames of the clip have been decoded. Raises InputRejected only when the file has no picture.
     """
     video = Path(video)
     info = media.probe(video)
     try:
-        sound, silent = _sound(video), None
-    except InputRejected as refusal:
-        sound, silent = media.Sound(((0.0, np.zeros(1, np.float32)),), SAMPLE_RATE), refusal
-    seen = scan(info, landmarker, advance)
-    if not len(seen.stamps):  # only now and then decodable
+        audio, audio_error = _read_audio(video), None
+    except InputRejected as error:
+        audio = media.AudioTrack(((0.0, np.zeros(1, np.float32)),), SAMPLE_RATE)
+        audio_error = error
+    measured = measure_clip(info, landmarker, advance)
+    if not len(measured.timestamps):  # a damaged file can be probed but not decoded
         raise InputRejected(
             f"{video} holds no decodable picture", fix="Export the video again as H.264 mp4"
         )
-    timing = find_timing(seen.stamps, seen.change, info.fps, sorted({*seen.cuts, *seen.resized}))
-    return _Inspection(seen, timing, sound, silent, size, lip_offset).result()
+    breaks = sorted({*measured.cuts, *measured.resized})
+    timing = find_timing(measured.timestamps, measured.change, info.fps, breaks)
+    return _PictureInspection(measured, timing, audio, audio_error, size, lip_offset).result()
 
 
-class _Inspection:
-    """From what was seen to a dataset's frames and the findings."""
+class _PictureInspection:
+    """Derives the frames of the dataset and the findings from the measurements."""
 
     def __init__(
         self,
-        seen: Scan,
+        measured: ClipMeasurements,
         timing: Timing,
-        sound: media.Sound,
-        silent: InputRejected | None,
+        audio: media.AudioTrack,
+        audio_error: InputRejected | None,
         size: int,
         lip_offset: LipOffset | None,
     ):
-        self.seen, self.timing, self.sound, self.silent, self.size = (
-            seen,
-            timing,
-            sound,
-            silent,
-            size,
-        )
-        self.info, self.times, self.begin = seen.info, timing.times, float(seen.stamps[0])
-        views = [view for view in seen.views if not timing.copies[view.frame]]
-        self.look = _look(views, self.times)
-        self.scale = (
-            next((view.small.shape[1] for view in views if view.small is not None), 1)
-            / self.info.width
-        )
-        self.spans = find_spans(seen, self.times)
-        self.kept = self._kept()
-        self.views = [
-            view for view in views if _inside(view, self.kept) and not np.isnan(view.points[0, 0])
+        self.measured, self.timing, self.size = measured, timing, size
+        self.audio, self.audio_error = audio, audio_error
+        self.info, self.times = measured.info, timing.times
+        self.begin = float(measured.timestamps[0])
+
+        # Samples of frames that are no copies; the scale of their thumbnails over the source.
+        samples = [sample for sample in measured.samples if not timing.copies[sample.number]]
+        self.face_samples = _face_samples(samples, self.times)
+        widths = [sample.thumbnail.shape[1] for sample in samples if sample.thumbnail is not None]
+        self.scale = (widths or [1])[0] / self.info.width
+
+        # The stretches to keep, and the samples in them that show a face.
+        self.spans = find_spans(measured, self.times)
+        self.kept = self._kept_spans()
+        self.kept_samples = [
+            sample for sample in samples if _inside(sample, self.kept) and _has_face(sample)
         ]
-        self.late = (
-            lip_offset(self.look, self._sound_from(0.0, round(self.length * SAMPLE_RATE)))
-            if (lip_offset and not silent)
-            else None
-        )
+
+        # By how many seconds the audio is later than the lips; None where it is not measured.
+        self.late: float | None = None
+        if lip_offset and not audio_error:
+            whole = self._audio_from(0.0, round(self.length * SAMPLE_RATE))
+            self.late = lip_offset(self.face_samples, whole)
 
     @property
     def length(self) -> float:
         """Length of the picture, s."""
         return float(self.times[-1]) + 1 / self.timing.rate
 
-    def result(self) -> Preflight:
-        sources, starts, segments, worst = self._frames()
-        kept, found = len(sources) / FPS, list[Finding]()
-        found += [
+    def result(self) -> ClipInspection:
+        """The inspection: the frames, their audio, and the findings."""
+        source_frames, starts, segments, timing_error = self._choose_frames()
+        crop, side = self._crop()
+        kept = len(source_frames) / FPS
+        findings = self._findings(crop, side, kept, timing_error)
+
+        # The audio of each segment, moved to the lips.
+        pieces = [
+            self._audio_from(start + (self.late or 0.0), (stop - first) * SAMPLES_PER_FRAME)
+            for start, (first, stop) in zip(starts, segments, strict=True)
+        ]
+        audio = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
+        return ClipInspection(
+            self.info,
+            crop,
+            side,
+            source_frames,
+            tuple(segments),
+            audio,
+            tuple(findings),
+            self.face_samples,
+            tuple(starts),
+        )
+
+    def _findings(
+        self, crop: tuple[int, int, int], side: int, kept: float, timing_error: float
+    ) -> list[Finding]:
+        """All findings. crop, side: as `_crop` gives them. kept, timing_error: s."""
+        measured, spans, times = self.measured, self.spans, self.times
+        findings = [
             checks.check_file(self.info),
             checks.check_length(self.info, self.length, kept),
-            self._sound_finding(),
-            checks.check_rate(self.timing, worst),
-            *checks.check_faces(self.info, self.seen.views, self.spans, self.times, kept),
-            checks.check_picture(self.spans, self.seen, self.times),
-            *checks.check_cuts(self.seen, self.spans, self.kept, self.times),
+            self._check_audio_track(),
+            checks.check_rate(self.timing, timing_error),
+            *checks.check_faces(self.info, measured.samples, spans, times, kept),
+            checks.check_picture(spans, measured, times),
+            *checks.check_cuts(measured, spans, self.kept, times),
         ]
-        crop, side = (0, 0, min(self.info.width, self.info.height)), 0
-        if self.views:
-            points = np.stack([view.points for view in self.views])
-            crop = square_round_head(self.info.width, self.info.height, face_boxes(points))
-            side = min(crop[2], self.size) // 2 * 2
-            crop = (*crop[:2], side) if crop[2] <= self.size else crop
-            found += checks.check_face_size(self.info, points, crop, side, self.size)
-            found += self._steadiness()
-        if kept < checks.SECONDS_MIN and not any(finding.level == "rejection" for finding in found):
-            found.append(
+        if self.kept_samples:
+            points = np.stack([sample.points for sample in self.kept_samples])
+            findings += checks.check_face_size(self.info, points, crop, side, self.size)
+            findings += self._check_steadiness()
+
+        # Too little is left, and no other check has rejected the clip.
+        rejected = any(finding.level == "rejection" for finding in findings)
+        if kept < checks.SECONDS_MIN and not rejected:
+            findings.append(
                 Finding(
                     "length",
                     "rejection",
@@ -202,167 +240,163 @@ class _Inspection:
                     "Record one person in one shot",
                 )
             )
-        pieces = [
-            self._sound_from(start + (self.late or 0.0), (stop - first) * SAMPLES_PER_FRAME)
-            for start, (first, stop) in zip(starts, segments, strict=True)
-        ]
-        heard = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
-        return Preflight(
-            self.info,
-            crop,
-            side,
-            sources,
-            tuple(segments),
-            heard,
-            tuple(found),
-            self.look,
-            tuple(starts),
-        )
+        return findings
 
-    def _kept(self) -> list[Span]:
-        """The usable stretches with the framing that lasts longest, cut where the sound is."""
-        low, high = self.sound.pieces[0][0] - self.begin, self.sound.stop - self.begin
-        inside = np.flatnonzero(
-            (self.times >= low - SOUND_SHORT) & (self.times <= high + SOUND_SHORT)
-        )
-        bounds = (
-            (0, len(self.times))
-            if self.silent or not len(inside)
-            else (int(inside[0]), int(inside[-1]) + 1)
-        )
-        usable = [(max(a, bounds[0]), min(b, bounds[1])) for a, b in self.spans.usable]
-        usable = [(a, b) for a, b in usable if b - a > 1]
-        samples = [
-            [
-                view
-                for view in self.seen.views
-                if a <= view.frame < b
-                and view.small is not None
-                and not np.isnan(view.points[0, 0])
-            ]
-            for a, b in usable
-        ]
-        told = [i for i, views in enumerate(samples) if views]
-        behind = {i: backdrop(samples[i], self.scale) for i in told}
-        group = same_framing(
-            [usable[i] for i in told], lambda i, j: same_frame(behind[told[i]], behind[told[j]])
-        )
-        return [usable[told[i]] for i in group]
+    def _crop(self) -> tuple[tuple[int, int, int], int]:
+        """The crop (left, top, side, px of the source) and the side of the dataset's pictures, px.
 
-    def _frames(self) -> tuple[np.ndarray, list[float], list[Span], float]:
-        """Source frames, start of each segment in s, segments in frames of the dataset, worst
-        timing error in s.
+        The side is even, never larger than the crop; 0 without a face.
         """
-        sources, starts, segments, worst, count = (
-            list[np.ndarray](),
-            list[float](),
-            list[Span](),
-            0.0,
-            0,
+        width, height = self.info.width, self.info.height
+        if not self.kept_samples:
+            return (0, 0, min(width, height)), 0
+        points = np.stack([sample.points for sample in self.kept_samples])
+        left, top, crop_side = head_square(width, height, face_boxes(points))
+        side = min(crop_side, self.size) // 2 * 2
+        if crop_side <= self.size:  # the picture is not scaled
+            crop_side = side
+        return (left, top, crop_side), side
+
+    def _kept_spans(self) -> list[Span]:
+        """The usable stretches with the framing that lasts longest, cut to where the audio is."""
+        # Source frames with audio; all of them where there is none, which is rejected anyway.
+        low, high = self.audio.pieces[0][0] - self.begin, self.audio.stop - self.begin
+        has_audio = (self.times >= low - AUDIO_SHORT) & (self.times <= high + AUDIO_SHORT)
+        inside = np.flatnonzero(has_audio)
+        first, last = 0, len(self.times)
+        if len(inside) and not self.audio_error:
+            first, last = int(inside[0]), int(inside[-1]) + 1
+        usable = [(max(a, first), min(b, last)) for a, b in self.spans.usable]
+        usable = [(a, b) for a, b in usable if b - a > 1]
+
+        # Stretches whose background was seen, grouped by framing.
+        spans, backgrounds = [], []
+        for span in usable:
+            samples = [
+                sample
+                for sample in self.measured.samples
+                if _inside(sample, [span]) and sample.thumbnail is not None and _has_face(sample)
+            ]
+            if samples:
+                spans.append(span)
+                backgrounds.append(mean_background(samples, self.scale))
+        group = largest_framing_group(
+            spans, lambda i, j: same_framing(backgrounds[i], backgrounds[j])
         )
+        return [spans[i] for i in group]
+
+    def _choose_frames(self) -> tuple[np.ndarray, list[float], list[Span], float]:
+        """Source frames int64 [F], start of each segment in s, segments, worst timing error in s.
+
+        The segments are [start, stop) in frames of the dataset.
+        """
+        frames: list[np.ndarray] = []
+        starts: list[float] = []
+        segments: list[Span] = []
+        worst, count = 0.0, 0
         for start, stop in self.kept:
             true = np.flatnonzero(~self.timing.copies[start:stop]) + start
             if not len(true):
                 continue
-            chosen, error = choose_frames(self.times[true])
-            if len(chosen) >= STRETCH_FRAMES:
-                sources.append(true[chosen])
-                starts.append(float(self.times[true[0]]))
-                segments.append((count, count + len(chosen)))
-                count, worst = count + len(chosen), max(worst, error)
-        return (
-            np.concatenate(sources) if sources else np.zeros(0, np.int64),
-            starts,
-            segments,
-            worst,
-        )
+            chosen, error = nearest_frames(self.times[true])
+            if len(chosen) < STRETCH_FRAMES:
+                continue
+            frames.append(true[chosen])
+            starts.append(float(self.times[true[0]]))
+            segments.append((count, count + len(chosen)))
+            count += len(chosen)
+            worst = max(worst, error)
+        joined = np.concatenate(frames) if frames else np.zeros(0, np.int64)
+        return joined, starts, segments, worst
 
-    def _steadiness(self) -> list[Finding]:
-        samples = [view for view in self.views if view.small is not None]
+    def _check_steadiness(self) -> list[Finding]:
+        """The findings "camera", "light" and "sharpness", where thumbnails were kept."""
+        samples = [sample for sample in self.kept_samples if sample.thumbnail is not None]
         if not samples:
             return []
-        still = backdrop(samples, self.scale)
+        still = mean_background(samples, self.scale)
         frames = np.concatenate([np.arange(a, b) for a, b in self.kept])
-        drift = self.seen.drift[frames[~self.timing.copies[frames]]]
+        light_change = self.measured.light_change[frames[~self.timing.copies[frames]]]
         return [
-            checks.check_camera(samples, still, self.scale, self.times),
-            checks.check_light(samples, still, self.scale, drift, self.times),
-            checks.check_sharpness(self.views, self.times),
+            check_camera(samples, still, self.scale, self.times),
+            check_light(samples, still, self.scale, light_change, self.times),
+            check_sharpness(self.kept_samples, self.times),
         ]
 
-    def _sound_from(self, start: float, count: int) -> np.ndarray:
-        return self.sound.between(self.begin + start, count)
+    def _audio_from(self, start: float, count: int) -> np.ndarray:
+        return self.audio.samples_from(self.begin + start, count)
 
-    def _sound_finding(self) -> Finding:
-        if self.silent:
-            why = f": {self.silent.why}" if self.silent.why else ""
+    def _check_audio_track(self) -> Finding:
+        """The finding "audio track": codec, repairs, its place in time against the picture."""
+        if self.audio_error:
+            why = f": {self.audio_error.why}" if self.audio_error.why else ""
             return Finding(
-                "sound track", "rejection", f"{self.silent.what}{why}", (), self.silent.fix
+                "audio track",
+                "rejection",
+                f"{self.audio_error.what}{why}",
+                (),
+                self.audio_error.fix,
             )
-        lead, fixes = self.begin - self.sound.pieces[0][0], []
-        what = "; ".join(
-            (f"{self.info.audio_codec}, {self.info.audio_rate} Hz", *self.sound.mended)
-        )
-        if abs(lead) > OFFSET_SAID:
-            what += f"; the picture starts {abs(1e3 * lead):.0f} ms {'after' if lead > 0 else 'before'} the sound"
-            fixes.append(
-                "the sound is cut to the picture's start"
-                if lead > 0
-                else "silence is put before the sound"
-            )
+        facts = [f"{self.info.audio_codec}, {self.info.audio_rate} Hz", *self.audio.repairs]
+        fixes = []
+
+        # Picture and audio start at different times.
+        lead = self.begin - self.audio.pieces[0][0]
+        if lead > OFFSET_SHOWN:
+            facts.append(f"the picture starts {1e3 * lead:.0f} ms after the audio")
+            fixes.append("the audio is cut to the picture's start")
+        elif lead < -OFFSET_SHOWN:
+            facts.append(f"the picture starts {-1e3 * lead:.0f} ms before the audio")
+            fixes.append("silence is put before the audio")
+
+        # The audio is moved to the lips.
         if self.late:
-            what += (
-                f"; {abs(1e3 * self.late):.0f} ms {'after' if self.late > 0 else 'before'} the lips"
-            )
+            side = "after" if self.late > 0 else "before"
+            facts.append(f"{abs(1e3 * self.late):.0f} ms {side} the lips")
             fixes.append("it is shifted to the lips")
-        short = self.length - (self.sound.stop - self.begin)
-        if short > SOUND_SHORT:
+
+        # The audio ends early.
+        short = self.length - (self.audio.stop - self.begin)
+        if short > AUDIO_SHORT:
             return Finding(
-                "sound track",
+                "audio track",
                 "warning",
-                f"{what}; it ends {short:.1f} s before the picture",
+                f"{'; '.join(facts)}; it ends {short:.1f} s before the picture",
                 ((round(self.length - short, 3), round(self.length, 3)),),
                 "the rest is cut away",
             )
-        return Finding("sound track", "ok", what, (), "; ".join(fixes))
+        return Finding("audio track", "ok", "; ".join(facts), (), "; ".join(fixes))
 
 
-def _sound(video: Path) -> media.Sound:
-    """The clip's sound. Raises InputRejected when there is none, or nothing can be heard in it."""
-    sound = media.read_sound(video)
-    if not all(np.isfinite(samples).all() for _, samples in sound.pieces):
+def _read_audio(video: Path) -> media.AudioTrack:
+    """The clip's audio. Raises InputRejected when it is missing, silent or damaged."""
+    audio = media.read_audio_track(video)
+    if not all(np.isfinite(samples).all() for _, samples in audio.pieces):
         raise InputRejected(
-            f"the sound of {video} holds samples that are not numbers", fix="Export the clip again"
+            f"the audio of {video} holds samples that are not numbers", fix="Export the clip again"
         )
-    if max(np.abs(samples).max(initial=0.0) for _, samples in sound.pieces) < SILENCE_PEAK:
+    if max(np.abs(samples).max(initial=0.0) for _, samples in audio.pieces) < SILENCE_PEAK:
         raise InputRejected(
-            f"the sound of {video} is silent",
+            f"the audio of {video} is silent",
             "speech is what moves the lips",
-            "Give a clip in which the person is heard",
+            "Give a clip in which the person can be heard",
         )
-    return sound
+    return audio
 
 
-def _look(views: list[View], times: np.ndarray) -> Look:
-    points = (
-        np.stack([view.points for view in views]) if views else np.zeros((0, POINTS, 3), np.float32)
-    )
-    shapes = (
-        np.stack([view.blendshapes for view in views])
-        if views
-        else np.zeros((0, BLENDSHAPES), np.float32)
-    )
-    return Look(
-        times[[view.frame for view in views]],
-        points,
-        shapes,
-        np.array([view.faces for view in views], int),
-    )
+def _face_samples(samples: list[SampledFrame], times: np.ndarray) -> FaceSamples:
+    points = np.zeros((len(samples), POINTS, 3), np.float32)
+    blendshapes = np.zeros((len(samples), BLENDSHAPES), np.float32)
+    for i, sample in enumerate(samples):
+        points[i], blendshapes[i] = sample.points, sample.blendshapes
+    numbers = [sample.number for sample in samples]
+    face_counts = np.array([sample.face_count for sample in samples], int)
+    return FaceSamples(times[numbers], points, blendshapes, face_counts)
 
 
-def _inside(view: View, spans: list[Span]) -> bool:
-    return any(start <= view.frame < stop for start, stop in spans)
+def _has_face(sample: SampledFrame) -> bool:
+    return not np.isnan(sample.points[0, 0])
 
 
-def _refusal(finding: Finding) -> InputRejected:
-    return InputRejected(finding.what, fix=finding.fix)
+def _inside(sample: SampledFrame, spans: list[Span]) -> bool:
+    return any(start <= sample.number < stop for start, stop in spans)

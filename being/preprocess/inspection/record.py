@@ -1,6 +1,4 @@
-"""What the look at a clip decided, as a file that a run which goes on reads instead of looking
-again.
-"""
+"""The saved result of a clip's inspection, for the later steps and for a resumed run."""
 
 from __future__ import annotations
 
@@ -12,69 +10,74 @@ import numpy as np
 from being.conventions import FPS
 from being.files import read_json, write_json
 from being.preprocess.inspection.findings import Finding
-from being.preprocess.inspection.picture import Preflight
+from being.preprocess.inspection.picture import ClipInspection
 
 
 @dataclass(frozen=True)
-class Checked:
+class InspectionRecord:
     """How a clip becomes a dataset, and the findings."""
 
-    crop: tuple[int, int, int]  # left, top, side, px of the upright source picture
-    size: int  # px, side of the dataset's pictures
+    # left, top, side, px of the upright source picture
+    crop: tuple[int, int, int]
+    # px, side of the dataset's pictures
+    size: int
+    # number of frames of the dataset
     frames: int
-    segments: tuple[tuple[int, int], ...]  # [start, stop) in frames
-    starts: tuple[float, ...]  # of each segment in the source, s from its first picture
-    runs: tuple[tuple[int, int], ...]  # source frames shown one after the other: first and how many
-    source_seconds: float  # length of the source
+    # [start, stop) in frames
+    segments: tuple[tuple[int, int], ...]
+    # where each segment starts in the source, s from its first picture
+    segment_starts: tuple[float, ...]
+    # consecutive source frames: the first and how many
+    source_runs: tuple[tuple[int, int], ...]
+    # length of the source, s
+    source_seconds: float
     findings: tuple[Finding, ...]
 
     @classmethod
-    def of(cls, found: Preflight) -> Checked:
-        """What is kept of a preflight."""
+    def from_inspection(cls, inspection: ClipInspection) -> InspectionRecord:
+        """The part of an inspection that is saved."""
         return cls(
-            found.crop,
-            found.size,
-            found.frames,
-            tuple((int(a), int(b)) for a, b in found.segments),
-            tuple(float(start) for start in found.starts),
-            runs(found.sources),
-            float(found.info.duration),
-            found.findings,
+            inspection.crop,
+            inspection.size,
+            inspection.frames,
+            tuple((int(a), int(b)) for a, b in inspection.segments),
+            tuple(float(start) for start in inspection.segment_starts),
+            consecutive_runs(inspection.source_frames),
+            float(inspection.info.duration),
+            inspection.findings,
         )
 
     @classmethod
-    def read(cls, path: Path) -> Checked:
-        """As `write` left it."""
+    def read(cls, path: Path) -> InspectionRecord:
+        """The record that `write` wrote."""
         value = read_json(path)
-        value["findings"] = tuple(
-            Finding(**{**f, "at": _pairs(f["at"])}) for f in value["findings"]
-        )
+        findings = [{**finding, "at": _pairs(finding["at"])} for finding in value.pop("findings")]
         left, top, side = value.pop("crop")
         return cls(
             (left, top, side),
             segments=_pairs(value.pop("segments")),
-            runs=_pairs(value.pop("runs")),
-            starts=tuple(value.pop("starts")),
+            segment_starts=tuple(value.pop("segment_starts")),
+            source_runs=_pairs(value.pop("source_runs")),
+            findings=tuple(Finding(**finding) for finding in findings),
             **value,
         )
 
     def write(self, path: Path) -> None:
-        """As JSON."""
+        """Write the record as JSON."""
         write_json(path, asdict(self))
 
     @property
-    def times(self) -> np.ndarray:
-        """Where each frame lies in the source, float64 [F], s from its first picture."""
-        return np.concatenate(
-            [
-                start + np.arange(stop - first) / FPS
-                for start, (first, stop) in zip(self.starts, self.segments, strict=True)
-            ]
-        )
+    def frame_times(self) -> np.ndarray:
+        """The time of each frame in the source, float64 [F], s from its first picture."""
+        times = [
+            start + np.arange(stop - first) / FPS
+            for start, (first, stop) in zip(self.segment_starts, self.segments, strict=True)
+        ]
+        return np.concatenate(times)
 
 
-def runs(numbers: np.ndarray) -> tuple[tuple[int, int], ...]:
-    """Rows of neighbouring numbers in int [n] as (first, how many)."""
+def consecutive_runs(numbers: np.ndarray) -> tuple[tuple[int, int], ...]:
+    """Runs of consecutive numbers in int [n], each as (first, how many)."""
     edges = [0, *(np.flatnonzero(np.diff(numbers) != 1) + 1).tolist(), len(numbers)]
     return tuple(
         (int(numbers[a]), b - a) for a, b in zip(edges[:-1], edges[1:], strict=True) if b > a

@@ -1,6 +1,4 @@
-"""Which frames of a clip can be used: stretches between cuts that show one face, and those with the
-same framing.
-"""
+"""Usable stretches of a clip: one face, no cut inside, one framing."""
 
 from __future__ import annotations
 
@@ -9,14 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from being.preprocess.inspection.scan import Scan, View
+from being.preprocess.inspection.measurements import ClipMeasurements, SampledFrame
 
 GAP = 0.5  # s without a new picture that end a stretch
-BLACK, FLAT = 16.0, 6.0  # levels: mean and deviation of a black frame
-STILL, STILL_SECONDS = (
-    0.03,
-    1.0,
-)  # change in levels, and how long it must last: the picture has stopped
+# Levels: mean and deviation under which a frame is black.
+BLACK, FLAT = 16.0, 6.0
+# Change in levels, and how long it must last in s: the picture has stopped.
+STILL, STILL_SECONDS = 0.03, 1.0
 AWAY_SECONDS = 0.25  # a face missing for longer is cut away
 STRETCH_SECONDS = 1.0  # shortest stretch worth keeping
 
@@ -25,50 +22,45 @@ Span = tuple[int, int]  # source frames [start, stop)
 
 @dataclass(frozen=True)
 class Spans:
-    """Stretches of source frames that can be used, and what was left out for which reason."""
+    """The usable stretches of source frames, and what is left out for which reason."""
 
     usable: list[Span]
     black: list[Span]
     still: list[Span]
     faceless: list[Span]
-    second: list[Span]
+    second_person: list[Span]
     gaps: list[int]  # first frames after a gap in time
 
 
-def find_spans(scan: Scan, times: np.ndarray) -> Spans:
-    """The usable stretches of a clip, in order. times: float64 [n] s, rising."""
+def find_spans(measured: ClipMeasurements, times: np.ndarray) -> Spans:
+    """The usable stretches of a clip, in order. times: float64 [n] s, ascending."""
+    # Shots: between cuts, changes of size and gaps in time.
     gaps = (np.flatnonzero(np.diff(times) > GAP) + 1).tolist()
-    bounds = sorted({0, *scan.cuts, *scan.resized, *gaps, len(times)})
+    bounds = sorted({0, *measured.cuts, *measured.resized, *gaps, len(times)})
     shots = list(zip(bounds[:-1], bounds[1:], strict=True))
-    black = runs((scan.light < BLACK) & (scan.contrast < FLAT))
-    still = [
-        span
-        for span in runs((scan.change < STILL) & (np.arange(len(times)) > 0))
-        if _length(span, times) > STILL_SECONDS
-    ]
-    faceless = _bad_views(
-        scan.views, shots, times, lambda view: bool(np.isnan(view.points[0, 0])), edges=True
-    )
-    second = _bad_views(scan.views, shots, times, lambda view: view.second is not None, edges=False)
+
+    # What cannot be used inside a shot.
+    black = true_runs((measured.brightness < BLACK) & (measured.contrast < FLAT))
+    unchanged = (measured.change < STILL) & (np.arange(len(times)) > 0)
+    still = [span for span in true_runs(unchanged) if _seconds(span, times) > STILL_SECONDS]
+    faceless = _bad_stretches(measured.samples, shots, times, _has_no_face, edges=True)
+    counted = [sample for sample in measured.samples if sample.face_count >= 0]
+    second = _bad_stretches(counted, shots, times, _has_second_face, edges=False)
+
+    # What remains, where it is long enough.
     good = np.ones(len(times), bool)
     for start, stop in (*black, *still, *faceless, *second):
         good[start:stop] = False
-    usable = [(a + start, a + stop) for a, b in shots for start, stop in runs(good[a:b])]
-    return Spans(
-        [span for span in usable if _length(span, times) >= STRETCH_SECONDS],
-        black,
-        still,
-        faceless,
-        second,
-        gaps,
-    )
+    parts = [(a + start, a + stop) for a, b in shots for start, stop in true_runs(good[a:b])]
+    usable = [span for span in parts if _seconds(span, times) >= STRETCH_SECONDS]
+    return Spans(usable, black, still, faceless, second, gaps)
 
 
-def same_framing(spans: list[Span], alike: Callable[[int, int], bool]) -> list[int]:
-    """Numbers of the stretches of the largest group with one framing. alike(i, j): whether
-    stretches i and j have it.
+def largest_framing_group(spans: list[Span], alike: Callable[[int, int], bool]) -> list[int]:
+    """Indices of the stretches in the largest group with one framing.
 
-    Each group is gathered round its longest stretch.
+    alike(i, j): whether stretches i and j have one framing. Each group is gathered around its
+    longest stretch.
     """
     left = sorted(range(len(spans)), key=lambda i: spans[i][0] - spans[i][1])
     best: list[int] = []
@@ -80,41 +72,45 @@ def same_framing(spans: list[Span], alike: Callable[[int, int], bool]) -> list[i
     return sorted(best)
 
 
-def runs(flags: np.ndarray) -> list[Span]:
-    """Stretches [start, stop) in which flags bool [n] are set."""
+def true_runs(flags: np.ndarray) -> list[Span]:
+    """The stretches [start, stop) in which flags bool [n] are set."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
-def _bad_views(
-    views: list[View],
+def _has_no_face(sample: SampledFrame) -> bool:
+    return bool(np.isnan(sample.points[0, 0]))
+
+
+def _has_second_face(sample: SampledFrame) -> bool:
+    return sample.second_face is not None
+
+
+def _bad_stretches(
+    samples: list[SampledFrame],
     shots: list[Span],
     times: np.ndarray,
-    bad: Callable[[View], bool],
+    bad: Callable[[SampledFrame], bool],
     edges: bool,
 ) -> list[Span]:
-    """Stretches about which nothing good is known, from the good view before to the good one after.
+    """The stretches around bad samples, from the good sample before to the good sample after.
 
-    A short lapse is forgiven; edges: not at the edges of a shot.
+    A lapse up to AWAY_SECONDS is allowed; with `edges`, not at the edges of a shot.
     """
     found = []
-    judged = views if edges else [view for view in views if view.faces >= 0]
     for start, stop in shots:
-        inside = [view for view in judged if start <= view.frame < stop]
-        for first, last in runs(np.array([bad(view) for view in inside], bool)):
+        inside = [sample for sample in samples if start <= sample.number < stop]
+        for first, last in true_runs(np.array([bad(sample) for sample in inside], bool)):
             at_edge = first == 0 or last == len(inside)
-            lasts = times[inside[last - 1].frame] - times[inside[first].frame]
+            lasts = times[inside[last - 1].number] - times[inside[first].number]
             if lasts > AWAY_SECONDS or (edges and at_edge):
-                found.append(
-                    (
-                        inside[first - 1].frame + 1 if first else start,
-                        inside[last].frame if last < len(inside) else stop,
-                    )
-                )
+                begin = inside[first - 1].number + 1 if first else start
+                end = inside[last].number if last < len(inside) else stop
+                found.append((begin, end))
     return found
 
 
-def _length(span: Span, times: np.ndarray) -> float:
+def _seconds(span: Span, times: np.ndarray) -> float:
     step = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
     return float(times[span[1] - 1] - times[span[0]]) + step
 

@@ -1,12 +1,12 @@
-"""Is the sound in step with the mouth: the lag between lip aperture and voice, and speech during
-which no lip moves.
+"""Checks whether audio and mouth are in sync, and whether the voice belongs to the face.
 
-Lip aperture is compared with a signal from the sound that rises where an open mouth is likely:
-loudness of the bands in which vowels differ from closed lips, less the conformer's evidence of p, b
-and m. Nothing is learnt from footage. Measured on address 50 s, news 21 s and the built-in sample:
-from every 15 s the offset is sure and stays within 8 ms of the whole clip's (within 15 ms from the
-67 to 100 % of all 10 s that are sure); of 384 pairs of 15 s of a mouth with somebody else's speech
-99 % stay under 3.6 deviations of chance and one is taken for sure. `scripts/measure/speech.py`.
+The lip aperture is compared with a signal from the audio that rises where an open mouth is likely:
+loudness of the bands in which vowels differ from closed lips, less the conformer's probability of
+p, b and m. Nothing is learnt from footage. Measured on address 50 s, news 21 s and the built-in
+sample: from every 15 s the offset is reliable and stays within 8 ms of the whole clip's offset
+(within 15 ms from the 67 to 100 % of all 10 s that are reliable). Of 384 pairs of 15 s of a mouth
+with another person's speech, 99 % stay under 3.6 deviations of chance and one is taken as reliable
+(`scripts/measure/speech.py`).
 """
 
 from __future__ import annotations
@@ -15,209 +15,209 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from being.audio.phonemes import MEL_RATE, Heard
+from being.audio.phonemes import MEL_RATE, SpeechAnalysis
 from being.conventions import FEATURE_RATE
 from being.face.landmarks import lip_aperture
-from being.preprocess.inspection.face_samples import Look
+from being.preprocess.inspection.face_samples import FaceSamples
 from being.preprocess.inspection.findings import Finding
 
-SEARCH = 0.6  # s to either side in which the offset is looked for
-CHANCE = 2.5  # s to either side; what agreement comes about by chance is seen at lags out to here
+SEARCH = 0.6  # s to either side in which the offset is searched
+# s to either side in which the correlations tell what chance gives.
+CHANCE = 2.5
 PEAK = 0.4  # s to either side of the best lag that belong to it
-SLOW = 0.5  # s to either side of the moving mean that is taken away from mouth and sound
-RUN_GAP = 0.2  # s between looked-at frames over which the mouth is not interpolated
-RUN_LEAST = 4.0  # s of frames in a row without which no offset is given
-SPEECH_LEAST = 3.0  # s of speech in them
+SLOW = 0.5  # s to either side of the moving mean that is subtracted from mouth and audio
+RUN_GAP = 0.2  # s between inspected frames over which the mouth is not interpolated
+RUN_MIN = 4.0  # s of consecutive frames without which no offset is given
+SPEECH_MIN = 3.0  # s of speech in them
 LOUDNESS_BANDS = slice(20, 60)  # mel bands, about 0.9 to 4.3 kHz
 LOUDNESS_RANGE = 4.0  # nepers of power under the loud parts at which the voice counts as off
-CLOSURE_WEIGHT, CLOSURE_LATE = (
-    0.7,
-    0.06,
-)  # of the evidence of p, b, m; and how long after the closed lips it comes, s
+CLOSURE_WEIGHT = 0.7  # of the probability of p, b and m
+CLOSURE_LATE = 0.06  # s by which it comes after the closed lips
 CLOSURE_SPREAD = np.array([0.25, 0.5, 1, 0.5, 0.25])  # over steps of 20 ms
-# By this measure two clips that are in step by eye stand at +10 and +30 ms: the zero lies between
-# them, good to 20 ms.
-MOUTH_LEADS = 0.02  # s
-SURE = 4.2  # deviations of chance; the weakest 15 s of a true pair has 4.5
-SURE_CORRELATION = 0.2
-# s: a frame and a little; people begin to see it there (ITU-R BT.1359: 45 ms early, 125 ms late)
-IN_STEP = 0.045
-MUTE = 0.2  # lip motion under this share of the usual motion during speech: the voice is another's
+# s by which the mouth leads the audio of clips in sync. By this measure two clips that are in sync
+# to the eye have +10 and +30 ms: the zero lies between them, accurate to 20 ms.
+MOUTH_LEADS = 0.02
+RELIABLE = 4.2  # deviations of chance; the weakest 15 s of a true pair has 4.5
+RELIABLE_CORRELATION = 0.2
+# s: a frame and a little; people begin to notice it there (ITU-R BT.1359: 45 ms early, 125 late).
+IN_SYNC = 0.045
+MUTE = 0.2  # lip motion under this share of the usual motion during speech: another's voice
 MUTE_WINDOW = 1.0  # s
-MUTE_LEAST = 2.0  # s
+MUTE_MIN = 2.0  # s
 
 
 @dataclass(frozen=True)
-class Offset:
-    """How far the sound is from the picture, as the mouth tells."""
+class SyncOffset:
+    """The offset of the audio from the picture, measured on the mouth."""
 
-    # by which the sound comes after the mouth (negative: before); 0 where it cannot be told
+    # by which the audio is later than the mouth (negative: earlier); 0 where it is not measured
     seconds: float
-    confidence: (
-        float  # agreement of mouth and sound at this offset, in deviations of what chance gives
-    )
-    correlation: float  # the agreement itself, -1..1
-    sure: bool
+    # correlation of mouth and audio at this offset, in standard deviations of chance
+    confidence: float
+    # the correlation, -1..1
+    correlation: float
+    reliable: bool
 
     @property
     def shift(self) -> float:
-        """Seconds by which the sound is to be moved towards its start (negative: its end), 0 where
-        nothing is to do.
-        """
-        return self.seconds if self.sure and abs(self.seconds) > IN_STEP else 0.0
+        """Seconds to move the audio towards its start (negative: its end); 0 for no correction."""
+        return self.seconds if self.reliable and abs(self.seconds) > IN_SYNC else 0.0
 
 
-NOT_KNOWN = Offset(0.0, 0.0, 0.0, False)
+UNKNOWN_OFFSET = SyncOffset(0.0, 0.0, 0.0, False)
 
 
-def sync_offset(heard: Heard, look: Look) -> Offset:
-    """How far the sound comes after the mouth, from frames in a row of `look`; not sure where they
-    do not agree.
+def sync_offset(analysis: SpeechAnalysis, face_samples: FaceSamples) -> SyncOffset:
+    """The offset of the audio from the mouth, within 0.6 s to either side.
 
-    heard: of the sound whose sample 0 belongs to the first picture. The answer lies within 0.6 s to
-    either side.
+    It is measured in runs of consecutive frames. It is not reliable where mouth and audio do not
+    correlate. analysis: of the audio whose sample 0 belongs to the first picture.
     """
-    index, mouth = _mouth(look)
-    if (
-        len(index) < RUN_LEAST * MEL_RATE
-        or heard.speaking(index / MEL_RATE).sum() < SPEECH_LEAST * MEL_RATE
-    ):
-        return NOT_KNOWN
-    voice = _openness(heard)
+    index, mouth = _mouth_signal(face_samples)
+    spoken = analysis.speaking(index / MEL_RATE).sum()
+    if len(index) < RUN_MIN * MEL_RATE or spoken < SPEECH_MIN * MEL_RATE:
+        return UNKNOWN_OFFSET
+
+    # Correlation at every lag of 10 ms; a positive lag means that the audio is later.
+    audio = _audio_signal(analysis)
     lags = np.arange(-round(CHANCE * MEL_RATE), round(CHANCE * MEL_RATE) + 1)
-    agreement = np.array([_correlation(mouth, voice, index + lag) for lag in lags])
+    correlation = np.array([_correlation(mouth, audio, index + lag) for lag in lags])
     near = np.abs(lags) <= SEARCH * MEL_RATE
-    if not np.isfinite(agreement[near]).all():
-        return NOT_KNOWN
-    best = int(np.flatnonzero(near)[agreement[near].argmax()])
-    chance = agreement[(np.abs(lags - lags[best]) > PEAK * MEL_RATE) & np.isfinite(agreement)].std()
-    before, top, after = agreement[best - 1 : best + 2]
-    vertex = (
-        (before - after) / (2 * (before - 2 * top + after)) if top > max(before, after) else 0.0
-    )
+    if not np.isfinite(correlation[near]).all():
+        return UNKNOWN_OFFSET
+    best = int(np.flatnonzero(near)[correlation[near].argmax()])
+
+    # What chance gives: the deviation at lags that do not belong to the peak.
+    far = np.abs(lags - lags[best]) > PEAK * MEL_RATE
+    chance = correlation[far & np.isfinite(correlation)].std()
+
+    # The vertex of the parabola through the best lag and its neighbours.
+    before, top, after = correlation[best - 1 : best + 2]
+    vertex = 0.0
+    if top > max(before, after):
+        vertex = (before - after) / (2 * (before - 2 * top + after))
     confidence = float(top / max(chance, 1e-6))
     at_border = abs(lags[best]) >= round(SEARCH * MEL_RATE)
-    return Offset(
+    return SyncOffset(
         float((lags[best] + vertex) / MEL_RATE - MOUTH_LEADS),
         confidence,
         float(top),
-        bool(confidence >= SURE and top >= SURE_CORRELATION and not at_border),
+        bool(confidence >= RELIABLE and top >= RELIABLE_CORRELATION and not at_border),
     )
 
 
-def check_sync(offset: Offset) -> Finding:
-    """The finding "sound and picture"; it says that the sound is moved where `offset.shift` is not
-    0.
-    """
-    if not offset.sure:
+def check_sync(offset: SyncOffset) -> Finding:
+    """The finding "audio and picture"; a warning where the audio is moved by `offset.shift`."""
+    if not offset.reliable:
         return Finding(
-            "sound and picture",
+            "audio and picture",
             "warning",
-            "whether the mouth moves with the sound cannot be told "
-            f"(agreement {offset.confidence:.1f} times that of chance, {SURE} are needed)",
+            "whether the mouth moves with the audio cannot be measured "
+            f"(correlation {offset.confidence:.1f} times that of chance, {RELIABLE} are needed)",
             (),
-            "Look whether the lips fit the speech: dubbing, a voice-over or a hidden mouth will not do",
+            "Check that the lips fit the speech: "
+            "a dubbed clip, a voice-over or a hidden mouth cannot be used",
         )
     side = "after" if offset.seconds > 0 else "before"
-    said = f"the sound comes {abs(offset.seconds) * 1000:.0f} ms {side} the mouth, to about 20 ms"
+    what = f"the audio comes {abs(offset.seconds) * 1000:.0f} ms {side} the mouth, "
+    what += "accurate to about 20 ms"
     if not offset.shift:
-        return Finding("sound and picture", "ok", said)
-    return Finding("sound and picture", "warning", said, (), "The sound is moved by as much")
+        return Finding("audio and picture", "ok", what)
+    return Finding("audio and picture", "warning", what, (), "The audio is moved by as much")
 
 
-def check_other_voices(heard: Heard, look: Look) -> Finding:
-    """The finding "voices": speech during which the lips keep still, in the frames in a row of
-    `look`.
-    """
-    index, _ = _mouth(look)
-    if len(index) < RUN_LEAST * MEL_RATE:
-        return Finding(
-            "voices", "ok", "too few frames in a row to see whether the voice is the face's"
-        )
+def check_other_voices(analysis: SpeechAnalysis, face_samples: FaceSamples) -> Finding:
+    """The finding "voices": speech during which the lips keep still, in consecutive frames."""
+    index, _ = _mouth_signal(face_samples)
+    if len(index) < RUN_MIN * MEL_RATE:
+        what = "too few consecutive frames to tell whether the voice is the face's"
+        return Finding("voices", "ok", what)
+
+    # Lip motion around each time, against its usual size during speech.
     times = index / MEL_RATE
-    known = np.isfinite(aperture := lip_aperture(look.points))
-    motion = _deviation(np.interp(times, look.times[known], aperture[known]))
-    speech = heard.speaking(times)
+    aperture = lip_aperture(face_samples.points)
+    known = np.isfinite(aperture)
+    motion = _moving_deviation(np.interp(times, face_samples.times[known], aperture[known]))
+    speech = analysis.speaking(times)
     usual = float(np.median(motion[speech])) if speech.any() else 0.0
     mute = speech & (motion < MUTE * usual)
-    edges = np.flatnonzero(
-        np.diff(np.concatenate([[False], mute, [False]]).astype(np.int8))
-    ).reshape(-1, 2)
-    at = tuple(
+
+    # Stretches of it that are long enough.
+    flags = np.concatenate([[False], mute, [False]]).astype(np.int8)
+    stretches = [
         (float(times[a]), float(times[b - 1]))
-        for a, b in edges
-        if times[b - 1] - times[a] >= MUTE_LEAST
-    )
+        for a, b in np.flatnonzero(np.diff(flags)).reshape(-1, 2)
+    ]
+    at = tuple((start, stop) for start, stop in stretches if stop - start >= MUTE_MIN)
     if at:
         return Finding(
             "voices",
             "warning",
-            "somebody is heard while these lips keep still: another voice, or a dubbed part",
+            "somebody speaks while these lips keep still: another voice, or a dubbed part",
             at,
-            "Cut these parts out: they teach the lips to stay closed while somebody speaks",
+            "Cut these parts out: from them the lips learn to stay closed during speech",
         )
-    return Finding(
-        "voices",
-        "ok",
-        f"the lips move whenever somebody is heard (in the {len(times) / MEL_RATE:.0f} s "
-        "looked at frame by frame)",
-    )
+    seconds = len(times) / MEL_RATE
+    what = f"the lips move during all speech (in the {seconds:.0f} s inspected frame by frame)"
+    return Finding("voices", "ok", what)
 
 
-def _mouth(look: Look) -> tuple[np.ndarray, np.ndarray]:
-    """Hundredths of seconds int64 [m] inside runs of frames, and the lip aperture there less its
-    moving mean [m].
+def _mouth_signal(face_samples: FaceSamples) -> tuple[np.ndarray, np.ndarray]:
+    """Lip aperture less its moving mean, 100 a second, in runs of consecutive frames.
+
+    Times int64 [m] in hundredths of seconds, and the signal float64 [m].
     """
-    aperture = lip_aperture(look.points)
+    aperture = lip_aperture(face_samples.points)
     known = np.isfinite(aperture)
-    times, aperture = look.times[known], aperture[known]
+    times, aperture = face_samples.times[known], aperture[known]
     index, mouth = [np.empty(0, np.int64)], [np.empty(0)]
-    for part in np.split(np.arange(len(times)), np.flatnonzero(np.diff(times) > RUN_GAP) + 1):
-        if len(part) < 2 or times[part[-1]] - times[part[0]] < RUN_LEAST:
+    for run in np.split(np.arange(len(times)), np.flatnonzero(np.diff(times) > RUN_GAP) + 1):
+        if len(run) < 2 or times[run[-1]] - times[run[0]] < RUN_MIN:
             continue
-        grid = np.arange(
-            np.ceil(times[part[0]] * MEL_RATE), np.floor(times[part[-1]] * MEL_RATE) + 1
-        ).astype(np.int64)
+        first, last = np.ceil(times[run[0]] * MEL_RATE), np.floor(times[run[-1]] * MEL_RATE)
+        grid = np.arange(first, last + 1).astype(np.int64)
         index.append(grid)
-        mouth.append(_quick(np.interp(grid / MEL_RATE, times[part], aperture[part])))
+        mouth.append(_high_pass(np.interp(grid / MEL_RATE, times[run], aperture[run])))
     return np.concatenate(index), np.concatenate(mouth)
 
 
-def _openness(heard: Heard) -> np.ndarray:
-    """A signal float64 [M], 100 a second, that rises where the sound speaks of an open mouth."""
-    loudness = heard.mel[:, LOUDNESS_BANDS].mean(1, dtype=np.float64)
+def _audio_signal(analysis: SpeechAnalysis) -> np.ndarray:
+    """A signal float64 [M], 100 a second, that rises where the audio suggests an open mouth."""
+    loudness = analysis.mel[:, LOUDNESS_BANDS].mean(1, dtype=np.float64)
     loudness = np.maximum(loudness, np.percentile(loudness, 95) - LOUDNESS_RANGE)
-    closed = np.convolve(heard.closure, CLOSURE_SPREAD, "same")
+    closed = np.convolve(analysis.closure, CLOSURE_SPREAD, "same")
     times = np.arange(len(loudness)) / MEL_RATE
     closed = np.interp(times + CLOSURE_LATE, np.arange(len(closed)) / FEATURE_RATE, closed)
-    return _unit(_quick(loudness)) - CLOSURE_WEIGHT * _unit(_quick(closed))
+    opening = _unit_deviation(_high_pass(loudness))
+    return opening - CLOSURE_WEIGHT * _unit_deviation(_high_pass(closed))
 
 
-def _quick(values: np.ndarray) -> np.ndarray:
+def _high_pass(values: np.ndarray) -> np.ndarray:
     """`values` [n], 100 a second, less their moving mean over 1 s."""
     half = min(round(SLOW * MEL_RATE), len(values) - 1)
     padded = np.pad(values, half, "reflect")
     return values - np.convolve(padded, np.full(2 * half + 1, 1 / (2 * half + 1)), "valid")
 
 
-def _unit(values: np.ndarray) -> np.ndarray:
+def _unit_deviation(values: np.ndarray) -> np.ndarray:
     return values / max(float(values.std()), 1e-9)
 
 
-def _deviation(values: np.ndarray) -> np.ndarray:
-    """Standard deviation of `values` [n], 100 a second, in the second round each."""
+def _moving_deviation(values: np.ndarray) -> np.ndarray:
+    """Standard deviation of `values` [n], 100 a second, in the second around each."""
     half = min(round(MUTE_WINDOW / 2 * MEL_RATE), len(values) - 1)
-    around = np.lib.stride_tricks.sliding_window_view(np.pad(values, half, "reflect"), 2 * half + 1)
-    return around.std(1)
+    padded = np.pad(values, half, "reflect")
+    return np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1).std(1)
 
 
-def _correlation(mouth: np.ndarray, voice: np.ndarray, index: np.ndarray) -> float:
-    """Pearson correlation of `mouth` with `voice` at `index` where it exists; NaN where that is too
-    short.
+def _correlation(mouth: np.ndarray, audio: np.ndarray, index: np.ndarray) -> float:
+    """Pearson correlation of `mouth` [m] with `audio` [M] at `index` [m].
+
+    NaN where too few indices lie inside the audio.
     """
-    inside = (index >= 0) & (index < len(voice))
-    if inside.sum() < RUN_LEAST * MEL_RATE:
+    inside = (index >= 0) & (index < len(audio))
+    if inside.sum() < RUN_MIN * MEL_RATE:
         return float("nan")
-    x, y = mouth[inside], voice[index[inside]]
+    x, y = mouth[inside], audio[index[inside]]
     x, y = x - x.mean(), y - y.mean()
     return float(x @ y / max(np.sqrt((x @ x) * (y @ y)), 1e-12))

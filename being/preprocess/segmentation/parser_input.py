@@ -1,6 +1,4 @@
-"""Pictures as a network wants them: size, channel order and normalisation, read from what lies
-beside the model.
-"""
+"""Input of a parser network: image size, channel order and normalisation, from its settings."""
 
 from __future__ import annotations
 
@@ -13,25 +11,26 @@ import cv2
 import numpy as np
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of RGB in [0, 1]
-PREPROCESSOR = "preprocessor_config.json"  # the name the transformers library gives it
+PREPROCESSOR = "preprocessor_config.json"  # the file name of the transformers library
 JSON_LIMIT = 1 << 20  # bytes
 
 
 @dataclass(frozen=True)
 class Normalisation:
-    """(x / 255 - mean) / std of each channel, RGB."""
+    """Normalisation of an image: (x / 255 - mean) / std of each channel, RGB."""
 
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
 
     @classmethod
-    def of(cls, settings: dict[str, Any]) -> Normalisation:
-        """From `image_mean` and `image_std`; imagenet's where they are missing. Raises ValueError
-        if they are odd.
+    def from_settings(cls, settings: dict[str, Any]) -> Normalisation:
+        """The normalisation of `image_mean` and `image_std`, imagenet's where they are missing.
+
+        Raises ValueError if they are not valid.
         """
         values = []
-        for key, usual in (("image_mean", IMAGENET_MEAN), ("image_std", IMAGENET_STD)):
-            value = settings.get(key) or usual
+        for key, default in (("image_mean", IMAGENET_MEAN), ("image_std", IMAGENET_STD)):
+            value = settings.get(key) or default
             if (
                 not isinstance(value, (list, tuple))
                 or len(value) != 3
@@ -44,20 +43,19 @@ class Normalisation:
         return cls(values[0], values[1])
 
     def __call__(self, frame: np.ndarray, height: int, width: int) -> np.ndarray:
-        """float32 [3, height, width] of a frame uint8 [H, W, 3] RGB."""
+        """A frame uint8 [H, W, 3] RGB, resized and normalised: float32 [3, height, width]."""
         shrinks = frame.shape[0] > height
-        small = cv2.resize(
-            frame, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        )
-        scaled = (small.astype(np.float32) / 255 - np.array(self.mean, np.float32)) / np.array(
-            self.std, np.float32
-        )
+        interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        small = cv2.resize(frame, (width, height), interpolation=interpolation)
+        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
+        scaled = (small.astype(np.float32) / 255 - mean) / std
         return np.ascontiguousarray(scaled.transpose(2, 0, 1))
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """The object in a small JSON file; empty where there is none. Raises ValueError if it is not
-    one.
+    """The object in a small JSON file, empty where there is no file.
+
+    Raises ValueError if the file is too large or no JSON object.
     """
     if not path.is_file():
         return {}

@@ -1,4 +1,4 @@
-"""A SegFormer face parser through the `transformers` library: from the hub, its cache, or a folder."""
+"""A SegFormer face parser through `transformers`, from a hub, its cache or a folder."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from typing import Any, TypeVar
 import numpy as np
 
 from being.errors import EnvironmentFault, InputRejected
-from being.preprocess.segmentation.parser import merge_classes, part_of_classes
+from being.preprocess.segmentation.parser_classes import merge_classes, part_of_classes
 from being.preprocess.segmentation.parser_input import PREPROCESSOR, Normalisation, read_settings
 
-SIDE = 512  # px: the pictures such parsers were trained on
+SIDE = 512  # px: image size in the training of such parsers
 WEIGHTS = "model.safetensors"  # pickled weights are refused
 
-Thing = TypeVar("Thing")
+Part = TypeVar("Part")
 
 
 class SegformerParser:
-    """Background, head, neck and torso by a SegFormer with the 19 classes of CelebAMask-HQ (Xie et
-    al. 2021).
+    """Background, head, neck and torso by a SegFormer (Xie et al. 2021).
+
+    It must have the 19 classes of CelebAMask-HQ.
     """
 
     def __init__(self, name: str):
-        """name: a folder, or a hub's owner/model.
+        """Load the model.
 
-        Raises EnvironmentFault (the package or one of the model's files cannot be had),
-        InputRejected (it is another kind of model).
+        name: a folder, or owner/model of a hub. Raises EnvironmentFault (the package or one of the
+        model's files is missing), InputRejected (it is another type of model).
         """
         try:
             import torch
@@ -38,30 +39,33 @@ class SegformerParser:
                 str(error),
                 "pip install transformers, or leave --parser out",
             ) from error
-        config = self._had(name, lambda: read_settings(_file(name, "config.json")), "config.json")
+
+        # The configuration names the type of the model and its classes.
+        config = self._load(name, lambda: read_settings(_file(name, "config.json")), "config.json")
         if config.get("model_type") != "segformer":
             raise InputRejected(
                 f"{name} is not a SegFormer",
                 f"its config.json says {config.get('model_type')!r}",
                 "Name a SegFormer face parser, or give its ONNX export to --parser",
             )
-        kept = SegformerConfig.from_dict(config)
-        names = {int(number): str(name) for number, name in (kept.id2label or {}).items()}
+        parsed = SegformerConfig.from_dict(config)
+        names = {int(number): str(label) for number, label in (parsed.id2label or {}).items()}
         labels = [names[number] for number in sorted(names)]
         try:
             self._classes = part_of_classes(labels)
-            self._normalised = Normalisation.of(self._settings(name))
+            self._normalise = Normalisation.from_settings(self._settings(name))
         except ValueError as error:
             raise InputRejected(
                 f"{name} is not a face parser",
                 str(error),
                 "Name a SegFormer trained on CelebAMask-HQ",
             ) from error
-        weights = self._had(name, lambda: _file(name, WEIGHTS), WEIGHTS)
-        self._network = self._had(
+
+        weights = self._load(name, lambda: _file(name, WEIGHTS), WEIGHTS)
+        self._network = self._load(
             name,
             lambda: SegformerForSemanticSegmentation.from_pretrained(
-                weights.parent, config=kept, use_safetensors=True, local_files_only=True
+                weights.parent, config=parsed, use_safetensors=True, local_files_only=True
             ),
             WEIGHTS,
         ).eval()
@@ -73,17 +77,18 @@ class SegformerParser:
         import torch
 
         with torch.inference_mode():
-            values = torch.from_numpy(self._normalised(frame, SIDE, SIDE))[None].to(self._device)
+            values = torch.from_numpy(self._normalise(frame, SIDE, SIDE))[None].to(self._device)
             scores = self._network(pixel_values=values).logits[0].float().cpu().numpy()
         return merge_classes(scores, self._classes)
 
     @staticmethod
-    def _had(name: str, make: Callable[[], Thing], file: str) -> Thing:
+    def _load(name: str, load: Callable[[], Part], file: str) -> Part:
+        """The result of `load`, which reads `file`. Raises EnvironmentFault when it fails."""
         try:
-            return make()
+            return load()
         except (OSError, ValueError, RuntimeError) as error:
             raise EnvironmentFault(
-                f"the face parser {name} cannot be had: {file} is missing or unreadable",
+                f"the face parser {name} cannot be loaded: {file} is missing or unreadable",
                 str(error).split("\n")[0],
                 f"Connect this machine once, or copy config.json, {PREPROCESSOR} and {WEIGHTS} of "
                 "the model into a folder and give that folder to --parser",
@@ -91,14 +96,16 @@ class SegformerParser:
 
     @staticmethod
     def _settings(name: str) -> dict[str, Any]:
+        """The preprocessor's settings, empty if the model has none."""
         try:
             return read_settings(_file(name, PREPROCESSOR))
         except OSError:
-            return {}  # imagenet's normalisation
+            return {}  # then imagenet's normalisation is used
 
 
 def _file(name: str, file: str) -> Path:
-    """Path of one file of the model: in the folder, the hub's cache or, fetched now, from the hub.
+    """Path of one file of the model: in the folder, in the hub's cache, or downloaded from the hub.
+
     Raises OSError.
     """
     folder = Path(name).expanduser()

@@ -1,7 +1,6 @@
-"""Teeth inside the lips for every frame: light and no redder than the person's skin, steady in
-time.
+"""Teeth masks of all frames, by colour inside the lips and averaged over time.
 
-TalkingGaussian and InsTaG take theirs from EasyPortrait (`teeth_mask/%d.npy`, bool [H, W]); a
+TalkingGaussian and InsTaG take theirs from EasyPortrait (`teeth_mask/%d.npy`, bool [H, W]). A
 folder of those beside the video is used instead.
 """
 
@@ -15,14 +14,15 @@ import numpy as np
 
 from being.errors import InputRejected
 from being.face.topology import INNER_LIPS, LIP_LOWER, LIP_UPPER, RIGID
-from being.preprocess.segmentation.jawline import Face, similarity
+from being.preprocess.segmentation.jawline import FaceAxes, fit_similarity
 
-OPEN = 0.008  # of the face height: lips nearer than this show no teeth
-LEARN_FRAMES = 24
-# Against the skin, in Lab of 8 bits: half-way values of two soft steps, and their widths.
-LIGHT, LIGHT_SOFT = 0.6, 0.06  # of the skin's lightness
-RED, RED_SOFT = -2.0, 3.0  # redness over the skin's
-MARGIN_PX = 8  # round the lips
+OPEN_MIN = 0.008  # of the face height: lips nearer to each other than this show no teeth
+SKIN_FRAMES = 24  # frames from which the colour of the skin is measured
+# Teeth are light and no redder than the person's skin. Two soft steps in 8-bit Lab, each with its
+# half-way value and its width.
+LIGHT, LIGHT_SOFT = 0.6, 0.06  # lightness, as a share of the skin's
+RED, RED_SOFT = -2.0, 3.0  # redness, above the skin's
+MARGIN_PX = 8  # around the lips
 
 
 def teeth_masks(
@@ -30,36 +30,42 @@ def teeth_masks(
     points: np.ndarray,
     segments: Sequence[Sequence[int]] | None = None,
 ) -> Iterator[np.ndarray]:
-    """Masks uint8 [H, W], 255 on teeth, of all frames in order; empty where the lips are closed or
-    no face is.
+    """Masks uint8 [H, W] of all frames in order, 255 on teeth.
 
-    frames: uint8 [H, W, 3] RGB each; points: float32 [F, 478, 2 or 3] px, NaN where no face;
-    segments: (start, stop) without a cut in between (the whole clip by default). Scores of the
-    frames before and after, laid on the frame by the rigid landmarks (teeth do not move in the
-    head), count half as much as its own.
+    A mask is empty where the lips are closed or no face was found.
+
+    frames: uint8 [H, W, 3] RGB each. points: float32 [F, 478, 2 or 3] px, NaN where no face was
+    found. segments: (start, stop) frames without a cut, the whole clip by default. The scores of
+    the frames before and after count half as much as the frame's own. They are moved onto the frame
+    by the rigid landmarks, because teeth do not move in the head.
     """
     points = points[..., :2]
-    faces = np.isfinite(points).all((1, 2))
-    if not faces.any():
-        yield from (np.zeros(frames[i].shape[:2], np.uint8) for i in range(len(frames)))
+    has_face = np.isfinite(points).all((1, 2))
+    if not has_face.any():
+        for i in range(len(frames)):
+            yield np.zeros(frames[i].shape[:2], np.uint8)
         return
-    skin = _skin(frames, points, np.flatnonzero(faces))
-    edges = {edge for segment in segments or [(0, len(frames))] for edge in segment}
+    skin = _skin_colour(frames, points, np.flatnonzero(has_face))
+    cuts = {edge for segment in segments or [(0, len(frames))] for edge in segment}
     size = frames[0].shape[:2]
+
+    # Only the scores of a frame and its two neighbours are kept.
     scores: dict[int, np.ndarray | None] = {}
     for i in range(len(points)):
         for j in (i, i + 1):
             if j < len(points) and j not in scores:
-                scores[j] = _score(frames, points[j], skin, j) if faces[j] else None
-        yield (
-            _steady(i, scores, points, edges) if scores[i] is not None else np.zeros(size, np.uint8)
-        )
+                scores[j] = _score(frames, points[j], skin, j) if has_face[j] else None
+        if scores[i] is None:
+            yield np.zeros(size, np.uint8)
+        else:
+            yield _averaged_mask(i, scores, points, cuts)
         scores.pop(i - 1, None)
 
 
 def read_teeth(folder: Path, i: int, height: int, width: int) -> np.ndarray:
-    """Mask uint8 [H, W], 255 on teeth, from `i`.npy (bool [H, W]) of an EasyPortrait folder. Raises
-    InputRejected.
+    """Mask uint8 [H, W], 255 on teeth, from `i`.npy (bool [H, W]) of an EasyPortrait folder.
+
+    Raises InputRejected for a file that cannot be read or has another shape or type.
     """
     path = folder / f"{i}.npy"
     try:
@@ -77,29 +83,37 @@ def read_teeth(folder: Path, i: int, height: int, width: int) -> np.ndarray:
     return (mask > 0).astype(np.uint8) * 255
 
 
-def _skin(frames: Sequence[np.ndarray], points: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """Median Lab colour float [3] of the cheeks over the clip."""
-    seen = []
-    for i in found[np.unique(np.linspace(0, len(found) - 1, LEARN_FRAMES).round().astype(int))]:
-        face, (height, width) = Face.of(points[i]), frames[int(i)].shape[:2]
+def _skin_colour(frames: Sequence[np.ndarray], points: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Median Lab colour float [3] of the cheeks over the clip.
+
+    found: int, the frames with a face.
+    """
+    colours = []
+    steps = np.unique(np.linspace(0, len(found) - 1, SKIN_FRAMES).round().astype(int))
+    for i in found[steps]:
+        face, (height, width) = FaceAxes.from_landmarks(points[i]), frames[int(i)].shape[:2]
         across, down = face.coordinates(height, width)
-        cheeks = (
-            face.oval(height, width)
-            & (np.abs(down) < 0.15 * face.height)
-            & (np.abs(across) > 0.15 * face.width)
-        )
-        seen.append(_lab(frames[int(i)][cheeks & (np.abs(across) < 0.35 * face.width)][None])[0])
-    return np.median(np.concatenate(seen), 0)
+        cheeks = face.oval(height, width) & (np.abs(down) < 0.15 * face.height)
+        cheeks &= np.abs(across) > 0.15 * face.width
+        cheeks &= np.abs(across) < 0.35 * face.width
+        colours.append(_lab(frames[int(i)][cheeks][None])[0])
+    return np.median(np.concatenate(colours), 0)
 
 
 def _score(
-    frames: Sequence[np.ndarray], at: np.ndarray, skin: np.ndarray, i: int
+    frames: Sequence[np.ndarray], position: np.ndarray, skin: np.ndarray, i: int
 ) -> np.ndarray | None:
-    """How much each pixel is a tooth, float32 [H, W] in [0, 1]; None where the lips are closed."""
-    if np.hypot(*(at[LIP_UPPER] - at[LIP_LOWER])) < OPEN * Face.of(at).height:
+    """How much each pixel is a tooth, float32 [H, W] in [0, 1]; None where the lips are closed.
+
+    position: landmarks [478, 2] px. skin: Lab colour [3].
+    """
+    opening = np.hypot(*(position[LIP_UPPER] - position[LIP_LOWER]))
+    if opening < OPEN_MIN * FaceAxes.from_landmarks(position).height:
         return None
+
+    # Only the box of the lips is computed.
     frame = frames[i]
-    lips = at[INNER_LIPS]
+    lips = position[INNER_LIPS]
     low = np.maximum(np.floor(lips.min(0)).astype(int) - MARGIN_PX, 0)
     high = np.ceil(lips.max(0)).astype(int) + MARGIN_PX
     box = (slice(low[1], high[1]), slice(low[0], high[0]))
@@ -107,6 +121,8 @@ def _score(
     part = score[box]
     if not part.size:
         return None
+
+    # Light and pale pixels inside the lips.
     inside = np.zeros(part.shape, np.uint8)
     cv2.fillPoly(inside, [((lips - low) * 16).round().astype(np.int32)], (255,), cv2.LINE_AA, 4)
     lab = cv2.blur(_lab(frame[box]), (3, 3))
@@ -116,19 +132,21 @@ def _score(
     return score
 
 
-def _steady(
-    i: int, scores: dict[int, np.ndarray | None], points: np.ndarray, edges: set[int]
+def _averaged_mask(
+    i: int, scores: dict[int, np.ndarray | None], points: np.ndarray, cuts: set[int]
 ) -> np.ndarray:
+    """Mask uint8 [H, W] of frame i from its score and those of its neighbours, not across cuts."""
     own = scores[i]
     assert own is not None
     total, weight = own * 2, 2.0
     for j in (i - 1, i + 1):
-        other = None if max(i, j) in edges else scores.get(j)
+        other = None if max(i, j) in cuts else scores.get(j)
         if other is not None:
-            matrix = similarity(points[j][RIGID], points[i][RIGID])
+            matrix = fit_similarity(points[j][RIGID], points[i][RIGID])
             total, weight = total + cv2.warpAffine(other, matrix, own.shape[::-1]), weight + 1
     return ((total > weight / 2) & (own > 0)).astype(np.uint8) * 255
 
 
-def _lab(picture: np.ndarray) -> np.ndarray:
-    return cv2.cvtColor(picture, cv2.COLOR_RGB2LAB).astype(np.float32)
+def _lab(image: np.ndarray) -> np.ndarray:
+    """Lab colours float32 [H, W, 3] in the 8-bit scale of an image uint8 [H, W, 3] RGB."""
+    return cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32)

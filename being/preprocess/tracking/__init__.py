@@ -1,0 +1,1 @@
+"""Tracking of the head: one pose for every frame of a clip."""

@@ -1,4 +1,4 @@
-"""Rigid poses and the pinhole camera of the tracker, with the derivatives that its solvers need."""
+"""Rigid head poses and the pinhole camera of the tracker, with derivatives for its solvers."""
 
 from __future__ import annotations
 
@@ -10,42 +10,49 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Poses:
-    """x_cam = rotation x_head + shift for F frames (tracker axes, `being/conventions.py`)."""
+    """Poses of F frames: x_cam = rotation x_head + translation.
+
+    Axes: the tracker's (`being/conventions.py`).
+    """
 
     rotation: np.ndarray  # float64 [F, 3, 3]
-    shift: np.ndarray  # float64 [F, 3], head units
+    translation: np.ndarray  # float64 [F, 3], head units
 
     def __len__(self) -> int:
         return len(self.rotation)
 
     def __getitem__(self, frames: np.ndarray | slice) -> Poses:
-        return Poses(self.rotation[frames], self.shift[frames])
+        return Poses(self.rotation[frames], self.translation[frames])
 
-    def place(self, points: np.ndarray) -> np.ndarray:
+    def to_camera(self, points: np.ndarray) -> np.ndarray:
         """Camera points [F, V, 3] of head points [V, 3] or [F, V, 3]."""
-        return points @ np.swapaxes(self.rotation, 1, 2) + self.shift[:, None]
+        return points @ np.swapaxes(self.rotation, 1, 2) + self.translation[:, None]
 
-    def moved(self, step: np.ndarray) -> Poses:
-        """Poses after steps [F, 6]: a turn in radians about the camera's axes, then a shift."""
-        return Poses(exp(step[:, :3]) @ self.rotation, self.shift + step[:, 3:])
+    def updated(self, step: np.ndarray) -> Poses:
+        """The poses after steps [F, 6].
+
+        A step is a rotation vector in radians about the camera's axes, then a translation.
+        """
+        rotation = vector_to_rotation(step[:, :3]) @ self.rotation
+        return Poses(rotation, self.translation + step[:, 3:])
 
 
 @dataclass(frozen=True)
 class Camera:
-    """Pinhole with square pixels that looks along -z."""
+    """Pinhole camera with square pixels that looks along -z."""
 
     focal: float  # px
     centre: np.ndarray  # float64 [2] px
 
-    def project(self, placed: np.ndarray) -> np.ndarray:
+    def project(self, points: np.ndarray) -> np.ndarray:
         """Pixels [..., 2] of camera points [..., 3]."""
-        scale = self.focal / -placed[..., 2:]
-        return self.centre + placed[..., :2] * scale * np.array([1.0, -1.0])
+        scale = self.focal / -points[..., 2:]
+        return self.centre + points[..., :2] * scale * np.array([1.0, -1.0])
 
-    def jacobian(self, placed: np.ndarray) -> np.ndarray:
+    def jacobian(self, points: np.ndarray) -> np.ndarray:
         """Derivative [..., 2, 3] of the pixel with respect to the camera point [..., 3]."""
-        x, y, depth = placed[..., 0], placed[..., 1], -placed[..., 2]
-        jacobian = np.zeros((*placed.shape[:-1], 2, 3))
+        x, y, depth = points[..., 0], points[..., 1], -points[..., 2]
+        jacobian = np.zeros((*points.shape[:-1], 2, 3))
         jacobian[..., 0, 0] = self.focal / depth
         jacobian[..., 0, 2] = self.focal * x / depth**2
         jacobian[..., 1, 1] = -self.focal / depth
@@ -53,19 +60,19 @@ class Camera:
         return jacobian
 
 
-def pose_jacobian(turned: np.ndarray, pixel: np.ndarray) -> np.ndarray:
-    """Derivative [..., 2, 6] of the pixel with respect to a pose step (see `Poses.moved`).
+def pose_jacobian(rotated: np.ndarray, pixel: np.ndarray) -> np.ndarray:
+    """Derivative [..., 2, 6] of the pixel with respect to a pose step (see `Poses.updated`).
 
-    turned: rotation x_head [..., 3]. pixel: derivative of the pixel with respect to the camera
+    rotated: rotation x_head [..., 3]. pixel: derivative of the pixel with respect to the camera
     point [..., 2, 3].
     """
-    x, y, z = turned[..., None, 0], turned[..., None, 1], turned[..., None, 2]
+    x, y, z = rotated[..., None, 0], rotated[..., None, 1], rotated[..., None, 2]
     a, b, c = pixel[..., 0], pixel[..., 1], pixel[..., 2]
     return np.stack([y * c - z * b, z * a - x * c, x * b - y * a, a, b, c], -1)
 
 
-def exp(vector: np.ndarray) -> np.ndarray:
-    """Rotation matrices [..., 3, 3] of rotation vectors [..., 3] (Rodrigues)."""
+def vector_to_rotation(vector: np.ndarray) -> np.ndarray:
+    """Rotation matrices [..., 3, 3] of rotation vectors [..., 3] (Rodrigues' formula)."""
     angle = np.linalg.norm(vector, axis=-1)[..., None, None]
     zero = np.zeros(vector.shape[:-1])
     x, y, z = vector[..., 0], vector[..., 1], vector[..., 2]
@@ -78,8 +85,8 @@ def exp(vector: np.ndarray) -> np.ndarray:
     )
 
 
-def log(rotation: np.ndarray) -> np.ndarray:
-    """Rotation vectors [F, 3] of rotation matrices [F, 3, 3]."""
+def rotation_to_vector(rotation: np.ndarray) -> np.ndarray:
+    """Rotation vectors [F, 3] in radians of rotation matrices [F, 3, 3]."""
     return np.stack([cv2.Rodrigues(matrix)[0][:, 0] for matrix in rotation])
 
 
@@ -89,7 +96,7 @@ def mean_rotation(rotation: np.ndarray) -> np.ndarray:
     return left @ np.diag([1, 1, np.sign(np.linalg.det(left @ right))]) @ right
 
 
-def angles_between(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+def rotation_angles(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Angles [F, G] in radians between rotations [F, 3, 3] and [G, 3, 3]."""
     trace = np.einsum("fij,gij->fg", one, other)
     return np.arccos(np.clip((trace - 1) / 2, -1, 1))

@@ -1,7 +1,7 @@
-"""The native CPU backend: a C++ library that `setup.py` builds at install, loaded through ctypes.
+"""The native CPU backend: a C++ library that `setup.py` builds, loaded through ctypes.
 
-It needs no headers of Python or torch. One source is built for several instruction sets; the best
-one that this processor has is loaded. Threads are the library's own, as many as
+The library needs no headers of Python or torch. One source is built for several instruction sets,
+and the best one for this processor is loaded. The library has its own threads, as many as
 `torch.get_num_threads()`.
 """
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from being.splat.cpu.library import find
+from being.splat.cpu.library import load_best_library
 
 FIELDS = ("means", "quaternions", "scales", "opacities", "sh", "world_to_camera", "focal")
 CONSTANTS = (
@@ -30,7 +30,8 @@ CONSTANTS = (
     "QUATERNION_MIN",
     "SCREEN_MAX",
 )
-INTERFACE = 1  # of the C functions; as in rasterizer.cpp, raised with every change of theirs
+# Version of the C functions, as in rasterizer.cpp; raise both with every change.
+INTERFACE = 1
 DEVICE = "the CPU"
 MAX_SIDE = 65535 * 16  # px: tiles are numbered in 16 bits
 _POINTER, _INT64 = ctypes.c_void_p, ctypes.c_int64
@@ -48,7 +49,7 @@ class _Scene(ctypes.Structure):
     ]
 
 
-class _Pictures(ctypes.Structure):
+class _Images(ctypes.Structure):
     _fields_ = [("rgb", _POINTER), ("alpha", _POINTER), ("depth", _POINTER)]
 
 
@@ -57,30 +58,32 @@ class _Gradients(ctypes.Structure):
 
 
 def status() -> str:
-    """Return "OK (instruction set)" or why the library cannot be used and what to do."""
+    """Return "OK (instruction set)", or why the library cannot be used and what to do."""
     library, detail = _load()
     return f"OK ({detail})" if library else detail
 
 
-def takes(tensor: Tensor) -> bool:
-    """True for the tensors that this backend renders."""
+def supports(tensor: Tensor) -> bool:
+    """Return whether this backend renders such tensors: float32 on the CPU."""
     return tensor.dtype == torch.float32 and tensor.device.type == "cpu"
 
 
 @functools.cache
 def _load() -> tuple[ctypes.CDLL | None, str]:
     """Return the library and its instruction set, or None and the reason."""
-    library, reason = find(Path(__file__).parent, "splat", "rasterizer", INTERFACE)
-    return (None, reason) if library is None else _declare(library)
+    library, reason = load_best_library(Path(__file__).parent, "splat", "rasterizer", INTERFACE)
+    if library is None:
+        return None, reason
+    return _declare(library)
 
 
 def _declare(library: ctypes.CDLL) -> tuple[ctypes.CDLL, str]:
     """Return the library with its argument types set, and its instruction set."""
-    scene, pictures, gradients = map(ctypes.POINTER, (_Scene, _Pictures, _Gradients))
+    scene, images, gradients = map(ctypes.POINTER, (_Scene, _Images, _Gradients))
     library.splat_isa.restype = ctypes.c_char_p
-    library.splat_forward.argtypes = [scene, pictures, _POINTER, ctypes.POINTER(ctypes.c_int32)]
+    library.splat_forward.argtypes = [scene, images, _POINTER, ctypes.POINTER(ctypes.c_int32)]
     library.splat_forward.restype = _POINTER
-    library.splat_backward.argtypes = [_POINTER, scene, pictures, pictures, gradients]
+    library.splat_backward.argtypes = [_POINTER, scene, images, images, gradients]
     library.splat_backward.restype = ctypes.c_int32
     library.splat_pairs.argtypes = [_POINTER, _INT64]
     library.splat_pairs.restype = _INT64
@@ -90,7 +93,7 @@ def _declare(library: ctypes.CDLL) -> tuple[ctypes.CDLL, str]:
 
 
 def constants() -> dict[str, float]:
-    """Return the method's constants as compiled into the library, by their Python names."""
+    """Return the constants that are compiled into the library, by their Python names."""
     values = (ctypes.c_double * len(CONSTANTS))()
     _library().splat_constants(values)
     return dict(zip(CONSTANTS, values, strict=True))
@@ -103,14 +106,12 @@ def _library() -> ctypes.CDLL:
 
 
 class _State:
-    """What the forward pass leaves for the backward one; the library's memory is given back with
-    this object.
-    """
+    """The library's memory of a forward pass, for its backward pass; freed with this object."""
 
-    def __init__(self, scene: _Scene, pictures: _Pictures, radii: Tensor):
+    def __init__(self, scene: _Scene, images: _Images, radii: Tensor):
         library, error = _library(), ctypes.c_int32()
         self._release = library.splat_release
-        self.pointer = library.splat_forward(scene, pictures, radii.data_ptr(), error)
+        self.pointer = library.splat_forward(scene, images, radii.data_ptr(), error)
         _raise(error.value)
         self.pairs: int = library.splat_pairs(self.pointer, scene.frames)
 
@@ -120,11 +121,13 @@ class _State:
 
 
 def _raise(error: int) -> None:
+    """Raise the exception of an error code of the library; 0 is none."""
     if error == 1:
         raise MemoryError("the rasterizer has no memory left for this scene")
     if error == 2:
         raise MemoryError(
-            "more than 4 billion (Gaussian, tile) pairs in one frame: Gaussians too many or too large"
+            "more than 4 billion (Gaussian, tile) pairs in one frame: "
+            "Gaussians too many or too large"
         )
 
 
@@ -139,26 +142,20 @@ def _scene(
     scene.offsets = offsets.data_ptr() if offsets is not None else None
     scene.frames = max(tensor.shape[0] for tensor in tensors)
     scene.count, scene.coefficients = tensors[4].shape[1:3]
-    scene.degree, scene.width, scene.height, scene.threads = (
-        degree,
-        width,
-        height,
-        torch.get_num_threads(),
-    )
+    scene.degree, scene.width, scene.height = degree, width, height
+    scene.threads = torch.get_num_threads()
     return scene
 
 
-def _pictures(rgb: Tensor, alpha: Tensor, depth: Tensor) -> _Pictures:
-    return _Pictures(rgb.data_ptr(), alpha.data_ptr(), depth.data_ptr())
+def _images(rgb: Tensor, alpha: Tensor, depth: Tensor) -> _Images:
+    """Return the C view of three contiguous tensors."""
+    return _Images(rgb.data_ptr(), alpha.data_ptr(), depth.data_ptr())
 
 
 def _compact(tensor: Tensor) -> Tensor:
-    """Return the tensor contiguous, with one frame only where an expanded one repeats itself."""
-    return (
-        (tensor[:1] if tensor.shape[0] > 1 and tensor.stride(0) == 0 else tensor)
-        .detach()
-        .contiguous()
-    )
+    """Return the tensor detached and contiguous; an expanded one is reduced to a single frame."""
+    repeated = tensor.shape[0] > 1 and tensor.stride(0) == 0
+    return (tensor[:1] if repeated else tensor).detach().contiguous()
 
 
 class _Rasterize(torch.autograd.Function):
@@ -167,17 +164,18 @@ class _Rasterize(torch.autograd.Function):
         ctx, size: tuple[int, int, int], degree: int, offsets: Tensor | None, *fields: Tensor
     ):
         frames, width, height = size
+
+        # Where every field is expanded, one of them must still tell the number of frames.
         tensors = [_compact(field) for field in fields]
-        if frames > 1 and all(
-            tensor.shape[0] == 1 for tensor in tensors
-        ):  # all expanded: one must span the frames
+        if frames > 1 and all(tensor.shape[0] == 1 for tensor in tensors):
             tensors[-1] = tensors[-1].repeat(frames)
         offsets = None if offsets is None else offsets.detach().contiguous()
         scene = _scene(tensors, offsets, width, height, degree)
         new = functools.partial(torch.empty, dtype=torch.float32)
         rgb, alpha, depth = (new(frames, channels, height, width) for channels in (3, 1, 1))
         radii = torch.empty(frames, scene.count, dtype=torch.int32)
-        ctx.state = _State(scene, _pictures(rgb, alpha, depth), radii)
+        ctx.state = _State(scene, _images(rgb, alpha, depth), radii)
+
         ctx.size, ctx.degree, ctx.shapes = size, degree, [field.shape for field in fields[:5]]
         ctx.save_for_backward(rgb, alpha, depth, offsets, *tensors)
         ctx.mark_non_differentiable(radii)
@@ -189,22 +187,22 @@ class _Rasterize(torch.autograd.Function):
         rgb, alpha, depth, offsets, *tensors = ctx.saved_tensors
         _, width, height = ctx.size
         scene = _scene(tensors, offsets, width, height, ctx.degree)
-        given = [gradient.contiguous() for gradient in upstream[:3]]
+        d_images = [gradient.contiguous() for gradient in upstream[:3]]
+
+        # Memory for the gradients that are wanted; stride 0 sums over the frames.
         out = _Gradients()
         results: list[Tensor | None] = [None] * 5
         for i, shape in enumerate(ctx.shapes):
             if ctx.needs_input_grad[3 + i]:
                 results[i] = gradient = torch.empty(shape, dtype=torch.float32)
-                out.out[i], out.stride[i] = (
-                    gradient.data_ptr(),
-                    gradient[0].numel() if shape[0] > 1 else 0,
-                )
+                out.out[i] = gradient.data_ptr()
+                out.stride[i] = gradient[0].numel() if shape[0] > 1 else 0
         d_offsets = torch.empty_like(offsets) if ctx.needs_input_grad[2] else None
         out.offsets = d_offsets.data_ptr() if d_offsets is not None else None
-        pictures = _pictures(rgb, alpha, depth)
-        _raise(
-            _library().splat_backward(ctx.state.pointer, scene, pictures, _pictures(*given), out)
-        )
+
+        images = _images(rgb, alpha, depth)
+        error = _library().splat_backward(ctx.state.pointer, scene, images, _images(*d_images), out)
+        _raise(error)
         return None, None, d_offsets, *results, None, None
 
 
@@ -221,9 +219,12 @@ def rasterize(
     sh_degree: int,
     screen_offsets: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return rgb, alpha, depth, radii as `reference.rasterize` does; float32 tensors on the CPU."""
+    """Return rgb, alpha, depth, radii as `torch_rasterizer.rasterize` does.
+
+    The tensors are float32 on the CPU.
+    """
     assert max(width, height) <= MAX_SIDE, (
-        f"picture of {width} x {height} px: at most {MAX_SIDE} a side"
+        f"image of {width} x {height} px: at most {MAX_SIDE} a side"
     )
     fields = (means, quaternions, scales, opacities, sh, world_to_camera, focal)
     frames = max(field.shape[0] for field in fields)

@@ -1,5 +1,4 @@
-// From one gradient a (Gaussian, tile) pair to the gradients of a frame's Gaussians, LANES at a
-// time.
+// The gradients of a frame's Gaussians from those of their (Gaussian, tile) pairs, LANES at a time.
 #pragma once
 
 #include "project.h"
@@ -7,12 +6,13 @@
 
 namespace {
 
-// The sums over the tiles of each of LANES Gaussians, always in the same order.
-struct Summed {
+// The sums over the tiles of each of LANES Gaussians, always added in the same order.
+struct SummedGradients {
     vfloat g = {}, u = {}, v = {}, uu = {}, uv = {}, vv = {}, colour[3] = {}, depth = {};
     bool seen[LANES] = {};
 
-    Summed(const Scene& scene, const State& state, int64_t frame, int64_t first, int64_t end) {
+    SummedGradients(const Scene& scene, const State& state, int64_t frame, int64_t first,
+                    int64_t end) {
         const PairGradient* pairs = state.gradients.data() + state.frame_pairs[frame];
         for (int64_t i = first; i < end; i++) {
             const uint32_t count = state.touched[frame * scene.count + i];
@@ -36,8 +36,8 @@ struct Summed {
     }
 };
 
-// Writes, or adds for later frames of a summed field, `width` floats for each seen Gaussian; zero
-// for the unseen.
+// Writes `width` floats for each Gaussian: the value of a seen one, zero for the others. For a
+// field that all frames share, later frames are added.
 template <int width>
 void write(const Gradients& out, Field field, int64_t frame, int64_t first, int64_t end,
            const vfloat (&value)[width], const bool (&seen)[LANES]) {
@@ -52,10 +52,11 @@ void write(const Gradients& out, Field field, int64_t frame, int64_t first, int6
     }
 }
 
-// Writes the gradient of the coefficients and collects h[k] = sum over colours of dL/dcolour *
+// Writes the gradient of the coefficients; computes h[k] = sum over colours of dL/dcolour *
 // coefficient.
 void backward_sh(const Scene& scene, const Gradients& out, const Harmonics& harmonics,
-                 const Summed& sums, int64_t frame, int64_t first, int64_t end, vfloat (&h)[16]) {
+                 const SummedGradients& sums, int64_t frame, int64_t first, int64_t end,
+                 vfloat (&h)[16]) {
     const int64_t used = (scene.degree + 1) * (scene.degree + 1), row = scene.coefficients * 3;
     const float* sh = scene.sh + frame * scene.stride[SH];
     float* base = out.out[SH] ? out.out[SH] + frame * out.stride[SH] : nullptr;
@@ -76,13 +77,15 @@ void backward_sh(const Scene& scene, const Gradients& out, const Harmonics& harm
     }
 }
 
+// Writes the gradients of Gaussians [first, end) of one frame, end - first <= LANES.
 void backward_block(const Scene& scene, const Camera& camera, const State& state,
                     const Gradients& out, int64_t frame, int64_t first, int64_t end) {
-    const Summed sums(scene, state, frame, first, end);
+    const SummedGradients sums(scene, state, frame, first, end);
     const Geometry g(scene, camera, frame, first);
     const Harmonics harmonics(g.mean, camera, int(scene.degree));
-    // With z = W d whitened (natural units): dL/dcentre = W^T sum(g z), dL/dcovariance = W^T sum(g
-    // z z^T) W / 2.
+
+    // Centre and covariance. With z = W d whitened, in units of powers of e:
+    // dL/dcentre = W^T sum(g z), dL/dcovariance = W^T sum(g z z^T) W / 2.
     const vfloat root_yy = vsqrt(g.yy), w00 = root_yy / vsqrt(g.determinant),
                  w01 = -w00 * g.xy / g.yy;
     const vfloat w11 = 1.0f / root_yy;
@@ -93,15 +96,19 @@ void backward_block(const Scene& scene, const Camera& camera, const State& state
     const vfloat d_centre[2] = {w00 * u, w01 * u + w11 * v};
     const vfloat d_xx = w00 * w00 * uu, d_xy = w00 * (w01 * uu + w11 * uv);
     const vfloat d_yy = w01 * w01 * uu + 2 * w01 * w11 * uv + w11 * w11 * vv;
+
+    // Back through the projection and the spherical harmonics.
     vfloat d_mean[3], d_scale[3], d_quaternion[4], h[16] = {}, d_opacity[1];
     g.backward(camera, d_centre[0], d_centre[1], d_xx, d_xy, d_yy, sums.depth, d_mean, d_scale,
                d_quaternion);
     backward_sh(scene, out, harmonics, sums, frame, first, end, h);
     harmonics.backward(h, int(scene.degree), d_mean);
+
     for (int lane = 0; lane < LANES; lane++) {
         const int64_t i = std::min(first + lane, end - 1);
         d_opacity[0][lane] = sums.g[lane] / scene.opacities[frame * scene.stride[OPACITIES] + i];
     }
+
     write(out, MEANS, frame, first, end, d_mean, sums.seen);
     write(out, QUATERNIONS, frame, first, end, d_quaternion, sums.seen);
     write(out, SCALES, frame, first, end, d_scale, sums.seen);

@@ -1,6 +1,5 @@
-// Gaussians onto the screen and their gradients back: EWA projection (Zwicker et al. 2001) and
-// spherical harmonics, LANES Gaussians at a time. The torch twin (being/splat/reference.py) says
-// the same in short.
+// EWA projection (Zwicker et al. 2001), spherical harmonics, and their gradients, in vectors.
+// being/splat/torch_rasterizer.py has the same formulas in a short form.
 #pragma once
 
 #include <cmath>
@@ -8,7 +7,7 @@
 #include "scene.h"
 #include "simd.h"
 
-// One frame's camera.
+// The camera of one frame.
 struct Camera {
     float r[3][3], t[3], centre[3];
     float focal, limit_x, limit_y, mid_x, mid_y;
@@ -28,8 +27,8 @@ struct Camera {
     }
 };
 
-// `width` floats of each of the Gaussians first, first + 1, ... as vectors; past the end the last
-// one is repeated.
+// Loads `width` floats of each of the Gaussians first, first + 1, ... as vectors; past the end, the
+// last Gaussian is repeated.
 template <int width>
 INLINE void gather(const float* base, int64_t first, int64_t count, vfloat (&out)[width]) {
     alignas(64) float columns[width][LANES];
@@ -40,17 +39,16 @@ INLINE void gather(const float* base, int64_t first, int64_t count, vfloat (&out
     for (int i = 0; i < width; i++) out[i] = load(columns[i]);
 }
 
-// The geometry of LANES Gaussians in one camera, with what its gradient needs.
+// The projection of LANES Gaussians into one camera, with the values that its gradient needs.
 struct Geometry {
     vfloat mean[3], quaternion[4], scale[3];
-    vfloat length;                  // of the quaternion, which is divided by it
+    vfloat length;                  // of the quaternion, before it is normalised
     vfloat z, inverse_z, slope[2];  // view space: depth, x/z and y/z
     vfloat clamped[2];              // slopes as used in the Jacobian
     vfloat rotation[3][3];          // of the Gaussian
     vfloat jacobian[2][3];          // d(pixel) / d(world)
-    vfloat axes[2][3],
-        scaled[2]
-              [3];  // jacobian * rotation, and that times the scales: covariance = scaled scaled^T
+    vfloat axes[2][3];              // jacobian * rotation
+    vfloat scaled[2][3];            // axes times scales: covariance = scaled scaled^T
     vfloat x, y, xx, xy, yy, determinant;
 
     Geometry() = default;
@@ -69,8 +67,9 @@ struct Geometry {
         }
     }
 
-    // From `mean`, `quaternion` and `scale` as they are set.
+    // Computes all other members from `mean`, `quaternion` and `scale`.
     INLINE void project(const Camera& camera) {
+        // Centre on the screen.
         vfloat view[3];
         for (int i = 0; i < 3; i++) {
             view[i] = camera.r[i][0] * mean[0] + camera.r[i][1] * mean[1] +
@@ -80,11 +79,13 @@ struct Geometry {
         inverse_z = 1.0f / z;
         slope[0] = view[0] * inverse_z;
         slope[1] = view[1] * inverse_z;
-        clamped[0] = vmax(vmin(slope[0], splat(camera.limit_x)), splat(-camera.limit_x));
-        clamped[1] = vmax(vmin(slope[1], splat(camera.limit_y)), splat(-camera.limit_y));
+        clamped[0] = vmax(vmin(slope[0], broadcast(camera.limit_x)), broadcast(-camera.limit_x));
+        clamped[1] = vmax(vmin(slope[1], broadcast(camera.limit_y)), broadcast(-camera.limit_y));
         x = camera.focal * slope[0] + camera.mid_x;
         y = camera.focal * slope[1] + camera.mid_y;
-        rotate();
+
+        // The Jacobian times the scaled axes of the Gaussian.
+        set_rotation();
         vfloat magnification = camera.focal * inverse_z;
         for (int a = 0; a < 2; a++) {
             for (int j = 0; j < 3; j++) {
@@ -96,6 +97,8 @@ struct Geometry {
                 scaled[a][k] = axes[a][k] * scale[k];
             }
         }
+
+        // Covariance and determinant.
         xx =
             scaled[0][0] * scaled[0][0] + scaled[0][1] * scaled[0][1] + scaled[0][2] * scaled[0][2];
         xy =
@@ -111,7 +114,8 @@ struct Geometry {
         yy += LOW_PASS;
     }
 
-    INLINE void rotate() {
+    // Normalises the quaternion and computes its rotation matrix.
+    INLINE void set_rotation() {
         vfloat* q = quaternion;
         length = vsqrt(q[0] * q[0] + q[1] * q[1] + q[2] * q[2] + q[3] * q[3]);
         for (int i = 0; i < 4; i++) q[i] /= length;
@@ -127,11 +131,12 @@ struct Geometry {
         rotation[2][2] = 1 - 2 * (x * x + y * y);
     }
 
-    // Gradients of mean, scale and quaternion from those of centre (x, y), covariance (xx, yy, and
-    // xy counted once for each of the two equal entries) and depth.
+    // Computes the gradients of mean, scale and quaternion from those of centre (x, y), covariance
+    // (xx, yy, and xy counted once for each of the two equal entries) and depth.
     INLINE void backward(const Camera& camera, vfloat d_x, vfloat d_y, vfloat d_xx, vfloat d_xy,
                          vfloat d_yy, vfloat d_z, vfloat (&d_mean)[3], vfloat (&d_scale)[3],
                          vfloat (&d_quaternion)[4]) const {
+        // From the covariance to scales and axes.
         vfloat d_axes[2][3], d_rotation[3][3], d_magnified = {}, d_clamped[2] = {};
         for (int k = 0; k < 3; k++) {
             vfloat d0 = 2 * (d_xx * scaled[0][k] + d_xy * scaled[1][k]);
@@ -140,6 +145,8 @@ struct Geometry {
             d_axes[0][k] = d0 * scale[k];
             d_axes[1][k] = d1 * scale[k];
         }
+
+        // From the axes to the rotation and the Jacobian.
         vfloat magnification = camera.focal * inverse_z;
         for (int j = 0; j < 3; j++) {
             for (int k = 0; k < 3; k++) {
@@ -152,12 +159,14 @@ struct Geometry {
                 d_clamped[a] -= d * magnification * camera.r[2][j];
             }
         }
+
+        // From the Jacobian and the centre to view space, then to the mean.
         const float limit[2] = {camera.limit_x, camera.limit_y};
         vfloat d_view[3] = {camera.focal * d_x, camera.focal * d_y,
                             d_z - d_magnified * magnification * inverse_z};
         for (int a = 0; a < 2; a++) {
-            vmask inside =
-                both(at_least(splat(limit[a]), slope[a]), at_least(slope[a], splat(-limit[a])));
+            vmask inside = both(at_least(broadcast(limit[a]), slope[a]),
+                                at_least(slope[a], broadcast(-limit[a])));
             d_view[a] = (d_view[a] + zero_unless(inside, d_clamped[a])) * inverse_z;
             d_view[2] -= d_view[a] * slope[a];
         }
@@ -168,6 +177,7 @@ struct Geometry {
         rotate_backward(d_rotation, d_quaternion);
     }
 
+    // Computes the gradient of the quaternion from that of its rotation matrix.
     INLINE void rotate_backward(const vfloat (&d)[3][3], vfloat (&out)[4]) const {
         vfloat w = quaternion[0], x = quaternion[1], y = quaternion[2], z = quaternion[3];
         vfloat n[4];
@@ -190,7 +200,7 @@ constexpr float SH_C3[7] = {-0.5900435899266435f, 2.890611442640554f,   -0.45704
                             0.3731763325901154f,  -0.4570457994644658f, 1.445305721320277f,
                             -0.5900435899266435f};
 
-// The view directions of LANES Gaussians and the spherical harmonics there.
+// The viewing directions of LANES Gaussians and the spherical harmonics in these directions.
 struct Harmonics {
     vfloat direction[3], distance;
     vfloat basis[16];
@@ -201,7 +211,7 @@ struct Harmonics {
                          direction[2] * direction[2]);
         for (int i = 0; i < 3; i++) direction[i] /= distance;
         vfloat x = direction[0], y = direction[1], z = direction[2];
-        basis[0] = splat(SH_C0);
+        basis[0] = broadcast(SH_C0);
         if (degree < 1) return;
         basis[1] = -SH_C1 * y;
         basis[2] = SH_C1 * z;

@@ -1,11 +1,10 @@
-// The native rasterizer: the stages of a batch, forward and backward, and the C functions that
-// Python calls.
+// The native rasterizer: stages of a batch, forward and backward, and its C functions for Python.
 //
 // Forward: project all Gaussians; sort those on screen by depth; list for every tile its Gaussians
-// in that order; blend. Backward: walk every tile's list again, writing one gradient a (Gaussian,
-// tile) pair, then add these up Gaussian by Gaussian and take them through the projection. Every
-// stage is split into jobs whose results do not depend on the thread that does them, so results
-// repeat to the bit for any number of threads.
+// in that order; blend. Backward: go through every tile's list again and write one gradient for
+// each (Gaussian, tile) pair; add these up for each Gaussian; go back through the projection. Every
+// stage is split into jobs whose results do not depend on the thread, so results are equal to the
+// bit for any number of threads.
 
 #include <limits>
 #include <memory>
@@ -13,17 +12,18 @@
 
 #include "blend.h"
 #include "gradients.h"
-#include "lists.h"
-#include "place.h"
-#include "pool.h"
+#include "screen_shape.h"
 #include "state.h"
+#include "thread_pool.h"
+#include "tile_lists.h"
 
 namespace {
 
-constexpr int64_t CHUNK = 512;  // Gaussians a job of the projection
+constexpr int64_t CHUNK = 512;  // Gaussians of one job of the projection
 
 enum Error { NONE, NO_MEMORY, TOO_MANY_PAIRS };
 
+// Evaluates the colours of Gaussians [first, end) of one frame.
 void evaluate_colours(const Scene& scene, const Harmonics& harmonics, int64_t frame, int64_t first,
                       int64_t end, Splat* splats) {
     const int64_t used = (scene.degree + 1) * (scene.degree + 1);
@@ -37,7 +37,8 @@ void evaluate_colours(const Scene& scene, const Harmonics& harmonics, int64_t fr
             g += basis * c[3 * k + 1];
             b += basis * c[3 * k + 2];
         }
-        splats[i].colour[0] = r < 0 ? 0 : r;  // a NaN stays one and is refused later
+        // A NaN stays a NaN; such a Gaussian is not drawn.
+        splats[i].colour[0] = r < 0 ? 0 : r;
         splats[i].colour[1] = g < 0 ? 0 : g;
         splats[i].colour[2] = b < 0 ? 0 : b;
     }
@@ -51,17 +52,20 @@ void project_block(const Scene& scene, const Camera& camera, State& state, int64
     Splat* splats = state.splats.data() + frame * scene.count;
     Ellipse* ellipses = state.ellipses.data() + frame * scene.count;
     evaluate_colours(scene, harmonics, frame, first, end, splats);
-    const Shape shape(g);
+    const ScreenShape shape(g);
+
     for (int64_t i = first; i < end; i++) {
         const int lane = int(i - first);
         const float opacity = scene.opacities[frame * scene.stride[OPACITIES] + i];
         Splat& s = splats[i];
         s.x = g.x[lane], s.y = g.y[lane], s.depth = g.z[lane], s.opacity = opacity;
         s.a = shape.a[lane], s.b = shape.b[lane], s.lean = shape.lean_x[lane];
-        const bool good = projects(g, shape, lane) && finite(opacity) && finite(s.colour[0]) &&
+        const bool good = is_drawable(g, shape, lane) && finite(opacity) && finite(s.colour[0]) &&
                           finite(s.colour[1]) && finite(s.colour[2]);
+
+        // Count the tiles that its ellipse meets.
         Ellipse& e = ellipses[i];
-        radii[i] = good ? place(scene, g, lane, e) : 0;
+        radii[i] = good ? screen_rectangle(scene, g, lane, e) : 0;
         uint32_t touched = 0;
         if (radii[i] && opacity >= ALPHA_MIN) {
             shape.outline(g, lane, opacity, e);
@@ -71,12 +75,14 @@ void project_block(const Scene& scene, const Camera& camera, State& state, int64
     }
 }
 
-Error forward(const Scene& scene, State& state, const Pictures& out, int32_t* radii) {
-    Pool& pool = Pool::get();
+Error forward(const Scene& scene, State& state, const Images& out, int32_t* radii) {
+    ThreadPool& pool = ThreadPool::get();
     const int threads = int(scene.threads);
-    const int64_t chunks = (scene.count + CHUNK - 1) / CHUNK, parts = parts_of(scene),
+    const int64_t chunks = (scene.count + CHUNK - 1) / CHUNK, parts = part_count(scene),
                   tiles = scene.tiles();
-    make_room(scene, state);
+    resize_buffers(scene, state);
+
+    // Project.
     pool.run(scene.frames * chunks, threads, [&](int64_t job) {
         const int64_t frame = job / chunks, first = job % chunks * CHUNK,
                       end = std::min(first + CHUNK, scene.count);
@@ -86,6 +92,8 @@ Error forward(const Scene& scene, State& state, const Pictures& out, int32_t* ra
                           radii + frame * scene.count);
         }
     });
+
+    // Sort each frame by depth, and number the pairs of all frames.
     pool.run(scene.frames, threads, [&](int64_t frame) {
         state.frame_pairs[frame + 1] = sort_frame(scene, state, frame);
     });
@@ -96,11 +104,16 @@ Error forward(const Scene& scene, State& state, const Pictures& out, int32_t* ra
         state.frame_pairs[frame + 1] += state.frame_pairs[frame];
     }
     state.pairs.resize(state.frame_pairs[scene.frames]);
+
+    // List the Gaussians of every tile.
     pool.run(scene.frames * parts, threads,
              [&](int64_t job) { count_part(scene, state, job / parts, job % parts); });
-    pool.run(scene.frames, threads, [&](int64_t frame) { place_lists(scene, state, frame); });
+    pool.run(scene.frames, threads,
+             [&](int64_t frame) { assign_list_positions(scene, state, frame); });
     pool.run(scene.frames * parts, threads,
              [&](int64_t job) { list_part(scene, state, job / parts, job % parts); });
+
+    // Blend.
     pool.run(scene.frames * tiles, threads, [&](int64_t job) {
         const int64_t frame = job / tiles, tile = job % tiles, pixels = scene.width * scene.height;
         const int64_t* starts = state.tile_starts.data() + frame * (tiles + 1);
@@ -114,56 +127,61 @@ Error forward(const Scene& scene, State& state, const Pictures& out, int32_t* ra
     return NONE;
 }
 
-void backward(const Scene& scene, State& state, const Pictures& pictures, const Pictures& upstream,
+void backward(const Scene& scene, State& state, const Images& images, const Images& upstream,
               const Gradients& out) {
-    Pool& pool = Pool::get();
+    ThreadPool& pool = ThreadPool::get();
     const int threads = int(scene.threads);
     const int64_t tiles = scene.tiles(), pixels = scene.width * scene.height;
     state.gradients.resize(state.frame_pairs[scene.frames]);
+
+    // One gradient for every pair.
     pool.run(scene.frames * tiles, threads, [&](int64_t job) {
         const int64_t frame = job / tiles, tile = job % tiles;
         const int64_t* starts = state.tile_starts.data() + frame * (tiles + 1);
-        auto planes_of = [&](const Pictures& p, const float*(&planes)[5]) {
+        auto planes_of = [&](const Images& p, const float*(&planes)[5]) {
             for (int c = 0; c < 3; c++) planes[c] = p.rgb + (frame * 3 + c) * pixels;
             planes[3] = p.depth + frame * pixels;
             planes[4] = p.alpha + frame * pixels;
         };
-        const float *planes[5], *given[5];
-        planes_of(pictures, planes);
-        planes_of(upstream, given);
+        const float *planes[5], *d_planes[5];
+        planes_of(images, planes);
+        planes_of(upstream, d_planes);
         blend_tile_backward(scene, state.splats.data() + frame * scene.count,
                             state.pairs.data() + starts[tile], starts[tile + 1] - starts[tile],
-                            int(tile % scene.tiles_x()), int(tile / scene.tiles_x()), planes, given,
-                            state.gradients.data() + state.frame_pairs[frame]);
+                            int(tile % scene.tiles_x()), int(tile / scene.tiles_x()), planes,
+                            d_planes, state.gradients.data() + state.frame_pairs[frame]);
     });
+
+    // The gradients of the Gaussians. A job takes all frames, so that fields that the frames share
+    // are added in the order of the frames.
     const int64_t chunks = (scene.count + CHUNK - 1) / CHUNK;
-    pool.run(chunks, threads,
-             [&](int64_t chunk) {  // all frames in one job: summed fields are added in frame order
-                 for (int64_t frame = 0; frame < scene.frames; frame++) {
-                     const Camera camera(scene, frame);
-                     const int64_t end = std::min((chunk + 1) * CHUNK, scene.count);
-                     for (int64_t i = chunk * CHUNK; i < end; i += LANES) {
-                         backward_block(scene, camera, state, out, frame, i,
-                                        std::min(i + LANES, end));
-                     }
-                 }
-             });
+    pool.run(chunks, threads, [&](int64_t chunk) {
+        for (int64_t frame = 0; frame < scene.frames; frame++) {
+            const Camera camera(scene, frame);
+            const int64_t end = std::min((chunk + 1) * CHUNK, scene.count);
+            for (int64_t i = chunk * CHUNK; i < end; i += LANES) {
+                backward_block(scene, camera, state, out, frame, i, std::min(i + LANES, end));
+            }
+        }
+    });
 }
 
 }  // namespace
 
 extern "C" {
 
+// Version of these functions, INTERFACE in cpu/__init__.py: raise both with every change.
 int32_t splat_interface() {
     return 1;
-}  // INTERFACE in cpu/__init__.py: raise both with every change of these functions
+}
 
+// The instruction set of this library.
 const char* splat_isa() {
     return ISA_NAME;
 }
 
-// The constants of the method in the order of cpu/__init__.py, so that a test can compare them with
-// the twin's.
+// The constants of the method in the order of cpu/__init__.py. A test compares them with those of
+// the torch rasterizer.
 void splat_constants(double* out) {
     const double values[] = {
         TILE,           LOW_PASS,          NEAR_PLANE,           ALPHA_MIN,
@@ -172,9 +190,9 @@ void splat_constants(double* out) {
     std::copy(std::begin(values), std::end(values), out);
 }
 
-// Renders and returns a state for splat_backward, to be given to splat_release; null and *error on
+// Renders. Returns the state for splat_backward, which splat_release frees; null and *error on
 // failure.
-State* splat_forward(const Scene* scene, const Pictures* out, int32_t* radii, int32_t* error) {
+State* splat_forward(const Scene* scene, const Images* out, int32_t* radii, int32_t* error) {
     try {
         auto state = take_state();
         *error = forward(*scene, *state, *out, radii);
@@ -185,10 +203,11 @@ State* splat_forward(const Scene* scene, const Pictures* out, int32_t* radii, in
     }
 }
 
-int32_t splat_backward(State* state, const Scene* scene, const Pictures* pictures,
-                       const Pictures* upstream, const Gradients* out) {
+// Writes the gradients of a call to `out`; returns an error code.
+int32_t splat_backward(State* state, const Scene* scene, const Images* images,
+                       const Images* upstream, const Gradients* out) {
     try {
-        backward(*scene, *state, *pictures, *upstream, *out);
+        backward(*scene, *state, *images, *upstream, *out);
         return NONE;
     } catch (const std::bad_alloc&) {
         return NO_MEMORY;
@@ -200,10 +219,11 @@ int64_t splat_pairs(const State* state, int64_t frames) {
     return state->frame_pairs[frames];
 }
 
+// Frees a state, or keeps its memory for a later call.
 void splat_release(State* state) {
     std::unique_ptr<State> owned(state);
-    std::lock_guard<std::mutex> lock(kept_mutex);
-    if (kept_states().size() < KEPT_STATES && owned->bytes() <= KEPT_BYTES)
-        kept_states().push_back(std::move(owned));
+    std::lock_guard<std::mutex> lock(idle_mutex);
+    if (idle_states().size() < MAX_IDLE_STATES && owned->bytes() <= MAX_IDLE_BYTES)
+        idle_states().push_back(std::move(owned));
 }
 }

@@ -1,5 +1,4 @@
-// What a call gets from Python, the constants of the method, and buffers that are not filled before
-// use.
+// The arguments of a call from Python, the constants of the method, and uninitialised buffers.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +6,7 @@
 #include <new>
 #include <utility>
 
-// The values of being/conventions.py and being/splat/reference.py; a test compares them.
+// The same values as in being/conventions.py and being/splat/torch_rasterizer.py; a test compares.
 constexpr int TILE = 16;
 constexpr float LOW_PASS = 0.3f, NEAR_PLANE = 0.2f, ALPHA_MIN = 1.0f / 255.0f, ALPHA_MAX = 0.99f;
 constexpr float TRANSMITTANCE_MIN = 1e-4f, FIELD_OF_VIEW_MARGIN = 1.3f, EIGENVALUE_FLOOR = 0.1f;
@@ -15,12 +14,13 @@ constexpr float QUATERNION_MIN = 1e-10f, SCREEN_MAX = 1e9f;
 
 enum Field { MEANS, QUATERNIONS, SCALES, OPACITIES, SH, WORLD_TO_CAMERA, FOCAL, FIELDS };
 
-// Mirrored field by field in cpu/__init__.py.
+// One call. cpu/__init__.py declares the same fields in the same order, here and below.
 struct Scene {
     const float *means, *quaternions, *scales, *opacities, *sh, *world_to_camera, *focal;
-    const float* offsets;    // [frames, count, 2] or null
-    int64_t stride[FIELDS];  // floats from one frame to the next of the seven above, 0 where one
-                             // serves all frames
+    const float* offsets;  // [frames, count, 2] or null
+    // Floats from one frame to the next of the seven fields above; 0 for a field that all frames
+    // share.
+    int64_t stride[FIELDS];
     int64_t frames, count, coefficients, degree, width, height, threads;
 
     int64_t tiles_x() const { return (width + TILE - 1) / TILE; }
@@ -28,18 +28,20 @@ struct Scene {
     int64_t tiles() const { return tiles_x() * tiles_y(); }
 };
 
-struct Pictures {  // [frames, 3 | 1 | 1, height, width]
+// Images [frames, 3 | 1 | 1, height, width], or their gradients.
+struct Images {
     float *rgb, *alpha, *depth;
 };
 
-struct Gradients {  // like the fields of Scene; null where not wanted
+// Gradients of the first five fields of Scene and of the offsets; null where not wanted.
+struct Gradients {
     float* out[5];
     int64_t stride[5];  // 0 where the frames are summed
     float* offsets;
 };
 
-// Memory for `size` items, aligned to a cache line; it grows and never shrinks, and its content is
-// not kept.
+// Memory for `size` items, aligned to a cache line. It grows and never shrinks; resizing loses its
+// content.
 template <class T>
 class Buffer {
 public:

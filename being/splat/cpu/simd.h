@@ -1,5 +1,4 @@
-// One vector type of the machine's own width with the few operations that the rasterizer needs
-// beyond + - * /.
+// A float vector as wide as the machine's registers, and its operations beyond + - * /.
 #pragma once
 
 #include <cstdint>
@@ -33,7 +32,8 @@
 typedef float vfloat __attribute__((vector_size(LANES * 4)));
 typedef int32_t vint __attribute__((vector_size(LANES * 4)));
 
-INLINE vfloat splat(float x) {
+// A vector with x in every lane.
+INLINE vfloat broadcast(float x) {
     return x - vfloat{};
 }
 
@@ -49,8 +49,8 @@ INLINE void store(float* p, vfloat v) {
 // Lane masks: predicate registers on AVX-512, all-ones lanes elsewhere.
 #if LANES == 16
 typedef __mmask16 vmask;
-constexpr __mmask16 ALL =
-    0xffff;  // zero-masked intrinsics: GCC 12 warns of the others' undefined sources
+// Used with zero-masked intrinsics: GCC 12 warns that the others read undefined registers.
+constexpr __mmask16 ALL = 0xffff;
 INLINE vmask less(vfloat a, vfloat b) {
     return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LT_OQ);
 }
@@ -116,8 +116,7 @@ INLINE vfloat vsqrt(vfloat x) {
 #endif
 }
 
-// 1 / x to about 1 ulp; on AVX-512 by one Newton step, which is several times faster than its
-// division.
+// 1 / x to about 1 ulp. On AVX-512 it takes one Newton step, several times faster than a division.
 INLINE vfloat reciprocal(vfloat x) {
 #if LANES == 16
     vfloat r = (vfloat)_mm512_maskz_rcp14_ps(ALL, (__m512)x);
@@ -127,11 +126,11 @@ INLINE vfloat reciprocal(vfloat x) {
 #endif
 }
 
-// 2^-x for x in [-126, 126], relative error about 1e-7: a minimax polynomial of degree 5 on [-1/2,
-// 1/2], exponent by bits.
+// 2^-x for x in [-126, 126], relative error about 1e-7. A minimax polynomial of degree 5 gives the
+// part in [-1/2, 1/2]; the whole part is added to the exponent's bits.
 INLINE vfloat exp2_negative(vfloat x) {
-    const float magic =
-        12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number in the low bits
+    // 1.5 * 2^23: adding it rounds to a whole number, which then stands in the low bits.
+    const float magic = 12582912.0f;
     vfloat shifted = magic - x;
     vfloat rest = x + (shifted - magic);
     vfloat y = -0.0013276468f * rest + 0.009675542f;
@@ -142,6 +141,7 @@ INLINE vfloat exp2_negative(vfloat x) {
     return (vfloat)((vint)y + ((vint)shifted << 23));
 }
 
+// The sum of all lanes.
 INLINE float sum(vfloat v) {
 #if LANES >= 8
     __m256 parts[LANES / 8];

@@ -1,9 +1,10 @@
-"""Kernels: a tile's Gaussians blended front to back, and the gradients by the same walk again.
+"""Triton kernels that blend a tile's Gaussians front to back, and their gradients.
 
-One program, of one warp, takes one tile of SIDE px with its pixels in registers and goes through
-the tile's list; what the next step needs is loaded a step ahead. The backward walk writes one
-gradient a pair, to be added up Gaussian by Gaussian: nothing depends on the order in which programs
-run. Forward, two Gaussians a step keep the warp busy; backward that was slower.
+One program of one warp takes one tile of LIST_TILE px, with its pixels in registers, and goes
+through the tile's list; it loads the data of the next step one step ahead. The backward pass goes
+through the list again and writes one gradient for each pair. Another kernel adds these up for each
+Gaussian, so no result depends on the order in which programs run. Forward, two Gaussians a step
+keep the warp busy; backward, that was slower.
 """
 
 from __future__ import annotations
@@ -11,21 +12,28 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from being.splat.cuda.geometry import ALPHA_MAX, ALPHA_MIN, RECORD, SIDE, TRANSMITTANCE_MIN
+from being.splat.cuda.geometry import (
+    ALPHA_MAX,
+    ALPHA_MIN,
+    LIST_TILE,
+    SPLAT_FLOATS,
+    TRANSMITTANCE_MIN,
+)
 
-PAIR = tl.constexpr(
-    10
-)  # floats of a pair's gradient: sums of g, gu, gv, guu, guv, gvv with g = alpha dL/dalpha; of
-#                          dL/d(red, green, blue, depth)
-SIZES = ["width", "height", "tiles_x", "tiles", "total"]
-LOOK = tl.constexpr(8)  # pairs between looks at whether any pixel still lets light through
+# Floats of a pair's gradient: sums over the pixels of g, gu, gv, guu, guv, gvv with
+# g = alpha dL/dalpha, and of dL/d(red, green, blue, depth).
+GRADIENT_FLOATS = tl.constexpr(10)
+CHECK_INTERVAL = tl.constexpr(8)  # pairs between checks whether all pixels of the tile are opaque
+SIZES = ["width", "height", "tiles_x", "tiles", "total"]  # arguments that are not specialised
 
 
 @triton.jit
 def load_splat(splats, row, listed):
-    """The splat of a row, zeros (of opacity 0, so that it is skipped) unless `listed`: a row that
-    no tile lists may hold anything."""
-    base = splats + row.to(tl.int64) * RECORD
+    """Return the ten numbers of the splat at `row`; zeros where `listed` is false.
+
+    A splat of opacity 0 is skipped. The row of a splat that no tile lists may hold anything.
+    """
+    base = splats + row.to(tl.int64) * SPLAT_FLOATS
     return (
         tl.load(base, listed, 0.0),
         tl.load(base + 1, listed, 0.0),
@@ -41,218 +49,147 @@ def load_splat(splats, row, listed):
 
 
 @triton.jit
-def whitened(x, y, a, leaning, b, left, top, column, line):
-    """u and v at the pixels of a tile."""
+def whitened(x, y, a, a_lean, b, left, top, pixel_x, pixel_y):
+    """Return the whitened coordinates u and v at the pixels of a tile (see `geometry`)."""
     x0, y0 = left - x, top - y
-    return a * column + ((a * x0 - leaning * y0) - leaning * line), b * line + b * y0
+    return a * pixel_x + ((a * x0 - a_lean * y0) - a_lean * pixel_y), b * pixel_y + b * y0
 
 
 @triton.jit
 def blend_one(
-    light,
-    red,
-    green,
-    blue,
-    far,
-    weights,
-    left,
-    top,
-    column,
-    line,
-    x,
-    y,
-    a,
-    leaning,
-    b,
-    opacity,
-    r,
-    g,
-    bl,
-    z,
-):
-    """The pixels' state behind one more Gaussian."""
-    u, v = whitened(x, y, a, leaning, b, left, top, column, line)
+    transmittance, red, green, blue, depth, weights,
+    left, top, pixel_x, pixel_y,
+    x, y, a, a_lean, b, opacity, r, g, bl, z,
+):  # fmt: skip
+    """Return the state of the pixels after one more Gaussian."""
+    u, v = whitened(x, y, a, a_lean, b, left, top, pixel_x, pixel_y)
     alpha = tl.minimum(opacity * tl.exp2(-(u * u + v * v)), ALPHA_MAX)
-    after = light - light * alpha
-    counts, lit = alpha >= ALPHA_MIN, after >= TRANSMITTANCE_MIN
-    weight = tl.where(counts & lit, light * alpha, 0.0)
-    light = tl.where(counts, tl.where(lit, after, 0.0), light)
+    after = transmittance - transmittance * alpha
+    counts, goes_on = alpha >= ALPHA_MIN, after >= TRANSMITTANCE_MIN
+    weight = tl.where(counts & goes_on, transmittance * alpha, 0.0)
+    transmittance = tl.where(counts, tl.where(goes_on, after, 0.0), transmittance)
     return (
-        light,
+        transmittance,
         red + weight * r,
         green + weight * g,
         blue + weight * bl,
-        far + weight * z,
+        depth + weight * z,
         weights + weight,
     )
 
 
 @triton.jit
-def walk(splats, rows, start, end, left, top, column, line, inside):
-    """The pixels of a tile behind the pairs from `start` to `end`: red, green, blue, depth and
-    weights, each the sum so far, and the pair after the last that was looked at."""
-    light = tl.where(inside, 1.0, 0.0)  # transmittance; 0 once it is used up
-    red, green, blue, far, weights = light * 0.0, light * 0.0, light * 0.0, light * 0.0, light * 0.0
-    place = start
-    row = tl.load(rows + place, place < end, 0)
-    x, y, a, leaning, b, opacity, r, g, bl, z = load_splat(splats, row, place < end)
-    row = tl.load(rows + place + 1, place + 1 < end, 0)
-    x2, y2, a2, leaning2, b2, opacity2, r2, g2, bl2, z2 = load_splat(splats, row, place + 1 < end)
-    ahead, ahead2 = (
-        tl.load(rows + place + 2, place + 2 < end, 0),
-        tl.load(rows + place + 3, place + 3 < end, 0),
-    )
-    while place < end:
-        x_, y_, a_, leaning_, b_, opacity_, r_, g_, bl_, z_ = load_splat(
-            splats, ahead, place + 2 < end
+def blend_list(splats, rows, start, end, left, top, pixel_x, pixel_y, inside):
+    """Blend the pairs from `start` to `end` over the pixels of a tile.
+
+    Returns the sums of red, green, blue, depth and weights, and the index behind the last pair that
+    was blended: the walk stops when all pixels are opaque.
+    """
+    # The transmittance is 0 once a pixel is finished.
+    transmittance = tl.where(inside, 1.0, 0.0)
+    red, green, blue = transmittance * 0.0, transmittance * 0.0, transmittance * 0.0
+    depth, weights = transmittance * 0.0, transmittance * 0.0
+
+    # Splats without a number and with a 2 are those of this step; `ahead` and `ahead2` are the rows
+    # of the next step's.
+    pair = start
+    row = tl.load(rows + pair, pair < end, 0)
+    x, y, a, a_lean, b, opacity, r, g, bl, z = load_splat(splats, row, pair < end)
+    row = tl.load(rows + pair + 1, pair + 1 < end, 0)
+    x2, y2, a2, a_lean2, b2, opacity2, r2, g2, bl2, z2 = load_splat(splats, row, pair + 1 < end)
+    ahead = tl.load(rows + pair + 2, pair + 2 < end, 0)
+    ahead2 = tl.load(rows + pair + 3, pair + 3 < end, 0)
+
+    while pair < end:
+        # The first splat of this step; the one of the next step is loaded before.
+        x3, y3, a3, a_lean3, b3, opacity3, r3, g3, bl3, z3 = load_splat(
+            splats, ahead, pair + 2 < end
         )
-        ahead = tl.load(rows + place + 4, place + 4 < end, 0)
-        light, red, green, blue, far, weights = blend_one(
-            light,
-            red,
-            green,
-            blue,
-            far,
-            weights,
-            left,
-            top,
-            column,
-            line,
-            x,
-            y,
-            a,
-            leaning,
-            b,
-            opacity,
-            r,
-            g,
-            bl,
-            z,
+        ahead = tl.load(rows + pair + 4, pair + 4 < end, 0)
+        transmittance, red, green, blue, depth, weights = blend_one(
+            transmittance, red, green, blue, depth, weights,
+            left, top, pixel_x, pixel_y,
+            x, y, a, a_lean, b, opacity, r, g, bl, z,
+        )  # fmt: skip
+        x, y, a, a_lean, b, opacity, r, g, bl, z = (
+            x3, y3, a3, a_lean3, b3, opacity3, r3, g3, bl3, z3,
+        )  # fmt: skip
+
+        # The second splat of this step, in the same way.
+        x3, y3, a3, a_lean3, b3, opacity3, r3, g3, bl3, z3 = load_splat(
+            splats, ahead2, pair + 3 < end
         )
-        x, y, a, leaning, b, opacity, r, g, bl, z = (
-            x_,
-            y_,
-            a_,
-            leaning_,
-            b_,
-            opacity_,
-            r_,
-            g_,
-            bl_,
-            z_,
-        )
-        x_, y_, a_, leaning_, b_, opacity_, r_, g_, bl_, z_ = load_splat(
-            splats, ahead2, place + 3 < end
-        )
-        ahead2 = tl.load(rows + place + 5, place + 5 < end, 0)
-        light, red, green, blue, far, weights = blend_one(
-            light,
-            red,
-            green,
-            blue,
-            far,
-            weights,
-            left,
-            top,
-            column,
-            line,
-            x2,
-            y2,
-            a2,
-            leaning2,
-            b2,
-            opacity2,
-            r2,
-            g2,
-            bl2,
-            z2,
-        )
-        x2, y2, a2, leaning2, b2, opacity2, r2, g2, bl2, z2 = (
-            x_,
-            y_,
-            a_,
-            leaning_,
-            b_,
-            opacity_,
-            r_,
-            g_,
-            bl_,
-            z_,
-        )
-        place += 2
-        if (place - start) % LOOK == 0:
-            if tl.max(light, 0) == 0.0:
-                end = tl.minimum(place, end)
-    return red, green, blue, far, weights, end
+        ahead2 = tl.load(rows + pair + 5, pair + 5 < end, 0)
+        transmittance, red, green, blue, depth, weights = blend_one(
+            transmittance, red, green, blue, depth, weights,
+            left, top, pixel_x, pixel_y,
+            x2, y2, a2, a_lean2, b2, opacity2, r2, g2, bl2, z2,
+        )  # fmt: skip
+        x2, y2, a2, a_lean2, b2, opacity2, r2, g2, bl2, z2 = (
+            x3, y3, a3, a_lean3, b3, opacity3, r3, g3, bl3, z3,
+        )  # fmt: skip
+
+        pair += 2
+        if (pair - start) % CHECK_INTERVAL == 0:
+            if tl.max(transmittance, 0) == 0.0:
+                end = tl.minimum(pair, end)
+    return red, green, blue, depth, weights, end
 
 
 @triton.jit(do_not_specialize=SIZES)
 def blend(
-    splats, rows, bounds, rgb, alpha_out, depth_out, walked, width, height, tiles_x, tiles, total
+    splats, rows, bounds, rgb, alpha_out, depth_out, visited, width, height, tiles_x, tiles, total
 ):
-    """Blend one tile; `walked` [B * tiles] gets the number of pairs looked at."""
+    """Blend one tile; `visited` [B * tiles] gets the number of pairs that were blended."""
+    # The tile's pixels and its list.
     tile, frame = tl.program_id(0), tl.program_id(1).to(tl.int64)
-    pixel = tl.arange(0, SIDE * SIDE)
-    left, top = tile % tiles_x * SIDE, tile // tiles_x * SIDE
-    inside = (left + pixel % SIDE < width) & (top + pixel // SIDE < height)
-    column, line = (pixel % SIDE).to(tl.float32), (pixel // SIDE).to(tl.float32)
-    start, end = (
-        tl.load(bounds + frame * tiles + tile),
-        tl.load(bounds + total + frame * tiles + tile),
+    pixel = tl.arange(0, LIST_TILE * LIST_TILE)
+    left, top = tile % tiles_x * LIST_TILE, tile // tiles_x * LIST_TILE
+    inside = (left + pixel % LIST_TILE < width) & (top + pixel // LIST_TILE < height)
+    pixel_x, pixel_y = (pixel % LIST_TILE).to(tl.float32), (pixel // LIST_TILE).to(tl.float32)
+    start = tl.load(bounds + frame * tiles + tile)
+    end = tl.load(bounds + total + frame * tiles + tile)
+
+    red, green, blue, depth, weights, end = blend_list(
+        splats, rows, start, end, left, top, pixel_x, pixel_y, inside
     )
-    red, green, blue, far, weights, end = walk(
-        splats, rows, start, end, left, top, column, line, inside
-    )
-    tl.store(walked + frame * tiles + tile, end - start)
+    tl.store(visited + frame * tiles + tile, end - start)
+
     plane = width * height
-    at = (top + pixel // SIDE) * width + left + pixel % SIDE
+    at = (top + pixel // LIST_TILE) * width + left + pixel % LIST_TILE
     tl.store(rgb + frame * 3 * plane + at, red, inside)
     tl.store(rgb + (frame * 3 + 1) * plane + at, green, inside)
     tl.store(rgb + (frame * 3 + 2) * plane + at, blue, inside)
     tl.store(alpha_out + frame * plane + at, weights, inside)
-    tl.store(depth_out + frame * plane + at, far, inside)
+    tl.store(depth_out + frame * plane + at, depth, inside)
 
 
 @triton.jit
 def blend_one_backward(
     out,
-    light,
-    behind,
-    g_red,
-    g_green,
-    g_blue,
-    g_alpha,
-    g_far,
-    left,
-    top,
-    column,
-    line,
-    x,
-    y,
-    a,
-    leaning,
-    b,
-    opacity,
-    r,
-    g,
-    bl,
-    z,
+    transmittance, behind, g_red, g_green, g_blue, g_alpha, g_depth,
+    left, top, pixel_x, pixel_y,
+    x, y, a, a_lean, b, opacity, r, g, bl, z,
     DEPTH: tl.constexpr,
-):
-    """Write the gradient of one pair; return the pixels' state behind it."""
-    u, v = whitened(x, y, a, leaning, b, left, top, column, line)
+):  # fmt: skip
+    """Write the gradient of one pair to `out`; return the pixels' transmittance and `behind`."""
+    # The forward pass again.
+    u, v = whitened(x, y, a, a_lean, b, left, top, pixel_x, pixel_y)
     unlimited = opacity * tl.exp2(-(u * u + v * v))
     alpha = tl.minimum(unlimited, ALPHA_MAX)
-    after = light - light * alpha
-    counts, lit = alpha >= ALPHA_MIN, after >= TRANSMITTANCE_MIN
-    blends = counts & lit
-    weight = tl.where(blends, light * alpha, 0.0)
+    after = transmittance - transmittance * alpha
+    counts, goes_on = alpha >= ALPHA_MIN, after >= TRANSMITTANCE_MIN
+    blends = counts & goes_on
+    weight = tl.where(blends, transmittance * alpha, 0.0)
+
+    # d = alpha dL/dalpha. There is none where alpha is limited to ALPHA_MAX.
     value = r * g_red + g * g_green + bl * g_blue + g_alpha
     if DEPTH:
-        value += z * g_far
+        value += z * g_depth
     behind -= weight * value
-    d = alpha * (light * value - behind / (1.0 - alpha))
+    d = alpha * (transmittance * value - behind / (1.0 - alpha))
     d = tl.where(blends & (unlimited <= ALPHA_MAX), d, 0.0)
+
     du, dv = d * u, d * v
     tl.store(out, tl.sum(d, 0))
     tl.store(out + 1, tl.sum(du, 0))
@@ -264,124 +201,85 @@ def blend_one_backward(
     tl.store(out + 7, tl.sum(weight * g_green, 0))
     tl.store(out + 8, tl.sum(weight * g_blue, 0))
     if DEPTH:
-        tl.store(out + 9, tl.sum(weight * g_far, 0))
-    return tl.where(counts, tl.where(lit, after, 0.0), light), behind
+        tl.store(out + 9, tl.sum(weight * g_depth, 0))
+    return tl.where(counts, tl.where(goes_on, after, 0.0), transmittance), behind
 
 
 @triton.jit(do_not_specialize=SIZES)
 def blend_backward(
-    splats,
-    rows,
-    slots,
-    bounds,
-    walked,
-    rgb,
-    alpha_out,
-    depth_out,
-    d_rgb,
-    d_alpha,
-    d_depth,
-    gradients,
-    width,
-    height,
-    tiles_x,
-    tiles,
-    total,
+    splats, rows, slots, bounds, visited,
+    rgb, alpha_out, depth_out, d_rgb, d_alpha, d_depth, gradients,
+    width, height, tiles_x, tiles, total,
     CLEAR: tl.constexpr,
-):
-    """Write a tile's gradient of each of its pairs to `gradients` [room, PAIR], zero behind the
-    walk's end.
+):  # fmt: skip
+    """Write the gradient of each pair of a tile to `gradients` [capacity, GRADIENT_FLOATS].
 
-    `d_alpha` and `d_depth` may be None; CLEAR is how many pairs are zeroed at once.
+    Pairs that the forward pass did not reach get zero, CLEAR of them at once. `d_alpha` and
+    `d_depth` may be None.
     """
+    # The tile's pixels.
     DEPTH: tl.constexpr = d_depth is not None
     tile, frame = tl.program_id(0), tl.program_id(1).to(tl.int64)
-    pixel = tl.arange(0, SIDE * SIDE)
-    left, top = tile % tiles_x * SIDE, tile // tiles_x * SIDE
-    inside = (left + pixel % SIDE < width) & (top + pixel // SIDE < height)
-    column, line = (pixel % SIDE).to(tl.float32), (pixel // SIDE).to(tl.float32)
-    light = tl.where(inside, 1.0, 0.0)
+    pixel = tl.arange(0, LIST_TILE * LIST_TILE)
+    left, top = tile % tiles_x * LIST_TILE, tile // tiles_x * LIST_TILE
+    inside = (left + pixel % LIST_TILE < width) & (top + pixel // LIST_TILE < height)
+    pixel_x, pixel_y = (pixel % LIST_TILE).to(tl.float32), (pixel // LIST_TILE).to(tl.float32)
+    transmittance = tl.where(inside, 1.0, 0.0)
+
+    # The gradients of the images. `behind` is the gradient-weighted sum of what lies behind the
+    # current Gaussian: at first, of everything.
     plane = width * height
-    at = (top + pixel // SIDE) * width + left + pixel % SIDE
+    at = (top + pixel // LIST_TILE) * width + left + pixel % LIST_TILE
     colours = frame * 3 * plane + at
-    g_red, g_green = (
-        tl.load(d_rgb + colours, inside, 0.0),
-        tl.load(d_rgb + colours + plane, inside, 0.0),
-    )
+    g_red = tl.load(d_rgb + colours, inside, 0.0)
+    g_green = tl.load(d_rgb + colours + plane, inside, 0.0)
     g_blue = tl.load(d_rgb + colours + 2 * plane, inside, 0.0)
-    # the gradient-weighted sum of what lies behind the current Gaussian, at first of everything
     behind = g_red * tl.load(rgb + colours, inside, 0.0) + g_green * tl.load(
         rgb + colours + plane, inside, 0.0
     )
     behind += g_blue * tl.load(rgb + colours + 2 * plane, inside, 0.0)
-    g_alpha, g_far = light * 0.0, light * 0.0
+    g_alpha, g_depth = transmittance * 0.0, transmittance * 0.0
     if d_alpha is not None:
         g_alpha = tl.load(d_alpha + frame * plane + at, inside, 0.0)
         behind += g_alpha * tl.load(alpha_out + frame * plane + at, inside, 0.0)
     if d_depth is not None:
-        g_far = tl.load(d_depth + frame * plane + at, inside, 0.0)
-        behind += g_far * tl.load(depth_out + frame * plane + at, inside, 0.0)
+        g_depth = tl.load(d_depth + frame * plane + at, inside, 0.0)
+        behind += g_depth * tl.load(depth_out + frame * plane + at, inside, 0.0)
 
-    place, listed = (
-        tl.load(bounds + frame * tiles + tile),
-        tl.load(bounds + total + frame * tiles + tile),
-    )
-    end = place + tl.load(walked + frame * tiles + tile)
-    row = tl.load(rows + place, place < end, 0)
-    ahead = tl.load(rows + place + 1, place + 1 < end, 0)
-    x, y, a, leaning, b, opacity, r, g, bl, z = load_splat(splats, row, place < end)
-    while place < end:
-        coming = tl.load(rows + place + 2, place + 2 < end, 0)
-        x_, y_, a_, leaning_, b_, opacity_, r_, g_, bl_, z_ = load_splat(
-            splats, ahead, place + 1 < end
+    # Go through the pairs of the forward pass; the splat of the next pair is loaded before.
+    pair = tl.load(bounds + frame * tiles + tile)
+    list_end = tl.load(bounds + total + frame * tiles + tile)
+    end = pair + tl.load(visited + frame * tiles + tile)
+    row = tl.load(rows + pair, pair < end, 0)
+    ahead = tl.load(rows + pair + 1, pair + 1 < end, 0)
+    x, y, a, a_lean, b, opacity, r, g, bl, z = load_splat(splats, row, pair < end)
+    while pair < end:
+        ahead2 = tl.load(rows + pair + 2, pair + 2 < end, 0)
+        x2, y2, a2, a_lean2, b2, opacity2, r2, g2, bl2, z2 = load_splat(
+            splats, ahead, pair + 1 < end
         )
-        light, behind = blend_one_backward(
-            gradients + tl.load(slots + place) * PAIR,
-            light,
-            behind,
-            g_red,
-            g_green,
-            g_blue,
-            g_alpha,
-            g_far,
-            left,
-            top,
-            column,
-            line,
-            x,
-            y,
-            a,
-            leaning,
-            b,
-            opacity,
-            r,
-            g,
-            bl,
-            z,
+        transmittance, behind = blend_one_backward(
+            gradients + tl.load(slots + pair) * GRADIENT_FLOATS,
+            transmittance, behind, g_red, g_green, g_blue, g_alpha, g_depth,
+            left, top, pixel_x, pixel_y,
+            x, y, a, a_lean, b, opacity, r, g, bl, z,
             DEPTH,
-        )
-        x, y, a, leaning, b, opacity, r, g, bl, z = (
-            x_,
-            y_,
-            a_,
-            leaning_,
-            b_,
-            opacity_,
-            r_,
-            g_,
-            bl_,
-            z_,
-        )
-        ahead = coming
-        place += 1
-    while place < listed:
-        places = place + tl.arange(0, CLEAR)
-        slot = tl.load(slots + places, places < listed, 0)
+        )  # fmt: skip
+        x, y, a, a_lean, b, opacity, r, g, bl, z = (
+            x2, y2, a2, a_lean2, b2, opacity2, r2, g2, bl2, z2,
+        )  # fmt: skip
+        ahead = ahead2
+        pair += 1
+
+    # Zero for the pairs behind the end of the walk.
+    while pair < list_end:
+        pairs = pair + tl.arange(0, CLEAR)
+        slot = tl.load(slots + pairs, pairs < list_end, 0)
         item = tl.arange(0, 16)
-        out = gradients + (slot * PAIR)[:, None] + item[None, :]
+        out = gradients + (slot * GRADIENT_FLOATS)[:, None] + item[None, :]
         tl.store(
             out,
             tl.zeros([CLEAR, 16], tl.float32),
-            (places < listed)[:, None] & (item < PAIR)[None, :],
+            (pairs < list_end)[:, None] & (item < GRADIENT_FLOATS)[None, :],
         )
-        place += CLEAR
+        pair += CLEAR

@@ -1,8 +1,7 @@
-"""Spherical harmonics of a block of Gaussians: colour from coefficients, and the gradient of both
-its inputs.
+"""Spherical harmonics in Triton: colour from coefficients and view direction, with gradients.
 
-`term` functions are called once a coefficient, with the basis value, so nothing of the basis is
-kept in memory.
+The functions `term` and `term_backward` are called once for each coefficient, with its basis value,
+so the basis is never stored.
 """
 
 from __future__ import annotations
@@ -10,18 +9,19 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from being.splat import reference
+from being.splat import torch_rasterizer
 from being.splat.cuda.geometry import SH_C0
 
-SH_C1 = tl.constexpr(reference.SH_C1)
-C20, C21, C22, C23, C24 = map(tl.constexpr, reference.SH_C2)
-C30, C31, C32, C33, C34, C35, C36 = map(tl.constexpr, reference.SH_C3)
+SH_C1 = tl.constexpr(torch_rasterizer.SH_C1)
+C20, C21, C22, C23, C24 = map(tl.constexpr, torch_rasterizer.SH_C2)
+C30, C31, C32, C33, C34, C35, C36 = map(tl.constexpr, torch_rasterizer.SH_C3)
 
 
 @triton.jit
 def direction_from(x, y, z, r00, r01, r02, r10, r11, r12, r20, r21, r22, t0, t1, t2):
-    """The unit vector from the camera to a point, and the distance."""
-    x += r00 * t0 + r10 * t1 + r20 * t2  # the camera's centre is -R^T t
+    """Return the unit vector from the camera to a point, and the distance."""
+    # The camera's centre is -R^T t.
+    x += r00 * t0 + r10 * t1 + r20 * t2
     y += r01 * t0 + r11 * t1 + r21 * t2
     z += r02 * t0 + r12 * t1 + r22 * t2
     distance = tl.sqrt_rn(x * x + y * y + z * z)
@@ -30,6 +30,7 @@ def direction_from(x, y, z, r00, r01, r02, r10, r11, r12, r20, r21, r22, t0, t1,
 
 @triton.jit
 def term(base, k: tl.constexpr, basis, mask, r, g, b):
+    """Return red, green and blue with coefficient k times its basis value added."""
     return (
         r + basis * tl.load(base + 3 * k, mask, 0.0),
         g + basis * tl.load(base + 3 * k + 1, mask, 0.0),
@@ -39,8 +40,9 @@ def term(base, k: tl.constexpr, basis, mask, r, g, b):
 
 @triton.jit
 def colour(base, x, y, z, mask, DEGREE: tl.constexpr):
-    """Red, green, blue of coefficients at `base` seen along the unit vector x, y, z; not yet
-    clamped at 0.
+    """Return red, green, blue of the coefficients at `base` in the direction x, y, z (unit).
+
+    The result is not yet clamped at 0.
     """
     half = tl.zeros_like(x) + 0.5
     r, g, b = term(base, 0, tl.zeros_like(x) + SH_C0, mask, half, half, half)
@@ -68,8 +70,9 @@ def colour(base, x, y, z, mask, DEGREE: tl.constexpr):
 
 @triton.jit
 def term_backward(base, out, at, k: tl.constexpr, basis, seen, mask, dr, dg, db):
-    """Write the gradient of coefficient k, unless `out` is None; return the gradient of its basis
-    value.
+    """Write the gradient of coefficient k; return the gradient of its basis value.
+
+    Nothing is written where `out` is None.
     """
     if out is not None:
         tl.store(out + at + 3 * k, basis * dr, mask)
@@ -84,10 +87,10 @@ def term_backward(base, out, at, k: tl.constexpr, basis, seen, mask, dr, dg, db)
 
 @triton.jit
 def colour_backward(base, out, at, x, y, z, seen, mask, dr, dg, db, DEGREE: tl.constexpr):
-    """Write the gradients of the active coefficients to `out` + `at`; return that of the unit
-    vector x, y, z.
+    """Write the gradients of the active coefficients to `out` + `at`.
 
-    Where `mask` holds but `seen` does not, dr, dg and db are 0 and zeros are written.
+    Returns the gradient of the unit vector x, y, z. Where `mask` is true but `seen` is not, dr, dg
+    and db are 0, so zeros are written.
     """
     dx, dy, dz = tl.zeros_like(x), tl.zeros_like(x), tl.zeros_like(x)
     term_backward(base, out, at, 0, tl.zeros_like(x) + SH_C0, seen, mask, dr, dg, db)

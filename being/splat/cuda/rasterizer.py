@@ -1,6 +1,4 @@
-"""The Triton rasterizer as one differentiable function: the choice of buffers, and what torch's
-autograd asks for.
-"""
+"""The Triton rasterizer as a differentiable function: choice of buffers, forward and backward."""
 
 from __future__ import annotations
 
@@ -9,13 +7,18 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from being.errors import UsageError
-from being.splat.cuda.replay import REPLAYED, GuessedRoom, borrow
+from being.splat.cuda.graph_replay import (
+    MAX_REPLAY_GAUSSIANS,
+    EstimatedCapacity,
+    acquire_replay,
+)
 from being.splat.cuda.stages import (
-    Size,
+    CallSize,
+    Splats,
+    allocate_images,
+    allocate_splats,
     gradients,
-    make_splats,
-    new_pictures,
-    project_all,
+    project_batch,
     render,
 )
 from being.splat.pair_capacity import PairCapacity
@@ -33,64 +36,79 @@ def rasterize(
     height: int,
     sh_degree: int,
     screen_offsets: Tensor | None,
-    room: PairCapacity | None = None,
+    capacity: PairCapacity | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return rgb, alpha, depth, radii as `reference.rasterize` does; float32 tensors.
+    """Return rgb, alpha, depth, radii as `torch_rasterizer.rasterize` does; float32 tensors.
 
-    Without `room` the host waits, at the end, until the device has counted this call's pairs.
+    Without `capacity` the host waits, at the end, until the device has counted this call's pairs.
     """
     fields = (means, quaternions, scales, opacities, sh, world_to_camera, focal)
-    size = Size(max(field.shape[0] for field in fields), means.shape[1], width, height, sh_degree)
-    assert width * height < 2**31, f"picture of {width} x {height} px"
-    if size.number == 0:
-        rgb, alpha, depth = new_pictures(size, means)
+    frames = max(field.shape[0] for field in fields)
+    size = CallSize(frames, means.shape[1], width, height, sh_degree)
+    assert width * height < 2**31, f"image of {width} x {height} px"
+
+    # No Gaussians: empty images that still belong to the autograd graph.
+    if size.gaussians == 0:
+        rgb, alpha, depth = allocate_images(size, means)
         inputs = (*fields[:5], *([] if screen_offsets is None else [screen_offsets]))
-        empty = torch.stack([field.sum() for field in inputs]).sum()  # zero; keeps the graph
-        radii = torch.zeros(size.frames, 0, dtype=torch.int32, device=means.device)
+        empty = torch.stack([field.sum() for field in inputs]).sum()  # zero
+        radii = torch.zeros(frames, 0, dtype=torch.int32, device=means.device)
         return rgb.zero_() + empty, alpha.zero_(), depth.zero_(), radii
-    if room is None and means.is_cuda and torch.cuda.is_current_stream_capturing():
+
+    if capacity is None and means.is_cuda and torch.cuda.is_current_stream_capturing():
         raise UsageError(
-            "a CUDA graph cannot capture a call without fixed room",
-            "",
-            "Give room=Room(pairs, device).",
+            "a CUDA graph cannot capture a call without a fixed capacity",
+            "such a call reads the number of pairs back to the host",
+            "Give capacity=PairCapacity(pairs, device).",
         )
-    return _Rasterize.apply(size, room, screen_offsets, *fields)
+    return _Rasterize.apply(size, capacity, screen_offsets, *fields)
 
 
 class _Rasterize(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx, size: Size, room: PairCapacity | None, offsets: Tensor | None, *fields: Tensor
+        ctx,
+        size: CallSize,
+        capacity: PairCapacity | None,
+        offsets: Tensor | None,
+        *fields: Tensor,
     ):
         inputs = [_compact(field) for field in fields]
         inputs += [] if offsets is None else [offsets.contiguous()]
         ctx.set_materialize_grads(False)
         ctx.size, ctx.shapes, ctx.replay = size, [field.shape for field in fields[:5]], None
-        if room is not None:
-            splats = make_splats(size, inputs[0])
-            project_all(size, inputs, splats)
-            room.note(splats.needed)
-            return _rendered(ctx, size, inputs, splats, room.pairs)
-        guess = GuessedRoom(size, inputs[0].device)
-        if guess.room and inputs[0].is_cuda and size.frames * size.number <= REPLAYED:
-            replay = borrow(size, guess.room, inputs)
+
+        # A fixed capacity: nothing is read back.
+        if capacity is not None:
+            splats = allocate_splats(size, inputs[0])
+            project_batch(size, inputs, splats)
+            capacity.record(splats.needed)
+            return _render_and_save(ctx, size, inputs, splats, capacity.pairs)
+
+        # Few Gaussians: replay a CUDA graph, if the estimated capacity turns out to be enough.
+        estimate = EstimatedCapacity(size, inputs[0].device)
+        small = size.frames * size.gaussians <= MAX_REPLAY_GAUSSIANS
+        if estimate.pairs and inputs[0].is_cuda and small:
+            replay = acquire_replay(size, estimate.pairs, inputs)
             replay.project(inputs)
-            guess.count(replay.splats)
-            pictures = replay.render()
-            if guess.enough():
+            estimate.start_count(replay.splats)
+            images = replay.render()
+            if estimate.suffices():
                 ctx.replay = replay
-                ctx.mark_non_differentiable(pictures[3])
-                return pictures
-        splats = make_splats(size, inputs[0])
-        project_all(size, inputs, splats)
-        guess.count(splats)
-        if guess.room:
-            result = _rendered(ctx, size, inputs, splats, guess.room)
-        return (
-            result
-            if guess.enough() and guess.room
-            else _rendered(ctx, size, inputs, splats, guess.room)
-        )
+                ctx.mark_non_differentiable(images[3])
+                return images
+
+        # Launch the kernels. Render with the estimate while the pairs are counted, and render
+        # again if there was no estimate or it was too small.
+        splats = allocate_splats(size, inputs[0])
+        project_batch(size, inputs, splats)
+        estimate.start_count(splats)
+        had_estimate = estimate.pairs > 0
+        if had_estimate:
+            result = _render_and_save(ctx, size, inputs, splats, estimate.pairs)
+        if estimate.suffices() and had_estimate:
+            return result
+        return _render_and_save(ctx, size, inputs, splats, estimate.pairs)
 
     @staticmethod
     @once_differentiable
@@ -98,14 +116,17 @@ class _Rasterize(torch.autograd.Function):
         if d_rgb is None and d_alpha is None and d_depth is None:
             return (None,) * 10
         upstream = [
-            None if given is None else given.contiguous() for given in (d_rgb, d_alpha, d_depth)
+            None if gradient is None else gradient.contiguous()
+            for gradient in (d_rgb, d_alpha, d_depth)
         ]
         wanted = (*ctx.needs_input_grad[3:8], ctx.needs_input_grad[2])
         if ctx.replay:
             new = ctx.replay.backward(upstream, wanted)
         else:
-            pictures, inputs = ctx.saved_tensors[:3], list(ctx.saved_tensors[3:])
-            new = gradients(ctx.size, inputs, ctx.splats, ctx.rendering, pictures, upstream, wanted)
+            images, inputs = ctx.saved_tensors[:3], list(ctx.saved_tensors[3:])
+            new = gradients(ctx.size, inputs, ctx.splats, ctx.record, images, upstream, wanted)
+
+        # A field that all frames share gets the sum over the frames.
         summed = [
             value.sum(0, keepdim=True)
             if value is not None and shape[0] < ctx.size.frames
@@ -115,16 +136,19 @@ class _Rasterize(torch.autograd.Function):
         return None, None, new[5], *summed, None, None
 
 
-def _rendered(ctx, size: Size, inputs: list[Tensor], splats, room: int) -> tuple[Tensor, ...]:
-    """Return the pictures and radii of projected splats, and keep what the backward pass needs."""
-    rendering, pictures = render(size, splats, room)
+def _render_and_save(
+    ctx, size: CallSize, inputs: list[Tensor], splats: Splats, capacity: int
+) -> tuple[Tensor, ...]:
+    """Return the images and radii of projected splats; save what the backward pass needs."""
+    record, images = render(size, splats, capacity)
     if any(ctx.needs_input_grad):
-        ctx.splats, ctx.rendering = splats, rendering
-        ctx.save_for_backward(*pictures, *inputs)
+        ctx.splats, ctx.record = splats, record
+        ctx.save_for_backward(*images, *inputs)
     ctx.mark_non_differentiable(splats.radii)
-    return *pictures, splats.radii
+    return *images, splats.radii
 
 
 def _compact(tensor: Tensor) -> Tensor:
-    """Return the tensor contiguous, with one frame only where an expanded one repeats itself."""
-    return (tensor[:1] if tensor.shape[0] > 1 and tensor.stride(0) == 0 else tensor).contiguous()
+    """Return the tensor contiguous; an expanded one is reduced to a single frame."""
+    repeated = tensor.shape[0] > 1 and tensor.stride(0) == 0
+    return (tensor[:1] if repeated else tensor).contiguous()

@@ -1,4 +1,4 @@
-"""The stages of a call, each on whole batches: project, list and blend, and the gradients back."""
+"""The stages of a Triton rasterizer call on a whole batch: project, render, and the gradients."""
 
 from __future__ import annotations
 
@@ -8,83 +8,82 @@ import torch
 import triton
 from torch import Tensor
 
-from being.splat.cuda.blend import PAIR, blend, blend_backward
-from being.splat.cuda.geometry import RECORD, SIDE
-from being.splat.cuda.lists import Lists, build
+from being.splat.cuda.blend import GRADIENT_FLOATS, blend, blend_backward
+from being.splat.cuda.geometry import LIST_TILE, SPLAT_FLOATS
 from being.splat.cuda.project import project
 from being.splat.cuda.project_backward import project_backward
+from being.splat.cuda.tile_lists import TileLists, build_tile_lists
 
-BLOCK = 64  # Gaussians a program of the projection
+BLOCK = 64  # Gaussians of one program of the projection
 BLOCK_BACKWARD = 32
-CLEAR = 32  # pairs zeroed at once behind a walk's end
-FUSED = {
-    "enable_fp_fusion": True
-}  # multiply and add in one instruction: from Triton 3.10 on that is no default
+CLEARED_PAIRS = 32  # pairs whose gradients are set to zero at once
+# Multiply and add in one instruction. From Triton 3.10 on that is no longer the default.
+FUSED_MULTIPLY_ADD = {"enable_fp_fusion": True}
 
-Pictures = tuple[Tensor, Tensor, Tensor]  # rgb [B, 3, H, W], alpha and depth [B, 1, H, W]
+Images = tuple[Tensor, Tensor, Tensor]  # rgb [B, 3, H, W], alpha and depth [B, 1, H, W]
 
 
-class Size(NamedTuple):
-    """What a call's buffers depend on."""
+class CallSize(NamedTuple):
+    """The numbers that the sizes of a call's buffers depend on."""
 
     frames: int
-    number: int  # of Gaussians
+    gaussians: int
     width: int
     height: int
     degree: int
 
     @property
     def tiles(self) -> tuple[int, int]:
-        """List tiles in x and y."""
-        return -(-self.width // SIDE.value), -(-self.height // SIDE.value)
+        """Return the number of list tiles in x and y."""
+        return -(-self.width // LIST_TILE.value), -(-self.height // LIST_TILE.value)
 
 
 class Splats(NamedTuple):
-    """What `project` writes."""
+    """The output of `project`."""
 
-    records: Tensor  # [B, N, RECORD] float32
+    records: Tensor  # [B, N, SPLAT_FLOATS] float32, see `geometry`
     depths: Tensor  # [B, N] float32, infinite where nothing is drawn
     radii: Tensor  # [B, N] int32 px
-    touched: Tensor  # [B, N] int32 list tiles
-    needed: Tensor  # [1] int64 pairs
+    touched: Tensor  # [B, N] int32 list tiles that the Gaussian meets
+    needed: Tensor  # [1] int64 pairs of the whole call
 
 
-class Rendering(NamedTuple):
-    """What the backward pass needs of the forward one besides pictures and splats."""
+class BlendRecord(NamedTuple):
+    """The values that the backward pass needs besides images and splats."""
 
-    lists: Lists
-    walked: Tensor  # [B * tiles] int32 pairs that each tile looked at
+    lists: TileLists
+    visited: Tensor  # [B * tiles] int32 pairs that each tile blended before it was opaque
 
 
-def make_splats(size: Size, like: Tensor) -> Splats:
-    """Return room for splats, not filled."""
-    shape = (size.frames, size.number)
+def allocate_splats(size: CallSize, like: Tensor) -> Splats:
+    """Return uninitialised splats on the device of `like`."""
+    shape = (size.frames, size.gaussians)
     radii, touched = (torch.empty(shape, dtype=torch.int32, device=like.device) for _ in range(2))
     needed = torch.empty(1, dtype=torch.int64, device=like.device)
-    return Splats(
-        like.new_empty(*shape, RECORD.value), like.new_empty(shape), radii, touched, needed
-    )
+    records = like.new_empty(*shape, SPLAT_FLOATS.value)
+    return Splats(records, like.new_empty(shape), radii, touched, needed)
 
 
-def new_pictures(size: Size, like: Tensor) -> Pictures:
-    """Return pictures, not filled."""
+def allocate_images(size: CallSize, like: Tensor) -> Images:
+    """Return uninitialised images on the device of `like`."""
     rgb, alpha, depth = (
         like.new_empty(size.frames, channels, size.height, size.width) for channels in (3, 1, 1)
     )
     return rgb, alpha, depth
 
 
-def project_all(size: Size, inputs: list[Tensor], splats: Splats) -> None:
-    """Fill `splats` from the seven inputs (means to focal) and, if given, screen offsets as the
-    eighth.
+def project_batch(size: CallSize, inputs: list[Tensor], splats: Splats) -> None:
+    """Fill `splats` from the inputs: the seven tensors from means to focal, then screen offsets.
+
+    The screen offsets may be missing.
     """
     splats.needed.zero_()
-    project[(triton.cdiv(size.number, BLOCK), size.frames)](
+    project[(triton.cdiv(size.gaussians, BLOCK), size.frames)](
         *inputs[:7],
         inputs[7] if len(inputs) > 7 else None,
         *_strides(inputs),
         *splats,
-        size.number,
+        size.gaussians,
         inputs[4].shape[2],
         size.width,
         size.height,
@@ -92,58 +91,60 @@ def project_all(size: Size, inputs: list[Tensor], splats: Splats) -> None:
         DEGREE=size.degree,
         BLOCK=BLOCK,
         num_warps=BLOCK // 32,
-        **FUSED,
+        **FUSED_MULTIPLY_ADD,
     )
 
 
-def render(size: Size, splats: Splats, room: int) -> tuple[Rendering, Pictures]:
-    """Return the pictures of projected splats; pairs that do not fit into `room` are left out."""
-    made = build(splats.records, splats.depths, splats.touched, room, size.tiles)
-    pictures = new_pictures(size, splats.records)
+def render(size: CallSize, splats: Splats, capacity: int) -> tuple[BlendRecord, Images]:
+    """Return the images of projected splats; pairs beyond `capacity` are left out."""
+    lists = build_tile_lists(splats.records, splats.depths, splats.touched, capacity, size.tiles)
+    images = allocate_images(size, splats.records)
     tiles = size.tiles[0] * size.tiles[1]
-    walked = torch.empty(tiles * size.frames, dtype=torch.int32, device=splats.records.device)
+    visited = torch.empty(tiles * size.frames, dtype=torch.int32, device=splats.records.device)
     blend[(tiles, size.frames)](
         splats.records,
-        made.splat,
-        made.bounds,
-        *pictures,
-        walked,
+        lists.splat,
+        lists.bounds,
+        *images,
+        visited,
         size.width,
         size.height,
         size.tiles[0],
         tiles,
         tiles * size.frames,
         num_warps=1,
-        **FUSED,
+        **FUSED_MULTIPLY_ADD,
     )
-    return Rendering(made, walked), pictures
+    return BlendRecord(lists, visited), images
 
 
 def gradients(
-    size: Size,
+    size: CallSize,
     inputs: list[Tensor],
     splats: Splats,
-    rendering: Rendering,
-    pictures: Pictures,
+    record: BlendRecord,
+    images: Images,
     upstream: list[Tensor | None],
     wanted: tuple[bool, ...],
 ) -> list[Tensor | None]:
-    """Return the gradients [B, N, ...] of the five fields and of the screen offsets, None for those
-    not wanted.
+    """Return the gradients [B, N, ...] of the five fields and of the screen offsets.
 
-    `upstream` are the gradients of rgb, alpha and depth, None for those that are zero.
+    upstream: the gradients of rgb, alpha and depth, None for those that are zero. wanted: which of
+    the six gradients to compute; the others are None.
     """
     d_rgb, d_alpha, d_depth = upstream
-    d_rgb = torch.zeros_like(pictures[0]) if d_rgb is None else d_rgb
-    made, tiles = rendering.lists, size.tiles[0] * size.tiles[1]
-    pairs = d_rgb.new_empty(len(made.slot), PAIR.value)
+    d_rgb = torch.zeros_like(images[0]) if d_rgb is None else d_rgb
+    lists, tiles = record.lists, size.tiles[0] * size.tiles[1]
+
+    # One gradient for every (Gaussian, tile) pair.
+    pairs = d_rgb.new_empty(len(lists.slot), GRADIENT_FLOATS.value)
     blend_backward[(tiles, size.frames)](
         splats.records,
-        made.splat,
-        made.slot,
-        made.bounds,
-        rendering.walked,
-        *pictures,
+        lists.splat,
+        lists.slot,
+        lists.bounds,
+        record.visited,
+        *images,
         d_rgb,
         d_alpha,
         d_depth,
@@ -153,27 +154,31 @@ def gradients(
         size.tiles[0],
         tiles,
         tiles * size.frames,
-        CLEAR=CLEAR,
+        CLEAR=CLEARED_PAIRS,
         num_warps=1,
-        **FUSED,
+        **FUSED_MULTIPLY_ADD,
     )
-    tails = [field.shape[1:] for field in inputs[:5]] + [(size.number, 2)]
+
+    # The outputs. Coefficients of inactive degrees get zero, since the kernel does not write them.
+    tails = [field.shape[1:] for field in inputs[:5]] + [(size.gaussians, 2)]
     new = [
         d_rgb.new_empty(size.frames, *tail) if want else None
         for want, tail in zip(wanted, tails, strict=True)
     ]
     if new[4] is not None and new[4].shape[2] > (size.degree + 1) ** 2:
-        new[4].zero_()  # coefficients of higher degrees
-    project_backward[(triton.cdiv(size.number, BLOCK_BACKWARD), size.frames)](
+        new[4].zero_()
+
+    # Add up the pairs of each Gaussian and go back through the projection.
+    project_backward[(triton.cdiv(size.gaussians, BLOCK_BACKWARD), size.frames)](
         *inputs[:7],
         *_strides(inputs),
         splats.records,
         splats.touched,
-        made.first_slot,
+        lists.first_slot,
         pairs,
         len(pairs),
         *new,
-        size.number,
+        size.gaussians,
         inputs[4].shape[2],
         size.width,
         size.height,
@@ -181,11 +186,11 @@ def gradients(
         DEPTH=d_depth is not None,
         BLOCK=BLOCK_BACKWARD,
         num_warps=1,
-        **FUSED,
+        **FUSED_MULTIPLY_ADD,
     )
     return new
 
 
 def _strides(inputs: list[Tensor]) -> list[int]:
-    """Return floats from one frame to the next of each of the seven inputs, 0 where one serves all."""
+    """Return the floats from one frame to the next of the seven inputs; 0 for a shared one."""
     return [tensor.stride(0) if tensor.shape[0] > 1 else 0 for tensor in inputs[:7]]

@@ -1,5 +1,6 @@
-"""Maximum of every 2 x 2 pixels on a GPU: torch's own writes an 8-byte index for each 2-byte
-maximum.
+"""Triton kernel for 2 x 2 max pooling.
+
+torch's own also writes an 8-byte index for each 2-byte maximum.
 """
 
 from __future__ import annotations
@@ -11,52 +12,54 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-BLOCK = 1024  # maxima of a program
+BLOCK = 1024  # maxima per program
 
 
 @triton.jit
-def _corners(x_at, place, inside, width, channels):
-    """Where the four pixels of a maximum lie, and their values; a map is [rows, width, channels],
-    sides even.
+def _corners(x_ptr, offset, inside, width, channels):
+    """Offsets of the two rows of a 2 x 2 square, and its four values.
+
+    A map is [rows, width, channels] with even sides.
     """
     half = width // 2
-    channel, pixel = place % channels, place // channels
+    channel, pixel = offset % channels, offset // channels
     row, column = pixel // half, pixel % half
     first = (2 * row * width + 2 * column) * channels + channel
     below = first + width.to(tl.int64) * channels
-    a = tl.load(x_at + first, mask=inside, other=0.0)
-    b = tl.load(x_at + first + channels, mask=inside, other=0.0)
-    c = tl.load(x_at + below, mask=inside, other=0.0)
-    d = tl.load(x_at + below + channels, mask=inside, other=0.0)
+    a = tl.load(x_ptr + first, mask=inside, other=0.0)
+    b = tl.load(x_ptr + first + channels, mask=inside, other=0.0)
+    c = tl.load(x_ptr + below, mask=inside, other=0.0)
+    d = tl.load(x_ptr + below + channels, mask=inside, other=0.0)
     return first, below, a, b, c, d
 
 
 @triton.jit(do_not_specialize=["width"])
-def _forward(x_at, y_at, count, width, channels, block: tl.constexpr):
-    place = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)
-    inside = place < count
-    _, _, a, b, c, d = _corners(x_at, place, inside, width, channels)
-    tl.store(y_at + place, tl.maximum(tl.maximum(a, b), tl.maximum(c, d)), mask=inside)
+def _forward(x_ptr, y_ptr, count, width, channels, block: tl.constexpr):
+    offset = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)
+    inside = offset < count
+    _, _, a, b, c, d = _corners(x_ptr, offset, inside, width, channels)
+    tl.store(y_ptr + offset, tl.maximum(tl.maximum(a, b), tl.maximum(c, d)), mask=inside)
 
 
 @triton.jit(do_not_specialize=["width"])
-def _backward(x_at, up_at, dx_at, count, width, channels, block: tl.constexpr):
-    place = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)
-    inside = place < count
-    first, below, a, b, c, d = _corners(x_at, place, inside, width, channels)
-    up = tl.load(up_at + place, mask=inside, other=0.0)
-    most = tl.maximum(tl.maximum(a, b), tl.maximum(c, d))
-    is_a = a == most  # the first of equal ones has the gradient, as in torch
-    is_b = (b == most) & (a != most)
-    is_c = (c == most) & (a != most) & (b != most)
-    is_d = (a != most) & (b != most) & (c != most)
-    tl.store(dx_at + first, tl.where(is_a, up, 0.0), mask=inside)
-    tl.store(dx_at + first + channels, tl.where(is_b, up, 0.0), mask=inside)
-    tl.store(dx_at + below, tl.where(is_c, up, 0.0), mask=inside)
-    tl.store(dx_at + below + channels, tl.where(is_d, up, 0.0), mask=inside)
+def _backward(x_ptr, dy_ptr, dx_ptr, count, width, channels, block: tl.constexpr):
+    offset = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)
+    inside = offset < count
+    first, below, a, b, c, d = _corners(x_ptr, offset, inside, width, channels)
+    dy = tl.load(dy_ptr + offset, mask=inside, other=0.0)
+    maximum = tl.maximum(tl.maximum(a, b), tl.maximum(c, d))
+    # The first of equal values gets the gradient, as in torch.
+    is_a = a == maximum
+    is_b = (b == maximum) & (a != maximum)
+    is_c = (c == maximum) & (a != maximum) & (b != maximum)
+    is_d = (a != maximum) & (b != maximum) & (c != maximum)
+    tl.store(dx_ptr + first, tl.where(is_a, dy, 0.0), mask=inside)
+    tl.store(dx_ptr + first + channels, tl.where(is_b, dy, 0.0), mask=inside)
+    tl.store(dx_ptr + below, tl.where(is_c, dy, 0.0), mask=inside)
+    tl.store(dx_ptr + below + channels, tl.where(is_d, dy, 0.0), mask=inside)
 
 
-class _Halved(torch.autograd.Function):
+class _MaxPool2x2(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         frames, channels, height, width = x.shape
@@ -74,16 +77,16 @@ class _Halved(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, up: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, dy: Tensor) -> Tensor:  # type: ignore[override]
         (x,) = ctx.saved_tensors
-        dx, up = torch.empty_like(x), up.contiguous(memory_format=torch.channels_last)
-        _backward[triton.cdiv(up.numel(), BLOCK),](
-            x, up, dx, up.numel(), x.shape[3], x.shape[1], BLOCK
+        dx, dy = torch.empty_like(x), dy.contiguous(memory_format=torch.channels_last)
+        _backward[triton.cdiv(dy.numel(), BLOCK),](
+            x, dy, dx, dy.numel(), x.shape[3], x.shape[1], BLOCK
         )
         return dx
 
 
-def halved(x: Tensor) -> Tensor:
+def max_pool_2x2(x: Tensor) -> Tensor:
     """Maximum of every 2 x 2 pixels [B, C, H / 2, W / 2] of maps [B, C, H, W], H and W even."""
     assert x.shape[2] % 2 == 0 and x.shape[3] % 2 == 0, x.shape
-    return _Halved.apply(x.contiguous(memory_format=torch.channels_last))
+    return _MaxPool2x2.apply(x.contiguous(memory_format=torch.channels_last))

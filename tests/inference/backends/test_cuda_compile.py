@@ -1,5 +1,6 @@
-"""The engine's kernels compile without a GPU for compute capability 8.0 and 9.0, within the shared
-memory of both.
+"""The CUDA renderer's kernels compile without a GPU for compute capability 8.0 and 9.0.
+
+They stay within the shared memory of both.
 """
 
 from __future__ import annotations
@@ -7,31 +8,48 @@ from __future__ import annotations
 import pytest
 from ahead_of_time import compiled, needs_triton
 
-SHARED_MEMORY = 160 * 1024  # bytes a block may have on an A100
+SHARED_MEMORY = 160 * 1024  # bytes that a block may have on an A100
 
 COMPILE = """
-import triton
 from ahead_of_time import for_both
 from being.inference.backends.cuda.kernels.blend import blend_part
 from being.inference.backends.cuda.kernels.deform import deform
 from being.inference.backends.cuda.kernels.finish import finish
-from being.inference.backends.cuda.kernels.tokens import hear, tokens
+from being.inference.backends.cuda.kernels.tokens import encode_audio, tokens
 
-INTS = {"given_stride", "windows", "frames", "length", "count", "pixels", "width", "height", "tiles_x", "tiles",
-        "total"}
-POINTERS = {"given": "i32", "places": "i32", "plates": "u8", "pictures": "u8", "rows": "i32", "bounds": "i32"}
-NARROW = {"ffn1", "ffn2", "heads1", "small2", "sh2"}
-SHAPE = {"width": 64, "heads": 4, "layers": 1, "ffn": 128, "deep": 128, "coefficients": 48, "sh_wide": 64,
-         "eps": 1e-12, "rows_": 64}
-KERNELS = [(hear, {"channels": 44, "part": 32}, "fp32"),
-           (tokens, {"width": 64, "columns": 258, "channels": 19}, "fp32"),
-           (deform, {**SHAPE, "kind": triton.language.float16}, "fp16"),
-           (deform, {**SHAPE, "kind": triton.language.bfloat16, "layers": 2}, "bf16"),
-           (deform, {**SHAPE, "kind": triton.language.float32}, "fp32"),
-           (finish, {"PARTS": 4, "BLOCK": 1024}, "fp32"), (blend_part, {}, "fp32")]
-for kernel, constants, wide in KERNELS:
-    for_both(kernel, constants, lambda name: "i32" if name in INTS else
-             "*" + (wide if name in NARROW else POINTERS.get(name, "fp32")), 4)
+INTS = {
+    "input_stride", "windows", "frames", "length", "count", "pixels", "width", "height", "tiles_x",
+    "tiles", "total",
+}
+POINTERS = {
+    "inputs": "i32", "positions": "i32", "plates": "u8", "images": "u8", "rows": "i32",
+    "bounds": "i32",
+}
+FACTORS = {"ffn1", "ffn2", "heads1", "small2", "sh2"}  # weights of type `product_type`
+SHAPE = {
+    "width": 64, "heads": 4, "layers": 1, "ffn": 128, "decoder_width": 128, "coefficients": 48,
+    "sh_padded": 64, "eps": 1e-12, "rows_": 64,
+}
+from triton.language import bfloat16, float16, float32
+KERNELS = [
+    (encode_audio, {"channels": 44, "part": 32}, "fp32"),
+    (tokens, {"width": 64, "columns": 258, "channels": 19}, "fp32"),
+    (deform, {**SHAPE, "product_type": float16}, "fp16"),
+    (deform, {**SHAPE, "product_type": bfloat16, "layers": 2}, "bf16"),
+    (deform, {**SHAPE, "product_type": float32}, "fp32"),
+    (finish, {"PARTS": 4, "BLOCK": 1024}, "fp32"),
+    (blend_part, {}, "fp32"),
+]
+
+
+def argument_type(name, product_type):
+    if name in INTS:
+        return "i32"
+    return "*" + (product_type if name in FACTORS else POINTERS.get(name, "fp32"))
+
+
+for kernel, constants, product_type in KERNELS:
+    for_both(kernel, constants, lambda name: argument_type(name, product_type), 4)
 """
 
 

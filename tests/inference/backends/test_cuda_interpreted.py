@@ -1,4 +1,4 @@
-"""The engine's kernels give the plain model's pictures (run by Triton's interpreter here)."""
+"""The CUDA renderer's kernels give the torch renderer's images, in Triton's interpreter."""
 
 import numpy as np
 import pytest
@@ -11,10 +11,12 @@ if not INTERPRETED:
 import torch
 from tiny_avatar import POSES, WIDTH, tiny_avatar
 
-from being.inference.backends.cuda.renderer import Batch, GraphHead
-from being.inference.backends.torch import PlainHead
+from being.inference.backends.cuda.frame_batch import FrameBatch
+from being.inference.backends.cuda.renderer import CudaGraphRenderer
+from being.inference.backends.torch import TorchRenderer
 from being.inference.engine import Engine
-from being.model.folding import record_of
+from being.inference.protocol import FrameRenderer, KeyFrameRenderer, PendingFrames
+from being.model.folding import token_records
 
 
 def noise(frames, seed=1):
@@ -27,112 +29,122 @@ def psnr(a, b):
 
 @pytest.mark.parametrize(("layers", "degree", "channels"), [(1, 3, 1), (2, 1, 4)])
 @pytest.mark.parametrize(("precision", "least"), [("float32", 60), ("float16", 45)])
-def test_the_plain_model_s_pictures(tmp_path, layers, degree, channels, precision, least):
+def test_images_are_those_of_the_torch_renderer(
+    tmp_path, layers, degree, channels, precision, least
+):
     avatar = tiny_avatar(tmp_path, 24, 16, layers=layers, degree=degree, channels=channels)
-    engine, plain = Engine(avatar, precision), Engine(avatar, "float32", plain=True)
-    assert isinstance(engine.head, GraphHead) and isinstance(plain.head, PlainHead)
+    engine, reference = Engine(avatar, precision), Engine(avatar, "float32", renderer="torch")
+    assert isinstance(engine.renderer, CudaGraphRenderer)
+    assert isinstance(reference.renderer, TorchRenderer)
     features = noise(3)
-    mine, true = (np.stack(list(e.stream(features, batch=2))) for e in (engine, plain))
-    assert mine.shape == true.shape and min(map(psnr, mine, true)) >= least
-    assert np.abs(true[0].astype(int) - true[1]).max() > 3  # poses and sound do show
+    images, expected = (np.stack(list(e.stream(features, batch=2))) for e in (engine, reference))
+    assert images.shape == expected.shape and min(map(psnr, images, expected)) >= least
+    # Poses and audio are seen.
+    assert np.abs(expected[0].astype(int) - expected[1]).max() > 3
 
 
-def test_records_are_those_of_the_plain_tokens(tmp_path):
-    """The kernels' records against their torch twin, and the twin against the plain tokens through
-    the projections.
+def test_it_implements_the_protocol(tmp_path):
+    engine = Engine(tiny_avatar(tmp_path, 12, 16), "float32")
+    assert isinstance(engine.renderer, FrameRenderer)
+    assert not isinstance(engine.renderer, KeyFrameRenderer)
+    pending = engine.submit(np.zeros((1, 8), np.int32), np.array([0]))
+    assert isinstance(pending, PendingFrames) and pending.ready
+    assert pending.images().shape == (1, 16, 16, 3)
+
+
+def test_records_are_those_of_the_torch_tokens(tmp_path):
+    """The kernels' records against `token_records`, and these against the tokens of torch through
+    the attention.
     """
+    # The kernels and the same computation in torch.
     avatar = tiny_avatar(tmp_path, 12, 16, channels=3)
     engine = Engine(avatar, "float32")
-    head, features, poses = engine.head, noise(5), np.array([4, 0, 2])
-    with engine.sound(features) as sound:
-        rows = sound.rows(np.array([0, 2, 4]))
-        face = np.random.default_rng(0).random((3, 3), np.float32)
-        engine.submit(rows, poses, face).pictures()
-        heard = head.sounds.table[torch.from_numpy(rows).long()]
-    twin = record_of(head.folded, heard, torch.from_numpy(face), torch.from_numpy(poses))
-    batch = head.slots[4][-1].batch
-    assert (batch.record[:3] - twin).norm() < 1e-5 * twin.norm()
-    plain = Engine(avatar, "float32", plain=True)
-    with plain.sound(features) as sound, torch.no_grad():
-        tokens = plain.head.tokens(
-            plain.head.conditions(sound.rows(np.array([0, 2, 4])), poses, face)
-        )
+    renderer, features, poses = engine.renderer, noise(5), np.array([4, 0, 2])
+    folded = renderer.avatar.folded
+    with engine.track(features) as track:
+        rows = track.rows(np.array([0, 2, 4]))
+        expression = np.random.default_rng(0).random((3, 3), np.float32)
+        engine.submit(rows, poses, expression).images()
+        windows = renderer.pool.table[torch.from_numpy(rows).long()]
+    expected_records = token_records(
+        folded, windows, torch.from_numpy(expression), torch.from_numpy(poses)
+    )
+    batch = renderer.slots[4][-1].batch
+    assert (batch.records[:3] - expected_records).norm() < 1e-5 * expected_records.norm()
+
+    # The attention of torch, of random queries to the same tokens.
+    reference = Engine(avatar, "float32", renderer="torch")
+    with reference.track(features) as track, torch.no_grad():
+        rows = track.rows(np.array([0, 2, 4]))
+        tokens = reference.renderer.tokens(reference.renderer.conditions(rows, poses, expression))
         attention = avatar.model.network.transformer.layers[0].enc_dec_attention
         queries = torch.randn(1, 9, 64, generator=torch.Generator().manual_seed(0))
-        true, shares = attention(queries, tokens)
-    a, c, u = twin.split([64 * 16, 16, 16 * 64], 1)
+        expected, shares = attention(queries, tokens)
+    a, c, u = expected_records.split([64 * 16, 16, 16 * 64], 1)
     logits = (queries @ a.view(3, 64, 16) + c[:, None]).unflatten(2, (4, 4))[:, :, :2]
     assert (logits.softmax(3).transpose(1, 2) - shares).abs().max() < 1e-5
     mixed = torch.einsum("bnhs,bhsd->bnd", logits.softmax(3), u.view(3, 4, 4, 64)[:, :2])
-    assert (mixed - true).norm() < 1e-5 * true.norm()
+    assert (mixed - expected).norm() < 1e-5 * expected.norm()
 
 
-def test_records_of_a_batch_that_fills_two_blocks(tmp_path):
+def test_records_of_a_batch_of_two_blocks_of_rows(tmp_path):
     engine = Engine(tiny_avatar(tmp_path, 12, 16, layers=2), "float32")
-    head, poses, face = (
-        engine.head,
-        np.arange(32) % POSES,
-        np.random.default_rng(0).random((32, 1), np.float32),
-    )
-    with engine.sound(noise(32)) as sound:
-        rows = sound.rows(np.arange(32))
-        batch = Batch(head, 32)
-        batch.given.copy_(
-            torch.from_numpy(np.concatenate([rows, poses[:, None], face.view(np.int32)], 1))
-        )
-        batch.hear()
+    renderer, poses = engine.renderer, np.arange(32) % POSES
+    expression = np.random.default_rng(0).random((32, 1), np.float32)
+    with engine.track(noise(32)) as track:
+        rows = track.rows(np.arange(32))
+        batch = FrameBatch(renderer.avatar, renderer.pool, 32, renderer.pairs)
+        inputs = np.concatenate([rows, poses[:, None], expression.view(np.int32)], 1)
+        batch.inputs.copy_(torch.from_numpy(inputs))
+        batch.encode_audio()
         batch.make_tokens()
-        heard = head.sounds.table[torch.from_numpy(rows).long()]
-    twin = record_of(head.folded, heard, torch.from_numpy(face), torch.from_numpy(poses))
-    assert (batch.record - twin).norm() < 1e-5 * twin.norm()
+        windows = renderer.pool.table[torch.from_numpy(rows).long()]
+    folded = renderer.avatar.folded
+    expected_records = token_records(
+        folded, windows, torch.from_numpy(expression), torch.from_numpy(poses)
+    )
+    assert (batch.records - expected_records).norm() < 1e-5 * expected_records.norm()
 
 
-def test_pictures_taken_too_late_are_refused(tmp_path):
+def test_images_that_are_read_too_late_are_refused(tmp_path):
     """Their memory holds another batch by then."""
     engine = Engine(tiny_avatar(tmp_path, 12, 16), "float32")
     late, *_ = [engine.submit(np.zeros((1, 8), np.int32), np.array([pose])) for pose in range(4)]
-    with pytest.raises(AssertionError, match="not taken before"):
-        late.pictures()
+    with pytest.raises(AssertionError, match="not read before"):
+        late.images()
 
 
-def test_a_batch_that_needs_more_room_is_rendered_again(tmp_path):
+def test_a_batch_that_needs_more_pairs_is_rendered_again(tmp_path):
     avatar = tiny_avatar(tmp_path, 24, 16)
-    engine, plain = Engine(avatar, "float32"), Engine(avatar, "float32", plain=True)
-    engine.head.pairs = 0.0
-    features = noise(2)
+    engine, reference = Engine(avatar, "float32"), Engine(avatar, "float32", renderer="torch")
+    engine.renderer.pairs = 0.0
+    features, frames, poses = noise(2), np.array([0, 1]), np.array([0, 3])
+    module = "being.inference.backends.cuda.frame_batch"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "being.inference.backends.cuda.renderer.rounded", lambda pairs: int(pairs) + 1
-        )
-        patch.setattr("being.inference.backends.cuda.renderer.LEAST_PAIRS", 1)
-        mine = engine.render(features, np.array([0, 1]), np.array([0, 3]))
-    assert engine.head.pairs > 3
-    true = plain.render(features, np.array([0, 1]), np.array([0, 3]))
-    assert psnr(mine, true) > 60
+        patch.setattr(f"{module}.rounded_capacity", lambda pairs: int(pairs) + 1)
+        patch.setattr(f"{module}.MIN_PAIRS", 1)
+        images = engine.render(features, frames, poses)
+    assert engine.renderer.pairs > 3
+    assert psnr(images, reference.render(features, frames, poses)) > 60
 
 
-def test_many_sounds_in_a_batch_are_heard_apart(tmp_path):
-    """Each frame of a mixed batch is what it is alone, also when the table had to grow."""
+def test_tracks_of_one_batch_do_not_mix(tmp_path):
+    """Each frame of a mixed batch is what it is alone, also when the pool had to grow."""
     engine = Engine(tiny_avatar(tmp_path, 12, 16), "float32")
-    before = len(engine.head.sounds.table)
+    pool, poses = engine.renderer.pool, np.arange(3) % POSES
+    before = len(pool.table)
     count = before // 128 + 1
-    sounds = [engine.sound(noise(6, seed) if seed < 3 else None) for seed in range(count)]
-    assert len(engine.head.sounds.table) > before
-    poses = np.arange(3) % POSES
-    together = (
-        engine.submit(np.concatenate([s.rows(np.array([3])) for s in sounds[:3]]), poses)
-        .pictures()
-        .copy()
-    )
+    tracks = [engine.track(noise(6, seed) if seed < 3 else None) for seed in range(count)]
+    assert len(pool.table) > before
+
+    rows = np.concatenate([track.rows(np.array([3])) for track in tracks[:3]])
+    together = engine.submit(rows, poses).images().astype(int)
     for k in range(3):
         alone = engine.render(noise(6, k), np.array([3]), poses[k : k + 1])
-        assert np.abs(alone[0].astype(int) - together[k]).max() <= 1
-    assert (
-        np.abs(
-            together[0].astype(int) - engine.render(noise(6, 1), np.array([3]), poses[:1])[0]
-        ).max()
-        > 0
-    )
-    for sound in sounds:
-        sound.close()
-    assert engine.head.sounds._free == [(1, len(engine.head.sounds.table))]
+        assert np.abs(alone[0] - together[k]).max() <= 1
+    other = engine.render(noise(6, 1), np.array([3]), poses[:1])
+    assert np.abs(other[0] - together[0]).max() > 0
+
+    for track in tracks:
+        track.close()
+    assert pool._free == [(1, len(pool.table))]

@@ -1,10 +1,10 @@
-"""A dataset as GaussianTalker, TalkingGaussian and InsTaG read it.
+"""Export of datasets: the files are as GaussianTalker, TalkingGaussian and InsTaG read them.
 
 Each test opens the directory the way their readers do: GaussianTalker's talking_dataset_readers.py
 (KU-CVLAB/GaussianTalker), scene/dataset_readers.py and utils/audio_utils.py of TalkingGaussian
 (Fictionarry/TalkingGaussian) and of InsTaG (Fictionarry/InsTaG), nerf_triplane/provider.py of
-ER-NeRF: the same file names, keys, axes, index arithmetic. What they do is told here in our own
-words; none of their code is used.
+ER-NeRF: the same file names, keys, axes, index arithmetic. The tests describe
+this behaviour and use none of their code.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ import numpy as np
 import pytest
 import torch
 from family_folder import FOCAL, FRAMES, SIZE, Landmarker, Truth, truth, write_folder
-from needs import had
+from needs import load_or_skip
 from PIL import Image
 
-from being.data.cameras import camera_numbers, world_to_camera
+from being.data.cameras import camera_vector, world_to_camera
 from being.data.dataset import Dataset
 from being.errors import BeingError, InputRejected, UsageError
 from being.face.canonical_mesh import canonical_mesh
 from being.interop.family import export_family, import_family
 
-WIDTH = 40  # of the stand-in for our speech features
+WIDTH = 40  # of the fake speech features
 SYSTEMS = ("gaussiantalker", "talkinggaussian", "instag")
 
 
 @pytest.fixture(scope="module")
 def known() -> Truth:
-    had(canonical_mesh)
+    load_or_skip(canonical_mesh)
     return truth()
 
 
-def speech(samples: np.ndarray, frames: int, encoder: str = "hama") -> np.ndarray:
-    """Speech features that lie mostly in a few directions."""
+def fake_encode_frames(samples: np.ndarray, frames: int, encoder: str = "hama") -> np.ndarray:
+    """Fake speech features with most of their variance in six directions."""
     rng = np.random.default_rng(3)
     steps = rng.normal(size=(2 * frames + 16, 6)) @ rng.normal(size=(6, WIDTH)) + 0.05 * rng.normal(
         size=(2 * frames + 16, WIDTH)
@@ -50,19 +50,19 @@ def speech(samples: np.ndarray, frames: int, encoder: str = "hama") -> np.ndarra
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory, known) -> Dataset:
-    """A dataset of ours, without features of others."""
-    folder = write_folder(tmp_path_factory.mktemp("export") / "theirs", known, vertices=False)
+    """A dataset with our features only."""
+    folder = write_folder(tmp_path_factory.mktemp("export") / "source", known, vertices=False)
     (folder / "aud_ds.npy").unlink()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("being.audio.feature_windows.encode", speech)
-        report = import_family(folder, folder.parent / "ours", landmarker=Landmarker(known))
+        patch.setattr("being.audio.clip_features.encode_frames", fake_encode_frames)
+        report = import_family(folder, folder.parent / "imported", landmarker=Landmarker(known))
     return Dataset.open(report.path)
 
 
 @pytest.fixture(scope="module")
 def exported(dataset, tmp_path_factory) -> dict[str, Path]:
-    place = tmp_path_factory.mktemp("exported")
-    return {system: export_family(dataset.path, system, place / system).path for system in SYSTEMS}
+    folder = tmp_path_factory.mktemp("exported")
+    return {system: export_family(dataset.path, system, folder / system).path for system in SYSTEMS}
 
 
 def parts(folder: Path) -> dict[str, dict]:
@@ -90,12 +90,11 @@ def attention_window(features: torch.Tensor, index: int) -> torch.Tensor:
     return torch.cat([window, torch.zeros_like(window[:after])])
 
 
-# --- what all of them do
-# --------------------------------------------------------------------------------------------
+# --- all systems
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_split_files_name_every_frame_once_and_nothing_else_ends_in_json(exported, system):
+def test_split_files_are_the_only_json_and_name_every_frame_once(exported, system):
     folder, split = exported[system], parts(exported[system])
     assert {file.name for file in folder.glob("*.json")} == {
         "transforms_train.json",
@@ -110,7 +109,7 @@ def test_split_files_name_every_frame_once_and_nothing_else_ends_in_json(exporte
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_every_listed_frame_has_its_pictures_and_68_landmarks(exported, known, system):
+def test_every_listed_frame_has_its_images_and_68_landmarks(exported, known, system):
     folder = exported[system]
     assert cv2.imread(str(folder / "bc.jpg"), cv2.IMREAD_UNCHANGED).shape == (SIZE, SIZE, 3)
     for i in range(FRAMES):
@@ -126,7 +125,7 @@ def test_every_listed_frame_has_its_pictures_and_68_landmarks(exported, known, s
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_speech_features_have_the_width_their_networks_fix(exported, dataset, system):
+def test_speech_features_have_the_width_of_the_systems_networks(exported, dataset, system):
     folder = exported[system]
     features = np.load(folder / {"instag": "aud.npy"}.get(system, "aud_ds.npy"))
     assert features.shape == (FRAMES, 16, 29) and features.dtype == np.float32
@@ -139,7 +138,7 @@ def test_speech_features_have_the_width_their_networks_fix(exported, dataset, sy
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_sound_is_whole_and_in_gaussian_talker_s_halves(exported, system):
+def test_audio_is_complete_and_in_gaussian_talker_s_halves(exported, system):
     lengths = {}
     for name in ("aud", "aud_train", "aud_novel"):
         with wave.open(str(exported[system] / f"{name}.wav")) as file:
@@ -154,7 +153,7 @@ def test_sound_is_whole_and_in_gaussian_talker_s_halves(exported, system):
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_action_units_are_named_with_the_blank_and_without(exported, dataset, system):
+def test_action_units_are_named_with_and_without_the_blank(exported, dataset, system):
     names, table = header(exported[system])
     assert len(table) == FRAMES
     for unit in ("AU01", "AU04", "AU05", "AU06", "AU07", "AU25", "AU45"):
@@ -165,14 +164,11 @@ def test_action_units_are_named_with_the_blank_and_without(exported, dataset, sy
     assert np.allclose(blink, dataset.blink[:, 0])
 
 
-# --- A.7: GaussianTalker
-# --------------------------------------------------------------------------------------------
+# --- GaussianTalker
 
 
-def test_gaussian_talker_s_cameras_and_first_cloud(exported, dataset, known):
-    """Its camera is made of euler and trans by img_id (matrices are not read), its cloud is the
-    mean of vertices.
-    """
+def test_gaussian_talker_s_cameras_and_initial_points(exported, dataset, known):
+    """Its cameras are euler and trans by img_id (no matrices), its points the mean vertices."""
     folder = exported["gaussiantalker"]
     track = torch.load(folder / "track_params.pt", weights_only=True)
     rotations, shifts = [], []
@@ -192,7 +188,7 @@ def test_gaussian_talker_s_cameras_and_first_cloud(exported, dataset, known):
         rotations.append(-turned.T)  # stored transposed
         shifts.append([x, -y, -z])
     stored = np.concatenate([np.reshape(rotations, (-1, 9)), shifts], 1)
-    assert np.abs(stored - camera_numbers(dataset.world_to_camera)[: len(stored)]).max() < 1e-6
+    assert np.abs(stored - camera_vector(dataset.world_to_camera)[: len(stored)]).max() < 1e-6
     assert np.all((np.array(shifts)[:, 2] > 6) & (np.array(shifts)[:, 2] < 8))
     centres = -np.einsum("fij,fj->fi", rotations, np.array(shifts))
     extent = 1.1 * np.linalg.norm(centres - centres.mean(0), axis=1).max()
@@ -204,9 +200,7 @@ def test_gaussian_talker_s_cameras_and_first_cloud(exported, dataset, known):
 
 
 def test_gaussian_talker_s_target_and_background(exported, dataset):
-    """Frame inside the head mask (pure blue), torso over background elsewhere; the picture is
-    nearly the frame.
-    """
+    """Torso over background, the target outside the head mask, is nearly the frame."""
     folder = exported["gaussiantalker"]
     background = cv2.imread(str(folder / "bc.jpg")).astype(np.float32)
     for i in (0, 20, FRAMES - 1):
@@ -226,15 +220,12 @@ def test_gaussian_talker_s_target_and_background(exported, dataset):
         assert np.median(away) < 6
 
 
-# --- A.8: TalkingGaussian and InsTaG
-# ----------------------------------------------------------------------------------
+# --- TalkingGaussian and InsTaG
 
 
 @pytest.mark.parametrize("system", ["talkinggaussian", "instag"])
-def test_their_masks_part_the_head(exported, system):
-    """face = blue xor teeth, hair = black, mouth = grey or teeth: apart from each other, and
-    together the head.
-    """
+def test_masks_of_face_hair_and_mouth_partition_the_head(exported, system):
+    """face = blue xor teeth, hair = black, mouth = grey or teeth: disjoint, together the head."""
     folder, seen = exported[system], np.zeros(3)
     for i in range(FRAMES):
         teeth = np.load(folder / f"teeth_mask/{i}.npy")
@@ -250,8 +241,8 @@ def test_their_masks_part_the_head(exported, system):
 
 
 @pytest.mark.parametrize("system", ["talkinggaussian", "instag"])
-def test_their_cameras_come_from_the_matrices_in_tenths(exported, known, system):
-    """Camera to world with y and z flipped, inverted: the tracker's camera with its shift over ten."""
+def test_cameras_from_the_matrices_have_their_shift_in_tenths(exported, known, system):
+    """Inverted, with y and z flipped: the tracker's camera with its translation in tenths."""
     folder = exported[system]
     expected = world_to_camera(known.euler, known.trans).astype(np.float64)
     expected[:, :3, 3] /= 10
@@ -264,7 +255,7 @@ def test_their_cameras_come_from_the_matrices_in_tenths(exported, known, system)
     assert vertices.abs().max() < 0.15  # the bound of their scene
 
 
-def test_their_target_is_the_frame_over_the_clean_background(exported):
+def test_gt_imgs_are_the_frames_over_the_clean_background(exported):
     folder = exported["talkinggaussian"]
     background = cv2.imread(str(folder / "bc.jpg")).astype(int)
     for i in (0, 30):
@@ -275,26 +266,22 @@ def test_their_target_is_the_frame_over_the_clean_background(exported):
         mask = cv2.imread(str(folder / f"parsing/{i}.png"))
         outside = cv2.erode((mask == 255).all(-1).astype(np.uint8), np.ones((9, 9))) > 0
         inside = cv2.erode((mask != 255).any(-1).astype(np.uint8), np.ones((9, 9))) > 0
-        assert (
-            np.abs(target - background)[outside].mean() < 2
-            and np.abs(target - frame)[inside].mean() < 2
-        )
+        assert np.abs(target - background)[outside].mean() < 2
+        assert np.abs(target - frame)[inside].mean() < 2
 
 
-def test_instag_s_geometry_of_the_first_frames(exported, dataset):
-    """depth and normals of every training frame that is asked for; depth is nearest at the nose, 0
-    outside the head.
-    """
+def test_instag_s_depth_and_normals_of_the_first_frames(exported, dataset):
+    """Depth and normals of the first training frames; the nose is nearest, 0 outside the head."""
     folder = exported["instag"]
-    places = {
+    folders = {
         kind: sorted((folder / "sapiens" / kind).glob("sapiens_*"), reverse=True)[0]
         for kind in ("normal", "depth")
     }
     for frame in parts(folder)["train"]["frames"][:30]:
-        normal = torch.as_tensor(np.load(places["normal"] / f"{frame['img_id']}.npy")).permute(
+        normal = torch.as_tensor(np.load(folders["normal"] / f"{frame['img_id']}.npy")).permute(
             2, 0, 1
         )
-        depth = np.load(places["depth"] / f"{frame['img_id']}.npy")
+        depth = np.load(folders["depth"] / f"{frame['img_id']}.npy")
         assert normal.shape == (3, SIZE, SIZE) and not normal.any() and depth.shape == (SIZE, SIZE)
         mask = np.array(Image.open(dataset.path / f"parsing/{frame['img_id']}.png").convert("RGB"))
         head = (mask == (0, 0, 255)).all(-1)
@@ -305,22 +292,21 @@ def test_instag_s_geometry_of_the_first_frames(exported, dataset):
 
 def test_instag_holds_out_the_clip_s_last_seconds(dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "being.interop.family.exporter.HELD_SECONDS", 0
+        "being.interop.family.exporter.INSTAG_VALIDATION_SECONDS", 0
     )  # and one frame, as its split script has it
     split = parts(export_family(dataset.path, "instag", tmp_path / "out").path)
     assert [frame["img_id"] for frame in split["val"]["frames"]] == [FRAMES - 1]
     assert len(split["train"]["frames"]) == FRAMES - 1
 
 
-# --- there and back
-# -------------------------------------------------------------------------------------------------
+# --- round trip
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_export_then_import_gives_the_same_dataset(
     exported, dataset, known, tmp_path, monkeypatch, system
 ):
-    monkeypatch.setattr("being.audio.feature_windows.encode", speech)
+    monkeypatch.setattr("being.audio.clip_features.encode_frames", fake_encode_frames)
     report = import_family(exported[system], tmp_path / "back", landmarker=Landmarker(known))
     back = Dataset.open(report.path)
     assert np.abs(back.world_to_camera - dataset.world_to_camera).max() < 1e-6
@@ -333,11 +319,11 @@ def test_export_then_import_gives_the_same_dataset(
     assert np.allclose(back.blink, dataset.blink)
     for i in range(0, FRAMES, 7):
         for name in (f"ori_imgs/{i}.jpg", f"parsing/{i}.png", f"torso_imgs/{i}.png"):
-            ours, theirs = (
+            before, after = (
                 cv2.imread(str(dataset.path / name), -1),
                 cv2.imread(str(back.path / name), -1),
             )
-            assert np.array_equal(ours, theirs)
+            assert np.array_equal(before, after)
         assert np.array_equal(
             np.loadtxt(dataset.path / f"ori_imgs/{i}.lms"),
             np.loadtxt(back.path / f"ori_imgs/{i}.lms"),
@@ -348,21 +334,21 @@ def test_export_then_import_gives_the_same_dataset(
         np.allclose(values[:, k], back_values[:, again.index(name)], atol=1e-4)
         for k, name in enumerate(names)
     )
-    sound = {"instag": "aud.npy"}.get(system, "aud_ds.npy")
-    assert np.array_equal(back.features("hama29"), np.load(exported[system] / sound))
+    feature_file = {"instag": "aud.npy"}.get(system, "aud_ds.npy")
+    assert np.array_equal(back.features("hama29"), np.load(exported[system] / feature_file))
     out = export_family(back.path, system, tmp_path / "out").path
-    assert np.array_equal(np.load(out / sound), np.load(exported[system] / sound))
+    assert np.array_equal(np.load(out / feature_file), np.load(exported[system] / feature_file))
     assert (out / "aud_projection.npz").read_bytes() == (
         exported[system] / "aud_projection.npz"
     ).read_bytes()
 
 
-def test_deep_speech_features_that_were_imported_go_out_as_they_are(tmp_path, known, monkeypatch):
-    monkeypatch.setattr("being.audio.feature_windows.encode", speech)
-    folder = write_folder(tmp_path / "theirs", known, rich=True)
-    ours = import_family(folder, tmp_path / "ours", landmarker=Landmarker(known)).path
+def test_imported_deep_speech_features_are_exported_unchanged(tmp_path, known, monkeypatch):
+    monkeypatch.setattr("being.audio.clip_features.encode_frames", fake_encode_frames)
+    folder = write_folder(tmp_path / "source", known, rich=True)
+    imported = import_family(folder, tmp_path / "imported", landmarker=Landmarker(known)).path
     for system, file in (("gaussiantalker", "aud_ds.npy"), ("instag", "aud.npy")):
-        out = export_family(ours, system, tmp_path / system).path
+        out = export_family(imported, system, tmp_path / system).path
         assert np.array_equal(np.load(out / file), np.load(folder / "aud_ds.npy"))
         assert not (out / "aud_projection.npz").exists()
     assert (tmp_path / "instag/parsing/5.png").read_bytes() == (
@@ -370,18 +356,15 @@ def test_deep_speech_features_that_were_imported_go_out_as_they_are(tmp_path, kn
     ).read_bytes()
 
 
-def test_whole_width_names_the_line_to_change(dataset, tmp_path):
+def test_full_width_names_the_line_to_change(dataset, tmp_path):
     report = export_family(dataset.path, "gaussiantalker", tmp_path / "out", full_width=True)
     assert np.load(report.path / "aud_ds.npy").shape == (FRAMES, 16, WIDTH)
-    assert (
-        report.change.startswith("scene/deformation.py")
-        and f"self.audio_in_dim = {WIDTH}" in report.change
-    )
-    assert report.change in (report.path / "READ_ME.txt").read_text()
+    assert report.code_change.startswith("scene/deformation.py")
+    assert f"self.audio_in_dim = {WIDTH}" in report.code_change
+    assert report.code_change in (report.path / "READ_ME.txt").read_text()
 
 
-# --- what will not do
-# -----------------------------------------------------------------------------------------------
+# --- faults
 
 
 def test_faults_leave_nothing_behind(dataset, tmp_path):
@@ -407,7 +390,7 @@ def test_faults_leave_nothing_behind(dataset, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken", "taken"]
 
 
-def test_an_earlier_export_is_replaced_when_asked(dataset, tmp_path):
+def test_earlier_export_is_replaced_with_force(dataset, tmp_path):
     export_family(dataset.path, "gaussiantalker", tmp_path / "out")
     with pytest.raises(BeingError, match="exists already"):
         export_family(dataset.path, "instag", tmp_path / "out")

@@ -1,6 +1,4 @@
-"""A directory of the family becomes a dataset: its cameras to the bit, labels of the right frame,
-faults named.
-"""
+"""Import of family directories: exact cameras, the right files for each frame, faults refused."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ from family_folder import (
     write_folder,
     write_transforms,
 )
-from needs import had
+from needs import load_or_skip
 
 from being.data.cameras import camera_to_world_json, world_to_camera
 from being.data.dataset import Dataset
@@ -36,7 +34,7 @@ from being.interop.family.layout import read_landmarks
 
 @pytest.fixture(scope="module")
 def known() -> Truth:
-    had(canonical_mesh)
+    load_or_skip(canonical_mesh)
     return truth()
 
 
@@ -48,25 +46,27 @@ def plain(tmp_path_factory, known) -> Path:
 
 @pytest.fixture()
 def folder(plain, tmp_path) -> Path:
-    return Path(shutil.copytree(plain, tmp_path / "theirs"))
+    return Path(shutil.copytree(plain, tmp_path / "source"))
 
 
 @pytest.fixture(autouse=True)
 def quick_speech(monkeypatch):
-    """Our speech features are other tests' matter."""
+    """Fake speech features: the encoder has its own tests."""
     monkeypatch.setattr(
-        "being.audio.feature_windows.encode",
+        "being.audio.clip_features.encode_frames",
         lambda samples, frames, encoder="hama": np.zeros((frames, 16, 4), np.float32),
     )
 
 
-def brought(folder: Path, known: Truth, **settings) -> tuple[Dataset, object]:
-    report = import_family(folder, folder.parent / "ours", landmarker=Landmarker(known), **settings)
+def run_import(folder: Path, known: Truth, **settings) -> tuple[Dataset, object]:
+    report = import_family(
+        folder, folder.parent / "imported", landmarker=Landmarker(known), **settings
+    )
     return Dataset.open(report.path), report
 
 
-def test_cameras_labels_sound_and_pictures_are_theirs(folder, known):
-    dataset, report = brought(folder, known, consent="my own face")
+def test_cameras_features_action_units_and_images_are_kept(folder, known):
+    dataset, report = run_import(folder, known, consent="my own face")
     assert dataset.frames == FRAMES and dataset.width == dataset.height == SIZE
     assert np.array_equal(dataset.world_to_camera, world_to_camera(known.euler, known.trans))
     assert dataset.focal == 300
@@ -82,15 +82,13 @@ def test_cameras_labels_sound_and_pictures_are_theirs(folder, known):
     track = torch.load(dataset.path / "track_params.pt", weights_only=True)
     assert track["vertices"].shape == (1, 468, 3) and track["exp"].shape == (FRAMES, 79)
     assert np.allclose(track["vertices"][0], known.vertices.mean(0), atol=1e-5)
-    assert (
-        report.system == "GaussianTalker"
-        and dataset.manifest["consent"]["statement"] == "my own face"
-    )
+    assert report.system == "GaussianTalker"
+    assert dataset.manifest["consent"]["statement"] == "my own face"
     assert dataset.manifest["source"]["found"] == report.found
 
 
-def test_the_mesh_lies_on_the_landmarks_under_their_cameras(folder, known):
-    dataset, _ = brought(folder, known)
+def test_mesh_projects_onto_the_landmarks(folder, known):
+    dataset, _ = run_import(folder, known)
     vertices = dataset.mesh[0]
     distance = np.linalg.norm(vertices - known.vertices, axis=-1)
     assert np.median(distance) < 0.01 and distance.max() < 0.1
@@ -103,12 +101,12 @@ def test_the_mesh_lies_on_the_landmarks_under_their_cameras(folder, known):
 
 
 @pytest.mark.shared
-def test_a_real_tracker_s_transforms_repeat_its_cameras(shared_dir):
+def test_real_transforms_repeat_the_tracker_s_cameras(shared_dir):
     track = torch.load(shared_dir / "family_sample/track_params.pt", weights_only=True)
     part = json.loads((shared_dir / "family_sample/transforms_val.json").read_text())
     matrices = camera_to_world_json(track["euler"].numpy(), track["trans"].numpy())
-    theirs = np.array([frame["transform_matrix"] for frame in part["frames"]])
-    assert np.abs(matrices[[frame["img_id"] for frame in part["frames"]]] - theirs).max() < 1e-6
+    expected = np.array([frame["transform_matrix"] for frame in part["frames"]])
+    assert np.abs(matrices[[frame["img_id"] for frame in part["frames"]]] - expected).max() < 1e-6
     assert (
         (part["focal_len"], 2 * part["cx"], 2 * part["cy"])
         == (1200, 450, 450)
@@ -117,8 +115,8 @@ def test_a_real_tracker_s_transforms_repeat_its_cameras(shared_dir):
 
 
 @pytest.mark.shared
-def test_a_real_tracker_s_directory_keeps_its_cameras(shared_dir, tmp_path, known):
-    """The tracker's last 60 frames with painted pictures: cameras exactly as in its file, focal
+def test_real_tracker_s_cameras_are_kept(shared_dir, tmp_path, known):
+    """The tracker's last 60 frames with painted images: cameras exactly as in its file, focal
     1200 at 450 px.
     """
     from being.interop.family.alignment import align
@@ -133,22 +131,23 @@ def test_a_real_tracker_s_directory_keeps_its_cameras(shared_dir, tmp_path, know
     (folder / "aud.wav").write_bytes(b"")
     alignment = align(read_folder(folder))
     track = torch.load(sample / "track_params.pt", weights_only=True)
-    assert alignment.focal == 1200 and alignment.posed.all() and len(alignment.numbers) == 728
+    assert alignment.focal == 1200
+    assert alignment.has_camera.all()
+    assert len(alignment.image_numbers) == 728
     assert np.array_equal(alignment.euler, track["euler"].numpy()[7272:])
     assert np.array_equal(alignment.trans, track["trans"].numpy()[7272:])
-    assert alignment.audio[0] == 7272
+    assert alignment.audio_rows[0] == 7272
 
 
-# --- what differs between members of the family
-# ---------------------------------------------------------------------
+# --- differences between the systems
 
 
 @pytest.mark.parametrize(
     "widths", [{"aud.npy": 29}, {"aud_eo.npy": 44}, {"aud.npy": 44}, {"aud_ds.npy": 12}]
 )
 def test_speech_features_of_any_width_are_kept_under_their_name(tmp_path, known, widths):
-    folder = write_folder(tmp_path / "theirs", known, widths=widths, vertices=False)
-    dataset, _ = brought(folder, known)
+    folder = write_folder(tmp_path / "source", known, widths=widths, vertices=False)
+    dataset, _ = run_import(folder, known)
     ((file, width),) = widths.items()
     name = {"aud.npy": {29: "ds", 44: "eo"}.get(width), "aud_eo.npy": "eo", "aud_ds.npy": "ds"}[
         file
@@ -157,38 +156,36 @@ def test_speech_features_of_any_width_are_kept_under_their_name(tmp_path, known,
     assert dataset.manifest["features"]["hama"]["width"] == 4
 
 
-def test_hubert_windows_are_kept_and_said_not_to_train(folder, known):
+def test_hubert_windows_are_kept_and_reported_as_not_trained_on(folder, known):
     np.save(folder / "aud_hu.npy", np.zeros((FRAMES, 2, 1024), np.float32))
-    dataset, report = brought(folder, known)
+    dataset, report = run_import(folder, known)
     assert np.load(dataset.path / "aud_hu.npy").shape == (FRAMES, 2, 1024)
-    assert "hu" not in dataset.manifest["features"] and any(
-        "aud_hu.npy" in line for line in report.missing
-    )
+    assert "hu" not in dataset.manifest["features"]
+    assert any("aud_hu.npy" in line for line in report.missing)
 
 
 def test_column_names_without_blanks(tmp_path, known):
-    dataset, _ = brought(write_folder(tmp_path / "theirs", known, blank=""), known)
+    dataset, _ = run_import(write_folder(tmp_path / "source", known, blank=""), known)
     assert np.allclose(dataset.blink[:, 0], np.arange(FRAMES) % 3 / 2)
 
 
-def test_talking_gaussian_s_palette_becomes_ours_and_is_kept(tmp_path, known):
-    folder = write_folder(tmp_path / "theirs", known, rich=True)
+def test_talking_gaussian_s_masks_are_converted_and_kept(tmp_path, known):
+    folder = write_folder(tmp_path / "source", known, rich=True)
     (folder / "teeth_mask").mkdir()
     for i in range(FRAMES):
         np.save(folder / f"teeth_mask/{i}.npy", np.zeros((SIZE, SIZE), bool))
-    dataset, report = brought(folder, known)
-    theirs, ours = read_image(folder / "parsing/3.png"), read_image(dataset.path / "parsing/3.png")
-    head = [(theirs == colour).all(-1) for colour in ((0, 0, 255), (0, 0, 0), (100, 100, 100))]
+    dataset, report = run_import(folder, known)
+    source = read_image(folder / "parsing/3.png")
+    converted = read_image(dataset.path / "parsing/3.png")
+    head = [(source == colour).all(-1) for colour in ((0, 0, 255), (0, 0, 0), (100, 100, 100))]
     assert all(part.any() for part in head)
-    assert np.array_equal((ours == (0, 0, 255)).all(-1), head[0] | head[1] | head[2])
+    assert np.array_equal((converted == (0, 0, 255)).all(-1), head[0] | head[1] | head[2])
     assert (dataset.path / "parsing_hair/3.png").samefile(folder / "parsing/3.png")
-    assert (
-        not read_image(dataset.path / "teeth_mask/3.png").any()
-        and report.system == "TalkingGaussian"
-    )
+    assert not read_image(dataset.path / "teeth_mask/3.png").any()
+    assert report.system == "TalkingGaussian"
 
 
-def test_what_the_pictures_tell_is_rebuilt(folder, known, monkeypatch):
+def test_missing_files_are_computed_from_the_images(folder, known, monkeypatch):
     shutil.rmtree(folder / "torso_imgs")
     for name in ("bc.jpg", "au.csv", "aud_ds.npy"):
         (folder / name).unlink()
@@ -197,43 +194,43 @@ def test_what_the_pictures_tell_is_rebuilt(folder, known, monkeypatch):
     track = torch.load(folder / "track_params.pt", weights_only=True)
     del track["vertices"]
     torch.save(track, folder / "track_params.pt")
-    dataset, report = brought(folder, known)
+    dataset, report = run_import(folder, known)
     assert read_image(dataset.path / "torso_imgs/0.png").shape == (SIZE, SIZE, 4)
     assert read_image(dataset.path / "bc.jpg").shape == (SIZE, SIZE, 3)
     assert read_landmarks(dataset.path / "ori_imgs/5.lms").shape == (68, 2)
     assert dataset.blink.shape == (FRAMES, 1)
-    said = " ".join(report.rebuilt)
+    rebuilt = " ".join(report.rebuilt)
     for word in ("torso", "background", "68 landmarks", "blink", "vertices", "face mesh", "hama"):
-        assert word in said
+        assert word in rebuilt
     assert np.load(dataset.path / "mesh.npz")["vertices"].shape == (FRAMES, 468, 3)
 
 
-def test_png_pictures_and_zero_padded_names(tmp_path, known):
-    folder = write_folder(tmp_path / "theirs", known, suffix=".png")
+def test_png_images_and_zero_padded_names(tmp_path, known):
+    folder = write_folder(tmp_path / "source", known, suffix=".png")
     for file in sorted((folder / "ori_imgs").iterdir()):
         file.rename(file.with_name(f"{int(file.stem):06d}{file.suffix}"))
-    dataset, report = brought(folder, known)
-    assert "pictures written as JPEG" in report.rebuilt
+    dataset, report = run_import(folder, known)
+    assert "images written as JPEG" in report.rebuilt
     difference = read_image(dataset.path / "ori_imgs/9.jpg").astype(int) - read_image(
         folder / "ori_imgs/000009.png"
     )
     assert np.abs(difference).mean() < 3
 
 
-def test_a_tracker_file_of_the_old_torch_format(folder, known):
+def test_tracker_file_in_the_old_torch_format(folder, known):
     track = torch.load(folder / "track_params.pt", weights_only=True)
     torch.save(track, folder / "track_params.pt", _use_new_zipfile_serialization=False)
-    dataset, _ = brought(folder, known)
+    dataset, _ = run_import(folder, known)
     assert np.array_equal(dataset.world_to_camera, world_to_camera(known.euler, known.trans))
 
 
 def test_cameras_from_the_transforms_alone(folder, known):
     (folder / "track_params.pt").unlink()
-    dataset, _ = brought(folder, known)
+    dataset, _ = run_import(folder, known)
     assert np.abs(dataset.world_to_camera - world_to_camera(known.euler, known.trans)).max() < 1e-5
 
 
-def test_sync_talk_s_adjusted_cameras_in_tenths(folder, known):
+def test_sync_talk_s_adjusted_cameras_are_in_tenths(folder, known):
     adjusted = known.trans + np.float32(0.2)
     torch.save(
         {
@@ -244,14 +241,14 @@ def test_sync_talk_s_adjusted_cameras_in_tenths(folder, known):
         folder / "bundle_adjustment.pt",
     )
     write_transforms(folder, known, trans=adjusted)
-    dataset, report = brought(folder, known)
+    dataset, report = run_import(folder, known)
     assert np.abs(dataset.world_to_camera - world_to_camera(known.euler, adjusted)).max() < 1e-5
     assert report.system == "SyncTalk" and (dataset.path / "bundle_adjustment.pt").is_file()
 
 
-def test_transforms_that_contradict_the_tracker_win_and_are_named(folder, known):
+def test_transforms_that_contradict_the_tracker_are_used_and_reported(folder, known):
     write_transforms(folder, known, trans=known.trans + np.float32(0.2))
-    dataset, report = brought(folder, known)
+    dataset, report = run_import(folder, known)
     assert (
         np.abs(dataset.world_to_camera - world_to_camera(known.euler, known.trans + 0.2)).max()
         < 1e-5
@@ -259,12 +256,11 @@ def test_transforms_that_contradict_the_tracker_win_and_are_named(folder, known)
     assert any("not those of track_params.pt" in line for line in report.found)
 
 
-# --- numbers that are off
-# -------------------------------------------------------------------------------------------
+# --- shifted numbers
 
 
 def expect_truth(dataset: Dataset, known: Truth, first: int = 0) -> None:
-    """Every picture has its own camera, landmarks, features and label."""
+    """Every image has its own camera, landmarks, features and label."""
     for i in range(dataset.frames):
         number = round(float(read_image(dataset.path / f"ori_imgs/{i}.jpg")[:4, :4].mean()) / 5)
         assert number == i + first
@@ -276,31 +272,29 @@ def expect_truth(dataset: Dataset, known: Truth, first: int = 0) -> None:
     assert np.allclose(dataset.blink[:, 0], np.arange(FRAMES)[chosen] % 3 / 2)
 
 
-def test_pictures_that_count_from_one(tmp_path, known):
-    folder = write_folder(tmp_path / "theirs", known, first=1)
-    dataset, report = brought(folder, known)
+def test_images_that_count_from_one(tmp_path, known):
+    folder = write_folder(tmp_path / "source", known, first=1)
+    dataset, report = run_import(folder, known)
     expect_truth(dataset, known)
-    assert dataset.frames == FRAMES and np.array_equal(
-        dataset.features("ds"), np.load(folder / "aud_ds.npy")
-    )
+    assert dataset.frames == FRAMES
+    assert np.array_equal(dataset.features("ds"), np.load(folder / "aud_ds.npy"))
     assert any("count from 1" in line for line in report.found)
 
 
 def test_img_id_that_counts_from_one(folder, known):
     write_transforms(folder, known, ids=1)
-    dataset, report = brought(folder, known)
+    dataset, report = run_import(folder, known)
     expect_truth(dataset, known)
     assert dataset.frames == FRAMES and any("img_id" in line for line in report.found)
     assert np.array_equal(dataset.features("ds"), np.load(folder / "aud_ds.npy"))
 
 
-def test_aud_id_that_lags_is_obeyed(folder, known):
+def test_aud_id_with_a_lag_is_kept(folder, known):
     write_transforms(folder, known, audio=2)
-    dataset, report = brought(folder, known)
-    theirs = np.load(folder / "aud_ds.npy")
-    assert np.array_equal(dataset.features("ds")[:-2], theirs[2:]) and any(
-        "aud_id" in line for line in report.found
-    )
+    dataset, report = run_import(folder, known)
+    source = np.load(folder / "aud_ds.npy")
+    assert np.array_equal(dataset.features("ds")[:-2], source[2:])
+    assert any("aud_id" in line for line in report.found)
 
 
 def test_tracker_rows_skip_the_frames_without_landmarks(folder, known):
@@ -315,10 +309,9 @@ def test_tracker_rows_skip_the_frames_without_landmarks(folder, known):
         (folder / f"ori_imgs/{i}.lms").unlink()
     for part in ("train", "val"):
         (folder / f"transforms_{part}.json").unlink()
-    dataset, report = brought(folder, known)
-    assert dataset.missing == list(lost) and any(
-        "leaves out the 3 frames" in line for line in report.found
-    )
+    dataset, report = run_import(folder, known)
+    assert dataset.missing == list(lost)
+    assert any("leaves out the 3 frames" in line for line in report.found)
     expected = world_to_camera(known.euler, known.trans)
     assert np.array_equal(dataset.world_to_camera[kept], expected[kept])
     listed = json.loads((dataset.path / "transforms_train.json").read_text())["frames"]
@@ -326,7 +319,7 @@ def test_tracker_rows_skip_the_frames_without_landmarks(folder, known):
 
 
 @pytest.mark.parametrize("shift", [-2, 3])
-def test_tracker_rows_that_are_shifted_show_in_the_face_s_motion(folder, known, shift):
+def test_shifted_tracker_rows_are_found_from_the_motion_of_the_face(folder, known, shift):
     track = torch.load(folder / "track_params.pt", weights_only=True)
     rolled = {
         name: torch.roll(value, shift, 0) if len(value) == FRAMES else value
@@ -335,35 +328,35 @@ def test_tracker_rows_that_are_shifted_show_in_the_face_s_motion(folder, known, 
     torch.save(rolled, folder / "track_params.pt")
     for part in ("train", "val"):
         (folder / f"transforms_{part}.json").unlink()
-    dataset, report = brought(folder, known)
+    dataset, report = run_import(folder, known)
     assert dataset.frames == FRAMES - abs(shift)
     expect_truth(dataset, known, first=max(0, -shift))
-    assert any(f"{shift:+d} frames against the pictures" in line for line in report.found)
+    assert any(f"{shift:+d} frames against the images" in line for line in report.found)
 
 
-def test_landmark_files_that_are_shifted_are_put_right(folder, known):
+def test_shifted_landmark_files_are_corrected(folder, known):
     for i in range(FRAMES - 1, -1, -1):
         (folder / f"ori_imgs/{i}.lms").rename(folder / f"ori_imgs/{i + 2}.lms")
-    dataset, report = brought(folder, known)
+    dataset, report = run_import(folder, known)
     assert any(".lms are +2 frames" in line for line in report.found)
     assert np.allclose(
         read_landmarks(dataset.path / "ori_imgs/9.lms"), read_landmarks(folder / "ori_imgs/11.lms")
     )
 
 
-def test_a_picture_that_is_missing_splits_the_clip_and_is_said(folder, known):
+def test_missing_image_splits_the_clip_and_is_reported(folder, known):
     (folder / "ori_imgs/5.jpg").unlink()
-    dataset, report = brought(folder, known)
+    dataset, report = run_import(folder, known)
     expect_truth(dataset, known, first=6)
     assert np.array_equal(dataset.features("ds"), np.load(folder / "aud_ds.npy")[6:])
     assert any("first after 4" in line for line in report.found)
 
 
-def test_wide_pictures_are_cut_to_the_square_round_the_principal_point(folder, known):
+def test_wide_images_are_cropped_to_the_square_round_the_principal_point(folder, known):
     for name in ("ori_imgs", "parsing", "torso_imgs", "."):
         for file in [*(folder / name).glob("*.jpg"), *(folder / name).glob("*.png")]:
-            picture = read_image(file)
-            save(file, np.pad(picture, ((0, 0), (20, 20), (0, 0)), mode="edge"))
+            image = read_image(file)
+            save(file, np.pad(image, ((0, 0), (20, 20), (0, 0)), mode="edge"))
     for i in range(FRAMES):
         np.savetxt(
             folder / f"ori_imgs/{i}.lms",
@@ -373,7 +366,7 @@ def test_wide_pictures_are_cut_to_the_square_round_the_principal_point(folder, k
     for part in ("train", "val"):
         value = json.loads((folder / f"transforms_{part}.json").read_text())
         (folder / f"transforms_{part}.json").write_text(json.dumps({**value, "cx": SIZE / 2 + 20}))
-    dataset, report = brought(folder, known)
+    dataset, report = run_import(folder, known)
     expect_truth(dataset, known)
     assert dataset.width == SIZE and any("middle 128 px square" in line for line in report.rebuilt)
     assert np.allclose(
@@ -381,8 +374,7 @@ def test_wide_pictures_are_cut_to_the_square_round_the_principal_point(folder, k
     )
 
 
-# --- what will not do
-# -----------------------------------------------------------------------------------------------
+# --- faults
 
 
 class Malice:
@@ -429,7 +421,7 @@ def far_landmarks(folder):
 
 
 FAULTS = {
-    "no pictures": (lambda f: shutil.rmtree(f / "ori_imgs"), "has no pictures"),
+    "no images": (lambda f: shutil.rmtree(f / "ori_imgs"), "has no images"),
     "no cameras": (no_cameras, "has no cameras"),
     "code in the pickle": (
         lambda f: (f / "track_params.pt").write_bytes(pickle.dumps(Malice())),
@@ -505,22 +497,22 @@ FAULTS = {
         lambda f: edit_part(f, lambda v: v["frames"].append(v["frames"][0])),
         "names a frame twice",
     ),
-    "frames without pictures": (
+    "frames without images": (
         lambda f: [(f / f"ori_imgs/{i}.jpg").unlink() for i in range(20, 30)],
-        "without a picture",
+        "without an image",
     ),
-    "sound that follows nothing": (lambda f: edit_part(f, lagging), "aud_id does not follow"),
-    "pictures of two sizes": (
+    "audio rows without a rule": (lambda f: edit_part(f, lagging), "aud_id does not follow"),
+    "images of two sizes": (
         lambda f: save(f / "ori_imgs/7.jpg", np.zeros((64, 64, 3), np.uint8)),
         "7.jpg is 64 x 64",
     ),
-    "a broken picture": (
-        lambda f: (f / "ori_imgs/7.jpg").write_bytes(b"no picture"),
+    "a broken image": (
+        lambda f: (f / "ori_imgs/7.jpg").write_bytes(b"no image"),
         "7.jpg cannot be read",
     ),
-    "two pictures of one number": (
+    "two images with one number": (
         lambda f: shutil.copy(f / "ori_imgs/7.jpg", f / "ori_imgs/07.jpg"),
-        "one number",
+        "the same number",
     ),
     "a background of another size": (
         lambda f: save(f / "bc.jpg", np.zeros((9, 9, 3), np.uint8)),
@@ -552,7 +544,7 @@ FAULTS = {
         lambda f: (f / "ori_imgs/3.lms").write_text("hello\n"),
         "3.lms cannot be read",
     ),
-    "landmarks of another face": (far_landmarks, "from the face that the pictures show"),
+    "landmarks of another face": (far_landmarks, "from the face that the images show"),
     "pickled features": (
         lambda f: np.save(f / "aud_ds.npy", np.array([{}], object), allow_pickle=True),
         "aud_ds.npy cannot be read as a plain array",
@@ -595,28 +587,28 @@ FAULTS = {
         ],
         "teeth_mask/0.npy does not fit",
     ),
-    "no sound": (lambda f: (f / "aud.wav").unlink(), "has no sound"),
-    "sound that is none": (lambda f: (f / "aud.wav").write_bytes(b"RIFF"), "aud.wav"),
+    "no audio": (lambda f: (f / "aud.wav").unlink(), "has no audio"),
+    "broken audio": (lambda f: (f / "aud.wav").write_bytes(b"RIFF"), "aud.wav"),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_is_one_error_and_nothing_is_written(folder, known, fault, capsys):
+def test_fault_is_one_error_and_nothing_is_written(folder, known, fault, capsys):
     spoil, words = FAULTS[fault]
     spoil(folder)
     before = sorted(path.relative_to(folder.parent) for path in folder.parent.rglob("*"))
     with pytest.raises(InputRejected) as caught:
-        brought(folder, known)
+        run_import(folder, known)
     assert words in str(caught.value), caught.value
     assert caught.value.fix or "aud.wav" in words, caught.value
     assert sorted(path.relative_to(folder.parent) for path in folder.parent.rglob("*")) == before
     assert "code was run" not in capsys.readouterr().out
 
 
-def test_a_dataset_that_is_there_is_not_replaced_unasked(folder, known):
-    brought(folder, known)
+def test_existing_dataset_is_replaced_only_with_force(folder, known):
+    run_import(folder, known)
     with pytest.raises(BeingError, match="exists already"):
-        brought(folder, known)
-    brought(folder, known, force=True)
-    with pytest.raises(BeingError, match="in its own place"):
+        run_import(folder, known)
+    run_import(folder, known, force=True)
+    with pytest.raises(BeingError, match="cannot be both the source and the dataset"):
         import_family(folder, folder, landmarker=Landmarker(known))

@@ -1,6 +1,4 @@
-"""A trained GaussianTalker directory becomes a run: same outputs, poses and plates of its clip, our
-speech heard.
-"""
+"""Import of trained GaussianTalker directories: outputs, poses, plates, the audio adapter."""
 
 from __future__ import annotations
 
@@ -12,11 +10,18 @@ import numpy as np
 import pytest
 import torch
 from family_folder import FRAMES, SIZE, Landmarker, Truth, truth, write_folder
-from needs import had
-from trained_reference import OURS, SMALL, heard_by_engine, some_gaussians, speech, write_trained
+from needs import load_or_skip
+from trained_gaussiantalker import (
+    FEATURE_WIDTH,
+    SMALL,
+    fake_encode_frames,
+    fake_engine_encode,
+    random_gaussians,
+    write_trained,
+)
 
-from being.audio.feature_windows import windows
-from being.bench.fps import bench
+from being.audio.feature_windows import attention_windows
+from being.bench.fps import time_engine
 from being.config import ModelConfig
 from being.data.conditions import Conditions
 from being.data.dataset import Dataset
@@ -24,8 +29,8 @@ from being.errors import BeingError, InputRejected
 from being.face.canonical_mesh import canonical_mesh
 from being.inference.engine import Engine
 from being.interop.family import export_family, import_family
-from being.interop.gaussiantalker.audio_adapter import fold, teach
-from being.interop.gaussiantalker.checkpoint import read_cfg, read_reference
+from being.interop.gaussiantalker.audio_adapter import fit_audio_adapter, fold_linear_map
+from being.interop.gaussiantalker.checkpoint import read_cfg_args, read_checkpoint
 from being.interop.gaussiantalker.importer import import_checkpoint, with_network
 from being.interop.ply import read_ply, write_ply
 from being.model.avatar import load_avatar
@@ -37,14 +42,14 @@ from being.runs.run_directory import Run
 
 @pytest.fixture(scope="module")
 def known() -> Truth:
-    had(canonical_mesh)
+    load_or_skip(canonical_mesh)
     return truth()
 
 
 @pytest.fixture()
 def quick_speech(monkeypatch):
-    monkeypatch.setattr("being.audio.feature_windows.encode", speech)
-    monkeypatch.setattr("being.inference.engine.Engine.encode", heard_by_engine)
+    monkeypatch.setattr("being.audio.clip_features.encode_frames", fake_encode_frames)
+    monkeypatch.setattr("being.inference.engine.Engine.encode", fake_engine_encode)
     monkeypatch.setattr("being.interop.gaussiantalker.audio_adapter.STEPS", 50)
 
 
@@ -71,12 +76,11 @@ def expect_same(
         assert value is again is None or torch.allclose(value, again, atol=near, rtol=0), name
 
 
-# --- the reference's own files
-# ---------------------------------------------------------------------------------------
+# --- files of GaussianTalker
 
 
 @pytest.mark.shared
-def test_the_loaded_network_gives_the_reference_s_outputs(shared_dir, tmp_path):
+def test_loaded_network_gives_gaussian_talker_s_outputs(shared_dir, tmp_path):
     """A directory with the golden deformation.pth and its Gaussians, through the run's checkpoint
     and its avatar.
     """
@@ -84,11 +88,11 @@ def test_the_loaded_network_gives_the_reference_s_outputs(shared_dir, tmp_path):
         name: torch.from_numpy(value.astype(np.float32))
         for name, value in np.load(shared_dir / "golden/network.npz").items()
     }
-    place = tmp_path / "output/May/point_cloud/iteration_10000"
-    place.mkdir(parents=True)
-    shutil.copy(shared_dir / "golden/deformation.pth", place)
+    folder = tmp_path / "output/May/point_cloud/iteration_10000"
+    folder.mkdir(parents=True)
+    shutil.copy(shared_dir / "golden/deformation.pth", folder)
     write_ply(
-        place / "point_cloud.ply",
+        folder / "point_cloud.ply",
         CanonicalGaussians(
             golden["xyz"],
             golden["log_scale"],
@@ -113,17 +117,16 @@ def test_the_loaded_network_gives_the_reference_s_outputs(shared_dir, tmp_path):
     }
     for model in models:
         out = outputs(model, Conditions(golden["audio"], golden["blink"], golden["camera"]))
-        for ours, theirs in names.items():
-            assert torch.allclose(golden[theirs] + out[ours], golden[f"out_{theirs}"], atol=1e-4), (
-                ours
-            )
+        for output, name in names.items():
+            expected = golden[f"out_{name}"]
+            assert torch.allclose(golden[name] + out[output], expected, atol=1e-4), output
         assert torch.allclose(out["attention"], golden["attention"], atol=1e-4)
     assert Run.open(done.run).config.model == ModelConfig()
 
 
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])
-def test_gaussians_come_back_from_a_ply_to_the_bit(tmp_path, degree):
-    gaussians = some_gaussians(degree)
+def test_ply_round_trip_keeps_every_bit(tmp_path, degree):
+    gaussians = random_gaussians(degree)
     write_ply(tmp_path / "a.ply", gaussians)
     for name, value in read_ply(tmp_path / "a.ply").state_dict().items():
         assert torch.equal(value, gaussians.state_dict()[name]), name
@@ -135,7 +138,7 @@ def test_gaussians_come_back_from_a_ply_to_the_bit(tmp_path, degree):
     )
 
 
-def test_harmonics_lie_channel_by_channel_and_properties_go_by_name(tmp_path):
+def test_ply_harmonics_are_stored_channel_by_channel_and_properties_by_name(tmp_path):
     """f_rest_k of degree 3: 15 of red, 15 of green, 15 of blue; any order of properties, text or
     either byte order.
     """
@@ -174,28 +177,27 @@ def test_harmonics_lie_channel_by_channel_and_properties_go_by_name(tmp_path):
     column = {name: torch.from_numpy(values[:, k]).float() for k, name in enumerate(names)}
     for file in ("t.ply", "l.ply", "b.ply"):
         read = read_ply(tmp_path / file)
-        assert torch.equal(read.means[:, 1], column["y"]) and torch.equal(
-            read.quaternions[:, 0], column["rot_0"]
-        )
+        assert torch.equal(read.means[:, 1], column["y"])
+        assert torch.equal(read.quaternions[:, 0], column["rot_0"])
         assert torch.equal(read.sh_rest[:, 4, 0], column["f_rest_4"])
         assert torch.equal(read.sh_rest[:, 4, 2], column["f_rest_34"])
 
 
-def test_the_last_iteration_of_the_fine_stage_is_taken(tmp_path):
+def test_last_iteration_of_the_fine_stage_is_read(tmp_path):
     first, last = (write_trained(tmp_path / "t", iteration=k) for k in (9500, 10_000))
     (tmp_path / "t/point_cloud/coarse_iteration_99999").mkdir()
-    reference = read_reference(tmp_path / "t")
-    assert (
-        reference.iteration == 10_000 and reference.config == SMALL and reference.audio_width == 29
-    )
-    expect_same(reference.model, last, conditions_of(29))
-    expect_same(read_reference(tmp_path / "t", 9500).model, first, conditions_of(29))
+    checkpoint = read_checkpoint(tmp_path / "t")
+    assert checkpoint.iteration == 10_000
+    assert checkpoint.config == SMALL
+    assert checkpoint.audio_width == 29
+    expect_same(checkpoint.model, last, conditions_of(29))
+    expect_same(read_checkpoint(tmp_path / "t", 9500).model, first, conditions_of(29))
     assert torch.equal(
-        reference.model.network.tri_plane.grid.aabb, last.network.tri_plane.grid.aabb
+        checkpoint.model.network.tri_plane.grid.aabb, last.network.tri_plane.grid.aabb
     )
 
 
-def test_two_layers_and_other_widths_are_seen_in_the_weights(tmp_path):
+def test_layers_and_widths_follow_from_the_weights(tmp_path):
     config = ModelConfig(
         plane_resolution=4,
         plane_scales=(1, 2, 4),
@@ -208,9 +210,9 @@ def test_two_layers_and_other_widths_are_seen_in_the_weights(tmp_path):
         sh_degree=2,
     )
     model = write_trained(tmp_path / "t", width=44, config=config)
-    reference = read_reference(tmp_path / "t", heads=3)
-    assert reference.config == config and reference.audio_width == 44
-    expect_same(reference.model, model, conditions_of(44))
+    checkpoint = read_checkpoint(tmp_path / "t", heads=3)
+    assert checkpoint.config == config and checkpoint.audio_width == 44
+    expect_same(checkpoint.model, model, conditions_of(44))
 
 
 def test_cfg_args_is_read_and_never_run(tmp_path):
@@ -218,103 +220,102 @@ def test_cfg_args_is_read_and_never_run(tmp_path):
     file.write_text(
         "Namespace(source_path='/data/May', n_head=2, evil=__import__('os').abort(), lr=[1e-3, 2])"
     )
-    assert read_cfg(file) == {"source_path": "/data/May", "n_head": 2, "lr": [1e-3, 2]}
+    assert read_cfg_args(file) == {"source_path": "/data/May", "n_head": 2, "lr": [1e-3, 2]}
     for text in ("__import__('os').abort()", "Namespace(", "[1]", "\0"):
         file.write_text(text)
         with pytest.raises(InputRejected, match="cfg_args cannot be read"):
-            read_cfg(file)
+            read_cfg_args(file)
 
 
-# --- the run that is made of them
-# ------------------------------------------------------------------------------------
+# --- the imported run
 
 
-def test_without_its_clip_it_stands_frontal_on_white_and_can_be_timed(tmp_path):
+def test_without_its_clip_the_avatar_has_one_frontal_pose_on_white(tmp_path):
     model = write_trained(tmp_path / "May")
     done = import_checkpoint(tmp_path / "May", out=tmp_path / "run", consent="her own")
     avatar = load_avatar(done.run)
-    assert (
-        avatar.poses == 1
-        and avatar.manifest["encoder"] == "ds"
-        and avatar.note == "Consent: her own"
-    )
+    assert avatar.pose_count == 1
+    assert avatar.manifest["encoder"] == "ds"
+    assert avatar.consent_note == "Consent: her own"
     assert avatar.plate(0).min() >= 250 and any("--data" in line for line in done.warnings)
     middle = model.gaussians.means.median(0).values
     placed = avatar.world_to_camera[0, :3, :3] @ middle + avatar.world_to_camera[0, :3, 3]
     assert torch.allclose(placed[:2], torch.zeros(2), atol=1e-5) and 6 < placed[2] < 8
     engine = Engine(avatar)
-    assert bench(engine, 8)["rows"][0]["calls"] == 8
+    assert time_engine(engine, 8)["rows"][0]["calls"] == 8
     expect_same(avatar.model, model, conditions_of(29))
 
 
 def test_poses_plates_and_blink_of_the_dataset(tmp_path, known, quick_speech):
-    """The directory it was trained on, imported: the avatar stands where the clip's frames are and
-    hears our speech.
-    """
-    folder = write_folder(tmp_path / "theirs", known)
-    ours = import_family(folder, tmp_path / "data", landmarker=Landmarker(known), consent="her own")
+    """With the imported training directory the avatar has the clip's poses and our encoder."""
+    folder = write_folder(tmp_path / "source", known)
+    imported = import_family(
+        folder, tmp_path / "data", landmarker=Landmarker(known), consent="her own"
+    )
     model = write_trained(tmp_path / "May")
-    done = import_checkpoint(tmp_path / "May", ours.path, runs=tmp_path / "runs")
-    dataset, avatar = Dataset.open(ours.path), load_avatar(done.run)
-    assert (
-        done.run.parent == tmp_path / "runs/theirs" and avatar.size == SIZE and avatar.focal == 300
-    )
+    done = import_checkpoint(tmp_path / "May", imported.path, runs=tmp_path / "runs")
+    dataset, avatar = Dataset.open(imported.path), load_avatar(done.run)
+    assert done.run.parent == tmp_path / "runs/source"
+    assert avatar.size == SIZE
+    assert avatar.focal == 300
     assert np.array_equal(avatar.world_to_camera.numpy(), dataset.world_to_camera)
-    assert (
-        np.array_equal(avatar.expression.numpy(), dataset.blink)
-        and avatar.note == "Consent: her own"
-    )
-    assert avatar.manifest["encoder"] == "hama" and avatar.manifest["audio_width"] == OURS
+    assert np.array_equal(avatar.expression.numpy(), dataset.blink)
+    assert avatar.consent_note == "Consent: her own"
+    assert avatar.manifest["encoder"] == "hama" and avatar.manifest["audio_width"] == FEATURE_WIDTH
     run = Run.open(done.run)
-    assert (
-        run.dataset == dataset.path.resolve()
-        and run.config.data.encoder == "ds"
-        and run.record["finished"]
-    )
+    assert run.dataset == dataset.path.resolve()
+    assert run.config.data.encoder == "ds"
+    assert run.record["finished"]
     checkpoint = run.load("best")
     expect_same(
         TalkingHead.from_state(run.config.model, 29, checkpoint.model).eval(),
         model,
         conditions_of(29),
     )
-    assert any("taught" in line for line in done.notes)
+    assert any("fitted to" in line for line in done.notes)
     features = Engine(avatar).encode(np.zeros(6400, np.float32))
-    pictures = list(Engine(avatar).stream(features))
-    assert len(pictures) == 10 and pictures[0].shape == (SIZE, SIZE, 3)
+    images = list(Engine(avatar).stream(features))
+    assert len(images) == 10 and images[0].shape == (SIZE, SIZE, 3)
 
 
 def test_poses_of_the_directory_it_was_trained_on(tmp_path, known, quick_speech):
-    folder = write_folder(tmp_path / "theirs", known)
+    folder = write_folder(tmp_path / "source", known)
     write_trained(tmp_path / "May", source=str(folder))
     done = import_checkpoint(tmp_path / "May", out=tmp_path / "run")
     avatar = load_avatar(done.run)
-    assert avatar.poses == FRAMES and avatar.manifest["encoder"] == "hama" and not done.warnings
+    assert (
+        avatar.pose_count == FRAMES and avatar.manifest["encoder"] == "hama" and not done.warnings
+    )
     assert np.allclose(avatar.expression[:, 0].numpy(), np.arange(FRAMES) % 3 / 2)
 
 
-def test_a_checkpoint_trained_on_our_export_hears_our_speech_exactly(tmp_path, known, quick_speech):
-    """Ours -> 29 channels by the export's matrix -> trained elsewhere -> back: the map folds into
-    the sound net.
-    """
-    folder = write_folder(tmp_path / "theirs", known)
+def test_checkpoint_trained_on_our_export_takes_our_features_exactly(tmp_path, known, quick_speech):
+    """The 29-channel projection of the export folds into the first layer of the audio network."""
+    folder = write_folder(tmp_path / "source", known)
     (folder / "aud_ds.npy").unlink()
-    ours = Dataset.open(import_family(folder, tmp_path / "data", landmarker=Landmarker(known)).path)
-    out = export_family(ours.path, "gaussiantalker", tmp_path / "out").path
-    theirs = np.load(out / "aud_ds.npy")
-    model = write_trained(tmp_path / "May", width=theirs.shape[2], source=str(out))
+    imported = Dataset.open(
+        import_family(folder, tmp_path / "data", landmarker=Landmarker(known)).path
+    )
+    out = export_family(imported.path, "gaussiantalker", tmp_path / "out").path
+    source_features = np.load(out / "aud_ds.npy")
+    model = write_trained(tmp_path / "May", width=source_features.shape[2], source=str(out))
     index, camera = np.arange(3), torch.randn(3, 12)
-    for settings in ({"data": ours.path}, {}):
+    for settings in ({"data": imported.path}, {}):
         done = import_checkpoint(tmp_path / "May", runs=tmp_path / "runs", **settings)
         avatar = load_avatar(done.run)
-        assert avatar.manifest["encoder"] == "hama" and any(
-            "exactly" in line for line in done.notes
-        )
+        assert avatar.manifest["encoder"] == "hama"
+        assert any("exactly" in line for line in done.notes)
         before, after = (
             outputs(
                 one,
-                Conditions(torch.from_numpy(windows(features, index)), torch.zeros(3, 1), camera),
+                Conditions(
+                    torch.from_numpy(attention_windows(features, index)), torch.zeros(3, 1), camera
+                ),
             )
-            for one, features in ((model, theirs), (avatar.model, ours.features("hama")))
+            for one, features in (
+                (model, source_features),
+                (avatar.model, imported.features("hama")),
+            )
         )
         for name, value in before.items():
             assert value is after[name] is None or torch.allclose(value, after[name], atol=1e-5), (
@@ -328,7 +329,7 @@ def test_folding_a_linear_map_keeps_silence_and_borders():
     matrix = torch.randn(9, 5)
     audio = torch.randn(2, 8, 9, 16)
     audio[0, :3] = 0
-    folded = fold(network, matrix)
+    folded = fold_linear_map(network, matrix)
     assert torch.allclose(
         folded.speech_vector(audio),
         network.speech_vector(torch.einsum("bncs,cd->bnds", audio, matrix)),
@@ -336,29 +337,27 @@ def test_folding_a_linear_map_keeps_silence_and_borders():
     )
 
 
-def test_the_sound_net_learns_to_hear_other_features():
-    """Their features are a curved function of ours: the taught net explains most of what the old
-    one says.
-    """
+def test_audio_adapter_fits_nonlinear_features(monkeypatch):
+    """Source features that are a nonlinear function of the target: R² above 0.8."""
+    monkeypatch.setattr("being.interop.gaussiantalker.audio_adapter.STEPS", 150)
     torch.manual_seed(1)
     rng = np.random.default_rng(1)
     network = GaussianTalker(SMALL, 7).eval()
     steps = np.stack(
         [np.convolve(rng.normal(size=1616 + 8), np.ones(9) / 3, "valid") for _ in range(4)], 1
     )
-    ours = np.stack([steps[2 * i : 2 * i + 16] for i in range(800)]).astype(np.float32)
-    theirs = np.tanh(0.5 * ours @ rng.normal(size=(4, 7)).astype(np.float32))
-    taught, share = teach(network, theirs, ours)
-    assert share > 0.8 and taught.audio_width == 4
-    for name, value in taught.state_dict().items():
+    target_features = np.stack([steps[2 * i : 2 * i + 16] for i in range(800)]).astype(np.float32)
+    source_features = np.tanh(0.5 * target_features @ rng.normal(size=(4, 7)).astype(np.float32))
+    adapted, share = fit_audio_adapter(network, source_features, target_features)
+    assert share > 0.8 and adapted.audio_width == 4
+    for name, value in adapted.state_dict().items():
         if not name.startswith("audio_net."):
             assert torch.equal(value, network.state_dict()[name]), name
-    head = with_network(TalkingHead(SMALL, 7, some_gaussians(1)), taught)
+    head = with_network(TalkingHead(SMALL, 7, random_gaussians(1)), adapted)
     assert head.network.audio_width == 4
 
 
-# --- what will not do
-# ------------------------------------------------------------------------------------------------
+# --- faults
 
 
 class Malice:
@@ -368,27 +367,27 @@ class Malice:
         return print, ("code was run",)
 
 
-def edit_state(place: Path, change) -> None:
-    state = torch.load(place / "deformation.pth", weights_only=True)
+def edit_state(folder: Path, change) -> None:
+    state = torch.load(folder / "deformation.pth", weights_only=True)
     change(state)
-    torch.save(state, place / "deformation.pth")
+    torch.save(state, folder / "deformation.pth")
 
 
-def edit_ply(place: Path, old: bytes, new: bytes) -> None:
-    file = place / "point_cloud.ply"
+def edit_ply(folder: Path, old: bytes, new: bytes) -> None:
+    file = folder / "point_cloud.ply"
     file.write_bytes(file.read_bytes().replace(old, new, 1))
 
 
-def without_rotations(place: Path) -> None:
+def without_rotations(folder: Path) -> None:
     for k in range(4):
-        edit_ply(place, f"property float rot_{k}".encode(), f"property float turn_{k}".encode())
+        edit_ply(folder, f"property float rot_{k}".encode(), f"property float turn_{k}".encode())
 
 
-def not_finite(place: Path) -> None:
-    gaussians = some_gaussians(1)
+def not_finite(folder: Path) -> None:
+    gaussians = random_gaussians(1)
     with torch.no_grad():
         gaussians.log_scales[3, 1] = torch.inf
-    write_ply(place / "point_cloud.ply", gaussians)
+    write_ply(folder / "point_cloud.ply", gaussians)
 
 
 FAULTS = {
@@ -443,8 +442,8 @@ FAULTS = {
         "not finite",
     ),
     "harmonics of another degree": (
-        lambda p: write_ply(p / "point_cloud.ply", some_gaussians(2)),
-        "moves 4 spherical harmonics",
+        lambda p: write_ply(p / "point_cloud.ply", random_gaussians(2)),
+        "changes 4 spherical harmonics",
     ),
     "a text called ply": (
         lambda p: (p / "point_cloud.ply").write_text("hello"),
@@ -480,7 +479,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_is_one_error_and_leaves_no_run(tmp_path, fault, capsys):
+def test_fault_is_one_error_and_leaves_no_run(tmp_path, fault, capsys):
     write_trained(tmp_path / "May")
     spoil, words = FAULTS[fault]
     spoil(tmp_path / "May/point_cloud/iteration_10000")
@@ -501,17 +500,17 @@ def test_other_faults(tmp_path, known, quick_speech):
     write_trained(tmp_path / "May", width=44)
     with pytest.raises(InputRejected, match="no iteration_7"):
         import_checkpoint(tmp_path / "May", iteration=7, runs=tmp_path / "runs")
-    folder = write_folder(tmp_path / "theirs", known)
-    ours = import_family(folder, tmp_path / "data", landmarker=Landmarker(known)).path
+    folder = write_folder(tmp_path / "source", known)
+    imported = import_family(folder, tmp_path / "data", landmarker=Landmarker(known)).path
     with pytest.raises(
-        InputRejected, match=r"deformation.pth hears 44-wide speech features: .*data has hama, ds"
+        InputRejected, match=r"deformation.pth needs 44-wide speech features: .*data has hama, ds"
     ):
-        import_checkpoint(tmp_path / "May", ours, runs=tmp_path / "runs")
-    (ours / "torso_imgs/5.png").write_bytes(b"no picture")
+        import_checkpoint(tmp_path / "May", imported, runs=tmp_path / "runs")
+    (imported / "torso_imgs/5.png").write_bytes(b"no picture")
     write_trained(tmp_path / "June")
     with pytest.raises(InputRejected, match="5.png cannot be read"):
-        import_checkpoint(tmp_path / "June", ours, runs=tmp_path / "runs")
+        import_checkpoint(tmp_path / "June", imported, runs=tmp_path / "runs")
     assert not list((tmp_path / "runs").rglob("*.json"))
     with pytest.raises(BeingError, match="exists already"):
-        import_checkpoint(tmp_path / "June", out=ours)
-    assert json.loads((ours / "dataset.json").read_text())["name"] == "theirs"
+        import_checkpoint(tmp_path / "June", out=imported)
+    assert json.loads((imported / "dataset.json").read_text())["name"] == "source"

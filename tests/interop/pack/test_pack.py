@@ -1,4 +1,4 @@
-"""A dataset packed and unpacked is the same dataset; packs that will not do leave nothing behind."""
+"""Pack and unpack: the dataset stays the same, damaged packs are refused and leave no files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drawn_face import talking_head, write_clip
-from needs import had
+from needs import load_or_skip
 
 from being.data.dataset import Dataset
 from being.data.frames import read_image
@@ -21,20 +21,20 @@ from being.interop.pack import codecs, packing, unpacking
 from being.interop.pack.packing import INDEX, pack
 from being.interop.pack.unpacking import unpack
 from being.media import read_audio
-from being.preprocess import preprocess
+from being.preprocess.pipeline import preprocess_video
 from being.sample import sample_clip
 
 SIDE, FRAMES = 192, 52
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dataset of a drawn head, as `preprocess` makes it."""
-    had(FaceLandmarker)
-    folder = tmp_path_factory.mktemp("made")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of a drawn head, as `preprocess_video` writes it."""
+    load_or_skip(FaceLandmarker)
+    folder = tmp_path_factory.mktemp("dataset")
     sound = read_audio(sample_clip())[16_000 : 16_000 + FRAMES * 640]
     video = write_clip(folder / "drawn.mp4", talking_head(FRAMES, SIDE)[0], sound)
-    return preprocess(video, folder / "data", consent="nobody's face")
+    return preprocess_video(video, folder / "data", consent="nobody's face")
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +51,11 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_dataset_with_its_source_comes_back_bit_for_bit(
-    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = pack(made, tmp_path / "drawn.pack")
+    file = pack(dataset, tmp_path / "drawn.pack")
     back = unpack(file, tmp_path / "back")
-    before, after = contents(made), contents(back)
+    before, after = contents(dataset), contents(back)
     assert set(before) == set(after)
     assert [name for name in before if before[name] != after[name] and name != "report.html"] == []
     assert "bit for bit" in capsys.readouterr().out
@@ -64,10 +64,10 @@ def test_a_dataset_with_its_source_comes_back_bit_for_bit(
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
-def test_without_its_source_only_frames_and_plates_change_and_little(
-    made: Path, tmp_path: Path
+def test_without_its_source_only_frames_and_plates_change_a_little(
+    dataset: Path, tmp_path: Path
 ) -> None:
-    copy = shutil.copytree(made, tmp_path / "copy")
+    copy = shutil.copytree(dataset, tmp_path / "copy")
     for kept in copy.glob("source.*"):
         kept.unlink()
     back = unpack(pack(copy, tmp_path / "drawn.pack"), tmp_path / "back")
@@ -83,31 +83,31 @@ def test_without_its_source_only_frames_and_plates_change_and_little(
             read_image(folder / f"ori_imgs/{i}.jpg").astype(float) for folder in (copy, back)
         )
         assert np.abs(one - two).mean() < 1.5
-    said = json.loads((back / "dataset.json").read_text())
-    assert said["unpacked"] == {"other bytes": ["frames", "plates"]}
-    assert said["consent"] == json.loads((copy / "dataset.json").read_text())["consent"]
+    manifest = json.loads((back / "dataset.json").read_text())
+    assert manifest["unpacked"] == {"other bytes": ["frames", "plates"]}
+    assert manifest["consent"] == json.loads((copy / "dataset.json").read_text())["consent"]
 
 
-def test_a_source_that_was_altered_is_not_trusted(
-    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_altered_source_is_not_used(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    copy = shutil.copytree(made, tmp_path / "copy")
+    copy = shutil.copytree(dataset, tmp_path / "copy")
     kept = next(copy.glob("source.*"))
     data = bytearray(kept.read_bytes())
     data[len(data) // 2] ^= 1
     kept.unlink()
     kept.write_bytes(data)
     unpack(pack(copy, tmp_path / "drawn.pack"), tmp_path / "back")
-    assert "no longer what it was" in capsys.readouterr().out
+    assert "the source video was altered" in capsys.readouterr().out
 
 
-def test_a_dataset_of_other_tools_keeps_its_own_plates(
+def test_dataset_of_another_system_keeps_its_plates(
     scene: Path, packed_scene: Path, tmp_path: Path
 ) -> None:
     before, after = contents(scene), contents(unpack(packed_scene, tmp_path / "back"))
     assert set(before) == set(after)
     for name in before:
-        if name.endswith(".png"):  # other writers make other bytes of the same picture
+        if name.endswith(".png"):  # other writers give other bytes of the same image
             assert np.array_equal(read_image(scene / name), read_image(tmp_path / "back" / name)), (
                 name
             )
@@ -120,7 +120,7 @@ def rewritten(
     more: dict[str, bytes] | None = None,
     squeeze: bool = False,
 ) -> Callable[[Path, Path], None]:
-    """A pack whose index was changed and with further parts."""
+    """A function that copies a pack with a changed index and more parts."""
 
     def write(good: Path, bad: Path) -> None:
         with (
@@ -166,7 +166,7 @@ def named(name: str) -> Callable[[dict], object]:
 
 
 def swapped(index: dict) -> None:
-    """Two parts in each other's place: every checksum of the zip still holds."""
+    """Swap two parts: every checksum of the zip still holds."""
     one, two = entry(index, "files"), entry(index, "pictures")
     one["part"], two["part"] = two["part"], one["part"]
 
@@ -213,9 +213,8 @@ def swapped(index: dict) -> None:
         ),
         rewritten(squeeze=True, more={"bomb": b"0" * 1_000_000}),
     ],
-    ids=str,
 )
-def test_a_pack_that_is_not_whole_is_refused_and_leaves_nothing(
+def test_damaged_pack_is_refused_and_leaves_no_files(
     spoil: Callable[[Path, Path], None], packed_scene: Path, tmp_path: Path
 ) -> None:
     bad = tmp_path / "bad.pack"
@@ -227,7 +226,7 @@ def test_a_pack_that_is_not_whole_is_refused_and_leaves_nothing(
     assert not (tmp_path.parent / "escaped").exists() and not Path("/tmp/escaped").exists()
 
 
-def test_packs_that_are_not_there_are_refused(tmp_path: Path) -> None:
+def test_missing_packs_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "missing.pack", tmp_path):
         with pytest.raises(InputRejected):
             unpack(path, tmp_path / "back")
@@ -235,7 +234,7 @@ def test_packs_that_are_not_there_are_refused(tmp_path: Path) -> None:
         pack(tmp_path, tmp_path / "out.pack")
 
 
-def test_what_is_there_is_kept(scene: Path, packed_scene: Path, tmp_path: Path) -> None:
+def test_existing_files_are_kept(scene: Path, packed_scene: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(BeingError, match="not a packed dataset"):
         pack(scene, tmp_path / "thesis.txt")
@@ -247,7 +246,7 @@ def test_what_is_there_is_kept(scene: Path, packed_scene: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("where", ["pack", "unpack"])
-def test_a_full_disk_leaves_nothing(
+def test_full_disk_leaves_no_files(
     where: str, scene: Path, packed_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -284,29 +283,28 @@ def test_arrays_keep_every_bit() -> None:
         values = np.asarray(values)
         facts, parts = codecs.encode_array(values)
         back = codecs.decode_array(json.loads(json.dumps(facts)), parts)
-        assert (
-            back.dtype == values.dtype
-            and back.shape == values.shape
-            and back.tobytes() == values.tobytes()
-        )
+        assert back.dtype == values.dtype
+        assert back.shape == values.shape
+        assert back.tobytes() == values.tobytes()
     mixed = rng.standard_normal((200, 3)) @ rng.standard_normal((3, 300))
     facts, parts = codecs.encode_array(mixed.astype(np.float32))
     assert facts["codec"] == "rank" and sum(map(len, parts.values())) < 0.4 * 4 * mixed.size
 
 
-def test_no_more_comes_out_than_was_said() -> None:
-    bomb = codecs.squeeze(b"0" * 10_000_000)
+def test_decompression_stops_at_the_stated_size() -> None:
+    bomb = codecs.compress(b"0" * 10_000_000)
     for size in (10, 9_999_999, 10_000_001):
-        with pytest.raises(codecs.Damaged):
-            codecs.expand(bomb, size)
+        with pytest.raises(codecs.DamagedPack):
+            codecs.decompress(bomb, size)
 
 
 @pytest.mark.shared
-def test_the_address_travels_in_thirty_megabytes(shared_dir: Path, tmp_path: Path) -> None:
-    made = preprocess(shared_dir / "clips/address_fr_50s.mp4", tmp_path / "address", consent="test")
-    file = pack(made, tmp_path / "address.pack")
+def test_fifty_second_clip_packs_into_thirty_megabytes(shared_dir: Path, tmp_path: Path) -> None:
+    dataset = preprocess_video(
+        shared_dir / "clips/address_fr_50s.mp4", tmp_path / "address", consent="test"
+    )
+    file = pack(dataset, tmp_path / "address.pack")
     assert file.stat().st_size <= 30e6, file.stat().st_size
-    before, after = contents(made), contents(unpack(file, tmp_path / "back"))
-    assert set(before) == set(after) and [
-        name for name in before if before[name] != after[name]
-    ] in ([], ["report.html"])
+    before, after = contents(dataset), contents(unpack(file, tmp_path / "back"))
+    assert set(before) == set(after)
+    assert [name for name in before if before[name] != after[name]] in ([], ["report.html"])

@@ -1,6 +1,4 @@
-"""Cuts are found to the frame; fast motion, light, flashes, dissolves, noise and key frames are
-none.
-"""
+"""Cut detection: exact frames; no cut for motion, light changes, flashes, dissolves or noise."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ import pytest
 from drawn_face import BACKDROP, DISTANCE, draw, face_points
 
 from being import media
-from being.preprocess.inspection.cuts import CutFinder
+from being.preprocess.inspection.cuts import CutDetector
 
 SIDE, FRAMES = 128, 60
 
@@ -22,8 +20,9 @@ SIDE, FRAMES = 128, 60
 def shot(
     seed: int, frames: int = FRAMES, speed: float = 1.0, turn: float = 0.2
 ) -> list[np.ndarray]:
-    """Grey pictures of a drawn face that sways before a patterned wall; the seed places face and
-    wall.
+    """Grey pictures of a drawn face that sways in front of a patterned wall.
+
+    The seed chooses the position of face and wall.
     """
     rng = np.random.default_rng(seed)
     wall = cv2.GaussianBlur(rng.uniform(60, 200, (SIDE, SIDE, 3)).astype(np.float32), (0, 0), 6)
@@ -41,11 +40,11 @@ def shot(
     return pictures
 
 
-def cuts(pictures: list[np.ndarray]) -> list[int]:
-    finder = CutFinder()
+def find_cuts(pictures: list[np.ndarray]) -> list[int]:
+    detector = CutDetector()
     for picture in pictures:
-        finder.add(picture)
-    return finder.finish()
+        detector.add(picture)
+    return detector.finish()
 
 
 def lit(pictures: list[np.ndarray], gain: np.ndarray) -> list[np.ndarray]:
@@ -57,18 +56,17 @@ def lit(pictures: list[np.ndarray], gain: np.ndarray) -> list[np.ndarray]:
 
 def test_cuts_are_found_to_the_frame() -> None:
     first, second, third = shot(1)[:40], shot(2)[:33], shot(3)[:30]
-    assert cuts(first + second + third) == [40, 73]
-    jump = first[:20] + shot(
-        1, 30, turn=-0.8
-    )  # the same wall and light, the head turned: a jump cut
-    assert cuts(jump) == [20]
-    assert cuts(first[:3] + second) == [3], "near the beginning"
+    assert find_cuts(first + second + third) == [40, 73]
+    # A jump cut: the same wall and light, the head turned.
+    jump = first[:20] + shot(1, 30, turn=-0.8)
+    assert find_cuts(jump) == [20]
+    assert find_cuts(first[:3] + second) == [3], "near the beginning"
     twice = [picture for picture in first + second for _ in range(2)]
-    assert cuts(twice) == [80], "every frame doubled"
+    assert find_cuts(twice) == [80], "every frame doubled"
 
 
 @pytest.mark.parametrize(
-    "what",
+    "change",
     [
         "still",
         "fast motion",
@@ -84,47 +82,47 @@ def test_cuts_are_found_to_the_frame() -> None:
         "copies",
     ],
 )
-def test_what_is_no_cut(what: str) -> None:
+def test_other_changes_are_no_cut(change: str) -> None:
     calm = shot(4)
     gain = np.ones(FRAMES)
-    if what == "still":
+    if change == "still":
         pictures = [calm[0]] * FRAMES
-    elif what == "fast motion":
+    elif change == "fast motion":
         pictures = shot(4, speed=10.0, turn=0.6)
-    elif what == "start and stop":
+    elif change == "start and stop":
         fast = shot(5, speed=10.0, turn=0.6)
         pictures = [fast[0]] * 20 + fast[:10] + [fast[10]] * 20
-    elif what == "light on":
+    elif change == "light on":
         gain[30:] = 1.4
         pictures = lit(calm, gain)
-    elif what == "fade":
+    elif change == "fade":
         pictures = lit(calm, np.clip(np.arange(FRAMES) / 20, 0.1, 1))
-    elif what in ("flash", "long flash"):
-        gain[30 : 31 if what == "flash" else 36] = 2.5
+    elif change in ("flash", "long flash"):
+        gain[30 : 31 if change == "flash" else 36] = 2.5
         pictures = lit(calm, gain)
-    elif what == "flicker":
+    elif change == "flicker":
         pictures = lit(calm, 1 + 0.15 * np.sin(2.2 * np.arange(FRAMES)))
-    elif what == "dissolve":
+    elif change == "dissolve":
         share = np.clip((np.arange(FRAMES) - 20) / 12, 0, 1)
         pictures = [
             np.uint8(a * (1 - s) + b * s) for a, b, s in zip(calm, shot(1), share, strict=True)
         ]
-    elif what == "zoom":
+    elif change == "zoom":
         pictures = [
             cv2.resize(picture, None, fx=1 + 0.02 * i, fy=1 + 0.02 * i)[:SIDE, :SIDE]
             for i, picture in enumerate(calm)
         ]
-    elif what == "pan":
+    elif change == "pan":
         wide = np.concatenate([calm[0], shot(2)[0], shot(3)[0]], 1)
         pictures = [wide[:, 4 * i : 4 * i + SIDE] for i in range(FRAMES)]
     else:
         pictures = [calm[i - (i % 6 == 3)] for i in range(FRAMES)]
-    assert cuts(pictures) == []
+    assert find_cuts(pictures) == []
 
 
 @pytest.mark.shared
 @pytest.mark.parametrize(
-    "clip, true",
+    "clip, cuts",
     [
         ("address_fr_50s.mp4", []),
         ("newsdesk_en_21s.mp4", []),
@@ -132,8 +130,8 @@ def test_what_is_no_cut(what: str) -> None:
         ("newsdesk_en_71s_cuts.mp4", [176, 702, 953, 1429]),
     ],
 )
-def test_the_cuts_of_real_clips(clip: str, true: list[int], shared_dir: Path) -> None:
-    found = CutFinder()
-    for _, frame in media.read_timed(shared_dir / "clips" / clip):
-        found.add(media.grey_picture(frame, 128, 128))
-    assert found.finish() == true
+def test_the_cuts_of_real_clips(clip: str, cuts: list[int], shared_dir: Path) -> None:
+    detector = CutDetector()
+    for _, frame in media.read_timed_frames(shared_dir / "clips" / clip):
+        detector.add(media.grey_image(frame, 128, 128))
+    assert detector.finish() == cuts

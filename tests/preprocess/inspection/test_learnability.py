@@ -1,6 +1,4 @@
-"""What a clip cannot teach is said: one phrase, too little speech, lips, turns and blinks that were
-not seen.
-"""
+"""Learnability: a warning for one phrase, little speech, and missing lips, turns and blinks."""
 
 from __future__ import annotations
 
@@ -10,22 +8,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 from audio_samples import SPEAKER
-from looks import made_up
-from needs import had
+from needs import load_or_skip
+from sampled_faces import synthetic_face_samples
 
 from being import media
 from being.audio import encoders
-from being.audio.phonemes import CLASSES, Heard, listen
+from being.audio.phonemes import PHONEME_CLASSES, SpeechAnalysis, analyse_speech
 from being.conventions import SAMPLE_RATE
 from being.face.canonical_mesh import canonical_mesh
-from being.media.resampling import to_rate
-from being.preprocess.inspection.face_samples import Look
+from being.media.resampling import resample
+from being.preprocess.inspection.face_samples import FaceSamples
 from being.preprocess.inspection.findings import Finding
 from being.preprocess.inspection.learnability import (
     CLASS_NAMES,
-    blinks,
+    check_learnability,
     eye_opening,
-    forecast,
+    find_blinks,
     head_angles,
     repeated_share,
 )
@@ -35,32 +33,39 @@ CHECKS = ["speech", "mouth", "head turns", "blinks", "forecast"]
 
 
 @pytest.fixture(scope="module")
-def sound() -> np.ndarray:
-    had(lambda: encoders.encoder("hama"))
+def audio() -> np.ndarray:
+    load_or_skip(lambda: encoders.load_encoder("hama"))
     return media.read_audio(SPEAKER)
 
 
 @pytest.fixture(scope="module")
-def heard(sound: np.ndarray) -> Heard:
-    return listen(sound)
+def analysis(audio: np.ndarray) -> SpeechAnalysis:
+    return analyse_speech(audio)
 
 
 @pytest.fixture(scope="module")
-def enough(heard: Heard) -> Heard:
-    """Twice as much speech as the sample has, the second half in another order: 44 s, varied."""
-    kinds = np.concatenate([heard.kinds, np.random.default_rng(0).permutation(heard.kinds)])
-    times = np.concatenate([heard.times, heard.times + heard.seconds])
-    later = tuple((a + heard.seconds, b + heard.seconds) for a, b in heard.speech)
+def enough(analysis: SpeechAnalysis) -> SpeechAnalysis:
+    """Twice the speech of the sample, 44 s, the phonemes of the second half in another order."""
+    classes = np.concatenate(
+        [analysis.classes, np.random.default_rng(0).permutation(analysis.classes)]
+    )
+    times = np.concatenate([analysis.times, analysis.times + analysis.seconds])
+    later = tuple((a + analysis.seconds, b + analysis.seconds) for a, b in analysis.speech)
     return replace(
-        heard, sound=np.tile(heard.sound, 2), kinds=kinds, times=times, speech=heard.speech + later
+        analysis,
+        samples=np.tile(analysis.samples, 2),
+        classes=classes,
+        times=times,
+        speech=analysis.speech + later,
     )
 
 
 def turned(yaw: np.ndarray, pitch: np.ndarray, roll: float = 0.0) -> np.ndarray:
-    """Points float32 [n, 478, 3] px of the canonical face: degrees [n] to the picture's right, up,
-    and in the plane.
+    """Landmarks float32 [n, 478, 3] px of the canonical face, rotated by degrees [n].
+
+    yaw turns it to the picture's right, pitch up, roll in the plane.
     """
-    vertices = had(canonical_mesh)[0].astype(np.float64)
+    vertices = load_or_skip(canonical_mesh)[0].astype(np.float64)
     points = np.zeros((len(yaw), 478, 3), np.float32)
     r = np.radians(roll)
     in_plane = np.array([[np.cos(r), -np.sin(r), 0], [np.sin(r), np.cos(r), 0], [0, 0, 1]])
@@ -71,20 +76,21 @@ def turned(yaw: np.ndarray, pitch: np.ndarray, roll: float = 0.0) -> np.ndarray:
     return points
 
 
-def look(
+def face_samples(
     times: np.ndarray = TIMES,
     lips: float = 0.1,
     yaw: float = 12.0,
     blink_every: float = 3.0,
     shut: bool = True,
-) -> Look:
+) -> FaceSamples:
     """Somebody who talks, turns the head and blinks."""
     aperture = lips * np.clip(np.sin(9 * times), 0, 1) + (0 if shut else 0.03)
     lids = np.where((times + 1) % blink_every < 0.16, 0.03, 0.3)
-    return made_up(times, aperture, lids, turned(yaw * np.sin(times), 5 * np.cos(0.7 * times)))
+    face = turned(yaw * np.sin(times), 5 * np.cos(0.7 * times))
+    return synthetic_face_samples(times, aperture, lids, face)
 
 
-def told(findings: tuple[Finding, ...]) -> dict[str, Finding]:
+def warnings(findings: tuple[Finding, ...]) -> dict[str, Finding]:
     assert [finding.check for finding in findings] == CHECKS
     assert all(
         finding.level != "rejection" and (finding.level == "ok" or finding.fix)
@@ -93,81 +99,89 @@ def told(findings: tuple[Finding, ...]) -> dict[str, Finding]:
     return {finding.check: finding for finding in findings if finding.level != "ok"}
 
 
-def phrase(sound: np.ndarray, start: float, stop: float, times: int) -> np.ndarray:
-    """One phrase said again and again, each time at another pace and loudness, with noise."""
-    rng, said = np.random.default_rng(0), []
+def repeat_phrase(audio: np.ndarray, start: float, stop: float, times: int) -> np.ndarray:
+    """One phrase repeated, each time at another pace and loudness, with noise."""
+    rng, parts = np.random.default_rng(0), []
     for _ in range(times):
         pace, loud = rng.uniform(0.93, 1.07), rng.uniform(0.5, 1)
-        once = sound[round(start * SAMPLE_RATE) : round(stop * SAMPLE_RATE)]
-        once = to_rate(once, SAMPLE_RATE, round(SAMPLE_RATE * pace))
-        said += [
+        once = audio[round(start * SAMPLE_RATE) : round(stop * SAMPLE_RATE)]
+        once = resample(once, SAMPLE_RATE, round(SAMPLE_RATE * pace))
+        parts += [
             loud * once + 0.002 * rng.normal(size=len(once)),
             np.zeros(round(rng.uniform(0.2, 0.6) * SAMPLE_RATE)),
         ]
-    return np.concatenate(said).astype(np.float32)
+    return np.concatenate(parts).astype(np.float32)
 
 
-def test_a_good_clip_lacks_nothing(enough: Heard) -> None:
+def test_a_good_clip_has_no_warning(enough: SpeechAnalysis) -> None:
     frames = round(25 * enough.seconds)
-    assert not told(forecast(enough, look(), frames, [(0, frames)]))
+    assert not warnings(check_learnability(enough, face_samples(), frames, [(0, frames)]))
 
 
-def test_one_phrase_is_told_from_varied_speech_of_the_same_length(sound: np.ndarray) -> None:
-    varied = listen(sound[: 20 * SAMPLE_RATE])
+def test_one_repeated_phrase_differs_from_varied_speech_of_the_same_length(
+    audio: np.ndarray,
+) -> None:
+    varied = analyse_speech(audio[: 20 * SAMPLE_RATE])
     for start, stop in ((5.0, 8.5), (9.5, 11.9), (15.7, 19.2)):
-        same = listen(phrase(sound, start, stop, 6)[: 20 * SAMPLE_RATE])
-        assert repeated_share(same.kinds) > 0.7 and repeated_share(varied.kinds) < 0.2
-        found = told(forecast(same, look(), 500, [(0, 500)]))
-        assert (
-            "same words" in found["speech"].what
-            and "one phrase cannot teach" in found["forecast"].what
-        )
-    assert "same words" not in told(forecast(varied, look(), 500, [(0, 500)]))["speech"].what
+        same = analyse_speech(repeat_phrase(audio, start, stop, 6)[: 20 * SAMPLE_RATE])
+        assert repeated_share(same.classes) > 0.7 and repeated_share(varied.classes) < 0.2
+        found = warnings(check_learnability(same, face_samples(), 500, [(0, 500)]))
+        assert "same words" in found["speech"].what and "from one phrase" in found["forecast"].what
+    assert (
+        "same words"
+        not in warnings(check_learnability(varied, face_samples(), 500, [(0, 500)]))["speech"].what
+    )
 
 
-def test_repetition_does_not_grow_with_length(heard: Heard) -> None:
+def test_repetition_does_not_grow_with_length(analysis: SpeechAnalysis) -> None:
     rng = np.random.default_rng(1)
-    long = np.concatenate([rng.permutation(heard.kinds) for _ in range(40)])
+    long = np.concatenate([rng.permutation(analysis.classes) for _ in range(40)])
     assert repeated_share(long) < 0.2
-    assert repeated_share(np.tile(heard.kinds[:40], 40)) > 0.95
+    assert repeated_share(np.tile(analysis.classes[:40], 40)) > 0.95
     assert repeated_share(np.zeros(3, np.int64)) == 0
 
 
-def test_little_speech_is_said_in_seconds_and_sounds(heard: Heard, enough: Heard) -> None:
-    short = told(forecast(heard, look(), 734, [(0, 200)]))
+def test_little_speech_is_reported_in_seconds_and_classes(
+    analysis: SpeechAnalysis, enough: SpeechAnalysis
+) -> None:
+    short = warnings(check_learnability(analysis, face_samples(), 734, [(0, 200)]))
     assert (
         "6 s of speech, 7 of 12" in short["speech"].what
-        and "cannot teach" in short["forecast"].what
+        and "cannot be learnt" in short["forecast"].what
     )
-    middling = told(forecast(heard, look(), 734, [(0, 734)]))
+    middling = warnings(check_learnability(analysis, face_samples(), 734, [(0, 734)]))
     assert (
         "22 s of speech, 12 of 12" in middling["speech"].what
         and "further" in middling["speech"].fix
     )
-    kept = ~np.isin(enough.kinds, [CLASSES.index(name) for name in ("f v", "s z", "k g h", "r")])
-    kept |= np.cumsum(enough.kinds == CLASSES.index("f v")) == 1
-    few = told(
-        forecast(
-            replace(enough, times=enough.times[kept], kinds=enough.kinds[kept]),
-            look(),
+    kept = ~np.isin(
+        enough.classes, [PHONEME_CLASSES.index(name) for name in ("f v", "s z", "k g h", "r")]
+    )
+    kept |= np.cumsum(enough.classes == PHONEME_CLASSES.index("f v")) == 1
+    few = warnings(
+        check_learnability(
+            replace(enough, times=enough.times[kept], classes=enough.classes[kept]),
+            face_samples(),
             1470,
             [(0, 1470)],
         )
     )
-    assert "8 of 12 sound classes" in few["speech"].what and "s/z" in few["forecast"].what
-    assert len(CLASS_NAMES) == len(CLASSES)
+    assert "8 of 12 phoneme classes" in few["speech"].what and "s/z" in few["forecast"].what
+    assert len(CLASS_NAMES) == len(PHONEME_CLASSES)
 
 
-def test_only_the_used_parts_count(heard: Heard) -> None:
+def test_only_the_used_parts_count(analysis: SpeechAnalysis) -> None:
     def seconds(*segments: tuple[int, int]) -> float:
-        return float(forecast(heard, look(), 734, segments)[0].what.split(" s of")[0])
+        return float(
+            check_learnability(analysis, face_samples(), 734, segments)[0].what.split(" s of")[0]
+        )
 
     assert seconds((0, 300)) + seconds((300, 734)) == pytest.approx(seconds((0, 734)), abs=1.1)
     assert seconds((0, 100), (650, 734)) < 6
 
 
 @pytest.mark.parametrize(
-    "what, check, said",
+    "fault, check, message",
     [
         (dict(lips=0.03), "mouth", "hardly opens"),
         (dict(shut=False), "mouth", "hardly close"),
@@ -176,18 +190,18 @@ def test_only_the_used_parts_count(heard: Heard) -> None:
         (dict(blink_every=100.0), "blinks", "0 in the 15 s"),
     ],
 )
-def test_what_the_face_does_not_show_is_missed(
-    enough: Heard, what: dict[str, float], check: str, said: str
+def test_what_the_face_does_not_show_gives_a_warning(
+    enough: SpeechAnalysis, fault: dict[str, float], check: str, message: str
 ) -> None:
-    found = told(forecast(enough, look(**what), 1470, [(0, 1470)]))
-    assert set(found) == {check, "forecast"} and said in found[check].what
+    found = warnings(check_learnability(enough, face_samples(**fault), 1470, [(0, 1470)]))
+    assert set(found) == {check, "forecast"} and message in found[check].what
     assert found["forecast"].fix == found[check].fix and "will lack" in found["forecast"].what
 
 
-def test_no_face_at_all_is_survived(enough: Heard) -> None:
-    blind = look(TIMES[:50])
-    blind.points[:] = np.nan
-    assert {"mouth", "head turns"} <= set(told(forecast(enough, blind, 1470, [])))
+def test_no_face_gives_warnings(enough: SpeechAnalysis) -> None:
+    faceless = face_samples(TIMES[:50])
+    faceless.points[:] = np.nan
+    assert {"mouth", "head turns"} <= set(warnings(check_learnability(enough, faceless, 1470, [])))
 
 
 def test_head_angles_are_those_of_the_pose() -> None:
@@ -197,32 +211,35 @@ def test_head_angles_are_those_of_the_pose() -> None:
         assert np.abs(got[:, 0] - yaw).max() < 0.1 and np.abs(got[:, 1] - pitch).max() < 0.1
 
 
-def test_blinks_are_counted_at_their_times() -> None:
-    moments, watched = blinks(look())
-    assert watched == pytest.approx(15, abs=0.1)
+def test_blinks_are_found_at_their_times() -> None:
+    moments, inspected = find_blinks(face_samples())
+    assert inspected == pytest.approx(15, abs=0.1)
     assert np.abs(np.array(moments) - np.arange(2.06, 15, 3)).max() < 0.06
     sparse = np.concatenate([np.arange(0, 30, 0.7), np.arange(31, 41, 0.04)])
-    moments, watched = blinks(look(sparse))
-    assert watched == pytest.approx(10, abs=0.1) and all(31 < moment < 41 for moment in moments)
-    assert eye_opening(look().points)[5] == pytest.approx(0.3, rel=0.02)
+    moments, inspected = find_blinks(face_samples(sparse))
+    assert inspected == pytest.approx(10, abs=0.1) and all(31 < moment < 41 for moment in moments)
+    assert eye_opening(face_samples().points)[5] == pytest.approx(0.3, rel=0.02)
 
 
 @pytest.mark.slow
-def test_voices_repeating_themselves_are_told_from_voices_that_read(sound: np.ndarray) -> None:
+def test_a_voice_that_repeats_one_sentence_differs_from_one_that_reads(audio: np.ndarray) -> None:
     from being.tts.voices import speak
 
-    def say(*sentences: str) -> float:
+    def spoken_share(*sentences: str) -> float:
         parts = []
         for k, sentence in enumerate(sentences):
-            speech = had(
+            speech = load_or_skip(
                 lambda sentence=sentence, k=k: speak(sentence, "hibari", 0.9 + 0.05 * (k % 5))
             )
-            parts += [to_rate(speech.samples, speech.rate, SAMPLE_RATE), np.zeros(6000, np.float32)]
-        return repeated_share(listen(np.concatenate(parts)).kinds)
+            parts += [
+                resample(speech.samples, speech.rate, SAMPLE_RATE),
+                np.zeros(6000, np.float32),
+            ]
+        return repeated_share(analyse_speech(np.concatenate(parts)).classes)
 
-    assert say(*["The quick brown fox jumps over the lazy dog."] * 6) > 0.8
+    assert spoken_share(*["The quick brown fox jumps over the lazy dog."] * 6) > 0.8
     assert (
-        say(
+        spoken_share(
             "We sailed past the harbour at dawn.",
             "My aunt paints small wooden boxes.",
             "Could you close the gate?",
@@ -244,12 +261,13 @@ def test_voices_repeating_themselves_are_told_from_voices_that_read(sound: np.nd
     ],
 )
 def test_real_clips(
-    clip: str, seconds: int, classes: int, sound: np.ndarray, shared_dir: Path
+    clip: str, seconds: int, classes: int, audio: np.ndarray, shared_dir: Path
 ) -> None:
-    heard = listen(media.read_audio(shared_dir / "clips" / clip))
-    frames = round(25 * heard.seconds)
-    speech = forecast(heard, look(), frames, [(0, frames)])[0]
+    analysis = analyse_speech(media.read_audio(shared_dir / "clips" / clip))
+    frames = round(25 * analysis.seconds)
+    speech = check_learnability(analysis, face_samples(), frames, [(0, frames)])[0]
     assert f"{seconds} s of speech, {classes} of 12" in speech.what
     assert (
-        speech.level == ("warning" if seconds < 30 else "ok") and repeated_share(heard.kinds) < 0.3
+        speech.level == ("warning" if seconds < 30 else "ok")
+        and repeated_share(analysis.classes) < 0.3
     )

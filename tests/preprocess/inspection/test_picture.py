@@ -1,6 +1,4 @@
-"""Clips that will not do are refused with the reason; what can be mended is, and becomes segments,
-pictures, sound.
-"""
+"""Picture inspection: rejected clips, corrected faults, reported faults, odd files, real clips."""
 
 from __future__ import annotations
 
@@ -13,22 +11,22 @@ import cv2
 import numpy as np
 import pytest
 from drawn_face import BACKDROP, talking_head, write_clip
-from needs import had
+from needs import load_or_skip
 from odd_clips import write_odd
 
 from being.errors import ExitCode, InputRejected
 from being.face.landmarks import FaceLandmarker
-from being.preprocess.inspection.clip import refuse
-from being.preprocess.inspection.crop import square_round_head
+from being.preprocess.inspection.clip import raise_rejection
+from being.preprocess.inspection.crop import head_square
 from being.preprocess.inspection.findings import Finding
-from being.preprocess.inspection.picture import LipOffset, Preflight, inspect
+from being.preprocess.inspection.picture import ClipInspection, LipOffset, inspect_picture
 
 SIDE = 224
 
 
 @pytest.fixture(scope="module")
 def landmarker() -> FaceLandmarker:
-    return had(lambda: FaceLandmarker(workers=1))
+    return load_or_skip(lambda: FaceLandmarker(workers=1))
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +34,13 @@ def pictures(landmarker: FaceLandmarker) -> list[np.ndarray]:
     return talking_head(60, SIDE)[0]
 
 
-def preflight(
+def inspect(
     video: Path, landmarker: FaceLandmarker, size: int = 512, lip_offset: LipOffset | None = None
-) -> Preflight:
-    """The look at a clip that will do."""
-    checked = inspect(video, landmarker, size, lip_offset)
-    refuse(video, checked.findings)
-    return checked
+) -> ClipInspection:
+    """The inspection of a clip; raises InputRejected for a rejection."""
+    inspection = inspect_picture(video, landmarker, size, lip_offset)
+    raise_rejection(video, inspection.findings)
+    return inspection
 
 
 def hum(frames: int) -> np.ndarray:
@@ -53,14 +51,19 @@ def test_a_good_clip_passes_whole(
     landmarker: FaceLandmarker, pictures: list[np.ndarray], tmp_path: Path
 ) -> None:
     start = time.process_time()
-    checked = preflight(write_clip(tmp_path / "good.mp4", pictures, hum(60)), landmarker)
+    inspection = inspect(write_clip(tmp_path / "good.mp4", pictures, hum(60)), landmarker)
     assert time.process_time() - start < 15
-    assert checked.crop == (0, 0, SIDE) and checked.size == SIDE and checked.segments == ((0, 60),)
-    assert {finding.check for finding in checked.findings if finding.level != "ok"} == {
+    assert (
+        inspection.crop == (0, 0, SIDE)
+        and inspection.size == SIDE
+        and inspection.segments == ((0, 60),)
+    )
+    # The drawn face has 91 px.
+    assert {finding.check for finding in inspection.findings if finding.level != "ok"} == {
         "face size"
-    }  # 91 px
-    shown = list(checked.pictures())
-    assert len(shown) == checked.frames == 60 and len(checked.sound) == 60 * 640
+    }
+    shown = list(inspection.decode_frames())
+    assert len(shown) == inspection.frames == 60 and len(inspection.audio) == 60 * 640
     assert max(np.abs(a.astype(float) - b).mean() for a, b in zip(shown, pictures, strict=True)) < 3
 
 
@@ -71,8 +74,8 @@ def test_a_good_clip_passes_whole(
         "text",
         "empty",
         "folder",
-        "sound only",
-        "no sound",
+        "audio only",
+        "no audio",
         "silent",
         "short",
         "no face",
@@ -81,26 +84,24 @@ def test_a_good_clip_passes_whole(
         "tiny face",
     ],
 )
-def test_a_clip_that_will_not_do_is_refused(
+def test_an_unusable_clip_is_rejected(
     fault: str, landmarker: FaceLandmarker, pictures: list[np.ndarray], tmp_path: Path
 ) -> None:
-    file, said = (
-        tmp_path / "clip.mp4",
-        {
-            "missing": "does not exist",
-            "text": "not a readable",
-            "empty": "empty",
-            "folder": "directory",
-            "sound only": "no video",
-            "no sound": "no sound",
-            "silent": "silent",
-            "short": "too short",
-            "no face": "no face",
-            "rarely a face": "part of the time",
-            "two faces": "several faces",
-            "tiny face": "too small",
-        }[fault],
-    )
+    file = tmp_path / "clip.mp4"
+    message = {
+        "missing": "does not exist",
+        "text": "not a readable",
+        "empty": "empty",
+        "folder": "directory",
+        "audio only": "no video",
+        "no audio": "no audio",
+        "silent": "silent",
+        "short": "too short",
+        "no face": "no face",
+        "rarely a face": "part of the time",
+        "two faces": "several faces",
+        "tiny face": "too small",
+    }[fault]
     grey = [np.full((SIDE, SIDE, 3), 110, np.uint8)] * 60
     if fault == "text":
         file.write_text("this is not a video\n" * 50)
@@ -108,12 +109,12 @@ def test_a_clip_that_will_not_do_is_refused(
         file.touch()
     elif fault == "folder":
         file.mkdir()
-    elif fault == "sound only":
+    elif fault == "audio only":
         from being.media import write_wav
 
-        file = tmp_path / "sound.wav"
+        file = tmp_path / "audio.wav"
         write_wav(file, hum(60))
-    elif fault == "no sound":
+    elif fault == "no audio":
         write_clip(file, pictures, None)
     elif fault == "silent":
         write_clip(file, pictures, np.zeros(60 * 640, np.float32))
@@ -130,19 +131,19 @@ def test_a_clip_that_will_not_do_is_refused(
         for canvas, picture in zip(small, pictures, strict=True):
             canvas[60 : 60 + SIDE // 2, 60 : 60 + SIDE // 2] = picture[::2, ::2]
         write_clip(file, small, hum(60))
-    with pytest.raises(InputRejected, match=said) as refusal:
-        preflight(file, landmarker)
-    assert refusal.value.code == ExitCode.REJECTED
+    with pytest.raises(InputRejected, match=message) as rejection:
+        inspect(file, landmarker)
+    assert rejection.value.code == ExitCode.REJECTED
 
 
-def test_a_wide_clip_is_cut_to_the_head(
+def test_a_wide_clip_is_cropped_to_the_head(
     landmarker: FaceLandmarker, pictures: list[np.ndarray], tmp_path: Path
 ) -> None:
     wide = [np.pad(picture, ((0, 0), (150, 26), (0, 0)), "edge") for picture in pictures]
-    checked = preflight(write_clip(tmp_path / "wide.mp4", wide, hum(60)), landmarker, size=128)
-    left, top, side = checked.crop
-    assert left > 120 and side <= SIDE and left + side <= 400 and checked.size == 128
-    cut = landmarker.detect(list(checked.pictures())[10])
+    inspection = inspect(write_clip(tmp_path / "wide.mp4", wide, hum(60)), landmarker, size=128)
+    left, top, side = inspection.crop
+    assert left > 120 and side <= SIDE and left + side <= 400 and inspection.size == 128
+    cut = landmarker.detect(list(inspection.decode_frames())[10])
     assert cut.found[0] and 0.3 * 128 < cut.points[0, 1, 0] < 0.7 * 128
 
 
@@ -153,15 +154,14 @@ def test_the_square_stays_inside_the_picture() -> None:
         (640, 360, 100, 180, 120),
     ):
         box = np.array([[x - face / 2, y - face / 2, x + face / 2, y + face / 2]])
-        left, top, side = square_round_head(width, height, box)
+        left, top, side = head_square(width, height, box)
         assert (
             left >= 0 and top >= 0 and left + side <= width and top + side <= height and side > face
         )
-    assert square_round_head(512, 512, np.array([[130.0, 120, 390, 420]])) == (0, 0, 512)
+    assert head_square(512, 512, np.array([[130.0, 120, 390, 420]])) == (0, 0, 512)
 
 
-# --- what is mended
-# ---------------------------------------------------------------------------------------------------
+# --- faults that are corrected
 
 Pictures = list[np.ndarray]
 
@@ -174,21 +174,19 @@ def speechlike(frames: int) -> np.ndarray:
     return (loud * low / low.std()).clip(-1, 1).astype(np.float32)
 
 
-def found(checked: Preflight, check: str) -> Finding:
-    return next(finding for finding in checked.findings if finding.check == check)
+def finding_of(inspection: ClipInspection, check: str) -> Finding:
+    return next(finding for finding in inspection.findings if finding.check == check)
 
 
 def closer(pictures: Pictures) -> Pictures:
-    """The same from nearer: another framing."""
+    """The same pictures from nearer: another framing."""
     return [
         cv2.resize(p[20:-20, 20:-20], (SIDE, SIDE), interpolation=cv2.INTER_AREA) for p in pictures
     ]
 
 
 def alike(shown: Pictures, true: Pictures) -> bool:
-    """Whether each picture is nearer to its true one than to the neighbours of that, where these
-    differ.
-    """
+    """Whether each picture is nearer to its true picture than to the next true one."""
     assert len(shown) == len(true), (len(shown), len(true))
     off = np.array([np.abs(a.astype(float) - b).mean() for a, b in zip(shown, true, strict=True)])
     beside = np.array(
@@ -197,20 +195,22 @@ def alike(shown: Pictures, true: Pictures) -> bool:
     return bool(off.max() < 3 and (off[:-1] < beside + 0.2).all())
 
 
-def close_sound(heard: np.ndarray, true: np.ndarray) -> bool:
-    return heard.shape == true.shape and float(np.corrcoef(heard, true)[0, 1]) > 0.95
+def close_audio(audio: np.ndarray, true: np.ndarray) -> bool:
+    return audio.shape == true.shape and float(np.corrcoef(audio, true)[0, 1]) > 0.95
 
 
-def test_other_framings_are_dropped_and_the_sound_with_them(
+def test_other_framings_are_dropped_with_their_audio(
     landmarker: FaceLandmarker, pictures: Pictures, tmp_path: Path
 ) -> None:
     clip = pictures[:30] + closer(pictures[:28]) + pictures[30:60]
-    sound = speechlike(len(clip))
-    checked = preflight(write_odd(tmp_path / "a.mkv", clip, sound=sound), landmarker)
-    assert checked.segments == ((0, 30), (30, 60)) and alike(list(checked.pictures()), pictures)
-    assert close_sound(checked.sound, np.concatenate([sound[: 30 * 640], sound[58 * 640 :]]))
-    assert found(checked, "cuts").at == ((1.2, 1.2), (2.32, 2.32))
-    framing = found(checked, "framing")
+    audio = speechlike(len(clip))
+    inspection = inspect(write_odd(tmp_path / "a.mkv", clip, sound=audio), landmarker)
+    assert inspection.segments == ((0, 30), (30, 60)) and alike(
+        list(inspection.decode_frames()), pictures
+    )
+    assert close_audio(inspection.audio, np.concatenate([audio[: 30 * 640], audio[58 * 640 :]]))
+    assert finding_of(inspection, "cuts").at == ((1.2, 1.2), (2.32, 2.32))
+    framing = finding_of(inspection, "framing")
     assert framing.level == "warning" and "1.1 s" in framing.what and framing.at == ((1.2, 2.32),)
 
 
@@ -219,13 +219,17 @@ def test_stretches_without_the_face_and_black_ones_are_cut_away(
 ) -> None:
     wall, black = np.full((SIDE, SIDE, 3), BACKDROP, np.uint8), np.zeros((SIDE, SIDE, 3), np.uint8)
     clip = [black] * 7 + pictures[:30] + [wall] * 20 + pictures[30:]
-    sound = speechlike(len(clip))
-    checked = preflight(write_odd(tmp_path / "a.mkv", clip, sound=sound), landmarker)
-    assert checked.segments == ((0, 30), (30, 60)) and alike(list(checked.pictures()), pictures)
-    assert close_sound(
-        checked.sound, np.concatenate([sound[7 * 640 : 37 * 640], sound[57 * 640 :]])
+    audio = speechlike(len(clip))
+    inspection = inspect(write_odd(tmp_path / "a.mkv", clip, sound=audio), landmarker)
+    assert inspection.segments == ((0, 30), (30, 60)) and alike(
+        list(inspection.decode_frames()), pictures
     )
-    assert found(checked, "face").level == "warning" and found(checked, "picture").at[0] == (
+    assert close_audio(
+        inspection.audio, np.concatenate([audio[7 * 640 : 37 * 640], audio[57 * 640 :]])
+    )
+    assert finding_of(inspection, "face").level == "warning" and finding_of(
+        inspection, "picture"
+    ).at[0] == (
         0.0,
         0.28,
     )
@@ -236,37 +240,36 @@ def test_a_second_person_is_cut_away(
 ) -> None:
     alone = [np.pad(p, ((0, 0), (0, SIDE), (0, 0)), "edge") for p in pictures]
     both = [np.concatenate([p, p[:, ::-1]], 1) for p in pictures[:30]]
-    checked = preflight(write_clip(tmp_path / "a.mp4", alone + both, hum(90)), landmarker)
-    assert 50 <= checked.frames <= 60 and found(checked, "people").level == "warning"
+    inspection = inspect(write_clip(tmp_path / "a.mp4", alone + both, hum(90)), landmarker)
+    assert 50 <= inspection.frames <= 60 and finding_of(inspection, "people").level == "warning"
 
 
 def test_copies_are_dropped_one_to_one(
     landmarker: FaceLandmarker, pictures: Pictures, tmp_path: Path
 ) -> None:
-    """25 fps in a 30 fps container whose picture starts 80 ms after the sound."""
-    clip, sound = [pictures[i * 5 // 6] for i in range(72)], speechlike(62)
-    checked = preflight(
+    """25 fps in a 30 fps container; the picture starts 80 ms after the audio."""
+    clip, audio = [pictures[i * 5 // 6] for i in range(72)], speechlike(62)
+    inspection = inspect(
         write_odd(
             tmp_path / "a.mkv",
             clip,
             rate=30,
             times=[i / 30 + 1.08 for i in range(72)],
-            sound=sound,
+            sound=audio,
             sound_from=1.0,
         ),
         landmarker,
     )
-    rate, start = found(checked, "frame rate"), found(checked, "sound track")
+    rate, start = finding_of(inspection, "frame rate"), finding_of(inspection, "audio track")
     assert (
-        "25 frames/s in a container of 30: 12 pictures are copies" in rate.what
-        and rate.level == "ok"
+        "25 frames/s in a container of 30: 12 frames are copies" in rate.what and rate.level == "ok"
     )
-    assert "80 ms after the sound" in start.what and start.level == "ok"
-    assert alike(list(checked.pictures()), pictures)
+    assert "80 ms after the audio" in start.what and start.level == "ok"
+    assert alike(list(inspection.decode_frames()), pictures)
     lag = (
         np.argmax(
             [
-                np.dot(checked.sound[4000:20000], sound[4000 + k : 20000 + k])
+                np.dot(inspection.audio[4000:20000], audio[4000 + k : 20000 + k])
                 for k in range(800, 1800)
             ]
         )
@@ -286,7 +289,7 @@ def test_other_rates_become_25(
         else np.full(60, 1 / (rate or 1))
     )
     times = np.cumsum(steps) - steps[0] + 0.5
-    checked = inspect(
+    inspection = inspect_picture(
         write_odd(
             tmp_path / "a.mkv",
             pictures,
@@ -297,34 +300,33 @@ def test_other_rates_become_25(
         ),
         landmarker,
     )
-    wanted = 0.5 + np.arange(checked.frames) / 25
+    wanted = 0.5 + np.arange(inspection.frames) / 25
     nearest = np.abs(times[None] - wanted[:, None]).min(1)
-    assert np.abs(np.abs(times[checked.sources] - wanted) - nearest).max() < 2e-3
-    said = found(checked, "frame rate")
-    assert ("variable" in said.what) == (
+    assert np.abs(np.abs(times[inspection.source_frames] - wanted) - nearest).max() < 2e-3
+    rate_finding = finding_of(inspection, "frame rate")
+    assert ("variable" in rate_finding.what) == (
         rate == 0
-    ) and f"{1e3 * nearest.max():.0f} ms" in said.fix.replace("21", "20")
+    ) and f"{1e3 * nearest.max():.0f} ms" in rate_finding.fix.replace("21", "20")
 
 
-def test_the_sound_is_shifted_to_the_lips(
+def test_the_audio_is_shifted_to_the_lips(
     landmarker: FaceLandmarker, pictures: Pictures, tmp_path: Path
 ) -> None:
-    sound = speechlike(64)
-    given = []
+    audio = speechlike(64)
+    lengths = []
 
-    def late(look: object, heard: np.ndarray) -> float:
-        given.append(len(heard))
+    def late(face_samples: object, audio: np.ndarray) -> float:
+        lengths.append(len(audio))
         return 0.1
 
-    checked = preflight(
-        write_odd(tmp_path / "a.mkv", pictures, sound=sound), landmarker, lip_offset=late
+    inspection = inspect(
+        write_odd(tmp_path / "a.mkv", pictures, sound=audio), landmarker, lip_offset=late
     )
-    assert close_sound(checked.sound, sound[1600 : 1600 + 60 * 640]) and given == [60 * 640]
-    assert "100 ms after the lips" in found(checked, "sound track").what
+    assert close_audio(inspection.audio, audio[1600 : 1600 + 60 * 640]) and lengths == [60 * 640]
+    assert "100 ms after the lips" in finding_of(inspection, "audio track").what
 
 
-# --- what is only said
-# ------------------------------------------------------------------------------------------------
+# --- faults that are only reported
 
 
 def lit(gain: Callable[[int], object]) -> Callable[[Pictures], Pictures]:
@@ -334,23 +336,23 @@ def lit(gain: Callable[[int], object]) -> Callable[[Pictures], Pictures]:
 
 
 def shaken(pictures: Pictures) -> Pictures:
-    """The same before a patterned wall that moves, as when the camera is held by hand."""
+    """The same in front of a patterned wall that moves, as with a hand-held camera."""
     rng = np.random.default_rng(0)
     wall = cv2.GaussianBlur(
         rng.uniform(0, 255, (SIDE + 40, SIDE + 40, 3)).astype(np.float32), (0, 0), 3
     )
     wall = np.clip(128 + 4 * (wall - wall.mean()), 0, 255).astype(np.uint8)
-    made = []
+    shifted = []
     for i, picture in enumerate(pictures):
         x, y = round(20 + 9 * np.sin(0.21 * i)), round(20 + 7 * np.cos(0.17 * i))
-        made.append(
+        shifted.append(
             np.where(
                 (picture == BACKDROP).all(-1, keepdims=True),
                 wall[y : y + SIDE, x : x + SIDE],
                 picture,
             )
         )
-    return made
+    return shifted
 
 
 FAULTS: dict[str, tuple[str, str, Callable[[Pictures], Pictures]]] = {
@@ -371,54 +373,55 @@ FAULTS: dict[str, tuple[str, str, Callable[[Pictures], Pictures]]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_faults_are_warned_of(
+def test_faults_give_warnings(
     fault: str, landmarker: FaceLandmarker, pictures: Pictures, tmp_path: Path
 ) -> None:
-    check, says, spoil = FAULTS[fault]
-    checked = preflight(write_clip(tmp_path / "a.mp4", spoil(pictures), hum(60)), landmarker)
-    finding = found(checked, check)
-    assert finding.level == "warning" and says in finding.what and finding.fix
-    others = {f.check for f in checked.findings if f.level != "ok"} - {
+    check, message, spoil = FAULTS[fault]
+    inspection = inspect(write_clip(tmp_path / "a.mp4", spoil(pictures), hum(60)), landmarker)
+    finding = finding_of(inspection, check)
+    assert finding.level == "warning" and message in finding.what and finding.fix
+    others = {f.check for f in inspection.findings if f.level != "ok"} - {
         check,
         "face size",
         "sharpness",
     }
-    assert others <= {"camera"} & ({"camera"} if fault == "shake" else set()), checked.findings
+    assert others <= {"camera"} & ({"camera"} if fault == "shake" else set()), inspection.findings
 
 
-def test_a_check_lists_rejections_and_goes_on(
+def test_an_inspection_reports_all_rejections(
     landmarker: FaceLandmarker, pictures: Pictures, tmp_path: Path
 ) -> None:
-    checked = inspect(write_clip(tmp_path / "a.mp4", [pictures[0]] * 60, None), landmarker)
-    assert {f.check for f in checked.findings if f.level == "rejection"} == {
-        "sound track",
+    inspection = inspect_picture(
+        write_clip(tmp_path / "a.mp4", [pictures[0]] * 60, None), landmarker
+    )
+    assert {f.check for f in inspection.findings if f.level == "rejection"} == {
+        "audio track",
         "picture",
     }
-    assert all(f.what and (f.fix or f.level == "ok") for f in checked.findings)
+    assert all(f.what and (f.fix or f.level == "ok") for f in inspection.findings)
 
 
 # --- odd files
-# --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "kind", ["turned", "grey", "transparent", "odd size", "4K", "ten bits", "sizes change"]
+    "case", ["turned", "grey", "transparent", "odd size", "4K", "ten bits", "sizes change"]
 )
 def test_odd_clips_become_datasets(
-    kind: str, landmarker: FaceLandmarker, pictures: Pictures, tmp_path: Path
+    case: str, landmarker: FaceLandmarker, pictures: Pictures, tmp_path: Path
 ) -> None:
-    """In 4K the clip has 5 frames/s, of which the last is not shown for its full time."""
-    sound, file, frames = hum(60), tmp_path / "a.mkv", 60
-    if kind == "turned":
+    """The 4K clip has 5 frames/s, and its last frame is not shown for its full time."""
+    audio, file, frames = hum(60), tmp_path / "a.mkv", 60
+    if case == "turned":
         file = write_odd(
             tmp_path / "a.mp4",
             [np.ascontiguousarray(np.rot90(p, -1)) for p in pictures],
             turn=90,
-            sound=sound,
+            sound=audio,
         )
-    elif kind == "grey":
-        write_odd(file, pictures, pixels="gray", sound=sound)
-    elif kind == "transparent":
+    elif case == "grey":
+        write_odd(file, pictures, pixels="gray", sound=audio)
+    elif case == "transparent":
         clear = [
             np.dstack([p, np.where((p == BACKDROP).all(-1), 0, 255).astype(np.uint8)])
             for p in pictures
@@ -429,36 +432,38 @@ def test_odd_clips_become_datasets(
             codec="prores_ks",
             pixels="yuva444p10le",
             options={"profile": "4444"},
-            sound=sound,
+            sound=audio,
         )
-    elif kind == "odd size":
+    elif case == "odd size":
         odd = [np.pad(p, ((10, 7), (100, 103), (0, 0)), "edge") for p in pictures]
-        write_odd(file, odd, codec="ffv1", pixels="yuv444p", sound=sound)
-    elif kind == "4K":
+        write_odd(file, odd, codec="ffv1", pixels="yuv444p", sound=audio)
+    elif case == "4K":
         big = [
             cv2.resize(np.pad(p, ((0, 0), (80, 94), (0, 0)), "edge"), (3840, 2160))
             for p in pictures[::5]
         ]
-        write_odd(file, big, rate=5, options={"preset": "ultrafast"}, sound=sound)
-    elif kind == "ten bits":
+        write_odd(file, big, rate=5, options={"preset": "ultrafast"}, sound=audio)
+    elif case == "ten bits":
         write_odd(
             file,
             pictures,
             codec="libx265",
             pixels="yuv420p10le",
             options={"x265-params": "log-level=0"},
-            sound=sound,
+            sound=audio,
         )
     else:
         small = [cv2.resize(p, None, fx=0.5, fy=0.5) for p in pictures]
         write_odd(file, pictures + small, codec="mjpeg", pixels="yuvj444p", sound=hum(120))
         frames = 120
-    checked = preflight(file, landmarker)
-    shown = list(checked.pictures())
-    assert len(shown) == checked.frames and abs(checked.frames - frames) <= (
-        4 if kind == "4K" else 0
+    inspection = inspect(file, landmarker)
+    shown = list(inspection.decode_frames())
+    assert len(shown) == inspection.frames and abs(inspection.frames - frames) <= (
+        4 if case == "4K" else 0
     )
-    assert {p.shape for p in shown} == {(checked.size, checked.size, 3)} and checked.size % 2 == 0
+    assert {p.shape for p in shown} == {
+        (inspection.size, inspection.size, 3)
+    } and inspection.size % 2 == 0
     assert landmarker.detect(shown[10]).found[0], "upright, the head in it"
     expected = {
         "turned": "turned by 90",
@@ -467,10 +472,10 @@ def test_odd_clips_become_datasets(
         "ten bits": "yuv420p10le",
         "odd size": "427x241",
     }
-    assert expected.get(kind, "") in found(checked, "file").what
+    assert expected.get(case, "") in finding_of(inspection, "file").what
 
 
-def test_half_a_face_is_refused(
+def test_half_a_face_is_rejected(
     landmarker: FaceLandmarker, pictures: Pictures, tmp_path: Path
 ) -> None:
     half = [
@@ -478,23 +483,21 @@ def test_half_a_face_is_refused(
         for p in pictures
     ]
     with pytest.raises(InputRejected, match="cut off|no face|part of the time"):
-        preflight(write_clip(tmp_path / "a.mp4", half, hum(60)), landmarker)
+        inspect(write_clip(tmp_path / "a.mp4", half, hum(60)), landmarker)
 
 
-def test_an_animation_has_no_sound(
+def test_an_animation_has_no_audio(
     landmarker: FaceLandmarker, pictures: Pictures, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputRejected, match="no sound track"):
-        preflight(write_odd(tmp_path / "a.gif", pictures, codec="gif", pixels="rgb8"), landmarker)
+    with pytest.raises(InputRejected, match="no audio track"):
+        inspect(write_odd(tmp_path / "a.gif", pictures, codec="gif", pixels="rgb8"), landmarker)
 
 
 @pytest.mark.slow
-def test_a_long_clip_is_seen_in_little_memory(
+def test_a_long_clip_needs_little_memory(
     landmarker: FaceLandmarker, pictures: Pictures, tmp_path: Path
 ) -> None:
-    """20 minutes at 4 frames/s; samples grow rarer with time, so that their number hardly grows
-    after some minutes.
-    """
+    """20 minutes at 4 frames/s; the step between samples grows, so their number hardly does."""
     small = [cv2.resize(p, (96, 96), interpolation=cv2.INTER_AREA) for p in pictures]
     clip = write_odd(
         tmp_path / "a.mkv",
@@ -504,17 +507,16 @@ def test_a_long_clip_is_seen_in_little_memory(
         options={"preset": "ultrafast"},
     )
     before, seen = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, []
-    checked = inspect(clip, landmarker, advance=seen.append)
+    inspection = inspect_picture(clip, landmarker, advance=seen.append)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000, (
-        "kB; 77 MB of it is the sound"
+        "kB; 77 MB of it are the audio"
     )
-    assert sum(seen) == 1200 * 4 and len(checked.look) < 1150
-    length = found(checked, "length")
+    assert sum(seen) == 1200 * 4 and len(inspection.face_samples) < 1150
+    length = finding_of(inspection, "length")
     assert length.level == "warning" and "about 50 min" in length.what
 
 
 # --- real clips
-# -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.shared
@@ -522,8 +524,8 @@ def test_a_long_clip_is_seen_in_little_memory(
 def test_the_raw_clip_gives_the_frames_of_its_clean_copy(
     landmarker: FaceLandmarker, shared_dir: Path
 ) -> None:
-    clean = preflight(shared_dir / "clips/address_fr_50s.mp4", landmarker)
-    raw = preflight(shared_dir / "clips/raw/address_fr_30fps_dup.mp4", landmarker)
+    clean = inspect(shared_dir / "clips/address_fr_50s.mp4", landmarker)
+    raw = inspect(shared_dir / "clips/raw/address_fr_30fps_dup.mp4", landmarker)
     assert (
         clean.segments == ((0, 1259),)
         and abs(raw.frames - clean.frames) <= 1
@@ -531,15 +533,16 @@ def test_the_raw_clip_gives_the_frames_of_its_clean_copy(
     )
     psnr = [
         10 * np.log10(255**2 / np.mean((a.astype(np.float32) - b) ** 2))
-        for a, b in zip(clean.pictures(), raw.pictures(), strict=False)
+        for a, b in zip(clean.decode_frames(), raw.decode_frames(), strict=False)
     ]
-    samples = min(len(clean.sound), len(raw.sound))
-    spectra = [np.fft.rfft(part.sound[:samples], 2 * samples) for part in (clean, raw)]
+    samples = min(len(clean.audio), len(raw.audio))
+    spectra = [np.fft.rfft(part.audio[:samples], 2 * samples) for part in (clean, raw)]
     lag = int(np.fft.irfft(spectra[0] * spectra[1].conj()).argmax())
     lag = lag - 2 * samples if lag > samples else lag
     print(
-        f"frames {clean.frames} and {raw.frames}; PSNR {min(psnr):.1f} dB at least, {np.median(psnr):.1f} dB median; "
-        f"sound offset {lag / 16:.2f} ms"
+        f"frames {clean.frames} and {raw.frames}; PSNR {min(psnr):.1f} dB at least, "
+        f"{np.median(psnr):.1f} dB median; "
+        f"audio offset {lag / 16:.2f} ms"
     )
     assert min(psnr) > 40 and abs(lag) <= 0.02 * 16_000
 
@@ -563,7 +566,7 @@ def test_real_clips(
     shared_dir: Path,
 ) -> None:
     start = time.process_time()
-    checked = preflight(shared_dir / "clips" / clip, landmarker)
+    inspection = inspect(shared_dir / "clips" / clip, landmarker)
     print(f"{clip}: {time.process_time() - start:.1f} s of processor time")
-    assert checked.segments == segments and checked.crop == (0, 0, 512)
-    assert {finding.check for finding in checked.findings if finding.level != "ok"} == warned
+    assert inspection.segments == segments and inspection.crop == (0, 0, 512)
+    assert {finding.check for finding in inspection.findings if finding.level != "ok"} == warned

@@ -1,4 +1,4 @@
-"""The offset of the sound from the mouth is found to 20 ms, or it is said that it cannot be told."""
+"""Sync: the offset of the audio from the mouth, accurate to 20 ms, or not reliable."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from audio_samples import SPEAKER, melody
-from looks import look_at, made_up
-from needs import had
+from needs import load_or_skip
+from sampled_faces import clip_face_samples, synthetic_face_samples
 
 from being import media
 from being.audio import encoders
-from being.audio.phonemes import listen
+from being.audio.phonemes import analyse_speech
 from being.conventions import SAMPLE_RATE
-from being.preprocess.inspection.face_samples import Look
+from being.preprocess.inspection.face_samples import FaceSamples
 from being.preprocess.inspection.sync import (
-    IN_STEP,
-    NOT_KNOWN,
+    IN_SYNC,
+    UNKNOWN_OFFSET,
     check_other_voices,
     check_sync,
     sync_offset,
@@ -26,43 +26,62 @@ from being.preprocess.inspection.sync import (
 MOVED = (-0.2, -0.1, -0.04, 0.04, 0.1, 0.2)  # s
 
 
-def moved(sound: np.ndarray, seconds: float) -> np.ndarray:
-    samples = round(seconds * SAMPLE_RATE)
-    return np.pad(sound, (samples, 0)) if samples > 0 else sound[-samples:]
+def moved(audio: np.ndarray, seconds: float) -> np.ndarray:
+    """The audio `seconds` later (negative: earlier)."""
+    count = round(seconds * SAMPLE_RATE)
+    return np.pad(audio, (count, 0)) if count > 0 else audio[-count:]
 
 
 @pytest.fixture(scope="module")
-def sound() -> np.ndarray:
-    had(lambda: encoders.encoder("hama"))
+def audio() -> np.ndarray:
+    load_or_skip(lambda: encoders.load_encoder("hama"))
     return media.read_audio(SPEAKER)
 
 
 @pytest.fixture(scope="module")
-def mouth() -> Look:
-    """The lips of the built-in sample by its own truth."""
+def mouth() -> FaceSamples:
+    """Samples of the built-in sample with its true lip aperture."""
     aperture = np.load(SPEAKER.parent / "truth.npz")["lip_aperture"]
-    return made_up(np.arange(len(aperture)) / 25, aperture)
+    return synthetic_face_samples(np.arange(len(aperture)) / 25, aperture)
 
 
-def part(look: Look, start: int, stop: int) -> Look:
-    return Look(look.times[start:stop], look.points[start:stop], None, look.faces[start:stop])
+def test_a_clip_in_sync_has_no_offset(audio: np.ndarray, mouth: FaceSamples) -> None:
+    """The built-in sample is drawn in sync: its mouth leads the audio by 40 ms, as a person's does.
+
+    With the sign of MOUTH_LEADS turned, the offset would be 41 ms; with that of CLOSURE_LATE, 72.
+    """
+    found = sync_offset(analyse_speech(audio), mouth)
+    assert found.reliable and abs(found.seconds) < 0.012
+
+
+def part(samples: FaceSamples, start: int, stop: int) -> FaceSamples:
+    return FaceSamples(
+        samples.times[start:stop], samples.points[start:stop], None, samples.face_counts[start:stop]
+    )
 
 
 @pytest.mark.parametrize("by", MOVED)
-def test_moved_sound_is_told_from_fifteen_seconds(
-    sound: np.ndarray, mouth: Look, by: float
+def test_the_offset_of_moved_audio_is_found_in_fifteen_seconds(
+    audio: np.ndarray, mouth: FaceSamples, by: float
 ) -> None:
-    zero = sync_offset(listen(sound), mouth)
-    found = sync_offset(listen(moved(sound, by)), part(mouth, 50, 425))
-    assert zero.sure and found.sure and found.seconds - zero.seconds == pytest.approx(by, abs=0.012)
+    zero = sync_offset(analyse_speech(audio), mouth)
+    found = sync_offset(analyse_speech(moved(audio, by)), part(mouth, 50, 425))
+    assert (
+        zero.reliable
+        and found.reliable
+        and found.seconds - zero.seconds == pytest.approx(by, abs=0.012)
+    )
 
 
-def test_it_does_not_depend_on_when_frames_were_taken(sound: np.ndarray, mouth: Look) -> None:
-    """Copies left out of a 30 fps clip, 60 fps, jittered times, sparse samples besides, frames
-    without a face.
+def test_the_offset_does_not_depend_on_the_times_of_the_frames(
+    audio: np.ndarray, mouth: FaceSamples
+) -> None:
+    """Copies left out of a 30 fps clip; 60 fps; jittered times; sparse samples in between.
+
+    Some frames have no face.
     """
-    heard, rng = listen(sound), np.random.default_rng(0)
-    zero = sync_offset(heard, mouth).seconds
+    analysis, rng = analyse_speech(audio), np.random.default_rng(0)
+    zero = sync_offset(analysis, mouth).seconds
     aperture = np.load(SPEAKER.parent / "truth.npz")["lip_aperture"]
     thirty = np.arange(0, 20, 1 / 30)
     for times in (
@@ -71,93 +90,101 @@ def test_it_does_not_depend_on_when_frames_were_taken(sound: np.ndarray, mouth: 
         np.sort(np.arange(0, 20, 0.04) + rng.uniform(-0.015, 0.015, 500)),
         np.concatenate([np.arange(0, 4, 0.7), np.arange(5, 22, 0.04), np.arange(22, 29, 0.7)]),
     ):
-        look = made_up(times, np.interp(times, mouth.times, aperture))
-        look.points[7:10] = np.nan
-        found = sync_offset(heard, look)
-        assert found.sure and found.seconds == pytest.approx(zero, abs=0.015)
+        samples = synthetic_face_samples(times, np.interp(times, mouth.times, aperture))
+        samples.points[7:10] = np.nan
+        found = sync_offset(analysis, samples)
+        assert found.reliable and found.seconds == pytest.approx(zero, abs=0.015)
 
 
-def test_nothing_is_claimed_where_mouth_and_sound_are_strangers(
-    sound: np.ndarray, mouth: Look
-) -> None:
-    own, aperture = listen(sound), np.load(SPEAKER.parent / "truth.npz")["lip_aperture"]
+def test_unrelated_mouth_and_audio_give_no_offset(audio: np.ndarray, mouth: FaceSamples) -> None:
+    own, aperture = analyse_speech(audio), np.load(SPEAKER.parent / "truth.npz")["lip_aperture"]
     hiss = 0.1 * np.random.default_rng(0).normal(size=15 * SAMPLE_RATE).astype(np.float32)
-    strangers = {
-        "silence": (listen(np.zeros_like(hiss)), mouth),
-        "melody": (listen(melody(15)), mouth),
-        "noise": (listen(hiss), mouth),
-        "short sound": (listen(sound[: 2 * SAMPLE_RATE]), mouth),
-        "backwards": (own, made_up(mouth.times, aperture[::-1])),
-        "still": (own, made_up(mouth.times, np.full(len(mouth), 0.05))),
+    unrelated = {
+        "silence": (analyse_speech(np.zeros_like(hiss)), mouth),
+        "melody": (analyse_speech(melody(15)), mouth),
+        "noise": (analyse_speech(hiss), mouth),
+        "short audio": (analyse_speech(audio[: 2 * SAMPLE_RATE]), mouth),
+        "backwards": (own, synthetic_face_samples(mouth.times, aperture[::-1])),
+        "still": (own, synthetic_face_samples(mouth.times, np.full(len(mouth), 0.05))),
         "few frames": (own, part(mouth, 100, 180)),
         "one frame": (own, part(mouth, 5, 6)),
-        "no face": (own, Look(mouth.times, np.full_like(mouth.points, np.nan), None, mouth.faces)),
+        "no face": (
+            own,
+            FaceSamples(mouth.times, np.full_like(mouth.points, np.nan), None, mouth.face_counts),
+        ),
         "no frames": (own, part(mouth, 0, 0)),
-        "sparse": (own, made_up(np.arange(0, 28, 0.7), np.full(40, 0.05))),
+        "sparse": (own, synthetic_face_samples(np.arange(0, 28, 0.7), np.full(40, 0.05))),
     }
-    for name, (heard, look) in strangers.items():
-        found = sync_offset(heard, look)
-        assert not found.sure and found.shift == 0, name
-        assert check_sync(found).level == "warning" and "cannot be told" in check_sync(found).what
-        assert check_other_voices(heard, look).level == "ok" or name == "still"
+    for name, (analysis, samples) in unrelated.items():
+        found = sync_offset(analysis, samples)
+        assert not found.reliable and found.shift == 0, name
+        assert (
+            check_sync(found).level == "warning" and "cannot be measured" in check_sync(found).what
+        )
+        assert check_other_voices(analysis, samples).level == "ok" or name == "still"
 
 
-def test_what_is_said_and_moved(sound: np.ndarray, mouth: Look) -> None:
-    far = sync_offset(listen(moved(sound, 0.3)), mouth)
+def test_a_large_offset_is_reported_and_corrected(audio: np.ndarray, mouth: FaceSamples) -> None:
+    far = sync_offset(analyse_speech(moved(audio, 0.3)), mouth)
     assert (
         far.shift == far.seconds > 0.15
         and check_sync(far).level == "warning"
         and "after" in check_sync(far).what
     )
-    mended = sync_offset(listen(moved(moved(sound, 0.3), -far.shift)), mouth)
+    mended = sync_offset(analyse_speech(moved(moved(audio, 0.3), -far.shift)), mouth)
     assert abs(mended.seconds) < 0.02 and mended.shift == 0 and check_sync(mended).level == "ok"
-    assert NOT_KNOWN.shift == 0 and 0.04 < IN_STEP < 0.06
+    assert UNKNOWN_OFFSET.shift == 0 and 0.04 < IN_SYNC < 0.06
 
 
-def test_another_voice_is_found_by_lips_that_keep_still(sound: np.ndarray, mouth: Look) -> None:
-    heard = listen(sound)
-    assert check_other_voices(heard, mouth).level == "ok"
+def test_another_voice_is_found_where_the_lips_keep_still(
+    audio: np.ndarray, mouth: FaceSamples
+) -> None:
+    analysis = analyse_speech(audio)
+    assert check_other_voices(analysis, mouth).level == "ok"
     aperture = np.load(SPEAKER.parent / "truth.npz")["lip_aperture"].copy()
     aperture[238:369] = 0.002  # 9.5 to 14.8 s, where there is speech
-    found = check_other_voices(heard, made_up(mouth.times, aperture))
+    found = check_other_voices(analysis, synthetic_face_samples(mouth.times, aperture))
     assert found.level == "warning" and all(a >= 9.3 and b <= 14.7 for a, b in found.at)
-    assert (
-        sum(b - a for a, b in found.at) > 3.5
-    )  # of 5.2 s, a pause and half a second at both ends besides
+    # Of the 5.2 s, without a pause and half a second at both ends.
+    assert sum(b - a for a, b in found.at) > 3.5
 
 
 @pytest.mark.shared
 @pytest.mark.parametrize(
     "clip", ["address_fr_50s.mp4", "newsdesk_en_21s.mp4", "raw/address_fr_30fps_dup.mp4"]
 )
-def test_moved_sound_of_real_clips_is_told(clip: str, sound: np.ndarray, shared_dir: Path) -> None:
+def test_the_offset_of_moved_audio_of_real_clips_is_found(
+    clip: str, audio: np.ndarray, shared_dir: Path
+) -> None:
     own = media.read_audio(shared_dir / "clips" / clip)
-    look = look_at(shared_dir / "clips" / clip, 15)
-    zero = sync_offset(listen(own), look)
-    assert zero.sure and abs(zero.seconds) < 0.03, zero  # by eye these clips are in step
+    samples = clip_face_samples(shared_dir / "clips" / clip, 15)
+    zero = sync_offset(analyse_speech(own), samples)
+    assert zero.reliable and abs(zero.seconds) < 0.03, zero  # to the eye these clips are in sync
     for by in MOVED:
-        found = sync_offset(listen(moved(own, by)), look)
-        assert found.sure and found.seconds - zero.seconds == pytest.approx(by, abs=0.01), (
+        found = sync_offset(analyse_speech(moved(own, by)), samples)
+        assert found.reliable and found.seconds - zero.seconds == pytest.approx(by, abs=0.01), (
             by,
             found,
         )
-    strange = sync_offset(
-        listen(media.read_audio(shared_dir / "audio" / "speech_en_60s.wav")[3 * SAMPLE_RATE :]),
-        look,
+    other = sync_offset(
+        analyse_speech(
+            media.read_audio(shared_dir / "audio" / "speech_en_60s.wav")[3 * SAMPLE_RATE :]
+        ),
+        samples,
     )
-    assert not strange.sure
+    assert not other.reliable
 
 
 @pytest.mark.shared
 def test_the_raw_clip_and_its_clean_copy_have_the_same_offset(
-    sound: np.ndarray, shared_dir: Path
+    audio: np.ndarray, shared_dir: Path
 ) -> None:
     offsets = []
     for clip in ("address_fr_50s.mp4", "raw/address_fr_30fps_dup.mp4"):
         offsets.append(
             sync_offset(
-                listen(media.read_audio(shared_dir / "clips" / clip)),
-                look_at(shared_dir / "clips" / clip, 12),
+                analyse_speech(media.read_audio(shared_dir / "clips" / clip)),
+                clip_face_samples(shared_dir / "clips" / clip, 12),
             ).seconds
         )
     assert offsets[0] == pytest.approx(offsets[1], abs=0.01)

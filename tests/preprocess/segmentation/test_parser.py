@@ -1,6 +1,4 @@
-"""Face parsers behind one interface: the user's ONNX files, a SegFormer, and what is said of files
-that are neither.
-"""
+"""Parser networks: ONNX files of the user, SegFormers, and errors for files that are neither."""
 
 from __future__ import annotations
 
@@ -9,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from drawn_clip import draw_clip, overlap
 
 from being.data.parsing import BACKGROUND, HEAD, NECK, TORSO
 from being.errors import EnvironmentFault, InputRejected, UsageError
-from being.preprocess.segmentation.matting import parse_clip
-from being.preprocess.segmentation.parser import CELEBAMASK, merge_classes, parser, part_of_classes
+from being.preprocess.segmentation.clip_parsing import parse_clip
+from being.preprocess.segmentation.parser import load_parser
+from being.preprocess.segmentation.parser_classes import CELEBAMASK, merge_classes, part_of_classes
 
 SIZE = 64
 HUB_ORDER = [
@@ -46,7 +46,7 @@ def write_graph(
     bias: np.ndarray,
     last: bool = False,
     nodes_after: tuple = (),
-    kind: int = 1,
+    input_type: int = 1,
     side: int | str = SIZE,
     metadata: dict | None = None,
 ) -> Path:
@@ -55,8 +55,8 @@ def write_graph(
     from onnx import helper, numpy_helper
 
     shape = [1, side, side, 3] if last else [1, 3, side, side]
-    nodes, current = [], "picture"
-    if kind == 2:
+    nodes, current = [], "image"
+    if input_type == 2:
         nodes.append(helper.make_node("Cast", [current], ["cast"], to=1))
         current = "cast"
     if last:
@@ -71,7 +71,7 @@ def write_graph(
     graph = helper.make_graph(
         nodes,
         "colours",
-        [helper.make_tensor_value_info("picture", kind, shape)],
+        [helper.make_tensor_value_info("image", input_type, shape)],
         [helper.make_tensor_value_info(current, 7 if integers else 1, None)],
         [
             numpy_helper.from_array(weight.reshape(channels, 3, 1, 1).astype(np.float32), "w"),
@@ -88,7 +88,7 @@ def write_graph(
 def colour_classes(
     names: list[str] | tuple[str, ...] = CELEBAMASK,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Weights of a 19-class "parser" that calls red cloth, green neck, blue hair, dark background."""
+    """Weights of a 19-class parser: red is cloth, green neck, blue hair, black background."""
     weight, bias = np.zeros((19, 3)), np.full(19, -40.0)
     for name, row in (("cloth", (6, -2, -2)), ("neck", (-2, 6, -2)), ("hair", (-2, -2, 6))):
         weight[names.index(name)], bias[names.index(name)] = row, 0
@@ -97,24 +97,23 @@ def colour_classes(
 
 
 @pytest.fixture
-def picture() -> np.ndarray:
-    """Quarters: background, head, neck, torso as `colour_classes` sees them (numbered as the labels
-    are).
-    """
+def image() -> np.ndarray:
+    """An image of four quarters: background, head, neck, torso for `colour_classes`."""
     frame = np.zeros((96, 96, 3), np.uint8)
     frame[:48, 48:], frame[48:, :48], frame[48:, 48:] = (0, 0, 255), (0, 255, 0), (255, 0, 0)
     return frame
 
 
 def quarters(parts: np.ndarray) -> list[int]:
+    """The most probable part in the middle of each quarter."""
     labels = parts.argmax(0)
     n = labels.shape[0]
     return [int(labels[y, x]) for y in (n // 4, 3 * n // 4) for x in (n // 4, 3 * n // 4)]
 
 
 @pytest.mark.parametrize("variant", ["first", "last", "open sides", "softmax", "argmax", "bytes"])
-def test_a_face_parser_from_a_file_is_read_whatever_its_layout(
-    tmp_path: Path, picture: np.ndarray, variant: str
+def test_a_face_parser_from_a_file_may_have_any_layout(
+    tmp_path: Path, image: np.ndarray, variant: str
 ):
     pytest.importorskip("onnxruntime")
     weight, bias = colour_classes()
@@ -123,9 +122,11 @@ def test_a_face_parser_from_a_file_is_read_whatever_its_layout(
         "argmax": {"nodes_after": (("ArgMax", {"axis": 1, "keepdims": 0}),)},
         "last": {"last": True},
         "open sides": {"side": "side"},
-        "bytes": {"kind": 2},
+        "bytes": {"input_type": 2},
     }.get(variant, {})
-    found = parser(str(write_graph(tmp_path / "model.onnx", 19, weight, bias, **options)))(picture)
+    found = load_parser(str(write_graph(tmp_path / "model.onnx", 19, weight, bias, **options)))(
+        image
+    )
     assert found.dtype == np.float32 and found.shape[0] == 4
     assert found.shape[1:] == ((512, 512) if variant == "open sides" else (SIZE, SIZE))
     assert np.abs(found.sum(0) - 1).max() < 1e-3
@@ -134,7 +135,7 @@ def test_a_face_parser_from_a_file_is_read_whatever_its_layout(
 
 @pytest.mark.parametrize("where", ["metadata", "config.json"])
 def test_another_order_of_classes_is_read_beside_the_file(
-    tmp_path: Path, picture: np.ndarray, where: str
+    tmp_path: Path, image: np.ndarray, where: str
 ):
     pytest.importorskip("onnxruntime")
     names = json.dumps({str(i): name for i, name in enumerate(HUB_ORDER)})
@@ -148,17 +149,17 @@ def test_another_order_of_classes_is_read_beside_the_file(
     )
     if where == "config.json":
         (tmp_path / "config.json").write_text(f'{{"id2label": {names}}}')
-    assert quarters(parser(str(path))(picture)) == [BACKGROUND, HEAD, NECK, TORSO]
+    assert quarters(load_parser(str(path))(image)) == [BACKGROUND, HEAD, NECK, TORSO]
 
 
-def test_normalisation_is_imagenets_unless_the_model_brings_its_own(tmp_path: Path):
+def test_normalisation_is_imagenets_unless_the_model_has_its_own(tmp_path: Path):
     pytest.importorskip("onnxruntime")
     weight, bias = np.array([[1.0, 0, 0]]), np.array([0.0])
     path = write_graph(tmp_path / "matte.onnx", 1, weight, bias, nodes_after=(("Sigmoid", {}),))
     frame = np.full((SIZE, SIZE, 3), 204, np.uint8)
 
     def value() -> float:
-        return float(np.log(1 / parser(str(path))(frame)[0, 5, 5] - 1) * -1)
+        return float(np.log(1 / load_parser(str(path))(frame)[0, 5, 5] - 1) * -1)
 
     assert value() == pytest.approx((0.8 - 0.485) / 0.229, abs=1e-3)
     (tmp_path / "preprocessor_config.json").write_text(
@@ -171,23 +172,23 @@ def test_normalisation_is_imagenets_unless_the_model_brings_its_own(tmp_path: Pa
     "channels, after", [(1, ()), (1, (("Sigmoid", {}),)), (2, ()), (2, (("Softmax", {"axis": 1}),))]
 )
 def test_a_portrait_matte_gives_the_person(
-    tmp_path: Path, picture: np.ndarray, channels: int, after: tuple
+    tmp_path: Path, image: np.ndarray, channels: int, after: tuple
 ):
     pytest.importorskip("onnxruntime")
     weight = np.array([[-4.0, -4, -4], [4, 4, 4]])[-channels:]
-    found = parser(
+    found = load_parser(
         str(
             write_graph(
                 tmp_path / "m.onnx", channels, weight, np.zeros(channels), nodes_after=after
             )
         )
     )
-    matte = found(np.vstack([np.zeros_like(picture), np.full_like(picture, 255)]))
+    matte = found(np.vstack([np.zeros_like(image), np.full_like(image, 255)]))
     assert matte.shape == (1, SIZE, SIZE) and 0 <= matte.min() and matte.max() <= 1
     assert matte[0, 4].max() < 0.1 and matte[0, -4].min() > 0.9
 
 
-def test_files_that_are_no_parsers_are_refused_with_the_reason(
+def test_files_that_are_no_parsers_are_rejected_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     pytest.importorskip("onnxruntime")
@@ -230,11 +231,11 @@ def test_files_that_are_no_parsers_are_refused_with_the_reason(
     )
     for name in ("text", "empty", "seven", "huge", "mean", "classes", "nan", "operator", "missing"):
         with pytest.raises(InputRejected) as refusal:
-            parser(str(tmp_path / f"{name}.onnx"))
+            load_parser(str(tmp_path / f"{name}.onnx"))
         assert name in str(refusal.value) and refusal.value.fix
     monkeypatch.setattr("being.preprocess.segmentation.parser_onnx.FILE_LIMIT", 10)
     with pytest.raises(InputRejected, match="MiB"):
-        parser(str(tmp_path / "seven.onnx"))
+        load_parser(str(tmp_path / "seven.onnx"))
 
 
 def test_a_file_does_not_read_other_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -245,16 +246,16 @@ def test_a_file_does_not_read_other_files(tmp_path: Path, monkeypatch: pytest.Mo
     path = write_graph(tmp_path / "model.onnx", 1, np.zeros((1, 3)), np.zeros(1))
     (tmp_path / "secret.bin").write_bytes(np.zeros(3, np.float32).tobytes())
     monkeypatch.chdir(tmp_path)
-    for place in ("secret.bin", str(tmp_path / "secret.bin"), "../secret.bin"):
+    for location in ("secret.bin", str(tmp_path / "secret.bin"), "../secret.bin"):
         model = onnx.load(path, load_external_data=False)
         tensor = model.graph.initializer[0]
         tensor.ClearField("raw_data")
         tensor.ClearField("external_data")
         tensor.data_location = TensorProto.EXTERNAL
-        tensor.external_data.add(key="location", value=place)
+        tensor.external_data.add(key="location", value=location)
         (tmp_path / "outside.onnx").write_bytes(model.SerializeToString())
         with pytest.raises(InputRejected):
-            parser(str(tmp_path / "outside.onnx"))
+            load_parser(str(tmp_path / "outside.onnx"))
 
 
 def write_segformer(folder: Path, names: list[str]) -> Path:
@@ -276,9 +277,7 @@ def write_segformer(folder: Path, names: list[str]) -> Path:
     return folder
 
 
-def test_a_segformer_in_a_folder_gives_the_parts_of_its_classes(
-    tmp_path: Path, picture: np.ndarray
-):
+def test_a_segformer_in_a_folder_gives_the_parts_of_its_classes(tmp_path: Path, image: np.ndarray):
     pytest.importorskip("transformers")
     import torch
     from transformers import SegformerForSemanticSegmentation
@@ -287,11 +286,10 @@ def test_a_segformer_in_a_folder_gives_the_parts_of_its_classes(
 
     torch.manual_seed(0)
     folder = write_segformer(tmp_path / "model", HUB_ORDER)
-    found = parser(str(folder))(picture)
+    found = load_parser(str(folder))(image)
     assert found.shape == (4, 128, 128) and np.abs(found.sum(0) - 1).max() < 1e-4
-    same = np.repeat(np.repeat(picture, 6, 0)[::1], 6, 1)[
-        :512, :512
-    ]  # 512 px already: no resampling
+    # An image of 512 px is not resampled.
+    same = np.repeat(np.repeat(image, 6, 0), 6, 1)[:512, :512]
     values = (same / 255.0 - IMAGENET_MEAN) / np.array(IMAGENET_STD)
     network = SegformerForSemanticSegmentation.from_pretrained(folder).eval()
     with torch.no_grad():
@@ -300,34 +298,34 @@ def test_a_segformer_in_a_folder_gives_the_parts_of_its_classes(
             .logits.softmax(1)[0]
             .numpy()
         )
-    assert np.abs(parser(str(folder))(same)[NECK] - shares[[16, 17]].sum(0)).max() < 1e-4
+    assert np.abs(load_parser(str(folder))(same)[NECK] - shares[[16, 17]].sum(0)).max() < 1e-4
 
 
-def test_a_segformer_that_cannot_be_had_names_the_missing_file(
+def test_an_incomplete_segformer_names_the_missing_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     pytest.importorskip("transformers")
     folder = write_segformer(tmp_path / "model", HUB_ORDER)
     (folder / "model.safetensors").unlink()
     with pytest.raises(EnvironmentFault, match="model.safetensors"):
-        parser(str(folder))
+        load_parser(str(folder))
     with pytest.raises(EnvironmentFault, match="config.json"):
         (tmp_path / "void").mkdir()
-        parser(str(tmp_path / "void"))
+        load_parser(str(tmp_path / "void"))
     with pytest.raises(InputRejected, match="face parser"):
-        parser(str(write_segformer(tmp_path / "pets", ["background", "cat"])))
+        load_parser(str(write_segformer(tmp_path / "pets", ["background", "cat"])))
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr("transformers.utils.hub.is_offline_mode", lambda: True, raising=False)
     with pytest.raises(EnvironmentFault, match="config.json"):
-        parser("nobody/no-such-face-parser")
+        load_parser("nobody/no-such-face-parser")
 
 
 def test_names_that_are_no_parsers_are_usage_errors():
     for name in ("segfomer", "a/b/c", "model.pth"):
         with pytest.raises(UsageError, match="there is no parser"):
-            parser(name)
+            load_parser(name)
 
 
 def test_classes_and_scores_merge_to_parts():
@@ -339,9 +337,7 @@ def test_classes_and_scores_merge_to_parts():
     assert merge_classes(scores, part_of_classes(list(CELEBAMASK)))[HEAD, 0, 0] == pytest.approx(1)
 
 
-def test_a_parsers_parts_become_the_masks_and_a_wrong_one_is_refused():
-    from test_matting import draw_clip, overlap
-
+def test_a_parsers_parts_become_the_masks_and_wrong_parts_are_rejected():
     clip = draw_clip(12, long_hair=True)
 
     def known(frame: np.ndarray) -> np.ndarray:

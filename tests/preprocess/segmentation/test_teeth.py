@@ -1,4 +1,4 @@
-"""Teeth of a drawn mouth whose teeth are known; masks that another system made."""
+"""Teeth masks of a drawn mouth whose teeth are known, and masks of EasyPortrait."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ SIZE = 256
 def draw_mouths(
     count: int = 20, noise: float = 6.0
 ) -> tuple[list[np.ndarray], np.ndarray, list[np.ndarray]]:
-    """Frames, landmarks and true teeth of a swaying head whose mouth opens on upper teeth and a
-    tongue.
+    """Frames, landmarks and true teeth of a swaying head.
+
+    Its open mouth shows upper teeth and a tongue.
     """
     rng = np.random.default_rng(5)
     frames, truths, points = [], [], np.full((count, 478, 3), np.nan, np.float32)

@@ -1,0 +1,1 @@
+"""The CPU renderer and its C++ library."""

@@ -1,31 +1,35 @@
-// A block of canonical Gaussians, moved by the network, activated, and put on the screen.
+// One block of canonical Gaussians: deformed by the network, activated and projected.
 #pragma once
 
 #include <chrono>
 
-#include "../../../splat/cpu/place.h"
+#include "../../../splat/cpu/radix_sort.h"
+#include "../../../splat/cpu/screen_shape.h"
 #include "network.h"
 
-// Canonical Gaussians and queries, block by block: [rows][BLOCK]; past the last Gaussian the last
-// one is repeated.
-struct Canonical {
+// The canonical Gaussians and their queries, block by block: [rows][BLOCK]. The last Gaussian is
+// repeated until the last block is full.
+struct CanonicalBlocks {
     int64_t count = 0;
     int width = 0, coefficients = 0;
     Buffer<float> values;
 
     enum Row { MEAN, LOG_SCALE = 3, QUATERNION = 6, OPACITY_LOGIT = 10, HARMONIC = 11 };
-    static constexpr int MOVED = HARMONIC;  // rows that the network moves, but for the harmonics
-    static constexpr int KEPT =
-        MOVED + 3;  // rows of a kept block: moved, and colours at its frame's view directions
+    // The rows that the network deforms, without the harmonics.
+    static constexpr int DEFORMED_ROWS = HARMONIC;
+    // The rows of a block of a key frame: the deformed rows, and the colour that its camera sees.
+    static constexpr int KEY_FRAME_ROWS = DEFORMED_ROWS + 3;
 
-    // The harmonics are [3][padded coefficients], as the SH head gives them; then comes the query.
+    // The harmonics are [3][padded coefficients], as the SH head computes them; the query follows.
     int query() const { return HARMONIC + 3 * padded(coefficients); }
     int rows() const { return query() + padded(width); }
     int64_t blocks() const { return (count + BLOCK - 1) / BLOCK; }
     const float* block(int64_t number) const { return values.data() + number * rows() * BLOCK; }
 
-    void fill(const Description& d, Reader& reader) {
-        count = d.count, width = int(d.width), coefficients = int((d.degree + 1) * (d.degree + 1));
+    void fill(const HeadDescription& d, TensorReader& reader) {
+        count = d.count;
+        width = int(d.width);
+        coefficients = int((d.degree + 1) * (d.degree + 1));
         values.resize(blocks() * rows() * BLOCK);
         std::fill(values.data(), values.data() + blocks() * rows() * BLOCK, 0.0f);
         const int fields[6][2] = {{MEAN, 3},
@@ -34,6 +38,8 @@ struct Canonical {
                                   {OPACITY_LOGIT, 1},
                                   {HARMONIC, 3 * coefficients},
                                   {query(), width}};
+
+        // Each tensor is [count, size]; its columns become rows of the blocks.
         for (const auto& [first, size] : fields) {
             const float* from = *reader.at++;
             for (int64_t i = 0; i < blocks() * BLOCK; i++) {
@@ -48,33 +54,34 @@ struct Canonical {
     }
 };
 
-// A Gaussian as the blending loop reads it: one cache line. See Splat for the first six.
-struct alignas(64) Mark {
+// A Gaussian as the blending loop reads it, one cache line. The first six are those of Splat.
+struct alignas(64) BlendSplat {
     float x, y, a, lean, b, opacity, colour[3];
-    float step;   // what u grows by from one row to the next
-    float decay;  // 2^-2(step^2 + b^2): what the ratio of one row's alpha to the last one's is
-                  // multiplied by
+    float step;  // the growth of u from one row to the next
+    // 2^-2(step^2 + b^2): the factor by which the ratio of alpha between two rows changes.
+    float decay;
 };
 
-// Where a frame's Gaussians are on the screen.
-struct Placed {
-    Buffer<Mark> marks;        // [count]
-    Buffer<Ellipse> ellipses;  // [count]
-    Buffer<Keyed>
-        keyed;  // [count] the drawn ones of each chunk at the chunk's start: depth bits, number
-    Buffer<int32_t> drawn;  // [chunks]
+// The Gaussians of a frame on the screen.
+struct ScreenGaussians {
+    Buffer<BlendSplat> splats;  // [count]
+    Buffer<Ellipse> ellipses;   // [count]
+    // [count] depth and number of the drawn Gaussians; those of a chunk begin at its first
+    // Gaussian.
+    Buffer<SortItem> sort_items;
+    Buffer<int32_t> drawn;  // [chunks] how many of each chunk are drawn
 };
 
 constexpr float LOG2E = 1.44269504f;
 
-// Nanoseconds that the parts of the deformation took, of all blocks together.
-struct Parts {
+// Nanoseconds of the parts of the deformation, summed over blocks.
+struct PartTimes {
     int64_t attention = 0, feed_forward = 0, geometry_heads = 0, colour_head = 0, projection = 0;
 };
 
-class Clock {
+class Stopwatch {
 public:
-    // Adds the time since the last call.
+    // Adds the nanoseconds since the last call, or since construction, to `to`.
     void lap(int64_t& to) {
         const auto now = std::chrono::steady_clock::now();
         to += std::chrono::duration_cast<std::chrono::nanoseconds>(now - last_).count();
@@ -85,106 +92,109 @@ private:
     std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
 
-// One frame of one head.
+// Computes blocks of one frame of one head.
 template <class Format>
-struct Deformer {
-    const Canonical& canonical;
+struct BlockRenderer {
+    const CanonicalBlocks& canonical;
     const Network<Format>& network;
-    const std::vector<Mixing>& mixing;
+    const std::vector<FoldedTokens>& folded;
     const Scene& scene;
     const Camera& camera;
     int tokens, degree;
 
-    // Moves and places the Gaussians of block `number`; appends the drawn ones to `keyed` and
-    // returns how many.
-    int run(int64_t number, Scratch<Format>& s, Placed& out, Keyed* keyed, Parts& parts) const {
-        alignas(64) float moved[12][BLOCK], basis[16][BLOCK], colour[3][BLOCK];
+    // Deforms and projects the Gaussians of block `number`. Appends the drawn ones to `sort_items`
+    // and returns their number.
+    int deform_and_project(int64_t number, Scratch<Format>& s, ScreenGaussians& out,
+                           SortItem* sort_items, PartTimes& parts) const {
+        alignas(64) float deformed[12][BLOCK], basis[16][BLOCK], colour[3][BLOCK];
         bool visible[BLOCK];
-        move(number, s, moved, parts);
-        Clock clock;
-        const int seen = place(number, moved, basis, visible, out);
-        clock.lap(parts.projection);
-        if (!seen) return 0;
-        colours(canonical.block(number), basis, s, colour);
-        clock.lap(parts.colour_head);
-        return finish(number, colour, visible, out, keyed);
+        deform(number, s, deformed, parts);
+        Stopwatch stopwatch;
+        const int visible_count = project(number, deformed, basis, visible, out);
+        stopwatch.lap(parts.projection);
+        if (!visible_count) return 0;
+        compute_colours(canonical.block(number), basis, s, colour);
+        stopwatch.lap(parts.colour_head);
+        return append_drawn(number, colour, visible, out, sort_items);
     }
 
-    // Moves the Gaussians of block `number` and keeps them, [KEPT][BLOCK].
-    void keep(int64_t number, Scratch<Format>& s, float* kept, Parts& parts) const {
-        alignas(64) float moved[12][BLOCK], basis[16][BLOCK], colour[3][BLOCK];
-        move(number, s, moved, parts);
-        Clock clock;
+    // Deforms the Gaussians of block `number` and writes them to `kept` [KEY_FRAME_ROWS][BLOCK].
+    void deform_key_frame(int64_t number, Scratch<Format>& s, float* kept, PartTimes& parts) const {
+        alignas(64) float deformed[12][BLOCK], basis[16][BLOCK], colour[3][BLOCK];
+        deform(number, s, deformed, parts);
+        Stopwatch stopwatch;
         for (int v = 0; v < VECTORS; v++) {
-            const vfloat mean[3] = {load(moved[0] + v * LANES), load(moved[1] + v * LANES),
-                                    load(moved[2] + v * LANES)};
-            look(mean, v, basis);
+            const vfloat mean[3] = {load(deformed[0] + v * LANES), load(deformed[1] + v * LANES),
+                                    load(deformed[2] + v * LANES)};
+            evaluate_sh(mean, v, basis);
         }
-        colours(canonical.block(number), basis, s, colour);
-        std::memcpy(kept, moved, sizeof(float) * Canonical::MOVED * BLOCK);
-        std::memcpy(kept + Canonical::MOVED * BLOCK, colour, sizeof colour);
-        clock.lap(parts.colour_head);
+        compute_colours(canonical.block(number), basis, s, colour);
+        std::memcpy(kept, deformed, sizeof(float) * CanonicalBlocks::DEFORMED_ROWS * BLOCK);
+        std::memcpy(kept + CanonicalBlocks::DEFORMED_ROWS * BLOCK, colour, sizeof colour);
+        stopwatch.lap(parts.colour_head);
     }
 
-    // Places what lies between two kept blocks, as `run` does.
-    int mix(int64_t number, const float* before, const float* after, float share, Placed& out,
-            Keyed* keyed, Parts& parts) const {
-        alignas(64) float mixed[Canonical::KEPT + 1][BLOCK], colour[3][BLOCK];
+    // As `deform_and_project`, for the Gaussians between two blocks of key frames.
+    int interpolate(int64_t number, const float* before, const float* after, float share,
+                    ScreenGaussians& out, SortItem* sort_items, PartTimes& parts) const {
+        alignas(64) float between[CanonicalBlocks::KEY_FRAME_ROWS + 1][BLOCK], colour[3][BLOCK];
         bool visible[BLOCK];
-        Clock clock;
-        float* to = &mixed[0][0];
-        for (int i = 0; i < Canonical::KEPT * BLOCK; i += LANES) {
+        Stopwatch stopwatch;
+        float* to = &between[0][0];
+        for (int i = 0; i < CanonicalBlocks::KEY_FRAME_ROWS * BLOCK; i += LANES) {
             const vfloat from = load(before + i);
             store(to + i, from + share * (load(after + i) - from));
         }
-        std::memcpy(colour, mixed[Canonical::MOVED], sizeof colour);
-        float (&moved)[12][BLOCK] = reinterpret_cast<float (&)[12][BLOCK]>(mixed);
-        const int seen = place(number, moved, nullptr, visible, out);
-        const int drawn = seen ? finish(number, colour, visible, out, keyed) : 0;
-        clock.lap(parts.projection);
+        std::memcpy(colour, between[CanonicalBlocks::DEFORMED_ROWS], sizeof colour);
+        float (&deformed)[12][BLOCK] = reinterpret_cast<float (&)[12][BLOCK]>(between);
+        const int visible_count = project(number, deformed, nullptr, visible, out);
+        const int drawn =
+            visible_count ? append_drawn(number, colour, visible, out, sort_items) : 0;
+        stopwatch.lap(parts.projection);
         return drawn;
     }
 
-    // Carries block `number` through the network: its Gaussians but for the harmonics, and in s.low
-    // the heads' inputs.
-    void move(int64_t number, Scratch<Format>& s, float (&moved)[12][BLOCK], Parts& parts) const {
+    // Carries block `number` through the network. Writes its rows without the harmonics to
+    // `deformed`, and the inputs of the SH head to s.packed.
+    void deform(int64_t number, Scratch<Format>& s, float (&deformed)[12][BLOCK],
+                PartTimes& parts) const {
         const float* raw = canonical.block(number);
         const float* query = raw + canonical.query() * BLOCK;
-        Clock clock;
-        fetch(raw, query);
+        Stopwatch stopwatch;
+        prefetch(raw, query);
         for (size_t l = 0; l < network.layers.size(); l++) {
-            network.attend(network.layers[l], mixing[l], tokens, l ? s.x : query, s);
-            clock.lap(parts.attention);
-            network.feed(network.layers[l], s);
-            clock.lap(parts.feed_forward);
+            network.attend(network.layers[l], folded[l], tokens, l ? s.x : query, s);
+            stopwatch.lap(parts.attention);
+            network.feed_forward(network.layers[l], s);
+            stopwatch.lap(parts.feed_forward);
         }
-        fetch(query + canonical.rows() * BLOCK,
-              query + (canonical.rows() + padded(canonical.width)) * BLOCK);  // the next
-        decode(MEANS_HEAD, Canonical::MEAN, 3, raw, s, moved);
-        decode(SCALES_HEAD, Canonical::LOG_SCALE, 3, raw, s, moved);
-        decode(ROTATIONS_HEAD, Canonical::QUATERNION, 4, raw, s, moved);
-        decode(OPACITY_HEAD, Canonical::OPACITY_LOGIT, 1, raw, s, moved);
-        clock.lap(parts.geometry_heads);
+        prefetch(query + canonical.rows() * BLOCK,
+                 query + (canonical.rows() + padded(canonical.width)) * BLOCK);  // the next block
+        decode(MEANS_HEAD, CanonicalBlocks::MEAN, 3, raw, s, deformed);
+        decode(SCALES_HEAD, CanonicalBlocks::LOG_SCALE, 3, raw, s, deformed);
+        decode(ROTATIONS_HEAD, CanonicalBlocks::QUATERNION, 4, raw, s, deformed);
+        decode(OPACITY_HEAD, CanonicalBlocks::OPACITY_LOGIT, 1, raw, s, deformed);
+        stopwatch.lap(parts.geometry_heads);
     }
 
-    // Asks for memory that is read soon; past the end of all blocks it does nothing.
-    static void fetch(const float* from, const float* to) {
+    // Prefetches memory that is read soon; past the end of all blocks it does nothing.
+    static void prefetch(const float* from, const float* to) {
         for (; from < to; from += 16) __builtin_prefetch(from, 0, 2);
     }
 
-    // moved[row ...] = canonical + the head's outputs.
-    INLINE void decode(HeadName head, int row, int outputs, const float* raw, Scratch<Format>& s,
-                       float (&moved)[12][BLOCK]) const {
+    // deformed[row ...] = canonical rows + outputs of the decoder.
+    INLINE void decode(DecoderName head, int row, int outputs, const float* raw, Scratch<Format>& s,
+                       float (&deformed)[12][BLOCK]) const {
         network.decode(head, s, [&](int output, int v, vfloat even, vfloat odd) {
             const float* from = raw + (row + output) * BLOCK + v * LANES;
-            if (output < outputs) store(moved[row + output] + v * LANES, load(from) + even);
+            if (output < outputs) store(deformed[row + output] + v * LANES, load(from) + even);
             if (output + 1 < outputs)
-                store(moved[row + output + 1] + v * LANES, load(from + BLOCK) + odd);
+                store(deformed[row + output + 1] + v * LANES, load(from + BLOCK) + odd);
         });
     }
 
-    // Fills the harmonics at the view directions of vector `v` of means.
-    INLINE void look(const vfloat (&mean)[3], int v, float (*basis)[BLOCK]) const {
+    // Writes the basis of the harmonics at the view directions of vector `v` of the means.
+    INLINE void evaluate_sh(const vfloat (&mean)[3], int v, float (*basis)[BLOCK]) const {
         const Harmonics harmonics(mean, camera, degree);
         const int used = (degree + 1) * (degree + 1);
         for (int k = 0; k < padded(used); k++) {
@@ -192,56 +202,61 @@ struct Deformer {
         }
     }
 
-    // Projects the moved Gaussians (mean, log scale, quaternion, opacity logit; one row of
-    // padding), fills marks and ellipses of those that can be seen, and where it is given `basis`
-    // [16][BLOCK] with the harmonics of all.
-    int place(int64_t number, const float (&moved)[12][BLOCK], float (*basis)[BLOCK],
-              bool (&visible)[BLOCK], Placed& out) const {
-        int seen = 0;
+    // Projects the deformed Gaussians (mean, log scale, quaternion, opacity logit; one row of
+    // padding). Writes splats and ellipses of the visible ones, and to `basis` [16][BLOCK], unless
+    // it is null, the basis of the harmonics of all. Returns the number of visible ones.
+    int project(int64_t number, const float (&deformed)[12][BLOCK], float (*basis)[BLOCK],
+                bool (&visible)[BLOCK], ScreenGaussians& out) const {
+        int visible_count = 0;
         for (int v = 0; v < VECTORS; v++) {
-            auto row = [&](int index) { return load(moved[index] + v * LANES); };
+            auto row = [&](int index) { return load(deformed[index] + v * LANES); };
             Geometry g;
-            for (int i = 0; i < 3; i++) g.mean[i] = row(Canonical::MEAN + i);
+            for (int i = 0; i < 3; i++) g.mean[i] = row(CanonicalBlocks::MEAN + i);
             for (int i = 0; i < 3; i++)
-                g.scale[i] = exp2_any(LOG2E * row(Canonical::LOG_SCALE + i));
-            for (int i = 0; i < 4; i++) g.quaternion[i] = row(Canonical::QUATERNION + i);
+                g.scale[i] = exp2_any(LOG2E * row(CanonicalBlocks::LOG_SCALE + i));
+            for (int i = 0; i < 4; i++) g.quaternion[i] = row(CanonicalBlocks::QUATERNION + i);
             g.project(camera);
-            if (basis) look(g.mean, v, basis);
-            const vfloat logit = row(Canonical::OPACITY_LOGIT);
+            if (basis) evaluate_sh(g.mean, v, basis);
+
+            // Opacity and shape on the screen.
+            const vfloat logit = row(CanonicalBlocks::OPACITY_LOGIT);
             const vfloat opacity = 1.0f / (1.0f + exp2_any(-LOG2E * logit));
-            const Shape shape(g);
+            const ScreenShape shape(g);
             const vfloat step = -shape.a * shape.lean_x;
             const vfloat decay = exp2_any(-2.0f * (step * step + shape.b * shape.b));
+
+            // Write the visible ones.
             for (int lane = 0; lane < LANES; lane++) {
                 const int at = v * LANES + lane;
                 const int64_t id = number * BLOCK + at;
                 visible[at] = id < canonical.count && logit[lane] == logit[lane] &&
                               opacity[lane] >= ALPHA_MIN && finite(g.length[lane]) &&
-                              projects(g, shape, lane) &&
-                              ::place(scene, g, lane, out.ellipses[id]) > 0;
+                              is_drawable(g, shape, lane) &&
+                              ::screen_rectangle(scene, g, lane, out.ellipses[id]) > 0;
                 if (!visible[at]) continue;
-                seen++;
+                visible_count++;
                 shape.outline(g, lane, opacity[lane], out.ellipses[id]);
-                out.marks[id] = {
-                    g.x[lane],     g.y[lane],     shape.a[lane],     shape.lean_x[lane],
-                    shape.b[lane], opacity[lane], {g.z[lane], 0, 0}, step[lane],
-                    decay[lane]};  // the depth, until the colour is known
+                // The first colour holds the depth until the colour is known.
+                out.splats[id] = {g.x[lane],          g.y[lane],     shape.a[lane],
+                                  shape.lean_x[lane], shape.b[lane], opacity[lane],
+                                  {g.z[lane], 0, 0},  step[lane],    decay[lane]};
             }
         }
-        return seen;
+        return visible_count;
     }
 
-    // The colours at the view directions: every output of the SH head is used at once and not kept.
-    void colours(const float* raw, const float (&basis)[16][BLOCK], Scratch<Format>& s,
-                 float (&colour)[3][BLOCK]) const {
+    // The colours at the view directions. Each output of the SH head is used at once and not
+    // stored.
+    void compute_colours(const float* raw, const float (&basis)[16][BLOCK], Scratch<Format>& s,
+                         float (&colour)[3][BLOCK]) const {
         for (int c = 0; c < 3; c++) {
-            for (int v = 0; v < VECTORS; v++) store(colour[c] + v * LANES, splat(0.5f));
+            for (int v = 0; v < VECTORS; v++) store(colour[c] + v * LANES, broadcast(0.5f));
         }
         const auto& decoder = network.decoders[SH_HEAD];
         const int row = padded(canonical.coefficients);
-        network.rectify(decoder.first, s.low, s.hidden);
+        network.relu_layer(decoder.first, s.packed, s.hidden);
         for_each_panel(decoder.second, [&](int first, auto size) __attribute__((always_inline)) {
-            const float* harmonics = raw + (Canonical::HARMONIC + first) * BLOCK;
+            const float* harmonics = raw + (CanonicalBlocks::HARMONIC + first) * BLOCK;
             vfloat sums[size()][VECTORS];
             for (int p = 0; p < size(); p++) {
                 for (int v = 0; v < VECTORS; v++) {
@@ -250,7 +265,9 @@ struct Deformer {
                 }
             }
             multiply<size()>(decoder.second, first, s.hidden, sums);
-            for (int p = 0; p < size() && first + p < 3 * row; p += GROUP) {  // of one colour
+
+            for (int p = 0; p < size() && first + p < 3 * row; p += GROUP) {
+                // A group of outputs belongs to one colour.
                 for (int v = 0; v < VECTORS; v++) {
                     float* to = colour[(first + p) / row] + v * LANES;
                     const float* by = basis[(first + p) % row] + v * LANES;
@@ -262,17 +279,20 @@ struct Deformer {
         });
     }
 
-    int finish(int64_t number, const float (&colour)[3][BLOCK], const bool (&visible)[BLOCK],
-               Placed& out, Keyed* keyed) const {
+    // Writes the colours of the visible Gaussians, and appends those with a finite colour to
+    // `sort_items`. Returns their number.
+    int append_drawn(int64_t number, const float (&colour)[3][BLOCK], const bool (&visible)[BLOCK],
+                     ScreenGaussians& out, SortItem* sort_items) const {
         int drawn = 0;
         for (int at = 0; at < BLOCK; at++) {
             if (!visible[at] || !finite(colour[0][at] + colour[1][at] + colour[2][at])) continue;
             const int64_t id = number * BLOCK + at;
-            Mark& mark = out.marks[id];
+            BlendSplat& splat = out.splats[id];
             uint32_t key;
-            std::memcpy(&key, &mark.colour[0], 4);  // depths are positive, so bits order as numbers
-            keyed[drawn++] = {key, uint32_t(id)};
-            for (int c = 0; c < 3; c++) mark.colour[c] = std::max(0.0f, colour[c][at]);
+            // Depths are positive, so their bits are in the order of their values.
+            std::memcpy(&key, &splat.colour[0], 4);
+            sort_items[drawn++] = {key, uint32_t(id)};
+            for (int c = 0; c < 3; c++) splat.colour[c] = std::max(0.0f, colour[c][at]);
         }
         return drawn;
     }

@@ -1,32 +1,31 @@
-// A talking head on the CPU: tokens, cameras and plates of frames to uint8 pictures, and the C
-// functions Python calls.
+// The native renderer of a talking head, and its C functions: tokens, cameras and plates to images.
 //
-// A frame: fold its tokens into the attention; carry all Gaussians, block by block, through the
-// network, their activations and the projection; sort the drawn ones by depth; list them for every
-// tile; blend the tiles over the plate. As many whole frames as there are threads go side by side,
-// one thread each; what is left over shares all threads.
+// The steps of a frame: fold its tokens into the attention; carry all Gaussians, block by block,
+// through the network, the activations and the projection; sort the drawn Gaussians by depth; list
+// them for each tile; blend the tiles over the plate. As many whole frames as there are threads are
+// rendered side by side, one thread each; each frame left over is rendered by all threads.
 
 #include <memory>
 #include <stdexcept>
 
-#include "../../../splat/cpu/pool.h"
-#include "picture.h"
+#include "../../../splat/cpu/thread_pool.h"
+#include "tile_image.h"
 
 namespace {
 
-constexpr int64_t CHUNK = 2;    // blocks a job of the deformation
-constexpr int64_t PART = 1024;  // least Gaussians of a part of the depth order
+constexpr int64_t CHUNK = 2;    // blocks of a job of the deformation
+constexpr int64_t PART = 1024;  // smallest number of Gaussians in a part of the depth order
 constexpr int64_t MAX_PARTS = 16;
-constexpr int64_t KEPT_BYTES = int64_t(256) << 20;
+constexpr int64_t MAX_KEPT_BYTES = int64_t(256) << 20;  // of tile lists, between two calls
 
 enum Error { NONE, NO_MEMORY, TOO_MANY_PAIRS };
 
-// Shares the jobs out to the pool's threads; a job that finds no memory fails the call and not the
-// process.
+// Runs body(job) for all jobs on the threads of the pool. A job without memory makes the call fail,
+// and not the process.
 template <class Body>
-void share(int64_t jobs, int threads, Body&& body) {
+void parallel_for(int64_t jobs, int threads, Body&& body) {
     std::atomic<bool> failed{false};
-    Pool::get().run(jobs, threads, [&](int64_t job) {
+    ThreadPool::get().run(jobs, threads, [&](int64_t job) {
         try {
             body(job);
         } catch (const std::bad_alloc&) {
@@ -36,15 +35,17 @@ void share(int64_t jobs, int threads, Body&& body) {
     if (failed) throw std::bad_alloc();
 }
 
-// Mirrored in cpu/__init__.py. Frames are drawn by their tokens; or, with `slots`, deformed by them
-// and kept there, not drawn; or, with `before`, drawn as mixtures of frames that were kept: before
-// + share (after - before).
-struct Frames {
-    const float *tokens, *world_to_camera;  // [count, tokens_each, width], [count, 4, 4]
+// The arguments of head_render. `FrameBatch` in library.py has the same fields.
+//
+// By default, frames are rendered from their tokens. With `slots`, they are key frames: they are
+// deformed by their tokens and kept in these slots, not rendered. With `before`, they are rendered
+// from kept key frames: before + share (after - before).
+struct FrameBatch {
+    const float *tokens, *world_to_camera;  // [count, tokens_per_frame, width], [count, 4, 4]
     const uint8_t* plates;                  // [count, size, size, 3]
-    uint8_t* out;                           // the same
-    int64_t count, tokens_each, threads;
-    double* seconds;                        // by STAGES, of all frames together
+    uint8_t* out;                           // [count, size, size, 3]
+    int64_t count, tokens_per_frame, threads;
+    double* seconds;                        // [STAGES] of all frames together
     const int64_t *slots, *before, *after;  // [count] or null
     const float* share;                     // [count]
 };
@@ -62,21 +63,22 @@ enum Stage {
     STAGES
 };
 
-// Memory of one frame in the making.
-struct State {
-    std::vector<Mixing> mixing;
-    Placed placed;
-    Buffer<Keyed> sorted, spare;
-    Buffer<uint32_t> positions;   // [parts, tiles] counts, then places in the tile lists
-    Buffer<int64_t> tile_starts;  // [tiles + 1]
-    Buffer<Entry> entries;        // tile by tile
-    std::vector<Found> found;     // [parts]
+// The memory of one frame while it is rendered.
+struct FrameState {
+    std::vector<FoldedTokens> folded;
+    ScreenGaussians screen;
+    Buffer<SortItem> sorted, spare;
+    Buffer<uint32_t> positions;      // [parts, tiles] counts, then positions in the tile lists
+    Buffer<int64_t> tile_starts;     // [tiles + 1]
+    Buffer<TileEntry> entries;       // tile by tile
+    std::vector<PartEntries> found;  // [parts]
     int64_t nanoseconds[STAGES] = {};
 
-    // Of what grows with how much the Gaussians overlap.
+    // The bytes that depend on how much the Gaussians overlap.
     int64_t bytes() const {
         int64_t sum = entries.bytes();
-        for (const Found& part : found) sum += int64_t(part.entries.capacity() * sizeof(Entry));
+        for (const PartEntries& part : found)
+            sum += int64_t(part.entries.capacity() * sizeof(TileEntry));
         return sum;
     }
 };
@@ -84,43 +86,50 @@ struct State {
 class Head {
 public:
     virtual ~Head() = default;
-    virtual void render(const Frames& frames) = 0;
+    virtual void render(const FrameBatch& frames) = 0;
 };
 
 template <class Format>
-class HeadIn final : public Head {
+class HeadImpl final : public Head {
 public:
-    explicit HeadIn(const Description& d)
+    explicit HeadImpl(const HeadDescription& d)
         : degree_(int(d.degree)), focal_(float(d.focal)), size_(d.size) {
-        Reader reader{d.tensors};
+        TensorReader reader{d.tensors};
         network_.fill(d, reader);
         canonical_.fill(d, reader);
     }
 
-    void render(const Frames& frames) override {
+    void render(const FrameBatch& frames) override {
         std::lock_guard<std::mutex> turn(turn_);
         const int threads = int(frames.threads);
-        if (frames.slots) return keep(frames, threads);
+        if (frames.slots) return deform_key_frames(frames, threads);
+
+        // One state for each frame that is rendered at the same time.
         const int64_t whole = threads > 1 ? frames.count / threads * threads : 0;
         while (int64_t(states_.size()) <
                std::max<int64_t>(1, std::min<int64_t>(frames.count, threads))) {
-            states_.push_back(std::make_unique<State>());
+            states_.push_back(std::make_unique<FrameState>());
         }
+
+        // Whole frames side by side, then the frames left over with all threads.
         for (int64_t base = 0; base < whole; base += threads) {
-            share(threads, threads,
-                  [&](int64_t k) { draw(frames, base + k, *states_[size_t(k)], 1); });
+            parallel_for(threads, threads, [&](int64_t k) {
+                render_frame(frames, base + k, *states_[size_t(k)], 1);
+            });
         }
         collect(frames.seconds, 1e-9 / threads);
         for (int64_t frame = whole; frame < frames.count; frame++)
-            draw(frames, frame, *states_[0], threads);
+            render_frame(frames, frame, *states_[0], threads);
         collect(frames.seconds, 1e-9);
-        for (auto& state : states_) {  // a frame gone wild takes its memory with it
-            if (state->bytes() > KEPT_BYTES) state = std::make_unique<State>();
+
+        // Free the memory of a frame that needed far more than usual.
+        for (auto& state : states_) {
+            if (state->bytes() > MAX_KEPT_BYTES) state = std::make_unique<FrameState>();
         }
     }
 
 private:
-    Scene scene_of(const Frames& frames, int64_t frame) const {
+    Scene scene_of(const FrameBatch& frames, int64_t frame) const {
         Scene scene{};
         scene.world_to_camera = frames.world_to_camera + 16 * frame;
         scene.focal = &focal_;
@@ -129,74 +138,82 @@ private:
         return scene;
     }
 
-    void fold(const Frames& frames, int64_t frame, State& state) const {
-        Clock clock;
-        network_.fold(frames.tokens + frame * frames.tokens_each * network_.width,
-                      int(frames.tokens_each), state.mixing);
-        clock.lap(state.nanoseconds[FOLD]);
+    void fold(const FrameBatch& frames, int64_t frame, FrameState& state) const {
+        Stopwatch stopwatch;
+        network_.fold(frames.tokens + frame * frames.tokens_per_frame * network_.width,
+                      int(frames.tokens_per_frame), state.folded);
+        stopwatch.lap(state.nanoseconds[FOLD]);
     }
 
-    // Deforms the frames and keeps their Gaussians.
-    void keep(const Frames& frames, int threads) {
-        if (states_.empty()) states_.push_back(std::make_unique<State>());
-        State& state = *states_[0];
+    // Deforms key frames and keeps their Gaussians.
+    void deform_key_frames(const FrameBatch& frames, int threads) {
+        if (states_.empty()) states_.push_back(std::make_unique<FrameState>());
+        FrameState& state = *states_[0];
         for (int64_t frame = 0; frame < frames.count; frame++) {
             const size_t slot = size_t(frames.slots[frame]);
-            if (kept_.size() <= slot) kept_.resize(slot + 1);
-            kept_[slot].resize(canonical_.blocks() * Canonical::KEPT * BLOCK);
+            if (key_frames_.size() <= slot) key_frames_.resize(slot + 1);
+            key_frames_[slot].resize(canonical_.blocks() * CanonicalBlocks::KEY_FRAME_ROWS * BLOCK);
             fold(frames, frame, state);
-            place(scene_of(frames, frame), int(frames.tokens_each), state, threads,
-                  [&](const Deformer<Format>& deformer, int64_t b, Scratch<Format>& scratch, Keyed*,
-                      Parts& parts) {
-                      deformer.keep(b, scratch, kept(int64_t(slot), b), parts);
-                      return 0;
-                  });
+            deform_blocks(scene_of(frames, frame), int(frames.tokens_per_frame), state, threads,
+                          [&](const BlockRenderer<Format>& renderer, int64_t b,
+                              Scratch<Format>& scratch, SortItem*, PartTimes& parts) {
+                              renderer.deform_key_frame(b, scratch, key_frame(int64_t(slot), b),
+                                                        parts);
+                              return 0;
+                          });
         }
         collect(frames.seconds, 1e-9);
     }
 
-    float* kept(int64_t slot, int64_t block) {
-        return kept_[size_t(slot)].data() + block * Canonical::KEPT * BLOCK;
+    float* key_frame(int64_t slot, int64_t block) {
+        return key_frames_[size_t(slot)].data() + block * CanonicalBlocks::KEY_FRAME_ROWS * BLOCK;
     }
-    const float* kept(int64_t slot, int64_t block) const {
-        return kept_[size_t(slot)].data() + block * Canonical::KEPT * BLOCK;
+    const float* key_frame(int64_t slot, int64_t block) const {
+        return key_frames_[size_t(slot)].data() + block * CanonicalBlocks::KEY_FRAME_ROWS * BLOCK;
     }
 
-    void draw(const Frames& frames, int64_t frame, State& state, int threads) const {
+    void render_frame(const FrameBatch& frames, int64_t frame, FrameState& state,
+                      int threads) const {
         const Scene scene = scene_of(frames, frame);
         if (frames.before) {
             const int64_t before = frames.before[frame], after = frames.after[frame];
             const float share = frames.share[frame];
-            place(scene, 0, state, threads,
-                  [&](const Deformer<Format>& deformer, int64_t b, Scratch<Format>&, Keyed* keyed,
-                      Parts& parts) {
-                      return deformer.mix(b, kept(before, b), kept(after, b), share, state.placed,
-                                          keyed, parts);
-                  });
+            deform_blocks(scene, 0, state, threads,
+                          [&](const BlockRenderer<Format>& renderer, int64_t b, Scratch<Format>&,
+                              SortItem* sort_items, PartTimes& parts) {
+                              return renderer.interpolate(b, key_frame(before, b),
+                                                          key_frame(after, b), share, state.screen,
+                                                          sort_items, parts);
+                          });
         } else {
             fold(frames, frame, state);
-            place(scene, int(frames.tokens_each), state, threads,
-                  [&](const Deformer<Format>& deformer, int64_t b, Scratch<Format>& scratch,
-                      Keyed* keyed, Parts& parts) {
-                      return deformer.run(b, scratch, state.placed, keyed, parts);
-                  });
+            deform_blocks(scene, int(frames.tokens_per_frame), state, threads,
+                          [&](const BlockRenderer<Format>& renderer, int64_t b,
+                              Scratch<Format>& scratch, SortItem* sort_items, PartTimes& parts) {
+                              return renderer.deform_and_project(b, scratch, state.screen,
+                                                                 sort_items, parts);
+                          });
         }
-        Clock clock;
+
+        // Order and list the drawn Gaussians.
+        Stopwatch stopwatch;
         const int64_t drawn = sort(state);
-        clock.lap(state.nanoseconds[SORT]);
-        list(scene, drawn, state, threads);
-        clock.lap(state.nanoseconds[LISTS]);
+        stopwatch.lap(state.nanoseconds[SORT]);
+        build_lists(scene, drawn, state, threads);
+        stopwatch.lap(state.nanoseconds[LISTS]);
+
+        // Blend the tiles.
         const int64_t bytes = 3 * size_ * size_;
-        share(scene.tiles(), threads, [&](int64_t tile) {
+        parallel_for(scene.tiles(), threads, [&](int64_t tile) {
             const int64_t from = state.tile_starts[tile], to = state.tile_starts[tile + 1];
-            draw_tile(scene, state.placed.marks.data(), state.entries.data() + from, to - from,
-                      int(tile % scene.tiles_x()), int(tile / scene.tiles_x()),
-                      frames.plates + frame * bytes, frames.out + frame * bytes);
+            render_tile(scene, state.screen.splats.data(), state.entries.data() + from, to - from,
+                        int(tile % scene.tiles_x()), int(tile / scene.tiles_x()),
+                        frames.plates + frame * bytes, frames.out + frame * bytes);
         });
-        clock.lap(state.nanoseconds[BLEND]);
+        stopwatch.lap(state.nanoseconds[BLEND]);
     }
 
-    // Adds what the states spent, and starts them anew.
+    // Adds the times of all states to `seconds`, and sets them to zero.
     void collect(double* seconds, double unit) {
         for (auto& state : states_) {
             for (int stage = 0; stage < STAGES; stage++) {
@@ -208,78 +225,83 @@ private:
 
     int64_t chunks() const { return (canonical_.blocks() + CHUNK - 1) / CHUNK; }
 
-    // Runs each(deformer, block, scratch, keyed, parts) on every block; it gives how many it
-    // appends to `keyed`.
-    template <class Each>
-    void place(const Scene& scene, int tokens, State& state, int threads, Each&& each) const {
-        Placed& placed = state.placed;
-        placed.marks.resize(canonical_.count);
-        placed.ellipses.resize(canonical_.count);
-        placed.keyed.resize(canonical_.blocks() * BLOCK);
-        placed.drawn.resize(chunks());
+    // Calls on_block(renderer, block, scratch, sort_items, parts) for every block. It returns how
+    // many items it has appended to `sort_items`.
+    template <class BlockFunction>
+    void deform_blocks(const Scene& scene, int tokens, FrameState& state, int threads,
+                       BlockFunction&& on_block) const {
+        ScreenGaussians& screen = state.screen;
+        screen.splats.resize(canonical_.count);
+        screen.ellipses.resize(canonical_.count);
+        screen.sort_items.resize(canonical_.blocks() * BLOCK);
+        screen.drawn.resize(chunks());
+
         const Camera camera(scene, 0);
-        const Deformer<Format> deformer{canonical_, network_, state.mixing, scene,
-                                        camera,     tokens,   degree_};
+        const BlockRenderer<Format> renderer{canonical_, network_, state.folded, scene,
+                                             camera,     tokens,   degree_};
         std::atomic<int64_t> spent[5] = {};
-        Clock clock;
+
+        Stopwatch stopwatch;
         int64_t elapsed = 0;
-        share(chunks(), threads, [&](int64_t chunk) {
+        parallel_for(chunks(), threads, [&](int64_t chunk) {
             static thread_local Scratch<Format> scratch;
-            [[maybe_unused]] const typename Format::Session session;
-            scratch.resize(network_.width, std::max(network_.hidden, network_.deep),
+            [[maybe_unused]] const typename Format::ThreadState thread_state;
+            scratch.resize(network_.width, std::max(network_.hidden, network_.decoder_width),
                            network_.heads * tokens);
-            Parts parts;
+            PartTimes parts;
             int drawn = 0;
-            Keyed* keyed = placed.keyed.data() + chunk * CHUNK * BLOCK;
+            SortItem* sort_items = screen.sort_items.data() + chunk * CHUNK * BLOCK;
             for (int64_t b = chunk * CHUNK; b < std::min((chunk + 1) * CHUNK, canonical_.blocks());
                  b++) {
-                drawn += each(deformer, b, scratch, keyed + drawn, parts);
+                drawn += on_block(renderer, b, scratch, sort_items + drawn, parts);
             }
-            placed.drawn[chunk] = drawn;
+            screen.drawn[chunk] = drawn;
             const int64_t laps[5] = {parts.attention, parts.feed_forward, parts.geometry_heads,
                                      parts.projection, parts.colour_head};
             for (int i = 0; i < 5; i++) spent[i].fetch_add(laps[i]);
         });
-        clock.lap(elapsed);
+
+        stopwatch.lap(elapsed);
         int64_t total = 1;
         for (auto& part : spent) total += part.load();
-        for (int i = 0; i < 5; i++) {  // of the stage's wall time, as the threads' time is divided
+        // Divide the wall time among the parts, in proportion to the time of the threads.
+        for (int i = 0; i < 5; i++) {
             state.nanoseconds[ATTENTION + i] +=
                 int64_t(double(elapsed) * double(spent[i].load()) / double(total));
         }
     }
 
-    // Brings the drawn Gaussians into depth order (equal depths by number), in state.sorted;
-    // returns how many.
-    int64_t sort(State& state) const {
+    // Sorts the drawn Gaussians by depth, equal depths by number, into state.sorted. Returns their
+    // number.
+    int64_t sort(FrameState& state) const {
         state.sorted.resize(canonical_.count + 1);
         state.spare.resize(canonical_.count + 1);
         uint32_t least = ~0u;
         int64_t drawn = 0;
         for (int64_t chunk = 0; chunk < chunks(); chunk++) {
-            const Keyed* keyed = state.placed.keyed.data() + chunk * CHUNK * BLOCK;
-            for (int i = 0; i < state.placed.drawn[chunk]; i++) {
-                state.sorted[drawn++] = keyed[i];
-                least = std::min(least, keyed[i].key);
+            const SortItem* sort_items = state.screen.sort_items.data() + chunk * CHUNK * BLOCK;
+            for (int i = 0; i < state.screen.drawn[chunk]; i++) {
+                state.sorted[drawn++] = sort_items[i];
+                least = std::min(least, sort_items[i].key);
             }
         }
         for (int64_t i = 0; i < drawn; i++)
-            state.sorted[i].key -= least;  // fewer bits, so fewer passes
+            state.sorted[i].key -= least;  // smaller keys need fewer passes
         if (radix_sort(state.sorted.data(), state.spare.data(), drawn) != state.sorted.data()) {
             std::swap(state.sorted, state.spare);
         }
         return drawn;
     }
 
-    void list(const Scene& scene, int64_t drawn, State& state, int threads) const {
+    void build_lists(const Scene& scene, int64_t drawn, FrameState& state, int threads) const {
         const int64_t parts = std::min(MAX_PARTS, 1 + drawn / PART), tiles = scene.tiles();
         state.positions.resize(parts * tiles);
         state.tile_starts.resize(tiles + 1);
         if (int64_t(state.found.size()) < parts) state.found.resize(size_t(parts));
-        share(parts, threads, [&](int64_t part) {
-            find(scene, state.placed.ellipses.data(), state.sorted.data(), drawn * part / parts,
-                 drawn * (part + 1) / parts, state.found[size_t(part)],
-                 state.positions.data() + part * tiles);
+        parallel_for(parts, threads, [&](int64_t part) {
+            collect_entries(scene, state.screen.ellipses.data(), state.sorted.data(),
+                            drawn * part / parts, drawn * (part + 1) / parts,
+                            state.found[size_t(part)], state.positions.data() + part * tiles);
         });
         int64_t at = 0;
         for (int64_t tile = 0; tile < tiles; tile++) {
@@ -294,8 +316,8 @@ private:
         state.tile_starts[tiles] = at;
         if (at > std::numeric_limits<uint32_t>::max()) throw std::length_error("pairs");
         state.entries.resize(at);
-        share(parts, threads, [&](int64_t part) {
-            const Found& found = state.found[size_t(part)];
+        parallel_for(parts, threads, [&](int64_t part) {
+            const PartEntries& found = state.found[size_t(part)];
             uint32_t* positions = state.positions.data() + part * tiles;
             for (size_t i = 0; i < found.size; i++) {
                 state.entries[positions[found.entries[i].tile()]++] = found.entries[i];
@@ -304,22 +326,23 @@ private:
     }
 
     Network<Format> network_;
-    Canonical canonical_;
+    CanonicalBlocks canonical_;
     const int degree_;
     const float focal_;
     const int64_t size_;
-    std::vector<std::unique_ptr<State>> states_;
-    std::vector<Buffer<float>> kept_;  // [slots][blocks][KEPT][BLOCK]
-    std::mutex turn_;                  // one call at a time: the states are the head's
+    std::vector<std::unique_ptr<FrameState>> states_;
+    std::vector<Buffer<float>> key_frames_;  // [slots][blocks][KEY_FRAME_ROWS][BLOCK]
+    std::mutex turn_;                        // one call at a time: the calls share the states
 };
 
 }  // namespace
 
 extern "C" {
 
+// The version of these functions. INTERFACE in library.py: raise both with every change.
 int32_t head_interface() {
     return 2;
-}  // INTERFACE in cpu/__init__.py: raise both with every change of these functions
+}
 
 const char* head_isa() {
     return HAS_TILES      ? ISA_NAME " with bfloat16 and tiles"
@@ -331,25 +354,25 @@ int32_t head_has_bfloat16() {
     return HAS_BFLOAT16;
 }
 
-// A head to be given to head_release; null when there is no memory left.
-Head* head_create(const Description* description) {
+// Creates a head, which head_release frees; null when there is no memory left.
+Head* head_create(const HeadDescription* description) {
     try {
 #if HAS_TILES
         const auto& d = *description;
         const bool fits = Tiled::usable(int(d.width)) && Tiled::usable(int(d.hidden)) &&
-                          Tiled::usable(int(d.deep));
-        if (d.low_precision && fits) return new HeadIn<Tiled>(d);
+                          Tiled::usable(int(d.decoder_width));
+        if (d.low_precision && fits) return new HeadImpl<Tiled>(d);
 #endif
 #if HAS_BFLOAT16
-        if (description->low_precision) return new HeadIn<Bfloat16>(*description);
+        if (description->low_precision) return new HeadImpl<Bfloat16>(*description);
 #endif
-        return new HeadIn<Float32>(*description);
+        return new HeadImpl<Float32>(*description);
     } catch (const std::bad_alloc&) {
         return nullptr;
     }
 }
 
-int32_t head_render(Head* head, const Frames* frames) {
+int32_t head_render(Head* head, const FrameBatch* frames) {
     try {
         std::fill_n(frames->seconds, int(STAGES), 0.0);
         head->render(*frames);

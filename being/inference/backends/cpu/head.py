@@ -1,8 +1,8 @@
-"""A talking head rendered by the native CPU library: the plain model's pictures, many times faster.
+"""A talking head rendered by the native CPU library: tokens, cameras and plates to images.
 
-What does not depend on the frame is folded at load: tri-plane queries, and of each attention layer
-the projections of queries, keys, values and output, which leave one map from a token to a row of
-scores and one to a row of values. The library (`being/inference/backends/cpu`) then carries each block of
+What does not depend on the frame is folded at load: the tri-plane features of all Gaussians, and
+the projections of queries, keys, values and output of each attention layer
+(`being.model.folding.attention_maps`). The library (`head.cpp`) then carries each block of
 Gaussians through the whole network in the processor's cache.
 """
 
@@ -16,18 +16,23 @@ from torch import Tensor
 from being.errors import EnvironmentFault, UsageError
 from being.inference.backends.cpu import library as native_library
 from being.model.attention import AttentionLayer
+from being.model.folding import attention_maps
 from being.model.talking_head import TalkingHead
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 def status() -> str:
-    """Return "OK (instruction set)" or why this machine has no native engine and what to do."""
+    """Return "OK (instruction set)", or why the native renderer cannot run here and what to do."""
     return native_library.status()
 
 
-class NativeHead:
-    """A head baked for the CPU, and the time its last call took."""
+class NativeHeadModel:
+    """A talking head in the native library's memory.
+
+    `times`: seconds of each stage (`library.STAGES`) in the last call. B frames, S image side, D
+    width of a token.
+    """
 
     def __init__(
         self,
@@ -38,34 +43,37 @@ class NativeHead:
         precision: str = "auto",
         library: str | None = None,
     ):
-        """`focal` in px, pictures of `size` px a side, `threads` as many as torch uses if not
-        given.
+        """focal: px; size: S in px; threads: default as many as torch uses.
 
-        `precision`: the network's layers in "float32" or "bfloat16" (sums in float32), "auto" the
-        latter where the processor multiplies it. `library` asks for one of
-        `being.inference.backends.cpu.library.LIBRARIES` in place of the best. Raises UsageError for an unknown
-        precision, EnvironmentFault where this machine has not what is asked for.
+        precision: number format of the network's layers, "float32" or "bfloat16" (sums are
+        float32); "auto" is bfloat16 where the processor multiplies it. library: one of
+        `library.LIBRARIES` by name; default the best. Raises UsageError for an unknown precision,
+        EnvironmentFault where this machine lacks what was asked for.
         """
         if precision not in PRECISIONS:
-            raise UsageError(f"no {precision} on a CPU", fix=f"Use {', '.join(PRECISIONS)}")
+            raise UsageError(
+                f"the native renderer has no precision '{precision}'",
+                fix=f"Use {', '.join(PRECISIONS)}",
+            )
         assert 0 < size <= native_library.MAX_SIDE, (
-            f"pictures of {size} px a side: at most {native_library.MAX_SIDE}"
+            f"images of {size} px a side: at most {native_library.MAX_SIDE}"
         )
         loaded, detail = native_library.load(library)
         if loaded is None:
-            raise EnvironmentFault("the native engine cannot run here", detail)
-        low = bool(loaded.head_has_bfloat16())
-        if precision == "bfloat16" and not low:
+            raise EnvironmentFault("the native renderer cannot run here", detail)
+        has_bfloat16 = bool(loaded.head_has_bfloat16())
+        if precision == "bfloat16" and not has_bfloat16:
             raise EnvironmentFault(
                 "this processor does not multiply bfloat16", f"it has {detail}", "Use float32"
             )
+
         self.size, self.isa, self.threads = size, detail, threads
-        self.precision = "bfloat16" if low and precision != "float32" else "float32"
+        self.precision = "bfloat16" if has_bfloat16 and precision != "float32" else "float32"
         self.times: dict[str, float] = {}
-        self._slots = 0  # of heads that are kept
+        self._slots = 0  # key frames that are kept: slots 0 to _slots - 1
         config = model.network.config
         self.width, self.count = config.d_model, len(model.gaussians)
-        description = native_library.Description(
+        description = native_library.HeadDescription(
             self.count,
             config.d_model,
             config.n_head,
@@ -77,13 +85,13 @@ class NativeHead:
             self.precision == "bfloat16",
             focal,
         )
-        self._head = native_library.Head(loaded, description, folded(model))
+        self._handle = native_library.NativeHandle(loaded, description, native_tensors(model))
 
     def render(self, tokens: Tensor, world_to_camera: Tensor, plates: Tensor) -> Tensor:
-        """Return pictures uint8 [B, S, S, 3] RGB.
+        """Images uint8 [B, S, S, 3] RGB of B frames.
 
-        `tokens` float32 [B, T, D], `world_to_camera` float32 [B, 4, 4], `plates` uint8 [B, S, S,
-        3], all on the CPU. A Gaussian that is not finite is left out, as the rasterizer does.
+        tokens float32 [B, T, D], world_to_camera float32 [B, 4, 4], plates uint8 [B, S, S, 3], all
+        on the CPU. A Gaussian that is not finite is left out, as in the rasterizer.
         """
         frames = tokens.shape[0]
         assert tokens.dim() == 3 and tokens.shape[2] == self.width, (
@@ -100,9 +108,11 @@ class NativeHead:
         return out
 
     def keep(self, tokens: Tensor, world_to_camera: Tensor, slots: Tensor) -> None:
-        """Deform the head by `tokens` and keep it under the numbers `slots` int64 [B], with its
-        colours as seen by `world_to_camera`; small numbers, as memory is kept for all up to the
-        largest. See `render`."""
+        """Deform B key frames and keep them in `slots` int64 [B], with the colours that
+        `world_to_camera` sees.
+
+        Slots are small numbers: memory is kept for all slots up to the largest. See `render`.
+        """
         assert (
             slots.shape == tokens.shape[:1] and slots.dtype == torch.int64 and slots.min() >= 0
         ), slots
@@ -112,8 +122,11 @@ class NativeHead:
     def render_between(
         self, world_to_camera: Tensor, plates: Tensor, before: Tensor, after: Tensor, share: Tensor
     ) -> Tensor:
-        """Pictures uint8 [B, S, S, 3] of heads that lie between two that were kept, in slots
-        `before` and `after` int64 [B]: `share` float32 [B] of the way, in [0, 1]. See `render`."""
+        """Images uint8 [B, S, S, 3] RGB of frames between two kept key frames each.
+
+        before, after: slots int64 [B] of the key frames; share: float32 [B] in [0, 1], the distance
+        from the key frame before. See `render`.
+        """
         for slots in (before, after):
             assert slots.dtype == torch.int64 and 0 <= slots.min() and slots.max() < self._slots, (
                 slots
@@ -129,19 +142,21 @@ class NativeHead:
         )
         return out
 
-    def _run(self, **given: Tensor) -> None:
-        given = {
+    def _run(self, **arguments: Tensor) -> None:
+        """Call the library with these fields of `library.FrameBatch`."""
+        arguments = {
             name: (value.detach().float() if value.is_floating_point() else value).contiguous()
-            for name, value in given.items()
+            for name, value in arguments.items()
         }
-        seconds = self._head.render(self.threads or torch.get_num_threads(), **given)
+        seconds = self._handle.render(self.threads or torch.get_num_threads(), **arguments)
         self.times = dict(zip(native_library.STAGES, seconds, strict=True))
 
 
 @torch.no_grad()
-def folded(model: TalkingHead) -> list[Tensor]:
-    """The tensors that the library copies: layers, heads, canonical Gaussians, queries; float32, in
-    its order.
+def native_tensors(model: TalkingHead) -> list[Tensor]:
+    """The tensors that the library copies, float32, in its order.
+
+    Layers of the transformer, decoding heads, canonical Gaussians, queries.
     """
     network = model.network
     tensors: list[Tensor] = []
@@ -149,7 +164,7 @@ def folded(model: TalkingHead) -> list[Tensor]:
         assert isinstance(layer, AttentionLayer)
         first, second = layer.ffn.linear1, layer.ffn.linear2
         tensors += [
-            *attention_maps(layer),
+            *native_attention(layer),
             layer.norm1.gamma,
             layer.norm1.beta,
             torch.tensor([layer.norm1.eps]),
@@ -161,13 +176,7 @@ def folded(model: TalkingHead) -> list[Tensor]:
             layer.norm2.beta,
             torch.tensor([layer.norm2.eps]),
         ]
-    for head in (
-        network.pos_deform,
-        network.scales_deform,
-        network.rotations_deform,
-        network.opacity_deform,
-        network.shs_deform,
-    ):
+    for head in network.decoding_heads():
         tensors += [
             head.get_parameter(name) for name in ("1.weight", "1.bias", "3.weight", "3.bias")
         ]
@@ -177,30 +186,17 @@ def folded(model: TalkingHead) -> list[Tensor]:
     return [tensor.detach().to("cpu", torch.float32).contiguous() for tensor in tensors]
 
 
-def attention_maps(layer: AttentionLayer) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What a token t gives to each head of a layer's attention: M [H, D + 1, D] t + m and P [H, D,
-    D] t + p.
+def native_attention(layer: AttentionLayer) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A layer's attention in the library's layout: M [H, D + 1, D], m [H, D + 1], P [H, D, D], p
+    [H, D], float64.
 
-    With x a query, the score of t in powers of two is the first's leading D rows times x, plus its
-    last row; the second is what t's share is multiplied by and added to x. The output's bias is in
-    it: shares of a head sum to one.
+    For a token t, the first D rows of M t + m are A and the last is c; P t + p is U (see
+    `being.model.folding`). The logits are in powers of two.
     """
-    attention = layer.enc_dec_attention
-    heads = attention.heads
-
-    def split(linear: torch.nn.Linear) -> tuple[Tensor, Tensor]:  # [H, d, D], [H, d]
-        return linear.weight.double().unflatten(0, (heads, -1)), linear.bias.double().unflatten(
-            0, (heads, -1)
-        )
-
-    (wq, bq), (wk, bk), (wv, bv) = split(attention.w_q), split(attention.w_k), split(attention.w_v)
-    unit = math.log2(math.e) / math.sqrt(wq.shape[1])
-    query = torch.cat([wq, bq[..., None]], 2).transpose(1, 2) * unit  # [H, D + 1, d]
-    out = attention.w_concat.weight.double().unflatten(1, (heads, -1)).transpose(0, 1)  # [H, D, d]
-    share = attention.w_concat.bias.double() / heads
+    weight, bias = attention_maps(layer.enc_dec_attention, logit_unit=math.log2(math.e))
     return (
-        query @ wk,
-        (query @ bk[..., None])[..., 0],
-        out @ wv,
-        (out @ bv[..., None])[..., 0] + share,
+        torch.cat([weight.a.permute(2, 1, 0), weight.c.T[:, None]], 1),
+        torch.cat([bias.a.T, bias.c[:, None]], 1),
+        weight.u.permute(1, 2, 0),
+        bias.u,
     )

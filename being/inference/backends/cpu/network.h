@@ -1,28 +1,28 @@
-// The deformation network over one block of Gaussians: attention over a frame's tokens,
-// feed-forward layers, heads.
+// The deformation network over one block of Gaussians: attention, feed-forward layers, decoders.
 //
-// Rows of a block stay in the first cache from the first layer to the last: [width][BLOCK], one
-// Gaussian a lane.
+// The rows of a block [width][BLOCK], one Gaussian a lane, stay in the first-level cache from the
+// first layer to the last.
 #pragma once
 
 #include <cmath>
 
 #include "dense.h"
 
-// What Python hands over; weights are torch's [outputs, inputs]. Mirrored field by field in
-// cpu/__init__.py.
-struct Description {
-    int64_t count, width, heads, layers, hidden, deep, degree, size, low_precision;
+// The sizes and tensors of a head, as Python passes them. `HeadDescription` in library.py has the
+// same fields. Weights are [outputs, inputs], as torch stores them.
+struct HeadDescription {
+    int64_t count, width, heads, layers, hidden, decoder_width, degree, size, low_precision;
     double focal;
-    const float* const* tensors;  // in the order of `fill` below, the canonical Gaussians last
+    // In the order of `Network::fill`, then of `CanonicalBlocks::fill`.
+    const float* const* tensors;
 };
 
 struct Norm {
     std::vector<float> gamma, beta;
     float epsilon = 0;
 
-    // Normalises rows x [width][BLOCK] in place and calls sink(row, vector, value, value of the
-    // next row).
+    // Normalises rows x [width][BLOCK] in place. Calls sink(row, vector, value, value of the next
+    // row) for every second row.
     template <class Sink>
     INLINE void apply(float* x, int width, Sink&& sink) const {
         for (int v = 0; v < VECTORS; v++) {
@@ -47,31 +47,34 @@ struct Norm {
     }
 };
 
-// What a frame's tokens make of one layer's attention: scores = x A + c in powers of two, out =
-// shares U (with bias).
-struct Mixing {
+// A frame's tokens folded into the attention of one layer. For queries x: scores = x A + c, in
+// powers of two; output = shares U, with bias. See being/model/folding.py.
+struct FoldedTokens {
     Dense<Float32> scores, values;
 };
 
+// One layer of the transformer.
 template <class Format>
 struct Layer {
-    std::vector<float> score_map,
-        score_bias;  // [heads][width + 1][width], [heads][width + 1]: token -> column of A, c
-    std::vector<float> value_map,
-        value_bias;  // [heads][width][width], [heads][width]: token -> row of U
+    // Token -> column of A, and c: [heads][width + 1][width], [heads][width + 1].
+    std::vector<float> score_map, score_bias;
+    // Token -> row of U: [heads][width][width], [heads][width].
+    std::vector<float> value_map, value_bias;
     Norm norms[2];
     Dense<Format> first, second;
 };
 
+// One decoding head.
 template <class Format>
 struct Decoder {
     Dense<Format> first, second;
 };
 
-enum HeadName { MEANS_HEAD, SCALES_HEAD, ROTATIONS_HEAD, OPACITY_HEAD, SH_HEAD, HEADS };
+// In the order of DECODING_HEADS in being/model/gaussiantalker.py.
+enum DecoderName { MEANS_HEAD, SCALES_HEAD, ROTATIONS_HEAD, OPACITY_HEAD, SH_HEAD, DECODERS };
 
-// Reads the description's tensors one after the other.
-struct Reader {
+// Reads the tensors of the description, one after the other.
+struct TensorReader {
     const float* const* at;
     std::vector<float> copy(size_t size) {
         const float* from = *at++;
@@ -84,30 +87,36 @@ struct Reader {
     }
 };
 
-// What one thread needs to carry a block through the network.
+// The memory in which one thread carries a block through the network.
 template <class Format>
 struct Scratch {
     Buffer<float> memory;
-    float *x, *shares;
-    typename Format::Item *low, *hidden;
+    float *x, *shares;                       // rows of the block; shares of the tokens
+    typename Format::Item *packed, *hidden;  // inputs of a layer; its hidden values
 
     void resize(int width, int widest, int scores) {
         memory.resize(int64_t(padded(width) * 2 + padded(widest) + padded(scores)) * BLOCK);
         x = memory.data();
-        low = reinterpret_cast<typename Format::Item*>(x + padded(width) * BLOCK);
-        hidden = low + padded(width) * BLOCK;
+        packed = reinterpret_cast<typename Format::Item*>(x + padded(width) * BLOCK);
+        hidden = packed + padded(width) * BLOCK;
         shares = reinterpret_cast<float*>(hidden + padded(widest) * BLOCK);
     }
 };
 
+// The weights of the network, and its steps over a block.
 template <class Format>
 struct Network {
-    int width = 0, heads = 0, hidden = 0, deep = 0;
+    int width = 0, heads = 0, hidden = 0, decoder_width = 0;
     std::vector<Layer<Format>> layers;
-    Decoder<Format> decoders[HEADS];
+    Decoder<Format> decoders[DECODERS];
 
-    void fill(const Description& d, Reader& reader) {
-        width = int(d.width), heads = int(d.heads), hidden = int(d.hidden), deep = int(d.deep);
+    void fill(const HeadDescription& d, TensorReader& reader) {
+        width = int(d.width);
+        heads = int(d.heads);
+        hidden = int(d.hidden);
+        decoder_width = int(d.decoder_width);
+
+        // The layers of the transformer.
         layers.resize(size_t(d.layers));
         for (auto& layer : layers) {
             layer.score_map = reader.copy(size_t(heads) * (width + 1) * width);
@@ -116,9 +125,11 @@ struct Network {
             layer.value_bias = reader.copy(size_t(heads) * width);
             for (int n = 0; n < 2; n++) {
                 Norm& norm = layer.norms[n];
-                norm.gamma = reader.copy(size_t(width)), norm.beta = reader.copy(size_t(width));
-                norm.gamma.resize(padded(width)),
-                    norm.beta.resize(padded(width));  // zeros: padding stays zero
+                norm.gamma = reader.copy(size_t(width));
+                norm.beta = reader.copy(size_t(width));
+                // Zeros keep the padding zero.
+                norm.gamma.resize(padded(width));
+                norm.beta.resize(padded(width));
                 norm.epsilon = *reader.copy(1).data();
                 if (n == 0) {
                     reader.dense(layer.first, width, hidden);
@@ -126,52 +137,55 @@ struct Network {
                 }
             }
         }
+
+        // The decoding heads.
         const int outputs[] = {3, 3, 4, 1};
-        for (int h = 0; h < HEADS; h++) {
-            reader.dense(decoders[h].first, width, deep);
-            if (h != SH_HEAD) reader.dense(decoders[h].second, deep, outputs[h]);
+        for (int h = 0; h < DECODERS; h++) {
+            reader.dense(decoders[h].first, width, decoder_width);
+            if (h != SH_HEAD) reader.dense(decoders[h].second, decoder_width, outputs[h]);
         }
         const float* weight = *reader.at++;
-        fill_harmonics(int((d.degree + 1) * (d.degree + 1)), weight, *reader.at++);
+        fill_sh_decoder(int((d.degree + 1) * (d.degree + 1)), weight, *reader.at++);
     }
 
-    // The SH head's last layer, colour by colour [3][padded coefficients]: one panel is of one
-    // colour.
-    void fill_harmonics(int coefficients, const float* weight, const float* bias) {
+    // Fills the last layer of the SH head, colour by colour [3][padded coefficients], so that a
+    // group of outputs belongs to one colour.
+    void fill_sh_decoder(int coefficients, const float* weight, const float* bias) {
         Dense<Format>& layer = decoders[SH_HEAD].second;
         const int row = padded(coefficients);
-        layer.resize(deep, 3 * row);
+        layer.resize(decoder_width, 3 * row);
         for (int o = 0; o < 3 * coefficients; o++) {
             const int to = o % 3 * row + o / 3;
             layer.bias[to] = bias[o];
-            for (int i = 0; i < deep; i++) layer.set(i, to, weight[size_t(o) * deep + i]);
+            for (int i = 0; i < decoder_width; i++)
+                layer.set(i, to, weight[size_t(o) * decoder_width + i]);
         }
     }
 
-    // Folds the tokens [count][width] of a frame into the layers' attention.
-    void fold(const float* tokens, int count, std::vector<Mixing>& mixing) const {
-        mixing.resize(layers.size());
+    // Folds the tokens [count][width] of a frame into the attention of all layers.
+    void fold(const float* tokens, int count, std::vector<FoldedTokens>& folded) const {
+        folded.resize(layers.size());
         std::vector<float> row(size_t(width) + 1);
         for (size_t l = 0; l < layers.size(); l++) {
-            mixing[l].scores.resize(width, heads * count);
-            mixing[l].values.resize(heads * count, width);
+            folded[l].scores.resize(width, heads * count);
+            folded[l].values.resize(heads * count, width);
             for (int h = 0; h < heads; h++) {
                 for (int t = 0; t < count; t++) {
                     const int share = h * count + t;
-                    project(layers[l].score_map, layers[l].score_bias, h, width + 1,
-                            tokens + t * width, row.data());
-                    for (int i = 0; i < width; i++) mixing[l].scores.set(i, share, row[i]);
-                    mixing[l].scores.bias[share] = row[width];
-                    project(layers[l].value_map, layers[l].value_bias, h, width, tokens + t * width,
-                            row.data());
-                    for (int i = 0; i < width; i++) mixing[l].values.set(share, i, row[i]);
+                    apply_map(layers[l].score_map, layers[l].score_bias, h, width + 1,
+                              tokens + t * width, row.data());
+                    for (int i = 0; i < width; i++) folded[l].scores.set(i, share, row[i]);
+                    folded[l].scores.bias[share] = row[width];
+                    apply_map(layers[l].value_map, layers[l].value_bias, h, width,
+                              tokens + t * width, row.data());
+                    for (int i = 0; i < width; i++) folded[l].values.set(share, i, row[i]);
                 }
             }
         }
     }
 
-    void project(const std::vector<float>& map, const std::vector<float>& bias, int head, int rows,
-                 const float* token, float* out) const {
+    void apply_map(const std::vector<float>& map, const std::vector<float>& bias, int head,
+                   int rows, const float* token, float* out) const {
         const float* matrix = map.data() + size_t(head) * rows * width;
         for (int r = 0; r < rows; r++) {
             alignas(64) float lanes[LANES] = {};
@@ -185,7 +199,8 @@ struct Network {
         }
     }
 
-    // Shares of the tokens: softmax over each head's scores [heads * tokens][BLOCK], in place.
+    // The shares of the tokens: softmax over the scores of each head [heads * tokens][BLOCK], in
+    // place.
     void softmax(float* scores, int tokens) const {
         for (int h = 0; h < heads; h++) {
             for (int v = 0; v < VECTORS; v++) {
@@ -194,7 +209,7 @@ struct Network {
                 for (int t = 1; t < tokens; t++) largest = vmax(largest, load(column + t * BLOCK));
                 for (int t = 0; t < tokens; t++) {
                     const vfloat share =
-                        exp2_negative(vmin(largest - load(column + t * BLOCK), splat(120.0f)));
+                        exp2_negative(vmin(largest - load(column + t * BLOCK), broadcast(120.0f)));
                     store(column + t * BLOCK, share);
                     total += share;
                 }
@@ -205,49 +220,51 @@ struct Network {
         }
     }
 
-    // Attention, add, norm: from rows x to s.x, and in s.low as the feed-forward part reads them.
-    void attend(const Layer<Format>& layer, const Mixing& mixing, int tokens, const float* x,
+    // Attention, add, norm: from rows x to s.x, and to s.packed as inputs of the feed-forward
+    // layers.
+    void attend(const Layer<Format>& layer, const FoldedTokens& folded, int tokens, const float* x,
                 Scratch<Format>& s) const {
-        apply(mixing.scores, x, [&](int row, int v, vfloat even, vfloat odd) {
-            Float32::put(s.shares, row, v, even, odd);
+        apply(folded.scores, x, [&](int row, int v, vfloat even, vfloat odd) {
+            Float32::store_inputs(s.shares, row, v, even, odd);
         });
         softmax(s.shares, tokens);
-        apply(mixing.values, s.shares, [&](int row, int v, vfloat even, vfloat odd) {
+        apply(folded.values, s.shares, [&](int row, int v, vfloat even, vfloat odd) {
             const int at = row * BLOCK + v * LANES;
             store(s.x + at, load(x + at) + even);
             store(s.x + at + BLOCK, load(x + at + BLOCK) + odd);
         });
         layer.norms[0].apply(s.x, width, [&](int row, int v, vfloat even, vfloat odd) {
-            Format::put(s.low, row, v, even, odd);
+            Format::store_inputs(s.packed, row, v, even, odd);
         });
     }
 
-    // Feed-forward, add, norm: from s.x and s.low to s.x, and in s.low through a ReLU as the heads
-    // read it.
-    void feed(const Layer<Format>& layer, Scratch<Format>& s) const {
-        rectify(layer.first, s.low, s.hidden);
+    // Feed-forward, add, norm: from s.x and s.packed to s.x, and through a ReLU to s.packed as
+    // inputs of the decoders.
+    void feed_forward(const Layer<Format>& layer, Scratch<Format>& s) const {
+        relu_layer(layer.first, s.packed, s.hidden);
         apply(layer.second, s.hidden, [&](int row, int v, vfloat even, vfloat odd) {
             const int at = row * BLOCK + v * LANES;
             store(s.x + at, load(s.x + at) + even);
             store(s.x + at + BLOCK, load(s.x + at + BLOCK) + odd);
         });
         layer.norms[1].apply(s.x, width, [&](int row, int v, vfloat even, vfloat odd) {
-            Format::put(s.low, row, v, vmax(even, vfloat{}), vmax(odd, vfloat{}));
+            Format::store_inputs(s.packed, row, v, vmax(even, vfloat{}), vmax(odd, vfloat{}));
         });
     }
 
-    // ReLU of a layer's outputs, as inputs of the next.
-    static void rectify(const Dense<Format>& layer, const typename Format::Item* x,
-                        typename Format::Item* to) {
+    // The ReLU of a layer's outputs, stored as inputs of the next layer.
+    static void relu_layer(const Dense<Format>& layer, const typename Format::Item* x,
+                           typename Format::Item* to) {
         apply(layer, x, [&](int row, int v, vfloat even, vfloat odd) {
-            Format::put(to, row, v, vmax(even, vfloat{}), vmax(odd, vfloat{}));
+            Format::store_inputs(to, row, v, vmax(even, vfloat{}), vmax(odd, vfloat{}));
         });
     }
 
-    // Calls sink(output, vector, value, value of the next output) for a head's outputs.
+    // Computes the outputs of a decoder. Calls sink(output, vector, value, value of the next
+    // output) for every second output.
     template <class Sink>
-    INLINE void decode(HeadName head, Scratch<Format>& s, Sink&& sink) const {
-        rectify(decoders[head].first, s.low, s.hidden);
+    INLINE void decode(DecoderName head, Scratch<Format>& s, Sink&& sink) const {
+        relu_layer(decoders[head].first, s.packed, s.hidden);
         apply(decoders[head].second, s.hidden, sink);
     }
 };

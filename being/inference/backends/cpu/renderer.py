@@ -1,4 +1,4 @@
-"""The engine's way on a CPU: tokens by NumPy, all else by the native code."""
+"""The CPU renderer: tokens by NumPy, everything else by the native library."""
 
 from __future__ import annotations
 
@@ -6,73 +6,80 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from being.inference.backends.cpu.head import NativeHead
-from being.inference.backends.cpu.tokens import TokenNets
-from being.inference.backends.torch import Made
-from being.inference.feature_pool import Sounds
+from being.inference.backends.cpu.head import NativeHeadModel
+from being.inference.backends.cpu.tokens import TokenNetworks
+from being.inference.feature_pool import FeaturePool
 from being.inference.plates import Plates
+from being.inference.protocol import FinishedFrames
 from being.model.avatar import Avatar
 
 
-class CpuHead:
-    """One avatar on the CPU. A row of sound is heard once, when it comes, not by each of the 8
-    frames it touches.
+class NativeRenderer:
+    """One avatar on the CPU. Implements `KeyFrameRenderer`.
+
+    The audio net encodes a feature window once, when it is pushed, and not once for each of the 8
+    frames that read it: the pool keeps its audio vectors.
     """
 
     def __init__(self, avatar: Avatar, camera: Tensor, precision: str, threads: int | None = None):
-        """precision: as `NativeHead`; threads: as many as torch uses if not given."""
+        """camera: float32 [P, 12], the camera values of every pose.
+
+        precision: as for `NativeHeadModel`; threads: default as many as torch uses.
+        """
         network = avatar.model.network
         self.device, self.size = camera.device, avatar.size
-        self.native = NativeHead(avatar.model, float(avatar.focal), avatar.size, threads, precision)
+        self.native = NativeHeadModel(
+            avatar.model, float(avatar.focal), avatar.size, threads, precision
+        )
         self.precision = self.native.precision
-        self.plates, self.face = Plates(avatar), avatar.expression.numpy()
+        self.plates = Plates(avatar)
         self.world_to_camera = avatar.world_to_camera
-        self.nets = TokenNets(network, camera)
-        self.sounds = Sounds(network.audio_width, self.device, self._hear)
+        self.networks = TokenNetworks(network, camera)
+        self.pool = FeaturePool(network.audio_width, self.device, self._audio_vectors)
 
-    def _hear(self, features: Tensor) -> Tensor:
-        """Vectors [n, 32] of features [n, 16, C]."""
-        return torch.from_numpy(self.nets.vectors(features.numpy()))
+    def _audio_vectors(self, features: Tensor) -> Tensor:
+        """Audio vectors [n, 32] of feature windows [n, 16, C]."""
+        return torch.from_numpy(self.networks.audio_vectors(features.numpy()))
 
     def tokens(self, rows: np.ndarray, poses: np.ndarray, expression: np.ndarray) -> Tensor:
-        """[B, 4, D]."""
-        heard = self.sounds.table.numpy()[rows]
-        return torch.from_numpy(self.nets.tokens(heard, np.asarray(expression, np.float32), poses))
+        """Tokens [B, 4, D] of B frames; arguments as for `submit`."""
+        vectors = self.pool.table.numpy()[rows]
+        values = np.asarray(expression, np.float32)
+        return torch.from_numpy(self.networks.tokens(vectors, values, poses))
 
-    def submit(self, rows: np.ndarray, poses: np.ndarray, expression: np.ndarray) -> Made:
-        """B frames: rows int32 [B, 8] of the table of sounds, poses int64 [B], expression float32
-        [B, E].
-        """
+    def submit(self, rows: np.ndarray, poses: np.ndarray, expression: np.ndarray) -> FinishedFrames:
+        """Render B frames; see `FrameRenderer.submit`."""
         tokens = self.tokens(rows, poses, expression)
-        plates = torch.from_numpy(self.plates.of(poses))
-        pictures = self.native.render(tokens, self.world_to_camera[torch.from_numpy(poses)], plates)
-        return Made(pictures.numpy())
+        plates = torch.from_numpy(self.plates.batch(poses))
+        images = self.native.render(tokens, self.world_to_camera[torch.from_numpy(poses)], plates)
+        return FinishedFrames(images.numpy())
 
     def keep(
         self, rows: np.ndarray, poses: np.ndarray, expression: np.ndarray, slots: np.ndarray
     ) -> None:
-        """Deform B frames (as for `submit`) and keep them under the numbers `slots` int64 [B]."""
+        """Deform B key frames and keep them; see `KeyFrameRenderer.keep`."""
         matrices = self.world_to_camera[torch.from_numpy(poses)]
         self.native.keep(self.tokens(rows, poses, expression), matrices, torch.from_numpy(slots))
 
     def between(
         self, poses: np.ndarray, before: np.ndarray, after: np.ndarray, share: np.ndarray
     ) -> np.ndarray:
-        """Pictures uint8 [B, S, S, 3] in `poses` int64 [B] of what lies between kept frames; see
-        `NativeHead`.
-        """
-        given = (torch.from_numpy(part) for part in (self.plates.of(poses), before, after, share))
-        return self.native.render_between(
-            self.world_to_camera[torch.from_numpy(poses)], *given
-        ).numpy()
+        """Images between two kept key frames; see `KeyFrameRenderer.between`."""
+        images = self.native.render_between(
+            self.world_to_camera[torch.from_numpy(poses)],
+            torch.from_numpy(self.plates.batch(poses)),
+            torch.from_numpy(before),
+            torch.from_numpy(after),
+            torch.from_numpy(share),
+        )
+        return images.numpy()
 
-    def plates_of(self, poses: np.ndarray) -> None:
-        """Decode the plates of these poses, so that no frame waits for its own."""
-        for pose in np.unique(poses):
-            self.plates[int(pose)]
+    def decode_plates(self, poses: np.ndarray) -> None:
+        """Decode the plates of these poses now."""
+        self.plates.decode(poses)
 
-    def warm(self, frames: int) -> None:
-        """Nothing to do."""
+    def warm_up(self, frames: int) -> None:
+        """Nothing to prepare."""
 
     def close(self) -> None:
         """Nothing to free."""

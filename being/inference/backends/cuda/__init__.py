@@ -1,0 +1,1 @@
+"""The CUDA renderer and its Triton kernels."""

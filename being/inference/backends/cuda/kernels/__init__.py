@@ -1,3 +1,1 @@
-"""Kernels of the engine: the sound nets and tokens, the deformation of all Gaussians, the finished
-picture.
-"""
+"""The CUDA renderer's Triton kernels: audio net and tokens, deformation, blending, final image."""

@@ -1,0 +1,181 @@
+"""The functions behind `being eval`: measure, write the report, check the quality gates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from being.config import Config
+from being.console import console
+from being.conventions import FPS
+from being.data.consent import consent_note
+from being.errors import InputRejected
+from being.eval.cross_driven import DrivenClip, cross_driven, expand_sources
+from being.eval.footage import frames_audio
+from being.eval.gates import check_bounds, parse_bounds
+from being.eval.measured_run import open_measured_run
+from being.eval.pair_evaluation import VideoPair, measure_pair, pair_audio
+from being.eval.report_files import FILES, ReportVideos, report_folder, write_report
+from being.eval.report_page import ReportContent
+from being.eval.report_sheets import psnr_sheet, worst_frames_sheet
+from being.eval.report_tables import terminal_lines
+from being.eval.run_evaluation import measure_run
+from being.model.device import pick_device
+from being.paths import home
+from being.runs.run_directory import Run
+
+VIDEO_NOTE = "Left the true frame, right the rendered one"
+
+
+def evaluate(
+    run_path: Path | None = None,
+    *,
+    part: str = "test",
+    lips: bool = True,
+    device: str = "auto",
+    cross: Sequence[str] = (),
+    require: str = "",
+    frames: int | None = None,
+    identity: bool = False,
+    override: Sequence[str] = (),
+    rasterizer: str = "auto",
+) -> dict[str, Any]:
+    """Figures of the run at `run_path` (default: the most recent one), and "files": the paths of
+    its report.
+
+    cross: audio files and voices that the avatar also speaks (`expand_sources`); require: bounds
+    (`parse_bounds`); frames: measure only the first so many frames of the part; identity: download
+    the network of that measure; override: settings instead of the run's (`open_measured_run`).
+
+    Writes `<run>/eval/` for the test part, `<run>/eval_<part>/` for another one, and
+    `<run>/eval_size512/` and the like with other settings; the folder appears whole or not at all.
+
+    Raises UsageError, InputRejected, EnvironmentFault as `open_measured_run`, `cross_driven` and
+    `Run.find` do; BeingError for a folder that cannot be made, and with exit code 5, after
+    everything is written, for a bound that was missed.
+    """
+    bounds, sources = parse_bounds(require), expand_sources(cross)
+    run = Run.find(run_path)
+    console.info(f"run {run.path}")
+    if sources and not (run.path / "avatar/manifest.json").is_file():
+        raise InputRejected(
+            f"{run.path} has no avatar yet",
+            "only a finished run can speak other audio",
+            "Train it to its end: the same command continues",
+        )
+    measured = open_measured_run(run, part, pick_device(device), frames, override, rasterizer)
+    dataset, size = measured.dataset, measured.clip.size
+    folder = run.path / _folder_name(part, run.config, measured.config)
+    with report_folder(folder, "Move it away") as work:
+        # Measure the held-out frames, and write them side by side.
+        audio = frames_audio(dataset, measured.frames)
+        note = f"{VIDEO_NOTE}. {consent_note(dataset.manifest.get('consent'))}"
+        with ReportVideos(work, size, size, audio, note) as videos:
+            measurement = measure_run(measured, lips, videos.write, identity)
+        figures = measurement.figures
+
+        # Let the avatar speak other audio.
+        cross_figures: dict[str, Any] | None = None
+        driven: list[DrivenClip] = []
+        if sources:
+            cross_figures, driven = cross_driven(
+                run.path, dataset, sources, measured.clip.device, rasterizer=rasterizer
+            )
+            figures["cross"] = cross_figures
+
+        content = ReportContent(
+            figures["dataset"],
+            _run_sentences(run, figures),
+            measurement,
+            psnr_sheet(measurement, measured.image_pairs, measured.frames),
+            worst_frames_sheet(measurement, measured.image_pairs, measured.frames),
+            videos.short_video,
+            cross_figures,
+            driven,
+        )
+        write_report(work, content, measured.frames)
+    console.info(
+        f"{part} part, {figures['frames']} frames, {figures['split']}; target: {figures['target']}"
+    )
+    return _finish(folder, figures, bounds)
+
+
+def evaluate_pair(
+    pred: Path,
+    truth: Path,
+    *,
+    out: Path | None = None,
+    require: str = "",
+    frames: int | None = None,
+    identity: bool = False,
+) -> dict[str, Any]:
+    """Figures of the video `pred` against the true one `truth`, and "files": the paths of the
+    report.
+
+    Writes the folder `out`, by default `eval/<pred>_<truth>/` under BEING_HOME or the current
+    folder. Other arguments as of `evaluate`. Raises as `measure_pair` and `evaluate` do.
+    """
+    bounds = parse_bounds(require)
+    pair = VideoPair.open(pred, truth, frames)
+    folder = out or home() / "eval" / f"{Path(pred).stem}_{Path(truth).stem}"
+    with report_folder(folder, "Choose another folder with --out") as work:
+        audio = pair_audio(pair, frames or 10**6)
+        with ReportVideos(work, pair.width, pair.height, audio, VIDEO_NOTE) as videos:
+            measurement = measure_pair(pair, videos.write, identity)
+        figures = measurement.figures
+        numbers = np.arange(figures["frames"])
+        content = ReportContent(
+            f"{Path(pred).name} against {Path(truth).name}",
+            [
+                f"{figures['pred']} against {figures['truth']}: {figures['frames']} frames at "
+                f"{FPS} frames/s ({figures['seconds']:.1f} s), both from their first frame on. "
+                f"Target: {figures['target']}."
+            ],
+            measurement,
+            psnr_sheet(measurement, pair.image_pairs, numbers),
+            worst_frames_sheet(measurement, pair.image_pairs, numbers),
+            videos.short_video,
+        )
+        write_report(work, content, numbers)
+    console.info(f"{figures['frames']} frames; target: {figures['target']}")
+    return _finish(folder, figures, bounds)
+
+
+def _folder_name(part: str, own: Config, used: Config) -> str:
+    """Name of the report's folder: "eval", the part unless it is "test", and changed settings."""
+    words = ["eval"]
+    if part != "test":
+        words.append(part)
+    for name in ("size", "holdout"):
+        value = getattr(used.data, name)
+        if value != getattr(own.data, name):
+            words.append(f"{name}{value:g}")
+    return "_".join(words)
+
+
+def _run_sentences(run: Run, figures: dict[str, Any]) -> list[str]:
+    """Sentences that say what was measured."""
+    checkpoint = f"{figures['checkpoint']} ({figures['stage']} step {figures['step']})"
+    frames = (
+        f"{figures['frames']} frames from {figures['first_frame']} on ({figures['seconds']:.1f} s)"
+    )
+    return [
+        f"Run {run.path.name}, checkpoint {checkpoint}. {figures['part'].capitalize()} part, "
+        f"{frames}; {figures['split']}. Target: {figures['target']}; {figures['plate']}.",
+        f"Inputs of the face: {figures['inputs']}.",
+    ]
+
+
+def _finish(folder: Path, figures: dict[str, Any], bounds: dict[str, float]) -> dict[str, Any]:
+    """Print the figures and return them with the report's files. Raises BeingError where a bound
+    was missed.
+    """
+    lines = [*terminal_lines(figures), f"report {folder / 'report.html'}"]
+    console.info("\n".join(lines))
+    files = {name.split(".")[0]: str(folder / name) for name in FILES}
+    result = {**figures, "files": files}
+    check_bounds(result, bounds)
+    return result

@@ -1,0 +1,173 @@
+"""Reading audio: the audio track of a media file, and decoding of audio bytes in memory."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+
+from being.conventions import SAMPLE_RATE
+from being.errors import InputRejected
+from being.media.containers import decoded_frames, find_video_stream, open_media
+from being.media.resampling import mix_channels
+from being.media.video_reading import CLOCK_BACK
+
+# Missing or doubled audio, s, from which on the timestamps are followed.
+AUDIO_GAP = 0.04
+# Longer jumps of the timestamps, s, are not filled with silence.
+AUDIO_GAP_MAX = 3600.0
+# Peak, of full scale, under which nothing was recorded in a track.
+TRACK_SILENT = 1e-3
+
+
+class DamagedAudio(Exception):
+    """Bytes that are no audio, or that cannot be decoded."""
+
+
+@dataclass(frozen=True)
+class AudioTrack:
+    """The audio track of a file, as pieces on the file's clock."""
+
+    # start in s, samples float32 [T] mono in [-1, 1]; in order of time
+    pieces: tuple[tuple[float, np.ndarray], ...]
+    # Hz
+    rate: int
+    # what was chosen or repaired on the way to one channel, each a short sentence
+    repairs: tuple[str, ...] = ()
+
+    @property
+    def stop(self) -> float:
+        """Time in s at which the last piece ends."""
+        start, samples = self.pieces[-1]
+        return start + len(samples) / self.rate
+
+    def samples_from(self, start: float, count: int) -> np.ndarray:
+        """`count` samples float32 [count] from the time `start` in s on; zeros between pieces."""
+        found = np.zeros(count, np.float32)
+        for begin, samples in self.pieces:
+            offset = round((begin - start) * self.rate)
+            low, high = max(0, offset), min(count, offset + len(samples))
+            if low < high:
+                found[low:high] = samples[low - offset : high - offset]
+        return found
+
+
+def read_audio(path: Path, rate: int = SAMPLE_RATE) -> np.ndarray:
+    """Audio of a media file as float32 [T] mono in [-1, 1] at `rate` Hz.
+
+    Where the file has a video, sample 0 is at the time of its first frame: earlier audio is cut,
+    and zeros stand before later audio. Raises InputRejected when there is no audio track.
+    """
+    track = read_audio_track(path, rate)
+    begin = track.pieces[0][0]
+    with open_media(path) as container:
+        stream = find_video_stream(container)
+        first = next(decoded_frames(container, stream), None) if stream is not None else None
+        begin = begin if first is None else float(first.time or 0.0)
+
+    # Pieces after a jump of the clock of more than an hour are dropped.
+    while len(track.pieces) > 1 and track.stop - begin > AUDIO_GAP_MAX:
+        track = AudioTrack(track.pieces[:-1], rate, track.repairs)
+    return track.samples_from(begin, max(0, round((track.stop - begin) * rate)))
+
+
+def read_audio_track(path: Path, rate: int = SAMPLE_RATE) -> AudioTrack:
+    """The audio of a media file, mono at `rate` Hz, on the file's clock: gaps in it stay gaps.
+
+    Of several tracks, the first one that is not silent is taken. Raises InputRejected when there is
+    no audio track or nothing of it can be decoded.
+    """
+    with open_media(path) as container:
+        tracks = len(container.streams.audio)
+    if not tracks:
+        raise InputRejected(
+            f"{path} has no audio track",
+            "the lips move with the speech",
+            "Give a file with the person's voice",
+        )
+
+    # The first track that is not silent, else the first of all.
+    for track in range(tracks):
+        pieces = _read_pieces(path, track, rate)
+        if any(np.abs(channels).max(initial=0.0) > TRACK_SILENT for _, channels in pieces):
+            break
+    else:
+        track, pieces = 0, pieces if tracks == 1 else _read_pieces(path, 0, rate)
+    if not pieces:
+        raise InputRejected(
+            f"the audio of {path} cannot be decoded",
+            "nothing of it could be read",
+            "Export the clip again with AAC audio",
+        )
+
+    # All pieces are mixed together, so that one channel is judged over the whole track.
+    wide = max(len(channels) for _, channels in pieces)
+    ends = np.cumsum([channels.shape[1] for _, channels in pieces])[:-1]
+    broadcast = [np.broadcast_to(channels, (wide, channels.shape[1])) for _, channels in pieces]
+    samples, repair = mix_channels(np.concatenate(broadcast, axis=1))
+
+    repairs = [f"of {tracks} audio tracks number {track + 1} is used"] if tracks > 1 else []
+    repairs += [repair] if repair else []
+    starts = [start for start, _ in pieces]
+    return AudioTrack(
+        tuple(zip(starts, np.split(samples, ends), strict=True)), rate, tuple(repairs)
+    )
+
+
+def _read_pieces(path: Path, track: int, rate: int) -> list[tuple[float, np.ndarray]]:
+    """Pieces of one audio track: start in s, samples float32 [C, T] at `rate` Hz, C at most 2.
+
+    A new piece begins where the format changes, and where timestamps jump.
+    """
+    pieces: list[tuple[float, list[np.ndarray]]] = []
+    resampler = av.AudioResampler("fltp", "mono", rate)
+    following, form = 0.0, None
+
+    def add(frame: av.AudioFrame | None) -> None:
+        pieces[-1][1].extend(part.to_ndarray() for part in resampler.resample(frame))
+
+    with open_media(path) as container:
+        for frame in decoded_frames(container, container.streams.audio[track]):
+            start = following if frame.pts is None else float(frame.time)
+            last_form, form = form, (frame.sample_rate, frame.layout.name, frame.format.name)
+            gap = start - following > AUDIO_GAP
+            overlap = AUDIO_GAP < following - start < CLOCK_BACK
+            if not pieces or form != last_form or gap or overlap:
+                if pieces:
+                    add(None)
+                layout = "mono" if frame.layout.nb_channels == 1 else "stereo"
+                resampler = av.AudioResampler("fltp", layout, rate)
+                # After a clock that was set back, the piece follows the one before.
+                pieces.append((start if start > following - CLOCK_BACK else following, []))
+                following = pieces[-1][0]
+            following += frame.samples / frame.sample_rate
+            frame.pts = None
+            add(frame)
+        if pieces:
+            add(None)
+    return [
+        (start, np.concatenate(parts, axis=1).astype(np.float32))
+        for start, parts in pieces
+        if parts
+    ]
+
+
+def decode_audio(content: bytes, container_format: str) -> tuple[np.ndarray, int]:
+    """Samples float32 [T] mono in [-1, 1] of encoded audio, and their rate in Hz.
+
+    container_format: ffmpeg's name, for instance "mp3". Raises DamagedAudio.
+    """
+    parts = []
+    try:
+        with av.open(io.BytesIO(content), format=container_format) as container:
+            rate = container.streams.audio[0].rate
+            to_mono = av.AudioResampler(format="flt", layout="mono", rate=rate)
+            for frame in container.decode(audio=0):
+                parts += [part.to_ndarray().reshape(-1) for part in to_mono.resample(frame)]
+    except (av.error.FFmpegError, IndexError) as error:
+        raise DamagedAudio(str(error)) from error
+    samples = np.concatenate(parts) if parts else np.zeros(0, np.float32)
+    return np.clip(samples, -1, 1), rate

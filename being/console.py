@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +15,16 @@ from dataclasses import dataclass
 # Off a terminal, a line of progress is printed every few seconds, so that log files stay readable.
 LINE_EVERY_S = 5.0
 REDRAW_EVERY_S = 0.2
+# A thread redraws or prints what is due also while a step does not advance.
+TICK_S = 0.25
+IDLE_REDRAW_EVERY_S = 1.0
+NOTE_EVERY_S = 1.0  # how often a function that returns a note is called
+
+# The pace of a step
+SAMPLE_S = 0.2  # shortest sample
+WINDOW_SAMPLES = 100  # the pace is the mean of the last ones
+START_SAMPLES = 10  # the first ones, which may hold start-up work
+START_UP = 3.0  # a first sample that is this many times as slow as their median is start-up
 
 
 @dataclass
@@ -49,13 +61,35 @@ def clock(seconds: float) -> str:
 class _Screen:
     """The progress lines at the bottom of a terminal, one a running step.
 
-    Lines of finished steps scroll up above them.
+    Lines of finished steps scroll up above them. Off a terminal, each line is printed below the
+    others. While steps run, a thread keeps the lines fresh.
     """
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.running: list[Progress] = []
+        self.last_text = time.monotonic()  # when something was printed
         self._drawn_lines = 0
+        self._idle = threading.Event()
+
+    def add(self, step: Progress) -> None:
+        """Show `step` from now on."""
+        with self.lock:
+            self.running.append(step)
+            if len(self.running) == 1:
+                self._idle = threading.Event()
+                threading.Thread(target=self._keep_fresh, args=[self._idle], daemon=True).start()
+
+    def remove(self, step: Progress, last_line: str) -> None:
+        """Show `step` no more; print its last line unless it is empty."""
+        with self.lock:
+            self.running.remove(step)
+            if not self.running:
+                self._idle.set()
+            if step.terminal:
+                self.draw(last_line)
+            elif last_line:
+                self.print_line(last_line)
 
     def draw(self, finished: str = "") -> None:
         """Draw the lines of all running steps again, below the line `finished` if there is one."""
@@ -66,7 +100,24 @@ class _Screen:
             lines += [step.text(now)[:columns] for step in self.running]
             sys.stderr.write("".join(line + "\n" for line in lines))
             sys.stderr.flush()
-            self._drawn_lines = len(self.running)
+            self._drawn_lines, self.last_text = len(self.running), now
+
+    def print_line(self, line: str) -> None:
+        """Print a line of progress off a terminal."""
+        with self.lock:
+            print(line, file=sys.stderr, flush=True)
+            self.last_text = time.monotonic()
+
+    def tick(self) -> None:
+        """Redraw or print the lines that are due, whether or not their steps advance."""
+        with self.lock:
+            now = time.monotonic()
+            if any(step.terminal for step in self.running):
+                if now - self.last_text >= IDLE_REDRAW_EVERY_S:
+                    self.draw()
+                return
+            for step in self.running:
+                step.print_if_due(now)
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -75,8 +126,13 @@ class _Screen:
             drawn = self._drawn_lines
             self._erase()
             yield
+            self.last_text = time.monotonic()
             if drawn:
                 self.draw()
+
+    def _keep_fresh(self, idle: threading.Event) -> None:
+        while not idle.wait(TICK_S):
+            self.tick()
 
     def _erase(self) -> None:
         if self._drawn_lines:
@@ -88,50 +144,115 @@ class _Screen:
 _screen = _Screen()
 
 
+class Pace:
+    """Seconds per unit of a running step: the mean of its last samples, without its start-up.
+
+    A sample is the time of one or more advances. Loading comes before the first advance, and
+    compilation may slow down some of the first samples: these are left out.
+    """
+
+    def __init__(self) -> None:
+        # Number of the sample, its seconds and its units
+        self._samples: deque[tuple[int, float, int]] = deque(maxlen=WINDOW_SAMPLES)
+        self._count = itertools.count()
+        self._since: float | None = None
+        self._units = 0
+
+    def add(self, units: int, now: float) -> None:
+        """Count `units` that were done by the time `now`."""
+        if self._since is None:
+            self._since = now
+            return
+        self._units += units
+        if now - self._since >= SAMPLE_S:
+            self._samples.append((next(self._count), now - self._since, self._units))
+            self._since, self._units = now, 0
+
+    def seconds_per_unit(self) -> float | None:
+        """The pace; None as long as there are too few samples."""
+        samples = list(self._samples)  # another thread may append
+        if len(samples) < 2:
+            return None
+        first = sorted(s / units for k, s, units in samples if k < START_SAMPLES)
+        limit = START_UP * first[(len(first) - 1) // 2] if first else 0.0
+        kept = [
+            (seconds, units)
+            for k, seconds, units in samples
+            if k >= START_SAMPLES or seconds <= limit * units
+        ]
+        return sum(seconds for seconds, _ in kept) / sum(units for _, units in kept)
+
+
 class Progress:
     """Progress of one step: `with Progress("landmarks", total=1259) as p: p.advance()`.
 
     On a terminal, each running step has one line that is redrawn; otherwise a line is printed every
-    few seconds. Steps may run in parallel threads. `seconds` is the step's wall time afterwards.
+    few seconds, also while the step does not advance. Steps may run in parallel threads. `seconds`
+    is the step's wall time afterwards.
     """
 
     def __init__(self, label: str, total: int | None = None, unit: str = "", done: int = 0):
         """total: number of units, if known; done: units that an earlier run has done."""
         self.label, self.total, self.unit, self.done = label, total, unit, done
-        self.note: str | Callable[[], str] = ""
         self.seconds = 0.0
-        # The pace is measured from the first advance on, because loading comes before it.
-        self._first_done, self._first_time = done, 0.0
-        self._start = self._shown = time.monotonic()
-        self._terminal = sys.stderr.isatty()
+        self.terminal = sys.stderr.isatty()
+        self._note = ""
+        self._write_note: Callable[[], str] | None = None
+        self._noted = 0.0  # when the note was written
+        self._pace = Pace()
+        self._start = time.monotonic()
+        self._shown = self._start
 
     def __enter__(self) -> Progress:
-        if self._terminal and not console.quiet:
-            with _screen.lock:
-                _screen.running.append(self)
+        # The first line is due a few seconds after whatever was printed last.
+        self._shown = max(_screen.last_text, self._start - LINE_EVERY_S)
+        if not console.quiet:
+            _screen.add(self)
         return self
 
     def advance(self, steps: int = 1, note: str | Callable[[], str] | None = None) -> None:
         """Count `steps` more.
 
-        note: text after the numbers, or a function that returns it and is called when it is shown.
+        note: text after the numbers, or a function that returns it. The function is called once a
+        second, and only from here: it may need the caller's thread.
         """
         now = time.monotonic()
-        if self.done == self._first_done and not self._first_time:
-            self._first_done, self._first_time = self._first_done + steps, now
-        self.done += steps
-        if note is not None:
-            self.note = note
+        if steps:
+            self._pace.add(steps, now)
+            self.done += steps
+        if isinstance(note, str):
+            self._note, self._write_note = note, None
+        elif note is not None:
+            first, self._write_note = self._write_note is None, note
+            if first or now - self._noted >= NOTE_EVERY_S:
+                self._update_note()
 
-        interval = REDRAW_EVERY_S if self._terminal else LINE_EVERY_S
+        interval = REDRAW_EVERY_S if self.terminal else LINE_EVERY_S
         if console.quiet or now - self._shown < interval:
             return
-        self._shown = now
-        if self._terminal:
+        if self.terminal:
+            self._shown = now
             _screen.draw()
         elif self.done != self.total:
             # The last line is printed at the end of the step.
-            print(self.text(now), file=sys.stderr, flush=True)
+            self.print_if_due(now)
+
+    @contextmanager
+    def doing(self, what: str) -> Iterator[None]:
+        """Show `what` as the note while something other than the counted units is done."""
+        before = self._note, self._write_note
+        self._note, self._write_note = what, None
+        try:
+            yield
+        finally:
+            self._note, self._write_note = before
+
+    def print_if_due(self, now: float) -> None:
+        """Off a terminal, print the line when the last one is some seconds old."""
+        with _screen.lock:
+            if now - self._shown >= LINE_EVERY_S:
+                self._shown = now
+                _screen.print_line(self.text(now))
 
     def text(self, now: float) -> str:
         """The progress line at the time `now` of the monotonic clock."""
@@ -139,28 +260,25 @@ class Progress:
         unit = f" {self.unit}" if self.unit else ""
         if self.total:
             parts.append(f"{self.done}/{self.total}{unit}")
-            measured = self.done - self._first_done
-            if 0 < measured and self.done < self.total:
-                pace = (now - self._first_time) / measured
+            pace = self._pace.seconds_per_unit()
+            if pace is not None and self.done < self.total:
                 parts.append(f"{clock(pace * (self.total - self.done))} left")
         elif self.done:
             parts.append(f"{self.done}{unit}")
         parts.append(clock(now - self._start))
-
-        note = self.note if isinstance(self.note, str) else self.note()
-        if note:
-            parts.append(note)
+        if self._note:
+            parts.append(self._note)
         return "  ".join(parts)
+
+    def _update_note(self) -> None:
+        if self._write_note is not None and not console.quiet:
+            self._note, self._noted = self._write_note(), time.monotonic()
 
     def __exit__(self, kind: object, *_: object) -> None:
         now = time.monotonic()
         self.seconds = now - self._start
-        if console.quiet:
+        if self not in _screen.running:
             return
-        line = self.text(now) if kind is None else ""
-        if self._terminal:
-            with _screen.lock:
-                _screen.running.remove(self)
-                _screen.draw(line)
-        elif line:
-            print(line, file=sys.stderr, flush=True)
+        if kind is None:
+            self._update_note()
+        _screen.remove(self, self.text(now) if kind is None else "")

@@ -108,6 +108,7 @@ def from_dict(tree: dict[str, Any]) -> Config:
 
     Raises UsageError for an unknown or renamed key, a value of the wrong type or out of its bounds.
     """
+    _refuse_renamed_keys(tree)
     config = _build_section(Config, tree, "")
     if config.model.d_model % config.model.n_head:
         raise UsageError(
@@ -115,7 +116,45 @@ def from_dict(tree: dict[str, Any]) -> Config:
             f"not a multiple of model.n_head, {config.model.n_head}",
             "Change one of the two",
         )
+    features = config.model.plane_channels * len(config.model.plane_scales)
+    if features != config.model.d_model:
+        raise UsageError(
+            f"config key 'model.d_model' is {config.model.d_model}",
+            f"the tri-planes give {features} features: model.plane_channels times the number of "
+            "model.plane_scales",
+            "Make both equal",
+        )
     return config
+
+
+def _refuse_renamed_keys(tree: dict[str, Any]) -> None:
+    """Raise UsageError that names every old key of the tree when there are several.
+
+    One old key alone is refused by `_unknown_key`.
+    """
+    renamed = [
+        f"{section}.{key}"
+        for section, keys in tree.items()
+        if isinstance(keys, dict)
+        for key in _dotted_keys(keys)
+        if f"{section}.{key}" in RENAMED_KEYS
+    ]
+    if len(renamed) > 1:
+        raise UsageError(
+            "unknown config keys " + ", ".join(f"'{name}'" for name in renamed),
+            "; ".join(f"{name} is now {RENAMED_KEYS[name]}" for name in renamed),
+            "Use the new names",
+        )
+
+
+def _dotted_keys(tree: dict[str, Any]) -> list[str]:
+    """The keys of a nested dict, joined by dots; those of inner dicts too."""
+    keys = []
+    for key, value in tree.items():
+        keys.append(str(key))
+        if isinstance(value, dict):
+            keys += [f"{key}.{inner}" for inner in _dotted_keys(value)]
+    return keys
 
 
 def describe(config: Config | None = None) -> list[KeyDescription]:

@@ -145,9 +145,10 @@ def _consent_record(consent: str | Consent | Callable[[], Consent] | None) -> Co
 
 def _resume_note(workspace: Workspace) -> str:
     """What the same command will do, where a step is finished."""
-    if not workspace.finished:
+    finished = sum(step.name in workspace.finished for step in STEPS)
+    if not finished:
         return ""
-    return f"{len(workspace.finished)} of {len(STEPS)} steps are done. {RESUME}"
+    return f"{finished} of {len(STEPS)} steps are done. {RESUME}"
 
 
 def _sentences(*sentences: str) -> str:

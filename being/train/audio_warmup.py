@@ -88,7 +88,7 @@ def warm_up_audio_branch(
     best_score = -1.0
     best_state = {name: value.clone() for name, value in branch.state_dict().items()}
     generator = torch.Generator().manual_seed(seed)
-    with Progress("audio warm-up", steps) as progress:
+    with Progress("audio warm-up", steps, "steps") as progress:
         for step in range(1, steps + 1):
             # One step on random training frames, whose features are augmented
             drawn = torch.randint(len(train_index), (BATCH_SIZE,), generator=generator)
@@ -107,7 +107,7 @@ def warm_up_audio_branch(
                 if score > best_score:
                     best_score = score
                     best_state = {name: v.clone() for name, v in branch.state_dict().items()}
-                progress.advance(0, f"lip mode r {score:.2f}")
+                progress.advance(0, f"correlation with the lips {score:.2f}")
             progress.advance()
     branch.load_state_dict(best_state)
     return best_score

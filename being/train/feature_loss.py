@@ -7,6 +7,7 @@ no gradient.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from importlib.util import find_spec
 from typing import Any
 
@@ -14,9 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from being.assets import fetch
+from being.assets import fetch, is_cached
+from being.console import Progress
 from being.files import load_tensors
 
+WEIGHTS = "lpips_vgg16"  # the asset
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIDE = 224  # px
 # px by which a square may reach over the window, so that its border is trained as often as its
@@ -38,7 +41,9 @@ class FeatureLoss:
         one random square per image is cut, with torch's generator of the device; None compares
         whole images, resized to 224 px. Raises EnvironmentFault when the weights cannot be
         fetched."""
-        weights = load_tensors(fetch("lpips_vgg16"))
+        cached = is_cached(WEIGHTS)
+        with nullcontext() if cached else Progress("download VGG16 weights"):
+            weights = load_tensors(fetch(WEIGHTS))
         first = 0 if "conv0.weight" in weights else 1
         dtype = torch.bfloat16 if low_precision else torch.float32
         self.layers = [

@@ -13,6 +13,7 @@ al. 2016, "JALI").
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -56,19 +57,32 @@ SILENT_SHARE = 0.05  # of a batch: silence
 NEAR_CLOSURE = 0.05  # closure amount from which on a frame is near a closure
 CHUNK = 256  # frames that are computed at once
 
+# The count of learnt closures
+SURE_CLOSURE = 0.5 * MAX_CLOSURE  # closure amount from which on a frame surely belongs to a closure
 
-def closed_mouth_vector(vectors: Tensor, aperture: Tensor) -> Tensor:
-    """The speech vector [32] of a closed mouth.
 
-    A ridge regression reads the lip aperture [F] from the speech vectors [F, 32]. The result is the
-    mean of the vectors with the lowest predicted aperture.
+@dataclass
+class ClosureCount:
+    """How many closures (p, b, m) of the training audio the audio branch has learnt."""
+
+    learnt: int
+    total: int
+
+
+def closed_and_open_vectors(vectors: Tensor, aperture: Tensor) -> tuple[Tensor, Tensor]:
+    """The speech vectors [32] of a closed and of an open mouth.
+
+    A ridge regression reads the lip aperture [F] from the speech vectors [F, 32]. The results are
+    the means of the vectors with the lowest and with the highest predicted aperture.
     """
     x, y = vectors - vectors.mean(0), aperture - aperture.mean()
     square = x.T @ x
     ridge = RIDGE * square.diagonal().mean() * torch.eye(len(square)).to(x)
     weights = torch.linalg.solve(square + ridge, x.T @ y)
     count = max(1, round(CLOSED_SHARE * len(x)))
-    return vectors[(x @ weights).topk(count, largest=False).indices].mean(0)
+    predicted = x @ weights
+    closed = vectors[predicted.topk(count, largest=False).indices].mean(0)
+    return closed, vectors[predicted.topk(count).indices].mean(0)
 
 
 def closure_amount(audio: Tensor, now: int) -> Tensor:
@@ -80,6 +94,25 @@ def closure_amount(audio: Tensor, now: int) -> Tensor:
     channels = audio[:, ATTENTION_PAST, -ARTICULATION_CHANNELS:, now - 1 : now + 1].mean(2)
     closure, opening = (channels / CHANNEL_MAX).unbind(1)
     return MAX_CLOSURE * (closure - OPENING_WEIGHT * opening).clamp(0, 1)[:, None]
+
+
+def closure_peaks(amount: Tensor, frames: Tensor) -> Tensor:
+    """Positions int64 [P] of the surest frame of each closure.
+
+    amount: closure amount [n] of the frames int64 [n], in order. A closure is a row of consecutive
+    frames that surely belong to one.
+    """
+    peaks: list[int] = []
+    last = None
+    for i, (value, frame) in enumerate(zip(amount.tolist(), frames.tolist(), strict=True)):
+        if value < SURE_CLOSURE:
+            continue
+        if last is None or frame != last + 1:
+            peaks.append(i)
+        elif value > amount[peaks[-1]]:
+            peaks[-1] = i
+        last = frame
+    return torch.tensor(peaks, dtype=torch.int64, device=amount.device)
 
 
 class LipClosureTargets:
@@ -113,16 +146,20 @@ class LipClosureTargets:
         self.rows = (train + starts[:, None]).flatten()
         self.silence = silence.T.expand(ATTENTION_WINDOW, -1, -1)
 
-        # The closed mouth, and the variance of the vectors, from the original voice
+        # The closed and the open mouth, and the variance of the vectors, from the original voice
         vectors = [speech_vectors(self.teacher, self.windows(p)) for p in train.split(CHUNK)]
         original = torch.cat(vectors)
-        self.closed_vector = closed_mouth_vector(original, aperture)
+        self.closed_vector, self.open_vector = closed_and_open_vectors(original, aperture)
         self.variance = original.var(0).mean().clamp_min(1e-8)
 
         # Rows near a closure; all rows when there are none
         amounts = [closure_amount(self.windows(p), now)[:, 0] for p in self.rows.split(CHUNK)]
-        near = torch.cat(amounts) > NEAR_CLOSURE
+        amount = torch.cat(amounts)
+        near = amount > NEAR_CLOSURE
         self.closure_rows = self.rows[near] if near.any() else self.rows
+
+        # The closures of the original voice, whose rows come first
+        self.peaks = train[closure_peaks(amount[: len(train)], train)]
 
     def windows(self, rows: Tensor) -> Tensor:
         """Attention windows [B, 8, C, 16] of the rows [B] of all voices."""
@@ -168,6 +205,21 @@ class LipClosureTargets:
                 windows = audio
         return windows, target
 
+    @torch.no_grad()
+    def count_learnt(self, nets: nn.ModuleList) -> ClosureCount:
+        """The closures at which the speech vector is nearer to the closed than to the open mouth.
+
+        nets: the audio network and its attention.
+        """
+        learnt = 0
+        for rows in self.peaks.split(CHUNK):
+            vectors = speech_vectors(nets, self.windows(rows))
+            to_closed, to_open = (
+                (vectors - mouth).norm(dim=1) for mouth in (self.closed_vector, self.open_vector)
+            )
+            learnt += int((to_closed < to_open).sum())
+        return ClosureCount(learnt, len(self.peaks))
+
 
 @torch.no_grad()
 def lip_closure_targets(
@@ -191,7 +243,7 @@ def lip_closure_targets(
 
     # Features of the audio in other voices
     segments = [(first, min(stop, count)) for first, stop in dataset.segments if first < count]
-    with Progress("voice variants"):
+    with Progress("lip closure: other voices"):
         variants = augmented_features(dataset.audio(count), segments, encoder, VARIANTS, seed)
     features = torch.cat(
         [clip.features[None, :count], torch.from_numpy(variants).to(clip.features)]
@@ -219,23 +271,20 @@ def speech_vectors(nets: nn.ModuleList, windows: Tensor) -> Tensor:
 
 def distil_lip_closure(
     network: GaussianTalker, targets: LipClosureTargets, steps: int, seed: int = 0
-) -> float:
-    """Train the network's audio branch on `targets`.
-
-    Returns the share of the targets' variance that it explains at the end (R², a running mean).
-    """
+) -> ClosureCount:
+    """Train the network's audio branch on `targets`; returns the closures that it has learnt."""
     nets = nn.ModuleList([network.audio_net, network.audio_att_net]).requires_grad_(True)
     optimizer = torch.optim.AdamW(nets.parameters(), LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
     generator = torch.Generator().manual_seed(seed)
-    explained = 0.0
-    for _ in range(steps):
-        with torch.no_grad():
-            windows, target = targets.batch(generator)
-        loss = (speech_vectors(nets, windows) - target).square().mean() / targets.variance
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        explained += (1 - float(loss.detach()) - explained) / 20
-    return explained
+    with Progress("lip closure", steps, "steps") as progress:
+        for _ in range(steps):
+            with torch.no_grad():
+                windows, target = targets.batch(generator)
+            loss = (speech_vectors(nets, windows) - target).square().mean() / targets.variance
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            progress.advance()
+    return targets.count_learnt(nets)

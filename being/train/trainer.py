@@ -40,6 +40,7 @@ from being.train.step import TrainingStep
 # Steps between two checks of the loss on CUDA, because the host waits for the device in each
 LOSS_CHECK_EVERY = 50
 AVERAGED_OVER = 50  # steps of the running mean of the printed and logged loss terms
+COMPILING = "the first step compiles the CUDA kernels"  # shown until it is done
 
 
 class Trainer:
@@ -83,7 +84,7 @@ class Trainer:
         self.plateau = Plateau(self.config.train.plateau if early_end else None, plan.steps)
 
         # Continue from the checkpoint
-        first = 0
+        first, self.latest = 0, None
         if resume is not None:
             first, self.best = resume.state["step"], resume.state["best"]
             load_optimizer(optimizer, resume.optimizer)
@@ -96,11 +97,13 @@ class Trainer:
         with (
             _StopOnSignal(self.stopped),
             _side_stream(self.clip.device),
-            Previews(self.run, self.clip, self.dataset, self.split, seconds) as previews,
             Progress(stage, self.plateau.last_step, "steps", done=first) as progress,
+            Previews(self.run, self.clip, self.dataset, self.split, seconds) as previews,
         ):
             averages: Tensor | None = None
             step = first
+            if run_step.captured is not None:
+                progress.advance(0, COMPILING)
             while step < self.plateau.last_step:
                 # One step at the rates of its position on the schedule
                 step += 1
@@ -127,17 +130,16 @@ class Trainer:
                     run_step.check_capacity()
                 if evaluation:
                     terms = dict(zip(run_step.names, averages.tolist(), strict=True))
-                    self._evaluate(stage, step, terms)
+                    with progress.doing("evaluating on held-out frames"):
+                        self._evaluate(stage, step, terms)
                     progress.total = self.plateau.last_step
                 if checkpoint:
-                    self._save_checkpoint(stage, step, optimizer, density, previews, keep=not stop)
+                    with progress.doing("saving a checkpoint and previews"):
+                        self._save_checkpoint(
+                            stage, step, optimizer, density, previews, keep=not stop
+                        )
                 if stop:
-                    raise BeingError(
-                        f"stopped at {stage} step {step}",
-                        "interrupted",
-                        "The same command goes on from there",
-                        ExitCode.INTERRUPTED,
-                    )
+                    raise _interrupted(stage, step)
         if stage == "coarse":
             self.model.bake_canonical()
 
@@ -246,6 +248,15 @@ def _side_stream(device: torch.device) -> Iterator[None]:
     with torch.cuda.stream(stream):
         yield
     before.wait_stream(stream)
+
+
+def _interrupted(stage: str, step: int) -> BeingError:
+    return BeingError(
+        f"stopped at {stage} step {step}",
+        "interrupted",
+        "The same command goes on from there",
+        ExitCode.INTERRUPTED,
+    )
 
 
 class _StopOnSignal:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from being.config import Config
-from being.console import console
+from being.console import Progress, console
 from being.data.clip import Clip, load_clip
 from being.data.dataset import Dataset
 from being.errors import InputRejected, UsageError
@@ -154,10 +154,7 @@ def _warm_up(trainer: Trainer) -> None:
         config.train.lips.warmup_steps,
         config.train.seed,
     )
-    console.info(
-        f"audio warm-up: correlation of predicted and true lip motion {score:.2f} on validation "
-        "frames"
-    )
+    console.info(f"audio predicts the lip motion with correlation {score:.2f} on held-out frames")
 
 
 def finish_run(run: Run, config: Config, dataset: Dataset, clip: Clip, frames: np.ndarray) -> None:
@@ -177,13 +174,18 @@ def finish_run(run: Run, config: Config, dataset: Dataset, clip: Clip, frames: n
         network = model.network.to(clip.device)
         targets = lip_closure_targets(network, dataset, clip, frames, config.data.encoder, seed)
         if targets is not None:
-            score = distil_lip_closure(network, targets, steps, seed)
-            console.info(f"lip closure: the audio branch explains {score:.0%} of its targets")
+            count = distil_lip_closure(network, targets, steps, seed)
+            if count.total:
+                console.info(
+                    f"lip closures learnt: {count.learnt} of {count.total} (p, b, m in the "
+                    "training audio)"
+                )
             run.save("closed", model.state_dict(), best.state)
             closed = True
         network.cpu()
 
-    save_avatar(run.path / "avatar", model, config, dataset, clip)
+    with Progress("save avatar"):
+        save_avatar(run.path / "avatar", model, config, dataset, clip)
     run.update(finished=True, best=best.state["best"], closed=closed)
     if clip.device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(clip.device)
@@ -221,10 +223,14 @@ def _model_of_checkpoint(config: Config, clip: Clip, last: Checkpoint) -> Talkin
 def run_to_continue(stage: str) -> Path | None:
     """The most recent run when `train --stage fine` without a dataset continues it, else None.
 
-    That is the case unless its fine stage is complete or `stage` is "coarse".
+    That is the case unless its fine stage is complete, `stage` is "coarse", or this version refuses
+    its config (with a warning).
     """
     latest = newest_folder(home() / "runs", "run.json")
-    if latest is None or stage == "coarse" or Run.open(latest).record.get("finished"):
+    if latest is None or stage == "coarse":
+        return None
+    run = Run.open(latest)
+    if run.record.get("finished") or _config_or_warning(run) is None:
         return None
     return latest
 
@@ -240,11 +246,16 @@ def find_unfinished_run(folder: Path, dataset: Dataset, config: Config, label: s
         run = Run.open(path)
         if run.record.get("finished") or run.dataset != dataset.path.resolve():
             continue
-        try:
-            same = run.config.to_dict() == config.to_dict()
-        except UsageError as error:
-            console.warn(f"run {path} is not continued: {error}")
-            continue
-        if same:
+        found = _config_or_warning(run)
+        if found is not None and found.to_dict() == config.to_dict():
             return run
     return None
+
+
+def _config_or_warning(run: Run) -> Config | None:
+    """The config of a run; None, with a warning, when this version refuses it."""
+    try:
+        return run.config
+    except UsageError as error:
+        console.warn(f"run {run.path} is not continued: {error}")
+        return None

@@ -351,3 +351,17 @@ def test_an_old_key_is_refused_with_its_new_name(old, tmp_path):
     with pytest.raises(UsageError, match=message + ".*config.yaml") as caught:
         Run.open(run).config  # noqa: B018
     assert caught.value.code == ExitCode.USAGE
+
+
+def test_several_old_keys_are_refused_in_one_message(tmp_path):
+    file = tmp_path / "old.yaml"
+    file.write_text("data: {gaussians: 100}\ntrain: {closing: 5, rate: {sound: 0.1}}\n")
+    with pytest.raises(UsageError) as refused:
+        load(file, environment={})
+    for old in ("data.gaussians", "train.closing", "train.rate.sound"):
+        assert f"{old} is now {RENAMED_KEYS[old]}" in str(refused.value)
+
+
+def test_a_width_that_the_tri_planes_do_not_give_is_refused():
+    with pytest.raises(UsageError, match="tri-planes give 32 features"):
+        load("quick", ["model.plane_channels=16"], environment={})

@@ -14,7 +14,7 @@ from tiny_training import TINY, metrics, settings
 from being.errors import EnvironmentFault
 from being.runs.run_directory import Run
 from being.splat import torch_rasterizer
-from being.train.training import train_avatar
+from being.train.training import run_to_continue, train_avatar
 
 PLAN = [
     argument
@@ -185,3 +185,17 @@ def test_a_run_whose_config_is_refused_is_not_continued(
     assert (
         "is not continued" in message and "train.sh_every is now train.sh_degree_every" in message
     )
+
+
+def test_the_newest_run_with_a_refused_config_does_not_stop_a_new_training(
+    scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`being train` without a dataset looks at the newest run first."""
+    monkeypatch.setenv("BEING_HOME", str(tmp_path))
+    runs = tmp_path / "runs"
+    unfinished = train_avatar(scene, settings(1, 1), runs=runs, stage="coarse", device="cpu")
+    assert run_to_continue("fine") == unfinished.path
+    config = unfinished.path / "config.yaml"
+    config.write_text(config.read_text().replace("sh_degree_every:", "sh_every:"))
+    assert run_to_continue("fine") is None
+    assert "is not continued" in capsys.readouterr().err

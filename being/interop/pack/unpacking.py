@@ -48,7 +48,13 @@ from being.preprocess.inspection.record import InspectionRecord
 from being.preprocess.report import write_report
 from being.preprocess.source import SOURCE_STEM, source_frames
 from being.preprocess.step_graph import StopFlag
-from being.preprocess.steps import INSPECTION_FILE, STEPS, Settings, StepContext
+from being.preprocess.steps import (
+    FORMER_STEP_NAMES,
+    INSPECTION_FILE,
+    STEPS,
+    Settings,
+    StepContext,
+)
 from being.preprocess.workspace import WORK_FOLDER, Workspace, sha256
 
 INDEX_MAX = 32 << 20  # bytes
@@ -294,7 +300,8 @@ def _compare(folder: Path, digest: Callable[[tuple[str, ...]], str], encoded: bo
     again.
     """
     manifest, outputs = read_json(folder / "dataset.json"), outputs_of_steps()
-    steps = manifest.get("steps", {})
+    recorded = manifest.get("steps", {})
+    steps = {FORMER_STEP_NAMES.get(name, name): step for name, step in recorded.items()}
     digests = {
         name: digest(outputs[name])
         for name in steps

@@ -22,6 +22,7 @@ from being.interop.pack.packing import INDEX, pack
 from being.interop.pack.unpacking import unpack
 from being.media import read_audio
 from being.preprocess.pipeline import preprocess_video
+from being.preprocess.steps import FORMER_STEP_NAMES
 from being.sample import sample_clip
 
 SIDE, FRAMES = 192, 52
@@ -308,3 +309,18 @@ def test_fifty_second_clip_packs_into_thirty_megabytes(shared_dir: Path, tmp_pat
     before, after = contents(dataset), contents(unpack(file, tmp_path / "back"))
     assert set(before) == set(after)
     assert [name for name in before if before[name] != after[name]] in ([], ["report.html"])
+
+
+def test_steps_with_the_names_of_earlier_versions_are_compared_too(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = tmp_path / "old"
+    shutil.copytree(dataset, old)
+    manifest = json.loads((old / "dataset.json").read_text())
+    former = {new: name for name, new in FORMER_STEP_NAMES.items()}
+    manifest["steps"] = {former.get(name, name): step for name, step in manifest["steps"].items()}
+    manifest["steps"]["sound"]["digest"] = "0" * 64
+    (old / "dataset.json").write_text(json.dumps(manifest))
+    unpack(pack(old, tmp_path / "old.pack"), tmp_path / "back")
+    printed = capsys.readouterr()
+    assert "not bit for bit the packed files: audio." in printed.out + printed.err

@@ -1,0 +1,175 @@
+"""Console: the time left of a step without its start-up, and lines while a step does not advance.
+
+A virtual clock replaces the monotonic one, and the test calls what the thread would call.
+"""
+
+from __future__ import annotations
+
+import io
+from types import SimpleNamespace
+
+import pytest
+
+import being.console
+from being.console import LINE_EVERY_S, Progress
+
+
+class Clock:
+    """A clock that stands still until the test moves it."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of the console during a test; the thread of the screen sleeps."""
+    clock = Clock()
+    fake_time = SimpleNamespace(monotonic=lambda: clock.now)
+    monkeypatch.setattr(being.console, "time", fake_time)
+    monkeypatch.setattr(being.console, "TICK_S", 3600.0)
+    monkeypatch.setattr(being.console, "_screen", being.console._Screen())
+    return clock
+
+
+def steps(progress: Progress, clock: Clock, *seconds: float) -> None:
+    """Advance once after each of `seconds`."""
+    for duration in seconds:
+        clock.pass_time(duration)
+        progress.advance()
+
+
+def time_left(progress: Progress, clock: Clock) -> str | None:
+    """The time left in the progress line, as m:ss, or None."""
+    parts = progress.text(clock.now).split("  ")
+    return next((part.removesuffix(" left") for part in parts if part.endswith(" left")), None)
+
+
+def test_the_time_left_does_not_count_the_start_up(clock: Clock) -> None:
+    with Progress("fine", 100, "steps") as progress:
+        # The first step compiles for a minute, the second is captured in half a minute.
+        steps(progress, clock, 60, 30)
+        assert time_left(progress, clock) is None
+        steps(progress, clock, 1)
+        assert time_left(progress, clock) == "1:37"
+        steps(progress, clock, *[1] * 37)
+        assert time_left(progress, clock) == "1:00"
+
+
+def test_the_time_left_follows_the_last_steps(clock: Clock) -> None:
+    with Progress("fine", 1000, "steps") as progress:
+        steps(progress, clock, *[0.5] * 300)
+        assert time_left(progress, clock) == "5:50"
+        steps(progress, clock, *[2.0] * 100)
+        assert time_left(progress, clock) == "20:00"
+
+
+def test_the_time_left_counts_the_evaluations_between_steps(clock: Clock) -> None:
+    with Progress("fine", 10_000, "steps") as progress:
+        steps(progress, clock, *([1.0] * 24 + [11.0]) * 8)
+        assert time_left(progress, clock) == "3:48:40"  # 9,800 steps of 1.4 s
+
+
+def test_frames_that_threads_finish_together_do_not_spoil_the_time_left(clock: Clock) -> None:
+    with Progress("load clip", 1000, "frames") as progress:
+        steps(progress, clock, *[0.0, 0.0, 0.0, 0.1] * 100)
+        assert time_left(progress, clock) == "0:15"
+
+
+def test_a_resumed_step_counts_its_own_pace(clock: Clock) -> None:
+    with Progress("fine", 1000, "steps", done=900) as progress:
+        steps(progress, clock, 20, *[1.0] * 20)
+        assert time_left(progress, clock) == "1:19"
+
+
+def test_off_a_terminal_a_step_that_does_not_advance_prints_lines(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    times = []
+    with Progress("lip closure: other voices"):
+        for _ in range(4 * 60):
+            clock.pass_time(0.25)
+            being.console._screen.tick()
+            if capsys.readouterr().err:
+                times.append(clock.now)
+    gaps = [late - early for early, late in zip([1000.0, *times], times, strict=False)]
+    assert len(gaps) == 60 / LINE_EVERY_S and max(gaps) <= LINE_EVERY_S + 0.25
+    assert capsys.readouterr().err == "lip closure: other voices  1:00\n"
+
+
+def test_the_first_line_is_due_five_seconds_after_the_text_before_the_step(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    being.console.console.info("run runs/me")
+    clock.pass_time(3)
+    with Progress("coarse", 60, "steps"):
+        clock.pass_time(2)
+        being.console._screen.tick()
+        assert capsys.readouterr().err == "coarse  0/60 steps  0:02\n"
+
+
+def test_a_terminal_is_redrawn_while_a_step_does_not_advance(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stderr", terminal)
+    with Progress("save avatar"):
+        for _ in range(12):
+            clock.pass_time(0.25)
+            being.console._screen.tick()
+    shown = [line for line in terminal.getvalue().split("\n") if "save avatar" in line]
+    assert [line[-4:] for line in shown] == ["0:01", "0:02", "0:03", "0:03"]
+
+
+def test_only_advance_calls_the_function_of_a_note(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It reads from the device, which another thread must not do while a graph is captured."""
+    calls = []
+
+    def note() -> str:
+        calls.append(clock.now)
+        return f"loss {len(calls)}"
+
+    with Progress("fine", 100, "steps") as progress:
+        progress.advance(1, note)
+        for _ in range(100):
+            clock.pass_time(0.25)
+            being.console._screen.tick()
+        assert len(calls) == 1 and "loss 1" in capsys.readouterr().err
+        with progress.doing("saving a checkpoint and previews"):
+            clock.pass_time(LINE_EVERY_S)
+            being.console._screen.tick()
+            assert "previews" in capsys.readouterr().err
+        clock.pass_time(LINE_EVERY_S)
+        progress.advance(1, note)
+        assert "2/100" in (line := capsys.readouterr().err) and line.endswith("loss 2\n")
+
+
+def test_a_line_that_the_thread_prints_has_a_fresh_note(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Progress("fine", 100, "steps") as progress:
+        for step in range(1, 61):
+            progress.advance(1, lambda step=step: f"loss of step {step}")
+            for _ in range(2):
+                clock.pass_time(0.25)
+                being.console._screen.tick()
+            if line := capsys.readouterr().err:
+                assert int(line.split()[-1]) >= step - 2, line
+
+
+def test_quiet_prints_no_progress(
+    clock: Clock, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(being.console.console, "quiet", True)
+    with Progress("coarse", 10) as progress:
+        for _ in range(3):
+            clock.pass_time(LINE_EVERY_S)
+            being.console._screen.tick()
+            progress.advance()
+    assert capsys.readouterr() == ("", "") and progress.seconds == 3 * LINE_EVERY_S

@@ -300,6 +300,9 @@ def _frame_count(context: StepContext) -> int:
     return context.record.frames
 
 
+# Step names of earlier versions, as datasets and packs record them, and their names of today.
+FORMER_STEP_NAMES = {"look at the clip": "inspection", "sound": "audio"}
+
 # Whoever changes a step's code so that its outputs change raises the step's version: a resumed run
 # then makes the files of an earlier version again (tests/preprocess/test_step_versions.py).
 STEPS: Sequence[Step[StepContext]] = (
@@ -307,7 +310,7 @@ STEPS: Sequence[Step[StepContext]] = (
         "inspection",
         inspect,
         (INSPECTION_FILE,),
-        version=1,
+        version=2,
         settings=lambda context: context.settings.size,
     ),
     Step(

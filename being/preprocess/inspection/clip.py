@@ -19,6 +19,7 @@ from being.preprocess.inspection.learnability import check_learnability
 from being.preprocess.inspection.measurements import Advance
 from being.preprocess.inspection.picture import PICTURE_SIDE, ClipInspection, inspect_picture
 from being.preprocess.inspection.sync import (
+    SYNC_CHECK,
     SyncOffset,
     check_other_voices,
     check_sync,
@@ -59,11 +60,12 @@ def inspect_clip(
         return replace(inspection, findings=findings)
 
     # Checks of the audio and the frames that the dataset will have.
-    kept = analyse_speech(inspection.audio)
+    kept, sync = analyse_speech(inspection.audio), check_sync(offset)
+    face_samples, segments = inspection.face_samples, inspection.segments
     findings += (
-        check_sync(offset),
-        check_other_voices(analysis, inspection.face_samples),
-        *check_learnability(kept, inspection.face_samples, inspection.frames, inspection.segments),
+        sync,
+        check_other_voices(analysis, face_samples),
+        *check_learnability(kept, face_samples, inspection.frames, segments, sync),
     )
     return replace(inspection, findings=findings, audio=repaired_audio(kept))
 
@@ -85,7 +87,8 @@ def recheck_all_frames(
         for (start, stop), begin in zip(segments, starts, strict=True)
     ]
     samples = FaceSamples(np.concatenate(times), points, None, np.full(len(points), -1))
-    rechecked = check_learnability(analyse_speech(audio), samples, len(points), segments)
+    sync = next((finding for finding in findings if finding.check == SYNC_CHECK), None)
+    rechecked = check_learnability(analyse_speech(audio), samples, len(points), segments, sync)
     by_check = {finding.check: finding for finding in rechecked}
     return tuple(by_check.get(finding.check, finding) for finding in findings)
 

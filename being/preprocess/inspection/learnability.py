@@ -19,7 +19,7 @@ from being.face.landmarks import MESH_POINTS, lip_aperture
 from being.face.topology import EYE_LEFT, EYE_RIGHT, RIGID
 from being.preprocess.inspection.face_samples import FaceSamples
 from being.preprocess.inspection.findings import Finding
-from being.preprocess.inspection.sync import RUN_GAP
+from being.preprocess.inspection.sync import RUN_GAP, sync_lack
 
 OCCURRENCES_MIN = 5  # times that a phoneme class must occur
 CLASSES_ENOUGH = 9  # of 12, that occur so often
@@ -49,12 +49,14 @@ def check_learnability(
     face_samples: FaceSamples,
     frames: int,
     segments: Sequence[tuple[int, int]],
+    sync: Finding | None = None,
 ) -> tuple[Finding, ...]:
     """The findings "speech", "mouth", "head turns", "blinks" and "forecast".
 
     The forecast says what the avatar will lack. analysis: of the dataset's audio, sample 0 at
     frame 0. face_samples: of the same clip. frames: of the dataset. segments: (start, stop) in
-    frames, the parts used. No finding is a rejection: a poor clip gives a poor avatar.
+    frames, the parts used. sync: the finding of `check_sync`, which counts in the forecast. No
+    finding is a rejection: a poor clip gives a poor avatar.
     """
     parts = [(start / FPS, stop / FPS) for start, stop in segments] or [(0.0, frames / FPS)]
     found = (
@@ -64,12 +66,15 @@ def check_learnability(
         _check_blinks(face_samples, sum(stop - start for start, stop in parts)),
     )
     findings = tuple(finding for finding, _ in found)
-    lacks = [lack for _, lack in found if lack]
-    if not lacks:
+
+    # The forecast: lips that do not fit the speech come first.
+    doubt = [(sync, sync_lack(sync))] if sync else []
+    faults = [(finding, lack) for finding, lack in (*doubt, *found) if lack]
+    if not faults:
         what = "the avatar will lack only what was never recorded: other light, other expressions"
         return (*findings, Finding("forecast", "ok", what))
-    fixes = dict.fromkeys(finding.fix for finding, lack in found if lack)
-    what = "the avatar will lack: " + "; ".join(lacks)
+    fixes = dict.fromkeys(finding.fix for finding, _ in faults)
+    what = "the avatar will lack: " + "; ".join(lack for _, lack in faults)
     return (*findings, Finding("forecast", "warning", what, (), ". ".join(fixes)))
 
 
@@ -117,8 +122,7 @@ def _check_speech(
         lack = f"lips that follow speech: they cannot be learnt from {seconds:.0f} s"
     elif seconds < SPEECH_ENOUGH:
         fix = f"Record a further half minute to a minute of {READ_ALOUD}"
-        lack = f"reliable lips: after {seconds:.0f} s of speech they move in time, "
-        lack += "but sometimes with wrong shapes"
+        lack = f"reliable lips: after {seconds:.0f} s of speech their shapes are sometimes wrong"
     elif enough < CLASSES_ENOUGH:
         fix = f"Record a further minute of {READ_ALOUD}"
         names = [CLASS_NAMES[k] for k in np.flatnonzero(counts < OCCURRENCES_MIN)]

@@ -188,7 +188,8 @@ class _PictureInspection:
         source_frames, starts, segments, timing_error = self._choose_frames()
         crop, side = self._crop()
         kept = len(source_frames) / FPS
-        findings = self._findings(crop, side, kept, timing_error)
+        repeats = int((np.diff(source_frames) == 0).sum())
+        findings = self._findings(crop, side, kept, timing_error, repeats)
 
         # The audio of each segment, moved to the lips.
         pieces = [
@@ -209,15 +210,18 @@ class _PictureInspection:
         )
 
     def _findings(
-        self, crop: tuple[int, int, int], side: int, kept: float, timing_error: float
+        self, crop: tuple[int, int, int], side: int, kept: float, timing_error: float, repeats: int
     ) -> list[Finding]:
-        """All findings. crop, side: as `_crop` gives them. kept, timing_error: s."""
+        """All findings. crop, side: as `_crop` gives them. kept, timing_error: s.
+
+        repeats: frames of the dataset that show the frame before again.
+        """
         measured, spans, times = self.measured, self.spans, self.times
         findings = [
             checks.check_file(self.info),
             checks.check_length(self.info, self.length, kept),
             self._check_audio_track(),
-            checks.check_rate(self.timing, timing_error),
+            checks.check_rate(self.timing, timing_error, repeats),
             *checks.check_faces(self.info, measured.samples, spans, times, kept),
             checks.check_picture(spans, measured, times),
             *checks.check_cuts(measured, spans, self.kept, times),

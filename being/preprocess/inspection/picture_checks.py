@@ -93,10 +93,11 @@ def check_length(info: MediaInfo, seconds: float, kept: float) -> Finding:
     return Finding("length", "ok", what)
 
 
-def check_rate(timing: Timing, timing_error: float) -> Finding:
+def check_rate(timing: Timing, timing_error: float, repeats: int) -> Finding:
     """True frame rate, and how the frames were brought to 25 frames/s.
 
-    timing_error: worst difference of a frame's time to its place in the dataset, s.
+    timing_error: worst difference of a frame's time to its place in the dataset, s. repeats: frames
+    of the dataset that show the frame before again, because the clip has too few.
     """
     error = f"worst timing error {1e3 * timing_error:.0f} ms"
     if timing.counted:
@@ -117,11 +118,13 @@ def check_rate(timing: Timing, timing_error: float) -> Finding:
     elif abs(timing.rate - FPS) >= 0.01:
         fixes = ["the frames nearest to 25 frames/s are taken"]
 
-    # Copies that a change of rate left.
-    if timing.pattern:
-        copies = int(timing.copies.sum())
-        what += f" in a container of {timing.container_rate:.4g}: "
+    # Copies that a change of rate left, or lost frames.
+    copies = int(timing.copies.sum())
+    if copies:
+        average = "" if timing.pattern or timing.variable else " on average"
+        what += f"{average} in a container of {timing.container_rate:.4g}: "
         what += f"{copies} frames are copies of the frame before"
+        what += "" if timing.pattern else ", at no regular cadence"
         fixes.insert(0, "copies are dropped")
     fix = f"{'; '.join(fixes)}, {error}" if fixes else ""
 
@@ -132,6 +135,15 @@ def check_rate(timing: Timing, timing_error: float) -> Finding:
             f"{what}: lips will move in steps",
             (),
             f"{fix}. Record at 25 frames/s or more, with more light",
+        )
+    if copies and not timing.pattern and timing_error > ERROR_MAX:
+        return Finding(
+            "frame rate",
+            "warning",
+            f"{what}: motion will judder",
+            (),
+            f"{fix}; {repeats} frames of the dataset show the one before again. "
+            "Use the original recording: its frame rate was changed, or frames were lost",
         )
     return Finding("frame rate", "warning" if timing_error > ERROR_MAX else "ok", what, (), fix)
 

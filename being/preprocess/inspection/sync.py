@@ -41,6 +41,22 @@ RELIABLE = 4.2  # deviations of chance; the weakest 15 s of a true pair has 4.5
 RELIABLE_CORRELATION = 0.2
 # s: a frame and a little; people begin to notice it there (ITU-R BT.1359: 45 ms early, 125 late).
 IN_SYNC = 0.045
+# s: half a syllable (about 0.2 s); from there a wrong offset fits the next syllable as well.
+LARGE_SHIFT = 0.1
+SYNC_CHECK = "audio and picture"
+DOUBTFUL_FIX = (
+    "Check that audio and picture are of one take: a dubbed clip, a voice-over or a hidden mouth "
+    "cannot be used. Record again with the microphone of the camera where they are not"
+)
+LARGE_SHIFT_FIX = (
+    "The audio is moved to the lips: check that they fit the speech now. "
+    "Record again with the microphone of the camera where they do not"
+)
+# What the avatar will lack, by the fix of the finding.
+LACKS = {
+    DOUBTFUL_FIX: "lips that fit the speech: audio and mouth may not belong together",
+    LARGE_SHIFT_FIX: "lips that surely fit the speech: the audio had to be moved by much",
+}
 MUTE = 0.2  # lip motion under this share of the usual motion during speech: another's voice
 MUTE_WINDOW = 1.0  # s
 MUTE_MIN = 2.0  # s
@@ -110,20 +126,29 @@ def check_sync(offset: SyncOffset) -> Finding:
     """The finding "audio and picture"; a warning where the audio is moved by `offset.shift`."""
     if not offset.reliable:
         return Finding(
-            "audio and picture",
+            SYNC_CHECK,
             "warning",
             "whether the mouth moves with the audio cannot be measured "
             f"(correlation {offset.confidence:.1f} times that of chance, {RELIABLE} are needed)",
             (),
-            "Check that the lips fit the speech: "
-            "a dubbed clip, a voice-over or a hidden mouth cannot be used",
+            DOUBTFUL_FIX,
         )
     side = "after" if offset.seconds > 0 else "before"
     what = f"the audio comes {abs(offset.seconds) * 1000:.0f} ms {side} the mouth, "
     what += "accurate to about 20 ms"
     if not offset.shift:
-        return Finding("audio and picture", "ok", what)
-    return Finding("audio and picture", "warning", what, (), "The audio is moved by as much")
+        return Finding(SYNC_CHECK, "ok", what)
+    large = abs(offset.shift) > LARGE_SHIFT
+    fix = LARGE_SHIFT_FIX if large else "The audio is moved by as much"
+    return Finding(SYNC_CHECK, "warning", what, (), fix)
+
+
+def sync_lack(finding: Finding) -> str:
+    """What the avatar will lack for the finding of `check_sync`; empty where audio and lips fit.
+
+    It is read from the finding, because later steps have only the saved findings.
+    """
+    return LACKS.get(finding.fix, "")
 
 
 def check_other_voices(analysis: SpeechAnalysis, face_samples: FaceSamples) -> Finding:

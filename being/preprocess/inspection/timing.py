@@ -2,7 +2,8 @@
 
 A 25 fps video in a 30 fps container repeats every 6th frame; taken by its timestamps it would
 stutter. The true rate is the one whose pattern of copies is in the clip; its frames then lie
-evenly in time.
+evenly in time. Copies without such a pattern come from a change of rate that no constant rate
+explains, or from lost frames that the frame before replaces.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from being.conventions import FPS
+from being.preprocess.inspection.spans import true_runs
 
 # Frames/s that a clip may have had before it was put into a container of a higher rate.
 RATES = (
@@ -35,6 +37,14 @@ NEIGHBOURS = 8  # frames on either side that give the usual change
 WINDOW = 3000  # frames over which the phase of a pattern is taken as constant
 PHASE_STEP = 0.1  # frames of the container
 COPIES_MIN = 8  # copies that make a pattern
+LONE_SHARE = 0.01  # of the frames, from which copies without a pattern are no chance
+# Change of a copy over the smaller change of the true frames beside it: of copies that prove
+# others, and of those others.
+BESIDE, BESIDE_OTHERS = 0.15, 0.4
+# Change after a copy over the usual change, from which the picture stood still meanwhile. It is 1
+# where a copy was put between even frames; a stop of one frame makes it 1.5 to 2.
+STOPPED = 1.25
+SMOOTH = 25  # true frames over which times are averaged where the rate varies
 IN_PATTERN_MIN = 0.9  # share of the pattern's positions that hold a copy
 OFF_PATTERN_MAX = 0.3  # share of the other positions that hold one
 EVEN = 0.2  # spread of the time steps over their median, up to which a rate is constant
@@ -55,7 +65,7 @@ class Timing:
     rate: float
     # the time steps differ
     variable: bool
-    # the copies have the pattern of a change of frame rate
+    # the copies have the pattern of a constant change of frame rate
     pattern: bool
     # the timestamps were useless; frames were counted at the header's rate
     counted: bool
@@ -86,17 +96,24 @@ def find_timing(
     variable = bool(high - low > EVEN * step)
     container = 1 / step if variable else 1 / float(steps[steps < 2 * step].mean())
 
-    # The true rate: of the pattern of copies, where the container has a constant rate.
-    copies = np.zeros(count, bool)
+    # Copies in the pattern of a constant change of rate.
+    found = None if variable else _find_pattern(_unchanged(change), container)
+    if found is not None:
+        true_rate, copies = found
+        times = _even_times(timestamps, copies, true_rate, 1 / container, breaks)
+        return Timing(times, copies, container, true_rate, False, bool(copies.any()), counted)
+
+    # Copies without a pattern. The frames between them lie evenly, unless the picture stood still.
+    copies = _lone_copies(change)
+    shown = np.flatnonzero(~copies)
     if variable:
-        true_rate = (count - 1) / max(timestamps[-1], 1e-6)
+        span = float(timestamps[shown[-1]] - timestamps[shown[0]])
+        true_rate = (len(shown) - 1) / max(span, 1e-6)
         return Timing(timestamps, copies, container, true_rate, True, False, counted)
-    found = _find_pattern(_unchanged(change), container)
-    if found is None:
-        return Timing(timestamps, copies, container, container, False, False, counted)
-    true_rate, copies = found
-    times = _even_times(timestamps, copies, true_rate, 1 / container, breaks)
-    return Timing(times, copies, container, true_rate, False, bool(copies.any()), counted)
+    true_rate, times = container * len(shown) / count, timestamps
+    if copies.any() and not _stood_still(change, copies):
+        times = _smooth_times(timestamps, copies, 1 / container, breaks)
+    return Timing(times, copies, container, true_rate, False, False, counted)
 
 
 def nearest_frames(times: np.ndarray) -> tuple[np.ndarray, float]:
@@ -110,7 +127,8 @@ def nearest_frames(times: np.ndarray) -> tuple[np.ndarray, float]:
     wanted = times[0] + np.arange(max(1, count)) / FPS
     after = np.clip(np.searchsorted(times, wanted), 0, len(times) - 1)
     before = np.maximum(after - 1, 0)
-    nearest = np.where(wanted - times[before] < times[after] - wanted, before, after)
+    # Of two frames equally near, the earlier one: a lost frame then shows the frame before it.
+    nearest = np.where(wanted - times[before] < times[after] - wanted + 1e-6, before, after)
     return nearest, float(np.abs(times[nearest] - wanted).max())
 
 
@@ -124,6 +142,37 @@ def _unchanged(change: np.ndarray) -> np.ndarray:
     around = np.lib.stride_tricks.sliding_window_view(padded, 2 * NEIGHBOURS + 1)
     usual = np.percentile(around, 85, axis=1)
     return np.concatenate([[False], change[1:] < np.minimum(COPY * usual, COPY_MAX)])
+
+
+def _lone_copies(change: np.ndarray) -> np.ndarray:
+    """Copies bool [n] at any cadence; none where they are so few that they may be chance.
+
+    A person who stops moving slows down first. A copy stands still between moving frames.
+    """
+    # Of each unchanged stretch: its change over that of the frames beside it.
+    beside = np.full(len(change), np.inf)
+    for start, stop in true_runs(_unchanged(change)):
+        moving = [change[i] for i in (start - 1, stop) if 0 < i < len(change)]
+        if moving:
+            beside[start:stop] = change[start:stop].max() / max(float(min(moving)), 1e-6)
+
+    # Clear copies must be many; then slower frames beside a copy no longer hide it.
+    clear = beside < BESIDE
+    if clear.sum() < max(COPIES_MIN, LONE_SHARE * len(change)):
+        return np.zeros(len(change), bool)
+    return beside < BESIDE_OTHERS
+
+
+def _stood_still(change: np.ndarray, copies: np.ndarray) -> bool:
+    """Whether the picture jumps after copies: it stood still while the true one went on."""
+    after = np.flatnonzero(~copies[1:] & copies[:-1]) + 1
+    jumps = []
+    for i in after:
+        around = np.arange(max(1, i - NEIGHBOURS), min(len(change), i + NEIGHBOURS + 1))
+        usual = around[~copies[around] & ~copies[around - 1]]
+        if len(usual):
+            jumps.append(change[i] / max(float(np.median(change[usual])), 1e-6))
+    return len(jumps) > 0 and float(np.median(jumps)) > STOPPED
 
 
 def _find_pattern(unchanged: np.ndarray, container: float) -> tuple[float, np.ndarray] | None:
@@ -186,4 +235,27 @@ def _even_times(
         even += (timestamps[shown] - even).mean()
         if np.abs(even - timestamps[shown]).max() <= step + 1e-6:
             times[shown] = even
+    return times
+
+
+def _smooth_times(
+    timestamps: np.ndarray, copies: np.ndarray, step: float, breaks: list[int]
+) -> np.ndarray:
+    """Timestamps averaged over SMOOTH neighbours in each shot: locally even without the copies.
+
+    step: of the container, s. No frame moves by more than this.
+    """
+    times = timestamps.copy()
+    bounds = [0, *breaks, len(timestamps)]
+    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+        shown = np.flatnonzero(~copies[start:stop]) + start
+        if len(shown) < SMOOTH:
+            continue
+
+        # The mean rate is taken out first, so that the ends can be continued by their last value.
+        index = np.arange(len(shown))
+        line = np.polyval(np.polyfit(index, timestamps[shown], 1), index)
+        offset = np.pad(timestamps[shown] - line, SMOOTH // 2, mode="edge")
+        smooth = line + np.convolve(offset, np.full(SMOOTH, 1 / SMOOTH), mode="valid")
+        times[shown] = np.clip(smooth, timestamps[shown] - step, timestamps[shown] + step)
     return times

@@ -17,6 +17,7 @@ from being.audio.phonemes import PHONEME_CLASSES, SpeechAnalysis, analyse_speech
 from being.conventions import SAMPLE_RATE
 from being.face.canonical_mesh import canonical_mesh
 from being.media.resampling import resample
+from being.preprocess.inspection.clip import recheck_all_frames
 from being.preprocess.inspection.face_samples import FaceSamples
 from being.preprocess.inspection.findings import Finding
 from being.preprocess.inspection.learnability import (
@@ -27,6 +28,7 @@ from being.preprocess.inspection.learnability import (
     head_angles,
     repeated_share,
 )
+from being.preprocess.inspection.sync import UNKNOWN_OFFSET, SyncOffset, check_sync
 
 TIMES = np.arange(0, 15, 0.04)
 CHECKS = ["speech", "mouth", "head turns", "blinks", "forecast"]
@@ -196,6 +198,39 @@ def test_what_the_face_does_not_show_gives_a_warning(
     found = warnings(check_learnability(enough, face_samples(**fault), 1470, [(0, 1470)]))
     assert set(found) == {check, "forecast"} and message in found[check].what
     assert found["forecast"].fix == found[check].fix and "will lack" in found["forecast"].what
+
+
+def test_doubtful_sync_counts_in_the_forecast(enough: SpeechAnalysis) -> None:
+    def forecast(offset: SyncOffset, lips: float = 0.1) -> Finding:
+        found = check_learnability(
+            enough, face_samples(lips=lips), 1470, [(0, 1470)], check_sync(offset)
+        )
+        assert [finding.check for finding in found] == CHECKS
+        return found[-1]
+
+    assert forecast(SyncOffset(0.02, 8.0, 0.5, True)).level == "ok"
+    assert forecast(SyncOffset(0.07, 8.0, 0.5, True)).level == "ok"
+    doubtful = forecast(SyncOffset(0.2, 1.9, 0.18, False))
+    assert doubtful.level == "warning" and "lips that fit the speech" in doubtful.what
+    assert "of one take" in doubtful.fix and "Record again" in doubtful.fix
+    large = forecast(SyncOffset(-0.22, 8.0, 0.5, True))
+    assert large.level == "warning" and "had to be moved by much" in large.what
+    assert "Record again with the microphone of the camera" in large.fix
+
+    # Lips that do not fit come first; the other faults follow with their fixes.
+    both = forecast(UNKNOWN_OFFSET, lips=0.03)
+    assert both.what.index("may not belong together") < both.what.index("teeth")
+    assert both.fix.index("of one take") < both.fix.index("Speak up")
+
+
+def test_the_forecast_of_all_frames_keeps_the_doubtful_sync(audio: np.ndarray) -> None:
+    samples = face_samples()
+    for offset, fits in ((UNKNOWN_OFFSET, False), (SyncOffset(0.0, 8.0, 0.5, True), True)):
+        saved = (check_sync(offset), Finding("forecast", "ok", "from samples"))
+        segments, starts = [(0, len(samples))], [0.0]
+        sync, forecast = recheck_all_frames(saved, audio, samples.points, segments, starts)
+        assert sync == saved[0] and forecast.what != "from samples"
+        assert ("may not belong together" in forecast.what) != fits
 
 
 def test_no_face_gives_warnings(enough: SpeechAnalysis) -> None:

@@ -278,6 +278,30 @@ def test_copies_are_dropped_one_to_one(
     assert abs(lag - 0.08 * 16_000) <= 0.02 * 16_000
 
 
+def test_copies_at_no_regular_cadence_are_dropped(
+    landmarker: FaceLandmarker, pictures: Pictures, tmp_path: Path
+) -> None:
+    """60 even pictures in 72 frames of a compressed clip, 12 of them copies at any place.
+
+    The head hardly moves at one of them: one more or one less may be found.
+    """
+    copied = [3, 9, 16, 18, 25, 28, 33, 40, 46, 52, 55, 58]
+    shown = np.repeat(np.arange(60), 1 + np.isin(np.arange(60), copied))
+    clip, audio = [pictures[i] for i in shown], speechlike(72)
+    inspection = inspect(write_odd(tmp_path / "a.mkv", clip, sound=audio), landmarker)
+    rate = finding_of(inspection, "frame rate")
+    assert rate.level == "warning", rate
+    assert any(f"{count} frames are copies" in rate.what for count in (11, 12, 13)), rate
+    assert "no regular cadence" in rate.what and "show the one before again" in rate.fix
+
+    # The dataset keeps 25 frames/s: each frame shows the picture whose true time is nearest.
+    used = shown[inspection.source_frames]
+    off = np.arange(len(used)) * 60 / 72 - used
+    assert 70 <= inspection.frames <= 73 and np.abs(off - np.median(off)).max() < 1
+    assert (np.diff(used) >= 0).all() and len(np.unique(used)) >= 58
+    assert len(inspection.audio) == inspection.frames * 640
+
+
 @pytest.mark.parametrize("rate", [24, 30, 50, 0])
 def test_other_rates_become_25(
     rate: int, landmarker: FaceLandmarker, pictures: Pictures, tmp_path: Path

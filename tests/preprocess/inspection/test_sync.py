@@ -18,8 +18,10 @@ from being.preprocess.inspection.face_samples import FaceSamples
 from being.preprocess.inspection.sync import (
     IN_SYNC,
     UNKNOWN_OFFSET,
+    SyncOffset,
     check_other_voices,
     check_sync,
+    sync_lack,
     sync_offset,
 )
 
@@ -134,6 +136,25 @@ def test_a_large_offset_is_reported_and_corrected(audio: np.ndarray, mouth: Face
     mended = sync_offset(analyse_speech(moved(moved(audio, 0.3), -far.shift)), mouth)
     assert abs(mended.seconds) < 0.02 and mended.shift == 0 and check_sync(mended).level == "ok"
     assert UNKNOWN_OFFSET.shift == 0 and 0.04 < IN_SYNC < 0.06
+
+
+@pytest.mark.parametrize(
+    "offset, level, lack, fix",
+    [
+        (SyncOffset(0.02, 8.0, 0.5, True), "ok", "", ""),
+        (SyncOffset(-0.07, 8.0, 0.5, True), "warning", "", "moved by as much"),
+        (SyncOffset(0.22, 8.0, 0.5, True), "warning", "moved by much", "Record again"),
+        (SyncOffset(-0.22, 8.0, 0.5, True), "warning", "moved by much", "Record again"),
+        (SyncOffset(0.2, 1.9, 0.18, False), "warning", "may not belong", "the microphone"),
+        (UNKNOWN_OFFSET, "warning", "may not belong", "of one take"),
+    ],
+)
+def test_a_doubtful_or_large_offset_says_what_the_avatar_will_lack(
+    offset: SyncOffset, level: str, lack: str, fix: str
+) -> None:
+    finding = check_sync(offset)
+    assert finding.level == level and fix in finding.fix and bool(fix) == bool(finding.fix)
+    assert lack in sync_lack(finding) and bool(lack) == bool(sync_lack(finding))
 
 
 def test_another_voice_is_found_where_the_lips_keep_still(

@@ -60,11 +60,92 @@ def test_no_pattern_where_nothing_is_repeated(rate: float) -> None:
     assert np.abs(np.abs(timing.times[chosen] - wanted) - brute).max() < 1e-9, "the nearest of all"
 
 
-def test_a_still_scene_is_no_pattern() -> None:
+def moving(seed: int) -> np.ndarray:
+    """Change in levels of a person who moves, slows down and holds still, float32 [COUNT]."""
+    rng = np.random.default_rng(seed)
+    speed = 1.5 + 1.5 * np.sin(np.arange(COUNT) * 0.15 + 2 * np.sin(np.arange(COUNT) * 0.02))
+    return (np.hypot(speed, 0.15) * rng.uniform(0.8, 1.25, COUNT)).astype(np.float32)
+
+
+def irregular_copies(rng: np.random.Generator, share: float = 0.16) -> np.ndarray:
+    """Frames that repeat the one before, bool [COUNT], evenly spread on average only."""
+    places = np.cumsum(rng.integers(1, round(2 / share) - 1, COUNT))
+    copies = np.zeros(COUNT, bool)
+    copies[places[places < COUNT]] = True
+    return copies
+
+
+def with_copies(change: np.ndarray, copies: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The change of a compressed clip in which `copies` differ a little from the frame before."""
+    faint = rng.uniform(0.005, 0.04, COUNT) * np.maximum(1.5, change)
+    return np.where(copies, faint, np.maximum(change, 0.4)).astype(np.float32)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_copies_at_no_regular_cadence_are_found(seed: int) -> None:
+    """Even frames of a lower rate, written at 25 frames/s: their times become even again."""
+    rng = np.random.default_rng(seed)
+    copies = irregular_copies(rng)
+    change = with_copies(moving(seed), copies, rng)
+    timing = find_timing(np.arange(COUNT) / 25, change, 25, [])
+    wrong = int((timing.copies != copies).sum())
+    assert wrong <= 0.02 * copies.sum() and not timing.pattern and not timing.variable
+    assert timing.rate == pytest.approx(25 * (~copies).mean(), rel=0.01)
+    steps = np.diff(timing.times[~timing.copies])
+    assert steps.min() > 0 and steps.std() < 0.35 * np.diff(np.flatnonzero(~copies) / 25).std()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_lost_frames_keep_the_times_of_the_others(seed: int) -> None:
+    """The picture stands still for lost frames and then jumps: the other frames are in place."""
+    rng = np.random.default_rng(seed)
+    copies = irregular_copies(rng)
+    change = with_copies(moving(seed), copies, rng)
+    change[1:][copies[:-1] & ~copies[1:]] *= 1.7
+    timing = find_timing(np.arange(COUNT) / 25, change, 25, [])
+    shown = np.flatnonzero(~timing.copies)
+    assert timing.copies.sum() > 0.98 * copies.sum()
+    assert np.allclose(timing.times[shown], shown / 25)
+
+    # A lost frame shows the frame before it, never the next one: lips do not move too early.
+    chosen, _ = nearest_frames(timing.times[shown])
+    single = np.flatnonzero(timing.copies[1:-1] & ~timing.copies[:-2] & ~timing.copies[2:]) + 1
+    at = single - shown[0]
+    at = at[at < len(chosen)]
+    assert (shown[chosen[at]] == at + shown[0] - 1).all()
+
+
+def test_copies_between_the_frames_of_a_variable_rate_are_found() -> None:
+    rng = np.random.default_rng(5)
+    copies = irregular_copies(rng)
+    stamps = np.cumsum(rng.choice([1 / 30, 1 / 24, 1 / 15], COUNT))
+    timing = find_timing(stamps, with_copies(moving(5), copies, rng), 25, [])
+    assert timing.variable and (timing.copies != copies).sum() <= 0.02 * copies.sum()
+    assert np.allclose(timing.times, stamps - stamps[0])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_person_who_holds_still_is_no_copy(seed: int) -> None:
+    change = moving(seed)
+    assert change.min() < 0.15, "as faint as a copy"
+    for rate in (25, 30):
+        timing = find_timing(np.arange(COUNT) / rate, change, rate, [])
+        assert not timing.copies.any() and timing.rate == pytest.approx(rate)
+    assert not find_timing(np.arange(COUNT) / 30, np.zeros(COUNT, np.float32), 30, []).copies.any()
+
+
+def test_a_few_copies_stay() -> None:
+    """Such as the last frames before cuts, which an editor repeats."""
+    change = np.maximum(moving(0), 0.4)
+    change[[200, 500, 800, 1100]] = 0.01
+    assert not find_timing(np.arange(COUNT) / 25, change, 25, [201, 501, 801, 1101]).copies.any()
+
+
+def test_half_of_the_frames_at_random_are_no_pattern() -> None:
     rng = np.random.default_rng(2)
     change = np.where(rng.uniform(size=COUNT) < 0.5, 0.01, 1.0).astype(np.float32)
-    assert not find_timing(np.arange(COUNT) / 30, change, 30, []).copies.any()
-    assert not find_timing(np.arange(COUNT) / 30, np.zeros(COUNT, np.float32), 30, []).copies.any()
+    timing = find_timing(np.arange(COUNT) / 30, change, 30, [])
+    assert not timing.pattern and timing.rate < 20
 
 
 def test_a_variable_rate_keeps_its_timestamps() -> None:

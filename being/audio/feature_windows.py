@@ -1,4 +1,4 @@
-"""Feature windows: 16 speech feature steps per video frame. Attention windows: 8 of these."""
+"""Feature windows (16 feature steps) of video frames, and attention windows (8 feature windows)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Times of the steps of a single frame, for each renderer, and of encoding it to mp4."""
+"""Measures the time of each step of one frame, for each renderer, and of mp4 encoding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lateness of many sessions of one avatar that render 25 frames/s at the same time.
+"""Measures how late frames are when one avatar renders many sessions at 25 frames/s.
 
 Each session has its own audio and its own start. Frame k of a session is due at start + k / 25 s
 and cannot be rendered earlier, because its audio has only just arrived. Its lateness is the time

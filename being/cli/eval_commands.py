@@ -1,4 +1,4 @@
-"""The command eval: figures and a report of a run, or of any video against the true one."""
+"""The command eval: measures a run, or compares any video with the true one; writes a report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A clip as tensors on one device: frames, plates, masks, cameras, speech features and boxes."""
+"""A clip as tensors on one device: frames, background images, masks, cameras, features, boxes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Consent of the person in a dataset: the record, and its sentence in video metadata."""
+"""The consent record of the person in a dataset, and its text in the metadata of videos."""
 
 from __future__ import annotations
 

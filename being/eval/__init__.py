@@ -1,4 +1,4 @@
-"""Evaluation: figures and a report of a run, or of any video compared with the true one."""
+"""Evaluation: measures a run, or compares any video with the true one, and writes a report."""
 
 from __future__ import annotations
 

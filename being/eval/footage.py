@@ -1,4 +1,4 @@
-"""The real footage of a dataset: its audio, and its mouth measures, to compare avatars with."""
+"""The audio and the mouth measures of a dataset's real footage: what avatars are compared with."""
 
 from __future__ import annotations
 

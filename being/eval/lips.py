@@ -1,4 +1,4 @@
-"""Agreement of rendered with true lip motion: correlation, lag, size of motion, LMD."""
+"""Compares rendered and true lip motion: correlation, lag, amplitude, LMD."""
 
 from __future__ import annotations
 

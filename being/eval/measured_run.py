@@ -1,4 +1,4 @@
-"""A run that is opened for evaluation: its checkpoint and the frames to evaluate."""
+"""Opens a run for evaluation: loads its checkpoint and the frames to evaluate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well a mouth follows phonemes: closed on p, b, m and in silence, open on open vowels.
+"""Measures whether a mouth closes at p, b, m and in silence, and opens at open vowels.
 
 This needs no true frames, so it measures an avatar that speaks any audio. The same figures of the
 real footage are reported beside it, because a real mouth does not close in every pause either.

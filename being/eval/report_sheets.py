@@ -1,4 +1,4 @@
-"""The sheets of a report: frames of best, median and worst PSNR, and the worst frames."""
+"""The image sheets of a report: one of best, median and worst frames, one of worst frames only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MediaPipe's canonical face mesh (468 vertices, cm), and its extension by a rough skull."""
+"""MediaPipe's canonical face mesh (468 vertices, cm), optionally extended by a rough skull."""
 
 from __future__ import annotations
 

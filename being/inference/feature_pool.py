@@ -1,4 +1,4 @@
-"""Speech features on the device: one table of rows for many audio tracks."""
+"""The feature pool: one table on the device that holds the speech features of many audio tracks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frame interpolation: the network deforms only each Nth frame of a stream.
+"""Frame interpolation: only each Nth frame runs the network, the others are interpolated.
 
 A deformed frame (a key frame) costs the network. A frame between two key frames costs only the
 interpolation of their Gaussians, the projection and the blending. The next key frame must be known

@@ -1,4 +1,4 @@
-"""The pose loop: which pose of the training clip each rendered frame takes."""
+"""The pose loop: chooses a pose of the training clip for each rendered frame."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Image metrics: structural similarity, PSNR and the mean inside boxes, as torch functions."""
+"""Image metrics as torch functions: SSIM, PSNR, and the mean of an error map inside boxes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folding of a trained network: computes once what does not depend on the frame.
+"""Folding of a trained network: its constant parts are computed once at load.
 
 They are computed in float64.
 

@@ -1,4 +1,4 @@
-"""The canonical Gaussians of a head: their raw parameters, and their activation with offsets.
+"""The canonical Gaussians of a head: raw parameters, and the Gaussians after offsets are added.
 
 B frames, N Gaussians, K spherical-harmonics coefficients.
 """

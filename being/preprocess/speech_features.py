@@ -1,4 +1,4 @@
-"""Speech features of a dataset: choosing an encoder, writing its features, adding further ones."""
+"""Speech features of a dataset: chooses an encoder, writes its features, adds other encoders."""
 
 from __future__ import annotations
 

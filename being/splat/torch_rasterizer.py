@@ -1,4 +1,4 @@
-"""The torch rasterizer: slow, readable, any float type; the oracle of the fast backends' tests.
+"""The torch rasterizer: slow and readable; the fast backends are tested against it.
 
 Rules (those of the diff-gaussian-rasterization family, Kerbl et al. 2023):
 - A Gaussian is blended in the 16x16 tiles that a square around its centre meets; the square reaches

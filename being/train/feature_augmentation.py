@@ -1,4 +1,4 @@
-"""Augmentation of the audio features: noise and dropout of channels and windows.
+"""Augmentation of the audio features: adds noise, and drops channels and windows.
 
 A clip has about a thousand frames, and training shows each of them hundreds of times. An audio
 branch that always gets the same features overfits: it recognises frames, and follows new audio

@@ -1,6 +1,7 @@
-"""VGG16 feature loss: L1 difference of relu1_2, 2_2, 3_3 and 4_3 (ImageNet statistics; not LPIPS).
+"""The VGG16 feature loss: L1 difference of four ReLU layers of an ImageNet network.
 
-The features are those of 224 px squares, cut from the images without resizing. The reference
+The layers are relu1_2, 2_2, 3_3 and 4_3; images are normalised with ImageNet statistics. It is not
+LPIPS. The features are those of 224 px squares, cut from the images without resizing. The reference
 shrinks whole images to 224 px instead, and then finer detail (pores, strands of hair, lashes) has
 no gradient.
 """

@@ -1,4 +1,4 @@
-"""Early end of a stage: detect that the held-out PSNR has levelled off, then cool down.
+"""Ends a stage early: detects that held-out PSNR no longer rises, then lowers the rates.
 
 The learning rates fall over all steps of a stage, and the last, low ones are worth some tenths of a
 dB. So a stage that has levelled off is not cut: the rest of its schedule is compressed into a short

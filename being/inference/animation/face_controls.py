@@ -1,4 +1,4 @@
-"""Expression of a talking face apart from its lips: blinks, brows, moods and user controls.
+"""Everything that a talking face does except the lips: blinks, brows, moods, user controls.
 
 Blinks (`blinks`) and brows (`brows`) follow the audio. Moods and expressions of the user hold all
 the time, and curves replace the values of every frame. The lips follow the audio through the

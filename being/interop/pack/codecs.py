@@ -1,4 +1,4 @@
-"""Codecs of a packed dataset: lossless for files, float arrays and masks, near lossless for frames.
+"""Codecs of a packed dataset: frames near lossless; files, arrays and masks lossless.
 
 Every decoder knows how much data may come out and stops there, so a small file cannot fill a disk.
 """

@@ -1,4 +1,4 @@
-"""Checks of a clip's audio: speech, level, clipping, noise and bandwidth, one finding each.
+"""Checks of a clip's audio: speech, level, clipping, noise and bandwidth; each gives a finding.
 
 `python scripts/measure/speech.py VIDEO` prints the findings of audio and speech of a clip.
 """

@@ -1,4 +1,4 @@
-"""Loads the native library that fits this processor best, of those that `setup.py` built.
+"""Loads one of the native libraries that `setup.py` built: the best one for this processor.
 
 `setup.py` builds one source for several instruction sets.
 """

@@ -1,4 +1,4 @@
-"""A talking head rendered by the native CPU library: tokens, cameras and plates to images.
+"""The native head model: passes tokens, cameras and plates to the C++ library, returns images.
 
 What does not depend on the frame is folded at load: the tri-plane features of all Gaussians, and
 the projections of queries, keys, values and output of each attention layer

@@ -1,4 +1,4 @@
-"""The CPU renderer: tokens by NumPy, everything else by the native library."""
+"""The CPU renderer: computes tokens with NumPy and gives them to the native head model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Feature windows (16 feature steps) of video frames, and attention windows (8 feature windows)."""
+"""Cuts the windows of speech features that belong to each video frame.
+
+A feature window has 16 feature steps. An attention window has the 8 feature windows round a frame.
+"""
 
 from __future__ import annotations
 

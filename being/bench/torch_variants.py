@@ -1,4 +1,4 @@
-"""Engine variants that run in torch: torch.compile, CUDA graph, ONNX, interpolated frames."""
+"""Engine variants for comparison: torch.compile, CUDA graph, ONNX, interpolated frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The image sheets of a report: one of best, median and worst frames, one of worst frames only."""
+"""The two image sheets of a report: frames of best, median and worst PSNR; the worst frames."""
 
 from __future__ import annotations
 

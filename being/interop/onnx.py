@@ -1,4 +1,4 @@
-"""Exports two ONNX files: the token network (from audio) and the deformation network.
+"""Exports an avatar's network as two ONNX files: inputs to tokens, and tokens to offsets.
 
 `audio.onnx`: audio [B, 8, C, 16], expression [B, E], camera [B, 12] -> tokens [B, 4, D].
 `deformation.onnx`: tokens [B, 4, D] -> means [B, N, 3], log_scales [B, N, 3], quaternions [B, N,

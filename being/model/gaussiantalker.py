@@ -1,4 +1,4 @@
-"""GaussianTalker's deformation network: audio, expression and camera to offsets of each Gaussian.
+"""GaussianTalker's network: computes each Gaussian's offsets from audio, expression and camera.
 
 Cho et al., "GaussianTalker: Real-Time Talking Head Synthesis with 3D Gaussian Splatting" (2024).
 The names of the parameters are those of GaussianTalker's own code, so its `deformation.pth` loads

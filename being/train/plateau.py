@@ -1,4 +1,4 @@
-"""Ends a stage early: detects that held-out PSNR no longer rises, then lowers the rates.
+"""Shortens a stage whose held-out PSNR no longer rises: the rates fall to their end sooner.
 
 The learning rates fall over all steps of a stage, and the last, low ones are worth some tenths of a
 dB. So a stage that has levelled off is not cut: the rest of its schedule is compressed into a short

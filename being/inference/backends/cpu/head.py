@@ -1,4 +1,4 @@
-"""The native head model: passes tokens, cameras and plates to the C++ library, returns images.
+"""The native head model: passes tokens, cameras and background images to the C++ library.
 
 What does not depend on the frame is folded at load: the tri-plane features of all Gaussians, and
 the projections of queries, keys, values and output of each attention layer

@@ -1,4 +1,4 @@
-"""Triton kernel: composites the blended parts of each frame over its plate, as uint8 image."""
+"""Triton kernel: adds up the blended parts, lays them over the background image, gives uint8."""
 
 from __future__ import annotations
 

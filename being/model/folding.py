@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -153,7 +153,8 @@ class FoldedNetwork:
                 return type(value)(moved(part) for part in value)
             return value
 
-        return FoldedNetwork(**{name: moved(value) for name, value in vars(self).items()})  # type: ignore[arg-type]
+        fields: dict[str, Any] = {name: moved(value) for name, value in vars(self).items()}
+        return FoldedNetwork(**fields)
 
     def empty_records(self, frames: int) -> Tensor:
         """Records [frames, record_length] that hold the null token, and zeros."""
@@ -209,7 +210,8 @@ def fold(network: GaussianTalker, cameras: Tensor) -> FoldedNetwork:
             return value.float().contiguous() if value.is_floating_point() else value
         return type(value)(map(single, value)) if isinstance(value, (list, tuple)) else value
 
-    return FoldedNetwork(**{name: single(value) for name, value in vars(folded).items()})  # type: ignore[arg-type]
+    fields: dict[str, Any] = {name: single(value) for name, value in vars(folded).items()}
+    return FoldedNetwork(**fields)
 
 
 def _fold_audio_net(network: GaussianTalker) -> tuple[Layer, list[Layer]]:

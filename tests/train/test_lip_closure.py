@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -45,7 +46,8 @@ def distilled() -> tuple[GaussianTalker, LipClosureTargets]:
     bounds = torch.tensor([[0, FRAMES - 1]]).expand(FRAMES, 2)
     train = torch.arange(120)
     with torch.no_grad():
-        vectors = network.speech_vector(LipClosureTargets.windows(_Rows(features, bounds), train))  # type: ignore[arg-type]
+        rows: Any = _Rows(features, bounds)
+        vectors = network.speech_vector(LipClosureTargets.windows(rows, train))
         aperture = (vectors @ torch.randn(32)).float()
         targets = LipClosureTargets(
             network,

@@ -27,7 +27,9 @@ class WandbRun:
     """Stand-in for a wandb run: keeps its arguments and rows."""
 
     def __init__(self, **given: Any):
-        self.given, self.rows, self.steps, self.finished = given, [], {}, False  # type: ignore[var-annotated]
+        self.given, self.finished = given, False
+        self.rows: list = []
+        self.steps: dict = {}
 
     def define_metric(self, name: str, step_metric: str) -> None:
         self.steps[name] = step_metric
@@ -45,7 +47,12 @@ def wandb_runs(monkeypatch: pytest.MonkeyPatch) -> list[WandbRun]:
     """The runs that the stand-in of wandb has started."""
     made: list[WandbRun] = []
     module = ModuleType("wandb")
-    module.init = lambda **given: made.append(WandbRun(**given)) or made[-1]  # type: ignore[attr-defined]
+
+    def init(**given: Any) -> WandbRun:
+        made.append(WandbRun(**given))
+        return made[-1]
+
+    module.init = init  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "wandb", module)
     return made
 

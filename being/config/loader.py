@@ -132,13 +132,7 @@ def _refuse_renamed_keys(tree: dict[str, Any]) -> None:
 
     One old key alone is refused by `_unknown_key`.
     """
-    renamed = [
-        f"{section}.{key}"
-        for section, keys in tree.items()
-        if isinstance(keys, dict)
-        for key in _dotted_keys(keys)
-        if f"{section}.{key}" in RENAMED_KEYS
-    ]
+    renamed = [name for name in _dotted_keys(tree) if name in RENAMED_KEYS]
     if len(renamed) > 1:
         raise UsageError(
             "unknown config keys " + ", ".join(f"'{name}'" for name in renamed),

@@ -39,7 +39,9 @@ FEATURE_WINDOW = 16
 ATTENTION_WINDOW = 8
 ATTENTION_PAST = 4
 ATTENTION_FUTURE = ATTENTION_WINDOW - 1 - ATTENTION_PAST
-ATTENTION_OFFSETS = range(-ATTENTION_PAST, ATTENTION_FUTURE + 1)
+ATTENTION_OFFSETS = tuple(range(-ATTENTION_PAST, ATTENTION_FUTURE + 1))
+# A network that reads the mouth code reads the row of frame i alone: it stands in all eight places.
+CODE_OFFSETS = (0,) * ATTENTION_WINDOW
 
 # Side of a rasterizer tile, px.
 TILE = 16

@@ -12,6 +12,7 @@ import numpy as np
 
 from being.conventions import (
     ATTENTION_OFFSETS,
+    ATTENTION_WINDOW,
     FEATURE_WINDOW,
     SAMPLES_PER_FRAME,
     STEPS_PER_FRAME,
@@ -19,6 +20,8 @@ from being.conventions import (
 
 if TYPE_CHECKING:
     import torch
+
+STRIP = FEATURE_WINDOW + STEPS_PER_FRAME * (ATTENTION_WINDOW - 1)  # steps of a frame's strip
 
 
 def frame_count(samples: np.ndarray) -> int:
@@ -70,14 +73,18 @@ class WindowCutter:
 
 
 def attention_windows(
-    features: Any, indices: Sequence[int] | np.ndarray | torch.Tensor, bounds: Any = None
+    features: Any,
+    indices: Sequence[int] | np.ndarray | torch.Tensor,
+    bounds: Any = None,
+    offsets: Sequence[int] = ATTENTION_OFFSETS,
 ) -> Any:
     """Attention windows float32 [B, 8, C, 16]: the feature windows of frames i-4 to i+3 of each i.
 
     features: float32 [F, 16, C] of the whole clip, a numpy array or a torch tensor (the result is
     of the same type, on the same device); indices: int [B], frames 0 to F-1; bounds: int [F, 2] of
     the same type, the first and the last frame of the segment that each frame lies in
-    (`Dataset.bounds`; by default the clip is one). Frames outside the segment are zero; at the
+    (`Dataset.bounds`; by default the clip is one); offsets: eight frame numbers relative to i, if
+    they are others (`CODE_OFFSETS`). Frames outside the segment are zero; at the
     border of a split the true neighbours are used.
     """
     assert features.ndim == 3 and features.shape[1] == FEATURE_WINDOW, (
@@ -87,7 +94,7 @@ def attention_windows(
 
     if isinstance(features, np.ndarray):
         indices = np.asarray(indices)
-        frames = indices[:, None] + np.asarray(ATTENTION_OFFSETS)
+        frames = indices[:, None] + np.asarray(offsets)
         low, high = (0, last) if bounds is None else (bounds[indices, :1], bounds[indices, 1:])
         inside = ((frames >= low) & (frames <= high))[:, :, None, None]
         return np.where(inside, features[frames.clip(0, last)].swapaxes(2, 3), np.float32(0))
@@ -95,9 +102,27 @@ def attention_windows(
     import torch
 
     indices = torch.as_tensor(indices, device=features.device)
-    frames = indices[:, None] + torch.arange(
-        ATTENTION_OFFSETS[0], ATTENTION_OFFSETS[-1] + 1, device=features.device
-    )
+    # No tensor is made of the offsets: a captured CUDA graph cannot copy one from the host.
+    frames = torch.stack([indices + offset for offset in offsets], 1)
     low, high = (0, last) if bounds is None else (bounds[indices, :1], bounds[indices, 1:])
     outside = ((frames < low) | (frames > high))[:, :, None, None]
     return features[frames.clamp(0, last)].swapaxes(2, 3).masked_fill(outside, 0.0)
+
+
+def strips(features: np.ndarray, bounds: np.ndarray | None = None) -> np.ndarray:
+    """Strips float32 [F, 30, C] of all frames of feature windows float32 [F, 16, C].
+
+    The strip of frame i holds the steps of the windows of frames i - 4 to i + 3. Windows outside
+    the frame's segment (bounds: int [F, 2], first and last frame) are zero.
+    """
+    windows = attention_windows(features, np.arange(len(features)), bounds)  # [F, 8, C, 16]
+    return join_windows(windows.swapaxes(2, 3))
+
+
+def join_windows(windows: np.ndarray) -> np.ndarray:
+    """Strips float32 [B, 30, C] of the eight feature windows [B, 8, 16, C] of each frame.
+
+    Windows overlap: each adds its last two steps.
+    """
+    later = windows[:, 1:, -STEPS_PER_FRAME:].reshape(len(windows), -1, windows.shape[3])
+    return np.concatenate([windows[:, 0], later], 1)

@@ -313,6 +313,6 @@ def _clip_audio(folder: Path, avatar: Avatar) -> tuple[Path, Path | None]:
         )
     dataset = Dataset.open(Run.open(folder).dataset)
     features = dataset.manifest["features"].get(avatar.manifest["encoder"], {})
-    if features.get("width") != avatar.manifest["audio_width"]:
+    if features.get("width") != avatar.feature_width:
         return dataset.audio_file, None
     return dataset.audio_file, dataset.path / features["file"]

@@ -41,6 +41,7 @@ COMPAT_KEY = "train.compat"
 # Settings that `train.compat: reference` implies. train/compat.py holds its other effects.
 REFERENCE_SETTINGS = {
     "model.drop_prob": 0.2,
+    "model.mouth": "audio",
     "data.expression": "blink",
     "train.mixed_precision": False,
     "train.lips.warmup_steps": 0,

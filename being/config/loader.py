@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from being.config.files import COMPAT_KEY, REFERENCE_SETTINGS, read_file, resolve, set_key
-from being.config.schema import LOWER_BOUNDS, UPPER_BOUNDS, Config
+from being.config.schema import CHOICES, LOWER_BOUNDS, UPPER_BOUNDS, Config
 from being.errors import UsageError
 
 RESERVED_ENV = ("BEING_HOME", "BEING_CACHE", "BEING_OFFLINE", "BEING_SHARED")
@@ -269,6 +269,10 @@ def _unknown_key(name: str, siblings: list[str]) -> UsageError:
 def _check_bounds(value: Any, name: str) -> Any:
     """`value`, whose numbers must be finite and within the bounds of the key `name`."""
     lowest, highest = _bounds(name)
+    if name in CHOICES and value not in CHOICES[name]:
+        raise UsageError(
+            f"config key '{name}' is {value!r}", f"it must be one of {', '.join(CHOICES[name])}"
+        )
     for number in value if isinstance(value, tuple) else (value,):
         if not isinstance(number, (int, float)):
             continue

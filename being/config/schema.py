@@ -38,6 +38,9 @@ LOWER_BOUNDS = {
     "avatar.seconds": 0.04,
 }
 
+# Allowed words of a key.
+CHOICES = {"model.mouth": ("code", "audio")}
+
 # Largest allowed value of a key. Every other number must be finite.
 UPPER_BOUNDS = {
     "data.size": 4096,
@@ -76,6 +79,10 @@ class ModelConfig:
     """Dropout probability inside the attention layers during training."""
     sh_degree: int = 3
     """Degree of the spherical harmonics, 0 to 3."""
+    mouth: str = "audio"
+    """What drives the mouth. code: the network reads the mouth code (docs/encoders.md), and a
+    mapping from the voice to this code is fitted apart. audio: the network reads speech features,
+    as GaussianTalker does."""
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,12 @@ from being.audio.clip_features import encode_frames
 from being.audio.feature_windows import attention_windows
 from being.audio.voice_augmentation import augmented_features
 from being.console import Progress
-from being.conventions import FPS, PARSING_HEAD, SAMPLES_PER_FRAME
+from being.conventions import ATTENTION_OFFSETS, CODE_OFFSETS, FPS, PARSING_HEAD, SAMPLES_PER_FRAME
 from being.data.cameras import camera_vector
 from being.data.conditions import Conditions
 from being.data.dataset import Dataset
 from being.data.expression_channels import BLINK_ONLY, ExpressionChannels, load_expression
+from being.data.mouth import MouthCode, code_rows
 from being.errors import InputRejected
 from being.face.topology import BROWS
 
@@ -51,7 +52,8 @@ class Clip:
     head: Tensor  # [F, 1, S, S] uint8, head mask 0..255
     world_to_camera: Tensor  # [F, 4, 4] float32
     camera: Tensor  # [F, 12] float32, `data.cameras.camera_vector`
-    features: Tensor  # [F, 16, C] float32, speech features
+    # [F, 16, C] float32, speech features, or rows of the mouth code (`data.mouth.code_rows`)
+    features: Tensor
     expression: Tensor  # [F, E] float32, `data.expression_channels`: the blink in [0, 1] first
     mouth_channels: Tensor  # [E] bool: the expression channels of mouth and cheeks
     lips: Tensor  # box of a square around the lips
@@ -66,6 +68,8 @@ class Clip:
     bounds: Tensor | None = None
     # [V, F, 16, C] float32: speech features of the same words in V other voices.
     voices: Tensor | None = None
+    # The rows of `features` that a frame reads, relative to its own.
+    offsets: tuple[int, ...] = ATTENTION_OFFSETS
     # [16, C] float32: speech features of a frame in long digital silence.
     silence_features: Tensor | None = None
     # [F] float32: probability that `draw_audio_rows` replaces a frame's features by
@@ -116,7 +120,7 @@ class Clip:
         of a segment.
         """
         if self.voices is None and self.silence_chance is None:
-            return attention_windows(self.features, index, self.bounds)
+            return attention_windows(self.features, index, self.bounds, self.offsets)
         features, bounds = self._features_of_rows
         return attention_windows(features, index, bounds)
 
@@ -179,6 +183,7 @@ def load_clip(
     voices: int = 0,
     silence_share: float = 0.0,
     seed: int = 0,
+    mouth: MouthCode | None = None,
 ) -> Clip:
     """The clip of a dataset at `size` x `size` px.
 
@@ -187,11 +192,15 @@ def load_clip(
     always of the whole clip. channel_set: `data.expression`, see
     `data.expression_channels.load_expression`. voices: number of other voices that speak the same
     words (`audio.voice_augmentation`), drawn with `seed`. silence_share: probability that a frame
-    with a closed mouth gets the features of silence. Raises InputRejected for files that cannot be
-    read, UsageError for an unknown channel set.
+    with a closed mouth gets the features of silence. mouth: the dataset's mouth code, which then
+    takes the place of the speech features. Raises InputRejected for files that cannot be read,
+    UsageError for an unknown channel set.
     """
     channels, expression = load_expression(dataset, channel_set)
-    features = dataset.features(encoder)
+    if mouth is None:
+        features = dataset.features(encoder)
+    else:
+        features, voices, silence_share = code_rows(mouth.values), 0, 0.0
     chosen = np.arange(dataset.frames) if index is None else index
 
     # Images, in threads.
@@ -246,6 +255,7 @@ def load_clip(
         channels=channels,
         bounds=tensor(dataset.bounds),
         voices=optional(other_voices),
+        offsets=ATTENTION_OFFSETS if mouth is None else CODE_OFFSETS,
         silence_features=optional(silence),
         silence_chance=optional(silence_chance),
     )

@@ -13,9 +13,11 @@ from being.config import Config, load
 from being.console import console
 from being.data.clip import Clip, load_clip
 from being.data.dataset import Dataset
+from being.data.mouth import load_mouth_code
 from being.errors import InputRejected, UsageError
 from being.model.clip_rendering import render_clip, to_uint8
 from being.model.talking_head import TalkingHead
+from being.model.voice_to_mouth import VOICE_FILE, VoiceToMouth, predicted_rows
 from being.runs.run_directory import Checkpoint, Run
 
 PARTS = ("train", "validation", "test")
@@ -67,11 +69,13 @@ def open_measured_run(
     max_frames: int | None = None,
     override: Sequence[str] = (),
     rasterizer: str = "auto",
+    mouth: str = "voice",
 ) -> MeasuredRun:
     """The checkpoint of the run's avatar (`Run.avatar_checkpoint`), and the frames of `part`.
 
     max_frames: measure only the first so many frames; override: "data.size=512" and the like
-    (REPLACEABLE_SETTINGS) instead of the run's settings; rasterizer: a backend of `being.splat`.
+    (REPLACEABLE_SETTINGS) instead of the run's settings; rasterizer: a backend of `being.splat`;
+    mouth: "true" drives a run that reads the mouth code by the true code instead of the voice.
 
     Raises UsageError for an unknown part or setting, InputRejected for a run without checkpoint or
     one that does not fit its dataset.
@@ -88,6 +92,7 @@ def open_measured_run(
     dataset = Dataset.open(run.dataset)
     frames = _frames_of_part(run, config, dataset, part, max_frames)
 
+    has_code = config.model.mouth == "code"
     clip = load_clip(
         dataset,
         config.data.size,
@@ -95,7 +100,12 @@ def open_measured_run(
         device,
         index=frames,
         channel_set=config.data.expression,
+        mouth=load_mouth_code(dataset) if has_code else None,
     )
+    if has_code and mouth != "true":
+        voice = VoiceToMouth.load(run.path / VOICE_FILE)
+        rows = predicted_rows(voice, dataset.features(config.data.encoder), dataset.bounds)
+        clip.features = torch.from_numpy(rows).to(clip.device)
     model = _load_model(run, name, checkpoint, config, clip)
     model.backend = rasterizer
     return MeasuredRun(run, config, dataset, model, clip, frames, part, checkpoint.state, name)

@@ -31,10 +31,12 @@ from being.inference.feature_pool import (
     FeatureTrack,
 )
 from being.inference.interpolation import interpolated_frames
+from being.inference.mouth_stream import MouthStream
 from being.inference.pose_path import pose_path
 from being.inference.protocol import FrameRenderer, KeyFrameRenderer, PendingFrames
 from being.inference.pruning import pruned
 from being.model.avatar import Avatar, load_avatar
+from being.model.voice_to_mouth import MouthRowStream
 from being.splat import select_backend
 
 DEFAULT_BATCH = 8  # frames
@@ -126,15 +128,16 @@ class Engine:
             avatar = pruned(avatar, prune_to)
         return cls(avatar, precision, deform_every=deform_every)
 
-    def feature_stream(self, latency: str | None = None) -> FeatureStream:
+    def feature_stream(self, latency: str | None = None) -> FeatureStream | MouthStream:
         """A stream of the avatar's encoder: chunks of audio in, rows for `FeatureTrack.push` out.
 
         latency: "stream" or "low"; default: that of the encoder's name ("hama@low"), else "stream".
         Raises as `check_encoder`, and as `FeatureStream` for an encoder without a streaming form.
         """
         self.check_encoder()
-        manifest = self.avatar.manifest
-        return FeatureStream(manifest["encoder"], latency, manifest["audio_width"])
+        avatar = self.avatar
+        stream = FeatureStream(avatar.manifest["encoder"], latency, avatar.feature_width)
+        return stream if avatar.voice is None else MouthStream(stream, avatar.voice)
 
     def track(
         self, features: Tensor | None = None, capacity: int = DEFAULT_CAPACITY
@@ -177,15 +180,24 @@ class Engine:
             return pending.images().copy()
 
     def encode(self, samples: np.ndarray) -> Iterator[Tensor]:
-        """Speech features [k, 16, C] of audio float32 [T] at 16 kHz, in blocks of some seconds.
+        """Rows [k, 16, C] for a track, of audio float32 [T] at 16 kHz, in blocks of some seconds:
+        speech features, or mouth codes where the avatar reads these.
 
         There is one row for every frame that the audio begins. Raises as `check_encoder`, and
         InputRejected for samples that are not finite.
         """
         self.check_encoder()
-        manifest = self.avatar.manifest
-        blocks = feature_blocks(samples, manifest["encoder"], manifest["audio_width"])
-        return (torch.from_numpy(rows) for rows in blocks)
+        avatar = self.avatar
+        return self._rows(feature_blocks(samples, avatar.manifest["encoder"], avatar.feature_width))
+
+    def _rows(self, blocks: Iterator[np.ndarray]) -> Iterator[Tensor]:
+        """Rows for a track of blocks of speech features [k, 16, C]."""
+        if self.avatar.voice is None:
+            yield from map(torch.from_numpy, blocks)
+            return
+        stream = MouthRowStream(self.avatar.voice)
+        yield from (torch.from_numpy(stream.push(rows)) for rows in blocks)
+        yield torch.from_numpy(stream.finish())
 
     def check_encoder(self) -> None:
         """Load the speech encoder that the avatar was trained on.
@@ -193,7 +205,7 @@ class Engine:
         Raises UsageError when another program computes its features (see `read_features`),
         InputRejected when the encoder's width has changed, and as `encoders.load_encoder`.
         """
-        name, width = self.avatar.manifest["encoder"], self.avatar.manifest["audio_width"]
+        name, width = self.avatar.manifest["encoder"], self.avatar.feature_width
         found = load_encoder(name)
         if found.reads_files:
             raise UsageError(
@@ -209,13 +221,13 @@ class Engine:
             )
 
     def read_features(self, file: Path, frames: int) -> Iterator[Tensor]:
-        """Speech features [k, 16, C] of `frames` frames that another program wrote, in blocks.
+        """Rows [k, 16, C] as from `encode`, of the speech features of `frames` frames that another
+        program wrote.
 
         file: .npy, float [about frames, 16, C]. Raises InputRejected for anything else, before the
         first block.
         """
-        blocks = feature_file_blocks(file, frames, self.avatar.manifest["audio_width"])
-        return (torch.from_numpy(rows) for rows in blocks)
+        return self._rows(feature_file_blocks(file, frames, self.avatar.feature_width))
 
     def stream(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
@@ -36,14 +36,17 @@ class FeaturePool:
         prepare: Callable[[Tensor], Tensor] | None = None,
         on_grow: Callable[[], None] = lambda: None,
         ordered: Callable[[], AbstractContextManager[object]] = nullcontext,
+        offsets: Sequence[int] = ATTENTION_OFFSETS,
     ):
-        """channels: C of the feature windows.
+        """channels: C of the feature windows. offsets: the eight rows that a frame reads, relative
+        to its own row.
 
         prepare: turns feature windows float32 [n, 16, C] into the rows [n, ...] that are kept;
         default: the windows themselves. on_grow: called after the table has moved to larger memory.
         ordered: makes a context in which writes are ordered with the renderer's reads.
         """
         self.device, self._prepare, self._ordered = device, prepare, ordered
+        self.offsets = np.asarray(offsets)
         self._on_grow = on_grow
 
         outside = torch.zeros(1, FEATURE_WINDOW, channels, device=device)
@@ -120,7 +123,7 @@ class FeatureTrack:
 
         Row 0 stands for frames before the first and after the last pushed one.
         """
-        near = frames[:, None] + np.asarray(ATTENTION_OFFSETS)
+        near = frames[:, None] + self.pool.offsets
         oldest = max(self.pushed - self.capacity, 0)
         assert len(frames) == 0 or near[near >= 0].min(initial=self.pushed) >= oldest, (
             "rows are no longer kept"

@@ -6,6 +6,8 @@ The folder holds:
 - `model.safetensors`: Gaussians and network;
 - `poses.safetensors`: `world_to_camera` [P, 4, 4] and `expression` [P, E]: consecutive frames of
   the training clip, played back and forth, with the expression of the face; mouth channels are 0;
+- `voice.safetensors`, where the network reads the mouth code: the mapping from speech features to
+  it (`model.voice_to_mouth`);
 - `plates/%06d.jpg`: the image behind the head of each pose.
 
 No path inside is absolute. Bundles of schema 1 have the blink as their only channel, as `blink`
@@ -38,6 +40,7 @@ from being.data.expression_channels import BLINK_ONLY, ExpressionChannels
 from being.errors import InputRejected, UsageError
 from being.files import load_tensors, read_json, write_json
 from being.model.talking_head import TalkingHead
+from being.model.voice_to_mouth import VOICE_FILE, VoiceToMouth
 from being.paths import replace_folder
 
 SCHEMA = 2
@@ -68,6 +71,13 @@ class Avatar:
     expression: Tensor  # [P, E] as in `data.expression`: the blink first, mouth channels 0
     plates: list[bytes]  # JPEG files, decoded when a frame needs them
     channels: ExpressionChannels = BLINK_ONLY  # names and units of the expression
+    # From speech features to the mouth code; None: the network reads speech features.
+    voice: VoiceToMouth | None = None
+
+    @property
+    def feature_width(self) -> int:
+        """Channels of the speech features that drive the avatar."""
+        return self.manifest["audio_width"] if self.voice is None else self.voice.width
 
     @property
     def size(self) -> int:
@@ -110,7 +120,12 @@ class PoseLoop:
 
 
 def save_avatar(
-    path: Path, model: TalkingHead, config: Config, dataset: Dataset, clip: Clip
+    path: Path,
+    model: TalkingHead,
+    config: Config,
+    dataset: Dataset,
+    clip: Clip,
+    voice: VoiceToMouth | None = None,
 ) -> Path:
     """Write the bundle of a model trained on `clip`, with poses of the clip; as `write_avatar`."""
     poses = dataset.longest_face_run(round(config.avatar.seconds * FPS))
@@ -126,25 +141,35 @@ def save_avatar(
         dataset.manifest.get("consent"),
         clip.channels.first(width),
     )
-    return write_avatar(path, model, config, loop)
+    return write_avatar(path, model, config, loop, voice)
 
 
-def write_avatar(path: Path, model: TalkingHead, config: Config, loop: PoseLoop) -> Path:
+def write_avatar(
+    path: Path,
+    model: TalkingHead,
+    config: Config,
+    loop: PoseLoop,
+    voice: VoiceToMouth | None = None,
+) -> Path:
     """Write the bundle of a model and its pose loop at `path`; return the path.
 
-    The folder appears complete or not at all.
+    voice: the mapping to the mouth code, of a model that reads it. The folder appears complete or
+    not at all.
     """
+    assert (config.model.mouth == "code") == (voice is not None), config.model.mouth
     part = path.with_name(f".{path.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
-        _write_bundle(part, model, config, loop)
+        _write_bundle(part, model, config, loop, voice)
         replace_folder(part, path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return path
 
 
-def _write_bundle(folder: Path, model: TalkingHead, config: Config, loop: PoseLoop) -> None:
+def _write_bundle(
+    folder: Path, model: TalkingHead, config: Config, loop: PoseLoop, voice: VoiceToMouth | None
+) -> None:
     # Weights, poses and plates.
     (folder / "plates").mkdir(parents=True)
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
@@ -154,6 +179,8 @@ def _write_bundle(folder: Path, model: TalkingHead, config: Config, loop: PoseLo
         "expression": loop.expression.cpu().contiguous(),
     }
     save_file(poses, folder / "poses.safetensors")
+    if voice is not None:
+        voice.save(folder / VOICE_FILE)
     for k, plate in enumerate(loop.plates):
         Image.fromarray(plate).save(
             folder / f"plates/{k:06d}.jpg", quality=config.avatar.plate_quality, subsampling=0
@@ -194,6 +221,8 @@ def load_avatar(path: Path, device: torch.device | str = "cpu") -> Avatar:
     manifest = _read_manifest(folder)
     plates = [f"plates/{k:06d}.jpg" for k in range(manifest["poses"])]
     content = _read_files(folder, manifest, plates)
+    has_code = manifest["model"].get("mouth", "audio") == "code"
+    voice = VoiceToMouth.load(folder / VOICE_FILE) if has_code else None
     state = load_tensors(folder / "model.safetensors")
     poses = load_tensors(folder / "poses.safetensors")
 
@@ -228,6 +257,7 @@ def load_avatar(path: Path, device: torch.device | str = "cpu") -> Avatar:
         poses[key].to(device),
         [content[name] for name in plates],
         channels,
+        voice,
     )
 
 
@@ -278,7 +308,8 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 def _read_files(folder: Path, manifest: dict[str, Any], plates: list[str]) -> dict[str, bytes]:
     """Return the content of the bundle's files by name, checked against the manifest."""
     content: dict[str, bytes] = {}
-    for name in ["model.safetensors", "poses.safetensors", *plates]:
+    voice = [VOICE_FILE] if VOICE_FILE in manifest["files"] else []
+    for name in ["model.safetensors", "poses.safetensors", *voice, *plates]:
         try:
             content[name] = (folder / name).read_bytes()
         except OSError as error:

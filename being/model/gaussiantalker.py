@@ -20,7 +20,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from being.config import ModelConfig
-from being.conventions import ATTENTION_WINDOW, FEATURE_WINDOW
+from being.conventions import (
+    ATTENTION_OFFSETS,
+    ATTENTION_WINDOW,
+    CODE_OFFSETS,
+    FEATURE_WINDOW,
+)
 from being.data.conditions import Conditions
 from being.model.attention import Transformer
 from being.model.kernels import fused
@@ -118,6 +123,11 @@ class GaussianTalker(nn.Module):
         if expression_width > 1:
             self.expression_lift = nn.Linear(expression_width - 1, width, bias=False)
             nn.init.normal_(self.expression_lift.weight, std=CHANNEL_INIT_STD)
+
+    @property
+    def audio_offsets(self) -> tuple[int, ...]:
+        """The rows of features that a frame reads, relative to its own."""
+        return CODE_OFFSETS if self.config.mouth == "code" else ATTENTION_OFFSETS
 
     def decoding_heads(self) -> list[nn.Sequential]:
         """Return the modules of DECODING_HEADS, in its order."""

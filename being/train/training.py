@@ -11,10 +11,12 @@ from being.config import Config
 from being.console import Progress, console
 from being.data.clip import Clip, load_clip
 from being.data.dataset import Dataset
+from being.data.mouth import MouthCode, load_mouth_code
 from being.errors import InputRejected, UsageError
 from being.model.avatar import save_avatar
 from being.model.device import keep_freed_memory, pick_device
 from being.model.talking_head import TalkingHead
+from being.model.voice_to_mouth import VOICE_FILE, VoiceToMouth
 from being.paths import home, latest_dataset, newest_folder
 from being.runs.metric_loggers import check_metric_logger
 from being.runs.run_directory import Checkpoint, Run
@@ -24,6 +26,7 @@ from being.train.compat import is_reference
 from being.train.initial_points import initial_cloud
 from being.train.lip_closure import distil_lip_closure, lip_closure_targets
 from being.train.trainer import Trainer, untrained_model
+from being.train.voice_fit import fit_voice_to_mouth
 
 STAGES = ("coarse", "fine", "all")
 LEAST_FRAMES = 22  # so that each part of the split has one or two frames
@@ -76,6 +79,7 @@ def train_avatar(
     is_reference(config.train.compat)
     rasterizer = select_backend(splat or config.train.splat, torch_device)
     split = dataset.split(config.data.holdout, config.data.seconds)
+    mouth = load_mouth_code(dataset) if config.model.mouth == "code" else None
     clip = load_clip(
         dataset,
         config.data.size,
@@ -85,6 +89,7 @@ def train_avatar(
         voices=config.train.augment.voices,
         silence_share=config.train.augment.silence_share,
         seed=config.train.seed,
+        mouth=mouth,
     )
     last = current.load("last") if current is not None else None
     if last is None:
@@ -101,6 +106,8 @@ def train_avatar(
     current.rewind(last)
     current.open_metric_loggers(log)
     try:
+        if mouth is not None:
+            _fit_voice(current, config, dataset, mouth, split.train)
         trainer = Trainer(current, config, dataset, clip, split, model)
         if _train_stages(stage, trainer, last):
             finish_run(current, config, dataset, clip, split.train)
@@ -154,7 +161,34 @@ def _warm_up(trainer: Trainer) -> None:
         config.train.lips.warmup_steps,
         config.train.seed,
     )
-    console.info(f"audio predicts the lip motion with correlation {score:.2f} on held-out frames")
+    what = "the mouth code gives" if config.model.mouth == "code" else "audio predicts"
+    console.info(f"{what} the lip motion with correlation {score:.2f} on held-out frames")
+
+
+def _fit_voice(
+    run: Run, config: Config, dataset: Dataset, mouth: MouthCode, frames: np.ndarray
+) -> None:
+    """Fit the mapping from the voice to the mouth code on the training frames, and save it."""
+    path = run.path / VOICE_FILE
+    if path.is_file():
+        return
+    encoder = config.data.encoder
+    features = dataset.features(encoder)
+    fit = fit_voice_to_mouth(features, dataset.bounds, mouth, frames, encoder)
+    if fit is None:
+        raise InputRejected(
+            f"{dataset.path} has too few frames with a face to learn the voice from",
+            "two seconds are needed",
+            "Record some seconds of speech, or train with -o model.mouth=audio",
+        )
+    fit.mapping.save(path)
+    figures = dict(zip(mouth.units.names, fit.correlation.tolist(), strict=True))
+    run.update(voice_fit={name: round(value, 3) for name, value in figures.items()})
+    console.info(
+        "the voice predicts the mouth with correlation "
+        f"{figures['lip_opening']:.2f} (opening), {figures['lip_width']:.2f} (width), "
+        f"{figures['jaw_open']:.2f} (jaw) on parts of the clip that it has not seen"
+    )
 
 
 def finish_run(run: Run, config: Config, dataset: Dataset, clip: Clip, frames: np.ndarray) -> None:
@@ -170,7 +204,7 @@ def finish_run(run: Run, config: Config, dataset: Dataset, clip: Clip, frames: n
     # Lip closure distillation
     closed = False
     steps, seed = config.train.lips.closure_steps, config.train.seed
-    if steps:
+    if steps and config.model.mouth == "audio":
         network = model.network.to(clip.device)
         targets = lip_closure_targets(network, dataset, clip, frames, config.data.encoder, seed)
         if targets is not None:
@@ -185,7 +219,10 @@ def finish_run(run: Run, config: Config, dataset: Dataset, clip: Clip, frames: n
         network.cpu()
 
     with Progress("save avatar"):
-        save_avatar(run.path / "avatar", model, config, dataset, clip)
+        voice = None
+        if config.model.mouth == "code":
+            voice = VoiceToMouth.load(run.path / VOICE_FILE)
+        save_avatar(run.path / "avatar", model, config, dataset, clip, voice)
     run.update(finished=True, best=best.state["best"], closed=closed)
     if clip.device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(clip.device)

@@ -46,7 +46,7 @@ class TorchRenderer:
         self._rasterizer = rasterizer
         self.device, self.size = camera.device, avatar.size
         self.plates = Plates(avatar)
-        self.pool = FeaturePool(network.audio_width, self.device)
+        self.pool = FeaturePool(network.audio_width, self.device, offsets=network.audio_offsets)
         # Other callables of the same arguments may take their place: compiled ones, for example.
         self.make_tokens, self.make_offsets = network.tokens, network.deform
         with torch.no_grad():

@@ -35,7 +35,12 @@ class NativeRenderer:
         self.plates = Plates(avatar)
         self.world_to_camera = avatar.world_to_camera
         self.networks = TokenNetworks(network, camera)
-        self.pool = FeaturePool(network.audio_width, self.device, self._audio_vectors)
+        self.pool = FeaturePool(
+            network.audio_width,
+            self.device,
+            self._audio_vectors,
+            offsets=network.audio_offsets,
+        )
 
     def _audio_vectors(self, features: Tensor) -> Tensor:
         """Audio vectors [n, 32] of feature windows [n, 16, C]."""

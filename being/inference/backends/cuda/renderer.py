@@ -63,6 +63,7 @@ class CudaGraphRenderer:
                 self.device,
                 on_grow=self.drop_graphs,
                 ordered=self.on_stream,
+                offsets=avatar.model.network.audio_offsets,
             )
             self.slots: dict[int, list[GraphSlot]] = {}
             self.pairs = self._trial_pairs() * PAIR_MARGIN  # reserved pairs of a frame

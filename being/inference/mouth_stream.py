@@ -1,0 +1,33 @@
+"""Mouth codes of live audio: a stream of speech features, then the mapping from voice to mouth."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from being.audio.feature_stream import FeatureStream
+from being.model.voice_to_mouth import MouthRowStream, VoiceToMouth
+
+
+class MouthStream:
+    """Chunks of audio in, rows of mouth codes out; used like a `FeatureStream`.
+
+    `name` is that of the encoder, `width` the channels K of a row.
+    """
+
+    def __init__(self, stream: FeatureStream, voice: VoiceToMouth):
+        self._stream, self._rows = stream, MouthRowStream(voice)
+        self.name, self.width = stream.name, len(voice.units)
+
+    @property
+    def seconds(self) -> float:
+        """Look-ahead, s: that of the speech features; the mapping adds none."""
+        return self._stream.seconds
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """Rows float32 [k, 16, K] that are complete now; arguments as `FeatureStream.push`."""
+        return self._rows.push(self._stream.push(samples))
+
+    def finish(self) -> np.ndarray:
+        """The remaining rows float32 [k, 16, K], as if the audio ended here."""
+        rows = self._rows.push(self._stream.finish())
+        return np.concatenate([rows, self._rows.finish()])

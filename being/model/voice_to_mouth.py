@@ -1,0 +1,249 @@
+"""From speech features to the mouth code: calibrated kernel ridge regression, and lips that close.
+
+A frame's input is the strip of the 30 feature steps that GaussianTalker's audio attention reads.
+The strip is reduced by two fixed linear maps (principal components of the steps and of the weighted
+strips), compared with the strips of the training clip by a Gaussian kernel, and the code is a
+weighted sum of these similarities (kernel ridge regression, Saunders et al. 1998). With 10 to 40 s
+of one person this predicts lips better than a network trained by gradient steps (docs/lab_log.md).
+
+A regression predicts means, so its mouths are too small. Three steps follow:
+
+1. Calibration: every channel is mapped so that its distribution is the person's own (quantile
+   matching; the quantiles of the predictions are those of clip parts that were not trained on).
+2. Closures: where the features say p, b or m (`audio.articulation`), lips and teeth move to the
+   person's closed mouth. This holds for every voice.
+3. The code is limited to the person's range, with a margin.
+
+`train/voice_fit.py` makes it in seconds. C speech feature channels, K channels of the mouth code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from being.audio.articulation import ARTICULATION_CHANNELS, CHANNEL_MAX
+from being.audio.feature_windows import STRIP, join_windows, strips
+from being.conventions import (
+    ATTENTION_FUTURE,
+    ATTENTION_PAST,
+    ATTENTION_WINDOW,
+    FEATURE_WINDOW,
+)
+from being.data.mouth import code_rows
+from being.errors import InputRejected
+from being.face.mouth_code import MOUTH_CHANNELS, MouthUnits
+from being.files import RESTORE_HINT, load_tensors
+
+# Channels that move to the closed mouth at p, b and m; the others (width, jaw) keep their values.
+CLOSING_CHANNELS = tuple(
+    MOUTH_CHANNELS.index(name)
+    for name in ("lip_opening", "opening_area", "upper_lip", "lower_lip", "teeth", "tongue")
+)
+MAX_CLOSURE = 0.9  # how far they move where the closure channel is fully on
+OPENING_WEIGHT = 0.5  # how much an opening reduces a closure next to it
+RANGE_MARGIN = 0.15  # codes may leave the person's range by this share of it
+BLOCK = 512  # frames that are computed at once
+VOICE_FILE = "voice.safetensors"  # in a run and in an avatar bundle
+FACTS = "facts"  # key of the file's metadata
+TENSORS = (
+    "step_mean",
+    "step_basis",
+    "window",
+    "strip_mean",
+    "strip_basis",
+    "centres",
+    "weights",
+    "code_mean",
+    "predicted_quantiles",
+    "true_quantiles",
+    "closed",
+)
+
+
+@dataclass(frozen=True)
+class VoiceToMouth:
+    """A fitted mapping; arrays are float32."""
+
+    units: MouthUnits
+    step_mean: np.ndarray  # [C]
+    step_basis: np.ndarray  # [C, P] principal components of feature steps
+    window: np.ndarray  # [30] weight of each step of a strip
+    strip_mean: np.ndarray  # [30 P]
+    strip_basis: np.ndarray  # [30 P, D], scaled: strips have a mean squared length of 1
+    gamma: float  # of the kernel exp(-gamma |x - c|^2)
+    centres: np.ndarray  # [N, D] strips of the training clip
+    weights: np.ndarray  # [N, K]
+    code_mean: np.ndarray  # [K]
+    predicted_quantiles: np.ndarray  # [K, Q] ascending
+    true_quantiles: np.ndarray  # [K, Q] ascending
+    closed: np.ndarray  # [K] the person's closed mouth during speech
+    closure_step: int  # step of a strip at the frame's time; -1: no articulation channels
+
+    @property
+    def width(self) -> int:
+        """Channels C of the speech features."""
+        return len(self.step_mean)
+
+    def codes(self, strips: np.ndarray) -> np.ndarray:
+        """Mouth codes float32 [B, K] of strips float32 [B, 30, C]."""
+        assert strips.shape[1:] == (STRIP, self.width), strips.shape
+        parts = [self._codes(strips[k : k + BLOCK]) for k in range(0, len(strips), BLOCK)]
+        return np.concatenate(parts or [np.zeros((0, len(self.units)), np.float32)])
+
+    def _codes(self, strips: np.ndarray) -> np.ndarray:
+        code = self.calibrate(self.predict(self.reduce(strips)))
+        if self.closure_step >= 0:
+            near = strips[:, self.closure_step - 1 : self.closure_step + 1]
+            closure, opening = (near[..., -ARTICULATION_CHANNELS:].mean(1) / CHANNEL_MAX).T
+            amount = MAX_CLOSURE * np.clip(closure - OPENING_WEIGHT * opening, 0, 1)[:, None]
+            lips = list(CLOSING_CHANNELS)
+            code[:, lips] += amount * (self.closed[lips] - code[:, lips])
+        margin = RANGE_MARGIN * (self.units.most - self.units.least)
+        return np.clip(code, self.units.least - margin, self.units.most + margin)
+
+    def reduce(self, strips: np.ndarray) -> np.ndarray:
+        """Strips [B, 30, C] in the space of the centres, float32 [B, D]."""
+        steps = (strips - self.step_mean) @ self.step_basis * self.window[:, None]
+        return (steps.reshape(len(steps), -1) - self.strip_mean) @ self.strip_basis
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """Predicted mean codes float32 [B, K] of reduced strips [B, D]."""
+        return gaussian_kernel(x, self.centres, self.gamma) @ self.weights + self.code_mean
+
+    def calibrate(self, code: np.ndarray) -> np.ndarray:
+        """Predicted codes [B, K] mapped so that each channel has the person's distribution."""
+        columns = [
+            match_quantiles(code[:, k], self.predicted_quantiles[k], self.true_quantiles[k])
+            for k in range(code.shape[1])
+        ]
+        return np.stack(columns, 1).astype(np.float32)
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """The arrays by name."""
+        return {name: np.ascontiguousarray(getattr(self, name), np.float32) for name in TENSORS}
+
+    def facts(self) -> dict[str, Any]:
+        """What is no array, as JSON types."""
+        return {
+            "units": self.units.to_dict(),
+            "gamma": self.gamma,
+            "closure_step": self.closure_step,
+        }
+
+    @classmethod
+    def from_parts(cls, tensors: dict[str, np.ndarray], facts: Any) -> VoiceToMouth:
+        """The mapping of `tensors` and `facts`. Raises ValueError for parts that do not fit."""
+        if not isinstance(facts, dict) or set(facts) != {"units", "gamma", "closure_step"}:
+            raise ValueError("units, gamma and closure_step are needed")
+        if set(tensors) != set(TENSORS):
+            raise ValueError(f"the tensors must be {', '.join(TENSORS)}")
+        units = MouthUnits.from_dict(facts["units"])
+        gamma, step = facts["gamma"], facts["closure_step"]
+        if not isinstance(gamma, (int, float)) or not 0 < gamma < 1e6:
+            raise ValueError(f"gamma is {gamma!r}")
+        if not isinstance(step, int) or not -1 <= step <= STRIP:
+            raise ValueError(f"closure_step is {step!r}")
+        mapping = cls(units=units, gamma=float(gamma), closure_step=step, **tensors)
+        mapping._check_shapes()
+        return mapping
+
+    def save(self, path: Path) -> None:
+        """Write the mapping as a safetensors file, under a temporary name first."""
+        part = path.with_name(path.name + ".part")
+        save_file(self.tensors(), part, {FACTS: json.dumps(self.facts())})
+        os.replace(part, path)
+
+    @classmethod
+    def load(cls, path: Path) -> VoiceToMouth:
+        """The mapping in a file of `save`. Raises InputRejected for anything else."""
+        tensors = {name: value.numpy() for name, value in load_tensors(path).items()}
+        try:
+            with safe_open(path, "numpy") as file:
+                facts = json.loads((file.metadata() or {}).get(FACTS, "{}"))
+            return cls.from_parts(tensors, facts)
+        except ValueError as error:
+            raise InputRejected(
+                f"{path} is no mapping from a voice to a mouth", str(error), RESTORE_HINT
+            ) from error
+
+    def _check_shapes(self) -> None:
+        k = len(self.units)
+        if any(getattr(self, name).ndim not in (1, 2) for name in TENSORS):
+            raise ValueError("the tensors must have one or two axes")
+        if self.step_basis.ndim != 2 or self.strip_basis.ndim != 2 or self.centres.ndim != 2:
+            raise ValueError("the bases and the centres must have two axes")
+        p, d = self.step_basis.shape[1], self.strip_basis.shape[1]
+        quantiles = self.true_quantiles.shape[-1]
+        expected = {
+            "step_mean": (self.step_basis.shape[0],),
+            "window": (STRIP,),
+            "strip_mean": (STRIP * p,),
+            "strip_basis": (STRIP * p, d),
+            "centres": (len(self.centres), d),
+            "weights": (len(self.centres), k),
+            "code_mean": (k,),
+            "predicted_quantiles": (k, quantiles),
+            "true_quantiles": (k, quantiles),
+            "closed": (k,),
+        }
+        for name, shape in expected.items():
+            if getattr(self, name).shape != shape:
+                raise ValueError(f"{name} is {getattr(self, name).shape}, expected {shape}")
+
+
+def gaussian_kernel(x: np.ndarray, centres: np.ndarray, gamma: float) -> np.ndarray:
+    """exp(-gamma |x - c|^2) [B, N] of x [B, D] and centres [N, D]."""
+    squares = (x**2).sum(1)[:, None] + (centres**2).sum(1) - 2 * x @ centres.T
+    return np.exp(-gamma * np.maximum(squares, 0))
+
+
+def match_quantiles(values: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Values [B] mapped piecewise linearly from the quantiles `before` [Q] to `after` [Q].
+
+    Beyond the first and last quantile the map goes on with slope 1.
+    """
+    inside = np.interp(values, before, after)
+    return inside + np.minimum(values - before[0], 0) + np.maximum(values - before[-1], 0)
+
+
+class MouthRowStream:
+    """Turns rows of speech features into rows of mouth codes as they come.
+
+    Row i needs the speech rows up to i + 3, so rows come out three frames later.
+    """
+
+    def __init__(self, voice: VoiceToMouth):
+        self._voice = voice
+        # The speech rows from frame `_done` - 4 on; before the first frame they are zero.
+        self._rows = np.zeros((ATTENTION_PAST, FEATURE_WINDOW, voice.width), np.float32)
+
+    def push(self, rows: np.ndarray) -> np.ndarray:
+        """Rows float32 [k, 16, K] that the next speech rows [n, 16, C] complete; k may be 0."""
+        self._rows = np.concatenate([self._rows, rows])
+        count = max(0, len(self._rows) - ATTENTION_WINDOW + 1)
+        if not count:
+            return np.zeros((0, FEATURE_WINDOW, len(self._voice.units)), np.float32)
+        windows = np.lib.stride_tricks.sliding_window_view(self._rows, ATTENTION_WINDOW, axis=0)
+        codes = self._voice.codes(join_windows(np.moveaxis(windows, -1, 1)))
+        self._rows = self._rows[count:]
+        return code_rows(codes)
+
+    def finish(self) -> np.ndarray:
+        """The remaining rows float32 [k, 16, K]; no speech row follows."""
+        return self.push(np.zeros((ATTENTION_FUTURE, *self._rows.shape[1:]), np.float32))
+
+
+def predicted_rows(voice: VoiceToMouth, features: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """Rows float32 [F, 16, K] of a clip's speech features [F, 16, C].
+
+    bounds: int [F, 2], first and last frame of each frame's segment.
+    """
+    return code_rows(voice.codes(strips(features, bounds)))

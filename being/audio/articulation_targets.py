@@ -87,7 +87,7 @@ class Articulation:
 def articulation_targets(phones: Sequence[tuple[str, float, float]], steps: int) -> np.ndarray:
     """Trajectories float32 [steps, 8] in 0..1 of the ARTICULATORS; step k is at (k + 1/2) / 50 s.
 
-    phones: (IPA phone, start s, end s) in order of time, as in `tts.Speech.phonemes`. The time of a
+    phones: (IPA phone, start s, end s) in order of time, as in `tts.Speech.phones`. The time of a
     phone of several letters (diphthongs, affricates) is divided equally among them. Stretches of
     PAUSE and more without a phone are neutral. Asserts that all phones are known (`known_phone`).
     """

@@ -11,10 +11,10 @@ import numpy as np
 
 from being.errors import EnvironmentFault, InputRejected, UsageError
 from being.tts.speech import Speech, visible_characters
+from being.tts.symbol_times import expose_tensor, symbol_edges, timed_symbols
 
-# The network's inner tensor with the duration of each phoneme, in units of 25 ms.
+# The network's inner tensor with the duration of each phoneme.
 DURATIONS = "/Clip_output_0"
-DURATION_UNIT = 0.025
 # Phonemes in one pass; longer sentences are split at a pause or between words.
 MAX_PHONEMES = 400
 PAUSES = ",;:—"
@@ -46,8 +46,7 @@ def speak_hibari(text: str, name: str, speed: float) -> Speech:
         samples, edges = voice.synthesize(phonemes, speed, rng)
         for word, first, stop in spans:
             words.append((word, start + float(edges[first]), start + float(edges[stop])))
-        for symbol, begin, end in zip(phonemes, edges, edges[1:], strict=False):
-            phoneme_times.append((symbol, start + float(begin), start + float(end)))
+        phoneme_times += timed_symbols(phonemes, edges, start)
         parts.append(samples)
         start += len(samples) / voice.rate
 
@@ -183,8 +182,8 @@ class HibariVoice:
         outputs = self.session.run(None, {"ids": ids, "speed": np.asarray([speed], np.float32)})
         *spectrum, durations = outputs
         assert durations.size == ids.size, (durations.shape, ids.shape)
-        edges = np.cumsum(durations.reshape(-1), dtype=np.float64) * DURATION_UNIT
-        return dsp.synth(*(values[0] for values in spectrum), rng), edges[: len(phonemes) + 1]
+        samples = dsp.synth(*(values[0] for values in spectrum), rng)
+        return samples, symbol_edges(durations, len(phonemes))
 
 
 def split_tokens(tokens: list[Any], limit: int) -> list[list[Any]]:
@@ -208,20 +207,3 @@ def split_tokens(tokens: list[Any], limit: int) -> list[list[Any]]:
         part.append(token)
         length += size
     return [*parts, part] if part else parts
-
-
-def expose_tensor(network: bytes, tensor: str) -> bytes:
-    """An ONNX file with the inner `tensor` as one more float output.
-
-    A protobuf message that is followed by another one is merged with it, so the file only grows by
-    the new entry: ModelProto.graph (7) . output (12) . {name (1), type (2) . tensor_type (1) .
-    elem_type (1) = FLOAT (1)}.
-    """
-
-    def field(number: int, content: bytes) -> bytes:
-        # One byte each for the key and the length.
-        assert number < 16 and len(content) < 128
-        return bytes([number << 3 | 2, len(content)]) + content
-
-    tensor_type = field(2, field(1, bytes([1 << 3, 1])))
-    return network + field(7, field(12, field(1, tensor.encode()) + tensor_type))

@@ -103,10 +103,11 @@ class HibariVoice:
         currencies = (word for word in CURRENCY_WORDS if len(word) == 1)
         self.symbols = set("“”‘’–—…«»¿¡£€").union(*SYMBOLS, *currencies)
 
-    def readable(self, text: str) -> tuple[str, str]:
+    def readable(self, text: str, speaker: str = "the voice hibari") -> tuple[str, str]:
         """(text in characters that the voice can read, the characters left out).
 
-        Raises InputRejected with the letters and digits of scripts that it cannot read.
+        speaker: who speaks, for the message. Raises InputRejected with the letters and digits of
+        scripts that it cannot read.
         """
         kept, unspoken, foreign = [], "", ""
         for character in unicodedata.normalize("NFC", text):
@@ -133,32 +134,43 @@ class HibariVoice:
 
         if foreign:
             raise InputRejected(
-                f"the voice hibari speaks English and cannot say {visible_characters(foreign)}",
+                f"{speaker} speaks English and cannot say {visible_characters(foreign)}",
                 "it would leave these characters out",
                 "Write them in Latin letters, or use another voice (edge:NAME, espeak:LANGUAGE)",
             )
         return "".join(kept).translate(MARKUP), "".join(dict.fromkeys(unspoken))
 
-    def passages(self, text: str) -> list[tuple[str, list[WordSpan]]]:
-        """The phonemes and words of each passage, which is synthesized in one pass."""
+    def passages(self, text: str, british: bool = False) -> list[tuple[str, list[WordSpan]]]:
+        """The phonemes and words of each passage, which is synthesized in one pass.
+
+        british: with the readings of British English, for voices of it.
+        """
         from hibari.g2p.normalize import normalize
 
-        g2p, passages = self.front.g2p, []
+        g2p = self._british if british else self.front.g2p
+        passages = []
         for sentence in self.front.split_sentences(text):
             tokens = g2p.phonemize_tokens(g2p.tokenize(normalize(sentence)))
             for part in split_tokens(tokens, MAX_PHONEMES):
-                phonemes, spans = self._join_tokens(part)
+                phonemes, spans = self._join_tokens(part, g2p)
                 if spans:
                     passages.append((phonemes.rstrip(), spans))
         return passages
 
-    def _join_tokens(self, tokens: list[Any]) -> tuple[str, list[WordSpan]]:
+    @functools.cached_property
+    def _british(self) -> Any:
+        """The text analysis with the readings of British English."""
+        from hibari.g2p import G2P
+
+        return G2P(british=True)
+
+    def _join_tokens(self, tokens: list[Any], g2p: Any) -> tuple[str, list[WordSpan]]:
         """The phonemes of all tokens, and where each word lies in them."""
         phonemes, spans = "", []
         for token in tokens:
             # A word without phonemes was taken for punctuation.
             if not token.phonemes and any(c.isalnum() for c in token.text):
-                token.phonemes = self.front.g2p.fallback(token)[0]
+                token.phonemes = g2p.fallback(token)[0]
             spoken = "".join(c for c in token.phonemes or "" if c in self.front.vocab)
             if any(c.isalpha() for c in spoken):
                 spans.append((token.text, len(phonemes), len(phonemes) + len(spoken)))

@@ -109,7 +109,9 @@ def _readable(text: str, language: Language) -> tuple[str, str]:
         category = unicodedata.category(character)
         if category in ("Cc", "Cf"):
             kept.append("\n" if character == "\n" else " ")
-        elif category in ("So", "Sk") or character == "\N{VARIATION SELECTOR-16}":
+        elif character == "\N{VARIATION SELECTOR-16}":
+            continue
+        elif category in ("So", "Sk") or (category[0] == "S" and not language.espeak):
             kept.append(" ")
             unspoken += character
         elif category[0] == "L" and not _is_letter_of(character, language):
@@ -238,6 +240,8 @@ _FINALS = {
     "un": "wə*n", "uang": "wa*ŋ", "ueng": "wə*ŋ", "v": "y*", "ve": "ɥe*", "ue": "ɥe*",
     "van": "ɥɛ*n", "vn": "y*n",
 }
+# Interjections without a vowel.
+_SYLLABIC = {"m": "m*", "n": "n*", "ng": "ŋ*", "hm": "hm*", "hng": "hŋ*"}
 # fmt: on
 _TONES = {"1": "→", "2": "↗", "3": "↓", "4": "↘", "5": ""}
 # After these initials the final i is a vowel of its own.
@@ -255,20 +259,28 @@ def _chinese_syllables(clause: str) -> list[tuple[str, str]]:
     characters = "".join(c for c in clause if unicodedata.category(c)[0] == "L")
     if not characters:
         return []
-    initials = lazy_pinyin(characters, style=Style.INITIALS, strict=True)
+    # Characters without a reading stay themselves.
+    initials = lazy_pinyin(characters, Style.INITIALS, errors=list, strict=True)
     finals = lazy_pinyin(
-        characters, style=Style.FINALS_TONE3, strict=True, neutral_tone_with_five=True
+        characters, Style.FINALS_TONE3, errors=list, strict=True, neutral_tone_with_five=True
     )
+    whole = lazy_pinyin(characters, Style.TONE3, errors=list, neutral_tone_with_five=True)
     readings = []
-    for character, initial, toned in zip(characters, initials, finals, strict=True):
-        final, tone = toned.rstrip("12345"), toned[-1:]
-        vowel = "ɨ*" if final == "i" and initial in _APICAL else _FINALS.get(final)
-        if vowel is None or initial not in _INITIALS:
+    for character, initial, toned, syllable in zip(
+        characters, initials, finals, whole, strict=True
+    ):
+        final, tone = toned.rstrip("12345"), syllable[-1:]
+        if not final:
+            initial, sound = "", _SYLLABIC.get(syllable.rstrip("12345"))
+        elif final == "i" and initial in _APICAL:
+            sound = "ɨ*"
+        else:
+            sound = _FINALS.get(final)
+        if sound is None or initial not in _INITIALS:
             raise InputRejected(
                 f"the reading of {character} is not known",
-                f"pypinyin reads it as {initial}{toned}",
+                f"pypinyin reads it as {syllable}",
                 "Write it with another character",
             )
-        sound = _INITIALS[initial] + vowel.replace("*", _TONES.get(tone, ""))
-        readings.append((character, sound))
+        readings.append((character, _INITIALS[initial] + sound.replace("*", _TONES.get(tone, ""))))
     return readings

@@ -215,6 +215,11 @@ def test_letters_that_a_language_would_skip_are_refused_by_name(code, text, name
     assert named in caught.value.message() and LANGUAGES[code].title in caught.value.message()
 
 
+def test_symbols_without_a_reading_are_left_out_with_a_note():
+    passages, unspoken = kokoro_passages("まま≠ 👍🏽 ぱぱ", "j")
+    assert passages[0][0] == "mama papa" and set("≠👍") <= set(unspoken)
+
+
 @pytest.mark.parametrize(
     ("kana", "symbols"),
     [
@@ -276,17 +281,13 @@ def test_all_pinyin_syllables_have_symbols_that_kokoro_knows():
     from being.tts.hibari_voice import load_hibari
 
     vocabulary = load_hibari().front.vocab
-    common = [chr(code) for code in range(0x4E00, 0x6E00) if code in PINYIN_DICT]
-    unread = []
-    for character in common[::7]:
-        try:
-            passages, _ = kokoro_passages(character, "z")
-        except InputRejected:
-            unread.append(character)
-            continue
-        assert set(passages[0][0]) <= set(vocabulary), character
-    # Syllabic m, n and ŋ are the only readings without symbols.
-    assert len(unread) <= 0.005 * len(common[::7]), unread
+    common = [chr(code) for code in range(0x4E00, 0x9FA6) if code in PINYIN_DICT]
+    text = "".join([*common[::5], *"嗯呣噷欸"])
+    readings = kokoro_text._chinese_syllables(text)
+    assert [character for character, _ in readings] == list(text)
+    wrong = [word for word, said in readings if not said or not set(said) <= set(vocabulary)]
+    assert wrong == []
+    assert readings[-4][1] == "n↗"
 
 
 def test_chinese_without_pypinyin_says_what_to_install(monkeypatch):

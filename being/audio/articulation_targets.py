@@ -30,7 +30,7 @@ Timing:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -172,7 +172,7 @@ def _dominance(
     return alpha * np.exp(-before / reaches[0] - after / reaches[1])
 
 
-def _articulation(firm: bool = False, **articulators: tuple[float, float]) -> Articulation:
+def _articulation(**articulators: tuple[float, float]) -> Articulation:
     """An articulation of `name=(target, strength)`. Of closure, labiodental, teeth and tongue tip
     all phones have a target: 0 at strength 0.5 where none is given. Other articulators that are not
     given have no strength to speak of.
@@ -183,7 +183,12 @@ def _articulation(firm: bool = False, **articulators: tuple[float, float]) -> Ar
     for name, (target, weight) in values.items():
         targets[ARTICULATORS.index(name)] = target
         strength[ARTICULATORS.index(name)] = weight
-    return Articulation(targets, strength, firm)
+    return Articulation(targets, strength)
+
+
+def _firm(**articulators: tuple[float, float]) -> Articulation:
+    """The same, of a phone that holds the lips."""
+    return replace(_articulation(**articulators), firm=True)
 
 
 def _rounded(articulation: Articulation) -> Articulation:
@@ -235,8 +240,7 @@ def _consonants() -> dict[str, Articulation]:
     free = {"jaw": (0.2, 0.25), "aperture": (0.3, 0.2), "rounding": (0.0, 0.1)}
     groups = {
         # The lips.
-        "pbmɓʙ": _articulation(
-            firm=True,
+        "pbmɓʙ": _firm(
             jaw=(0.1, 0.4),
             aperture=(0.0, 0.97),
             rounding=(0.0, 0.1),
@@ -245,8 +249,7 @@ def _consonants() -> dict[str, Articulation]:
         "ɸβ": _articulation(
             jaw=(0.15, 0.4), aperture=(0.1, 0.8), rounding=(0.3, 0.4), closure=(0.2, 0.6)
         ),
-        "fvɱ": _articulation(
-            firm=True,
+        "fvɱ": _firm(
             jaw=(0.12, 0.5),
             aperture=(0.12, 0.9),
             rounding=(0.0, 0.2),

@@ -86,7 +86,8 @@ def kokoro_passages(text: str, code: str) -> tuple[list[tuple[str, list[WordSpan
     text, unspoken = _readable(unicodedata.normalize("NFC", text), language)
     vocabulary = load_hibari().front.vocab
     passages: list[tuple[str, list[WordSpan]]] = []
-    symbols, spans = "", []
+    symbols = ""
+    spans: list[WordSpan] = []
     for clause in filter(None, map(str.strip, _CLAUSE_END.split(text))):
         for said, words in _clause_symbols(clause, code, vocabulary):
             if symbols and len(symbols) + len(said) > MAX_SYMBOLS:
@@ -151,7 +152,8 @@ def _clause_symbols(
     mark = clause[-1] if clause[-1] in vocabulary and not clause[-1].isalnum() else ""
     joint = "" if code == "z" else " "
     pieces: list[tuple[str, list[WordSpan]]] = []
-    symbols, spans = "", []
+    symbols = ""
+    spans: list[WordSpan] = []
     for word, reading in _readings(clause, code):
         known = "".join(c for c in reading if c in vocabulary)
         # A single word may be longer than a passage.

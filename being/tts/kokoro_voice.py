@@ -131,8 +131,12 @@ def load_kokoro() -> KokoroNetwork:
         ) from error
 
 
+@functools.lru_cache(maxsize=8)
 def load_style(name: str) -> np.ndarray:
-    """The style of a voice, float32 [510, 256]: row k is for passages of k + 1 symbols."""
+    """The style of a voice, float32 [510, 256]: row k is for passages of k + 1 symbols.
+
+    The last voices are kept, since the check of the file's hash takes a tenth of a second.
+    """
     from safetensors import safe_open
 
     with safe_open(assets.fetch("kokoro_voices"), framework="numpy") as file:

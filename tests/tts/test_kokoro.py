@@ -84,8 +84,10 @@ def kokoro(tmp_path, monkeypatch):
         asset = assets.Asset(file, STANDS_IN + name, "CC0", len(content), digest, ())
         monkeypatch.setitem(assets.ASSETS, name, asset)
     kokoro_voice.load_kokoro.cache_clear()
+    kokoro_voice.load_style.cache_clear()
     yield tmp_path
     kokoro_voice.load_kokoro.cache_clear()
+    kokoro_voice.load_style.cache_clear()
 
 
 def test_words_and_phones_have_the_networks_own_times(kokoro):

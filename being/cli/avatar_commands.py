@@ -92,8 +92,8 @@ def tts_video(
         str,
         typer.Option(
             "--voice",
-            help="hibari (offline, English), espeak or espeak:LANGUAGE (offline), edge:NAME "
-            "(online).",
+            help="hibari (offline, English), kokoro:NAME (offline, slower, nine languages), espeak "
+            "or espeak:LANGUAGE (offline), edge:NAME (online).",
         ),
     ] = "hibari",
     speed: Annotated[float, typer.Option("--speed", help="0.5 (slow) to 2 (fast).")] = 1.0,

@@ -36,7 +36,7 @@ def evaluate(
             "--cross",
             metavar="SOURCE,...",
             help="Let the avatar speak these too: audio files, folders of them, voices (hibari, "
-            "espeak:fr); may be repeated.",
+            "kokoro:af_heart, espeak:fr); may be repeated.",
         ),
     ] = None,
     pred: Annotated[

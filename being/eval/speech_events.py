@@ -3,8 +3,8 @@
 A phoneme's time comes from the voice that synthesised it, or from the phoneme recogniser
 (`audio/phonemes.py`). The recogniser's peaks come 60 ms after the lips are closest or widest.
 That was measured on two clips in two languages. Against a voice that gives its own phoneme times,
-the peak of a closure lies in the middle of its phoneme (median -5 ms), and the peak of a vowel lies
-near its start.
+the peak of a closure lies 45 ms after the middle of its phoneme (median), near its end, and the
+peak of a vowel lies about 50 ms after its start.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ OPEN_VOWEL = PHONEME_CLASSES.index("a")
 CLOSURE_SYMBOLS = "pbm"
 OPEN_VOWEL_SYMBOLS = "ɑaæʌIW"
 LIP_LEAD = 0.06  # s by which the lips reach their position before the recogniser's peak
+# s from the middle of a closure, and from the start of a vowel, to the recogniser's peak
+PEAK_DELAY = 0.05
 MIN_SILENCE = 0.2  # s; a shorter gap is no silence
 SILENCE_DEPTH = 20.0  # dB below the level of the speech
 
@@ -35,7 +37,7 @@ SILENCE_DEPTH = 20.0  # dB below the level of the speech
 class SpeechEvents:
     """Times in s of the phonemes and silences in an audio signal."""
 
-    closures: np.ndarray  # float64 [n]: peaks of p, b, m
+    closures: np.ndarray  # float64 [n]: the recogniser's peaks of p, b, m
     vowels: np.ndarray  # float64 [m]: peaks of open vowels
     silences: tuple[tuple[float, float], ...]  # start and end of each
     speech: tuple[tuple[float, float], ...]  # start and end of each stretch of speech
@@ -65,8 +67,8 @@ def synthesised_events(speech: Speech, audio: np.ndarray) -> SpeechEvents:
     closures = [(a + b) / 2 for symbol, a, b in speech.phonemes if symbol in CLOSURE_SYMBOLS]
     vowels = [start for symbol, start, _ in speech.phonemes if symbol in OPEN_VOWEL_SYMBOLS]
     return SpeechEvents(
-        np.array(closures),
-        np.array(vowels),
+        np.array(closures) + PEAK_DELAY,
+        np.array(vowels) + PEAK_DELAY,
         recognised.silences,
         recognised.speech,
         "the voice's own phoneme times",

@@ -11,10 +11,10 @@ import numpy as np
 
 from being.errors import EnvironmentFault, InputRejected, UsageError
 from being.tts.speech import Speech, visible_characters
+from being.tts.symbol_times import expose_tensor, symbol_edges, timed_symbols
 
-# The network's inner tensor with the duration of each phoneme, in units of 25 ms.
+# The network's inner tensor with the duration of each phoneme.
 DURATIONS = "/Clip_output_0"
-DURATION_UNIT = 0.025
 # Phonemes in one pass; longer sentences are split at a pause or between words.
 MAX_PHONEMES = 400
 PAUSES = ",;:—"
@@ -46,8 +46,7 @@ def speak_hibari(text: str, name: str, speed: float) -> Speech:
         samples, edges = voice.synthesize(phonemes, speed, rng)
         for word, first, stop in spans:
             words.append((word, start + float(edges[first]), start + float(edges[stop])))
-        for symbol, begin, end in zip(phonemes, edges, edges[1:], strict=False):
-            phoneme_times.append((symbol, start + float(begin), start + float(end)))
+        phoneme_times += timed_symbols(phonemes, edges, start)
         parts.append(samples)
         start += len(samples) / voice.rate
 
@@ -104,10 +103,11 @@ class HibariVoice:
         currencies = (word for word in CURRENCY_WORDS if len(word) == 1)
         self.symbols = set("“”‘’–—…«»¿¡£€").union(*SYMBOLS, *currencies)
 
-    def readable(self, text: str) -> tuple[str, str]:
+    def readable(self, text: str, speaker: str = "the voice hibari") -> tuple[str, str]:
         """(text in characters that the voice can read, the characters left out).
 
-        Raises InputRejected with the letters and digits of scripts that it cannot read.
+        speaker: who speaks, for the message. Raises InputRejected with the letters and digits of
+        scripts that it cannot read.
         """
         kept, unspoken, foreign = [], "", ""
         for character in unicodedata.normalize("NFC", text):
@@ -134,32 +134,43 @@ class HibariVoice:
 
         if foreign:
             raise InputRejected(
-                f"the voice hibari speaks English and cannot say {visible_characters(foreign)}",
+                f"{speaker} speaks English and cannot say {visible_characters(foreign)}",
                 "it would leave these characters out",
                 "Write them in Latin letters, or use another voice (edge:NAME, espeak:LANGUAGE)",
             )
         return "".join(kept).translate(MARKUP), "".join(dict.fromkeys(unspoken))
 
-    def passages(self, text: str) -> list[tuple[str, list[WordSpan]]]:
-        """The phonemes and words of each passage, which is synthesized in one pass."""
+    def passages(self, text: str, british: bool = False) -> list[tuple[str, list[WordSpan]]]:
+        """The phonemes and words of each passage, which is synthesized in one pass.
+
+        british: with the readings of British English, for voices of it.
+        """
         from hibari.g2p.normalize import normalize
 
-        g2p, passages = self.front.g2p, []
+        g2p = self._british if british else self.front.g2p
+        passages = []
         for sentence in self.front.split_sentences(text):
             tokens = g2p.phonemize_tokens(g2p.tokenize(normalize(sentence)))
             for part in split_tokens(tokens, MAX_PHONEMES):
-                phonemes, spans = self._join_tokens(part)
+                phonemes, spans = self._join_tokens(part, g2p)
                 if spans:
                     passages.append((phonemes.rstrip(), spans))
         return passages
 
-    def _join_tokens(self, tokens: list[Any]) -> tuple[str, list[WordSpan]]:
+    @functools.cached_property
+    def _british(self) -> Any:
+        """The text analysis with the readings of British English."""
+        from hibari.g2p import G2P
+
+        return G2P(british=True)
+
+    def _join_tokens(self, tokens: list[Any], g2p: Any) -> tuple[str, list[WordSpan]]:
         """The phonemes of all tokens, and where each word lies in them."""
         phonemes, spans = "", []
         for token in tokens:
             # A word without phonemes was taken for punctuation.
             if not token.phonemes and any(c.isalnum() for c in token.text):
-                token.phonemes = self.front.g2p.fallback(token)[0]
+                token.phonemes = g2p.fallback(token)[0]
             spoken = "".join(c for c in token.phonemes or "" if c in self.front.vocab)
             if any(c.isalpha() for c in spoken):
                 spans.append((token.text, len(phonemes), len(phonemes) + len(spoken)))
@@ -183,8 +194,8 @@ class HibariVoice:
         outputs = self.session.run(None, {"ids": ids, "speed": np.asarray([speed], np.float32)})
         *spectrum, durations = outputs
         assert durations.size == ids.size, (durations.shape, ids.shape)
-        edges = np.cumsum(durations.reshape(-1), dtype=np.float64) * DURATION_UNIT
-        return dsp.synth(*(values[0] for values in spectrum), rng), edges[: len(phonemes) + 1]
+        samples = dsp.synth(*(values[0] for values in spectrum), rng)
+        return samples, symbol_edges(durations, len(phonemes))
 
 
 def split_tokens(tokens: list[Any], limit: int) -> list[list[Any]]:
@@ -208,20 +219,3 @@ def split_tokens(tokens: list[Any], limit: int) -> list[list[Any]]:
         part.append(token)
         length += size
     return [*parts, part] if part else parts
-
-
-def expose_tensor(network: bytes, tensor: str) -> bytes:
-    """An ONNX file with the inner `tensor` as one more float output.
-
-    A protobuf message that is followed by another one is merged with it, so the file only grows by
-    the new entry: ModelProto.graph (7) . output (12) . {name (1), type (2) . tensor_type (1) .
-    elem_type (1) = FLOAT (1)}.
-    """
-
-    def field(number: int, content: bytes) -> bytes:
-        # One byte each for the key and the length.
-        assert number < 16 and len(content) < 128
-        return bytes([number << 3 | 2, len(content)]) + content
-
-    tensor_type = field(2, field(1, bytes([1 << 3, 1])))
-    return network + field(7, field(12, field(1, tensor.encode()) + tensor_type))

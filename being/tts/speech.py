@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from being.errors import InputRejected
+from being.tts.symbol_times import TimedSymbol, phones_of
 
 EXAMPLE = "Give a sentence, for instance: Hello"
 
@@ -21,8 +22,9 @@ class Speech:
     rate: int
     # (word as spoken, start s, end s), where the voice gives them
     words: list[tuple[str, float, float]] | None = None
-    # (IPA symbol, start s, end s), where the voice gives them
-    phonemes: list[tuple[str, float, float]] | None = None
+    # (symbol of the voice, start s, end s), where the voice gives them: IPA letters, stress marks,
+    # spaces and punctuation; `phones` joins them
+    phonemes: list[TimedSymbol] | None = None
     # characters of the text that were left out, each once (emoji, symbols without a reading)
     unspoken: str = ""
 
@@ -30,6 +32,11 @@ class Speech:
     def seconds(self) -> float:
         """Duration, s."""
         return len(self.samples) / self.rate
+
+    @property
+    def phones(self) -> list[TimedSymbol] | None:
+        """(IPA phone, start s, end s), where the voice gives times (`symbol_times.phones_of`)."""
+        return None if self.phonemes is None else phones_of(self.phonemes)
 
 
 def checked_text(text: str) -> str:

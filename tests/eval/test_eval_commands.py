@@ -19,7 +19,7 @@ from being.eval.evaluator import Measurement
 from being.eval.faces import FaceReader
 from being.eval.mouth_figures import MouthMeasures
 from being.eval.report_page import ReportContent, report_page
-from being.eval.speech_events import CLOSURE_SYMBOLS
+from being.eval.speech_events import CLOSURE_SYMBOLS, PEAK_DELAY
 from being.face.landmarks import Landmarks
 from being.media import VideoWriter
 from being.tts import speak
@@ -159,7 +159,7 @@ class Puppet:
         closed = np.zeros(len(times), bool)
         for symbol, start, stop in speak(cross_module.TEXT, "hibari").phonemes:
             if symbol in CLOSURE_SYMBOLS:
-                closed |= np.abs(times - (start + stop) / 2 + 0.06) < 0.06
+                closed |= np.abs(times - (start + stop) / 2 - PEAK_DELAY + 0.06) < 0.06
         return np.where(closed, 0.0, 1.0)
 
     def stream(self, openings):

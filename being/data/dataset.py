@@ -17,6 +17,7 @@ from being.data import cameras
 from being.errors import InputRejected
 from being.files import load_arrays
 from being.media import read_audio
+from being.paths import check_folder, user_path
 
 PREPROCESS_AGAIN = "Preprocess the clip again"
 POINTS = 478  # face landmarks a frame
@@ -88,7 +89,7 @@ class Dataset:
 
         Raises InputRejected when it is no dataset, has another schema, or lacks a file.
         """
-        path = Path(path)
+        path = user_path(path)
         file = path / "dataset.json"
         manifest = cls._read_manifest(path, file)
         dataset = cls(path, manifest)
@@ -107,6 +108,12 @@ class Dataset:
     @staticmethod
     def _read_manifest(path: Path, file: Path) -> dict[str, Any]:
         """The manifest in `dataset.json`, with this version's schema and all required keys."""
+        check_folder(
+            path,
+            "a dataset",
+            "Make one of a video with: being preprocess VIDEO; of a packed file with: being data "
+            "unpack FILE",
+        )
         if not file.is_file():
             raise InputRejected(
                 f"{path} is not a dataset",

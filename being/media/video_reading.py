@@ -14,6 +14,7 @@ from av.video.reformatter import ColorTrc
 from being.conventions import FPS
 from being.errors import InputRejected
 from being.media.containers import decoded_frames, open_media, require_video_stream
+from being.paths import user_path
 
 # Larger images are not decoded, px.
 MAX_SIDE = 8192
@@ -59,7 +60,7 @@ class MediaInfo:
 
 def probe(path: Path) -> MediaInfo:
     """Facts of the video at `path`. Raises InputRejected when no image of it can be decoded."""
-    path = Path(path)
+    path = user_path(path)
     with open_media(path) as container:
         stream = require_video_stream(path, container)
         first = next(decoded_frames(container, stream), None)

@@ -15,7 +15,7 @@ import numpy as np
 
 from being.conventions import FPS, SAMPLE_RATE
 from being.errors import BeingError, UsageError
-from being.paths import check_writable, make_folders, remove_empty_folders
+from being.paths import check_writable, make_folders, remove_empty_folders, user_path
 
 AI_NOTICE = "AI-generated video of a person, made with being"
 # File type -> video codec, audio codec.
@@ -47,7 +47,7 @@ def checked_output_path(path: Path) -> Path:
 
     Raises UsageError for an unknown type of video, BeingError where no file can be written.
     """
-    path = Path(path)
+    path = user_path(path)
     if path.suffix.lower() not in VIDEO_CODECS:
         raise UsageError(
             f"cannot write {path}",

@@ -44,6 +44,7 @@ from being.interop.pack.packing import (
     Entry,
     outputs_of_steps,
 )
+from being.paths import user_path
 from being.preprocess.inspection.record import InspectionRecord
 from being.preprocess.report import write_report
 from being.preprocess.source import SOURCE_STEM, source_frames
@@ -90,7 +91,7 @@ def unpack(file: Path, out: Path) -> Path:
     original are printed and noted in `dataset.json`. Raises InputRejected (no pack, altered, cut
     off), BeingError (cannot write, or `out` exists).
     """
-    file, out = Path(file), Path(out).absolute()
+    file, out = user_path(file), user_path(out).absolute()
     with _open_pack(file) as (archive, index), Workspace(out) as workspace:
         # A new key each time: files left by a killed run are not used.
         workspace.resume(f"unpack {uuid4()}")

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from being.errors import EnvironmentFault, UsageError
+from being.paths import expand_path
 
 # The model of the name "segformer": MiT-B5 on CelebAMask-HQ, 19 classes.
 SEGFORMER = "jonathandinu/face-parsing"
@@ -44,7 +45,8 @@ def load_parser(name: str | None = None) -> Parser:
     if name in (None, "selfie"):
         return SelfieSegmentation()
     assert name is not None
-    path = Path(name).expanduser()
+    name = expand_path(name)
+    path = Path(name)
     if path.suffix.lower() == ".onnx":
         from being.preprocess.segmentation.parser_onnx import OnnxParser
 

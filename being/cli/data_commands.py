@@ -235,14 +235,16 @@ def unpack(
         Path, typer.Argument(metavar="FILE", help="File written by `being data pack`.")
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", help="Dataset directory (default: data/<name>).")
+        Path | None,
+        typer.Option("--out", help="Dataset directory (default: data/<name of the subject>)."),
     ] = None,
 ) -> dict[str, Any]:
     """Unpack a dataset from a file written by `being data pack`."""
+    from being.interop.pack.unpacking import packed_name
     from being.interop.pack.unpacking import unpack as unpack_dataset
     from being.paths import home
 
-    path = unpack_dataset(file, out or home() / "data" / file.stem)
+    path = unpack_dataset(file, out or home() / "data" / packed_name(file))
     console.info(f"dataset {path}\nnext: being train {path}")
     return {"dataset": str(path)}
 

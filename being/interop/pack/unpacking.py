@@ -111,6 +111,19 @@ def unpack(file: Path, out: Path) -> Path:
     return out
 
 
+def packed_name(file: Path) -> str:
+    """The subject's name in a pack, which can be a folder's name. Raises InputRejected as `unpack`.
+
+    The runs of the unpacked dataset have this name too, whatever the pack's file is called.
+    """
+    with _open_pack(user_path(file)) as (_, index):
+        name = json.loads(index["manifest"])["name"]
+        _check(
+            isinstance(name, str) and bool(NAME_PART.fullmatch(name)), f"a subject named {name!r}"
+        )
+    return name
+
+
 class _Unpacker:
     """Writes the files of an archive into a folder."""
 

@@ -167,6 +167,7 @@ class _PictureInspection:
 
         # The stretches to keep, and the samples in them that show a face.
         self.spans = find_spans(measured, self.times)
+        self.with_audio = self._spans_with_audio()
         self.kept = self._kept_spans()
         self.kept_samples = [
             sample for sample in samples if _inside(sample, self.kept) and _has_face(sample)
@@ -224,7 +225,7 @@ class _PictureInspection:
             checks.check_rate(self.timing, timing_error, repeats),
             *checks.check_faces(self.info, measured.samples, spans, times, kept),
             checks.check_picture(spans, measured, times),
-            *checks.check_cuts(measured, spans, self.kept, times),
+            *checks.check_cuts(measured, self.with_audio, self.kept, times),
         ]
         if self.kept_samples:
             points = np.stack([sample.points for sample in self.kept_samples])
@@ -261,8 +262,8 @@ class _PictureInspection:
             crop_side = side
         return (left, top, crop_side), side
 
-    def _kept_spans(self) -> list[Span]:
-        """The usable stretches with the framing that lasts longest, cut to where the audio is."""
+    def _spans_with_audio(self) -> list[Span]:
+        """The usable stretches, cut to where the audio is."""
         # Source frames with audio; all of them where there is none, which is rejected anyway.
         low, high = self.audio.pieces[0][0] - self.begin, self.audio.stop - self.begin
         has_audio = (self.times >= low - AUDIO_SHORT) & (self.times <= high + AUDIO_SHORT)
@@ -271,11 +272,13 @@ class _PictureInspection:
         if len(inside) and not self.audio_error:
             first, last = int(inside[0]), int(inside[-1]) + 1
         usable = [(max(a, first), min(b, last)) for a, b in self.spans.usable]
-        usable = [(a, b) for a, b in usable if b - a > 1]
+        return [(a, b) for a, b in usable if b - a > 1]
 
+    def _kept_spans(self) -> list[Span]:
+        """The stretches with audio that have the framing that lasts longest."""
         # Stretches whose background was seen, grouped by framing.
         spans, backgrounds = [], []
-        for span in usable:
+        for span in self.with_audio:
             samples = [
                 sample
                 for sample in self.measured.samples
@@ -342,7 +345,7 @@ class _PictureInspection:
                 self.audio_error.fix,
             )
         facts = [f"{self.info.audio_codec}, {self.info.audio_rate} Hz", *self.audio.repairs]
-        fixes = []
+        fixes, cut = [], []
 
         # Picture and audio start at different times.
         lead = self.begin - self.audio.pieces[0][0]
@@ -351,7 +354,11 @@ class _PictureInspection:
             fixes.append("the audio is cut to the picture's start")
         elif lead < -OFFSET_SHOWN:
             facts.append(f"the picture starts {-1e3 * lead:.0f} ms before the audio")
-            fixes.append("silence is put before the audio")
+            if -lead > AUDIO_SHORT:
+                cut.append((0.0, round(-lead, 3)))
+                fixes.append("the picture before the audio is cut away")
+            else:
+                fixes.append("silence is put before the audio")
 
         # The audio is moved to the lips.
         if self.late:
@@ -362,14 +369,11 @@ class _PictureInspection:
         # The audio ends early.
         short = self.length - (self.audio.stop - self.begin)
         if short > AUDIO_SHORT:
-            return Finding(
-                "audio track",
-                "warning",
-                f"{'; '.join(facts)}; it ends {short:.1f} s before the picture",
-                ((round(self.length - short, 3), round(self.length, 3)),),
-                "the rest is cut away",
-            )
-        return Finding("audio track", "ok", "; ".join(facts), (), "; ".join(fixes))
+            facts.append(f"the audio ends {short:.1f} s before the picture")
+            cut.append((round(self.length - short, 3), round(self.length, 3)))
+            fixes.append("the picture after the audio is cut away")
+        level = "warning" if cut else "ok"
+        return Finding("audio track", level, "; ".join(facts), tuple(cut), "; ".join(fixes))
 
 
 def _read_audio(video: Path) -> media.AudioTrack:

@@ -316,9 +316,12 @@ def _check_position(
 
 
 def check_cuts(
-    measured: ClipMeasurements, spans: Spans, kept: list[Span], times: np.ndarray
+    measured: ClipMeasurements, usable: list[Span], kept: list[Span], times: np.ndarray
 ) -> list[Finding]:
-    """The findings "cuts" and "framing": the cuts, and stretches dropped for another framing."""
+    """The findings "cuts" and "framing": the cuts, and stretches dropped for another framing.
+
+    usable: the stretches that could be used but for their framing; kept: those of them that are.
+    """
     cuts = Finding("cuts", "ok", "no cut")
     if measured.cuts:
         listed = ", ".join(f"{times[at]:.2f} s (frame {at})" for at in measured.cuts)
@@ -329,7 +332,7 @@ def check_cuts(
             tuple((times[at], times[at]) for at in measured.cuts),
             "the dataset has breaks there, which no audio window and no head motion crosses",
         )
-    dropped = [span for span in spans.usable if span not in kept]
+    dropped = [span for span in usable if span not in kept]
     if not dropped:
         return [cuts, Finding("framing", "ok", "one framing")]
     framing = Finding(

@@ -38,23 +38,25 @@ REQUIRED_FILES = (
 
 @dataclass(frozen=True)
 class Split:
-    """Frame numbers of each part, ascending; `train` has no frames without a face."""
+    """Frame numbers of each part, ascending; `train` has no frames without a face of their own."""
 
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
 
 
-def split_frames(frames: int, holdout: float = 0.0, missing: list[int] | None = None) -> Split:
+def split_frames(
+    frames: int, holdout: float = 0.0, not_trained_on: list[int] | None = None
+) -> Split:
     """Parts of a clip of `frames` frames: the first 9/11, the next 1/11, the last 1/11.
 
     With a `holdout` share above 0, the test part is that share at the end, and validation is the
-    last 1/11 of the rest. missing: frames without a face.
+    last 1/11 of the rest. not_trained_on: frames that the train part leaves out.
     """
     test = frames * 10 // 11 if holdout <= 0 else round(frames * (1 - holdout))
     validation = frames * 9 // 11 if holdout <= 0 else test * 10 // 11
     everything = np.arange(frames)
-    train = np.setdiff1d(everything[:validation], np.asarray(missing or [], dtype=np.int64))
+    train = np.setdiff1d(everything[:validation], np.asarray(not_trained_on or [], dtype=np.int64))
     return Split(train, everything[validation:test], everything[test:])
 
 
@@ -81,6 +83,8 @@ class Dataset:
         self.width: int = manifest["width"]
         self.height: int = manifest["height"]
         self.missing: list[int] = manifest.get("missing", [])
+        # Frames that show the picture of a neighbour again, at a time that is not its own.
+        self.repeated: list[int] = manifest.get("repeated", [])
         self.segments: list[list[int]] = manifest.get("segments") or [[0, self.frames]]
 
     @classmethod
@@ -165,7 +169,7 @@ class Dataset:
 
         seconds: how much of the train part is kept, 0 for all.
         """
-        whole = split_frames(self.frames, holdout, self.missing)
+        whole = split_frames(self.frames, holdout, [*self.missing, *self.repeated])
         if not seconds:
             return whole
         return replace(whole, train=whole.train[: max(1, round(seconds * FPS))])

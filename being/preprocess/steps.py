@@ -310,7 +310,7 @@ STEPS: Sequence[Step[StepContext]] = (
         "inspection",
         inspect,
         (INSPECTION_FILE,),
-        version=2,
+        version=3,
         settings=lambda context: context.settings.size,
     ),
     Step(
@@ -318,10 +318,10 @@ STEPS: Sequence[Step[StepContext]] = (
         extract_frames,
         ("ori_imgs/*.jpg",),
         after=("inspection",),
-        version=1,
+        version=2,
         total=_frame_count,
     ),
-    Step("audio", extract_audio, ("aud.wav",), after=("inspection",), version=1),
+    Step("audio", extract_audio, ("aud.wav",), after=("inspection",), version=2),
     Step(
         "landmarks",
         find_landmarks,

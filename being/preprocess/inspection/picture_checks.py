@@ -42,15 +42,10 @@ def check_file(info: MediaInfo) -> Finding:
         facts.append("with transparency")
         ignored = info.codec in ("vp8", "vp9")
         fixes.append("transparency is ignored" if ignored else "transparent parts are laid on grey")
-    what = ", ".join(facts)
     if info.hdr:
-        return Finding(
-            "file",
-            "warning",
-            f"{what}, in high dynamic range: colours will look flat",
-            (),
-            "Record or export in standard range (SDR, BT.709)",
-        )
+        facts.append(f"in high dynamic range ({info.hdr})")
+        fixes.append("it is brought to standard range (SDR, BT.709)")
+    what = ", ".join(facts)
     if info.interlaced:
         return Finding(
             "file",

@@ -32,8 +32,12 @@ class Spans:
     gaps: list[int]  # first frames after a gap in time
 
 
-def find_spans(measured: ClipMeasurements, times: np.ndarray) -> Spans:
-    """The usable stretches of a clip, in order. times: float64 [n] s, ascending."""
+def find_spans(measured: ClipMeasurements, times: np.ndarray, face_change: np.ndarray) -> Spans:
+    """The usable stretches of a clip, in order.
+
+    times: float64 [n] s, ascending. face_change: float32 [n], mean difference to the frame before
+    around the face, levels.
+    """
     # Shots: between cuts, changes of size and gaps in time.
     gaps = (np.flatnonzero(np.diff(times) > GAP) + 1).tolist()
     bounds = sorted({0, *measured.cuts, *measured.resized, *gaps, len(times)})
@@ -41,7 +45,7 @@ def find_spans(measured: ClipMeasurements, times: np.ndarray) -> Spans:
 
     # What cannot be used inside a shot.
     black = true_runs((measured.brightness < BLACK) & (measured.contrast < FLAT))
-    unchanged = (measured.change < STILL) & (np.arange(len(times)) > 0)
+    unchanged = (face_change < STILL) & (np.arange(len(times)) > 0)
     still = [span for span in true_runs(unchanged) if _seconds(span, times) > STILL_SECONDS]
     faceless = _bad_stretches(measured.samples, shots, times, _has_no_face, edges=True)
     counted = [sample for sample in measured.samples if sample.face_count >= 0]

@@ -83,8 +83,10 @@ class SyncOffset:
 UNKNOWN_OFFSET = SyncOffset(0.0, 0.0, 0.0, False)
 
 
-def sync_offset(analysis: SpeechAnalysis, face_samples: FaceSamples) -> SyncOffset:
-    """The offset of the audio from the mouth, within 0.6 s to either side.
+def sync_offset(
+    analysis: SpeechAnalysis, face_samples: FaceSamples, farther: float = 0.0
+) -> SyncOffset:
+    """The offset of the audio from the mouth, within 0.6 s and `farther` s to either side.
 
     It is measured in runs of consecutive frames. It is not reliable where mouth and audio do not
     correlate. analysis: of the audio whose sample 0 belongs to the first picture.
@@ -96,9 +98,10 @@ def sync_offset(analysis: SpeechAnalysis, face_samples: FaceSamples) -> SyncOffs
 
     # Correlation at every lag of 10 ms; a positive lag means that the audio is later.
     audio = _audio_signal(analysis)
-    lags = np.arange(-round(CHANCE * MEL_RATE), round(CHANCE * MEL_RATE) + 1)
+    reach = round((CHANCE + farther) * MEL_RATE)
+    lags = np.arange(-reach, reach + 1)
     correlation = np.array([_correlation(mouth, audio, index + lag) for lag in lags])
-    near = np.abs(lags) <= SEARCH * MEL_RATE
+    near = np.abs(lags) <= (SEARCH + farther) * MEL_RATE
     if not np.isfinite(correlation[near]).all():
         return UNKNOWN_OFFSET
     best = int(np.flatnonzero(near)[correlation[near].argmax()])
@@ -113,7 +116,7 @@ def sync_offset(analysis: SpeechAnalysis, face_samples: FaceSamples) -> SyncOffs
     if top > max(before, after):
         vertex = (before - after) / (2 * (before - 2 * top + after))
     confidence = float(top / max(chance, 1e-6))
-    at_border = abs(lags[best]) >= round(SEARCH * MEL_RATE)
+    at_border = abs(lags[best]) >= round((SEARCH + farther) * MEL_RATE)
     return SyncOffset(
         float((lags[best] + vertex) / MEL_RATE - MOUTH_LEADS),
         confidence,

@@ -25,6 +25,7 @@ from being.preprocess.inspection.picture import (
     inspect_picture,
 )
 from being.preprocess.inspection.sync import (
+    COVERED_FIX,
     SYNC_CHECK,
     check_other_voices,
 )
@@ -67,6 +68,8 @@ def inspect_clip(
 
     # Checks of the audio and the frames that the dataset will have.
     kept, sync = analyse_speech(inspection.audio), check_drift(drift, segments_of_audio)
+    if any(COVERED_FIX in finding.fix for finding in findings):
+        sync = replace(sync, level="warning", fix=COVERED_FIX)
     face_samples, segments = inspection.face_samples, inspection.segments
     findings += (
         sync,

@@ -14,6 +14,7 @@ from being.errors import InputRejected
 from being.face.landmarks import BLENDSHAPES, POINTS, FaceLandmarker
 from being.media.resampling import resample
 from being.preprocess.inspection import picture_checks as checks
+from being.preprocess.inspection.covered import check_covered, find_covered
 from being.preprocess.inspection.crop import face_boxes, head_square
 from being.preprocess.inspection.face_region import (
     Region,
@@ -205,8 +206,10 @@ class _PictureInspection:
         widths = [sample.thumbnail.shape[1] for sample in samples if sample.thumbnail is not None]
         self.scale = (widths or [1])[0] / self.info.width
 
+        self.covered = find_covered(samples)
+
         # The stretches to keep, and the samples in them that show a face.
-        self.spans = find_spans(measured, self.times, face_change(measured))
+        self.spans = find_spans(measured, self.times, face_change(measured), self.covered.to_cut)
         self.with_audio = self._spans_with_audio()
         self.kept = self._kept_spans()
         self.kept_samples = [
@@ -265,6 +268,7 @@ class _PictureInspection:
             self._check_audio_track(),
             checks.check_rate(self.timing, timing_error, repeats),
             *checks.check_faces(self.info, measured.samples, spans, times, kept),
+            check_covered(self.covered, checks.time_ranges(spans.covered, times)),
             checks.check_picture(spans, measured, times),
             *checks.check_cuts(measured, self.with_audio, self.kept, times),
         ]

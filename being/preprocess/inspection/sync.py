@@ -52,9 +52,14 @@ LARGE_SHIFT_FIX = (
     "The audio is moved to the lips: check that they fit the speech now. "
     "Record again with the microphone of the camera where they do not"
 )
+COVERED_FIX = (
+    "Record again with the mouth in full view, a microphone below the chin or beside the face: "
+    "hidden lips cannot be learnt"
+)
 # What the avatar will lack, by the fix of the finding.
 LACKS = {
     DOUBTFUL_FIX: "lips that fit the speech: audio and mouth may not belong together",
+    COVERED_FIX: "lips: something hides the mouth, so there are none to learn from",
     LARGE_SHIFT_FIX: "lips that surely fit the speech: the audio had to be moved by much",
 }
 MUTE = 0.2  # lip motion under this share of the usual motion during speech: another's voice

@@ -99,10 +99,13 @@ def command(
 
 def _with_user_paths(arguments: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a command, with each path as `user_path` gives it."""
-    return {
-        name: user_path(value) if isinstance(value, Path) else value
-        for name, value in arguments.items()
-    }
+
+    def checked(value: Any) -> Any:
+        if isinstance(value, list):
+            return [checked(item) for item in value]
+        return user_path(value) if isinstance(value, Path) else value
+
+    return {name: checked(value) for name, value in arguments.items()}
 
 
 def _run(work: Callable[[], dict[str, Any] | None]) -> int:

@@ -191,6 +191,11 @@ def landmarker_or_skip() -> None:
     load_or_skip(lambda: FaceLandmarker(workers=1))
 
 
+def test_several_videos_are_refused_with_the_way_to_join_them(home: Path) -> None:
+    error = refused(2, "2 videos are given.*made of one", "preprocess", "a.mp4", "b.mp4")
+    assert "concat" in error["fix"] and "framing" in error["why"]
+
+
 @pytest.mark.parametrize(
     "fault, message",
     [

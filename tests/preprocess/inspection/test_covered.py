@@ -8,14 +8,18 @@ import cv2
 import numpy as np
 import pytest
 from needs import load_or_skip
+from sampled_faces import synthetic_face_samples
 
 from being import media
+from being.audio.phonemes import analyse_speech
 from being.face.landmarks import FaceLandmarker
 from being.face.topology import EYE_LEFT, EYE_OUTER_LEFT, EYE_OUTER_RIGHT, EYE_RIGHT, OUTER_LIPS
 from being.preprocess.inspection.covered import Covered, check_covered, find_covered
 from being.preprocess.inspection.face_patch import PATCH, PLACES, face_patch
+from being.preprocess.inspection.findings import Finding
+from being.preprocess.inspection.learnability import check_learnability
 from being.preprocess.inspection.measurements import SampledFrame
-from being.preprocess.inspection.sync import COVERED_FIX
+from being.preprocess.inspection.sync import COVERED_FIX, SYNC_CHECK
 from being.sample import sample_clip
 
 FRAMES = 24
@@ -93,6 +97,20 @@ def test_a_microphone_before_the_mouth_is_named_and_not_cut(faces: Faces) -> Non
     finding = check_covered(covered, ())
     assert finding.level == "warning" and "mouth in 100%" in finding.what
     assert finding.fix == COVERED_FIX
+
+
+def test_a_hidden_mouth_counts_in_the_forecast_and_is_not_judged() -> None:
+    audio = np.zeros(3 * 16_000, np.float32)
+    hidden = Finding(SYNC_CHECK, "warning", "it cannot be measured", (), COVERED_FIX)
+    samples = synthetic_face_samples(np.arange(75) / 25, np.zeros(75))
+    found = {
+        finding.check: finding
+        for finding in check_learnability(
+            load_or_skip(lambda: analyse_speech(audio)), samples, 75, [(0, 75)], hidden
+        )
+    }
+    assert "mouth" not in found
+    assert "hides the mouth" in found["forecast"].what and COVERED_FIX in found["forecast"].fix
 
 
 @pytest.mark.parametrize("thing", ["hand", "microphone"])

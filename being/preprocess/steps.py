@@ -335,7 +335,7 @@ STEPS: Sequence[Step[StepContext]] = (
         segment_parts,
         ("parsing", "head_alpha"),
         after=("frames", "landmarks"),
-        version=1,
+        version=2,
         settings=lambda context: context.settings.parser,
         total=_frame_count,
     ),

@@ -24,7 +24,8 @@ NOTE_EVERY_S = 1.0  # how often a function that returns a note is called
 SAMPLE_S = 0.2  # shortest sample
 WINDOW_SAMPLES = 100  # the pace is the mean of the last ones
 START_SAMPLES = 10  # the first ones, which may hold start-up work
-START_UP = 3.0  # a first sample that is this many times as slow as their median is start-up
+START_UP = 3.0  # a first sample that is this many times as slow as the latest ones is start-up
+KNOWN_FROM_SAMPLES = 4  # the pace may be that of the start-up before, unless it has ended
 
 
 @dataclass
@@ -148,7 +149,8 @@ class Pace:
     """Seconds per unit of a running step: the mean of its last samples, without its start-up.
 
     A sample is the time of one or more advances. Loading comes before the first advance, and
-    compilation may slow down some of the first samples: these are left out.
+    compilation may slow down some of the first samples: these are left out. They come first, so the
+    latest samples tell which ones they are.
     """
 
     def __init__(self) -> None:
@@ -173,13 +175,14 @@ class Pace:
         samples = list(self._samples)  # another thread may append
         if len(samples) < 2:
             return None
-        first = sorted(s / units for k, s, units in samples if k < START_SAMPLES)
-        limit = START_UP * first[(len(first) - 1) // 2] if first else 0.0
+        limit = START_UP * min(s / units for _, s, units in samples[-START_SAMPLES // 2 :])
         kept = [
             (seconds, units)
             for k, seconds, units in samples
             if k >= START_SAMPLES or seconds <= limit * units
         ]
+        if len(kept) == len(samples) < KNOWN_FROM_SAMPLES:
+            return None
         return sum(seconds for seconds, _ in kept) / sum(units for _, units in kept)
 
 

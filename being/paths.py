@@ -3,15 +3,48 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
-from being.errors import BeingError, UsageError
+from being.errors import BeingError, InputRejected, UsageError
+
+# A scheme of two letters or more: one letter is a drive of Windows. `Path` joins double slashes.
+URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)
 
 
 def home() -> Path:
     """The folder with `data/` and `runs/`: BEING_HOME if it is set, else the current folder."""
-    return Path(os.environ.get("BEING_HOME", "."))
+    return user_path(os.environ.get("BEING_HOME", "."))
+
+
+def user_path(value: str | Path) -> Path:
+    """The path that a person gave, with `~` expanded. Raises InputRejected for a URL."""
+    return Path(expand_path(os.fspath(value)))
+
+
+def expand_path(text: str) -> str:
+    """`text`, which may be a path, with `~` expanded. Raises InputRejected for a URL."""
+    url = URL.fullmatch(text)
+    if url is not None and not os.path.lexists(text):
+        raise InputRejected(
+            f"{url[1]}://{url[2]} is a URL",
+            "files and folders of this machine are read and written, nothing on the net",
+            "Download it first, and give the path of the file",
+        )
+    return os.path.expanduser(text)
+
+
+def check_folder(path: Path, wanted: str, fix: str) -> None:
+    """Raise InputRejected, with the advice `fix`, unless a folder is at `path`.
+
+    wanted: what the folder should be, for instance "a dataset".
+    """
+    if path.is_dir():
+        return
+    if not path.exists():
+        raise InputRejected(f"{path} does not exist", f"{wanted} is needed", fix)
+    raise InputRejected(f"{path} is not {wanted}", "it is a file, not a folder", fix)
 
 
 def newest_folder(folder: Path, marker: str) -> Path | None:

@@ -59,6 +59,17 @@ def test_the_time_left_does_not_count_the_start_up(clock: Clock) -> None:
         assert time_left(progress, clock) == "1:00"
 
 
+def test_the_time_left_waits_for_the_end_of_a_long_start_up(clock: Clock) -> None:
+    with Progress("fine", 100, "steps") as progress:
+        # Several steps compile, each another kernel.
+        for seconds in (60, 30, 25, 20):
+            steps(progress, clock, seconds)
+            assert time_left(progress, clock) is None
+        for left in ("1:35", "1:34", "1:33"):
+            steps(progress, clock, 1)
+            assert time_left(progress, clock) == left
+
+
 def test_the_time_left_follows_the_last_steps(clock: Clock) -> None:
     with Progress("fine", 1000, "steps") as progress:
         steps(progress, clock, *[0.5] * 300)

@@ -18,7 +18,7 @@ ORDER = """
 ALLOWED = {
     "paths": "errors",
     "files": "errors",
-    "config": "errors",
+    "config": "errors paths",
     "assets": "errors",
     "media": "conventions errors paths",
     "report": "conventions",
@@ -26,7 +26,7 @@ ALLOWED = {
     "tts": "audio errors assets media",
     "splat": "conventions errors",
     "face": "conventions errors assets",
-    "data": "conventions errors console files media audio face",
+    "data": "conventions errors console paths files media audio face",
     "preprocess": "conventions errors console paths files assets media report audio face data",
     "model": "conventions errors paths files config splat data",
     "runs": "errors console paths files config",

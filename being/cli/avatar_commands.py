@@ -11,7 +11,7 @@ from being.cli.command import command
 from being.cli.options import DeviceOption, SplatOption, select_rasterizer
 from being.cli.render_options import PrecisionOption, RenderOptions, with_render_options
 from being.console import console
-from being.errors import BeingError, ExitCode, InputRejected, UsageError
+from being.errors import BeingError, ExitCode, UsageError
 
 if TYPE_CHECKING:
     from being.inference.engine import Engine
@@ -275,13 +275,11 @@ def _engine(avatar: Path | None, options: RenderOptions) -> tuple[Path, Engine]:
 
 def _folder(avatar: Path | None) -> Path:
     """The folder of the run or bundle; prints it. Raises InputRejected when it does not exist."""
+    from being.paths import check_folder
     from being.runs.run_directory import Run
 
     folder = avatar if avatar is not None else Run.find(None, finished=True).path
-    if not folder.exists():
-        raise InputRejected(
-            f"{folder} does not exist", fix="Give the folder of a run or of an avatar bundle"
-        )
+    check_folder(folder, "an avatar", "Give the folder of a run or of an avatar bundle")
     console.info(f"avatar {folder}")
     return folder
 

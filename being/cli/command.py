@@ -10,6 +10,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +18,7 @@ from typer.core import TyperGroup
 
 from being.console import console
 from being.errors import BeingError, ExitCode, UsageError
+from being.paths import user_path
 
 # The UsageError of the click that is part of typer.
 ParsingError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -75,7 +77,7 @@ def command(
         @functools.wraps(function)
         def run(json: bool = False, quiet: bool = False, **arguments: Any) -> None:
             console.json, console.quiet = json, quiet
-            raise typer.Exit(_run(lambda: function(**arguments)))
+            raise typer.Exit(_run(lambda: function(**_with_user_paths(arguments))))
 
         # typer reads the parameters from the signature: add the two flags to it.
         signature = inspect.signature(function, eval_str=True)
@@ -93,6 +95,17 @@ def command(
         return run
 
     return register
+
+
+def _with_user_paths(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a command, with each path as `user_path` gives it."""
+
+    def checked(value: Any) -> Any:
+        if isinstance(value, list):
+            return [checked(item) for item in value]
+        return user_path(value) if isinstance(value, Path) else value
+
+    return {name: checked(value) for name, value in arguments.items()}
 
 
 def _run(work: Callable[[], dict[str, Any] | None]) -> int:

@@ -11,7 +11,7 @@ import typer
 
 from being.cli.command import command
 from being.console import Progress, console
-from being.errors import InputRejected
+from being.errors import InputRejected, UsageError
 
 if TYPE_CHECKING:
     from being.data.consent import Consent
@@ -92,8 +92,8 @@ def data_group(app: typer.Typer) -> typer.Typer:
 
 
 def preprocess(
-    video: Annotated[
-        Path,
+    videos: Annotated[
+        list[Path],
         typer.Argument(
             metavar="VIDEO",
             help="Video of one person who speaks to the camera, with audio, 2 s or longer.",
@@ -162,6 +162,7 @@ def preprocess(
     from being.preprocess.pipeline import preprocess_video
     from being.preprocess.speech_features import DEFAULT_ENCODER
 
+    video = _one_clip(videos)
     chosen_encoder = load(config, override, {"data.encoder": encoder}).data.encoder
     if check:
         return _inspect(video, size)
@@ -235,16 +236,31 @@ def unpack(
         Path, typer.Argument(metavar="FILE", help="File written by `being data pack`.")
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", help="Dataset directory (default: data/<name>).")
+        Path | None,
+        typer.Option("--out", help="Dataset directory (default: data/<name of the subject>)."),
     ] = None,
 ) -> dict[str, Any]:
     """Unpack a dataset from a file written by `being data pack`."""
+    from being.interop.pack.unpacking import packed_name
     from being.interop.pack.unpacking import unpack as unpack_dataset
     from being.paths import home
 
-    path = unpack_dataset(file, out or home() / "data" / file.stem)
+    path = unpack_dataset(file, out or home() / "data" / packed_name(file))
     console.info(f"dataset {path}\nnext: being train {path}")
     return {"dataset": str(path)}
+
+
+def _one_clip(videos: list[Path]) -> Path:
+    """The one video that is given. Raises UsageError, with the way to join them, for several."""
+    if len(videos) == 1:
+        return videos[0]
+    raise UsageError(
+        f"{len(videos)} videos are given, and a dataset is made of one",
+        "head, light and framing must be the same throughout, which is checked within one video",
+        "Join clips of one framing first (ffmpeg -f concat -safe 0 -i LIST.txt -c copy ALL.mp4, a "
+        "line file 'CLIP.mp4' for each): the joints become breaks, and what has another framing is "
+        "named",
+    )
 
 
 def _added_features(dataset: Path) -> str | None:

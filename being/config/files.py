@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from being.errors import UsageError
+from being.paths import user_path
 
 CONFIG_DIR = Path(__file__).parent / "presets"
 
@@ -65,7 +66,7 @@ def resolve(name: Path | str) -> Path:
 
     Raises UsageError when neither exists.
     """
-    path = Path(name)
+    path = user_path(name)
     if path.is_file():
         return path
     known = CONFIG_DIR / f"{path.stem}.yaml"

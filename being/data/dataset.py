@@ -17,6 +17,7 @@ from being.data import cameras
 from being.errors import InputRejected
 from being.files import load_arrays
 from being.media import read_audio
+from being.paths import check_folder, user_path
 
 PREPROCESS_AGAIN = "Preprocess the clip again"
 POINTS = 478  # face landmarks a frame
@@ -37,23 +38,25 @@ REQUIRED_FILES = (
 
 @dataclass(frozen=True)
 class Split:
-    """Frame numbers of each part, ascending; `train` has no frames without a face."""
+    """Frame numbers of each part, ascending; `train` has no frames without a face of their own."""
 
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
 
 
-def split_frames(frames: int, holdout: float = 0.0, missing: list[int] | None = None) -> Split:
+def split_frames(
+    frames: int, holdout: float = 0.0, not_trained_on: list[int] | None = None
+) -> Split:
     """Parts of a clip of `frames` frames: the first 9/11, the next 1/11, the last 1/11.
 
     With a `holdout` share above 0, the test part is that share at the end, and validation is the
-    last 1/11 of the rest. missing: frames without a face.
+    last 1/11 of the rest. not_trained_on: frames that the train part leaves out.
     """
     test = frames * 10 // 11 if holdout <= 0 else round(frames * (1 - holdout))
     validation = frames * 9 // 11 if holdout <= 0 else test * 10 // 11
     everything = np.arange(frames)
-    train = np.setdiff1d(everything[:validation], np.asarray(missing or [], dtype=np.int64))
+    train = np.setdiff1d(everything[:validation], np.asarray(not_trained_on or [], dtype=np.int64))
     return Split(train, everything[validation:test], everything[test:])
 
 
@@ -80,6 +83,8 @@ class Dataset:
         self.width: int = manifest["width"]
         self.height: int = manifest["height"]
         self.missing: list[int] = manifest.get("missing", [])
+        # Frames that show the picture of a neighbour again, at a time that is not its own.
+        self.repeated: list[int] = manifest.get("repeated", [])
         self.segments: list[list[int]] = manifest.get("segments") or [[0, self.frames]]
 
     @classmethod
@@ -88,7 +93,7 @@ class Dataset:
 
         Raises InputRejected when it is no dataset, has another schema, or lacks a file.
         """
-        path = Path(path)
+        path = user_path(path)
         file = path / "dataset.json"
         manifest = cls._read_manifest(path, file)
         dataset = cls(path, manifest)
@@ -107,6 +112,12 @@ class Dataset:
     @staticmethod
     def _read_manifest(path: Path, file: Path) -> dict[str, Any]:
         """The manifest in `dataset.json`, with this version's schema and all required keys."""
+        check_folder(
+            path,
+            "a dataset",
+            "Make one of a video with: being preprocess VIDEO; of a packed file with: being data "
+            "unpack FILE",
+        )
         if not file.is_file():
             raise InputRejected(
                 f"{path} is not a dataset",
@@ -158,7 +169,7 @@ class Dataset:
 
         seconds: how much of the train part is kept, 0 for all.
         """
-        whole = split_frames(self.frames, holdout, self.missing)
+        whole = split_frames(self.frames, holdout, [*self.missing, *self.repeated])
         if not seconds:
             return whole
         return replace(whole, train=whole.train[: max(1, round(seconds * FPS))])

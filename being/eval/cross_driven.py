@@ -27,6 +27,7 @@ from being.face.landmarks import lip_aperture
 from being.inference.engine import Engine
 from being.media import read_audio
 from being.media.resampling import resample
+from being.paths import expand_path
 from being.tts import speak
 from being.tts.voices import VOICES
 
@@ -84,6 +85,7 @@ def expand_sources(names: Iterable[str]) -> list[str]:
     """
     sources: list[str] = []
     for name in (piece.strip() for text in names for piece in text.split(",")):
+        name = expand_path(name)
         path = Path(name)
         files: list[str] = []
         if name and path.is_dir():

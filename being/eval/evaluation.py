@@ -64,7 +64,7 @@ def evaluate(
         raise InputRejected(
             f"{run.path} has no avatar yet",
             "only a finished run can speak other audio",
-            "Train it to its end: the same command continues",
+            f"Train it to its end: being train --run {run.path}",
         )
     measured = open_measured_run(run, part, pick_device(device), frames, override, rasterizer)
     dataset, size = measured.dataset, measured.clip.size

@@ -85,11 +85,12 @@ def open_measured_run(
     chosen = run.avatar_checkpoint()
     if chosen is None:
         raise InputRejected(
-            f"{run.path} has no checkpoint yet", fix="Train it further: the same command continues"
+            f"{run.path} has no checkpoint yet",
+            fix=f"Train it: being train --run {run.path}",
         )
     name, checkpoint = chosen
     config = measurement_config(run, override)
-    dataset = Dataset.open(run.dataset)
+    dataset = _open_dataset(run)
     frames = _frames_of_part(run, config, dataset, part, max_frames)
 
     has_code = config.model.mouth == "code"
@@ -109,6 +110,18 @@ def open_measured_run(
     model = _load_model(run, name, checkpoint, config, clip)
     model.backend = rasterizer
     return MeasuredRun(run, config, dataset, model, clip, frames, part, checkpoint.state, name)
+
+
+def _open_dataset(run: Run) -> Dataset:
+    """The dataset of the run. Raises InputRejected for a run that was imported without one."""
+    if "imported" in run.record and not (run.dataset / "dataset.json").is_file():
+        raise InputRejected(
+            f"{run.path} was imported without a dataset",
+            "there are no true frames to compare with",
+            "Import its clip (being data import DIR), then the checkpoint again with --data "
+            "DATASET",
+        )
+    return Dataset.open(run.dataset)
 
 
 def _frames_of_part(

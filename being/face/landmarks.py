@@ -28,7 +28,7 @@ from queue import SimpleQueue
 import cv2
 import numpy as np
 
-from being.errors import EnvironmentFault
+from being.face.litert import load_network
 from being.face.topology import (
     BLENDSHAPE_INPUTS,
     EYE_OUTER_LEFT,
@@ -185,12 +185,8 @@ class _Networks:
     """The three networks of one thread."""
 
     def __init__(self, files: dict[str, bytes]):
-        interpreter = _interpreter_class()
-
         def load(name: str):
-            network = interpreter(model_content=files[name], num_threads=1)
-            network.allocate_tensors()
-            return network
+            return load_network(files[name], "face landmarks")
 
         self._detector = load("face_detector.tflite")
         self._landmark = load("face_landmarks_detector.tflite")
@@ -387,16 +383,3 @@ def _task_files(model: Path) -> dict[str, bytes]:
     """The files in a `.task` archive by name."""
     with zipfile.ZipFile(io.BytesIO(Path(model).read_bytes())) as task:
         return {name: task.read(name) for name in task.namelist()}
-
-
-def _interpreter_class():
-    """LiteRT's interpreter class. Raises EnvironmentFault without LiteRT."""
-    try:
-        from ai_edge_litert.interpreter import Interpreter
-    except ImportError as error:
-        raise EnvironmentFault(
-            "face landmarks need the package ai-edge-litert",
-            str(error),
-            "Install being with its preprocess extra: pip install 'being[preprocess]'",
-        ) from error
-    return Interpreter

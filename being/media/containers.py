@@ -11,6 +11,7 @@ from typing import Any
 import av
 
 from being.errors import InputRejected
+from being.paths import user_path
 
 # Formats that ffmpeg opens and that are refused: lists of files may lead into the net, and ffmpeg
 # makes images of texts.
@@ -27,7 +28,7 @@ def open_media(path: Path) -> av.container.InputContainer:
 
     Raises InputRejected for anything but a regular file in a known media format.
     """
-    path = Path(path)
+    path = user_path(path)
     _check_file(path)
 
     what = f"{path} is not a readable media file"

@@ -9,11 +9,18 @@ from pathlib import Path
 
 import av
 import numpy as np
-from av.video.reformatter import ColorTrc
 
 from being.conventions import FPS
 from being.errors import InputRejected
+from being.media.colour import (
+    HDR_NAMES,
+    is_hdr,
+    source_matrix,
+    to_standard_range,
+    to_standard_range_by_table,
+)
 from being.media.containers import decoded_frames, open_media, require_video_stream
+from being.paths import user_path
 
 # Larger images are not decoded, px.
 MAX_SIDE = 8192
@@ -48,8 +55,8 @@ class MediaInfo:
     aspect: float
     # some of the image may be transparent
     alpha: bool
-    # PQ or HLG transfer
-    hdr: bool
+    # "HLG" or "PQ", high dynamic range; "" for standard range
+    hdr: str
     interlaced: bool
     video_start: float
     audio_start: float | None
@@ -59,7 +66,7 @@ class MediaInfo:
 
 def probe(path: Path) -> MediaInfo:
     """Facts of the video at `path`. Raises InputRejected when no image of it can be decoded."""
-    path = Path(path)
+    path = user_path(path)
     with open_media(path) as container:
         stream = require_video_stream(path, container)
         first = next(decoded_frames(container, stream), None)
@@ -100,7 +107,7 @@ def probe(path: Path) -> MediaInfo:
             rotation=int(first.rotation or 0),
             aspect=aspect,
             alpha=_has_alpha(first) or stream.metadata.get("alpha_mode") == "1",
-            hdr=first.color_trc in (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67),
+            hdr=HDR_NAMES.get(int(first.color_trc), ""),
             interlaced=bool(first.interlaced_frame),
             video_start=start,
             audio_start=float((audio.start_time or 0) * (audio.time_base or 0)) if audio else None,
@@ -127,9 +134,14 @@ def _has_alpha(frame: av.VideoFrame) -> bool:
 def rgb_image(frame: av.VideoFrame, width: int, height: int, smooth: bool = True) -> np.ndarray:
     """The upright image of a decoded frame, uint8 [height, width, 3] RGB, scaled in the same step.
 
-    Transparent parts are blended with grey. smooth: bicubic, for images that are kept; without it
+    Frames of high dynamic range are brought to standard range. Transparent parts are blended with
+    grey. smooth: bicubic, for images that are kept; without it
     area means, which are faster, for measurements.
     """
+    if is_hdr(frame):
+        convert = to_standard_range if smooth else to_standard_range_by_table
+        wide = _scaled(frame, width, height, "rgb48le", smooth)
+        return convert(wide, int(frame.color_trc), int(frame.color_primaries))
     pixels = _scaled(frame, width, height, "rgba" if _has_alpha(frame) else "rgb24", smooth)
     if pixels.shape[2] == 3:
         return pixels
@@ -153,6 +165,7 @@ def _scaled(
         width=stored_width,
         height=stored_height,
         format=pixel_format,
+        src_colorspace=source_matrix(frame),
         interpolation="BICUBIC" if smooth else "AREA",
     )
     # Rows of some widths are padded in memory, so the copy must be contiguous.

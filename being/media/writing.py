@@ -15,7 +15,8 @@ import numpy as np
 
 from being.conventions import FPS, SAMPLE_RATE
 from being.errors import BeingError, UsageError
-from being.paths import check_writable, make_folders, remove_empty_folders
+from being.media.colour import tag_stream_as_bt709, tagged_as_bt709
+from being.paths import check_writable, make_folders, remove_empty_folders, user_path
 
 AI_NOTICE = "AI-generated video of a person, made with being"
 # File type -> video codec, audio codec.
@@ -25,6 +26,7 @@ VIDEO_CODECS = {
     ".mkv": ("libx264", "aac"),
     ".webm": ("libvpx-vp9", "libopus"),
 }
+PIXELS = "yuv420p"
 # Samples of one audio packet.
 AUDIO_BLOCK = 4096
 
@@ -47,7 +49,7 @@ def checked_output_path(path: Path) -> Path:
 
     Raises UsageError for an unknown type of video, BeingError where no file can be written.
     """
-    path = Path(path)
+    path = user_path(path)
     if path.suffix.lower() not in VIDEO_CODECS:
         raise UsageError(
             f"cannot write {path}",
@@ -106,7 +108,8 @@ class VideoWriter:
         video_codec, audio_codec = VIDEO_CODECS[self.path.suffix.lower()]
         self._video = cast(av.VideoStream, self._container.add_stream(video_codec, rate=fps))
         self._video.width, self._video.height = width + width % 2, height + height % 2
-        self._video.pix_fmt = "yuv420p"
+        self._video.pix_fmt = PIXELS
+        tag_stream_as_bt709(self._video)
         if video_codec == "libx264":
             self._video.options = {"crf": str(quality), "preset": "veryfast"}
         else:
@@ -138,6 +141,7 @@ class VideoWriter:
             margins = ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0))
             frame = np.pad(frame, margins, "edge")
         image = av.VideoFrame.from_ndarray(frame, "rgb24")
+        image = tagged_as_bt709(image, PIXELS)
         image.pts, image.time_base = self.frames, Fraction(1, self._fps)
         self._container.mux(self._video.encode(image))
         self.frames += 1

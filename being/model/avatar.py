@@ -41,7 +41,7 @@ from being.errors import InputRejected, UsageError
 from being.files import load_tensors, read_json, write_json
 from being.model.talking_head import TalkingHead
 from being.model.voice_to_mouth import VOICE_FILE, VoiceToMouth
-from being.paths import replace_folder
+from being.paths import check_folder, replace_folder, user_path
 
 SCHEMA = 2
 BLINK_SCHEMA = 1  # of bundles whose only expression channel is the blink
@@ -217,7 +217,7 @@ def load_avatar(path: Path, device: torch.device | str = "cpu") -> Avatar:
     Every file is checked against the manifest. Raises InputRejected, with the name of the file, for
     a file that is missing, was altered, has another schema or holds numbers that are not finite.
     """
-    folder = _bundle_folder(Path(path))
+    folder = _bundle_folder(user_path(path))
     manifest = _read_manifest(folder)
     plates = [f"plates/{k:06d}.jpg" for k in range(manifest["poses"])]
     content = _read_files(folder, manifest, plates)
@@ -263,6 +263,7 @@ def load_avatar(path: Path, device: torch.device | str = "cpu") -> Avatar:
 
 def _bundle_folder(path: Path) -> Path:
     """Return the folder of the bundle at `path`, or of the run at `path`."""
+    check_folder(path, "an avatar", "Give the folder of a run or of an avatar bundle")
     folder = path if (path / "manifest.json").is_file() else path / "avatar"
     if (folder / "manifest.json").is_file():
         return folder
@@ -270,7 +271,7 @@ def _bundle_folder(path: Path) -> Path:
         raise InputRejected(
             f"the run {path} has no avatar yet",
             "its fine stage has not finished",
-            "Finish it with: being train --stage fine",
+            f"Finish it with: being train --run {path}",
         )
     raise InputRejected(
         f"{path} is not an avatar",

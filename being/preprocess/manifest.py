@@ -57,6 +57,7 @@ def build_manifest(
         "segments": [list(segment) for segment in record.segments],
         "features": features,
         "missing": context.missing,
+        "repeated": list(record.repeated),
         "findings": [asdict(finding) for finding in findings],
         "steps": {step: {"digest": result.digest} for step, result in finished.items()},
         "consent": consent.record(),

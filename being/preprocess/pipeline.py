@@ -11,6 +11,7 @@ from being.console import Progress
 from being.data.consent import Consent
 from being.errors import BeingError, ExitCode, InputRejected, UsageError
 from being.files import write_json
+from being.paths import user_path
 from being.preprocess.inspection.picture import PICTURE_SIDE, probe_clip
 from being.preprocess.manifest import build_manifest
 from being.preprocess.report import write_report
@@ -56,7 +57,7 @@ def preprocess_video(
     this), BeingError (cannot write, the output exists, another run works there, interrupted),
     EnvironmentFault (a pretrained file is missing and cannot be fetched).
     """
-    video, out = Path(video), Path(out).absolute()
+    video, out = user_path(video), user_path(out).absolute()
     name = out.name if name is None else name
 
     # What can be refused before any long work.
@@ -66,7 +67,7 @@ def preprocess_video(
     settings = Settings(
         size or PICTURE_SIDE,
         parser,
-        Path(au) if au else None,
+        user_path(au) if au else None,
         _choose_features(encoder, latency, video.parent),
     )
     check_settings(settings)

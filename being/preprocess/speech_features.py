@@ -15,6 +15,7 @@ from being.audio.clip_features import encode_segments
 from being.data.dataset import Dataset
 from being.errors import BeingError, InputRejected, UsageError
 from being.files import write_json
+from being.paths import expand_path, user_path
 
 DEFAULT_ENCODER = "hama"  # every dataset has its features
 FILE_ENCODER = "deepspeech"  # the encoder whose features come from a file
@@ -49,6 +50,7 @@ def choose_features(text: str, latency: str | None, folder: Path) -> FeatureChoi
     from being.audio.encoder_names import feature_file_name, name_with_latency
     from being.audio.encoders import load_encoder
 
+    text = expand_path(text)
     name, equals, file = text.partition("=")
     if not name.strip():
         raise UsageError(
@@ -63,7 +65,7 @@ def choose_features(text: str, latency: str | None, folder: Path) -> FeatureChoi
                 "they are read from a file",
                 "Leave --latency out",
             )
-        array = Path(file).expanduser() if equals else folder / feature_file_name(FILE_ENCODER)
+        array = user_path(file) if equals else folder / feature_file_name(FILE_ENCODER)
         if not array.is_file():
             raise InputRejected(
                 f"{array} is not there",

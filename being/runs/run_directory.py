@@ -21,7 +21,7 @@ import being
 from being.config import Config, from_dict
 from being.errors import BeingError, InputRejected, UsageError
 from being.files import load_tensors, read_json, write_json
-from being.paths import home, newest_folder, replace_folder
+from being.paths import check_folder, home, newest_folder, replace_folder, user_path
 from being.runs.metric_loggers import MetricLogger, WandbLogger, tensorboard_loggers
 
 CHECKPOINT_SCHEMA = 1
@@ -74,7 +74,8 @@ class Run:
     @classmethod
     def open(cls, path: Path) -> Run:
         """The run at `path`. Raises InputRejected when there is none or its schema is another."""
-        path = Path(path)
+        path = user_path(path)
+        check_folder(path, "a run", "Train one with: being train DATA")
         if not (path / "run.json").is_file():
             raise InputRejected(
                 f"{path} is not a run", "it has no run.json", "Train one with: being train DATA"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from being import media
 from being.errors import EnvironmentFault, InputRejected, UsageError
@@ -13,6 +16,7 @@ STALL = 20.0
 # Units per second of the service's word times.
 TICKS = 1e7
 LIST_VOICES = "`edge-tts --list-voices` lists them all"
+Result = TypeVar("Result")
 
 
 def speak_edge(text: str, name: str, speed: float) -> Speech:
@@ -45,7 +49,7 @@ def speak_edge(text: str, name: str, speed: float) -> Speech:
 
     # The reply.
     try:
-        encoded, words = asyncio.run(_receive(request))
+        encoded, words = _result_of(_receive(request))
     except edge_tts.exceptions.NoAudioReceived as error:
         raise InputRejected(
             f"the voice {name} returned no audio",
@@ -72,6 +76,20 @@ def speak_edge(text: str, name: str, speed: float) -> Speech:
             "the online voice sent no audio that can be decoded", str(error), "Try again"
         ) from error
     return Speech(samples, rate_hz, words)
+
+
+def _result_of(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """The result of a coroutine, also where this thread already runs an event loop.
+
+    A notebook and an asynchronous server run one. No second loop can run in their thread, so the
+    coroutine then gets a thread of its own.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    with ThreadPoolExecutor(1, "edge voice") as pool:
+        return pool.submit(asyncio.run, coroutine).result()
 
 
 async def _receive(request) -> tuple[bytes, list[tuple[str, float, float]]]:

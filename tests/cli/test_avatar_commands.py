@@ -469,7 +469,7 @@ def test_eval_refuses_what_it_cannot_measure(run: Path) -> None:
         shutil.rmtree(copy)
     (copy := Path.cwd() / "runs/scene/elsewhere").parent.mkdir(exist_ok=True)
     shutil.copytree(run, copy)
-    refused(4, "is not a dataset", "eval", copy)
+    refused(4, "scene does not exist: a dataset is needed", "eval", copy)
 
 
 def test_eval_gives_its_figures_as_one_object(run: Path) -> None:

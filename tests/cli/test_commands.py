@@ -191,6 +191,11 @@ def landmarker_or_skip() -> None:
     load_or_skip(lambda: FaceLandmarker(workers=1))
 
 
+def test_several_videos_are_refused_with_the_way_to_join_them(home: Path) -> None:
+    error = refused(2, "2 videos are given.*made of one", "preprocess", "a.mp4", "b.mp4")
+    assert "concat" in error["fix"] and "framing" in error["why"]
+
+
 @pytest.mark.parametrize(
     "fault, message",
     [
@@ -356,8 +361,8 @@ def test_an_unknown_key_in_the_environment_is_refused(
 @pytest.mark.parametrize(
     "fault, message",
     [
-        ("missing", "not a dataset"),
-        ("file", "not a dataset"),
+        ("missing", "does not exist"),
+        ("file", "not a dataset: it is a file"),
         ("empty folder", "not a dataset"),
         ("schema", "schema 99"),
         ("not json", "cannot be read"),
@@ -433,7 +438,7 @@ def test_train_refuses_a_dataset_with_a_damaged_file(home: Path, scene: Path, na
 def test_train_without_a_dataset_or_a_folder_for_the_run(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refused(4, "not a run", "train", "--run", "nowhere")
+    refused(4, "nowhere does not exist", "train", "--run", "nowhere")
     tiny = [argument for item in TINY for argument in ("-o", item)]
     Path("file").write_text("")
     monkeypatch.setenv("BEING_HOME", "file")
@@ -460,7 +465,13 @@ def test_train_stage_fine_continues_the_most_recent_run(
         stage="coarse",
         device="cpu",
     )
-    refused(4, "no avatar yet.*fine stage", "render", coarse.path, watch=(tmp_path,))
+    refused(
+        4,
+        f"no avatar yet.*fine stage.*being train --run {coarse.path}",
+        "render",
+        coarse.path,
+        watch=(tmp_path,),
+    )
     result = being("train", "--stage", "fine")
     assert result.exit_code == 0 and f"continuing run {coarse.path}" in result.stdout, result.stderr
     assert (

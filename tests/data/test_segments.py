@@ -124,6 +124,15 @@ def test_a_cut_may_lie_anywhere_in_the_split(tmp_path: Path, at: int) -> None:
     ).all()
 
 
+def test_frames_without_a_face_or_a_picture_of_their_own_are_not_trained_on() -> None:
+    manifest = {"name": "x", "frames": 110, "width": 1, "height": 1}
+    dataset = Dataset(Path(), {**manifest, "missing": [3], "repeated": [5, 7, 95, 105]})
+    split, plain = dataset.split(), Dataset(Path(), manifest).split()
+    assert np.array_equal(np.setdiff1d(plain.train, split.train), [3, 5, 7])
+    assert np.array_equal(split.validation, plain.validation)
+    assert np.array_equal(split.test, plain.test)
+
+
 @pytest.mark.parametrize(
     "missing, limit, expected",
     [

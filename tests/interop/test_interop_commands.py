@@ -109,11 +109,11 @@ def test_import_prints_what_was_found_and_the_next_command(home, known, tmp_path
 
 def test_refusals(home, known, tmp_path):
     source = write_folder(tmp_path / "May", known)
-    refused(4, "nowhere is not a directory", "data", "import", "nowhere", watch=(tmp_path,))
+    refused(4, "nowhere does not exist", "data", "import", "nowhere", watch=(tmp_path,))
     refused(2, "cannot be the name", "data", "import", source, "--name", "a/b", watch=(tmp_path,))
     refused(2, "there is no dataset", "data", "export", watch=(tmp_path,))
     refused(4, "is not a dataset", "data", "export", source, watch=(tmp_path,))
-    refused(4, "nowhere is not a directory", "import-checkpoint", "nowhere", watch=(tmp_path,))
+    refused(4, "nowhere does not exist", "import-checkpoint", "nowhere", watch=(tmp_path,))
     refused(
         2,
         "seconds.*at least 0.04",

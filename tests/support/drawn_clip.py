@@ -42,8 +42,8 @@ def overlap(one: np.ndarray, other: np.ndarray) -> float:
     return float((one & other).sum() / max((one | other).sum(), 1))
 
 
-def draw_clip(count: int = 12, long_hair: bool = False) -> DrawnClip:
-    """A clip of `count` frames."""
+def draw_clip(count: int = 12, long_hair: bool = False, hair_ends: int = 96) -> DrawnClip:
+    """A clip of `count` frames. hair_ends: px below the middle of the face, of long hair."""
     rng = np.random.default_rng(3)
     coarse = rng.uniform(90, 200, (16, 16, 3)).astype(np.float32)
     wall = cv2.resize(coarse, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC) * (0.6, 0.9, 1.0)
@@ -66,7 +66,7 @@ def draw_clip(count: int = 12, long_hair: bool = False) -> DrawnClip:
         )
         if long_hair:
             paint(
-                cv2.rectangle(blank.copy(), (cx - 54, cy), (cx + 54, cy + 96), (1,), -1),
+                cv2.rectangle(blank.copy(), (cx - 54, cy), (cx + 54, cy + hair_ends), (1,), -1),
                 (70, 35, 20),
                 HEAD,
             )

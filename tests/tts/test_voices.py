@@ -265,6 +265,16 @@ def test_an_online_voice_returns_the_decoded_audio_and_word_times(service):
     assert len(resample(speech.samples, speech.rate, 16_000)) == -(-len(speech.samples) * 2 // 3)
 
 
+def test_an_online_voice_speaks_inside_a_running_event_loop(service):
+    async def cell():
+        return speak("Hello there", "edge:en-US-AriaNeural")
+
+    assert asyncio.run(cell()).seconds == pytest.approx(1, abs=0.1)
+    service.behave = "refuse"
+    with pytest.raises(EnvironmentFault, match="503"):
+        asyncio.run(cell())
+
+
 @pytest.mark.parametrize(
     ("behave", "error", "words"),
     [

@@ -38,7 +38,13 @@ from being.interop.family.writers import (
     write_track,
     write_transforms,
 )
-from being.paths import check_writable, make_folders, remove_empty_folders, replace_folder
+from being.paths import (
+    check_writable,
+    make_folders,
+    remove_empty_folders,
+    replace_folder,
+    user_path,
+)
 
 ENCODER = "hama"
 # Width of the speech features that all three systems expect of DeepSpeech.
@@ -63,7 +69,7 @@ def export_family(
     """
     if system not in SYSTEMS:
         raise UsageError(f"there is no export for '{system}'", fix=f"One of: {', '.join(SYSTEMS)}")
-    dataset, out = Dataset.open(path), Path(out).absolute()
+    dataset, out = Dataset.open(path), user_path(out).absolute()
     _check_out(out, force)
     landmarks = _read_landmarks(dataset)
 

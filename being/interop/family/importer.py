@@ -46,7 +46,13 @@ from being.interop.family.writers import (
     write_track,
     write_transforms,
 )
-from being.paths import check_writable, make_folders, remove_empty_folders, replace_folder
+from being.paths import (
+    check_writable,
+    make_folders,
+    remove_empty_folders,
+    replace_folder,
+    user_path,
+)
 from being.preprocess.workspace import check_free
 
 ENCODER = "hama"
@@ -77,7 +83,7 @@ def import_family(
     face it is and how they agreed. Raises InputRejected naming the file that is wrong; then no file
     is left behind.
     """
-    path, out = Path(path), Path(out).absolute()
+    path, out = user_path(path), user_path(out).absolute()
     name = path.resolve().name if name is None else name
     if name in ("", ".", "..") or "/" in name or "\\" in name:
         raise UsageError(

@@ -22,6 +22,7 @@ from being.interop.family.camera_files import (
     read_tracker_poses,
     read_transforms,
 )
+from being.paths import check_folder, user_path
 
 # Folders that may hold the frames, best first. com_imgs is AD-NeRF's name for gt_imgs.
 IMAGE_FOLDERS = ("ori_imgs", "gt_imgs", "com_imgs")
@@ -89,13 +90,12 @@ def read_folder(path: Path) -> FamilyFolder:
 
     Raises InputRejected naming the file that is wrong and what was expected.
     """
-    path = Path(path)
-    if not path.is_dir():
-        raise InputRejected(
-            f"{path} is not a directory",
-            fix="Give the directory with ori_imgs, parsing and "
-            "track_params.pt or transforms_train.json",
-        )
+    path = user_path(path)
+    check_folder(
+        path,
+        "a preprocessed clip",
+        "Give the directory with ori_imgs, parsing and track_params.pt or transforms_train.json",
+    )
     image_folder, images = _images(path)
     size = _common_size(images)
 

@@ -14,14 +14,14 @@ from torch import Tensor
 from being.config import AvatarConfig, Config, from_dict
 from being.conventions import FPS
 from being.data.consent import Consent
-from being.errors import BeingError, EnvironmentFault, InputRejected
+from being.errors import BeingError, EnvironmentFault
 from being.interop.gaussiantalker.audio_adapter import fit_audio_adapter, fold_linear_map
 from being.interop.gaussiantalker.checkpoint import GaussianTalkerCheckpoint, read_checkpoint
 from being.interop.gaussiantalker.training_clip import ENCODER, TrainingClip, find_training_clip
 from being.model.avatar import PoseLoop, write_avatar
 from being.model.gaussiantalker import GaussianTalker
 from being.model.talking_head import TalkingHead
-from being.paths import check_writable, home
+from being.paths import check_folder, check_writable, home, user_path
 from being.runs.run_directory import Run
 
 LABEL = "gaussiantalker"
@@ -59,12 +59,10 @@ def import_checkpoint(
     under `runs`). avatar: length of the pose loop and quality of its plates. Raises InputRejected
     naming the file that is wrong; then no file is left behind.
     """
-    path = Path(path)
-    if not path.is_dir():
-        raise InputRejected(
-            f"{path} is not a directory",
-            fix="Give the folder named as --model_path in its training",
-        )
+    path = user_path(path)
+    check_folder(
+        path, "a trained GaussianTalker", "Give the folder named as --model_path in its training"
+    )
 
     # Read the checkpoint and its clip.
     checkpoint = read_checkpoint(path, iteration, heads)
@@ -73,13 +71,6 @@ def import_checkpoint(
     clip.loop.name = name or clip.loop.name
     if consent or clip.loop.consent is None:
         clip.loop.consent = Consent(consent).record()
-    config = from_dict(
-        {
-            "model": dataclasses.asdict(checkpoint.config),
-            "data": {"size": clip.loop.size, "encoder": clip.encoder},
-            "avatar": dataclasses.asdict(avatar),
-        }
-    )
     imported = ImportedRun(
         path,
         checkpoint.iteration,
@@ -89,17 +80,29 @@ def import_checkpoint(
     )
     model, encoder = _adapt_audio(checkpoint, clip, imported)
 
+    # The checkpoint to measure. Where the clip has our features only, it reads these, exactly.
+    trained, trained_on = checkpoint.model, clip.encoder
+    if clip.features is None and clip.projection is not None:
+        trained, trained_on = model, encoder
+    config = from_dict(
+        {
+            "model": dataclasses.asdict(checkpoint.config),
+            "data": {"size": clip.loop.size, "encoder": trained_on},
+            "avatar": dataclasses.asdict(avatar),
+        }
+    )
+
     # Write the run. With `out` it is created beside it and moved when it is complete.
     runs = runs or home() / "runs"
     if out is not None:
-        out = Path(out).absolute()
+        out = user_path(out).absolute()
         if out.exists():
             raise BeingError(f"{out} exists already", fix="Choose another folder with --out")
         check_writable(out)
         runs = out.parent / f".{out.name}.part"
     run = Run.create(clip.folder, clip.loop.name, config, LABEL, runs)
     try:
-        _write_run(run, checkpoint, model, config, encoder, clip.loop, imported)
+        _write_run(run, trained, model, config, encoder, clip.loop, imported)
         if out is not None:
             run.path.rename(out)
             Run(out).update(dataset=os.path.relpath(clip.folder, out))
@@ -119,22 +122,22 @@ def import_checkpoint(
 
 def _write_run(
     run: Run,
-    checkpoint: GaussianTalkerCheckpoint,
+    trained: TalkingHead,
     model: TalkingHead,
     config: Config,
     encoder: str,
     loop: PoseLoop,
     imported: ImportedRun,
 ) -> None:
-    """Write the checkpoints (GaussianTalker's network) and the avatar (the adapted `model`)."""
+    """Write the checkpoints (the network as `trained`) and the avatar (the adapted `model`)."""
     state = {
         "stage": "fine",
-        "step": checkpoint.iteration,
+        "step": imported.iteration,
         "best": 0.0,
-        "audio_width": checkpoint.audio_width,
+        "audio_width": trained.network.audio_width,
     }
     for name in ("best", "last"):
-        run.save(name, checkpoint.model.state_dict(), state)
+        run.save(name, trained.state_dict(), state)
     avatar_config = dataclasses.replace(
         config, data=dataclasses.replace(config.data, encoder=encoder)
     )
@@ -144,7 +147,7 @@ def _write_run(
         best=None,
         imported={
             "system": "GaussianTalker",
-            "iteration": checkpoint.iteration,
+            "iteration": imported.iteration,
             "notes": imported.notes,
             "warnings": imported.warnings,
         },

@@ -43,7 +43,7 @@ from being.interop.pack.codecs import (
     encode_labels,
     numpy_file_bytes,
 )
-from being.paths import check_writable, make_folders, remove_empty_folders
+from being.paths import check_writable, make_folders, remove_empty_folders, user_path
 from being.preprocess.source import SOURCE_STEM, find_source, source_frames
 from being.preprocess.steps import STEPS
 from being.preprocess.workspace import sha256
@@ -67,7 +67,7 @@ def pack(dataset: Path, out: Path) -> Path:
 
     Raises InputRejected (no dataset), BeingError (cannot write, or `out` is another kind of file).
     """
-    opened, out = Dataset.open(Path(dataset)), Path(out).absolute()
+    opened, out = Dataset.open(dataset), user_path(out).absolute()
     _check_target(out)
     part = out.with_name(f".{out.name}.part")
     parents: list[Path] = []

@@ -44,6 +44,7 @@ from being.interop.pack.packing import (
     Entry,
     outputs_of_steps,
 )
+from being.paths import user_path
 from being.preprocess.inspection.record import InspectionRecord
 from being.preprocess.report import write_report
 from being.preprocess.source import SOURCE_STEM, source_frames
@@ -90,7 +91,7 @@ def unpack(file: Path, out: Path) -> Path:
     original are printed and noted in `dataset.json`. Raises InputRejected (no pack, altered, cut
     off), BeingError (cannot write, or `out` exists).
     """
-    file, out = Path(file), Path(out).absolute()
+    file, out = user_path(file), user_path(out).absolute()
     with _open_pack(file) as (archive, index), Workspace(out) as workspace:
         # A new key each time: files left by a killed run are not used.
         workspace.resume(f"unpack {uuid4()}")
@@ -108,6 +109,19 @@ def unpack(file: Path, out: Path) -> Path:
                 "Free disk space or choose another folder with --out",
             ) from error
     return out
+
+
+def packed_name(file: Path) -> str:
+    """The subject's name in a pack, which can be a folder's name. Raises InputRejected as `unpack`.
+
+    The runs of the unpacked dataset have this name too, whatever the pack's file is called.
+    """
+    with _open_pack(user_path(file)) as (_, index):
+        name = json.loads(index["manifest"])["name"]
+        _check(
+            isinstance(name, str) and bool(NAME_PART.fullmatch(name)), f"a subject named {name!r}"
+        )
+    return name
 
 
 class _Unpacker:

@@ -13,17 +13,21 @@ from being.conventions import FPS
 from being.errors import InputRejected
 from being.face.landmarks import FaceLandmarker
 from being.preprocess.inspection.audio_checks import check_audio, repaired_audio
+from being.preprocess.inspection.drift import AudioDrift, audio_drift, check_drift
 from being.preprocess.inspection.face_samples import FaceSamples
 from being.preprocess.inspection.findings import Finding
 from being.preprocess.inspection.learnability import check_learnability
 from being.preprocess.inspection.measurements import Advance
-from being.preprocess.inspection.picture import PICTURE_SIDE, ClipInspection, inspect_picture
+from being.preprocess.inspection.picture import (
+    PICTURE_SIDE,
+    ClipInspection,
+    Lateness,
+    inspect_picture,
+)
 from being.preprocess.inspection.sync import (
+    COVERED_FIX,
     SYNC_CHECK,
-    SyncOffset,
     check_other_voices,
-    check_sync,
-    sync_offset,
 )
 
 LEVELS = ("rejection", "warning", "ok")  # the order in which findings are shown
@@ -38,29 +42,34 @@ def inspect_clip(
 ) -> ClipInspection:
     """How a clip becomes a dataset, with all findings on picture and audio, rejections among them.
 
-    The audio is moved to the lips where the offset is reliable, freed of a constant offset, and
-    amplified where the speech is too quiet. Arguments and errors as `picture.inspect_picture`.
+    The audio is moved or stretched to the lips where the offset is reliable, freed of a constant
+    offset, and amplified where the speech is too quiet. Arguments and errors as
+    `picture.inspect_picture`.
     """
-    measured: list[tuple[SpeechAnalysis, SyncOffset]] = []
+    measured: list[tuple[SpeechAnalysis, AudioDrift, int]] = []
 
-    def lip_offset(face_samples: FaceSamples, audio: np.ndarray) -> float | None:
+    def lip_offset(face_samples: FaceSamples, audio: np.ndarray, segments: int) -> Lateness | None:
         analysis = analyse_speech(audio)
-        offset = sync_offset(analysis, face_samples)
-        measured.append((analysis, offset))
-        return offset.shift or None
+        drift = audio_drift(analysis, face_samples)
+        measured.append((analysis, drift, segments))
+        if drift.stretched(segments):
+            return Lateness(drift.start, drift.rate)
+        return Lateness(drift.whole.shift) if drift.whole.shift else None
 
     inspection = inspect_picture(video, landmarker, size, lip_offset, advance)
     if not measured:  # there is no audio to analyse, which is among the findings
         return inspection
 
     # Checks of the clip's audio; a rejected clip needs no others.
-    analysis, offset = measured[0]
+    analysis, drift, segments_of_audio = measured[0]
     findings = (*inspection.findings, *check_audio(analysis))
     if any(finding.level == "rejection" for finding in findings):
         return replace(inspection, findings=findings)
 
     # Checks of the audio and the frames that the dataset will have.
-    kept, sync = analyse_speech(inspection.audio), check_sync(offset)
+    kept, sync = analyse_speech(inspection.audio), check_drift(drift, segments_of_audio)
+    if any(COVERED_FIX in finding.fix for finding in findings):
+        sync = replace(sync, level="warning", fix=COVERED_FIX)
     face_samples, segments = inspection.face_samples, inspection.segments
     findings += (
         sync,

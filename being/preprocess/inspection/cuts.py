@@ -148,6 +148,12 @@ def _block_means(difference: np.ndarray) -> np.ndarray:
     return np.sort(blocks.mean((1, 3)).ravel())
 
 
+def is_isolated(change: np.ndarray, at: int) -> bool:
+    """Whether the change float [n] at frame `at`, levels, stands out from those around it."""
+    around = [*change[max(1, at - NEIGHBOURS) : at], *change[at + 1 : at + 1 + NEIGHBOURS]]
+    return bool(change[at] > ISOLATED_MIN * (_second_largest(around) + NOISE_LEVELS))
+
+
 def _second_largest(values: list[float]) -> float:
     """The second largest value: one neighbour may be an outlier (a flash's end, the next cut)."""
     return sorted(values)[-2] if len(values) > 1 else sum(values)

@@ -13,7 +13,7 @@ GAP_MAX = 1.6  # longest step inside a run of consecutive frames, over the usual
 class FaceSamples:
     """Landmarks of n inspected frames in the order of time.
 
-    One long run holds every frame; elsewhere frames are sampled. Copies (frames that repeat the
+    Some long runs hold every frame; elsewhere frames are sampled. Copies (frames that repeat the
     frame before) are left out.
     """
 

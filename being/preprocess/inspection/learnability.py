@@ -19,7 +19,7 @@ from being.face.landmarks import MESH_POINTS, lip_aperture
 from being.face.topology import EYE_LEFT, EYE_RIGHT, RIGID
 from being.preprocess.inspection.face_samples import FaceSamples
 from being.preprocess.inspection.findings import Finding
-from being.preprocess.inspection.sync import RUN_GAP, sync_lack
+from being.preprocess.inspection.sync import COVERED_FIX, RUN_GAP, sync_lack
 
 OCCURRENCES_MIN = 5  # times that a phoneme class must occur
 CLASSES_ENOUGH = 9  # of 12, that occur so often
@@ -55,13 +55,15 @@ def check_learnability(
 
     The forecast says what the avatar will lack. analysis: of the dataset's audio, sample 0 at
     frame 0. face_samples: of the same clip. frames: of the dataset. segments: (start, stop) in
-    frames, the parts used. sync: the finding of `check_sync`, which counts in the forecast. No
-    finding is a rejection: a poor clip gives a poor avatar.
+    frames, the parts used. sync: the finding "audio and picture", which counts in the forecast;
+    where it says that the mouth is hidden, there is no finding "mouth". No finding is a rejection:
+    a poor clip gives a poor avatar.
     """
     parts = [(start / FPS, stop / FPS) for start, stop in segments] or [(0.0, frames / FPS)]
+    hidden = sync is not None and sync.fix == COVERED_FIX
     found = (
         _check_speech(analysis, parts),
-        _check_mouth(face_samples),
+        *(() if hidden else (_check_mouth(face_samples),)),
         _check_turns(face_samples),
         _check_blinks(face_samples, sum(stop - start for start, stop in parts)),
     )

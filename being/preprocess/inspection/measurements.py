@@ -16,13 +16,16 @@ from being.conventions import FPS
 from being.face.landmarks import MESH_POINTS, FaceLandmarker
 from being.face.topology import BROW_TOP, CHIN
 from being.preprocess.inspection.cuts import CutDetector, thumbnail_size
+from being.preprocess.inspection.face_patch import face_patch
 
 FACE_SEARCH_SIDE = 1280  # px, longer side of the pictures in which the face is searched
 # px, side of a square with the area of the thumbnails kept for the steadiness of the camera
 THUMBNAIL_SIDE = 288
-RUN_SECONDS = 16.0  # length of the run in which every frame is sampled
-# Start of the run over the length that the header gives, and the latest start in s.
+RUN_SECONDS = 16.0  # length of the runs in which every frame is sampled
+# Start of the first run over the length that the header gives, and its latest start in s.
 RUN_FROM, RUN_FROM_MAX = 0.1, 5.0
+RUN_TO_END = 0.5  # s from the last run to the end
+RUN_APART = 60.0  # s between the starts of the first and the last run, from which one lies between
 # Step between the other samples, s. It grows after SAMPLES samples: an hour has about 1,400.
 SAMPLE_SECONDS = 0.32
 SAMPLES = 300
@@ -32,6 +35,7 @@ SECOND_FACE = 0.4
 FACE_PIXELS = 160  # px, side to which a face is shrunk before its sharpness is measured
 FACE_PIXELS_MIN = 8  # px, smallest visible part of a face that is measured
 FACE_PATCH = 0.45  # half the side of the measured square over the face's height (brow to chin)
+BLOCK = 8  # px of the compared pictures, side of the blocks in which their change is kept
 STEADY_LEVELS = 8  # a pixel that changes by less shows the light, not motion
 
 Advance = Callable[[int], None]
@@ -57,6 +61,8 @@ class SampledFrame:
     skin: np.ndarray
     # uint8 [h, w] grey; None for frames that belong to the run only
     thumbnail: np.ndarray | None
+    # uint8 [64, 64, 3] RGB, the face, by `face_patch`; None without one
+    patch: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,8 @@ class ClipMeasurements:
     timestamps: np.ndarray
     # float32 [n], mean difference to the frame before, levels
     change: np.ndarray
+    # float16 [n, rows, columns], the same in blocks of about BLOCK px of the compared pictures
+    block_change: np.ndarray
     # float32 [n], change of the light since the frame before, levels, without moving pixels
     light_change: np.ndarray
     # float32 [n], mean, levels
@@ -170,7 +178,23 @@ class _FaceSampler:
             sharpness,
             skin,
             thumbnail,
+            face_patch(picture, points),
         )
+
+
+def run_starts(seconds: float) -> list[float]:
+    """Where the runs start in a clip of so many seconds, s: one near its start, one at its end.
+
+    A third one lies between them in a long clip. Together they show whether the audio drifts.
+    """
+    if seconds <= 1.2 * RUN_SECONDS:
+        return [0.0]
+    first = min(RUN_FROM_MAX, RUN_FROM * seconds)
+    last = seconds - RUN_TO_END - RUN_SECONDS
+    if last < first + RUN_SECONDS:
+        return [first]
+    between = [(first + last) / 2] if last - first >= RUN_APART else []
+    return [first, *between, last]
 
 
 def measure_clip(
@@ -178,22 +202,21 @@ def measure_clip(
 ) -> ClipMeasurements:
     """The measurements of one pass over the clip. advance(n): n more frames have been decoded.
 
-    Every frame is decoded. The face is searched in each frame of a run of RUN_SECONDS, and in
-    samples of the rest. Memory grows with the clip's length by some 200 bytes a frame, and by
-    90 kB a sample.
+    Every frame is decoded. The face is searched in each frame of some runs of RUN_SECONDS, and in
+    samples of the rest. Memory grows with the clip's length by some 700 bytes a frame, and by
+    100 kB a sample.
     """
     # Sizes in px of the pictures for the face search, the cuts and the steadiness.
     scale = max(1.0, max(info.width, info.height) / FACE_SEARCH_SIDE)
     size = round(info.width / scale), round(info.height / scale)
     cut_size = thumbnail_size(info.width, info.height)
     sampler = _FaceSampler(landmarker, info.width / size[0], thumbnail_size(*size, THUMBNAIL_SIDE))
-    run_from = 0.0
-    if info.duration > 1.2 * RUN_SECONDS:
-        run_from = min(RUN_FROM_MAX, RUN_FROM * info.duration)
+    runs = run_starts(info.duration)
 
     detector = CutDetector()
     timestamps: list[float] = []
     numbers: list[tuple[float, ...]] = []
+    blocks: list[np.ndarray] = []
     resized: list[int] = []
     before, shape, next_sample = None, None, 0.0
     try:
@@ -208,10 +231,11 @@ def measure_clip(
             grey = media.grey_image(frame, *cut_size)
             detector.add(grey)
             numbers.append(_measure_frame(before, grey))
+            blocks.append(_block_change(before, grey))
 
             # Of sampled frames: the face.
             is_sample = time >= next_sample - 0.5 / FPS
-            in_run = run_from <= time < run_from + RUN_SECONDS
+            in_run = any(start <= time < start + RUN_SECONDS for start in runs)
             if is_sample or in_run:
                 picture = media.rgb_image(frame, *size, smooth=False)
                 sampler.add(number, picture, in_run, is_sample)
@@ -231,6 +255,7 @@ def measure_clip(
         info,
         np.array(timestamps),
         change,
+        np.stack(blocks) if blocks else np.zeros((0, 1, 1), np.float16),
         light_change,
         brightness,
         contrast,
@@ -249,6 +274,18 @@ def _measure_frame(before: np.ndarray | None, now: np.ndarray) -> tuple[float, .
     steady = signed[np.abs(signed) < STEADY_LEVELS]
     light_change = float(steady.mean()) if 2 * len(steady) > signed.size else float("nan")
     return float(np.abs(signed).mean()), light_change, float(mean[0, 0]), float(deviation[0, 0])
+
+
+def _block_change(before: np.ndarray | None, now: np.ndarray) -> np.ndarray:
+    """Mean difference of two grey pictures uint8 [h, w] in blocks, levels: float16 [rows, columns].
+
+    0 without a picture before.
+    """
+    columns, rows = (max(1, round(side / BLOCK)) for side in now.shape[::-1])
+    if before is None:
+        return np.zeros((rows, columns), np.float16)
+    difference = cv2.absdiff(before, now).astype(np.float32)
+    return cv2.resize(difference, (columns, rows), interpolation=cv2.INTER_AREA).astype(np.float16)
 
 
 def _measure_face(picture: np.ndarray, points: np.ndarray) -> tuple[float, np.ndarray]:

@@ -12,8 +12,17 @@ from being import media
 from being.conventions import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from being.errors import InputRejected
 from being.face.landmarks import BLENDSHAPES, POINTS, FaceLandmarker
+from being.media.resampling import resample
 from being.preprocess.inspection import picture_checks as checks
+from being.preprocess.inspection.covered import check_covered, find_covered
 from being.preprocess.inspection.crop import face_boxes, head_square
+from being.preprocess.inspection.face_region import (
+    Region,
+    face_change,
+    measured_at_face,
+    samples_in_region,
+    small_region,
+)
 from being.preprocess.inspection.face_samples import FaceSamples
 from being.preprocess.inspection.findings import Finding
 from being.preprocess.inspection.measurements import (
@@ -31,14 +40,36 @@ from being.preprocess.inspection.steadiness import (
     mean_background,
     same_framing,
 )
-from being.preprocess.inspection.timing import Timing, find_timing, nearest_frames
+from being.preprocess.inspection.timing import (
+    Timing,
+    find_timing,
+    nearest_frames,
+    repeated_frames,
+)
 
 SILENCE_PEAK = 1e-3  # of full scale
 AUDIO_SHORT = 0.2  # s that the picture may go on without audio
 OFFSET_SHOWN = 0.01  # s between the starts of picture and audio from which it is reported
+RATE_UNIT = 1_000_000  # of the ratio of two sample rates
 STRETCH_FRAMES = 25  # shortest stretch of a dataset, frames
 
-LipOffset = Callable[[FaceSamples, np.ndarray], float | None]
+
+@dataclass(frozen=True)
+class Lateness:
+    """By how much the audio is later than the lips."""
+
+    # s, at the first picture
+    seconds: float
+    # s more for each second of the clip
+    rate: float = 0.0
+
+    def at(self, time: float) -> float:
+        """Lateness in s at a time in s from the first picture."""
+        return self.seconds + self.rate * time
+
+
+# (face samples, audio, number of segments) -> lateness, or None where it cannot be measured.
+LipOffset = Callable[[FaceSamples, np.ndarray, int], Lateness | None]
 
 
 @dataclass(frozen=True)
@@ -60,6 +91,8 @@ class ClipInspection:
     face_samples: FaceSamples
     # where each segment begins in the clip, s from its first picture
     segment_starts: tuple[float, ...]
+    # frames of the dataset that show the picture of a neighbour, which it fits better, ascending
+    repeated: tuple[int, ...] = ()
 
     @property
     def frames(self) -> int:
@@ -120,10 +153,11 @@ def inspect_picture(
 ) -> ClipInspection:
     """The inspection of a clip's picture; after a rejection it may have no frames.
 
-    size: largest side of the dataset's pictures, px. lip_offset(face_samples, audio): by how many
-    seconds the audio is later than the lips, or None where that cannot be measured, for audio
-    float32 [T] at 16 kHz from the first picture on; the audio is shifted by it. advance(n): n more
-    frames of the clip have been decoded. Raises InputRejected only when the file has no picture.
+    size: largest side of the dataset's pictures, px. lip_offset(face_samples, audio,
+    segments): by how much the audio is later than the lips, or None where that cannot be measured,
+    for audio float32 [T] at 16 kHz from the first picture on; the audio is moved by it. advance(n):
+    n more frames of the clip have been decoded. Raises InputRejected only when the file has no
+    picture.
     """
     video = Path(video)
     info = media.probe(video)
@@ -137,9 +171,14 @@ def inspect_picture(
         raise InputRejected(
             f"{video} holds no decodable picture", fix="Export the video again as H.264 mp4"
         )
+    region = small_region(measured)
+    if region is not None:
+        measured = measured_at_face(measured)
     breaks = sorted({*measured.cuts, *measured.resized})
     timing = find_timing(measured.timestamps, measured.change, info.fps, breaks)
-    return _PictureInspection(measured, timing, audio, audio_error, size, lip_offset).result()
+    return _PictureInspection(
+        measured, region, timing, audio, audio_error, size, lip_offset
+    ).result()
 
 
 class _PictureInspection:
@@ -148,6 +187,7 @@ class _PictureInspection:
     def __init__(
         self,
         measured: ClipMeasurements,
+        region: Region | None,
         timing: Timing,
         audio: media.AudioTrack,
         audio_error: InputRejected | None,
@@ -155,6 +195,7 @@ class _PictureInspection:
         lip_offset: LipOffset | None,
     ):
         self.measured, self.timing, self.size = measured, timing, size
+        self.region = region
         self.audio, self.audio_error = audio, audio_error
         self.info, self.times = measured.info, timing.times
         self.begin = float(measured.timestamps[0])
@@ -165,18 +206,22 @@ class _PictureInspection:
         widths = [sample.thumbnail.shape[1] for sample in samples if sample.thumbnail is not None]
         self.scale = (widths or [1])[0] / self.info.width
 
+        self.covered = find_covered(samples)
+
         # The stretches to keep, and the samples in them that show a face.
-        self.spans = find_spans(measured, self.times)
+        self.spans = find_spans(measured, self.times, face_change(measured), self.covered.to_cut)
+        self.with_audio = self._spans_with_audio()
         self.kept = self._kept_spans()
         self.kept_samples = [
             sample for sample in samples if _inside(sample, self.kept) and _has_face(sample)
         ]
 
-        # By how many seconds the audio is later than the lips; None where it is not measured.
-        self.late: float | None = None
+        # By how much the audio is later than the lips.
+        self.late = Lateness(0.0)
         if lip_offset and not audio_error:
             whole = self._audio_from(0.0, round(self.length * SAMPLE_RATE))
-            self.late = lip_offset(self.face_samples, whole)
+            found = lip_offset(self.face_samples, whole, len(self.kept))
+            self.late = found or self.late
 
     @property
     def length(self) -> float:
@@ -185,15 +230,14 @@ class _PictureInspection:
 
     def result(self) -> ClipInspection:
         """The inspection: the frames, their audio, and the findings."""
-        source_frames, starts, segments, timing_error = self._choose_frames()
+        source_frames, repeated, starts, segments, timing_error = self._choose_frames()
         crop, side = self._crop()
         kept = len(source_frames) / FPS
-        repeats = int((np.diff(source_frames) == 0).sum())
-        findings = self._findings(crop, side, kept, timing_error, repeats)
+        findings = self._findings(crop, side, kept, timing_error, len(repeated))
 
         # The audio of each segment, moved to the lips.
         pieces = [
-            self._audio_from(start + (self.late or 0.0), (stop - first) * SAMPLES_PER_FRAME)
+            self._audio_of_picture(start, (stop - first) * SAMPLES_PER_FRAME)
             for start, (first, stop) in zip(starts, segments, strict=True)
         ]
         audio = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
@@ -207,6 +251,7 @@ class _PictureInspection:
             tuple(findings),
             self.face_samples,
             tuple(starts),
+            tuple(repeated),
         )
 
     def _findings(
@@ -223,8 +268,9 @@ class _PictureInspection:
             self._check_audio_track(),
             checks.check_rate(self.timing, timing_error, repeats),
             *checks.check_faces(self.info, measured.samples, spans, times, kept),
+            check_covered(self.covered, checks.time_ranges(spans.covered, times)),
             checks.check_picture(spans, measured, times),
-            *checks.check_cuts(measured, spans, self.kept, times),
+            *checks.check_cuts(measured, self.with_audio, self.kept, times),
         ]
         if self.kept_samples:
             points = np.stack([sample.points for sample in self.kept_samples])
@@ -261,8 +307,8 @@ class _PictureInspection:
             crop_side = side
         return (left, top, crop_side), side
 
-    def _kept_spans(self) -> list[Span]:
-        """The usable stretches with the framing that lasts longest, cut to where the audio is."""
+    def _spans_with_audio(self) -> list[Span]:
+        """The usable stretches, cut to where the audio is."""
         # Source frames with audio; all of them where there is none, which is rejected anyway.
         low, high = self.audio.pieces[0][0] - self.begin, self.audio.stop - self.begin
         has_audio = (self.times >= low - AUDIO_SHORT) & (self.times <= high + AUDIO_SHORT)
@@ -271,11 +317,13 @@ class _PictureInspection:
         if len(inside) and not self.audio_error:
             first, last = int(inside[0]), int(inside[-1]) + 1
         usable = [(max(a, first), min(b, last)) for a, b in self.spans.usable]
-        usable = [(a, b) for a, b in usable if b - a > 1]
+        return [(a, b) for a, b in usable if b - a > 1]
 
+    def _kept_spans(self) -> list[Span]:
+        """The stretches with audio that have the framing that lasts longest."""
         # Stretches whose background was seen, grouped by framing.
         spans, backgrounds = [], []
-        for span in usable:
+        for span in self.with_audio:
             samples = [
                 sample
                 for sample in self.measured.samples
@@ -283,18 +331,22 @@ class _PictureInspection:
             ]
             if samples:
                 spans.append(span)
-                backgrounds.append(mean_background(samples, self.scale))
+                backgrounds.append(mean_background(self._seen(samples), self.scale))
         group = largest_framing_group(
             spans, lambda i, j: same_framing(backgrounds[i], backgrounds[j])
         )
         return [spans[i] for i in group]
 
-    def _choose_frames(self) -> tuple[np.ndarray, list[float], list[Span], float]:
-        """Source frames int64 [F], start of each segment in s, segments, worst timing error in s.
+    def _choose_frames(
+        self,
+    ) -> tuple[np.ndarray, list[int], list[float], list[Span], float]:
+        """Source frames int64 [F], repeated frames, start of each segment in s, segments, worst
+        timing error in s.
 
         The segments are [start, stop) in frames of the dataset.
         """
         frames: list[np.ndarray] = []
+        repeated: list[int] = []
         starts: list[float] = []
         segments: list[Span] = []
         worst, count = 0.0, 0
@@ -305,17 +357,18 @@ class _PictureInspection:
             chosen, error = nearest_frames(self.times[true])
             if len(chosen) < STRETCH_FRAMES:
                 continue
+            repeated += (count + repeated_frames(self.times[true], chosen)).tolist()
             frames.append(true[chosen])
             starts.append(float(self.times[true[0]]))
             segments.append((count, count + len(chosen)))
             count += len(chosen)
             worst = max(worst, error)
         joined = np.concatenate(frames) if frames else np.zeros(0, np.int64)
-        return joined, starts, segments, worst
+        return joined, repeated, starts, segments, worst
 
     def _check_steadiness(self) -> list[Finding]:
         """The findings "camera", "light" and "sharpness", where thumbnails were kept."""
-        samples = [sample for sample in self.kept_samples if sample.thumbnail is not None]
+        samples = self._seen([s for s in self.kept_samples if s.thumbnail is not None])
         if not samples:
             return []
         still = mean_background(samples, self.scale)
@@ -327,8 +380,27 @@ class _PictureInspection:
             check_sharpness(self.kept_samples, self.times),
         ]
 
+    def _seen(self, samples: list[SampledFrame]) -> list[SampledFrame]:
+        """The samples as background and light are judged: in the region, where there is one."""
+        if self.region is None:
+            return samples
+        return samples_in_region(samples, self.region, self.scale)
+
     def _audio_from(self, start: float, count: int) -> np.ndarray:
         return self.audio.samples_from(self.begin + start, count)
+
+    def _audio_of_picture(self, start: float, count: int) -> np.ndarray:
+        """`count` samples of the audio that belongs to the picture from `start` on, in s."""
+        late = self.late
+        if not late.rate:
+            return self._audio_from(start + late.at(start), count)
+
+        # The audio of as much picture is longer or shorter.
+        length = round(count * (1 + late.rate))
+        samples = self._audio_from(start + late.at(start), length)
+        rates = round(RATE_UNIT * (1 + late.rate)), RATE_UNIT
+        stretched = resample(samples, *rates)[:count]
+        return np.pad(stretched, (0, count - len(stretched)))
 
     def _check_audio_track(self) -> Finding:
         """The finding "audio track": codec, repairs, its place in time against the picture."""
@@ -342,7 +414,7 @@ class _PictureInspection:
                 self.audio_error.fix,
             )
         facts = [f"{self.info.audio_codec}, {self.info.audio_rate} Hz", *self.audio.repairs]
-        fixes = []
+        fixes, cut = [], []
 
         # Picture and audio start at different times.
         lead = self.begin - self.audio.pieces[0][0]
@@ -351,25 +423,35 @@ class _PictureInspection:
             fixes.append("the audio is cut to the picture's start")
         elif lead < -OFFSET_SHOWN:
             facts.append(f"the picture starts {-1e3 * lead:.0f} ms before the audio")
-            fixes.append("silence is put before the audio")
+            if -lead > AUDIO_SHORT:
+                cut.append((0.0, round(-lead, 3)))
+                fixes.append("the picture before the audio is cut away")
+            else:
+                fixes.append("silence is put before the audio")
 
         # The audio is moved to the lips.
-        if self.late:
-            side = "after" if self.late > 0 else "before"
-            facts.append(f"{abs(1e3 * self.late):.0f} ms {side} the lips")
+        if self.late.rate:
+            speed = "slow" if self.late.rate > 0 else "fast"
+            facts.append(f"{abs(self.late.rate):.2%} {speed} against the lips")
+            fixes.append("it is stretched to the lips")
+        elif self.late.seconds:
+            side = "after" if self.late.seconds > 0 else "before"
+            facts.append(f"{abs(1e3 * self.late.seconds):.0f} ms {side} the lips")
             fixes.append("it is shifted to the lips")
 
         # The audio ends early.
         short = self.length - (self.audio.stop - self.begin)
         if short > AUDIO_SHORT:
-            return Finding(
-                "audio track",
-                "warning",
-                f"{'; '.join(facts)}; it ends {short:.1f} s before the picture",
-                ((round(self.length - short, 3), round(self.length, 3)),),
-                "the rest is cut away",
-            )
-        return Finding("audio track", "ok", "; ".join(facts), (), "; ".join(fixes))
+            facts.append(f"the audio ends {short:.1f} s before the picture")
+            cut.append((round(self.length - short, 3), round(self.length, 3)))
+            fixes.append("the picture after the audio is cut away")
+        return Finding(
+            "audio track",
+            "warning" if cut else "ok",
+            "; ".join(facts),
+            tuple(cut),
+            "; ".join(fixes),
+        )
 
 
 def _read_audio(video: Path) -> media.AudioTrack:

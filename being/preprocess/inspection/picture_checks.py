@@ -42,15 +42,10 @@ def check_file(info: MediaInfo) -> Finding:
         facts.append("with transparency")
         ignored = info.codec in ("vp8", "vp9")
         fixes.append("transparency is ignored" if ignored else "transparent parts are laid on grey")
-    what = ", ".join(facts)
     if info.hdr:
-        return Finding(
-            "file",
-            "warning",
-            f"{what}, in high dynamic range: colours will look flat",
-            (),
-            "Record or export in standard range (SDR, BT.709)",
-        )
+        facts.append(f"in high dynamic range ({info.hdr})")
+        fixes.append("it is brought to standard range (SDR, BT.709)")
+    what = ", ".join(facts)
     if info.interlaced:
         return Finding(
             "file",
@@ -316,9 +311,12 @@ def _check_position(
 
 
 def check_cuts(
-    measured: ClipMeasurements, spans: Spans, kept: list[Span], times: np.ndarray
+    measured: ClipMeasurements, usable: list[Span], kept: list[Span], times: np.ndarray
 ) -> list[Finding]:
-    """The findings "cuts" and "framing": the cuts, and stretches dropped for another framing."""
+    """The findings "cuts" and "framing": the cuts, and stretches dropped for another framing.
+
+    usable: the stretches that could be used but for their framing; kept: those of them that are.
+    """
     cuts = Finding("cuts", "ok", "no cut")
     if measured.cuts:
         listed = ", ".join(f"{times[at]:.2f} s (frame {at})" for at in measured.cuts)
@@ -329,7 +327,7 @@ def check_cuts(
             tuple((times[at], times[at]) for at in measured.cuts),
             "the dataset has breaks there, which no audio window and no head motion crosses",
         )
-    dropped = [span for span in spans.usable if span not in kept]
+    dropped = [span for span in usable if span not in kept]
     if not dropped:
         return [cuts, Finding("framing", "ok", "one framing")]
     framing = Finding(

@@ -32,6 +32,8 @@ class InspectionRecord:
     # length of the source, s
     source_seconds: float
     findings: tuple[Finding, ...]
+    # frames of the dataset that show the picture of a neighbour
+    repeated: tuple[int, ...] = ()
 
     @classmethod
     def from_inspection(cls, inspection: ClipInspection) -> InspectionRecord:
@@ -45,6 +47,7 @@ class InspectionRecord:
             consecutive_runs(inspection.source_frames),
             float(inspection.info.duration),
             inspection.findings,
+            inspection.repeated,
         )
 
     @classmethod
@@ -57,6 +60,7 @@ class InspectionRecord:
             (left, top, side),
             segments=_pairs(value.pop("segments")),
             segment_starts=tuple(value.pop("segment_starts")),
+            repeated=tuple(value.pop("repeated")),
             source_runs=_pairs(value.pop("source_runs")),
             findings=tuple(Finding(**finding) for finding in findings),
             **value,

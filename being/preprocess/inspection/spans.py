@@ -29,11 +29,21 @@ class Spans:
     still: list[Span]
     faceless: list[Span]
     second_person: list[Span]
+    covered: list[Span]  # mouth or eyes
     gaps: list[int]  # first frames after a gap in time
 
 
-def find_spans(measured: ClipMeasurements, times: np.ndarray) -> Spans:
-    """The usable stretches of a clip, in order. times: float64 [n] s, ascending."""
+def find_spans(
+    measured: ClipMeasurements,
+    times: np.ndarray,
+    face_change: np.ndarray,
+    covered: frozenset[int] = frozenset(),
+) -> Spans:
+    """The usable stretches of a clip, in order.
+
+    times: float64 [n] s, ascending. face_change: float32 [n], mean difference to the frame before
+    around the face, levels. covered: sampled frames in which mouth or eyes are covered.
+    """
     # Shots: between cuts, changes of size and gaps in time.
     gaps = (np.flatnonzero(np.diff(times) > GAP) + 1).tolist()
     bounds = sorted({0, *measured.cuts, *measured.resized, *gaps, len(times)})
@@ -41,19 +51,22 @@ def find_spans(measured: ClipMeasurements, times: np.ndarray) -> Spans:
 
     # What cannot be used inside a shot.
     black = true_runs((measured.brightness < BLACK) & (measured.contrast < FLAT))
-    unchanged = (measured.change < STILL) & (np.arange(len(times)) > 0)
+    unchanged = (face_change < STILL) & (np.arange(len(times)) > 0)
     still = [span for span in true_runs(unchanged) if _seconds(span, times) > STILL_SECONDS]
     faceless = _bad_stretches(measured.samples, shots, times, _has_no_face, edges=True)
     counted = [sample for sample in measured.samples if sample.face_count >= 0]
     second = _bad_stretches(counted, shots, times, _has_second_face, edges=False)
+    hidden = _bad_stretches(
+        measured.samples, shots, times, lambda sample: sample.number in covered, edges=False
+    )
 
     # What remains, where it is long enough.
     good = np.ones(len(times), bool)
-    for start, stop in (*black, *still, *faceless, *second):
+    for start, stop in (*black, *still, *faceless, *second, *hidden):
         good[start:stop] = False
     parts = [(a + start, a + stop) for a, b in shots for start, stop in true_runs(good[a:b])]
     usable = [span for span in parts if _seconds(span, times) >= STRETCH_SECONDS]
-    return Spans(usable, black, still, faceless, second, gaps)
+    return Spans(usable, black, still, faceless, second, hidden, gaps)
 
 
 def largest_framing_group(spans: list[Span], alike: Callable[[int, int], bool]) -> list[int]:

@@ -52,9 +52,14 @@ LARGE_SHIFT_FIX = (
     "The audio is moved to the lips: check that they fit the speech now. "
     "Record again with the microphone of the camera where they do not"
 )
+COVERED_FIX = (
+    "Record again with the mouth in full view, a microphone below the chin or beside the face: "
+    "hidden lips cannot be learnt"
+)
 # What the avatar will lack, by the fix of the finding.
 LACKS = {
     DOUBTFUL_FIX: "lips that fit the speech: audio and mouth may not belong together",
+    COVERED_FIX: "lips: something hides the mouth, so there are none to learn from",
     LARGE_SHIFT_FIX: "lips that surely fit the speech: the audio had to be moved by much",
 }
 MUTE = 0.2  # lip motion under this share of the usual motion during speech: another's voice
@@ -83,8 +88,10 @@ class SyncOffset:
 UNKNOWN_OFFSET = SyncOffset(0.0, 0.0, 0.0, False)
 
 
-def sync_offset(analysis: SpeechAnalysis, face_samples: FaceSamples) -> SyncOffset:
-    """The offset of the audio from the mouth, within 0.6 s to either side.
+def sync_offset(
+    analysis: SpeechAnalysis, face_samples: FaceSamples, farther: float = 0.0
+) -> SyncOffset:
+    """The offset of the audio from the mouth, within 0.6 s and `farther` s to either side.
 
     It is measured in runs of consecutive frames. It is not reliable where mouth and audio do not
     correlate. analysis: of the audio whose sample 0 belongs to the first picture.
@@ -96,9 +103,10 @@ def sync_offset(analysis: SpeechAnalysis, face_samples: FaceSamples) -> SyncOffs
 
     # Correlation at every lag of 10 ms; a positive lag means that the audio is later.
     audio = _audio_signal(analysis)
-    lags = np.arange(-round(CHANCE * MEL_RATE), round(CHANCE * MEL_RATE) + 1)
+    reach = round((CHANCE + farther) * MEL_RATE)
+    lags = np.arange(-reach, reach + 1)
     correlation = np.array([_correlation(mouth, audio, index + lag) for lag in lags])
-    near = np.abs(lags) <= SEARCH * MEL_RATE
+    near = np.abs(lags) <= (SEARCH + farther) * MEL_RATE
     if not np.isfinite(correlation[near]).all():
         return UNKNOWN_OFFSET
     best = int(np.flatnonzero(near)[correlation[near].argmax()])
@@ -113,7 +121,7 @@ def sync_offset(analysis: SpeechAnalysis, face_samples: FaceSamples) -> SyncOffs
     if top > max(before, after):
         vertex = (before - after) / (2 * (before - 2 * top + after))
     confidence = float(top / max(chance, 1e-6))
-    at_border = abs(lags[best]) >= round(SEARCH * MEL_RATE)
+    at_border = abs(lags[best]) >= round((SEARCH + farther) * MEL_RATE)
     return SyncOffset(
         float((lags[best] + vertex) / MEL_RATE - MOUTH_LEADS),
         confidence,

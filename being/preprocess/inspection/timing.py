@@ -132,6 +132,19 @@ def nearest_frames(times: np.ndarray) -> tuple[np.ndarray, float]:
     return nearest, float(np.abs(times[nearest] - wanted).max())
 
 
+def repeated_frames(times: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Places int64 [r] in `chosen` whose frame stands at another place that its time fits better.
+
+    times, chosen: of `nearest_frames`, float64 [k] s and int64 [m]. Of the places of one frame the
+    one that is nearest to its time is no repetition.
+    """
+    wanted = times[0] + np.arange(len(chosen)) / FPS
+    error = np.abs(times[chosen] - wanted)
+    order = np.lexsort((error, chosen))
+    again = np.flatnonzero(np.diff(chosen[order]) == 0) + 1
+    return np.sort(order[again])
+
+
 def _unchanged(change: np.ndarray) -> np.ndarray:
     """bool [n]: frames that hardly change although the frames around them do."""
     padded = change[1:]

@@ -48,6 +48,9 @@ CHUNK_FRAMES = 32  # frames of one task
 AGREE = 0.35  # alpha: neighbouring frames that differ by more are not averaged
 FACE_IN_HEAD_MIN = 0.5  # share of the face that must lie in the parser's head
 # Along the face's own axes, in face heights (brow to chin) or widths.
+# Area of hair below the jaw over that of the face, from which hair is long: 0.63 and more in a clip
+# with hair down to the chest, 0.08 at most in clips with hair down to the jaw.
+LONG_HAIR = 0.1
 SHORT_HAIR = 5.0  # penalty, in log-likelihood, on hair below the ears of a person with short hair
 NECK_REACH = 0.9  # how far down skin can be neck
 OVAL_MISS = 0.012  # by how much the mesh's border may lie outside the jaw
@@ -211,7 +214,7 @@ class ClipSegmenter:
         for image, face, mask in zip(images, faces, masks, strict=True):
             hair = segmenter.hair_below_jaw(image, face, mask > 0.5)
             areas.append(hair.sum() / FaceAxes.from_landmarks(face).area)
-        return cls(background, colours, bool(np.median(areas) > 0.04))
+        return cls(background, colours, bool(np.median(areas) > LONG_HAIR))
 
     def person_alpha(
         self, frame: np.ndarray, position: np.ndarray, parts: np.ndarray
@@ -284,7 +287,8 @@ class ClipSegmenter:
         frame: uint8 [H, W, 3] RGB. position: landmarks [478, 2] px. person: bool [H, W].
         """
         face = FaceAxes.from_landmarks(position)
-        above = above_jaw(position, *frame.shape[:2]) > 0.5
+        share = above_jaw(position, *frame.shape[:2])
+        above = share > 0.5
 
         # Pixels whose colour is hair.
         hair, skin, cloth, _ = self.colours.log_likelihoods(frame)
@@ -300,7 +304,8 @@ class ClipSegmenter:
         crossing &= np.abs(across) < 1.1 * face.width
         low_hair = is_hair * (down > level - 0.06 * face.height)
         hanging = touching_components(low_hair, crossing)
-        return hanging & ~above & (down < level + 1.6 * face.height)
+        # With the pixels on the cut, so that it leaves no line in the hair.
+        return hanging & (share < 1) & (down < level + 1.6 * face.height)
 
     def _neck_and_collar(
         self, frame: np.ndarray, position: np.ndarray, person: np.ndarray, above: np.ndarray

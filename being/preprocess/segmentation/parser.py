@@ -14,7 +14,9 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from being.errors import EnvironmentFault, UsageError
+from being.errors import UsageError
+from being.face.litert import interpreter_class, load_network
+from being.paths import expand_path
 
 # The model of the name "segformer": MiT-B5 on CelebAMask-HQ, 19 classes.
 SEGFORMER = "jonathandinu/face-parsing"
@@ -44,7 +46,8 @@ def load_parser(name: str | None = None) -> Parser:
     if name in (None, "selfie"):
         return SelfieSegmentation()
     assert name is not None
-    path = Path(name).expanduser()
+    name = expand_path(name)
+    path = Path(name)
     if path.suffix.lower() == ".onnx":
         from being.preprocess.segmentation.parser_onnx import OnnxParser
 
@@ -77,14 +80,7 @@ class SelfieSegmentation:
 
         Raises EnvironmentFault without LiteRT.
         """
-        try:
-            import ai_edge_litert.interpreter  # noqa: F401
-        except ImportError as error:
-            raise EnvironmentFault(
-                "masks need the package ai-edge-litert",
-                str(error),
-                "Install being with its preprocess extra: pip install 'being[preprocess]'",
-            ) from error
+        interpreter_class("masks")
         if model is None:
             from being import assets
 
@@ -95,10 +91,7 @@ class SelfieSegmentation:
     def __call__(self, frame: np.ndarray) -> np.ndarray:
         """Probability of person float32 [1, 256, 256] of a frame uint8 [H, W, 3] RGB."""
         if not hasattr(self._own, "network"):
-            from ai_edge_litert.interpreter import Interpreter
-
-            self._own.network = Interpreter(model_content=self._content, num_threads=1)
-            self._own.network.allocate_tensors()
+            self._own.network = load_network(self._content, "masks")
         network = self._own.network
         source, result = network.get_input_details()[0], network.get_output_details()[0]
         _, height, width, _ = source["shape"]

@@ -9,13 +9,18 @@ import numpy as np
 
 from being.face.topology import CHIN, FACE_OVAL
 from being.preprocess.segmentation.jawline import FaceAxes
-from being.preprocess.segmentation.soft_edge import dilate
+from being.preprocess.segmentation.label_cleanup import touching_components
+from being.preprocess.segmentation.soft_edge import dilate, disc
 
 HAIR, SKIN, CLOTH, BEHIND = range(4)
 UNKNOWN_COLOUR = -9.0  # log-likelihood of a colour bin by chance
 BINS = (12, 24, 24)  # of lightness, a, b
 # Range of 8-bit lightness, a and b that the bins divide: lowest value, and span.
 BIN_LOW, BIN_SPAN = (0, 80, 80), (256, 96, 96)
+# Hair's share of a colour over skin's, and least share, from which the colour is that of hair.
+HAIR_OVER_SKIN, HAIR_SHARE_MIN = 3.0, 2e-4
+# Share of what is below the chin, up to which things of the hair's colour are hair: more is cloth.
+HANGING_MAX = 0.75
 # Share of the throat's colours in those of skin, because skin below the chin lies in the shade.
 THROAT_SHARE = 0.3
 
@@ -36,8 +41,20 @@ class PartColours:
         landmarks float [N, 478, 2] px.
         """
         counts = np.full((5, int(np.prod(BINS))), 1e-3, np.float32)
-        for image, mask, position in zip(images, masks, positions, strict=True):
+        frames = list(zip(images, masks, positions, strict=True))
+        for image, mask, position in frames:
             _count(counts, image, mask, position)
+
+        # Hair that hangs over the cloth is no cloth.
+        hair = _smooth(counts[HAIR] / counts[HAIR].sum())
+        skin = _smooth(counts[SKIN] / counts[SKIN].sum())
+        like_hair = (hair > HAIR_OVER_SKIN * skin) & (hair > HAIR_SHARE_MIN)
+        hanging = [_hanging(like_hair, *frame) for frame in frames]
+        below = sum(_below_chin(*frame).sum() for frame in frames)
+        if sum(area.sum() for area in hanging) < HANGING_MAX * below:
+            counts[CLOTH] = 1e-3
+            for frame, area in zip(frames, hanging, strict=True):
+                _add(counts[CLOTH], frame[0], _below_chin(*frame) & ~area)
         shares = counts / counts.sum(1, keepdims=True)
         shares[SKIN] = (1 - THROAT_SHARE) * shares[SKIN] + THROAT_SHARE * shares[4]
         smooth = np.stack([_smooth(row) for row in shares[:4]])
@@ -69,8 +86,7 @@ def _count(counts: np.ndarray, image: np.ndarray, mask: np.ndarray, position: np
     # Areas that surely belong to one part.
     cheeks = oval & (np.abs(across) < 0.33 * face.width) & (down > 0.5 * top) & (down < 0.9 * chin)
     crown = person & ~oval & (down < 0.5 * top) & ~dilate(oval, 0.07 * face.height)
-    cloth = person & (down > chin + 0.35 * face.height)
-    cloth |= person & (down > chin) & (np.abs(across) > 0.75 * face.width)
+    cloth = _below_chin(image, mask, position)
 
     # The throat has the hue of the cheeks, in the shade; a collar has another.
     throat = person & (down > chin + 0.03 * face.height) & (down < chin + 0.1 * face.height)
@@ -79,9 +95,43 @@ def _count(counts: np.ndarray, image: np.ndarray, mask: np.ndarray, position: np
     skin = np.median(hue[cheeks], 0) if cheeks.any() else np.full(3, 1 / 3)
     throat &= np.linalg.norm(hue - skin, axis=-1) < 0.5 * np.linalg.norm(skin - 1 / 3)
 
-    bins = _bins(image)
     for row, part in enumerate((crown, cheeks, cloth, mask < 0.02, throat)):
-        counts[row] += np.bincount(bins[part], minlength=counts.shape[1])
+        _add(counts[row], image, part)
+
+
+def _below_chin(image: np.ndarray, mask: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """Cloth, and hair that hangs over it, bool [H, W]."""
+    face = FaceAxes.from_landmarks(position)
+    across, down = face.coordinates(*image.shape[:2])
+    chin = float((position[CHIN] - face.centre) @ face.down)
+    low = (down > chin + 0.35 * face.height) | (
+        (down > chin) & (np.abs(across) > 0.75 * face.width)
+    )
+    return (mask > 0.9) & low
+
+
+def _hanging(
+    like_hair: np.ndarray, image: np.ndarray, mask: np.ndarray, position: np.ndarray
+) -> np.ndarray:
+    """What has the colour of hair below the chin, and hangs together with hair beside the face.
+
+    bool [H, W]. like_hair: bool [bins].
+    """
+    face = FaceAxes.from_landmarks(position)
+    height, width = image.shape[:2]
+    across, down = face.coordinates(height, width)
+    hair = (mask > 0.9) & like_hair[_bins(image)] & ~face.oval(height, width)
+    hair = cv2.morphologyEx(hair.astype(np.uint8), cv2.MORPH_OPEN, disc(0.012 * face.height))
+    beside = (np.abs(down - face.ear_level) < 0.06 * face.height) & (
+        np.abs(across) < 1.1 * face.width
+    )
+    low = hair * (down > face.ear_level - 0.06 * face.height)
+    return touching_components(low, beside) & _below_chin(image, mask, position)
+
+
+def _add(counts: np.ndarray, image: np.ndarray, part: np.ndarray) -> None:
+    """Count the colours of the pixels `part` bool [H, W] in a histogram [bins]."""
+    counts += np.bincount(_bins(image)[part], minlength=len(counts))
 
 
 def _bins(image: np.ndarray) -> np.ndarray:

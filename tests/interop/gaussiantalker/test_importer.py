@@ -26,6 +26,7 @@ from being.config import ModelConfig
 from being.data.conditions import Conditions
 from being.data.dataset import Dataset
 from being.errors import BeingError, InputRejected
+from being.eval.measured_run import open_measured_run
 from being.face.canonical_mesh import canonical_mesh
 from being.inference.engine import Engine
 from being.interop.family import export_family, import_family
@@ -323,6 +324,46 @@ def test_checkpoint_trained_on_our_export_takes_our_features_exactly(tmp_path, k
             )
 
 
+@pytest.mark.parametrize("has", ["the checkpoint's features", "ours only"])
+def test_imported_checkpoint_is_measured_on_its_dataset(tmp_path, known, quick_speech, has):
+    """`eval` finds the speech features, and the network gives what GaussianTalker's gives."""
+    folder = write_folder(tmp_path / "source", known)
+    if has == "ours only":
+        (folder / "aud_ds.npy").unlink()
+    imported = import_family(folder, tmp_path / "data", landmarker=Landmarker(known)).path
+    dataset = Dataset.open(imported)
+    out = export_family(imported, "gaussiantalker", tmp_path / "out").path
+    features = np.load(out / "aud_ds.npy")
+    model = write_trained(tmp_path / "May", width=features.shape[2], source=str(out))
+    done = import_checkpoint(tmp_path / "May", imported, runs=tmp_path / "runs")
+    measured = open_measured_run(Run.open(done.run), device="cpu", rasterizer="cpu")
+    assert measured.dataset.path == dataset.path.resolve()
+    assert next(measured.render(measured.frames[:1])).shape == (SIZE, SIZE, 3)
+
+    index, camera = np.arange(3), torch.randn(3, 12)
+    theirs, ours = (
+        outputs(
+            one,
+            Conditions(
+                torch.from_numpy(attention_windows(values, index)), torch.zeros(3, 1), camera
+            ),
+        )
+        for one, values in (
+            (model, features),
+            (measured.model, dataset.features(measured.config.data.encoder)),
+        )
+    )
+    for name, value in theirs.items():
+        assert value is ours[name] is None or torch.allclose(value, ours[name], atol=1e-5), name
+
+
+def test_eval_says_that_a_checkpoint_was_imported_without_a_dataset(tmp_path):
+    write_trained(tmp_path / "May")
+    run = Run.open(import_checkpoint(tmp_path / "May", out=tmp_path / "run").run)
+    with pytest.raises(InputRejected, match="imported without a dataset.*--data DATASET"):
+        open_measured_run(run, device="cpu")
+
+
 def test_folding_a_linear_map_keeps_silence_and_borders():
     torch.manual_seed(0)
     network = GaussianTalker(SMALL, 5).eval()
@@ -492,7 +533,7 @@ def test_fault_is_one_error_and_leaves_no_run(tmp_path, fault, capsys):
 
 def test_other_faults(tmp_path, known, quick_speech):
     for path, words in (
-        (tmp_path / "none", "is not a directory"),
+        (tmp_path / "none", "does not exist"),
         (tmp_path, "holds no trained GaussianTalker"),
     ):
         with pytest.raises(InputRejected, match=words):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from drawn_face import talking_head, write_clip
 from needs import load_or_skip
+from program import being
 
 from being.data.dataset import Dataset
 from being.data.frames import read_image
@@ -19,7 +20,7 @@ from being.errors import BeingError, InputRejected
 from being.face.landmarks import FaceLandmarker
 from being.interop.pack import codecs, packing, unpacking
 from being.interop.pack.packing import INDEX, pack
-from being.interop.pack.unpacking import unpack
+from being.interop.pack.unpacking import packed_name, unpack
 from being.media import read_audio
 from being.preprocess.pipeline import preprocess_video
 from being.preprocess.steps import FORMER_STEP_NAMES
@@ -225,6 +226,24 @@ def test_damaged_pack_is_refused_and_leaves_no_files(
     assert "bad.pack" in str(refusal.value) and "\n" not in str(refusal.value)
     assert [path.name for path in tmp_path.iterdir()] == ["bad.pack"]
     assert not (tmp_path.parent / "escaped").exists() and not Path("/tmp/escaped").exists()
+
+
+def test_unpacked_dataset_is_named_after_the_subject(
+    packed_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So its folder and the folder of its runs have one name."""
+    monkeypatch.setenv("BEING_HOME", str(tmp_path / "home"))
+    file = shutil.copy(packed_scene, tmp_path / "sent on Monday.being")
+    result = being("data", "unpack", file)
+    assert result.exit_code == 0, result.stderr
+    assert Dataset.open(tmp_path / "home/data/scene").name == "scene"
+
+    def rename(index: dict) -> None:
+        index["manifest"] = index["manifest"].replace('"scene"', '"../scene"')
+
+    rewritten(rename)(packed_scene, bad := tmp_path / "bad.pack")
+    with pytest.raises(InputRejected, match="a subject named"):
+        packed_name(bad)
 
 
 def test_missing_packs_are_refused(tmp_path: Path) -> None:

@@ -16,10 +16,11 @@ from odd_clips import write_odd
 
 from being.errors import ExitCode, InputRejected
 from being.face.landmarks import FaceLandmarker
+from being.media.resampling import resample
 from being.preprocess.inspection.clip import raise_rejection
 from being.preprocess.inspection.crop import head_square
 from being.preprocess.inspection.findings import Finding
-from being.preprocess.inspection.picture import ClipInspection, LipOffset, inspect_picture
+from being.preprocess.inspection.picture import ClipInspection, Lateness, LipOffset, inspect_picture
 
 SIDE = 224
 
@@ -327,6 +328,9 @@ def test_other_rates_become_25(
     wanted = 0.5 + np.arange(inspection.frames) / 25
     nearest = np.abs(times[None] - wanted[:, None]).min(1)
     assert np.abs(np.abs(times[inspection.source_frames] - wanted) - nearest).max() < 2e-3
+    shown = inspection.source_frames
+    assert len(inspection.repeated) == len(shown) - len(np.unique(shown))
+    assert len(np.unique(np.delete(shown, inspection.repeated))) == len(np.unique(shown))
     rate_finding = finding_of(inspection, "frame rate")
     assert ("variable" in rate_finding.what) == (
         rate == 0
@@ -339,15 +343,69 @@ def test_the_audio_is_shifted_to_the_lips(
     audio = speechlike(64)
     lengths = []
 
-    def late(face_samples: object, audio: np.ndarray) -> float:
+    def late(face_samples: object, audio: np.ndarray, segments: int) -> Lateness:
         lengths.append(len(audio))
-        return 0.1
+        assert segments == 1
+        return Lateness(0.1)
 
     inspection = inspect(
         write_odd(tmp_path / "a.mkv", pictures, sound=audio), landmarker, lip_offset=late
     )
     assert close_audio(inspection.audio, audio[1600 : 1600 + 60 * 640]) and lengths == [60 * 640]
     assert "100 ms after the lips" in finding_of(inspection, "audio track").what
+
+
+def test_audio_that_drifts_is_stretched_to_the_lips(
+    landmarker: FaceLandmarker, pictures: Pictures, tmp_path: Path
+) -> None:
+    audio, rate = speechlike(60), 0.01
+    slow = resample(audio, 100, 101)
+    inspection = inspect(
+        write_odd(tmp_path / "a.mkv", pictures, sound=slow),
+        landmarker,
+        lip_offset=lambda *_: Lateness(0.0, rate),
+    )
+    assert len(inspection.audio) == 60 * 640
+    assert np.corrcoef(inspection.audio, audio)[0, 1] > 0.9 > np.corrcoef(slow[:38400], audio)[0, 1]
+    assert "1.00% slow" in finding_of(inspection, "audio track").what
+
+
+@pytest.mark.parametrize("sound_from, seconds", [(0.6, 2.4), (0.0, 1.6)])
+def test_late_and_short_audio_is_no_other_framing(
+    sound_from: float,
+    seconds: float,
+    landmarker: FaceLandmarker,
+    pictures: Pictures,
+    tmp_path: Path,
+) -> None:
+    sound = hum(60)[: round(16_000 * (seconds - sound_from))]
+    video = write_odd(tmp_path / "a.mkv", pictures, sound=sound, sound_from=sound_from)
+    inspection = inspect_picture(video, landmarker)
+    track = finding_of(inspection, "audio track")
+    assert finding_of(inspection, "framing").what == "one framing"
+    assert track.level == "warning" and "cut away" in track.fix and len(track.at) == 1
+
+
+def test_a_speaker_in_the_corner_of_a_recording_is_judged_at_the_face(
+    landmarker: FaceLandmarker, pictures: Pictures, tmp_path: Path
+) -> None:
+    """The face stops for 2 s while the recorded screen moves; a slide changes after 0.8 s."""
+    slides = np.random.default_rng(0).uniform(0, 255, (2, 18, 32, 3)).astype(np.uint8)
+    side, screens = 360, []
+    for i, picture in enumerate([*pictures, *pictures[-1:] * 50, *pictures[::-1]]):
+        screen = cv2.resize(slides[int(i >= 20)], (1024, 576), interpolation=cv2.INTER_NEAREST)
+        screen[:20, : 4 * i] = 255
+        screen[-side - 60 :, -side - 60 :] = BACKDROP
+        screen[-side:, -side:] = cv2.resize(picture, (side, side))
+        screens.append(screen)
+    inspection = inspect(write_clip(tmp_path / "a.mp4", screens, hum(170)), landmarker)
+    stopped = finding_of(inspection, "picture")
+    assert "the picture stops" in stopped.what
+    assert np.allclose(stopped.at, [(60 / 25, 110 / 25)], atol=0.25)
+    for check in ("cuts", "framing", "camera", "light"):
+        finding = finding_of(inspection, check)
+        assert finding.level == "ok" and not finding.at, finding
+    assert inspection.frames == pytest.approx(120, abs=8) and len(inspection.segments) == 2
 
 
 # --- faults that are only reported

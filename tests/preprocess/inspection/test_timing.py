@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from being.preprocess.inspection.timing import find_timing, nearest_frames
+from being.preprocess.inspection.timing import find_timing, nearest_frames, repeated_frames
 
 COUNT = 1500
 
@@ -160,6 +160,20 @@ def test_a_variable_rate_keeps_its_timestamps() -> None:
 def test_frames_are_counted_when_timestamps_are_useless() -> None:
     timing = find_timing(np.arange(100) * 1e-3 + 7, np.ones(100, np.float32), 25, [])
     assert timing.counted and np.allclose(timing.times, np.arange(100) / 25)
+
+
+def test_of_the_places_of_one_frame_the_best_is_no_repetition() -> None:
+    """At 15 frames/s each picture stands once at its own place; the others repeat it."""
+    times = np.arange(30) / 15
+    chosen, _ = nearest_frames(times)
+    again = repeated_frames(times, chosen)
+    own = np.setdiff1d(np.arange(len(chosen)), again)
+    assert len(own) == 30 < len(chosen) and (np.diff(chosen[own]) == 1).all()
+    for place in again:
+        other = own[chosen[own] == chosen[place]]
+        errors = np.abs(times[chosen[[place, *other]]] - np.array([place, *other]) / 25)
+        assert errors[0] >= errors[1]
+    assert not len(repeated_frames(np.arange(50) / 25, np.arange(50)))
 
 
 def test_clips_of_one_or_two_frames() -> None:

@@ -33,6 +33,18 @@ def test_parts_of_a_drawn_person_are_found(long_hair):
         assert overlap(parsing.labels == NECK, truth == NECK) > (0.6 if long_hair else 0.75)
 
 
+def test_hair_that_hangs_over_the_cloth_belongs_to_the_head():
+    """It covers half of what is below the chin, so its colour counted as that of the cloth."""
+    clip = draw_clip(long_hair=True, hair_ends=170)
+    for parsing, truth in zip(
+        parse_clip(clip.frames, clip.points, parser=clip.network()), clip.labels, strict=True
+    ):
+        assert overlap(parsing.labels == HEAD, truth == HEAD) > 0.9
+        # No line along the cut of the jaw: inside the head the alpha is whole.
+        inside = cv2.erode((truth == HEAD).astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
+        assert (parsing.head_alpha[inside] > 250).mean() > 0.98
+
+
 def test_alpha_sharpens_the_network_and_agrees_with_the_labels():
     clip = draw_clip()
     for parsing, truth in zip(

@@ -1,12 +1,12 @@
-"""The mouth code of a dataset: measured by preprocessing, or from the dataset's files at first use.
+"""The mouth code of a dataset, measured at first use from its landmarks, frames and teeth masks.
 
-`mouth_code.npz` holds `measures` float32 [F, K] (`being.face.mouth_code`), NaN in frames without a
-face. A dataset that an earlier version made has no such file; the same numbers then come from its
-landmarks, frames and teeth masks.
+`mouth_code.npz` in the dataset keeps the result: `measures` float32 [F, K]
+(`being.face.mouth_code`), NaN in frames without a face. It is made again where it is missing.
 """
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,6 +113,7 @@ def load_mouth_code(dataset: Dataset) -> MouthCode:
             )
     else:
         measures = measure_mouth(dataset.path, dataset.landmarks)
+        _keep(file, measures)
 
     found = np.isfinite(measures).all(1)
     if not found.any():
@@ -126,6 +127,16 @@ def load_mouth_code(dataset: Dataset) -> MouthCode:
     frames = np.arange(dataset.frames)
     values = np.stack([np.interp(frames, frames[found], column[found]) for column in code.T], 1)
     return MouthCode(values.astype(np.float32), found, units)
+
+
+def _keep(file: Path, measures: np.ndarray) -> None:
+    """Write the measures into the dataset, unless it cannot be written to."""
+    part = file.with_name(f".{file.stem}-{os.getpid()}.part.npz")
+    try:
+        np.savez(part, measures=measures)
+        os.replace(part, file)
+    except OSError:
+        part.unlink(missing_ok=True)
 
 
 def code_rows(codes: np.ndarray) -> np.ndarray:

@@ -178,7 +178,7 @@ def _fit_voice(
     if fit is None:
         raise InputRejected(
             f"{dataset.path} has too few frames with a face to learn the voice from",
-            "two seconds are needed",
+            "one second is needed",
             "Record some seconds of speech, or train with -o model.mouth=audio",
         )
     fit.mapping.save(path)

@@ -42,7 +42,7 @@ PROBABILITIES = np.array([0, 2, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 98, 1
 FULL_CORRELATION, LEAST_SHARE = 0.5, 0.3
 MOST_GAIN = 2.2  # of the calibration, as a ratio of deviations
 CLOSED_SHARE = 0.2  # of the range of the opening, below which lips count as closed
-LEAST_FRAMES = 2 * FPS
+LEAST_FRAMES = FPS
 # Threads of the linear algebra. Its matrices are small, and threads that wait for each other beside
 # other work cost far more than they save: on two busy cores five fits took 16 s with one thread and
 # 276 s with two.
@@ -81,7 +81,7 @@ def fit_voice_to_mouth(
     frames: np.ndarray,
     encoder: str,
 ) -> VoiceFit | None:
-    """The mapping learnt from the frames int [n] of a clip; None with less than two seconds.
+    """The mapping learnt from the frames int [n] of a clip; None with less than a second.
 
     features: speech features float32 [F, 16, C] of `encoder`; bounds: int [F, 2], first and last
     frame of each frame's segment; code: the clip's true mouth code.

@@ -10,6 +10,7 @@ from being.runs.run_directory import Run
 
 TINY = [
     "data.size=48",
+    "model.mouth=audio",
     "data.initial_gaussians=400",
     "train.fine.batch=2",
     "train.lips.warmup_steps=20",

@@ -1,0 +1,165 @@
+"""The fit from voice to mouth on a synthetic voice with a known mouth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from being.audio.feature_windows import strips
+from being.conventions import FEATURE_WINDOW
+from being.data.mouth import CODE_GAIN, MouthCode, code_rows
+from being.errors import InputRejected
+from being.face.mouth_code import MOUTH_CHANNELS, MouthUnits
+from being.model.voice_to_mouth import (
+    CLOSING_CHANNELS,
+    MouthRowStream,
+    VoiceToMouth,
+    match_quantiles,
+    predicted_rows,
+)
+from being.train.voice_fit import VoiceFit, fit_voice_to_mouth
+
+FRAMES, WIDTH, LATE = 400, 20, 3
+K = len(MOUTH_CHANNELS)
+
+
+def smooth_noise(count: int, width: int, seed: int) -> np.ndarray:
+    """Noise [count, width] that changes about as slowly as speech."""
+    rng = np.random.default_rng(seed)
+    raw = rng.normal(size=(count + 6, width))
+    return np.stack([np.convolve(column, np.ones(7) / 7**0.5, "valid") for column in raw.T], 1)
+
+
+def synthetic(seed: int = 0, noise: float = 0.0) -> tuple[np.ndarray, np.ndarray, MouthCode]:
+    """Features [F, 16, C], bounds [F, 2] and a mouth that follows them LATE steps later."""
+    steps = smooth_noise(2 * FRAMES + 64, WIDTH, seed)
+    mix = np.random.default_rng(7).normal(size=(WIDTH, K)) / WIDTH**0.5
+    middle = 32 + 2 * np.arange(FRAMES)
+    mouth = np.tanh(steps[middle + LATE] @ mix)
+    mouth += noise * np.random.default_rng(seed + 1).normal(size=mouth.shape)
+    features = np.stack([steps[m - 8 : m + 8] for m in middle]).astype(np.float32)
+    found = np.ones(FRAMES, bool)
+    units = MouthUnits.of(mouth, found)
+    bounds = np.tile([0, FRAMES - 1], (FRAMES, 1))
+    return features, bounds, MouthCode(units.code(mouth), found, units)
+
+
+@pytest.fixture(scope="module")
+def fitted() -> tuple[VoiceFit, np.ndarray, np.ndarray, MouthCode]:
+    features, bounds, code = synthetic(noise=0.2)
+    fit = fit_voice_to_mouth(features, bounds, code, np.arange(320), "deepspeech")
+    assert fit is not None
+    return fit, features, bounds, code
+
+
+def test_frames_that_were_not_seen_are_predicted(fitted) -> None:
+    fit, features, bounds, code = fitted
+    predicted = fit.mapping.codes(strips(features, bounds))[328:]
+    true = code.values[328:]
+    for k in range(K):
+        assert np.corrcoef(predicted[:, k], true[:, k])[0, 1] > 0.6, MOUTH_CHANNELS[k]
+    # The middle of the window is where the mouth's audio lies.
+    assert abs(fit.middle - LATE) <= 2
+
+
+def test_calibration_gives_the_deviation_of_the_person(fitted) -> None:
+    fit, features, bounds, code = fitted
+    predicted = fit.mapping.codes(strips(features, bounds))
+    ratio = predicted[328:].std(0) / code.values[:320].std(0)
+    assert 0.9 < ratio.mean() < 1.1, ratio
+    assert (ratio > 0.75).all() and (ratio < 1.35).all(), ratio  # 72 frames of each channel
+    plain = fit.mapping.predict(fit.mapping.reduce(strips(features, bounds)))
+    assert plain[328:].std(0).mean() < predicted[328:].std(0).mean()
+
+
+def test_what_cannot_be_predicted_is_not_blown_up() -> None:
+    features, bounds, code = synthetic()
+    rng = np.random.default_rng(3)
+    noise = MouthCode(rng.normal(size=code.values.shape).astype(np.float32), code.found, code.units)
+    fit = fit_voice_to_mouth(features, bounds, noise, np.arange(320), "deepspeech")
+    assert fit is not None
+    assert (fit.motion < 0.6).all(), fit.motion
+
+
+def test_a_stream_gives_the_rows_of_the_whole_clip(fitted) -> None:
+    fit, features, bounds, _ = fitted
+    whole = predicted_rows(fit.mapping, features, bounds)
+    stream = MouthRowStream(fit.mapping)
+    parts = [stream.push(part) for part in np.split(features, [1, 2, 9, 60, 61, 200])]
+    rows = np.concatenate([*parts, stream.finish()])
+    assert rows.shape == (FRAMES, FEATURE_WINDOW, K)
+    np.testing.assert_allclose(rows, whole, atol=1e-4)
+
+
+def test_short_streams() -> None:
+    features, bounds, code = synthetic()
+    fit = fit_voice_to_mouth(features, bounds, code, np.arange(320), "deepspeech")
+    assert fit is not None
+    for count in (0, 1, 2, 3, 5):
+        stream = MouthRowStream(fit.mapping)
+        rows = np.concatenate([stream.push(features[:count]), stream.finish()])
+        assert len(rows) == count
+
+
+def test_closures_close_the_lips_in_any_voice() -> None:
+    features, bounds, code = synthetic()
+    width = 146
+    wide = np.zeros((FRAMES, FEATURE_WINDOW, width), np.float32)
+    wide[..., :WIDTH] = features
+    fit = fit_voice_to_mouth(wide, bounds, code, np.arange(320), "hama")
+    assert fit is not None and fit.mapping.closure_step == FEATURE_WINDOW
+    without = fit.mapping.codes(strips(wide, bounds))
+    wide[200:210, :, -2] = 8.0
+    closed = fit.mapping.codes(strips(wide, bounds))
+    lips = list(CLOSING_CHANNELS)
+    distance = np.abs(closed[205, lips] - fit.mapping.closed[lips])
+    assert (distance < 0.15).all(), distance
+    np.testing.assert_allclose(closed[100], without[100], atol=1e-5)
+
+
+def test_files_are_written_and_checked(fitted, tmp_path: Path) -> None:
+    fit, features, bounds, _ = fitted
+    path = tmp_path / "voice.safetensors"
+    fit.mapping.save(path)
+    again = VoiceToMouth.load(path)
+    some = strips(features, bounds)[:20]
+    np.testing.assert_array_equal(again.codes(some), fit.mapping.codes(some))
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputRejected):
+        VoiceToMouth.load(path)
+
+
+def test_parts_that_do_not_fit_are_refused(fitted) -> None:
+    mapping = fitted[0].mapping
+    tensors, facts = mapping.tensors(), mapping.facts()
+    for broken, why in (
+        ({**tensors, "weights": tensors["weights"][:-1]}, facts),
+        ({name: value for name, value in tensors.items() if name != "closed"}, facts),
+        (tensors, {**facts, "gamma": -1}),
+        (tensors, {**facts, "closure_step": "x"}),
+        (tensors, {}),
+        ({**tensors, "centres": np.zeros((2, 3, 4), np.float32)}, facts),
+    ):
+        with pytest.raises(ValueError):
+            VoiceToMouth.from_parts(broken, why)
+
+
+def test_too_few_frames_are_not_fitted() -> None:
+    features, bounds, code = synthetic()
+    assert fit_voice_to_mouth(features, bounds, code, np.arange(20), "deepspeech") is None
+
+
+def test_quantiles_are_matched_and_continued() -> None:
+    before, after = np.array([0.0, 1.0, 2.0]), np.array([0.0, 3.0, 4.0])
+    values = match_quantiles(np.array([-1.0, 0.5, 1.5, 3.0]), before, after)
+    np.testing.assert_allclose(values, [-1.0, 1.5, 3.5, 5.0])
+
+
+def test_rows_hold_the_code_of_their_frame() -> None:
+    rows = code_rows(np.arange(6.0).reshape(2, 3))
+    assert rows.shape == (2, FEATURE_WINDOW, 3)
+    np.testing.assert_allclose(rows[1], np.tile([12.0, 16.0, 20.0], (FEATURE_WINDOW, 1)))
+    assert CODE_GAIN == 4.0

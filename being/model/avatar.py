@@ -17,7 +17,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,9 +35,8 @@ from being.data.consent import consent_note
 from being.data.dataset import Dataset
 from being.data.expression_channels import BLINK_ONLY, ExpressionChannels
 from being.errors import InputRejected, UsageError
-from being.files import load_tensors, read_json, write_json
+from being.files import load_tensors, new_folder, read_json, write_json
 from being.model.talking_head import TalkingHead
-from being.paths import replace_folder
 
 SCHEMA = 2
 BLINK_SCHEMA = 1  # of bundles whose only expression channel is the blink
@@ -134,19 +132,14 @@ def write_avatar(path: Path, model: TalkingHead, config: Config, loop: PoseLoop)
 
     The folder appears complete or not at all.
     """
-    part = path.with_name(f".{path.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
+    with new_folder(path) as part:
         _write_bundle(part, model, config, loop)
-        replace_folder(part, path)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return path
 
 
 def _write_bundle(folder: Path, model: TalkingHead, config: Config, loop: PoseLoop) -> None:
     # Weights, poses and plates.
-    (folder / "plates").mkdir(parents=True)
+    (folder / "plates").mkdir()
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     save_file(state, folder / "model.safetensors")
     poses = {

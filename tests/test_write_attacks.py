@@ -29,12 +29,11 @@ def attacked(*options: str) -> dict[str, int]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.timeout(900)  # half a minute on a free machine
 def test_a_few_attacks_lose_nothing() -> None:
-    cuts = "2" if shutil.which("strace") else "0"
-    counts = attacked(
-        "--kills", "6", "--pairs", "2", "--cuts", cuts, "--only", "pack,import-checkpoint"
-    )
-    assert (counts["kills"], counts["pairs"]) == (6, 2)
+    cuts = "4" if shutil.which("strace") else "0"
+    counts = attacked("--kills", "4", "--pairs", "1", "--cuts", cuts, "--only", "import-checkpoint")
+    assert (counts["kills"], counts["pairs"]) == (4, 1)
 
 
 @pytest.mark.slow

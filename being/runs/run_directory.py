@@ -151,20 +151,20 @@ class Run:
     def config(self) -> Config:
         """The resolved config with which the run was started.
 
-        Where config.yaml cannot be read, the config is that of a checkpoint; a warning says so.
-        Raises InputRejected when there is none, UsageError when a key of it is unknown or has a
-        new name.
+        Where config.yaml is missing or empty, as a power cut may leave it, the config is that of a
+        checkpoint, and a warning says so. Raises InputRejected when it cannot be read, UsageError
+        when a key of it is unknown or has a new name.
         """
         if self._config is not None:
             return self._config
         file = self.path / "config.yaml"
         try:
-            tree = yaml.safe_load(file.read_text())
-            if not isinstance(tree, dict) or not tree:
-                raise InputRejected(f"{file} cannot be read", "it is empty or cut off")
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, InputRejected) as error:
-            why = error.why if isinstance(error, InputRejected) else str(error)
-            tree = self._config_of_checkpoint(file, why)
+            text = file.read_text() if file.exists() else ""
+            tree = yaml.safe_load(text) if text.strip("\0\n\t ") else None
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise InputRejected(f"{file} cannot be read", str(error)) from error
+        if not tree:
+            tree = self._config_of_checkpoint(file, "it is missing or empty")
         try:
             self._config = from_dict(tree)
         except UsageError as error:

@@ -455,7 +455,7 @@ def test_symbols_that_are_left_out_are_named(run: Path, speech_encoder: None) ->
 # --- eval, bench-fps
 
 
-def test_eval_refuses_what_it_cannot_measure(run: Path) -> None:
+def test_eval_refuses_what_it_cannot_measure(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from being.runs.run_directory import Run
 
     made = Run.open(run)
@@ -475,6 +475,7 @@ def test_eval_refuses_what_it_cannot_measure(run: Path) -> None:
         shutil.rmtree(copy)
     (copy := Path.cwd() / "runs/scene/elsewhere").parent.mkdir(exist_ok=True)
     shutil.copytree(run, copy)
+    monkeypatch.setenv("BEING_HOME", "nowhere")  # in its home the dataset would be found
     refused(4, "dataset of the run .* is not there", "eval", copy)
 
 

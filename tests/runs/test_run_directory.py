@@ -155,10 +155,17 @@ def test_a_lost_config_comes_back_from_a_checkpoint(
     assert run_to_continue("all") == run.path
 
 
+def test_a_config_that_a_person_has_edited_is_never_replaced(run: Run) -> None:
+    (run.path / "config.yaml").write_text("data: [")
+    with pytest.raises(InputRejected, match="config.yaml cannot be read"):
+        Run.open(run.path).config  # noqa: B018
+    assert (run.path / "config.yaml").read_text() == "data: ["
+
+
 def test_a_config_that_is_nowhere_is_refused(run: Run) -> None:
     shutil.rmtree(run.path / "checkpoints")
     damage(run.path / "config.yaml", "empty")
-    with pytest.raises(InputRejected, match="config.yaml cannot be read: it is empty"):
+    with pytest.raises(InputRejected, match="config.yaml cannot be read: it is missing or empty"):
         Run.open(run.path).config  # noqa: B018
 
 

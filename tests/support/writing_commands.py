@@ -91,6 +91,7 @@ def make_world(folder: Path, names: Iterable[str] = COMMANDS) -> Path:
     from tiny_home import hum, make_dataset, make_home
     from trained_gaussiantalker import write_trained
 
+    from being.face.landmarks import BLENDSHAPES
     from being.interop.pack.packing import pack
     from being.media import read_audio, write_wav
     from being.sample import sample_clip
@@ -105,6 +106,11 @@ def make_world(folder: Path, names: Iterable[str] = COMMANDS) -> Path:
         make_dataset(folder / "home", scene)
         (folder / "home/runs/scene").mkdir(parents=True)
     shutil.rmtree(scene)
+    # An export for other systems needs blendshapes.
+    with np.load(folder / SCENE / "landmarks.npz") as found:
+        arrays = dict(found)
+    arrays["blendshapes"] = np.full((len(arrays["points"]), BLENDSHAPES), 0.1, np.float32)
+    np.savez(folder / SCENE / "landmarks.npz", **arrays)
     if "scene.being" in needed:
         pack(folder / SCENE, folder / "scene.being")
     if "family" in needed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 import sys
 import threading
@@ -39,12 +40,45 @@ class Console:
         """Print one line of information (stdout, or stderr when stdout carries JSON)."""
         if not self.quiet:
             with _screen.aside():
-                print(text, file=sys.stderr if self.json else sys.stdout, flush=True)
+                write_line(text, "stderr" if self.json else "stdout")
 
     def warn(self, text: str) -> None:
         """Print one warning line on stderr, even with `-q`."""
         with _screen.aside():
-            print(f"warning: {text}", file=sys.stderr, flush=True)
+            write_line(f"warning: {text}", "stderr")
+
+
+def write_line(text: str, name: str, end: str = "\n") -> bool:
+    """Write to "stdout" or "stderr"; whether that was possible.
+
+    The work goes on where nobody reads any more (`being train | head`, a closed terminal) or the
+    disk of a log file is full: one line on stderr says so, later text is dropped.
+    """
+    stream = getattr(sys, name)
+    if stream is None:  # closed by the caller
+        return False
+    try:
+        print(text, file=stream, end=end, flush=True)
+        return True
+    except (OSError, ValueError) as error:
+        drop_stream(name, error)
+        return False
+
+
+def drop_stream(name: str, error: Exception) -> None:
+    """Send what is written to the broken "stdout" or "stderr" to nowhere, also what Python flushes
+    at exit.
+    """
+    stream = getattr(sys, name)
+    try:
+        descriptor = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(descriptor, stream.fileno())
+        os.close(descriptor)
+    except (OSError, ValueError):
+        setattr(sys, name, None)
+    if name == "stdout":
+        why = getattr(error, "strerror", None) or str(error)
+        write_line(f"warning: stdout is closed ({why}): the work goes on without it", "stderr")
 
 
 # The console of the running command.
@@ -99,14 +133,13 @@ class _Screen:
             now, columns = time.monotonic(), shutil.get_terminal_size().columns - 1
             lines = [finished] if finished else []
             lines += [step.text(now)[:columns] for step in self.running]
-            sys.stderr.write("".join(line + "\n" for line in lines))
-            sys.stderr.flush()
+            write_line("".join(line + "\n" for line in lines), "stderr", end="")
             self._drawn_lines, self.last_text = len(self.running), now
 
     def print_line(self, line: str) -> None:
         """Print a line of progress off a terminal."""
         with self.lock:
-            print(line, file=sys.stderr, flush=True)
+            write_line(line, "stderr")
             self.last_text = time.monotonic()
 
     def tick(self) -> None:
@@ -137,8 +170,7 @@ class _Screen:
 
     def _erase(self) -> None:
         if self._drawn_lines:
-            sys.stderr.write(f"\x1b[{self._drawn_lines}A\r\x1b[J")
-            sys.stderr.flush()
+            write_line(f"\x1b[{self._drawn_lines}A\r\x1b[J", "stderr", end="")
         self._drawn_lines = 0
 
 
@@ -198,7 +230,7 @@ class Progress:
         """total: number of units, if known; done: units that an earlier run has done."""
         self.label, self.total, self.unit, self.done = label, total, unit, done
         self.seconds = 0.0
-        self.terminal = sys.stderr.isatty()
+        self.terminal = sys.stderr is not None and sys.stderr.isatty()
         self._note = ""
         self._write_note: Callable[[], str] | None = None
         self._noted = 0.0  # when the note was written

@@ -11,41 +11,45 @@ import being
 ROOT = Path(being.__file__).parent
 # Packages and modules of `being` in the order of data flow. Imports go to the left only.
 ORDER = """
-    conventions errors console paths files config assets media report audio tts splat face data
-    preprocess model metrics runs train inference interop eval bench sample demo cli
+    conventions errors console paths locks files config assets media report audio tts splat face
+    data preprocess model metrics runs train inference interop eval bench sample demo cli
 """.split()
 # What each of them imports. A new edge is a decision: add it here, and say why in the commit.
 ALLOWED = {
     "paths": "errors",
-    "files": "errors",
+    "locks": "errors paths",
+    "files": "errors paths locks",
     "config": "errors paths",
-    "assets": "errors",
-    "media": "conventions errors paths",
+    "assets": "errors console files",
+    "media": "conventions errors paths files",
     "report": "conventions",
-    "audio": "conventions errors assets media",
+    "audio": "conventions errors files assets media",
     "tts": "audio errors assets media",
     "splat": "conventions errors",
     "face": "conventions errors assets",
     "data": "conventions errors console paths files media audio face",
-    "preprocess": "conventions errors console paths files assets media report audio face data",
-    "model": "conventions errors paths files config splat data",
-    "runs": "errors console paths files config",
+    "preprocess": (
+        "conventions errors console paths locks files assets media report audio face data"
+    ),
+    "model": "conventions errors paths files config audio splat face data",
+    "runs": "errors console paths locks files config",
     "train": (
         "conventions errors console paths files config assets media report audio splat face data "
         "model metrics runs"
     ),
     "inference": "conventions errors console media audio tts splat data model",
     "interop": (
-        "conventions errors console paths files config media audio face data preprocess model runs"
+        "conventions errors console paths locks files config media audio face data preprocess "
+        "model runs"
     ),
     "eval": (
-        "conventions errors console paths files config assets media report audio tts face data "
-        "model metrics runs inference"
+        "conventions errors console paths locks files config assets media report audio tts face "
+        "data model metrics runs inference"
     ),
     "bench": (
         "conventions errors console files config media audio tts splat data model inference interop"
     ),
-    "demo": "errors console config tts splat data preprocess train inference eval sample",
+    "demo": "errors console files config tts splat data preprocess train inference eval sample",
     "cli": (
         "errors console paths config media tts splat face data preprocess model runs train "
         "inference interop eval bench demo"

@@ -30,7 +30,9 @@ from being.assets.weight_converters import (
     kokoro_safetensors,
     lpips_safetensors,
 )
+from being.console import write_line
 from being.errors import EnvironmentFault
+from being.files import write_bytes
 
 Progress = Callable[[int, int], None]  # (bytes done, bytes in all)
 
@@ -153,9 +155,9 @@ def fetch(name: str, progress: Progress | None = None) -> Path:
             f"Unset BEING_OFFLINE, or copy the file there (sha256 {asset.sha256}) from another "
             f"machine's cache, or from: {'; '.join(map(str, asset.sources))}",
         )
-    print(
+    write_line(
         f"fetching {asset.file} ({asset.purpose}, {megabytes(asset.size)}, {asset.licence})",
-        file=sys.stderr,
+        "stderr",
     )
     reasons = []
     for source in asset.sources:
@@ -313,20 +315,10 @@ def _read_exactly(stream: IO[bytes], member: str, size: int) -> bytes:
 
 
 def _store(asset: Asset, content: bytes) -> Path:
-    """Write the cached file under a temporary name first: two processes may do it at once."""
-    temporary = None
+    """Write the cached file, whole or not at all: two processes may do it at once."""
     try:
-        asset.path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            dir=asset.path.parent, prefix=f".{asset.file}.", delete=False
-        ) as file:
-            temporary = Path(file.name)
-            file.write(content)
-        temporary.chmod(0o644)
-        temporary.replace(asset.path)
+        write_bytes(asset.path, content)
     except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
         raise EnvironmentFault(
             f"cannot write {asset.path}",
             str(error),

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from being.console import console
+from being.console import console, drop_stream, write_line
 from being.errors import BeingError, ExitCode, UsageError
 from being.paths import user_path
 
@@ -52,6 +52,9 @@ class Commands(TyperGroup):
             code = _print_error(_usage_error(error))
         except (KeyboardInterrupt, typer.Abort):
             code = _print_error(BeingError("interrupted", code=ExitCode.INTERRUPTED))
+        except BrokenPipeError as error:  # while the help is printed
+            drop_stream("stdout", error)
+            code = ExitCode.FAILED
         sys.exit(code or ExitCode.DONE)
 
 
@@ -114,14 +117,16 @@ def _run(work: Callable[[], dict[str, Any] | None]) -> int:
         result = work()
     except (typer.Exit, typer.Abort):
         raise
-    except BrokenPipeError:
-        # The reader of stdout has gone: also keep Python from flushing to it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.FAILED
     except (Exception, KeyboardInterrupt) as error:
         return _print_error(_as_being_error(error))
     if console.json:
-        print(json.dumps({"ok": True, **(result or {})}, default=str))
+        text = json.dumps({"ok": True, **(result or {})}, default=str)
+        if not write_line(text, "stdout"):
+            return _print_error(
+                BeingError(
+                    "the result could not be printed", "stdout is closed", "All work is done"
+                )
+            )
     return ExitCode.DONE
 
 
@@ -168,16 +173,31 @@ def _internal_error(error: BaseException) -> BeingError:
 
 def _print_error(error: BeingError) -> int:
     """Print the error on one line, under `--json` also as the object on stdout; its exit code."""
-    print(f"error: {' '.join(error.message().split())}", file=sys.stderr, flush=True)
+    write_line(f"error: {' '.join(error.message().split())}", "stderr")
     if console.json:
         fields = {"what": error.what, "why": error.why, "fix": error.fix, "code": int(error.code)}
-        print(json.dumps({"ok": False, "error": fields, **error.details}))
+        write_line(json.dumps({"ok": False, "error": fields, **error.details}), "stdout")
     return int(error.code)
 
 
-def stop_on_sigterm() -> None:
-    """Make SIGTERM unwind like Ctrl-C, so that temporary files are removed.
+def stop_on_signals() -> None:
+    """Make SIGTERM and SIGHUP (a closed terminal) unwind like Ctrl-C, so that temporary files are
+    removed.
 
-    Training installs its own handler.
+    An ignored signal stays ignored, as `nohup` wants it. Training installs its own handler.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
+
+
+def keep_standard_streams() -> None:
+    """Open stdin, stdout and stderr on nothing where the caller closed them.
+
+    Else the next file that is opened would take the number of one, and what a library prints
+    would be written into it.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)

@@ -192,7 +192,10 @@ def preprocess(
 def pack(
     dataset: DatasetArgument = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Output file (default: <name>.being).")
+        Path | None,
+        typer.Option(
+            "--out", help="Output file (default: <name>.being; a number is added to a taken name)."
+        ),
     ] = None,
 ) -> dict[str, Any]:
     """Pack a dataset into one small file for another machine: about 30 MB for 50 s."""
@@ -200,7 +203,8 @@ def pack(
     from being.paths import latest_dataset
 
     folder = dataset or latest_dataset()
-    file = pack_dataset(folder, out or Path(f"{folder.resolve().name}.being"))
+    default = Path(f"{folder.resolve().name}.being")
+    file = pack_dataset(folder, out or default, free_name=out is None)
     size = file.stat().st_size
     console.info(
         f"{folder} packed into {file}, {size / 1e6:.1f} MB\n"
@@ -309,7 +313,9 @@ def _inspect(video: Path, size: int | None) -> dict[str, Any]:
 def _can_ask() -> bool:
     """Whether a person at a terminal can answer a question."""
 
-    return sys.stdin.isatty() and sys.stderr.isatty() and not console.quiet and not console.json
+    if sys.stdin is None or sys.stderr is None or console.quiet or console.json:
+        return False
+    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def ask_consent() -> Consent:

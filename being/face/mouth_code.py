@@ -2,9 +2,9 @@
 
 The first 14 are lengths after head pose (`head_frame`), in cm of the canonical face; the last two
 are areas of teeth and tongue, relative to the squared distance of the outer eye corners.
-`MouthUnits` brings them to the person's own range: 0 is the person's closed mouth at rest, and one unit is the
-channel's range in the footage (2nd to 98th percentile). So a code of 0 is neutral for everybody,
-and 1 in `lip_opening` is about as far open as this person ever is.
+`MouthUnits` brings them to the person's own range: 0 is the person's closed mouth at rest, and one
+unit is the channel's range in the footage (2nd to 98th percentile). So a code of 0 is neutral for
+everybody, and 1 in `lip_opening` is about as far open as this person ever is.
 
 Every number grows in the direction of its name: `upper_lip` is higher, `lower_lip` and `jaw_open`
 are lower on the face, `corner_height` is higher, a protrusion is farther out of the face.

@@ -15,8 +15,11 @@ import numpy as np
 import torch
 
 from being.errors import BeingError, InputRejected
+from being.files import write_bytes
+from being.interop.export_files import MARK
 from being.model.gaussians import CanonicalGaussians
 
+PLY_FILE = "point_cloud.ply"
 HEADER_MAX = 64 * 1024  # bytes
 COUNT_MAX = 20_000_000  # Gaussians
 # Numbers of f_rest properties, of degree 0 to 3 of the spherical harmonics.
@@ -116,13 +119,14 @@ def write_ply(path: Path, gaussians: CanonicalGaussians) -> None:
     header = [
         "ply",
         "format binary_little_endian 1.0",
+        f"comment {MARK}",
         f"element vertex {len(table)}",
         *(f"property float {name}" for name in names),
         "end_header",
         "",
     ]
     try:
-        path.write_bytes("\n".join(header).encode() + table.tobytes())
+        write_bytes(path, "\n".join(header).encode() + table.tobytes())
     except OSError as error:
         raise BeingError(
             f"cannot write {path}", str(error), "Free disk space or choose another folder"

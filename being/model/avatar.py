@@ -19,7 +19,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,10 +37,10 @@ from being.data.consent import consent_note
 from being.data.dataset import Dataset
 from being.data.expression_channels import BLINK_ONLY, ExpressionChannels
 from being.errors import InputRejected, UsageError
-from being.files import load_tensors, read_json, write_json
+from being.files import load_tensors, new_folder, read_json, write_json
 from being.model.talking_head import TalkingHead
 from being.model.voice_to_mouth import VOICE_FILE, VoiceToMouth
-from being.paths import check_folder, replace_folder, user_path
+from being.paths import check_folder, user_path
 
 SCHEMA = 2
 BLINK_SCHEMA = 1  # of bundles whose only expression channel is the blink
@@ -157,13 +156,8 @@ def write_avatar(
     not at all.
     """
     assert (config.model.mouth == "code") == (voice is not None), config.model.mouth
-    part = path.with_name(f".{path.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
+    with new_folder(path) as part:
         _write_bundle(part, model, config, loop, voice)
-        replace_folder(part, path)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return path
 
 
@@ -171,7 +165,7 @@ def _write_bundle(
     folder: Path, model: TalkingHead, config: Config, loop: PoseLoop, voice: VoiceToMouth | None
 ) -> None:
     # Weights, poses and plates.
-    (folder / "plates").mkdir(parents=True)
+    (folder / "plates").mkdir()
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     save_file(state, folder / "model.safetensors")
     poses = {

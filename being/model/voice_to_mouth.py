@@ -20,7 +20,6 @@ A regression predicts means, so its mouths are too small. Three steps follow:
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,7 @@ from being.conventions import (
 from being.data.mouth import code_rows
 from being.errors import InputRejected
 from being.face.mouth_code import MOUTH_CHANNELS, MouthUnits
-from being.files import RESTORE_HINT, load_tensors
+from being.files import RESTORE_HINT, load_tensors, new_file
 
 # Channels that move to the closed mouth at p, b and m; the others (width, jaw) keep their values.
 CLOSING_CHANNELS = tuple(
@@ -156,10 +155,9 @@ class VoiceToMouth:
         return mapping
 
     def save(self, path: Path) -> None:
-        """Write the mapping as a safetensors file, under a temporary name first."""
-        part = path.with_name(path.name + ".part")
-        save_file(self.tensors(), part, {FACTS: json.dumps(self.facts())})
-        os.replace(part, path)
+        """Write the mapping as a safetensors file, whole or not at all."""
+        with new_file(path) as part:
+            save_file(self.tensors(), part, {FACTS: json.dumps(self.facts())})
 
     @classmethod
     def load(cls, path: Path) -> VoiceToMouth:

@@ -11,7 +11,7 @@ from being.console import Progress
 from being.data.consent import Consent
 from being.errors import BeingError, ExitCode, InputRejected, UsageError
 from being.files import write_json
-from being.paths import user_path
+from being.paths import check_not_input, user_path
 from being.preprocess.inspection.picture import PICTURE_SIDE, probe_clip
 from being.preprocess.manifest import build_manifest
 from being.preprocess.report import write_report
@@ -54,8 +54,9 @@ def preprocess_video(
     A run that was killed, interrupted or failed leaves the hidden folder `.NAME.part` beside
     `out`; the next run on the same video resumes after the finished steps, and makes the same
     files. Raises InputRejected (the clip cannot be used; within seconds where its inspection finds
-    this), BeingError (cannot write, the output exists, another run works there, interrupted),
-    EnvironmentFault (a pretrained file is missing and cannot be fetched).
+    this), BeingError (cannot write, the output exists, another process works there, interrupted),
+    UsageError (the video lies in the output), EnvironmentFault (a pretrained file is missing and
+    cannot be fetched).
     """
     video, out = user_path(video), user_path(out).absolute()
     name = out.name if name is None else name
@@ -63,6 +64,7 @@ def preprocess_video(
     # What can be refused before any long work.
     _check_name(name)
     probe_clip(video)  # first: it needs no network, while the settings may fetch a parser
+    check_not_input(out, [video, au])
     check_free(out, force)
     settings = Settings(
         size or PICTURE_SIDE,

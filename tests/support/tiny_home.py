@@ -31,6 +31,15 @@ def make_home(home: Path, scene: Path) -> Path:
     from being.config import load
     from being.train.training import train_avatar
 
+    data = make_dataset(home, scene)
+    train_avatar(
+        data, load("quick", TINY, environment={}), "tiny", runs=home / "runs", device="cpu"
+    )
+    return home
+
+
+def make_dataset(home: Path, scene: Path) -> Path:
+    """Copy the dataset `scene` into data/ of `home`, with random features of the default width."""
     data = shutil.copytree(scene, home / "data/scene")
     np.save(
         data / "aud_hama.npy",
@@ -39,10 +48,7 @@ def make_home(home: Path, scene: Path) -> Path:
     manifest = json.loads((data / "dataset.json").read_text())
     manifest["features"]["hama"]["width"] = AUDIO_WIDTH
     (data / "dataset.json").write_text(json.dumps(manifest))
-    train_avatar(
-        data, load("quick", TINY, environment={}), "tiny", runs=home / "runs", device="cpu"
-    )
-    return home
+    return data
 
 
 def hum(seconds: float) -> np.ndarray:

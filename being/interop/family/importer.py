@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from being.console import Progress
 from being.conventions import FEATURE_WINDOW, FPS, SAMPLES_PER_FRAME
 from being.data.consent import Consent
 from being.data.dataset import SCHEMA
-from being.errors import BeingError, EnvironmentFault, InputRejected, UsageError
+from being.errors import EnvironmentFault, InputRejected, UsageError
 from being.face.action_units import write_action_units
 from being.face.canonical_mesh import canonical_mesh
 from being.face.landmarks import MESH_POINTS, FaceLandmarker, Landmarks
@@ -46,14 +45,8 @@ from being.interop.family.writers import (
     write_track,
     write_transforms,
 )
-from being.paths import (
-    check_writable,
-    make_folders,
-    remove_empty_folders,
-    replace_folder,
-    user_path,
-)
-from being.preprocess.workspace import check_free
+from being.paths import check_not_input, check_writable, user_path
+from being.preprocess.workspace import check_free, new_dataset
 
 ENCODER = "hama"
 MIN_FACE_SHARE = 0.5  # of the frames must show a face
@@ -91,31 +84,29 @@ def import_family(
         )
     _check_out(out, path, force)
 
-    # Read and check everything before anything is written.
-    folder = layout.read_folder(path)
-    alignment = align(folder)
-    square = centre_square(folder)
-    samples = _read_audio(folder)
-    landmarks, alignment = _detect_landmarks(
-        folder, alignment, square, landmarker or FaceLandmarker()
-    )
-    report = ImportReport(
-        out,
-        folder.system,
-        len(alignment.image_numbers),
-        found=[
-            f"{len(folder.images)} images of {folder.width} x {folder.height} px in "
-            f"{folder.image_folder}",
-            f"cameras in {alignment.source}, focal length {alignment.focal:g} px",
-            *alignment.notes,
-        ],
-    )
+    # The hidden folder becomes `out` when it is complete. Its lock is held from the beginning.
+    with new_dataset(out, force) as part:
+        # Read and check everything before anything is written.
+        folder = layout.read_folder(path)
+        alignment = align(folder)
+        square = centre_square(folder)
+        samples = _read_audio(folder)
+        landmarks, alignment = _detect_landmarks(
+            folder, alignment, square, landmarker or FaceLandmarker()
+        )
+        report = ImportReport(
+            out,
+            folder.system,
+            len(alignment.image_numbers),
+            found=[
+                f"{len(folder.images)} images of {folder.width} x {folder.height} px in "
+                f"{folder.image_folder}",
+                f"cameras in {alignment.source}, focal length {alignment.focal:g} px",
+                *alignment.notes,
+            ],
+        )
 
-    # Write to a temporary folder, which becomes `out` when it is complete.
-    part, parents = out.with_name(f".{out.name}.part"), make_folders(out.parent)
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        part.mkdir()
+        # Write the dataset.
         job = ImportJob(folder, part, square, alignment, landmarks, report)
         for step in (
             write_frames,
@@ -129,14 +120,6 @@ def import_family(
         _write_speech(job, samples)
         _write_action_units(job)
         _write_manifest(job, name, consent)
-        replace_folder(part, out)
-    except OSError as error:
-        raise BeingError(
-            f"cannot write {out}", str(error), "Free disk space or choose another folder"
-        ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-        remove_empty_folders(parents)
     return report
 
 
@@ -156,8 +139,9 @@ def _check_out(out: Path, path: Path, force: bool) -> None:
             f"{path} cannot be both the source and the dataset",
             fix="Choose another folder with --out",
         )
+    check_not_input(out, [path])
     check_free(out, force)
-    check_writable(out.with_name(f".{out.name}.part"))
+    check_writable(out)
 
 
 def _read_audio(folder: layout.FamilyFolder) -> np.ndarray:

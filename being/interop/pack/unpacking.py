@@ -13,17 +13,16 @@ import re
 import shutil
 import struct
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from uuid import uuid4
 
 import numpy as np
 
 from being.console import Progress, console
 from being.data.dataset import Dataset
 from being.data.frames import write_frames, write_image
-from being.errors import BeingError, InputRejected
+from being.errors import InputRejected
 from being.files import read_json, write_json
 from being.interop.pack.codecs import (
     DamagedPack,
@@ -44,7 +43,7 @@ from being.interop.pack.packing import (
     Entry,
     outputs_of_steps,
 )
-from being.paths import user_path
+from being.paths import check_not_input, user_path
 from being.preprocess.inspection.record import InspectionRecord
 from being.preprocess.report import write_report
 from being.preprocess.source import SOURCE_STEM, source_frames
@@ -56,7 +55,7 @@ from being.preprocess.steps import (
     Settings,
     StepContext,
 )
-from being.preprocess.workspace import WORK_FOLDER, Workspace, sha256
+from being.preprocess.workspace import WORK_FOLDER, digest_of, new_dataset, sha256
 
 INDEX_MAX = 32 << 20  # bytes
 # Bytes that may come out for each byte of the pack, and bytes besides.
@@ -92,22 +91,13 @@ def unpack(file: Path, out: Path) -> Path:
     off), BeingError (cannot write, or `out` exists).
     """
     file, out = user_path(file), user_path(out).absolute()
-    with _open_pack(file) as (archive, index), Workspace(out) as workspace:
-        # A new key each time: files left by a killed run are not used.
-        workspace.resume(f"unpack {uuid4()}")
-        try:
-            _Unpacker(archive, index, workspace.folder).write()
-            _compare(workspace.folder, workspace.digest, index["clip"]["kind"] == "encoded")
-            if index["report"]:
-                write_report(workspace.folder)
-            Dataset.open(workspace.folder)
-            workspace.publish()
-        except OSError as error:
-            raise BeingError(
-                f"cannot write {out}",
-                str(error),
-                "Free disk space or choose another folder with --out",
-            ) from error
+    check_not_input(out, [file])
+    with _open_pack(file) as (archive, index), new_dataset(out) as folder:
+        _Unpacker(archive, index, folder).write()
+        _compare(folder, index["clip"]["kind"] == "encoded")
+        if index["report"]:
+            write_report(folder)
+        Dataset.open(folder)
     return out
 
 
@@ -307,17 +297,16 @@ def _compute_plates(folder: Path, manifest: Entry, progress: Progress) -> None:
     step.run(context, progress.advance)
 
 
-def _compare(folder: Path, digest: Callable[[tuple[str, ...]], str], encoded: bool) -> None:
+def _compare(folder: Path, encoded: bool) -> None:
     """Compare the files of each step with the packed dataset's; print and note those that differ.
 
-    digest: the digest of a step's files by their patterns. encoded: whether the frames were encoded
-    again.
+    encoded: whether the frames were encoded again.
     """
     manifest, outputs = read_json(folder / "dataset.json"), outputs_of_steps()
     recorded = manifest.get("steps", {})
     steps = {FORMER_STEP_NAMES.get(name, name): step for name, step in recorded.items()}
     digests = {
-        name: digest(outputs[name])
+        name: digest_of(folder, outputs[name])
         for name in steps
         if name in outputs and not outputs[name][0].startswith(WORK_FOLDER)
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import shutil
 import sys
 import threading
@@ -11,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TextIO
 
 # Off a terminal, a line of progress is printed every few seconds, so that log files stay readable.
 LINE_EVERY_S = 5.0
@@ -26,6 +28,29 @@ WINDOW_SAMPLES = 100  # the pace is the mean of the last ones
 START_SAMPLES = 10  # the first ones, which may hold start-up work
 START_UP = 3.0  # a first sample that is this many times as slow as their median is start-up
 
+# Characters that command a terminal or hide what a text says: controls, marks and overrides of the
+# writing direction, line separators, and bytes of a path that are no UTF-8 (surrogates).
+UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+LINE_BREAKS = re.compile("[\t\n]")
+
+
+def printable(text: str, one_line: bool = False) -> str:
+    """`text` with every character that would command the terminal written as its number.
+
+    one_line: line breaks and tabs too.
+    """
+    text = UNPRINTABLE.sub(_as_number, text)
+    return LINE_BREAKS.sub(_as_number, text) if one_line else text
+
+
+def _as_number(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    # A byte of a path that is no UTF-8 is kept by Python as U+DC80 to U+DCFF.
+    code = code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else code
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
 
 @dataclass
 class Console:
@@ -38,12 +63,32 @@ class Console:
         """Print one line of information (stdout, or stderr when stdout carries JSON)."""
         if not self.quiet:
             with _screen.aside():
-                print(text, file=sys.stderr if self.json else sys.stdout, flush=True)
+                _print(text, sys.stderr if self.json else sys.stdout)
+
+    def notice(self, text: str) -> None:
+        """Print one line on stderr, even with `-q`."""
+        with _screen.aside():
+            _print(text, sys.stderr)
 
     def warn(self, text: str) -> None:
         """Print one warning line on stderr, even with `-q`."""
-        with _screen.aside():
-            print(f"warning: {text}", file=sys.stderr, flush=True)
+        self.notice(f"warning: {text}")
+
+    def error(self, text: str) -> None:
+        """Print the error that ends a command, on one line of stderr."""
+        self.notice(f"error: {' '.join(text.split())}")
+
+    def ask(self, question: str) -> str:
+        """The line that the person at the terminal answers, without spaces around it."""
+        sys.stderr.write(printable(question))
+        sys.stderr.flush()
+        return sys.stdin.readline().strip()
+
+
+def _print(text: str, stream: TextIO) -> None:
+    """Print a text that may hold names and fields of foreign files, in the stream's encoding."""
+    text, encoding = printable(text), getattr(stream, "encoding", None) or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
 
 
 # The console of the running command.
@@ -98,14 +143,14 @@ class _Screen:
             now, columns = time.monotonic(), shutil.get_terminal_size().columns - 1
             lines = [finished] if finished else []
             lines += [step.text(now)[:columns] for step in self.running]
-            sys.stderr.write("".join(line + "\n" for line in lines))
+            sys.stderr.write("".join(printable(line, one_line=True) + "\n" for line in lines))
             sys.stderr.flush()
             self._drawn_lines, self.last_text = len(self.running), now
 
     def print_line(self, line: str) -> None:
         """Print a line of progress off a terminal."""
         with self.lock:
-            print(line, file=sys.stderr, flush=True)
+            _print(line, sys.stderr)
             self.last_text = time.monotonic()
 
     def tick(self) -> None:

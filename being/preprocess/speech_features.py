@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ from being.audio.clip_features import encode_segments
 from being.data.dataset import Dataset
 from being.errors import BeingError, InputRejected, UsageError
 from being.files import write_json
+from being.reading.arrays import load_array
+from being.reading.structured import read_json
 
 DEFAULT_ENCODER = "hama"  # every dataset has its features
 FILE_ENCODER = "deepspeech"  # the encoder whose features come from a file
@@ -106,7 +107,7 @@ def write_features(
 
 def feature_entry(folder: Path, choice: FeatureChoice) -> dict[str, Any]:
     """The entry in `dataset.json` of features that are written: file and width."""
-    features = np.load(folder / choice.file, mmap_mode="r")
+    features = load_array(folder / choice.file, mapped=True)
     return {"file": choice.file, "width": int(features.shape[2])}
 
 
@@ -123,7 +124,7 @@ def add_features(dataset: Path, text: str, latency: str | None = None) -> tuple[
     segments = [(first, stop) for first, stop in opened.segments]
     try:
         write_features(opened.path, choice, opened.audio(), segments)
-        manifest = json.loads((opened.path / "dataset.json").read_text())
+        manifest = read_json(opened.path / "dataset.json")
         manifest["features"][choice.name] = feature_entry(opened.path, choice)
         if SPEECH_STEP in manifest.get("steps", {}):
             manifest["steps"][SPEECH_STEP]["digest"] = digest_of(opened.path, FEATURE_FILES)

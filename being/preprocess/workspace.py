@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from being.console import console
 from being.errors import BeingError, InputRejected, UsageError
 from being.files import write_json
 from being.paths import check_writable, make_folders, remove_empty_folders, replace_folder
+from being.reading.structured import read_json
 
 # The run's own files inside the folder; they do not become part of the dataset.
 WORK_FOLDER = ".work"
@@ -84,10 +84,10 @@ class Workspace:
         """
         self._key = key
         try:
-            state = json.loads((self._state_folder / "steps.json").read_text())
+            state = read_json(self._state_folder / "steps.json")
             earlier = {name: FinishedStep(**facts) for name, facts in state["steps"].items()}
             same = state["key"] == key
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        except (InputRejected, TypeError, KeyError, AttributeError):
             earlier, same = {}, False
         if same:
             self.finished = earlier

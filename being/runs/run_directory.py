@@ -14,15 +14,19 @@ from typing import Any
 
 import torch
 import yaml
-from safetensors.torch import save_file
 from torch import Tensor
 
 import being
 from being.config import Config, from_dict
 from being.errors import BeingError, InputRejected, UsageError
-from being.files import load_tensors, read_json, write_json
+from being.files import save_tensors, write_json
+from being.names import check_subject_name
 from being.paths import home, newest_folder, replace_folder
+from being.reading.content import Unreadable, read_text, reason
+from being.reading.structured import SETTINGS_MAX, parse_yaml, read_json
+from being.reading.tensors import load_tensors
 from being.runs.metric_loggers import MetricLogger, WandbLogger, tensorboard_loggers
+from being.runs.record_checks import check_run_record, check_state, metrics_position
 
 CHECKPOINT_SCHEMA = 1
 
@@ -50,6 +54,7 @@ class Run:
 
         `name` is the subject. Raises BeingError when the directory cannot be made.
         """
+        check_subject_name(name)
         path = _new_folder(runs / name, label)
         (path / "config.yaml").write_text(yaml.safe_dump(config.to_dict(), sort_keys=False))
         environment = {
@@ -86,10 +91,7 @@ class Run:
                 f"{path} has run schema {schema}, this version reads {CHECKPOINT_SCHEMA}",
                 fix="Use the version of being that wrote it, or train again",
             )
-        if not isinstance(run.record.get("dataset"), str):
-            raise InputRejected(
-                f"{path / 'run.json'} is incomplete", "it names no dataset", "Train again"
-            )
+        check_run_record(path / "run.json", run.record)
         return run
 
     @classmethod
@@ -117,9 +119,9 @@ class Run:
         """
         file = self.path / "config.yaml"
         try:
-            tree = yaml.safe_load(file.read_text()) or {}
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise InputRejected(f"{file} cannot be read", str(error)) from error
+            tree = parse_yaml(read_text(file, SETTINGS_MAX)) or {}
+        except (OSError, Unreadable) as error:
+            raise InputRejected(f"{file} cannot be read", reason(error)) from error
         try:
             return from_dict(tree)
         except UsageError as error:
@@ -150,9 +152,9 @@ class Run:
         part = folder.with_name(f".{name}.part")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        _save_tensors(model, part / "model.safetensors")
+        save_tensors(part / "model.safetensors", model)
         if optimizer is not None:
-            _save_tensors(optimizer, part / "optimizer.safetensors")
+            save_tensors(part / "optimizer.safetensors", optimizer)
         write_json(part / "state.json", {"schema": CHECKPOINT_SCHEMA, **state})
         replace_folder(part, folder)
         return folder
@@ -175,6 +177,7 @@ class Run:
                 f"{folder} has checkpoint schema {schema}, this version reads {CHECKPOINT_SCHEMA}",
                 fix="Use the version of being that wrote it, or train again",
             )
+        check_state(folder, state)
         optimizer = folder / "optimizer.safetensors"
         return Checkpoint(
             load_tensors(folder / "model.safetensors"),
@@ -220,13 +223,11 @@ class Run:
             return
         reached = ("", 0) if last is None else (last.state["stage"], last.state["step"])
         kept = []
-        for line in file.read_text().splitlines():
-            try:
-                metrics = json.loads(line)
-            except ValueError:  # the process was killed while it wrote this line
-                continue
+        for line in file.read_text(encoding="utf-8", errors="replace").split("\n"):
+            # A line is torn when the process was killed while it wrote the line.
+            position = metrics_position(line)
             # "coarse" sorts before "fine".
-            if (metrics["stage"], metrics["step"]) <= reached:
+            if position is not None and position <= reached:
                 kept.append(line + "\n")
         part = file.with_name(file.name + ".part")
         part.write_text("".join(kept))
@@ -269,7 +270,3 @@ def _new_folder(parent: Path, label: str) -> Path:
                 "Choose another folder with BEING_HOME",
             ) from error
     return path
-
-
-def _save_tensors(tensors: dict[str, Tensor], file: Path) -> None:
-    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, file)

@@ -15,11 +15,11 @@ import numpy as np
 
 from being import media
 from being.conventions import FPS, SAMPLE_RATE
-from being.data.dataset import PREPROCESS_AGAIN, Dataset
+from being.data.dataset import Dataset
+from being.data.manifest import PREPROCESS_AGAIN
 from being.errors import BeingError, InputRejected, UsageError
 from being.face.action_units import AU_NAMES, action_units
 from being.face.landmarks import Landmarks
-from being.files import load_arrays, load_pickled
 from being.interop.family import layout
 from being.interop.family.alignment import MIN_FRAMES
 from being.interop.family.export_steps import (
@@ -39,6 +39,8 @@ from being.interop.family.writers import (
     write_transforms,
 )
 from being.paths import check_writable, make_folders, remove_empty_folders, replace_folder
+from being.reading.arrays import load_arrays
+from being.reading.tensors import load_pickled
 
 ENCODER = "hama"
 # Width of the speech features that all three systems expect of DeepSpeech.
@@ -119,7 +121,9 @@ def _check_out(out: Path, force: bool) -> None:
 
 def _read_landmarks(dataset: Dataset) -> Landmarks:
     """Landmarks, blendshapes and confidence of the dataset's frames."""
-    data = load_arrays(dataset.path / "landmarks.npz", PREPROCESS_AGAIN)
+    data = load_arrays(
+        dataset.path / "landmarks.npz", ("blendshapes", "confidence"), PREPROCESS_AGAIN
+    )
     if "blendshapes" not in data or "confidence" not in data:
         raise InputRejected(
             f"{dataset.path / 'landmarks.npz'} holds {', '.join(data)}",

@@ -21,6 +21,7 @@ from being.interop.gaussiantalker.training_clip import ENCODER, TrainingClip, fi
 from being.model.avatar import PoseLoop, write_avatar
 from being.model.gaussiantalker import GaussianTalker
 from being.model.talking_head import TalkingHead
+from being.names import check_subject_name
 from being.paths import check_writable, home
 from being.runs.run_directory import Run
 
@@ -66,13 +67,18 @@ def import_checkpoint(
             fix="Give the folder named as --model_path in its training",
         )
 
+    if name is not None:
+        check_subject_name(name)
+    given_consent = Consent(consent).record()
+
     # Read the checkpoint and its clip.
     checkpoint = read_checkpoint(path, iteration, heads)
     avatar = avatar or AvatarConfig()
     clip = find_training_clip(checkpoint, path, data, round(avatar.seconds * FPS))
     clip.loop.name = name or clip.loop.name
+    check_subject_name(clip.loop.name)
     if consent or clip.loop.consent is None:
-        clip.loop.consent = Consent(consent).record()
+        clip.loop.consent = given_consent
     config = from_dict(
         {
             "model": dataclasses.asdict(checkpoint.config),

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import dataclasses
 import difflib
-import functools
 import inspect
 import math
 import os
@@ -44,6 +43,10 @@ RENAMED_KEYS = {
     "train.sh_every": "train.sh_degree_every",
     "data.gaussians": "data.initial_gaussians",
 }
+
+
+# What `field_help` has read.
+_FIELD_HELP: dict[type, dict[str, str]] = {}
 
 
 class Setting(NamedTuple):
@@ -159,9 +162,14 @@ def describe(config: Config | None = None) -> list[KeyDescription]:
     return list(_describe_section(config or Config(), ""))
 
 
-@functools.cache
 def field_help(section: type) -> dict[str, str]:
     """Help text of each field of a section class: the docstring under the field in its source."""
+    if section not in _FIELD_HELP:
+        _FIELD_HELP[section] = _parse_field_help(section)
+    return _FIELD_HELP[section]
+
+
+def _parse_field_help(section: type) -> dict[str, str]:
     source = textwrap.dedent(inspect.getsource(section))
     body = ast.parse(source).body[0].body  # type: ignore[attr-defined]
     texts = {}

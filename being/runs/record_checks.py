@@ -60,9 +60,9 @@ def metrics_position(line: str) -> tuple[str, int] | None:
     if not isinstance(metrics, dict):
         return None
     stage, step = metrics.get("stage"), metrics.get("step")
-    if stage not in STAGES or not _is_step(step):
+    if stage not in STAGES or not isinstance(step, int) or not _is_step(step):
         return None
-    return stage, step
+    return str(stage), step
 
 
 def _is_step(value: Any) -> bool:

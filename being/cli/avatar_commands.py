@@ -34,15 +34,22 @@ AvatarArgument = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
-    command(app, "render", epilog="Example: being render --audio speech.wav --out speech.mp4")(
-        with_render_options(render)
-    )
-    command(app, "tts-video", epilog="Example: being tts-video --text 'Hello'")(
+    command(
+        app,
+        "render",
+        fetches=True,
+        epilog="Example: being render --audio speech.wav --out speech.mp4",
+    )(with_render_options(render))
+    command(app, "tts-video", fetches=True, epilog="Example: being tts-video --text 'Hello'")(
         with_render_options(tts_video)
     )
-    command(app, "bench-fps", epilog="Example: being bench-fps --random 20000")(bench_fps)
+    command(app, "bench-fps", fetches=True, epilog="Example: being bench-fps --random 20000")(
+        bench_fps
+    )
     command(app, "export", epilog="Example: being export --onnx --ply")(export)
-    command(app, "demo", epilog="Example: being demo --out demo --text 'Good morning'")(demo)
+    command(
+        app, "demo", fetches=True, epilog="Example: being demo --out demo --text 'Good morning'"
+    )(demo)
 
 
 def render(

@@ -19,11 +19,17 @@ from typer.core import TyperGroup
 from being.console import console, drop_stream, write_line
 from being.errors import BeingError, ExitCode, UsageError
 from being.paths import user_path
+from being.reading.content import reason
 
 # The UsageError of the click that is part of typer.
 ParsingError: type[Exception] = typer.BadParameter.__mro__[1]
 # Words of torch's RuntimeError when memory is exhausted.
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
+
+FETCHES = (
+    "Pretrained files that are missing are fetched once, from their official address or the "
+    "package index; BEING_OFFLINE=1 forbids it."
+)
 
 JsonFlag = Annotated[
     bool, typer.Option("--json", help="One JSON object on stdout; all other text goes to stderr.")
@@ -68,13 +74,16 @@ def _usage_error(error: Exception) -> UsageError:
 
 
 def command(
-    app: typer.Typer, name: str, **settings: Any
+    app: typer.Typer, name: str, fetches: bool = False, **settings: Any
 ) -> Callable[[Callable[..., Any]], Callable[..., None]]:
     """A decorator that registers a function as command `name`.
 
-    The function returns a dict, which is printed as the one JSON object under `--json`; `settings`
+    The function returns a dict, which is printed as the one JSON object under `--json`. fetches:
+    whether the command uses pretrained files; its help then says where they come from. `settings`
     are those of `typer.Typer.command`.
     """
+    if fetches:
+        settings["epilog"] = f"{settings.get('epilog', '')}\n\n{FETCHES}"
 
     def register(function: Callable[..., dict[str, Any] | None]) -> Callable[..., None]:
         @functools.wraps(function)
@@ -166,14 +175,14 @@ def _internal_error(error: BaseException) -> BeingError:
         traceback.print_exception(error)
     return BeingError(
         f"internal error: {type(error).__name__}",
-        (str(error).splitlines() or [""])[0],
+        reason(error),
         "Run again with BEING_TRACE=1 to see the traceback",
     )
 
 
 def _print_error(error: BeingError) -> int:
     """Print the error on one line, under `--json` also as the object on stdout; its exit code."""
-    write_line(f"error: {' '.join(error.message().split())}", "stderr")
+    console.error(error.message())
     if console.json:
         fields = {"what": error.what, "why": error.why, "fix": error.fix, "code": int(error.code)}
         write_line(json.dumps({"ok": False, "error": fields, **error.details}), "stdout")

@@ -23,9 +23,9 @@ from being.eval.report_page import ReportContent
 from being.eval.report_sheets import psnr_sheet, worst_frames_sheet
 from being.eval.report_tables import terminal_lines
 from being.eval.run_evaluation import measure_run
-from being.files import read_json
 from being.model.device import pick_device
 from being.paths import check_not_input, cut_name, free_names, home
+from being.reading.structured import read_json
 from being.runs.run_directory import Run
 
 STEM_BYTES = 100  # of each video's name in the name of their report

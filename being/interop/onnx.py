@@ -24,6 +24,7 @@ from being.files import new_file
 from being.interop.export_files import MARK
 from being.model.avatar import Avatar
 from being.model.gaussiantalker import GaussianTalker
+from being.onnx_runtime import load_onnxruntime
 
 OPSET = 17
 MAX_RELATIVE_DIFFERENCE = 1e-4  # between onnxruntime and torch: rounding
@@ -66,7 +67,8 @@ def export_onnx(avatar: Avatar, folder: Path) -> dict[str, Any]:
     """
     try:
         import onnx
-        import onnxruntime  # noqa: F401
+
+        load_onnxruntime()
     except ImportError as error:
         raise EnvironmentFault(
             f"the Python package '{error.name}' is not installed",
@@ -149,9 +151,10 @@ def _relative_difference(
     module: nn.Module, example: tuple[Tensor, ...], file: Path, inputs: tuple[str, ...]
 ) -> float:
     """The largest relative difference of an output between onnxruntime and torch."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    # The bytes, because onnxruntime opens no path that is no UTF-8.
+    session = load_onnxruntime().InferenceSession(
+        file.read_bytes(), providers=["CPUExecutionProvider"]
+    )
     feed = {key: value.numpy() for key, value in zip(inputs, example, strict=True)}
     outputs = session.run(None, feed)
     expected = module(*example)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,8 @@ from being.errors import BeingError, InputRejected, UsageError
 from being.files import new_file, write_json
 from being.locks import locked
 from being.paths import expand_path, user_path
+from being.reading.arrays import load_array
+from being.reading.structured import read_json
 
 DEFAULT_ENCODER = "hama"  # every dataset has its features
 FILE_ENCODER = "deepspeech"  # the encoder whose features come from a file
@@ -106,7 +107,7 @@ def write_features(
 
 def feature_entry(folder: Path, choice: FeatureChoice) -> dict[str, Any]:
     """The entry in `dataset.json` of features that are written: file and width."""
-    features = np.load(folder / choice.file, mmap_mode="r")
+    features = load_array(folder / choice.file, mapped=True)
     return {"file": choice.file, "width": int(features.shape[2])}
 
 
@@ -133,7 +134,7 @@ def _add_features(opened: Dataset, choice: FeatureChoice) -> int:
 
     segments = [(first, stop) for first, stop in opened.segments]
     write_features(opened.path, choice, opened.audio(), segments)
-    manifest = json.loads((opened.path / "dataset.json").read_text())
+    manifest = read_json(opened.path / "dataset.json")
     manifest["features"][choice.name] = feature_entry(opened.path, choice)
     if SPEECH_STEP in manifest.get("steps", {}):
         manifest["steps"][SPEECH_STEP]["digest"] = digest_of(opened.path, FEATURE_FILES)

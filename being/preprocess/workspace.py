@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -24,6 +23,7 @@ from being.files import (
 )
 from being.locks import locked
 from being.paths import check_writable, hidden_name, real_path
+from being.reading.structured import read_json
 
 # The run's own files inside the folder; they do not become part of the dataset.
 WORK_FOLDER = ".work"
@@ -88,13 +88,13 @@ class Workspace:
         self._key = key
         why = "it was left by a run on another video"
         try:
-            state = json.loads((self._state_folder / "steps.json").read_text())
+            state = read_json(self._state_folder / "steps.json")
             earlier = {name: FinishedStep(**facts) for name, facts in state["steps"].items()}
             same = state["key"] == key
-        except FileNotFoundError:
-            earlier, same, why = {}, False, "no step of it was finished"
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        except (InputRejected, TypeError, KeyError, AttributeError):
             earlier, same, why = {}, False, "its record of finished steps cannot be read"
+            if not (self._state_folder / "steps.json").exists():
+                why = "no step of it was finished"
         if same:
             self.finished = earlier
             return

@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 import yaml
-from safetensors.torch import save_file
 from torch import Tensor
 
 import being
@@ -26,17 +25,21 @@ from being.console import console
 from being.errors import BeingError, InputRejected, UsageError
 from being.files import (
     Part,
-    load_tensors,
     new_folder,
     old_folder,
-    read_json,
+    save_tensors,
     sync_file,
     write_json,
     write_text,
 )
 from being.locks import locked
+from being.names import check_subject_name
 from being.paths import check_folder, home, newest_folder, real_path, user_path
+from being.reading.content import Unreadable, read_text, reason
+from being.reading.structured import SETTINGS_MAX, parse_yaml, read_json
+from being.reading.tensors import load_tensors
 from being.runs.metric_loggers import MetricLogger, WandbLogger, tensorboard_loggers
+from being.runs.record_checks import check_run_record, check_state, metrics_position
 
 CHECKPOINT_SCHEMA = 1
 
@@ -84,8 +87,9 @@ class Run:
         """A run in a hidden folder, which gets its name when the block ends without an error.
 
         Arguments as of `create`. path: the run's folder, instead of a new one under `runs`. Raises
-        BeingError when the directory cannot be made.
+        BeingError when the directory cannot be made, UsageError for a name that no folder can have.
         """
+        check_subject_name(name)
         stamp = time.strftime("%Y%m%d-%H%M%S")
         target = path or runs / name / f"{stamp}_{label}"
         try:
@@ -119,10 +123,7 @@ class Run:
                 f"{path} has run schema {schema}, this version reads {CHECKPOINT_SCHEMA}",
                 fix="Use the version of being that wrote it, or train again",
             )
-        if not isinstance(run.record.get("dataset"), str):
-            raise InputRejected(
-                f"{path / 'run.json'} is incomplete", "it names no dataset", "Train again"
-            )
+        check_run_record(path / "run.json", run.record)
         return run
 
     @classmethod
@@ -160,10 +161,10 @@ class Run:
             return self._config
         file = self.path / "config.yaml"
         try:
-            text = file.read_text() if file.exists() else ""
-            tree = yaml.safe_load(text) if text.strip("\0\n\t ") else None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise InputRejected(f"{file} cannot be read", str(error)) from error
+            text = read_text(file, SETTINGS_MAX) if file.exists() else ""
+            tree = parse_yaml(text) if text.strip("\0\n\t ") else None
+        except (OSError, Unreadable) as error:
+            raise InputRejected(f"{file} cannot be read", reason(error)) from error
         if not tree:
             tree = self._config_of_checkpoint(file, "it is missing or empty")
         try:
@@ -266,7 +267,7 @@ class Run:
         with new_folder(folder) as part:
             digests = {}
             for kind, values in tensors.items():
-                _save_tensors(values, part / f"{kind}.safetensors")
+                save_tensors(part / f"{kind}.safetensors", values)
                 digests[kind] = _digest(part / f"{kind}.safetensors")
             facts = {"schema": CHECKPOINT_SCHEMA, **state, "digests": digests}
             write_json(part / "state.json", {**facts, "config": self.config.to_dict()})
@@ -289,6 +290,9 @@ class Run:
             )
         state.pop("config", None)
         digests = state.pop("digests", {})
+        check_state(folder, state)
+        if not isinstance(digests, dict):
+            raise InputRejected(f"{folder / 'state.json'} is damaged", "its digests are no object")
         tensors: dict[str, dict[str, Tensor]] = {"optimizer": {}}
         for kind in ("model", "optimizer"):
             file = folder / f"{kind}.safetensors"
@@ -392,14 +396,12 @@ class Run:
             return
         reached = ("", 0) if last is None else (last.state["stage"], last.state["step"])
         kept = []
-        for line in file.read_text(errors="replace").splitlines():
-            try:
-                metrics = json.loads(line)
-                # "coarse" sorts before "fine".
-                if (metrics["stage"], metrics["step"]) <= reached:
-                    kept.append(line + "\n")
-            except (ValueError, TypeError, KeyError):  # the line was cut off by a kill or power cut
-                continue
+        for line in file.read_text(encoding="utf-8", errors="replace").split("\n"):
+            # A line is torn when the process was killed, or the power failed, while it was written.
+            position = metrics_position(line)
+            # "coarse" sorts before "fine".
+            if position is not None and position <= reached:
+                kept.append(line + "\n")
         write_text(file, "".join(kept))
 
     def open_metric_loggers(self, log: str | None) -> None:
@@ -466,7 +468,3 @@ def _digest(file: Path) -> str:
     """sha256 of a file's content, hexadecimal."""
     with open(file, "rb") as stream:
         return hashlib.sha256(stream.read()).hexdigest()
-
-
-def _save_tensors(tensors: dict[str, Tensor], file: Path) -> None:
-    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, file)

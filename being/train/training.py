@@ -16,7 +16,7 @@ from being.data.mouth import MouthCode, load_mouth_code
 from being.errors import InputRejected, UsageError
 from being.model.avatar import save_avatar
 from being.model.device import keep_freed_memory, pick_device
-from being.model.talking_head import TalkingHead
+from being.model.talking_head import ModelMismatch, TalkingHead
 from being.model.voice_to_mouth import VOICE_FILE, VoiceToMouth
 from being.paths import home, latest_dataset, newest_folder
 from being.runs.metric_loggers import check_metric_logger
@@ -268,7 +268,14 @@ def _model_of_checkpoint(config: Config, clip: Clip, last: Checkpoint) -> Talkin
             f"the dataset's are {width} wide",
             "Train a new run with --fresh",
         )
-    model = TalkingHead.from_state(config.model, width, last.model)
+    try:
+        model = TalkingHead.from_state(config.model, width, last.model)
+    except ModelMismatch as error:
+        raise InputRejected(
+            "the checkpoint does not fit the config of its run",
+            str(error),
+            "Train a new run with --fresh",
+        ) from error
     if model.network.expression_width not in (1, channels):
         raise InputRejected(
             f"the checkpoint has {model.network.expression_width} expression channels",

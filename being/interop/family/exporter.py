@@ -14,11 +14,12 @@ import numpy as np
 
 from being import media
 from being.conventions import FPS, SAMPLE_RATE
-from being.data.dataset import PREPROCESS_AGAIN, Dataset
+from being.data.dataset import Dataset
+from being.data.manifest import PREPROCESS_AGAIN
 from being.errors import BeingError, InputRejected, UsageError
 from being.face.action_units import AU_NAMES, action_units
 from being.face.landmarks import Landmarks
-from being.files import load_arrays, load_pickled, new_folder
+from being.files import new_folder
 from being.interop.family import layout
 from being.interop.family.alignment import MIN_FRAMES
 from being.interop.family.export_steps import (
@@ -39,6 +40,8 @@ from being.interop.family.writers import (
 )
 from being.locks import locked
 from being.paths import check_not_input, check_writable, user_path
+from being.reading.arrays import load_arrays
+from being.reading.tensors import load_pickled
 
 ENCODER = "hama"
 # Width of the speech features that all three systems expect of DeepSpeech.
@@ -125,7 +128,9 @@ def _check_out(out: Path, force: bool) -> None:
 
 def _read_landmarks(dataset: Dataset) -> Landmarks:
     """Landmarks, blendshapes and confidence of the dataset's frames."""
-    data = load_arrays(dataset.path / "landmarks.npz", PREPROCESS_AGAIN)
+    data = load_arrays(
+        dataset.path / "landmarks.npz", ("blendshapes", "confidence"), PREPROCESS_AGAIN
+    )
     if "blendshapes" not in data or "confidence" not in data:
         raise InputRejected(
             f"{dataset.path / 'landmarks.npz'} holds {', '.join(data)}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from being.audio import clip_features
 from being.console import Progress
 from being.conventions import FEATURE_WINDOW, FPS, SAMPLES_PER_FRAME
 from being.data.consent import Consent
-from being.data.dataset import SCHEMA
+from being.data.manifest import SCHEMA
 from being.errors import EnvironmentFault, InputRejected, UsageError
 from being.face.action_units import write_action_units
 from being.face.canonical_mesh import canonical_mesh
@@ -45,6 +46,7 @@ from being.interop.family.writers import (
     write_track,
     write_transforms,
 )
+from being.names import check_subject_name
 from being.paths import check_not_input, check_writable, user_path
 from being.preprocess.workspace import check_free, new_dataset
 
@@ -78,10 +80,8 @@ def import_family(
     """
     path, out = user_path(path), user_path(out).absolute()
     name = path.resolve().name if name is None else name
-    if name in ("", ".", "..") or "/" in name or "\\" in name:
-        raise UsageError(
-            f"'{name}' cannot be the name of a subject", fix="Give one without slashes: --name NAME"
-        )
+    check_subject_name(name)
+    record = Consent(consent).record()
     _check_out(out, path, force)
 
     # The hidden folder becomes `out` when it is complete. Its lock is held from the beginning.
@@ -119,7 +119,7 @@ def import_family(
             step(job)
         _write_speech(job, samples)
         _write_action_units(job)
-        _write_manifest(job, name, consent)
+        _write_manifest(job, name, record)
     return report
 
 
@@ -380,7 +380,7 @@ def _write_action_units(job: ImportJob) -> None:
     job.report.found.append(f"action units in au.csv, {units} columns")
 
 
-def _write_manifest(job: ImportJob, name: str, consent: str | None) -> None:
+def _write_manifest(job: ImportJob, name: str, consent: dict[str, Any]) -> None:
     """Write dataset.json, and link the files that are copied unchanged."""
     for file in COPIED_FILES:
         if (job.source.path / file).is_file():
@@ -410,6 +410,6 @@ def _write_manifest(job: ImportJob, name: str, consent: str | None) -> None:
                 "missing": report.missing,
             },
             "steps": {},
-            "consent": Consent(consent).record(),
+            "consent": consent,
         },
     )

@@ -21,6 +21,7 @@ from being.locks import locked
 from being.model.avatar import PoseLoop, write_avatar
 from being.model.gaussiantalker import GaussianTalker
 from being.model.talking_head import TalkingHead
+from being.names import check_subject_name
 from being.paths import check_folder, check_writable, home, user_path
 from being.runs.run_directory import Run
 
@@ -68,13 +69,18 @@ def import_checkpoint(
         out = user_path(out).absolute()
         _check_out(out)
 
+    if name is not None:
+        check_subject_name(name)
+    given_consent = Consent(consent).record()
+
     # Read the checkpoint and its clip.
     checkpoint = read_checkpoint(path, iteration, heads)
     avatar = avatar or AvatarConfig()
     clip = find_training_clip(checkpoint, path, data, round(avatar.seconds * FPS))
     clip.loop.name = name or clip.loop.name
+    check_subject_name(clip.loop.name)
     if consent or clip.loop.consent is None:
-        clip.loop.consent = Consent(consent).record()
+        clip.loop.consent = given_consent
     imported = ImportedRun(
         path,
         checkpoint.iteration,

@@ -30,7 +30,7 @@ import numpy as np
 from being.console import Progress, console
 from being.data.dataset import Dataset
 from being.data.frames import FrameFolder, read_image
-from being.errors import BeingError
+from being.errors import BeingError, InputRejected
 from being.files import Part
 from being.interop.pack.codecs import (
     HashedImages,
@@ -48,6 +48,7 @@ from being.paths import check_not_input, check_writable, user_path
 from being.preprocess.source import SOURCE_STEM, find_source, source_frames
 from being.preprocess.steps import STEPS
 from being.preprocess.workspace import sha256
+from being.reading.arrays import load_all_arrays, load_array
 
 FORMAT, VERSION = "being dataset", 1
 INDEX = "pack.json"
@@ -226,13 +227,12 @@ class _Packer:
 
         Returns whether they were stored.
         """
-        content = (self.folder / name).read_bytes()
-        is_archive = name.endswith(".npz")
+        path, is_archive = self.folder / name, name.endswith(".npz")
         try:
-            loaded = np.load(io.BytesIO(content), allow_pickle=False)
-            arrays = {key: loaded[key] for key in loaded.files} if is_archive else {"": loaded}
-        except (ValueError, OSError, zipfile.BadZipFile):
+            arrays = load_all_arrays(path) if is_archive else {"": load_array(path)}
+        except InputRejected:
             return False
+        content = path.read_bytes()
 
         # The writer of numpy that gives the same bytes.
         writers = ("savez", "savez_compressed") if is_archive else ("save",)

@@ -68,7 +68,7 @@ class Part:
         """target: a link is followed. free_name: never replace anything: `publish` takes the first
         free one of NAME, NAME-2, NAME-3, ...
 
-        Raises OSError where nothing can be written.
+        Raises OSError where nothing can be written, and for a pipe or device, which stays.
         """
         self.target = Path(target)
         self._real = real_path(target)
@@ -77,6 +77,8 @@ class Part:
         self._folder, self._free_name = folder, free_name
         if folder and not free_name:
             restore_old_folder(self._real)
+        elif not free_name and not _is_replaceable(self._real):
+            raise OSError(errno.EINVAL, "it is a pipe or a device, not a file", str(target))
         self._new_folders: list[Path] = []
         while True:
             self._new_folders += make_folders(self._real.parent)
@@ -284,6 +286,11 @@ def _sync(path: Path, flags: int) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def _is_replaceable(path: Path) -> bool:
+    """Whether `path` is free, a file, or a folder, for which the system has its own error."""
+    return not path.exists() or path.is_file() or path.is_dir()
 
 
 def _part_name(name: str) -> str:

@@ -152,6 +152,14 @@ def test_a_free_name_replaces_nothing(
     assert [(tmp_path / name).read_text() for name in made] == ["a", "b", "c"]
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
+def test_a_pipe_or_device_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="it is a pipe or a device"):
+        write_text(tmp_path / "pipe", "text")
+    assert (tmp_path / "pipe").is_fifo() and names(tmp_path) == ["pipe"]
+
+
 def test_a_name_of_the_greatest_length(tmp_path: Path) -> None:
     """Also of another script, and with a suffix that is none."""
     for name in ("a" * 251 + ".mp4", "é" * 125 + ".wav", "b." + "c" * 253):

@@ -120,7 +120,11 @@ def test_every_video_carries_the_consent_note(
     (data / "dataset.json").write_text(json.dumps({**manifest, "consent": consent}))
     dataset, config = (
         Dataset.open(data),
-        load("quick", ["data.size=48", "model.plane_resolution=8"], environment={}),
+        load(
+            "quick",
+            ["data.size=48", "model.plane_resolution=8", "model.mouth=audio"],
+            environment={},
+        ),
     )
     clip = load_clip(dataset, SIZE, "hama")
     model = untrained_model(config, WIDTH, torch.rand(40, 3) - 0.5, torch.rand(40, 3))

@@ -169,6 +169,7 @@ def trained(lively: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "train.preview_seconds=0",
         "train.loss.feature=0",
         "model.plane_resolution=8",
+        "model.mouth=audio",
     ]
     return train_avatar(
         lively,

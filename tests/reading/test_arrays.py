@@ -17,7 +17,7 @@ from being.errors import InputRejected
 from being.files import save_tensors
 from being.reading import arrays as reading
 from being.reading.arrays import load_array, load_arrays
-from being.reading.tensors import load_pickled, load_tensors
+from being.reading.tensors import load_metadata, load_pickled, load_tensors
 
 
 def npy(header: str, payload: bytes = b"", version: int = 1) -> bytes:
@@ -147,8 +147,31 @@ def test_safetensors_of_odd_types_or_values_are_refused(tmp_path: Path) -> None:
             load_tensors(tmp_path / "a.safetensors")
 
 
-def test_a_full_disk_in_safetensors_is_an_os_error() -> None:
-    if not Path("/dev/full").exists():
-        pytest.skip("no /dev/full here")
-    with pytest.raises(OSError, match="No space left"):
-        save_tensors(Path("/dev/full"), {"a": torch.zeros(10**6)})
+def test_a_file_that_cannot_grow_in_safetensors_is_an_os_error(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    file = tmp_path / "a.safetensors"
+    save_tensors(file, {"a": torch.ones(2)})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            save_tensors(file, {"a": torch.zeros(10**6)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [*tmp_path.iterdir()] == [file] and torch.equal(
+        load_tensors(file)["a"], torch.ones(2)
+    ), "the old file stays"
+
+
+def test_the_texts_of_a_safetensors_file_are_read_or_refused(tmp_path: Path) -> None:
+    file = tmp_path / "a.safetensors"
+    save_file({"a": torch.zeros(2)}, file, {"facts": "{}"})
+    assert load_metadata(file) == {"facts": "{}"}
+    save_file({"a": torch.zeros(2)}, file)
+    assert load_metadata(file) == {}
+    deep = b'{"__metadata__":' + b"[" * 10**5
+    for content in (b"", b"\xff" * 8, deep, b"[]", b'{"__metadata__":{"facts":3}}', b"\xff"):
+        header = content if len(content) in (0, 8) else len(content).to_bytes(8, "little") + content
+        file.write_bytes(header)
+        with pytest.raises(InputRejected, match="cannot be read"):
+            load_metadata(file)

@@ -16,7 +16,7 @@ from being.errors import BeingError, InputRejected
 from being.runs.run_directory import Checkpoint, Run
 from being.train.training import find_unfinished_run, run_to_continue
 
-STATE = {"stage": "coarse", "step": 20, "best": 1.0}
+STATE = {"stage": "coarse", "step": 20, "best": 1.0, "audio_width": 146}
 
 
 def make_dataset(folder: Path, video: str = "a") -> Path:

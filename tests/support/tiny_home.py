@@ -22,6 +22,7 @@ TINY = [
     "train.preview_seconds=0",
     "train.loss.feature=0",
     "model.plane_resolution=16",
+    "model.mouth=audio",  # the scene is too short to learn the mouth code
 ]
 AUDIO_WIDTH = 146  # channels of the features of the default speech encoder
 

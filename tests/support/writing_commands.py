@@ -43,6 +43,7 @@ class Command:
 
 TINY_TRAINING = (
     "data.size=32",
+    "model.mouth=audio",
     "data.initial_gaussians=100",
     "train.coarse.steps=6",
     "train.fine.steps=4",

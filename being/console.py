@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import re
 import shutil
 import sys
 import threading
@@ -27,6 +29,29 @@ START_SAMPLES = 10  # the first ones, which may hold start-up work
 START_UP = 3.0  # a first sample that is this many times as slow as the latest ones is start-up
 KNOWN_FROM_SAMPLES = 4  # the pace may be that of the start-up before, unless it has ended
 
+# Characters that command a terminal or hide what a text says: controls, marks and overrides of the
+# writing direction, line separators, and bytes of a path that are no UTF-8 (surrogates).
+UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+LINE_BREAKS = re.compile("[\t\n]")
+
+
+def printable(text: str, one_line: bool = False) -> str:
+    """`text` with every character that would command the terminal written as its number.
+
+    one_line: line breaks and tabs too.
+    """
+    text = UNPRINTABLE.sub(_as_number, text)
+    return LINE_BREAKS.sub(_as_number, text) if one_line else text
+
+
+def _as_number(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    # A byte of a path that is no UTF-8 is kept by Python as U+DC80 to U+DCFF.
+    code = code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else code
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
 
 @dataclass
 class Console:
@@ -39,12 +64,66 @@ class Console:
         """Print one line of information (stdout, or stderr when stdout carries JSON)."""
         if not self.quiet:
             with _screen.aside():
-                print(text, file=sys.stderr if self.json else sys.stdout, flush=True)
+                write_line(text, "stderr" if self.json else "stdout")
+
+    def notice(self, text: str) -> None:
+        """Print one line on stderr, even with `-q`."""
+        with _screen.aside():
+            write_line(text, "stderr")
 
     def warn(self, text: str) -> None:
         """Print one warning line on stderr, even with `-q`."""
-        with _screen.aside():
-            print(f"warning: {text}", file=sys.stderr, flush=True)
+        self.notice(f"warning: {text}")
+
+    def error(self, text: str) -> None:
+        """Print the error that ends a command, on one line of stderr."""
+        self.notice(f"error: {' '.join(text.split())}")
+
+    def ask(self, question: str) -> str:
+        """The line that the person at the terminal answers, without spaces around it."""
+        write_line(question, "stderr", end="")
+        return sys.stdin.readline().strip()
+
+
+def write_line(text: str, name: str, end: str = "\n") -> bool:
+    """Write a text, which may hold names and fields of foreign files, to "stdout" or "stderr";
+    whether that was possible.
+
+    The work goes on where nobody reads any more (`being train | head`, a closed terminal) or the
+    disk of a log file is full: one line on stderr says so, later text is dropped.
+    """
+    return _write(printable(text) + end, name)
+
+
+def _write(text: str, name: str) -> bool:
+    """`write_line` of a text that may command the terminal, in the stream's encoding."""
+    stream = getattr(sys, name)
+    if stream is None:  # closed by the caller
+        return False
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    text = text.encode(encoding, "backslashreplace").decode(encoding)
+    try:
+        print(text, file=stream, end="", flush=True)
+        return True
+    except (OSError, ValueError) as error:
+        drop_stream(name, error)
+        return False
+
+
+def drop_stream(name: str, error: Exception) -> None:
+    """Send what is written to the broken "stdout" or "stderr" to nowhere, also what Python flushes
+    at exit.
+    """
+    stream = getattr(sys, name)
+    try:
+        descriptor = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(descriptor, stream.fileno())
+        os.close(descriptor)
+    except (OSError, ValueError):
+        setattr(sys, name, None)
+    if name == "stdout":
+        why = getattr(error, "strerror", None) or str(error)
+        write_line(f"warning: stdout is closed ({why}): the work goes on without it", "stderr")
 
 
 # The console of the running command.
@@ -99,14 +178,14 @@ class _Screen:
             now, columns = time.monotonic(), shutil.get_terminal_size().columns - 1
             lines = [finished] if finished else []
             lines += [step.text(now)[:columns] for step in self.running]
-            sys.stderr.write("".join(line + "\n" for line in lines))
-            sys.stderr.flush()
+            text = "".join(printable(line, one_line=True) + "\n" for line in lines)
+            write_line(text, "stderr", end="")
             self._drawn_lines, self.last_text = len(self.running), now
 
     def print_line(self, line: str) -> None:
         """Print a line of progress off a terminal."""
         with self.lock:
-            print(line, file=sys.stderr, flush=True)
+            write_line(line, "stderr")
             self.last_text = time.monotonic()
 
     def tick(self) -> None:
@@ -137,8 +216,7 @@ class _Screen:
 
     def _erase(self) -> None:
         if self._drawn_lines:
-            sys.stderr.write(f"\x1b[{self._drawn_lines}A\r\x1b[J")
-            sys.stderr.flush()
+            _write(f"\x1b[{self._drawn_lines}A\r\x1b[J", "stderr")
         self._drawn_lines = 0
 
 
@@ -198,7 +276,7 @@ class Progress:
         """total: number of units, if known; done: units that an earlier run has done."""
         self.label, self.total, self.unit, self.done = label, total, unit, done
         self.seconds = 0.0
-        self.terminal = sys.stderr.isatty()
+        self.terminal = sys.stderr is not None and sys.stderr.isatty()
         self._note = ""
         self._write_note: Callable[[], str] | None = None
         self._noted = 0.0  # when the note was written

@@ -10,6 +10,7 @@ from typing import Any
 from being.config import load
 from being.console import clock, console
 from being.errors import BeingError
+from being.files import new_file
 
 TEXT = (
     "Hello! I am an avatar. A few minutes ago I was only a short video. Now I can say whatever "
@@ -30,7 +31,7 @@ def run_demo(out: Path, config: str, text: str | None) -> dict[str, Any]:
     from being.data.dataset import Dataset
     from being.eval import evaluate
     from being.inference.engine import Engine
-    from being.inference.video import StepTimes, report_times, speak_video
+    from being.inference.video import StepTimes, VideoOutput, report_times, speak_video
     from being.preprocess.pipeline import preprocess_video
     from being.sample import sample_clip
     from being.train.training import train_avatar
@@ -44,6 +45,7 @@ def run_demo(out: Path, config: str, text: str | None) -> dict[str, Any]:
     speak(text)
     _report_rasterizer()
     _make_folder(out)
+    VideoOutput(out / "demo.mp4").check()
 
     console.info("1/4 video to dataset")
     data = out / "data" / "speaker"
@@ -67,7 +69,9 @@ def run_demo(out: Path, config: str, text: str | None) -> dict[str, Any]:
 
     # Put the most important files of the report beside the video.
     for name in ("sheet", "report", "side_by_side"):
-        shutil.copy(figures["files"][name], out)
+        source = Path(figures["files"][name])
+        with new_file(out / source.name) as part:
+            shutil.copyfile(source, part)
     lips = figures["lips"]["correlation"] if figures["lips"] else None
     result = {
         "video": str(out / "demo.mp4"),
@@ -97,8 +101,16 @@ def _report_rasterizer() -> None:
 
 
 def _make_folder(out: Path) -> None:
+    """Make the folder of a demo, or take an earlier one. Raises BeingError for any other folder."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        if out.is_dir() and any(out.iterdir()) and not (out / "data" / "speaker").is_dir():
+            raise BeingError(
+                f"{out} is not the folder of a demo",
+                "files in it could be replaced",
+                "Choose another one with --out",
+            )
+        # By the empty folder of the dataset a later call knows the demo's folder.
+        (out / "data" / "speaker").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BeingError(
             f"cannot make the folder {out}", str(error), "Choose another one with --out"

@@ -22,11 +22,16 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
+# Characters of each part of an error: a field of a foreign file may be of any length.
+PART_MAX = 1000
+
+
 class BeingError(Exception):
     """An error that a user sees: what is wrong, why, and what to do about it."""
 
     def __init__(self, what: str, why: str = "", fix: str = "", code: ExitCode = ExitCode.FAILED):
-        self.what, self.why, self.fix, self.code = what, why, fix, code
+        self.what, self.why, self.fix = _shortened(what), _shortened(why), _shortened(fix)
+        self.code = code
         # More facts for callers with `--json`, of JSON types.
         self.details: dict[str, Any] = {}
         super().__init__(self.message())
@@ -37,6 +42,13 @@ class BeingError(Exception):
         if not self.fix:
             return text
         return f"{text.rstrip('.') if self.why else text}. {self.fix}"
+
+
+def _shortened(text: str) -> str:
+    """The text, without its middle when it is longer than PART_MAX."""
+    if len(text) <= PART_MAX:
+        return text
+    return f"{text[: PART_MAX - 203]}...{text[-200:]}"
 
 
 class UsageError(BeingError):

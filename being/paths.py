@@ -1,16 +1,20 @@
-"""Folders of datasets and runs: searched, checked, created and replaced."""
+"""Files and folders of datasets and runs: searched, named and checked before they are written."""
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import os
 import re
-import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from being.errors import BeingError, InputRejected, UsageError
 
 # A scheme of two letters or more: one letter is a drive of Windows. `Path` joins double slashes.
 URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)
+
+NAME_BYTES_MAX = 255  # bytes of a file's name that file systems take
 
 
 def home() -> Path:
@@ -48,9 +52,17 @@ def check_folder(path: Path, wanted: str, fix: str) -> None:
 
 
 def newest_folder(folder: Path, marker: str) -> Path | None:
-    """The folder one or two levels below `folder` whose file `marker` changed last, or None."""
-    found = [path for path in folder.glob("*") if (path / marker).is_file()]
-    found += [path for path in folder.glob("*/*") if (path / marker).is_file()]
+    """The folder one or two levels below `folder` whose file `marker` changed last, or None.
+
+    Hidden folders do not count: what they hold is not complete.
+    """
+    inside = [*folder.glob("*"), *folder.glob("*/*")]
+    found = [
+        path
+        for path in inside
+        if (path / marker).is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
     return max(found, key=lambda path: (path / marker).stat().st_mtime, default=None)
 
 
@@ -99,15 +111,51 @@ def remove_empty_folders(folders: list[Path]) -> None:
             return
 
 
-def replace_folder(part: Path, folder: Path) -> None:
-    """Rename the finished folder `part` to `folder`, whose old content is removed.
+def real_path(path: Path) -> Path:
+    """`path` without links: what is written replaces the target of a link, not the link."""
+    return Path(os.path.realpath(path))
 
-    After an interruption in between, the old content is in `.NAME.old`.
+
+def hidden_name(name: str, ending: str) -> str:
+    """`.NAME` + `ending`, the name of a hidden file that belongs to the file or folder `name`.
+
+    A long name is cut, with a digest in its place, so that file systems take the result.
     """
-    old = folder.with_name(f".{folder.name}.old")
-    if folder.exists():
-        # Without `folder`, `old` may be all that an interrupted run left.
-        shutil.rmtree(old, ignore_errors=True)
-        folder.rename(old)
-    part.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    room = NAME_BYTES_MAX - 1 - len(os.fsencode(ending))
+    if len(os.fsencode(name)) > room:
+        digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:8]
+        name = f"{cut_name(name, room - 9)}-{digest}"
+    return f".{name}{ending}"
+
+
+def cut_name(name: str, size: int) -> str:
+    """The first characters of `name` that take at most `size` bytes."""
+    while len(os.fsencode(name)) > size:
+        name = name[:-1]
+    return name
+
+
+def free_names(path: Path) -> Iterator[Path]:
+    """`path`, then the same with -2, -3, ... before the suffix."""
+    yield path
+    for number in itertools.count(2):
+        yield path.with_name(f"{path.stem}-{number}{path.suffix}")
+
+
+def check_not_input(out: Path, inputs: Iterable[Path | None]) -> None:
+    """Raise UsageError where writing `out` would change a file or folder that is read.
+
+    That is so for the same file or folder, also through a link, and where one lies in the other.
+    """
+    for path in inputs:
+        if path is None or not path.exists():
+            continue
+        same = out.exists() and out.samefile(path)
+        out_real, input_real = real_path(out), real_path(path)
+        if same or out_real in input_real.parents or input_real in out_real.parents:
+            why = "they are the same" if same else "one of them lies in the other"
+            raise UsageError(
+                f"{out} cannot be written while {path} is read",
+                why,
+                "Choose another place with --out",
+            )

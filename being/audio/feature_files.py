@@ -9,11 +9,14 @@ import numpy as np
 
 from being.conventions import FEATURE_RATE, FEATURE_WINDOW
 from being.errors import InputRejected, UsageError
+from being.reading.arrays import load_array
 
 # Frames that are read at once.
 BLOCK = 512
 # Frames by which a file may differ from the video: the tools of the model family round differently.
 FRAME_TOLERANCE = 2
+# A larger feature is none: no sum or product of a network overflows.
+VALUE_MAX = 1e6
 
 
 class FeatureFileEncoder:
@@ -68,16 +71,10 @@ def feature_file_blocks(file: Path, frames: int, width: int | None = None) -> It
 def _open_feature_file(file: Path, frames: int, width: int | None) -> np.ndarray:
     """The checked array of a file, float [about frames, 16, C], mapped from disk."""
     fix = "Extract the speech features of this audio again"
-    try:
-        values = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        why = "it holds no plain array" if "pickle" in str(error) else str(error).split("\n")[0]
-        raise InputRejected(f"{file} cannot be read", why, fix) from error
+    values = load_array(file, fix, mapped=True)
 
     # The layout of the array.
     expected = f"expected float [frames, {FEATURE_WINDOW}, width]"
-    if not isinstance(values, np.ndarray):
-        raise InputRejected(f"{file} is not one array", expected, fix)
     windows = values.ndim == 3 and values.shape[1] == FEATURE_WINDOW
     if values.dtype.kind != "f" or not windows or not values.size:
         raise InputRejected(f"{file} is {values.dtype} {values.shape}", expected, fix)
@@ -94,6 +91,6 @@ def _open_feature_file(file: Path, frames: int, width: int | None) -> np.ndarray
             f"{file} has {len(values)} rows", f"the audio fills {frames} frames", fix
         )
     for start in range(0, len(values), BLOCK):
-        if not np.isfinite(values[start : start + BLOCK]).all():
+        if not (np.abs(values[start : start + BLOCK]) <= VALUE_MAX).all():
             raise InputRejected(f"{file} holds values that are not finite", fix=fix)
     return values

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 
 from being import assets
+from being.assets.hub import load_transformers
 from being.audio.encoder_interface import PieceEncoder
 from being.conventions import FEATURE_RATE, SAMPLE_RATE, SAMPLES_PER_STEP
 from being.errors import EnvironmentFault, InputRejected, UsageError
@@ -119,8 +119,7 @@ def _find_model(name: str, source: str) -> str:
 @contextmanager
 def _silent_library() -> Iterator[None]:
     """Hides the library's own reports and progress bars; real faults are checked and raised."""
-    from transformers.utils import logging
-
+    logging = load_transformers().utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -137,7 +136,7 @@ def _load_model(name: str, location: str, layer: str) -> tuple[Any, bool]:
 
     It is searched for on this machine first, then on the hub.
     """
-    local = Path(location).is_dir() or os.environ.get("BEING_OFFLINE", "") not in ("", "0")
+    local = Path(location).is_dir() or assets.is_offline()
     reasons = []
     for local_only in (True,) if local else (True, False):
         try:
@@ -166,8 +165,8 @@ def _load_pretrained(
 ) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     """The model, the library's report of loading it, and the settings of its feature extractor."""
     try:
-        from transformers import AutoConfig, AutoModel, AutoModelForCTC
-        from transformers.feature_extraction_utils import FeatureExtractionMixin
+        transformers = load_transformers()
+        model_class = transformers.AutoModelForCTC if layer == "logits" else transformers.AutoModel
     except ImportError as error:
         raise EnvironmentFault(
             f"the speech encoder '{name}' needs the package transformers",
@@ -175,15 +174,14 @@ def _load_pretrained(
             "pip install 'being[encoders]', or leave --encoder out",
         ) from error
 
-    model_class = AutoModelForCTC if layer == "logits" else AutoModel
     try:
         with _silent_library():
-            config = AutoConfig.from_pretrained(location, local_files_only=local_only)
+            config = transformers.AutoConfig.from_pretrained(location, local_files_only=local_only)
             model, loading = model_class.from_pretrained(
                 location, config=config, local_files_only=local_only, output_loading_info=True
             )
         try:
-            settings, _ = FeatureExtractionMixin.get_feature_extractor_dict(
+            settings, _ = transformers.FeatureExtractionMixin.get_feature_extractor_dict(
                 location, local_files_only=local_only
             )
         except OSError:

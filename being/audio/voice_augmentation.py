@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +19,10 @@ import numpy as np
 
 from being.audio.clip_features import encode_segments
 from being.conventions import SAMPLE_RATE
+from being.errors import InputRejected
+from being.files import new_file
 from being.media.resampling import resample
+from being.reading.arrays import load_array
 
 # Part of the name of cached features. Raise it whenever the code gives other output.
 VERSION = 1
@@ -96,10 +98,12 @@ def augmented_features(
         file = folder / _cache_name(samples, segments, encoder, count, seed)
         if file.is_file():
             try:
-                return np.load(file, allow_pickle=False)
-            except (OSError, ValueError, EOFError):
+                cached = load_array(file)
+            except InputRejected:
                 # A damaged file is computed again.
-                pass
+                cached = np.zeros(0)
+            if cached.ndim == 4 and len(cached) == count and cached.dtype == np.float32:
+                return cached
 
     variants = (augmented_voice(samples, seed, k) for k in range(count))
     features = np.stack([encode_segments(voice, segments, encoder) for voice in variants])
@@ -119,15 +123,12 @@ def _cache_name(
 
 
 def _write_cache(file: Path, features: np.ndarray) -> None:
-    """Write a cache file under a temporary name and rename it. A full disk is no error."""
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    """Write a cache file, whole or not at all. A full disk is no error."""
     try:
-        file.parent.mkdir(exist_ok=True)
-        with open(part, "wb") as opened:
+        with new_file(file) as part, open(part, "wb") as opened:
             np.save(opened, features)
-        os.replace(part, file)
     except OSError:
-        part.unlink(missing_ok=True)
+        pass
 
 
 def short_time_spectra(samples: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from being.bench.sessions import bench_sessions
 from being.console import console
 from being.conventions import FEATURE_WINDOW, FPS, SAMPLE_RATE
 from being.errors import BeingError
-from being.files import write_json
+from being.files import Part
 from being.inference.engine import Engine
 from being.media.resampling import resample
 from being.model.avatar import Avatar, load_avatar
@@ -177,7 +178,11 @@ def _save(folder: Path, result: dict[str, Any]) -> None:
     run = folder if (folder / "run.json").is_file() else folder.parent
     if not (run / "run.json").is_file():
         return
-    saved = run / "bench"
-    saved.mkdir(exist_ok=True)
-    write_json(saved / f"{time.strftime('%Y%m%d-%H%M%S')}.json", result)
-    console.info(f"figures saved in {saved}")
+    file = run / "bench" / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
+    try:
+        with Part(file, free_name=True) as part:
+            part.path.write_text(json.dumps(result, indent=1))
+    except OSError as error:
+        console.warn(f"the figures are not saved in {file.parent}: {error.strerror or error}")
+        return
+    console.info(f"figures saved in {file.parent}")

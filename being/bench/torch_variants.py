@@ -20,6 +20,7 @@ from being.interop.onnx import OFFSETS, export_onnx
 from being.model.avatar import Avatar
 from being.model.gaussiantalker import Offsets
 from being.model.talking_head import TalkingHead
+from being.onnx_runtime import load_onnxruntime
 from being.splat import Cameras, PairCapacity, composite, rasterize
 
 GRAPH_PAIRS = 2**22  # (Gaussian, tile) pairs of the CUDA graph's frame
@@ -110,7 +111,7 @@ def onnx_row(frames: ComparedFrames, name: str, provider: str) -> dict[str, Any]
 
     The other steps are those of the torch renderer. provider: an execution provider of onnxruntime.
     """
-    import onnxruntime
+    onnxruntime = load_onnxruntime()
 
     device = frames.avatar.world_to_camera.device
     on_cpu = replace(frames.avatar, model=_cpu_copy(frames.avatar))

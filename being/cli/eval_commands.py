@@ -17,6 +17,7 @@ def register(app: typer.Typer) -> None:
     command(
         app,
         "eval",
+        fetches=True,
         epilog="Examples: being eval; being eval runs/me/RUN --cross speech.wav,hibari,espeak; "
         "being eval --pred other.mp4 --truth clip.mp4 --require lip_r=0.7,lag=1",
     )(evaluate)

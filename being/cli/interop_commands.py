@@ -26,14 +26,19 @@ def register(app: typer.Typer) -> None:
     command(
         data,
         "import",
+        fetches=True,
         epilog="Example: being data import GaussianTalker/data/May --consent 'her own'",
     )(import_)
-    command(data, "export", epilog="Example: being data export data/me --for gaussiantalker")(
-        export
-    )
+    command(
+        data,
+        "export",
+        fetches=True,
+        epilog="Example: being data export data/me --for gaussiantalker",
+    )(export)
     command(
         app,
         "import-checkpoint",
+        fetches=True,
         epilog="Example: being import-checkpoint output/May --data data/May",
     )(import_checkpoint)
 

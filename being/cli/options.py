@@ -38,7 +38,12 @@ SplatOption = Annotated[
     ),
 ]
 OutOption = Annotated[
-    Path | None, typer.Option("--out", help="Output file (mp4, mov, mkv or webm).")
+    Path | None,
+    typer.Option(
+        "--out",
+        help="Output file (mp4, mov, mkv or webm; default: in the folder videos/ of the avatar, "
+        "where a number is added to a taken name).",
+    ),
 ]
 
 

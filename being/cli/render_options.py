@@ -14,10 +14,13 @@ import typer
 
 from being.cli.options import DeviceOption, OutOption, SplatOption
 from being.errors import UsageError
+from being.paths import cut_name
 
 if TYPE_CHECKING:
     from being.inference.animation.face_controls import FaceControls
+    from being.inference.video import VideoOutput
 
+STEM_BYTES = 200  # of a video's name that is made from the audio's
 MoodOption = Annotated[str, typer.Option("--mood", help="neutral, happy, serious or surprised.")]
 ExpressionOption = Annotated[
     str | None,
@@ -64,6 +67,9 @@ PruneOption = Annotated[
         "--compare shows the gain and the loss).",
     ),
 ]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Replace a file that being did not make.")
+]
 DeformOption = Annotated[
     int,
     typer.Option(
@@ -89,6 +95,7 @@ class RenderOptions:
     prune_to: PruneOption = None
     deform_every: DeformOption = 1
     out: OutOption = None
+    force: ForceOption = False
     device: DeviceOption = "auto"
     splat: SplatOption = None
 
@@ -96,9 +103,15 @@ class RenderOptions:
         """What the face does beside speaking. Raises UsageError as `face_controls` does."""
         return face_controls(self.mood, self.expression, self.blink_rate, self.curves, self.seed)
 
-    def video_path(self, folder: Path, stem: str) -> Path:
-        """Path of the video; by default in the folder `videos` of the run or bundle `folder`."""
-        return self.out or folder / "videos" / f"{stem}.mp4"
+    def output(self, folder: Path, stem: str, *inputs: Path | None) -> VideoOutput:
+        """The video to write; by default in the folder `videos` of the run or bundle `folder`.
+
+        inputs: other files that are read.
+        """
+        from being.inference.video import VideoOutput
+
+        path = self.out or folder / "videos" / f"{cut_name(stem, STEM_BYTES)}.mp4"
+        return VideoOutput(path, (*inputs, self.curves), self.force, free_name=self.out is None)
 
 
 def face_controls(

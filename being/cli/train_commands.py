@@ -24,6 +24,7 @@ def register(app: typer.Typer) -> None:
     command(
         app,
         "train",
+        fetches=True,
         epilog="Examples: being train data/me; being train --stage fine; "
         "being train data/me --config quick -o train.fine.steps=500",
     )(train)

@@ -10,10 +10,10 @@ import ast
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from being.errors import UsageError
 from being.paths import user_path
+from being.reading.content import Unreadable, read_text
+from being.reading.structured import SETTINGS_MAX, parse_python, parse_yaml, python_literal
 
 CONFIG_DIR = Path(__file__).parent / "presets"
 
@@ -129,13 +129,10 @@ def read_file(path: Path) -> dict[str, Any]:
 def _read_yaml(path: Path) -> dict[str, Any]:
     """The content of one YAML file; raises UsageError when it is no mapping of sections."""
     try:
-        tree = yaml.safe_load(path.read_text()) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(
-            f"cannot read config {path}", str(error).replace("\n", " "), "Correct the file"
-        ) from error
-    is_mapping = isinstance(tree, dict)
-    if not is_mapping or not all(isinstance(key, str) and "." not in key for key in tree):
+        tree = parse_yaml(read_text(path, SETTINGS_MAX)) or {}
+    except (OSError, Unreadable) as error:
+        raise UsageError(f"cannot read config {path}", str(error), "Correct the file") from error
+    if not _is_mapping_of_sections(tree):
         raise UsageError(
             f"cannot read config {path}",
             "it is not a mapping of sections",
@@ -144,14 +141,28 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return tree
 
 
+def _is_mapping_of_sections(tree: Any) -> bool:
+    """Whether all keys, those of inner mappings too, are plain names."""
+    return isinstance(tree, dict) and all(
+        isinstance(key, str)
+        and "." not in key
+        and (not isinstance(value, dict) or _is_mapping_of_sections(value))
+        for key, value in tree.items()
+    )
+
+
 def _find_base(file: Path, name: str) -> Path:
     """Path of the `_base_` that `file` names: a file beside it, or else a shipped config."""
+    shown = name[:80]
     for path in (file.parent / name, CONFIG_DIR / f"{name.removesuffix('.yaml')}.yaml"):
-        if path.is_file():
-            return path
+        try:
+            if path.is_file():
+                return path
+        except (OSError, ValueError):  # a name that no file can have
+            continue
     raise UsageError(
-        f"config {file} names _base_ {name}",
-        f"{file.parent / name} does not exist",
+        f"config {file} names _base_ {shown}",
+        f"{file.parent / shown} does not exist",
         "The path is relative to the file that names it; shipped configs: " + ", ".join(shipped()),
     )
 
@@ -163,13 +174,13 @@ def read_gaussiantalker(path: Path) -> dict[str, Any]:
     file cannot be parsed or a value is no literal.
     """
     try:
-        module = ast.parse(path.read_text())
+        module = parse_python(read_text(path, SETTINGS_MAX))
         sections = {
             node.targets[0].id: _literal(node.value)
             for node in module.body
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
         }
-    except (OSError, SyntaxError, ValueError, UnicodeDecodeError) as error:
+    except (OSError, Unreadable) as error:
         raise UsageError(
             f"cannot read {path} as a GaussianTalker config",
             str(error),
@@ -197,10 +208,10 @@ def read_gaussiantalker(path: Path) -> dict[str, Any]:
 
 
 def _literal(node: ast.expr) -> Any:
-    """The value of a literal, or of the keywords of a `dict(...)` call; raises ValueError."""
+    """The value of a literal, or of the keywords of a `dict(...)` call; raises Unreadable."""
     if isinstance(node, ast.Call):
-        return {item.arg: ast.literal_eval(item.value) for item in node.keywords if item.arg}
-    return ast.literal_eval(node)
+        return {item.arg: python_literal(item.value) for item in node.keywords if item.arg}
+    return python_literal(node)
 
 
 def set_key(tree: dict[str, Any], name: str, value: Any, source: str) -> None:

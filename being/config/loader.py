@@ -20,12 +20,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from being.config.files import COMPAT_KEY, REFERENCE_SETTINGS, read_file, resolve, set_key
-from being.config.schema import CHOICES, LOWER_BOUNDS, UPPER_BOUNDS, Config
+from being.config.schema import CHOICES, INTEGER_MAX, LOWER_BOUNDS, UPPER_BOUNDS, Config
 from being.errors import UsageError
+from being.reading.content import Unreadable
+from being.reading.structured import parse_yaml
 
+SHOWN = 120  # characters of a wrong value that an error shows
+ITEMS_MAX = 16  # numbers in one list
 RESERVED_ENV = ("BEING_HOME", "BEING_CACHE", "BEING_OFFLINE", "BEING_SHARED")
 
 # Old key -> new key. An old key is refused with its new name, wherever it is set.
@@ -41,6 +43,10 @@ RENAMED_KEYS = {
     "train.sh_every": "train.sh_degree_every",
     "data.gaussians": "data.initial_gaussians",
 }
+
+
+# What `field_help` has read.
+_FIELD_HELP: dict[type, dict[str, str]] = {}
 
 
 class Setting(NamedTuple):
@@ -158,6 +164,12 @@ def describe(config: Config | None = None) -> list[KeyDescription]:
 
 def field_help(section: type) -> dict[str, str]:
     """Help text of each field of a section class: the docstring under the field in its source."""
+    if section not in _FIELD_HELP:
+        _FIELD_HELP[section] = _parse_field_help(section)
+    return _FIELD_HELP[section]
+
+
+def _parse_field_help(section: type) -> dict[str, str]:
     source = textwrap.dedent(inspect.getsource(section))
     body = ast.parse(source).body[0].body  # type: ignore[attr-defined]
     texts = {}
@@ -216,10 +228,10 @@ def _flag_settings(flags: dict[str, Any]) -> list[Setting]:
 
 def _parse_value(text: str, source: str) -> Any:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        return parse_yaml(text)
+    except Unreadable as error:
         raise UsageError(
-            f"cannot read the value of {source}", str(error).replace("\n", " "), "Write it as YAML"
+            f"cannot read the value of {source[:SHOWN]}", str(error), "Write it as YAML"
         ) from error
 
 
@@ -230,7 +242,7 @@ def _build_section(section: Any, tree: Any, prefix: str) -> Any:
     """An instance of the dataclass `section` from a dict; `prefix` is its dotted key and a dot."""
     if not isinstance(tree, dict):
         raise UsageError(
-            f"config section '{prefix.rstrip('.')}' cannot be {tree!r}",
+            f"config section '{prefix.rstrip('.')}' cannot be {_shown(tree)}",
             "it must be a mapping",
             f"Its keys: {', '.join(typing.get_type_hints(section))}",
         )
@@ -259,7 +271,7 @@ def _unknown_key(name: str, siblings: list[str]) -> UsageError:
     if name in RENAMED_KEYS:
         return UsageError(what, f"{name} is now {RENAMED_KEYS[name]}", "Use the new name")
     every_key = [item.name for item in describe()]
-    near = difflib.get_close_matches(name, every_key, 1, 0.5)
+    near = difflib.get_close_matches(name[:SHOWN], every_key, 1, 0.5)
     if not near:  # perhaps the right key without its section
         near = [key for key in every_key if key.split(".")[-1] == name.split(".")[-1]][:1]
     fix = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(siblings)}"
@@ -276,10 +288,13 @@ def _check_bounds(value: Any, name: str) -> Any:
     for number in value if isinstance(value, tuple) else (value,):
         if not isinstance(number, (int, float)):
             continue
+        if isinstance(number, int) and highest == math.inf:
+            highest = INTEGER_MAX
         if not (lowest <= number <= highest and number < math.inf):
             limit = f"at most {highest}" if highest < math.inf else "finite"
             raise UsageError(
-                f"config key '{name}' is {number}", f"it must be at least {lowest} and {limit}"
+                f"config key '{name}' is {_shown(number)}",
+                f"it must be at least {lowest} and {limit}",
             )
     return value
 
@@ -305,10 +320,13 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
     if origin is tuple and isinstance(value, (list, tuple)):
         if Ellipsis not in arguments and len(value) != len(arguments):
             raise UsageError(
-                f"config key '{name}' cannot be {value!r}", f"it needs {len(arguments)} values"
+                f"config key '{name}' cannot be {_shown(value)}",
+                f"it needs {len(arguments)} values",
             )
         if not value:
             raise UsageError(f"config key '{name}' is empty", "it needs at least one value")
+        if len(value) > ITEMS_MAX:
+            raise UsageError(f"config key '{name}' has {len(value)} values", f"{ITEMS_MAX} at most")
         return tuple(_convert(arguments[0], item, name) for item in value)
 
     # Numbers; YAML 1.1 reads 1e-4 as text
@@ -318,15 +336,25 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
         except ValueError:
             pass
     if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:  # an integer beyond every float
+            return math.inf
 
     # A bool is an int for Python, but not in a config.
     right_type = isinstance(value, hint if origin is None else origin)
     if right_type and (hint is bool or not isinstance(value, bool)):
         return value
     raise UsageError(
-        f"config key '{name}' cannot be {value!r}", f"it must be {getattr(hint, '__name__', hint)}"
+        f"config key '{name}' cannot be {_shown(value)}",
+        f"it must be {getattr(hint, '__name__', hint)}",
     )
+
+
+def _shown(value: Any) -> str:
+    """A wrong value as an error shows it."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
 
 
 def _describe_section(section: Any, prefix: str) -> Iterator[KeyDescription]:

@@ -41,8 +41,21 @@ LOWER_BOUNDS = {
 # Allowed words of a key.
 CHOICES = {"model.mouth": ("code", "audio")}
 
+# Largest whole number of a key without a bound of its own: what 32 bits hold.
+INTEGER_MAX = 2**31 - 1
 # Largest allowed value of a key. Every other number must be finite.
 UPPER_BOUNDS = {
+    "model.plane_resolution": 4096,
+    "model.plane_scales": 64,
+    "model.plane_channels": 4096,
+    "model.net_width": 8192,
+    "model.d_model": 4096,
+    "model.n_head": 256,
+    "model.n_layer": 32,
+    "model.ffn_hidden": 16_384,
+    "data.initial_gaussians": 2_000_000,
+    "train.density.limit": 2_000_000,
+    "train.augment.voices": 1000,
     "data.size": 4096,
     "data.holdout": 0.9,
     "model.drop_prob": 0.9,

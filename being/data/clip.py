@@ -22,9 +22,11 @@ from being.data.cameras import camera_vector
 from being.data.conditions import Conditions
 from being.data.dataset import Dataset
 from being.data.expression_channels import BLINK_ONLY, ExpressionChannels, load_expression
+from being.data.manifest import PREPROCESS_AGAIN
 from being.data.mouth import MouthCode, code_rows
-from being.errors import InputRejected
 from being.face.topology import BROWS
+from being.reading.content import Unreadable, rejected
+from being.reading.images import decode_image, read_image_bytes
 
 # Landmarks that span the boxes of the lips (outline and middle) and of the eyes (lid corners and
 # middles).
@@ -362,14 +364,10 @@ def landmark_boxes(
 def _open(path: Path, size: int | None, mode: str) -> Image.Image:
     """An image file in a PIL mode, resized to `size` x `size` px. Raises InputRejected."""
     try:
-        with Image.open(path) as image:
-            if size is not None and path.suffix == ".jpg":
-                image.draft(mode, (size, size))
-            converted = image.convert(mode)
-    except (OSError, SyntaxError) as error:
-        raise InputRejected(
-            f"{path} cannot be read", str(error), "Preprocess the clip again"
-        ) from error
+        draft = (size, size) if size is not None and path.suffix == ".jpg" else None
+        converted = decode_image(read_image_bytes(path)[0], mode, draft)
+    except (OSError, Unreadable) as error:
+        raise rejected(path, error, PREPROCESS_AGAIN) from error
     if size is None or converted.size == (size, size):
         return converted
     return converted.resize((size, size), Image.Resampling.BOX)

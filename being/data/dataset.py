@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
-import json
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from being.conventions import FPS, SAMPLES_PER_FRAME
+from being.conventions import FEATURE_WINDOW, FPS, SAMPLES_PER_FRAME
 from being.data import cameras
+from being.data.manifest import PREPROCESS_AGAIN, read_manifest
 from being.errors import InputRejected
-from being.files import load_arrays
 from being.media import read_audio
-from being.paths import check_folder, user_path
+from being.names import path_inside
+from being.paths import user_path
+from being.reading.arrays import load_array, load_arrays
+from being.reading.content import Unreadable
+from being.reading.tables import read_rows
+from being.reading.tensors import load_pickled
 
-PREPROCESS_AGAIN = "Preprocess the clip again"
 POINTS = 478  # face landmarks a frame
-SCHEMA = 1
+VALUE_MAX = 1e6  # of a pose, a vertex or a speech feature: no sum or product overflows
 # What every dataset holds beside `dataset.json` (layout: `docs/dataset.md`).
 REQUIRED_FILES = (
     "track_params.pt",
@@ -60,16 +63,9 @@ def split_frames(
     return Split(train, everything[validation:test], everything[test:])
 
 
-def _covers_all_frames(segments: Any, frames: int) -> bool:
-    """Whether segments [start, stop) cover 0 to `frames` in order, without gaps or empty ones."""
-    try:
-        borders = [0, *(stop for _, stop in segments)]
-        return borders[-1] == frames and all(
-            a < b and start == a
-            for (start, _), (a, b) in zip(segments, itertools.pairwise(borders), strict=True)
-        )
-    except (TypeError, ValueError):
-        return False
+def is_in_range(values: np.ndarray) -> bool:
+    """Whether all numbers are finite and at most VALUE_MAX."""
+    return bool((np.abs(values) <= VALUE_MAX).all())
 
 
 class Dataset:
@@ -94,54 +90,18 @@ class Dataset:
         Raises InputRejected when it is no dataset, has another schema, or lacks a file.
         """
         path = user_path(path)
-        file = path / "dataset.json"
-        manifest = cls._read_manifest(path, file)
-        dataset = cls(path, manifest)
-        if not _covers_all_frames(dataset.segments, dataset.frames):
-            raise InputRejected(
-                f"{file} is not valid",
-                f"its segments {dataset.segments} do not cover the "
-                f"{dataset.frames} frames one after the other",
-                PREPROCESS_AGAIN,
-            )
+        dataset = cls(path, read_manifest(path))
         for name in REQUIRED_FILES:
             if not (path / name).exists():
                 raise InputRejected(f"{path} lacks {name}", fix=PREPROCESS_AGAIN)
+        last = path / f"ori_imgs/{dataset.frames - 1}.jpg"
+        if not last.exists():
+            raise InputRejected(
+                f"{path} lacks ori_imgs/{last.name}",
+                f"it claims {dataset.frames} frames",
+                PREPROCESS_AGAIN,
+            )
         return dataset
-
-    @staticmethod
-    def _read_manifest(path: Path, file: Path) -> dict[str, Any]:
-        """The manifest in `dataset.json`, with this version's schema and all required keys."""
-        check_folder(
-            path,
-            "a dataset",
-            "Make one of a video with: being preprocess VIDEO; of a packed file with: being data "
-            "unpack FILE",
-        )
-        if not file.is_file():
-            raise InputRejected(
-                f"{path} is not a dataset",
-                "it has no dataset.json",
-                "Make one with: being preprocess VIDEO",
-            )
-        try:
-            manifest = json.loads(file.read_text())
-            if not isinstance(manifest, dict):
-                raise ValueError("not an object")
-        except (OSError, ValueError) as error:
-            raise InputRejected(f"{file} cannot be read", str(error), PREPROCESS_AGAIN) from error
-        if manifest.get("schema") != SCHEMA:
-            raise InputRejected(
-                f"{path} has dataset schema {manifest.get('schema')}, this version reads {SCHEMA}",
-                fix="Preprocess the clip again, or use the version of being that made it",
-            )
-        required = ("name", "frames", "width", "height", "features")
-        absent = [key for key in required if key not in manifest]
-        if absent:
-            raise InputRejected(
-                f"{file} is incomplete", f"no {', '.join(absent)}", PREPROCESS_AGAIN
-            )
-        return manifest
 
     @cached_property
     def bounds(self) -> np.ndarray:
@@ -177,22 +137,28 @@ class Dataset:
     @cached_property
     def _track(self) -> dict[str, np.ndarray]:
         """`track_params.pt`: float32 arrays euler [F, 3], trans [F, 3] and focal."""
-        import torch
-
         file = self.path / "track_params.pt"
+        data = load_pickled(file)
         try:
-            data = torch.load(file, map_location="cpu", weights_only=True)
             track = {key: data[key].float().numpy() for key in ("euler", "trans", "focal")}
-        except Exception as error:  # torch.load raises many types for a broken or foreign pickle
-            why = (str(error).splitlines() or ["it is empty"])[0]
-            raise InputRejected(f"{file} cannot be read", why, PREPROCESS_AGAIN) from error
+        except (TypeError, KeyError, AttributeError, RuntimeError) as error:
+            raise InputRejected(
+                f"{file} cannot be read",
+                "expected tensors euler, trans and focal",
+                PREPROCESS_AGAIN,
+            ) from error
         for key in ("euler", "trans"):
-            if track[key].shape != (self.frames, 3) or not np.isfinite(track[key]).all():
+            if track[key].shape != (self.frames, 3) or not is_in_range(track[key]):
                 raise InputRejected(
                     f"{file}: {key} is {track[key].shape}",
-                    f"expected ({self.frames}, 3), finite",
+                    f"expected ({self.frames}, 3), up to {VALUE_MAX:g}",
                     PREPROCESS_AGAIN,
                 )
+        focal = track["focal"]
+        if not focal.size or not is_in_range(focal) or not focal.flat[0] > 0:
+            raise InputRejected(
+                f"{file}: focal is no length", "expected px above 0", PREPROCESS_AGAIN
+            )
         return track
 
     @property
@@ -238,17 +204,17 @@ class Dataset:
         """
         path = self.path / "au.csv"
         try:
-            with open(path, newline="") as file:
-                rows = list(csv.reader(file))
-            names = [name.strip() for name in rows[0]] if rows else []
+            rows = read_rows(path)
+            names = [name.strip() for name in next(rows, [])]
             columns = [
                 k for k, name in enumerate(names) if name.startswith("AU") and name.endswith("_r")
             ]
-            values = np.array(
-                [[float(row[k]) for k in columns] for row in rows[1 : self.frames + 1]],
-                dtype=np.float32,
-            )
-        except (OSError, ValueError, IndexError) as error:
+            with np.errstate(over="ignore"):  # values beyond float32 are refused below
+                values = np.array(
+                    [[float(row[k]) for k in columns] for row in islice(rows, self.frames)],
+                    dtype=np.float32,
+                )
+        except (OSError, ValueError, IndexError, Unreadable) as error:
             raise InputRejected(f"{path} cannot be read", str(error), PREPROCESS_AGAIN) from error
         if (
             not columns
@@ -257,7 +223,7 @@ class Dataset:
         ):
             raise InputRejected(
                 f"{path} lacks action units, rows or finite values",
-                f"{len(rows) - 1} rows for {self.frames} frames, columns {', '.join(names)}",
+                f"{len(values)} rows for {self.frames} frames, columns {', '.join(names[:40])}",
                 PREPROCESS_AGAIN,
             )
         return [names[k].removesuffix("_r") for k in columns], values
@@ -275,13 +241,24 @@ class Dataset:
                 f"it has {', '.join(known)}",
                 "Choose one with -o data.encoder=NAME",
             )
-        file = self.path / known[encoder]["file"]
-        values = load_arrays(file, PREPROCESS_AGAIN).get("", np.zeros(0))
-        if values.ndim != 3 or values.shape[1] != 16 or abs(len(values) - self.frames) > 2:
+        file = path_inside(self.path, known[encoder]["file"])
+        values = load_array(file, PREPROCESS_AGAIN)
+        if (
+            values.ndim != 3
+            or values.shape[1] != FEATURE_WINDOW
+            or abs(len(values) - self.frames) > 2
+            or not values.size
+            or values.dtype.kind != "f"
+        ):
             raise InputRejected(
-                f"{file} is {values.shape}", f"expected [{self.frames}, 16, C]", PREPROCESS_AGAIN
+                f"{file} is {values.dtype} {values.shape}",
+                f"expected float [{self.frames}, {FEATURE_WINDOW}, C]",
+                PREPROCESS_AGAIN,
             )
-        return values[np.minimum(np.arange(self.frames), len(values) - 1)].astype(np.float32)
+        rows = values[np.minimum(np.arange(self.frames), len(values) - 1)].astype(np.float32)
+        if not is_in_range(rows):
+            raise InputRejected(f"{file} holds values that are not finite", fix=PREPROCESS_AGAIN)
+        return rows
 
     @cached_property
     def landmarks(self) -> np.ndarray:
@@ -290,8 +267,8 @@ class Dataset:
         NaN where no face was found.
         """
         file = self.path / "landmarks.npz"
-        points = load_arrays(file, PREPROCESS_AGAIN).get("points", np.zeros(0))
-        if points.shape != (self.frames, POINTS, 3):
+        points = load_arrays(file, ("points",), PREPROCESS_AGAIN).get("points", np.zeros(0))
+        if points.shape != (self.frames, POINTS, 3) or points.dtype.kind != "f":
             raise InputRejected(
                 f"{file} holds points {points.shape}",
                 f"expected ({self.frames}, {POINTS}, 3)",
@@ -306,12 +283,15 @@ class Dataset:
         The vertices are in head space, without the head pose.
         """
         file = self.path / "mesh.npz"
-        data = load_arrays(file, PREPROCESS_AGAIN)
+        data = load_arrays(file, ("vertices", "triangles"), PREPROCESS_AGAIN)
         vertices, triangles = (data.get(name, np.zeros(0)) for name in ("vertices", "triangles"))
         if (
             vertices.shape[:1] + vertices.shape[2:] != (self.frames, 3)
             or triangles.shape[1:] != (3,)
             or not len(triangles)
+            or vertices.dtype.kind != "f"
+            or triangles.dtype.kind not in "iu"
+            or not is_in_range(vertices)
             or not 0 <= triangles.min() <= triangles.max() < vertices.shape[1]
         ):
             raise InputRejected(

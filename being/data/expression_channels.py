@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from being.data.dataset import PREPROCESS_AGAIN, Dataset
+from being.data.dataset import Dataset, is_in_range
+from being.data.manifest import PREPROCESS_AGAIN
 from being.errors import InputRejected, UsageError
-from being.files import load_arrays
+from being.reading.arrays import load_arrays
 
 # Values of `data.expression`: all channels, the blink alone, or a blink that is always 0.
 CHANNEL_SETS = ("full", "blink", "dummy")
@@ -31,6 +32,7 @@ RANGE_PERCENTILES = (1.0, 99.0)  # of a channel's values: its range in the train
 # Smallest scale of a channel, in intensities (0 to 5) or blendshapes, so that weak expressions are
 # not amplified.
 SCALE_MIN = {"unit": 0.5, "gaze": 0.1}
+BLENDSHAPES_MAX = 1000  # names that are read
 BLINK_HIDES_GAZE = 0.3  # blink above which the gaze cannot be measured
 
 
@@ -125,12 +127,15 @@ class ExpressionChannels:
         if not lists_of_one_length:
             raise ValueError("names, centre, scale, least and most must be lists of one length")
         names = tuple(data["names"])
-        numbers = [tuple(float(number) for number in data[key]) for key in KEYS[1:]]
+        try:
+            numbers = [tuple(float(number) for number in data[key]) for key in KEYS[1:]]
+        except (TypeError, OverflowError) as error:
+            raise ValueError("centre, scale, least and most must hold numbers") from error
         if (
             names[:1] != (BLINK,)
-            or len(set(names)) != len(names)
             or not all(isinstance(name, str) for name in names)
-            or not np.isfinite(numbers).all()
+            or len(set(names)) != len(names)
+            or not is_in_range(np.array(numbers))
             or min(numbers[1]) <= 0
         ):
             raise ValueError(
@@ -202,17 +207,22 @@ def load_expression(
 def _blendshapes(dataset: Dataset) -> dict[str, np.ndarray]:
     """Blendshapes by name, each float [F]; empty where the dataset lacks some of the gaze."""
     file = dataset.path / "landmarks.npz"
-    data = load_arrays(file, PREPROCESS_AGAIN)
+    data = load_arrays(file, ("blendshapes", "names"), PREPROCESS_AGAIN)
     if "blendshapes" not in data or "names" not in data:
         return {}
-    names = [str(name) for name in data["names"]]
-    values = np.nan_to_num(data["blendshapes"])
-    if values.shape != (dataset.frames, len(names)):
+    names = [str(name) for name in data["names"].ravel()[:BLENDSHAPES_MAX]]
+    values = data["blendshapes"]
+    if (
+        values.shape != (dataset.frames, len(names))
+        or values.dtype.kind != "f"
+        or not is_in_range(np.nan_to_num(values))
+    ):
         raise InputRejected(
-            f"{file}: blendshapes are {values.shape}",
-            f"expected ({dataset.frames}, {len(names)})",
+            f"{file}: blendshapes are {values.dtype} {values.shape}",
+            f"expected float ({dataset.frames}, {len(names)})",
             PREPROCESS_AGAIN,
         )
+    values = np.nan_to_num(values)
     needed = {name for source in CHANNEL_SOURCES for name in (*source.plus, *source.minus)}
     if not needed <= set(names):
         return {}

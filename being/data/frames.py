@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 
 from being.errors import BeingError, InputRejected
+from being.reading.content import Unreadable, rejected
+from being.reading.images import read_image_bytes
 
 JPEG_QUALITY = 96
 # 4:4:4 keeps the full colour resolution, which thin lips need.
@@ -79,9 +81,17 @@ def read_image(path: Path) -> np.ndarray:
 
     Raises InputRejected for a file that cannot be read.
     """
-    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if image is None:
-        raise InputRejected(f"{path} cannot be read", fix="Preprocess the clip again")
+    fix = "Preprocess the clip again"
+    try:
+        content, (width, height) = read_image_bytes(path)
+        # OpenCV opens no path: one that is no UTF-8 would end the process.
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    except (OSError, Unreadable, cv2.error) as error:
+        raise rejected(path, error, fix) from error
+    if image is None or image.shape[:2] != (height, width) or image.dtype != np.uint8:
+        raise InputRejected(
+            f"{path} cannot be read", "it is a broken image, or not of 8 bits a channel", fix
+        )
     if image.ndim == 2:
         return image
     code = cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGB

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from being.conventions import FEATURE_WINDOW
+from being.data.manifest import PREPROCESS_AGAIN
 from being.errors import InputRejected
 from being.face.mouth_code import MOUTH_CHANNELS, MouthUnits, eye_distance, mouth_lengths
 from being.face.topology import INNER_LIPS, OUTER_LIPS
-from being.files import load_arrays
+from being.reading.arrays import load_arrays
 
 if TYPE_CHECKING:
     from being.data.dataset import Dataset
@@ -104,12 +105,12 @@ def load_mouth_code(dataset: Dataset) -> MouthCode:
     file = dataset.path / MOUTH_FILE
     shape = (dataset.frames, len(MOUTH_CHANNELS))
     if file.is_file():
-        measures = load_arrays(file, "Preprocess the clip again").get("measures", np.zeros(0))
-        if measures.shape != shape:
+        measures = load_arrays(file, ("measures",), PREPROCESS_AGAIN).get("measures", np.zeros(0))
+        if measures.shape != shape or measures.dtype.kind != "f":
             raise InputRejected(
-                f"{file} holds measures {measures.shape}",
-                f"expected {shape}",
-                "Preprocess the clip again",
+                f"{file} holds measures {measures.dtype} {measures.shape}",
+                f"expected float {shape}",
+                PREPROCESS_AGAIN,
             )
     else:
         measures = measure_mouth(dataset.path, dataset.landmarks)

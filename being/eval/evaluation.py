@@ -24,9 +24,11 @@ from being.eval.report_sheets import psnr_sheet, worst_frames_sheet
 from being.eval.report_tables import terminal_lines
 from being.eval.run_evaluation import measure_run
 from being.model.device import pick_device
-from being.paths import home
+from being.paths import check_not_input, cut_name, free_names, home
+from being.reading.structured import read_json
 from being.runs.run_directory import Run
 
+STEM_BYTES = 100  # of each video's name in the name of their report
 VIDEO_NOTE = "Left the true frame, right the rendered one"
 
 
@@ -69,6 +71,7 @@ def evaluate(
     measured = open_measured_run(run, part, pick_device(device), frames, override, rasterizer)
     dataset, size = measured.dataset, measured.clip.size
     folder = run.path / _folder_name(part, run.config, measured.config)
+    check_not_input(folder, (Path(source) for source in sources))
     with report_folder(folder, "Move it away") as work:
         # Measure the held-out frames, and write them side by side.
         audio = frames_audio(dataset, measured.frames)
@@ -96,10 +99,12 @@ def evaluate(
             cross_figures,
             driven,
         )
+        _print_figures(
+            figures,
+            f"{part} part, {figures['frames']} frames, {figures['split']}; "
+            f"target: {figures['target']}",
+        )
         write_report(work, content, measured.frames)
-    console.info(
-        f"{part} part, {figures['frames']} frames, {figures['split']}; target: {figures['target']}"
-    )
     return _finish(folder, figures, bounds)
 
 
@@ -120,7 +125,8 @@ def evaluate_pair(
     """
     bounds = parse_bounds(require)
     pair = VideoPair.open(pred, truth, frames)
-    folder = out or home() / "eval" / f"{Path(pred).stem}_{Path(truth).stem}"
+    folder = out or _default_folder(pair)
+    check_not_input(folder, [pair.pred, pair.truth])
     with report_folder(folder, "Choose another folder with --out") as work:
         audio = pair_audio(pair, frames or 10**6)
         with ReportVideos(work, pair.width, pair.height, audio, VIDEO_NOTE) as videos:
@@ -139,8 +145,8 @@ def evaluate_pair(
             worst_frames_sheet(measurement, pair.image_pairs, numbers),
             videos.short_video,
         )
+        _print_figures(figures, f"{figures['frames']} frames; target: {figures['target']}")
         write_report(work, content, numbers)
-    console.info(f"{figures['frames']} frames; target: {figures['target']}")
     return _finish(folder, figures, bounds)
 
 
@@ -169,12 +175,29 @@ def _run_sentences(run: Run, figures: dict[str, Any]) -> list[str]:
     ]
 
 
+def _default_folder(pair: VideoPair) -> Path:
+    """`eval/<pred>_<truth>/`, or with a number where that is the report of other videos."""
+    name = f"{cut_name(pair.pred.stem, STEM_BYTES)}_{cut_name(pair.truth.stem, STEM_BYTES)}"
+    for folder in free_names(home() / "eval" / name):
+        try:
+            earlier = read_json(folder / FILES[0])
+        except InputRejected:
+            return folder
+        if [earlier.get("pred"), earlier.get("truth")] == [str(pair.pred), str(pair.truth)]:
+            return folder
+    raise AssertionError
+
+
+def _print_figures(figures: dict[str, Any], what: str) -> None:
+    """Print the figures, before the report is written: a full disk must not lose them."""
+    console.info("\n".join([what, *terminal_lines(figures)]))
+
+
 def _finish(folder: Path, figures: dict[str, Any], bounds: dict[str, float]) -> dict[str, Any]:
-    """Print the figures and return them with the report's files. Raises BeingError where a bound
-    was missed.
+    """Print the path of the report; return the figures with its files. Raises BeingError where a
+    bound was missed.
     """
-    lines = [*terminal_lines(figures), f"report {folder / 'report.html'}"]
-    console.info("\n".join(lines))
+    console.info(f"report {folder / 'report.html'}")
     files = {name.split(".")[0]: str(folder / name) for name in FILES}
     result = {**figures, "files": files}
     check_bounds(result, bounds)

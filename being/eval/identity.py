@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from being.assets import fetch, is_cached
 from being.errors import EnvironmentFault
 from being.eval.faces import LANDMARK_SIDE
-from being.files import load_tensors
+from being.reading.tensors import load_tensors
 
 ASSET = "dlib_face"
 CHIP_SIDE = 150  # px: side of the aligned face ("chip" in dlib)

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from being.assets import fetch
-from being.files import load_tensors
+from being.reading.tensors import load_tensors
 
 # Mean and deviation of images in [-1, 1]: ImageNet's statistics.
 SHIFT = (-0.030, -0.088, -0.188)

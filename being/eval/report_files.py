@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +14,9 @@ from being.conventions import FPS, SAMPLE_RATE
 from being.errors import BeingError
 from being.eval.evaluator import Measurement
 from being.eval.report_page import ReportContent, report_page
-from being.files import write_json
+from being.files import Part, write_json
+from being.locks import locked
 from being.media import VideoWriter
-from being.paths import replace_folder
 
 FILES = ("metrics.json", "report.html", "sheet.jpg", "side_by_side.mp4")
 # The short video inside the report page.
@@ -32,25 +31,23 @@ def report_folder(folder: Path, fix: str) -> Iterator[Path]:
     otherwise.
 
     Only an earlier report is replaced. fix: what a person can do when `folder` is something else.
+    Raises BeingError for another folder, for one that another process writes, and where nothing
+    can be written.
     """
     other_folder = folder.is_dir() and any(folder.iterdir()) and not (folder / FILES[0]).is_file()
     if folder.is_file() or other_folder:
         raise BeingError(f"{folder} exists and is not a report", "it would be replaced", fix)
-    work = folder.with_name(f".{folder.name}.part")
-    try:
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
-    except OSError as error:
-        raise BeingError(
-            f"cannot write {folder}",
-            str(error),
-            "Make its parent folder writable, or choose another one",
-        ) from error
-    try:
-        yield work
-        replace_folder(work, folder)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    with locked(folder, "writes this report", "Wait for it to end"):
+        try:
+            part = Part(folder, folder=True)
+        except OSError as error:
+            raise BeingError(
+                f"cannot write {folder}",
+                str(error),
+                "Make its parent folder writable, or choose another one",
+            ) from error
+        with part:
+            yield part.path
 
 
 class ReportVideos:

@@ -7,17 +7,20 @@ authors and may not be used commercially. Nothing in this package needs it.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
 
 from being.errors import UsageError
+from being.reading.content import Unreadable, check_regular, reason
 
 UNITS_PER_MICROMETRE = 1e-5  # the file is in micrometres; a head unit is 10 cm
 ITERATIONS = 60  # of the closest-point alignment
 INLIER_SHARE = 0.8  # the share of the matches, the closest ones, that decides the alignment
 NOSE_TIP = 1  # vertex of the tracked mesh
-VERTICES_MIN = 5_000  # the model has 53,490
+VERTICES_MIN, VERTICES_MAX = 5_000, 500_000  # the model has 53,490
+FILE_MAX = 1 << 30  # bytes
 FIX = (
     "Give 01_MorphableModel.mat of the Basel Face Model 2009, "
     "or leave data.bfm empty: it is not needed"
@@ -29,21 +32,24 @@ def read_bfm(path: Path) -> np.ndarray:
 
     Raises UsageError for a file that is missing, no MATLAB file, or without such a mean shape.
     """
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
+    from scipy.io import loadmat, whosmat
 
     if not path.is_file():
         raise UsageError(f"there is no face model {path}", "data.bfm names it", FIX)
     try:
+        check_regular(path, FILE_MAX)
+        # The sizes are read first: a small compressed file may expand to gigabytes.
+        shapes = {name: (shape, kind) for name, shape, kind in whosmat(path)}
+        if "shapeMU" not in shapes:
+            raise UsageError(f"{path} is not the Basel Face Model", "it holds no shapeMU", FIX)
+        shape, kind = shapes["shapeMU"]
+        if math.prod(shape) > 3 * VERTICES_MAX or kind not in ("double", "single"):
+            raise Unreadable(f"shapeMU is {kind} {shape}")
         mean = np.asarray(loadmat(path, variable_names=["shapeMU"])["shapeMU"], np.float64)
-    except KeyError:
-        raise UsageError(
-            f"{path} is not the Basel Face Model", "it holds no shapeMU", FIX
-        ) from None
-    except (OSError, ValueError, TypeError, NotImplementedError, MatReadError) as error:
-        raise UsageError(
-            f"{path} cannot be read as a MATLAB file", str(error).split("\n")[0], FIX
-        ) from error
+    except UsageError:
+        raise
+    except Exception as error:  # scipy raises many types for a broken file
+        raise UsageError(f"{path} cannot be read as a MATLAB file", reason(error), FIX) from error
     if mean.size % 3 or mean.size < 3 * VERTICES_MIN or not np.isfinite(mean).all():
         raise UsageError(
             f"{path} is not the Basel Face Model", f"shapeMU has the shape {mean.shape}", FIX

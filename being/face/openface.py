@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import re
+from array import array
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,12 @@ from being.conventions import FPS
 from being.errors import InputRejected
 from being.face.action_units import AU_MAX, BLINK_UNIT, write_au_table
 from being.face.smoothing import interpolate_missing
+from being.reading.content import Unreadable, reason
+from being.reading.tables import read_rows
 
 COLUMN = re.compile(r"AU\d\d_[rc]")  # intensities (r) and presences (c)
 OTHER_COLUMNS = ("frame", "face_id", "timestamp", "confidence", "success")
-ROWS_MAX = 1_000_000
+VALUE_MAX = 1e9  # of a time or a frame number
 SUCCESS_MIN = 0.5  # share of the rows in which OpenFace must have found the face
 RANGE_SLACK = 0.01  # of intensities, for rounding
 SPAN_SLACK_S = 0.2  # by which the table's duration may differ from the clip's
@@ -89,30 +91,12 @@ def read_openface_columns(path: Path) -> tuple[list[str], dict[str, np.ndarray]]
     The column `frame` is always present; it counts 0, 1, ... Raises InputRejected for a file that
     is no table of action units, or is of several faces, or skips frames.
     """
-    names, rows = _read_rows(path)
-    used = [k for k, name in enumerate(names) if COLUMN.fullmatch(name) or name in OTHER_COLUMNS]
-    if not any(COLUMN.fullmatch(names[k]) for k in used):
-        raise InputRejected(
-            f"{path} is not a table of action units", "no column is named like AU45_r", HOW_TO_MAKE
-        )
-    uneven = [
-        f"row {i + 1} has {len(row)} of {len(names)} values"
-        for i, row in enumerate(rows)
-        if len(row) < len(names)
-    ]
-    if not rows or uneven:
-        why = uneven[0] if uneven else "it has no rows"
-        raise InputRejected(f"{path} is cut off", why, HOW_TO_MAKE)
+    names, used, table = _read_table(path)
 
     # All used values must be finite numbers.
-    try:
-        table = np.array([[float(row[k]) for k in used] for row in rows])
-    except ValueError as error:
-        raise InputRejected(
-            f"{path} holds a value that is not a number", str(error), HOW_TO_MAKE
-        ) from error
-    if not np.isfinite(table).all():
-        row, column = np.argwhere(~np.isfinite(table))[0]
+    fits = np.abs(table) <= VALUE_MAX
+    if not fits.all():
+        row, column = np.argwhere(~fits)[0]
         raise InputRejected(
             f"{path} holds values that are not finite",
             f"{names[used[column]]} in row {row + 1}",
@@ -121,41 +105,63 @@ def read_openface_columns(path: Path) -> tuple[list[str], dict[str, np.ndarray]]
 
     # One face, and every frame once.
     columns = {names[k]: table[:, i] for i, k in enumerate(used)}
-    columns.setdefault("frame", np.arange(1.0, len(rows) + 1))
+    columns.setdefault("frame", np.arange(1.0, len(table) + 1))
     several_faces = len(np.unique(columns.get("face_id", [0]))) > 1
-    if several_faces or len(np.unique(columns["frame"])) < len(rows):
+    if several_faces or len(np.unique(columns["frame"])) < len(table):
         raise InputRejected(
             f"{path} holds several rows for one frame",
             "that is a table of several faces",
             HOW_TO_MAKE,
         )
     columns["frame"] = columns["frame"] - columns["frame"][0]
-    if not np.array_equal(columns["frame"], np.arange(len(rows))):
+    if not np.array_equal(columns["frame"], np.arange(len(table))):
         raise InputRejected(
             f"{path} skips frames",
             f"its frame column runs over {int(columns['frame'][-1]) + 1} "
-            f"frames in {len(rows)} rows",
+            f"frames in {len(table)} rows",
             HOW_TO_MAKE,
         )
     return names, columns
 
 
-def _read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
-    """Column names without spaces, and the rows of a csv that are not empty."""
+def _read_table(path: Path) -> tuple[list[str], list[int], np.ndarray]:
+    """Names of all columns without spaces, numbers of the used ones, and their values [N, K]."""
+    rows = read_rows(path)
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            numbered = zip(csv.reader(file), range(ROWS_MAX), strict=False)
-            lines = [row for row, _ in numbered if row]
-    except (OSError, ValueError, csv.Error) as error:
+        names = [name.strip() for name in next(rows, [])]
+        used = [
+            k for k, name in enumerate(names) if COLUMN.fullmatch(name) or name in OTHER_COLUMNS
+        ]
+        if not names:
+            raise Unreadable("it is empty")
+        if not any(COLUMN.fullmatch(names[k]) for k in used):
+            raise InputRejected(
+                f"{path} is not a table of action units",
+                "no column is named like AU45_r",
+                HOW_TO_MAKE,
+            )
+
+        # Only the numbers of the used columns are kept: the others are a hundred times as many.
+        values: list[array[float]] = []
+        for row in rows:
+            if len(row) < len(names):
+                raise InputRejected(
+                    f"{path} is cut off",
+                    f"row {len(values) + 1} has {len(row)} of {len(names)} values",
+                    HOW_TO_MAKE,
+                )
+            values.append(array("d", [float(row[k]) for k in used]))
+    except ValueError as error:
         raise InputRejected(
-            f"{path} cannot be read as a table of action units", str(error), HOW_TO_MAKE
+            f"{path} holds a value that is not a number", reason(error), HOW_TO_MAKE
         ) from error
-    if not lines:
+    except (OSError, Unreadable) as error:
         raise InputRejected(
-            f"{path} cannot be read as a table of action units", "it is empty", HOW_TO_MAKE
-        )
-    header, *rows = lines
-    return [name.strip() for name in header], rows
+            f"{path} cannot be read as a table of action units", reason(error), HOW_TO_MAKE
+        ) from error
+    if not values:
+        raise InputRejected(f"{path} is cut off", "it has no rows", HOW_TO_MAKE)
+    return names, used, np.array(values)
 
 
 def _rows_of_frames(

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from being.errors import InputRejected
 from being.model.avatar import Avatar
 
 MAX_CACHED_BYTES = 512 * 2**20  # of decoded plates in host memory
@@ -27,20 +26,10 @@ class Plates:
         """The plate uint8 [S, S, 3] of one pose. Raises InputRejected for a file that is broken."""
         found = self._cached.get(pose)
         if found is None:
-            found = self._decode(pose)
+            found = self._avatar.plate(pose)
             if len(self._cached) < self._max_cached:
                 self._cached[pose] = found
         return found
-
-    def _decode(self, pose: int) -> np.ndarray:
-        try:
-            return self._avatar.plate(pose)
-        except (OSError, SyntaxError) as error:
-            raise InputRejected(
-                f"{self._avatar.path}/plates/{pose:06d}.jpg cannot be decoded",
-                str(error),
-                "Copy the bundle again",
-            ) from error
 
     def decode(self, poses: np.ndarray) -> None:
         """Decode the plates of the poses int64 [B] now, as far as the cache holds them."""
@@ -57,7 +46,7 @@ class Plates:
         decoded = torch.empty(self._avatar.pose_count, size, size, 3, dtype=torch.uint8)
 
         def decode(pose: int) -> None:
-            decoded[pose] = torch.from_numpy(self._decode(pose).copy())
+            decoded[pose] = torch.from_numpy(self._avatar.plate(pose).copy())
 
         with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as threads:
             list(threads.map(decode, range(self._avatar.pose_count)))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import re
 import time
+import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,12 +21,14 @@ from being.errors import InputRejected
 from being.inference.animation.face_controls import FaceControls, FaceStream
 from being.inference.engine import Engine
 from being.inference.frame_writer import FrameWriter
-from being.media import VideoWriter, checked_output_path
+from being.media import VideoWriter, check_output_video, checked_output_path
 from being.media.resampling import resample
 from being.tts import speak
 from being.tts.speech import visible_characters
 
 Item = TypeVar("Item")
+# Of a name that is made from a text
+STEM_WORDS, STEM_CHARACTERS = 6, 48
 MIN_SECONDS = 0.04  # of audio: one frame
 BLOCK_SAMPLES = 1 << 20  # that are checked, or pushed to the face, at once
 
@@ -64,6 +66,24 @@ class StepTimes:
     def rounded(self) -> dict[str, float]:
         """Seconds of each step, rounded to a millisecond."""
         return {name: round(spent, 3) for name, spent in self.seconds.items()}
+
+
+@dataclass(frozen=True)
+class VideoOutput:
+    """Where a video is written, and what it may replace."""
+
+    path: Path
+    inputs: tuple[Path | None, ...] = ()  # other files that are read
+    force: bool = False  # replace a file that `being` did not make
+    # Replace nothing: the video gets the first free one of NAME, NAME-2, ...
+    free_name: bool = False
+
+    def check(self) -> None:
+        """Raise, before the long work, what `check_output_video` raises."""
+        if self.free_name:
+            checked_output_path(self.path)
+        else:
+            check_output_video(self.path, self.inputs, force=self.force)
 
 
 def check_audio(samples: np.ndarray, what: str) -> None:
@@ -116,7 +136,7 @@ class DrivenExpression:
 def render_video(
     engine: Engine,
     samples: np.ndarray,
-    out: Path,
+    out: Path | VideoOutput,
     what: str,
     times: StepTimes,
     controls: FaceControls | None = None,
@@ -124,12 +144,15 @@ def render_video(
 ) -> dict[str, Any]:
     """Write a video of the avatar speaking `samples` to `out`; return figures of the video.
 
+    A path as `out` is a VideoOutput without other settings.
+
     samples: float32 [T] at 16 kHz, of any length: memory does not grow with it. what: the name of
     the audio in messages. controls: expression beside the lips; default: blinks and brows alone.
     features: a file of the audio's speech features that another program wrote.
     """
     check_audio(samples, what)
-    checked_output_path(out)
+    output = out if isinstance(out, VideoOutput) else VideoOutput(Path(out))
+    output.check()
     frames, size = frame_count(samples), engine.avatar.size
     expression = DrivenExpression(engine.avatar.channels, samples, controls, times)
     with times.step("features"):
@@ -141,7 +164,14 @@ def render_video(
     with (
         times.step("render and encode"),
         Progress("render", frames, "frames") as progress,
-        VideoWriter(out, size, size, audio=samples, note=engine.avatar.consent_note) as video,
+        VideoWriter(
+            output.path,
+            size,
+            size,
+            audio=samples,
+            note=engine.avatar.consent_note,
+            free_name=output.free_name,
+        ) as video,
         FrameWriter(video) as writer,
     ):
         for image in engine.stream(times.each("features", blocks), expression=expression):
@@ -151,7 +181,7 @@ def render_video(
     assert video.frames == frames, (video.frames, frames)
     spent = times.seconds["render and encode"]
     return {
-        "video": str(out),
+        "video": str(video.path),
         "frames": frames,
         "seconds": round(frames / FPS, 2),
         "frames_per_second": round(frames / max(spent, 1e-9), 1),
@@ -165,12 +195,13 @@ def speak_video(
     text: str,
     voice: str,
     speed: float,
-    out: Path,
+    out: Path | VideoOutput,
     times: StepTimes,
     controls: FaceControls | None = None,
 ) -> dict[str, Any]:
     """Write a video of the avatar saying `text` to `out`; return figures as `render_video`."""
-    checked_output_path(out)
+    output = out if isinstance(out, VideoOutput) else VideoOutput(Path(out))
+    output.check()
     with times.step("features"):
         engine.check_encoder()
     with times.step("voice"):
@@ -179,7 +210,7 @@ def speak_video(
             left_out = visible_characters(speech.unspoken)
             console.warn(f"the voice leaves out characters that it cannot read: {left_out}")
         samples = resample(speech.samples, speech.rate, SAMPLE_RATE)
-    return render_video(engine, samples, out, "the spoken text", times, controls)
+    return render_video(engine, samples, output, "the spoken text", times, controls)
 
 
 def report_times(times: dict[str, float], seconds: float) -> None:
@@ -190,6 +221,9 @@ def report_times(times: dict[str, float], seconds: float) -> None:
 
 
 def file_stem(text: str) -> str:
-    """A short file name from the first words of a text."""
-    words = re.findall(r"[a-z0-9]+", text.lower())
-    return "-".join(words[:6])[:48] or "speech"
+    """A short file name from the first words of a text, in the letters of its script."""
+    kept = [c if unicodedata.category(c)[0] in "LMN" else " " for c in text.lower()]
+    words = unicodedata.normalize("NFC", "".join(kept)).split()
+    stem = "-".join(words[:STEM_WORDS])[:STEM_CHARACTERS]
+    # A mark without its letter is no name.
+    return stem.strip("-") if any(c.isalnum() for c in stem) else "speech"

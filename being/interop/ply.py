@@ -9,16 +9,23 @@ sizes are checked before anything is read, and values before anything is built.
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from being.errors import BeingError, InputRejected
+from being.files import write_bytes
+from being.interop.export_files import MARK
 from being.model.gaussians import CanonicalGaussians
+from being.reading.content import TEXT_MAX, Unreadable, check_regular, reason, rejected
 
+PLY_FILE = "point_cloud.ply"
+VALUE_MAX = 1e6  # of a parameter: no product overflows
 HEADER_MAX = 64 * 1024  # bytes
-COUNT_MAX = 20_000_000  # Gaussians
+COUNT_MAX = 2_000_000  # Gaussians; the model of record has 34,650
+FILE_MAX = 2 << 30  # bytes
 # Numbers of f_rest properties, of degree 0 to 3 of the spherical harmonics.
 REST_COUNTS = (0, 9, 24, 45)
 # Type in the header -> type of numpy, without byte order.
@@ -75,8 +82,9 @@ def read_ply(path: Path) -> CanonicalGaussians:
 
     def columns(*names: str) -> torch.Tensor:
         """float32 [N, len(names)]. Raises InputRejected unless all are finite."""
-        values = np.stack([table[name].astype(np.float32) for name in names], 1)
-        wrong = ~np.isfinite(values)
+        with np.errstate(over="ignore", invalid="ignore"):  # what does not fit is refused below
+            values = np.stack([table[name].astype(np.float32) for name in names], 1)
+        wrong = ~(np.abs(values) <= VALUE_MAX)
         if wrong.any():
             raise InputRejected(
                 f"{path}: {names[int(wrong.any(0).argmax())]} holds values that are not finite",
@@ -116,13 +124,14 @@ def write_ply(path: Path, gaussians: CanonicalGaussians) -> None:
     header = [
         "ply",
         "format binary_little_endian 1.0",
+        f"comment {MARK}",
         f"element vertex {len(table)}",
         *(f"property float {name}" for name in names),
         "end_header",
         "",
     ]
     try:
-        path.write_bytes("\n".join(header).encode() + table.tobytes())
+        write_bytes(path, "\n".join(header).encode() + table.tobytes())
     except OSError as error:
         raise BeingError(
             f"cannot write {path}", str(error), "Free disk space or choose another folder"
@@ -132,11 +141,12 @@ def write_ply(path: Path, gaussians: CanonicalGaussians) -> None:
 def _read_table(path: Path) -> dict[str, np.ndarray]:
     """Columns [N] of the element `vertex` by name."""
     try:
-        size = path.stat().st_size
+        size = check_regular(path, FILE_MAX)
         with open(path, "rb") as file:
             form, count, properties = _read_header(path, file)
             if form == "ascii":
-                return _parse_text(path, file.read(), count, properties)
+                check_regular(path, TEXT_MAX)
+                return _parse_text(path, file.read(TEXT_MAX), count, properties)
             order = "<" if form == "binary_little_endian" else ">"
             row = np.dtype([(name, order + TYPES[type_]) for name, type_ in properties])
             if size - file.tell() < count * row.itemsize:
@@ -147,8 +157,8 @@ def _read_table(path: Path) -> dict[str, np.ndarray]:
                     COPY_AGAIN,
                 )
             rows = np.frombuffer(file.read(count * row.itemsize), row, count)
-    except OSError as error:
-        raise InputRejected(f"{path} cannot be read", str(error), COPY_AGAIN) from error
+    except (OSError, Unreadable) as error:
+        raise rejected(path, error, COPY_AGAIN) from error
     return {name: rows[name] for name, _ in properties}
 
 
@@ -179,7 +189,7 @@ def _read_header(path: Path, file: io.BufferedReader) -> tuple[str, int, list[tu
                 raise wrong(f"its first element is '{words[1]}', not 'vertex'")
             element = words[1]
             if element == "vertex":
-                count = int(words[2]) if words[2].isdigit() else -1
+                count = int(words[2]) if re.fullmatch("[0-9]{1,18}", words[2]) else -1
         elif words[0] == "property" and element == "vertex":
             if len(words) != 3 or words[1] not in TYPES or words[2] in dict(properties):
                 raise wrong(f"its header has the line '{' '.join(words)[:80]}'")
@@ -207,6 +217,6 @@ def _parse_text(
         table = np.array(words[:needed], np.float64).reshape(count, len(properties))
     except ValueError as error:
         raise InputRejected(
-            f"{path} holds text that is no number", str(error), COPY_AGAIN
+            f"{path} holds text that is no number", reason(error), COPY_AGAIN
         ) from error
     return {name: table[:, k] for k, (name, _) in enumerate(properties)}

@@ -17,7 +17,13 @@ from being.media.video_reading import (
     read_timed_frames,
     rgb_image,
 )
-from being.media.writing import AI_NOTICE, VideoWriter, checked_output_path, write_wav
+from being.media.writing import (
+    AI_NOTICE,
+    VideoWriter,
+    check_output_video,
+    checked_output_path,
+    write_wav,
+)
 
 __all__ = [
     "AI_NOTICE",
@@ -25,6 +31,7 @@ __all__ = [
     "DamagedAudio",
     "MediaInfo",
     "VideoWriter",
+    "check_output_video",
     "checked_output_path",
     "decode_audio",
     "grey_image",

@@ -19,6 +19,8 @@ from being.media.video_reading import CLOCK_BACK
 AUDIO_GAP = 0.04
 # Longer jumps of the timestamps, s, are not filled with silence.
 AUDIO_GAP_MAX = 3600.0
+# Sample rates, Hz, outside of which no audio is recorded.
+RATES = (1000, 768_000)
 # Peak, of full scale, under which nothing was recorded in a track.
 TRACK_SILENT = 1e-3
 
@@ -131,6 +133,8 @@ def _read_pieces(path: Path, track: int, rate: int) -> list[tuple[float, np.ndar
 
     with open_media(path) as container:
         for frame in decoded_frames(container, container.streams.audio[track]):
+            if not RATES[0] <= frame.sample_rate <= RATES[1]:
+                continue  # a damaged header; the filter of such a rate takes minutes to make
             start = following if frame.pts is None else float(frame.time)
             last_form, form = form, (frame.sample_rate, frame.layout.name, frame.format.name)
             gap = start - following > AUDIO_GAP
@@ -164,6 +168,8 @@ def decode_audio(content: bytes, container_format: str) -> tuple[np.ndarray, int
     try:
         with av.open(io.BytesIO(content), format=container_format) as container:
             rate = container.streams.audio[0].rate
+            if not RATES[0] <= rate <= RATES[1]:
+                raise DamagedAudio(f"it claims {rate} samples a second")
             to_mono = av.AudioResampler(format="flt", layout="mono", rate=rate)
             for frame in container.decode(audio=0):
                 parts += [part.to_ndarray().reshape(-1) for part in to_mono.resample(frame)]

@@ -95,6 +95,8 @@ def probe(path: Path) -> MediaInfo:
         width, height = _upright_size(first, aspect)
         rate = stream.average_rate or stream.guessed_rate or Fraction(0)
         audio = container.streams.audio[0] if container.streams.audio else None
+        # PyAV gives no context where ffmpeg knows no decoder.
+        sound = getattr(audio, "codec_context", None)
         return MediaInfo(
             path=path,
             container=container.format.name,
@@ -111,8 +113,8 @@ def probe(path: Path) -> MediaInfo:
             interlaced=bool(first.interlaced_frame),
             video_start=start,
             audio_start=float((audio.start_time or 0) * (audio.time_base or 0)) if audio else None,
-            audio_rate=audio.codec_context.sample_rate if audio else None,
-            audio_codec=audio.codec_context.name if audio else None,
+            audio_rate=sound.sample_rate if sound else None,
+            audio_codec=sound.name if sound else None,
         )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import wave
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -15,8 +15,9 @@ import numpy as np
 
 from being.conventions import FPS, SAMPLE_RATE
 from being.errors import BeingError, UsageError
+from being.files import Part, new_file
 from being.media.colour import tag_stream_as_bt709, tagged_as_bt709
-from being.paths import check_writable, make_folders, remove_empty_folders, user_path
+from being.paths import check_not_input, check_writable, user_path
 
 AI_NOTICE = "AI-generated video of a person, made with being"
 # File type -> video codec, audio codec.
@@ -33,15 +34,42 @@ AUDIO_BLOCK = 4096
 
 def write_wav(path: Path, samples: np.ndarray, rate: int = SAMPLE_RATE) -> None:
     """Write float32 [T] mono in [-1, 1] as 16-bit PCM; the file appears when it is complete."""
-    path = Path(path)
-    part = path.with_name(path.name + ".part")
     pcm = (np.clip(samples, -1, 1) * 32767).round().astype("<i2")
-    with wave.open(str(part), "wb") as file:
+    with new_file(Path(path)) as part, wave.open(str(part), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(rate)
         file.writeframes(pcm.tobytes())
-    os.replace(part, path)
+
+
+def check_output_video(
+    path: Path, inputs: Iterable[Path | None] = (), *, force: bool = False
+) -> Path:
+    """`path` as a Path, checked before the long work that makes the video.
+
+    inputs: the files that are read. force: replace a file that `being` did not make. Raises
+    UsageError for an unknown type of video or an output that is an input, BeingError for a file
+    that would be lost or cannot be written.
+    """
+    path = checked_output_path(path)
+    check_not_input(path, inputs)
+    if path.exists() and not force and not made_by_being(path):
+        raise BeingError(
+            f"{path} exists and was not made by being",
+            "it would be lost",
+            "Choose another path with --out, or replace it with --force",
+        )
+    return path
+
+
+def made_by_being(video: Path) -> bool:
+    """Whether a video's metadata says that `VideoWriter` made it."""
+    try:
+        with av.open(str(video), options={"protocol_whitelist": "file"}) as container:
+            values = [str(value) for value in container.metadata.values()]
+    except (OSError, ValueError):
+        return False
+    return any(value.startswith(AI_NOTICE) for value in values)
 
 
 def checked_output_path(path: Path) -> Path:
@@ -81,26 +109,29 @@ class VideoWriter:
         rate: int = SAMPLE_RATE,
         quality: int = 18,
         note: str = "",
+        free_name: bool = False,
     ):
         """width and height: px of the frames; audio: samples at `rate` Hz; quality: H.264's crf,
-        lower is better; note: added to the notice in the file's metadata.
+        lower is better; note: added to the notice in the file's metadata; free_name: replace
+        nothing, `path` is then the first free one of NAME, NAME-2, ... once it is published.
 
         Raises as `checked_output_path`.
         """
         self.path = checked_output_path(path)
-        self._part = self.path.with_name(f".{self.path.stem}.part{self.path.suffix}")
         self._fps, self.frames = fps, 0
 
         # The file, under a temporary name.
-        self._new_folders: list[Path] = []
+        part: Part | None = None
         try:
-            self._new_folders = make_folders(self.path.parent)
-            self._container = av.open(str(self._part), "w")
+            part = Part(self.path, free_name=free_name)
+            self._container = av.open(str(part.path), "w")
         except OSError as error:
-            remove_empty_folders(self._new_folders)
+            if part is not None:
+                part.discard()
             raise BeingError(
                 f"cannot write {path}", str(error), "Choose another path with --out"
             ) from error
+        self._part = part
         comment = f"{AI_NOTICE}. {note}".strip()
         self._container.metadata.update({"comment": comment, "title": AI_NOTICE})
 
@@ -164,18 +195,16 @@ class VideoWriter:
     def __exit__(
         self, kind: type | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
+        # The part is published after a good end, and discarded after any error.
+        with self._part:
             if kind is None:
                 if self._audio is not None:
                     self._container.mux(self._audio.encode(None))
                 self._container.mux(self._video.encode(None))
                 self._container.close()
-                os.replace(self._part, self.path)
-                self._new_folders = []
-            else:
-                # The error that ended the block is the one to show.
-                with contextlib.suppress(av.error.FFmpegError):
-                    self._container.close()
-        finally:
-            self._part.unlink(missing_ok=True)
-            remove_empty_folders(self._new_folders)
+                self.path = self._part.publish()
+                return
+            # The error that ended the block is the one to show.
+            with contextlib.suppress(av.error.FFmpegError):
+                self._container.close()
+            self._part.discard()

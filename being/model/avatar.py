@@ -18,8 +18,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,20 +26,24 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 from torch import Tensor
 
 from being.config import Config, from_dict
 from being.conventions import FPS
 from being.data.clip import Clip
-from being.data.consent import consent_note
+from being.data.consent import consent_fault, consent_note
 from being.data.dataset import Dataset
 from being.data.expression_channels import BLINK_ONLY, ExpressionChannels
 from being.errors import InputRejected, UsageError
-from being.files import load_tensors, read_json, write_json
+from being.files import new_folder, save_tensors, write_json
 from being.model.talking_head import TalkingHead
 from being.model.voice_to_mouth import VOICE_FILE, VoiceToMouth
-from being.paths import check_folder, replace_folder, user_path
+from being.names import is_subject_name
+from being.paths import check_folder, user_path
+from being.reading.content import Unreadable, read_content, reason, rejected
+from being.reading.images import decode_image, image_size
+from being.reading.structured import read_json
+from being.reading.tensors import load_tensors
 
 SCHEMA = 2
 BLINK_SCHEMA = 1  # of bundles whose only expression channel is the blink
@@ -55,6 +57,15 @@ MANIFEST_TYPES: dict[str, type | tuple[type, ...]] = {
     "poses": int,
     "files": dict,
 }
+COPY_AGAIN = "Copy the bundle again"
+SIDES = (16, 4096)  # px: smallest and largest side of the image
+POSES_MAX = 25_000  # a loop of 1000 s
+AUDIO_WIDTH_MAX = 100_000
+FOCAL_MAX = 1e6  # px
+TEXT_MAX = 1000  # characters of a name
+FILE_MAX = 2 << 30  # bytes
+# Pixels of all plates together: so many for each byte of their files, and some besides.
+PLATE_PIXELS_PER_BYTE, PLATE_PIXELS_FREE = 64, 1 << 27
 LICENCE_NOTE = (
     "Made from footage of the person named; their consent and the footage's licence govern its use."
 )
@@ -95,9 +106,16 @@ class Avatar:
         return len(self.plates)
 
     def plate(self, pose: int) -> np.ndarray:
-        """Return the image behind the head at `pose`, uint8 [S, S, 3]."""
-        with Image.open(io.BytesIO(self.plates[pose])) as image:
-            return np.asarray(image.convert("RGB"))
+        """Return the image behind the head at `pose`, uint8 [S, S, 3].
+
+        Raises InputRejected for a plate that cannot be decoded.
+        """
+        try:
+            return np.asarray(decode_image(self.plates[pose], "RGB"))
+        except Unreadable as error:
+            raise InputRejected(
+                f"{self.path}/plates/{pose:06d}.jpg cannot be decoded", str(error), COPY_AGAIN
+            ) from error
 
     @property
     def consent_note(self) -> str:
@@ -157,13 +175,8 @@ def write_avatar(
     not at all.
     """
     assert (config.model.mouth == "code") == (voice is not None), config.model.mouth
-    part = path.with_name(f".{path.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
+    with new_folder(path) as part:
         _write_bundle(part, model, config, loop, voice)
-        replace_folder(part, path)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return path
 
 
@@ -171,14 +184,10 @@ def _write_bundle(
     folder: Path, model: TalkingHead, config: Config, loop: PoseLoop, voice: VoiceToMouth | None
 ) -> None:
     # Weights, poses and plates.
-    (folder / "plates").mkdir(parents=True)
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    save_file(state, folder / "model.safetensors")
-    poses = {
-        "world_to_camera": loop.world_to_camera.cpu().contiguous(),
-        "expression": loop.expression.cpu().contiguous(),
-    }
-    save_file(poses, folder / "poses.safetensors")
+    (folder / "plates").mkdir()
+    save_tensors(folder / "model.safetensors", model.state_dict())
+    poses = {"world_to_camera": loop.world_to_camera, "expression": loop.expression}
+    save_tensors(folder / "poses.safetensors", poses)
     if voice is not None:
         voice.save(folder / VOICE_FILE)
     for k, plate in enumerate(loop.plates):
@@ -221,12 +230,17 @@ def load_avatar(path: Path, device: torch.device | str = "cpu") -> Avatar:
     manifest = _read_manifest(folder)
     plates = [f"plates/{k:06d}.jpg" for k in range(manifest["poses"])]
     content = _read_files(folder, manifest, plates)
-    has_code = manifest["model"].get("mouth", "audio") == "code"
-    voice = VoiceToMouth.load(folder / VOICE_FILE) if has_code else None
+    voice = VoiceToMouth.load(folder / VOICE_FILE) if _has_code(manifest) else None
+    if voice is not None and len(voice.units) != manifest["audio_width"]:
+        raise InputRejected(
+            f"{folder / VOICE_FILE} does not fit its manifest",
+            f"{len(voice.units)} channels, the network reads {manifest['audio_width']}",
+            COPY_AGAIN,
+        )
     state = load_tensors(folder / "model.safetensors")
     poses = load_tensors(folder / "poses.safetensors")
 
-    # The network.
+    # The network. Its sizes are compared with the stored tensors before it is built.
     try:
         config = from_dict({"model": manifest["model"]})
         model = TalkingHead.from_state(config.model, manifest["audio_width"], state)
@@ -234,8 +248,8 @@ def load_avatar(path: Path, device: torch.device | str = "cpu") -> Avatar:
     except (UsageError, RuntimeError, KeyError, AssertionError) as error:
         raise InputRejected(
             f"{folder / 'model.safetensors'} does not fit its manifest",
-            (str(error).splitlines() or [type(error).__name__])[0],
-            "Copy the bundle again",
+            reason(error),
+            COPY_AGAIN,
         ) from error
 
     # The poses, with as many channels as the network has.
@@ -246,7 +260,7 @@ def load_avatar(path: Path, device: torch.device | str = "cpu") -> Avatar:
         raise InputRejected(
             f"{folder / 'poses.safetensors'} does not fit its manifest",
             f"{shapes} for {len(plates)} poses and {len(channels)} expression channels",
-            "Copy the bundle again",
+            COPY_AGAIN,
         )
 
     return Avatar(
@@ -291,44 +305,66 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         )
 
     wrong = [
-        name for name, types in MANIFEST_TYPES.items() if not isinstance(manifest.get(name), types)
-    ]
-    if (
-        wrong
-        or not 0 < manifest["focal"] < np.inf
-        or min(manifest["size"], manifest["audio_width"], manifest["poses"]) <= 0
-    ):
+        name
+        for name, types in MANIFEST_TYPES.items()
+        if not isinstance(manifest.get(name), types) or isinstance(manifest[name], bool)
+    ] or _values_out_of_range(manifest)
+    if wrong:
         raise InputRejected(
             f"{folder / 'manifest.json'} does not describe an avatar",
-            f"missing or wrong: {', '.join(wrong) or 'size, focal, audio_width or poses'}",
-            "Copy the bundle again",
+            f"missing or wrong: {', '.join(wrong)}",
+            COPY_AGAIN,
         )
     return manifest
+
+
+def _values_out_of_range(manifest: dict[str, Any]) -> list[str]:
+    """Return the keys of a manifest whose values have the right types and are out of range."""
+    faults = {
+        "name": not is_subject_name(manifest["name"]),
+        "size": not SIDES[0] <= manifest["size"] <= SIDES[1],
+        "focal": not 0 < manifest["focal"] <= FOCAL_MAX,
+        "encoder": not 0 < len(manifest["encoder"]) <= TEXT_MAX,
+        "audio_width": not 0 < manifest["audio_width"] <= AUDIO_WIDTH_MAX,
+        "poses": not 0 < manifest["poses"] <= POSES_MAX,
+        "consent": bool(consent_fault(manifest.get("consent"))),
+    }
+    return [name for name, fault in faults.items() if fault]
+
+
+def _has_code(manifest: dict[str, Any]) -> bool:
+    """Return whether the network of a bundle reads the mouth code."""
+    return manifest["model"].get("mouth", "audio") == "code"
 
 
 def _read_files(folder: Path, manifest: dict[str, Any], plates: list[str]) -> dict[str, bytes]:
     """Return the content of the bundle's files by name, checked against the manifest."""
     content: dict[str, bytes] = {}
-    voice = [VOICE_FILE] if VOICE_FILE in manifest["files"] else []
+    voice = [VOICE_FILE] if _has_code(manifest) or VOICE_FILE in manifest["files"] else []
     for name in ["model.safetensors", "poses.safetensors", *voice, *plates]:
         try:
-            content[name] = (folder / name).read_bytes()
-        except OSError as error:
-            raise InputRejected(
-                f"{folder / name} is missing", str(error), "Copy the bundle again"
-            ) from error
+            content[name] = read_content(folder / name, FILE_MAX)
+        except (OSError, Unreadable) as error:
+            raise rejected(folder / name, error, COPY_AGAIN) from error
         if digest(content[name]) != manifest["files"].get(name):
             raise InputRejected(
                 f"{folder / name} was altered",
                 "its sha256 is not the manifest's",
-                "Copy the bundle again",
+                COPY_AGAIN,
             )
         if name in plates and not _is_image(content[name], manifest["size"]):
             raise InputRejected(
                 f"{folder / name} is not a usable plate",
-                f"it is not an image of {manifest['size']} px a side",
-                "Copy the bundle again",
+                f"it is not a JPEG image of {manifest['size']} px a side",
+                COPY_AGAIN,
             )
+    size, count = sum(len(content[name]) for name in plates), manifest["size"] ** 2 * len(plates)
+    if count > PLATE_PIXELS_PER_BYTE * size + PLATE_PIXELS_FREE:
+        raise InputRejected(
+            f"{folder / 'plates'} expands to {count / 1e6:.0f} million px",
+            f"its files have {size} bytes",
+            COPY_AGAIN,
+        )
     return content
 
 
@@ -342,16 +378,15 @@ def _expression_channels(folder: Path, manifest: dict[str, Any]) -> tuple[Expres
         raise InputRejected(
             f"{folder / 'manifest.json'} does not describe an avatar",
             f"expression: {error}",
-            "Copy the bundle again",
+            COPY_AGAIN,
         ) from error
 
 
 def _is_image(content: bytes, size: int) -> bool:
-    """Return whether a file's header is that of an image of size x size px."""
+    """Return whether a file's header is that of a JPEG image of size x size px."""
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            return image.size == (size, size)
-    except (OSError, SyntaxError):
+        return content.startswith(b"\xff\xd8") and image_size(content) == (size, size)
+    except Unreadable:
         return False
 
 

@@ -14,6 +14,10 @@ from being.model.gaussiantalker import GaussianTalker, Offsets
 from being.splat import Cameras, Gaussians, PairCapacity, RenderOutput, rasterize
 
 
+class ModelMismatch(RuntimeError):
+    """A state dict is not one of the model that its config describes."""
+
+
 @dataclass
 class Rendering:
     """A rendered batch, with the Gaussians and the offsets that it was rendered from."""
@@ -117,10 +121,44 @@ class TalkingHead(nn.Module):
     ) -> TalkingHead:
         """Return the model of a saved state dict.
 
-        The numbers of Gaussians and of expression channels are read from the state.
+        The numbers of Gaussians and of expression channels are read from the state. Raises
+        ModelMismatch, before a layer is allocated, when the state is not one of this `config`.
         """
+        channels = _check_state(config, audio_width, state)
         gaussians = CanonicalGaussians(*(state[f"gaussians.{name}"] for name in PARAMETER_NAMES))
-        lift = state.get("network.expression_lift.weight")
-        model = cls(config, audio_width, gaussians, 1 if lift is None else 1 + lift.shape[1])
+        model = cls(config, audio_width, gaussians, channels)
         model.load_state_dict(state)
         return model
+
+
+def _check_state(config: ModelConfig, audio_width: int, state: dict[str, Tensor]) -> int:
+    """Return the number of expression channels of a state dict of this `config`.
+
+    Raises ModelMismatch when a tensor is missing, is one too many or has another shape.
+    """
+    # The Gaussians: their number and their spherical harmonics.
+    means = state.get("gaussians.means")
+    count = 0 if means is None or not means.ndim else means.shape[0]
+    coefficients = (config.sh_degree + 1) ** 2
+    widths = ((3,), (3,), (4,), (1,), (1, 3), (coefficients - 1, 3))
+    expected = {
+        f"gaussians.{name}": (count, *width)
+        for name, width in zip(PARAMETER_NAMES, widths, strict=True)
+    }
+
+    # The network: its shapes on a device that allocates nothing.
+    lift = state.get("network.expression_lift.weight")
+    channels = 1 if lift is None or lift.ndim != 2 else 1 + lift.shape[1]
+    with torch.device("meta"):
+        network = GaussianTalker(config, audio_width, channels)
+    expected |= {
+        f"network.{name}": tuple(value.shape) for name, value in network.state_dict().items()
+    }
+
+    if not count or expected.keys() != state.keys():
+        different = sorted(expected.keys() ^ state.keys())
+        raise ModelMismatch(f"missing or unknown: {', '.join(different[:3]) or 'Gaussians'}")
+    for name, shape in expected.items():
+        if tuple(state[name].shape) != shape:
+            raise ModelMismatch(f"{name} is {tuple(state[name].shape)}, expected {shape}")
+    return channels

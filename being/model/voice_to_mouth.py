@@ -20,14 +20,12 @@ A regression predicts means, so its mouths are too small. Three steps follow:
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from being.audio.articulation import ARTICULATION_CHANNELS, CHANNEL_MAX
 from being.audio.feature_windows import STRIP, join_windows, strips
@@ -40,7 +38,10 @@ from being.conventions import (
 from being.data.mouth import code_rows
 from being.errors import InputRejected
 from being.face.mouth_code import MOUTH_CHANNELS, MouthUnits
-from being.files import RESTORE_HINT, load_tensors
+from being.files import write_bytes
+from being.reading.content import RESTORE_HINT, Unreadable, reason
+from being.reading.structured import parse_json
+from being.reading.tensors import load_metadata, load_tensors
 
 # Channels that move to the closed mouth at p, b and m; the others (width, jaw) keep their values.
 CLOSING_CHANNELS = tuple(
@@ -156,22 +157,19 @@ class VoiceToMouth:
         return mapping
 
     def save(self, path: Path) -> None:
-        """Write the mapping as a safetensors file, under a temporary name first."""
-        part = path.with_name(path.name + ".part")
-        save_file(self.tensors(), part, {FACTS: json.dumps(self.facts())})
-        os.replace(part, path)
+        """Write the mapping as a safetensors file, whole or not at all."""
+        write_bytes(path, save(self.tensors(), {FACTS: json.dumps(self.facts())}))
 
     @classmethod
     def load(cls, path: Path) -> VoiceToMouth:
         """The mapping in a file of `save`. Raises InputRejected for anything else."""
-        tensors = {name: value.numpy() for name, value in load_tensors(path).items()}
+        tensors = {name: value.float().numpy() for name, value in load_tensors(path).items()}
         try:
-            with safe_open(path, "numpy") as file:
-                facts = json.loads((file.metadata() or {}).get(FACTS, "{}"))
+            facts = parse_json(load_metadata(path).get(FACTS, "{}"))
             return cls.from_parts(tensors, facts)
-        except ValueError as error:
+        except (ValueError, Unreadable) as error:
             raise InputRejected(
-                f"{path} is no mapping from a voice to a mouth", str(error), RESTORE_HINT
+                f"{path} is no mapping from a voice to a mouth", reason(error), RESTORE_HINT
             ) from error
 
     def _check_shapes(self) -> None:

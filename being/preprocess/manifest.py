@@ -8,7 +8,7 @@ from typing import Any
 
 from being.conventions import FPS
 from being.data.consent import Consent
-from being.data.dataset import SCHEMA
+from being.data.manifest import SCHEMA
 from being.media import read_audio
 from being.preprocess.inspection.clip import recheck_all_frames
 from being.preprocess.speech_features import feature_entry

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +9,8 @@ from being.console import Progress
 from being.data.consent import Consent
 from being.errors import BeingError, ExitCode, InputRejected, UsageError
 from being.files import write_json
-from being.paths import user_path
+from being.names import check_subject_name
+from being.paths import check_not_input, user_path
 from being.preprocess.inspection.picture import PICTURE_SIDE, probe_clip
 from being.preprocess.manifest import build_manifest
 from being.preprocess.report import write_report
@@ -21,9 +20,6 @@ from being.preprocess.step_graph import StopFlag, run_steps
 from being.preprocess.steps import STEPS, Settings, StepContext, check_settings
 from being.preprocess.workspace import Workspace, check_free, sha256
 
-NAME = re.compile(r"[^.\\/\x00-\x1f][^\\/\x00-\x1f]*")  # of a subject: it becomes a folder's
-NAME_BYTES = 200  # file systems take 255, and the hidden folders have longer names
-CONSENT_MAX = 2000  # characters
 RESUME = "The same command goes on from there"
 
 
@@ -54,15 +50,17 @@ def preprocess_video(
     A run that was killed, interrupted or failed leaves the hidden folder `.NAME.part` beside
     `out`; the next run on the same video resumes after the finished steps, and makes the same
     files. Raises InputRejected (the clip cannot be used; within seconds where its inspection finds
-    this), BeingError (cannot write, the output exists, another run works there, interrupted),
-    EnvironmentFault (a pretrained file is missing and cannot be fetched).
+    this), BeingError (cannot write, the output exists, another process works there, interrupted),
+    UsageError (the video lies in the output), EnvironmentFault (a pretrained file is missing and
+    cannot be fetched).
     """
     video, out = user_path(video), user_path(out).absolute()
     name = out.name if name is None else name
 
     # What can be refused before any long work.
-    _check_name(name)
+    check_subject_name(name)
     probe_clip(video)  # first: it needs no network, while the settings may fetch a parser
+    check_not_input(out, [video, au])
     check_free(out, force)
     settings = Settings(
         size or PICTURE_SIDE,
@@ -106,17 +104,6 @@ def preprocess_video(
     return out
 
 
-def _check_name(name: str) -> None:
-    """Raise UsageError where `name` cannot be the name of a folder."""
-    valid = NAME.fullmatch(name) and name.strip() and len(os.fsencode(name)) <= NAME_BYTES
-    if not valid:
-        raise UsageError(
-            f"'{name[:80]}' cannot be the name of a subject",
-            "the folders of its runs have that name",
-            "Give a short one without slashes that does not begin with a dot: --name NAME",
-        )
-
-
 def _choose_features(
     encoder: str | None, latency: str | None, folder: Path
 ) -> FeatureChoice | None:
@@ -129,19 +116,10 @@ def _choose_features(
 def _consent_record(consent: str | Consent | Callable[[], Consent] | None) -> Consent:
     """The consent in each of its forms. Raises UsageError where its statement is too long."""
     if callable(consent):
-        record = consent()
-    elif isinstance(consent, str):
-        record = Consent(consent)
-    else:
-        record = consent or Consent()
-    length = len(record.statement or "")
-    if length > CONSENT_MAX:
-        raise UsageError(
-            f"the consent statement has {length} characters",
-            f"every video carries it, so it may have {CONSENT_MAX}",
-            "Shorten it: --consent TEXT",
-        )
-    return record
+        return consent()
+    if isinstance(consent, str):
+        return Consent(consent)
+    return consent or Consent()
 
 
 def _resume_note(workspace: Workspace) -> str:

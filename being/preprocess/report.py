@@ -16,10 +16,13 @@ from being.conventions import FPS
 from being.data.consent import consent_note
 from being.data.dataset import Dataset
 from being.data.frames import FrameFolder, read_image
+from being.data.manifest import PREPROCESS_AGAIN
 from being.data.parsing import decode_parsing
+from being.errors import InputRejected
 from being.face.landmarks import MESH_POINTS
-from being.files import read_json
 from being.preprocess.frame_views import draw_mesh, mesh_edges, render_views
+from being.reading.arrays import load_arrays
+from being.reading.structured import read_json
 from being.report.line_chart import line_chart
 from being.report.style import STYLE
 
@@ -102,7 +105,15 @@ def residuals(dataset: Dataset) -> np.ndarray:
 
 def landmark_confidence(dataset: Dataset) -> np.ndarray:
     """The landmark network's confidence, float32 [F] in 0..1."""
-    return np.load(dataset.path / "landmarks.npz", allow_pickle=False)["confidence"]
+    file = dataset.path / "landmarks.npz"
+    values = load_arrays(file, ("confidence",), PREPROCESS_AGAIN).get("confidence", np.zeros(0))
+    if values.shape != (dataset.frames,) or values.dtype.kind != "f":
+        raise InputRejected(
+            f"{file} holds confidence {values.dtype} {values.shape}",
+            f"expected float ({dataset.frames},)",
+            PREPROCESS_AGAIN,
+        )
+    return values
 
 
 def project(dataset: Dataset, points: np.ndarray) -> np.ndarray:

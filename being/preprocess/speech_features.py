@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +12,11 @@ import numpy as np
 from being.audio.clip_features import encode_segments
 from being.data.dataset import Dataset
 from being.errors import BeingError, InputRejected, UsageError
-from being.files import write_json
+from being.files import new_file, write_json
+from being.locks import locked
 from being.paths import expand_path, user_path
+from being.reading.arrays import load_array
+from being.reading.structured import read_json
 
 DEFAULT_ENCODER = "hama"  # every dataset has its features
 FILE_ENCODER = "deepspeech"  # the encoder whose features come from a file
@@ -100,15 +101,13 @@ def write_features(
         from being.audio.feature_files import read_feature_file
 
         values = read_feature_file(choice.array, segments[-1][1], load_encoder(choice.name).width)
-    part = folder / f"{choice.file}.part"
-    with open(part, "wb") as file:
+    with new_file(folder / choice.file) as part, open(part, "wb") as file:
         np.save(file, values)
-    os.replace(part, folder / choice.file)
 
 
 def feature_entry(folder: Path, choice: FeatureChoice) -> dict[str, Any]:
     """The entry in `dataset.json` of features that are written: file and width."""
-    features = np.load(folder / choice.file, mmap_mode="r")
+    features = load_array(folder / choice.file, mapped=True)
     return {"file": choice.file, "width": int(features.shape[2])}
 
 
@@ -116,22 +115,28 @@ def add_features(dataset: Path, text: str, latency: str | None = None) -> tuple[
     """Add features to the dataset at `dataset`, or make them again; their name and width.
 
     text, latency: as for `choose_features`. Raises as `choose_features` and `encode_segments`, and
-    BeingError when the folder cannot be written.
+    BeingError when the folder cannot be written, or when another process writes the dataset.
     """
-    from being.preprocess.workspace import digest_of
-
     opened = Dataset.open(Path(dataset))
     choice = choose_features(text, latency, opened.path)
+    with locked(opened.path, "adds features to this dataset", "Wait for it to end"):
+        try:
+            return choice.name, _add_features(opened, choice)
+        except OSError as error:
+            raise BeingError(
+                f"cannot write {opened.path}", str(error), "Free some space on the disk"
+            ) from error
+
+
+def _add_features(opened: Dataset, choice: FeatureChoice) -> int:
+    """Write features and their entry in the manifest of a dataset; returns their width."""
+    from being.preprocess.workspace import digest_of
+
     segments = [(first, stop) for first, stop in opened.segments]
-    try:
-        write_features(opened.path, choice, opened.audio(), segments)
-        manifest = json.loads((opened.path / "dataset.json").read_text())
-        manifest["features"][choice.name] = feature_entry(opened.path, choice)
-        if SPEECH_STEP in manifest.get("steps", {}):
-            manifest["steps"][SPEECH_STEP]["digest"] = digest_of(opened.path, FEATURE_FILES)
-        write_json(opened.path / "dataset.json", manifest)
-    except OSError as error:
-        raise BeingError(
-            f"cannot write {opened.path}", str(error), "Free some space on the disk"
-        ) from error
-    return choice.name, manifest["features"][choice.name]["width"]
+    write_features(opened.path, choice, opened.audio(), segments)
+    manifest = read_json(opened.path / "dataset.json")
+    manifest["features"][choice.name] = feature_entry(opened.path, choice)
+    if SPEECH_STEP in manifest.get("steps", {}):
+        manifest["steps"][SPEECH_STEP]["digest"] = digest_of(opened.path, FEATURE_FILES)
+    write_json(opened.path / "dataset.json", manifest)
+    return manifest["features"][choice.name]["width"]

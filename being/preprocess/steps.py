@@ -45,6 +45,7 @@ from being.preprocess.speech_features import (
 from being.preprocess.step_graph import Advance, Step, StopFlag
 from being.preprocess.tracking.head_pose import track_head
 from being.preprocess.workspace import WORK_FOLDER, sha256
+from being.reading.arrays import load_arrays
 
 FACES_MIN = 0.5  # share of the frames that must show a face
 INSPECTION_FILE = f"{WORK_FOLDER}/inspection.json"
@@ -134,7 +135,8 @@ class StepContext:
     @cached_property
     def landmarks(self) -> Landmarks:
         """Landmarks of every frame."""
-        data = np.load(self.folder / "landmarks.npz", allow_pickle=False)
+        names = ("points", "blendshapes", "confidence")
+        data = load_arrays(self.folder / "landmarks.npz", names)
         return Landmarks(data["points"], data["blendshapes"], data["confidence"])
 
     @property

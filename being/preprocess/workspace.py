@@ -1,20 +1,29 @@
-"""The hidden folder in which a dataset is built: its lock, and the record of finished steps."""
+"""The hidden folder in which a dataset is built, and the record of its finished steps."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 from being.console import console
 from being.errors import BeingError, InputRejected, UsageError
-from being.files import write_json
-from being.paths import check_writable, make_folders, remove_empty_folders, replace_folder
+from being.files import (
+    new_folder,
+    replace_folder,
+    restore_old_folder,
+    sync_folder,
+    sync_tree,
+    write_json,
+)
+from being.locks import locked
+from being.paths import check_writable, hidden_name, real_path
+from being.reading.structured import read_json
 
 # The run's own files inside the folder; they do not become part of the dataset.
 WORK_FOLDER = ".work"
@@ -38,42 +47,36 @@ class Workspace:
     """
 
     def __init__(self, out: Path, force: bool = False):
+        """out: the dataset's path; a link is followed. force: replace a dataset that exists."""
         self.out, self.force = out, force
-        self.folder = out.with_name(f".{out.name}.part")
+        self._target = real_path(out)
+        self.folder = self._target.with_name(hidden_name(self._target.name, ".part"))
         self.finished: dict[str, FinishedStep] = {}
         self._state_folder = self.folder / WORK_FOLDER
         self._key = ""
-        self._parents: list[Path] = []
-        self._lock: IO[str] | None = None
+        self._lock = ExitStack()
 
     def __enter__(self) -> Workspace:
-        """Make the folder and lock it.
+        """Make the folder and lock the dataset's path.
 
         Raises BeingError when the output exists, when the folder cannot be made, or when another
-        run works in it.
+        process writes there.
         """
         check_free(self.out, self.force)
         check_writable(self.folder)
+        self._lock.enter_context(locked(self.out, "makes this dataset"))
         try:
-            self._parents = make_folders(self.folder.parent)
-            self._lock = _lock_folder(self._state_folder)
+            # The other process may have finished just before the lock was free.
+            restore_old_folder(self._target)
+            check_free(self.out, self.force)
+            self._state_folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            remove_empty_folders(self._parents)
+            self._lock.close()
             raise BeingError(
                 f"cannot write {self.out}", str(error), "Choose another folder with --out"
             ) from error
-        if self._lock is None:
-            raise BeingError(
-                f"another run is making the dataset {self.out}",
-                f"it works in {self.folder}",
-                "Wait for it to end, or choose another folder with --out",
-            )
-
-        # The other run may have finished just before the lock was free.
-        try:
-            check_free(self.out, self.force)
-        except BeingError as error:
-            self.__exit__(type(error), error, None)
+        except BaseException:
+            self._lock.close()
             raise
         return self
 
@@ -83,18 +86,21 @@ class Workspace:
         key: the video's digest.
         """
         self._key = key
+        why = "it was left by a run on another video"
         try:
-            state = json.loads((self._state_folder / "steps.json").read_text())
+            state = read_json(self._state_folder / "steps.json")
             earlier = {name: FinishedStep(**facts) for name, facts in state["steps"].items()}
             same = state["key"] == key
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
-            earlier, same = {}, False
+        except (InputRejected, TypeError, KeyError, AttributeError):
+            earlier, same, why = {}, False, "its record of finished steps cannot be read"
+            if not (self._state_folder / "steps.json").exists():
+                why = "no step of it was finished"
         if same:
             self.finished = earlier
             return
         left = [path for path in self.folder.iterdir() if path != self._state_folder]
         if left or earlier:
-            console.info(f"discarded {self.folder}: it was left by a run on another video")
+            console.info(f"discarded {self.folder}: {why}")
         for path in left:
             _remove(path)
         self._save()
@@ -115,14 +121,18 @@ class Workspace:
         return digest_of(self.folder, patterns)
 
     def publish(self) -> None:
-        """Move the folder, which is now complete, to the dataset's path."""
-        shutil.rmtree(self._state_folder)
-        replace_folder(self.folder, self.out)
+        """Move the folder, which is now complete, to the dataset's path.
+
+        Until it has that path it can be resumed. So its record of steps is removed afterwards.
+        """
+        sync_tree(self.folder)
+        replace_folder(self.folder, self._target)
+        shutil.rmtree(self._target / WORK_FOLDER, ignore_errors=True)
+        sync_folder(self._target)
 
     def discard(self) -> None:
-        """Remove the folder, and the parents that were made for it."""
+        """Remove the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        remove_empty_folders(self._parents)
 
     def __exit__(
         self,
@@ -133,12 +143,34 @@ class Workspace:
         rejected = isinstance(error, InputRejected | UsageError)
         if kind is not None and (rejected or not self.finished):
             self.discard()
-        if self._lock is not None:
-            self._lock.close()
+        self._lock.close()
 
     def _save(self) -> None:
         steps = {name: asdict(finished) for name, finished in self.finished.items()}
         write_json(self._state_folder / "steps.json", {"key": self._key, "steps": steps})
+
+
+@contextmanager
+def new_dataset(out: Path, force: bool = False) -> Iterator[Path]:
+    """An empty hidden folder that becomes the dataset `out` when the block ends without an error.
+
+    After an error nothing is left. Raises BeingError when the output exists, when nothing can be
+    written there, or when another process writes there.
+    """
+    check_free(out, force)
+    check_writable(out)
+    with locked(out, "makes this dataset"):
+        # The other process may have finished just before the lock was free.
+        restore_old_folder(real_path(out))
+        check_free(out, force)
+        try:
+            with new_folder(out) as folder:
+                yield folder
+                shutil.rmtree(folder / WORK_FOLDER, ignore_errors=True)
+        except OSError as error:
+            raise BeingError(
+                f"cannot write {out}", str(error), "Free disk space or choose another folder"
+            ) from error
 
 
 def check_free(out: Path, force: bool) -> None:
@@ -191,48 +223,3 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink()
-
-
-def _lock_folder(folder: Path) -> IO[str] | None:
-    """The open file `lock` in `folder`, or None where another process holds it.
-
-    This process holds the lock until the file is closed or the process dies.
-    """
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            file = open(folder / "lock", "a")
-        except FileNotFoundError:  # the run before has just finished and removed the folder
-            continue
-        if not _acquire(file):
-            file.close()
-            return None
-
-        # The run before may have removed the locked file: then the lock is on nothing.
-        try:
-            if os.fstat(file.fileno()).st_ino == os.stat(folder / "lock").st_ino:
-                return file
-        except FileNotFoundError:
-            pass
-        file.close()
-
-
-def _acquire(file: IO[str]) -> bool:
-    """Whether this process now holds the lock of an open file; True without lock support."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        import msvcrt
-
-        try:
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        except OSError:
-            return False
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # the file system has no locks
-        pass
-    return True

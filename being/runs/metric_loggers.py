@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import time
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,20 +24,45 @@ class MetricLogger(Protocol):
 
 
 class TensorBoardLogger:
-    """Writes TensorBoard event files into a folder."""
+    """Writes a TensorBoard event file into a folder.
+
+    TensorBoard's own writers put the host's name into the name of the file. This one does not, so
+    a run that is handed on does not tell on which machine it was made.
+    """
 
     def __init__(self, folder: Path):
-        from torch.utils.tensorboard import SummaryWriter
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
-        self.writer = SummaryWriter(str(folder))
+        self._event, self._summary = Event, Summary
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = open(_new_event_file(folder), "xb")
+        self._records = RecordWriter(self._file)
+        self._add(Event(wall_time=time.time(), file_version="brain.Event:2"))
 
     def write(self, stage: str, step: int, values: dict[str, float]) -> None:
-        for key, value in values.items():
-            self.writer.add_scalar(f"{stage}/{key}", value, step)
-        self.writer.flush()
+        scalars = [
+            self._summary.Value(tag=f"{stage}/{key}", simple_value=float(value))
+            for key, value in values.items()
+        ]
+        summary = self._summary(value=scalars)
+        self._add(self._event(wall_time=time.time(), step=step, summary=summary))
 
     def close(self) -> None:
-        self.writer.close()
+        self._file.close()
+
+    def _add(self, event: Any) -> None:
+        self._records.write(event.SerializeToString())
+        self._file.flush()
+
+
+def _new_event_file(folder: Path) -> Path:
+    """The path of a new event file; TensorBoard reads the files in the order of their names."""
+    seconds, number = int(time.time()), 0
+    while (path := folder / f"events.out.tfevents.{seconds}.{number}").exists():
+        number += 1
+    return path
 
 
 class WandbLogger:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from being.assets import fetch, is_cached
 from being.console import Progress
-from being.files import load_tensors
+from being.reading.tensors import load_tensors
 
 WEIGHTS = "lpips_vgg16"  # the asset
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -13,6 +12,7 @@ from being.conventions import FPS, SAMPLE_RATE
 from being.data.clip import Clip
 from being.data.consent import consent_note
 from being.data.dataset import Dataset, Split
+from being.files import new_file
 from being.media import VideoWriter
 from being.metrics.image_quality import psnr
 from being.model.clip_rendering import render_clip, to_uint8
@@ -106,9 +106,8 @@ class Previews:
             f"rendered, {stage} step {step}",
         ]
         path = self.folder / f"sheet_{stage}_{step:06d}.jpg"
-        part = path.with_name("." + path.name)
-        Image.fromarray(frame_grid(rows, labels)).save(part, quality=SHEET_QUALITY)
-        os.replace(part, path)
+        with new_file(path) as part:
+            Image.fromarray(frame_grid(rows, labels)).save(part, quality=SHEET_QUALITY)
 
         # The video: true and rendered image side by side, with audio
         if not video:

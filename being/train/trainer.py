@@ -40,6 +40,10 @@ from being.train.step import TrainingStep
 # Steps between two checks of the loss on CUDA, because the host waits for the device in each
 LOSS_CHECK_EVERY = 50
 AVERAGED_OVER = 50  # steps of the running mean of the printed and logged loss terms
+# A closed terminal sends SIGHUP; Windows has none.
+END_SIGNALS = [
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)
+]
 COMPILING = "the first step compiles the CUDA kernels"  # shown until it is done
 
 
@@ -75,8 +79,8 @@ class Trainer:
     def train(self, stage: str, resume: Checkpoint | None = None) -> None:
         """Train `stage` ("coarse" or "fine") to its end, from the checkpoint `resume` if given.
 
-        On SIGTERM or SIGINT saves the checkpoint `last` and raises BeingError (exit code 130).
-        Raises BeingError when the loss is not finite.
+        On SIGTERM, SIGINT or SIGHUP saves the checkpoint `last` and raises BeingError (exit code
+        130). Raises BeingError when the loss is not finite.
         """
         plan: StageConfig = getattr(self.config.train, stage)
         optimizer, density = self._optimizer_and_density()
@@ -87,8 +91,10 @@ class Trainer:
         first, self.latest = 0, None
         if resume is not None:
             first, self.best = resume.state["step"], resume.state["best"]
-            load_optimizer(optimizer, resume.optimizer)
-            density.load(resume.optimizer)
+            # Without the optimizer's state (a checkpoint other than `last`) its moments begin anew.
+            if resume.optimizer:
+                load_optimizer(optimizer, resume.optimizer)
+                density.load(resume.optimizer)
             self.plateau.load(resume.state.get("plateau"))
 
         run_step = self._training_step(stage, optimizer, density)
@@ -260,7 +266,7 @@ def _interrupted(stage: str, step: int) -> BeingError:
 
 
 class _StopOnSignal:
-    """Lets SIGTERM and SIGINT set an event instead of ending the process at once."""
+    """Lets the signals that ask the program to end set an event instead, at once."""
 
     def __init__(self, event: threading.Event):
         self.event = event
@@ -270,9 +276,11 @@ class _StopOnSignal:
         def stop(number: int, frame: FrameType | None) -> None:
             self.event.set()
 
-        # Only the main thread may set handlers.
+        # Only the main thread may set handlers. An ignored signal stays ignored: nohup.
         if threading.current_thread() is threading.main_thread():
-            self.old = {s: signal.signal(s, stop) for s in (signal.SIGTERM, signal.SIGINT)}
+            for number in END_SIGNALS:
+                if signal.getsignal(number) != signal.SIG_IGN:
+                    self.old[number] = signal.signal(number, stop)
 
     def __exit__(self, *_: Any) -> None:
         for number, handler in self.old.items():

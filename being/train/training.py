@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from being.data.mouth import MouthCode, load_mouth_code
 from being.errors import InputRejected, UsageError
 from being.model.avatar import save_avatar
 from being.model.device import keep_freed_memory, pick_device
-from being.model.talking_head import TalkingHead
+from being.model.talking_head import ModelMismatch, TalkingHead
 from being.model.voice_to_mouth import VOICE_FILE, VoiceToMouth
 from being.paths import home, latest_dataset, newest_folder
 from being.runs.metric_loggers import check_metric_logger
@@ -26,7 +27,7 @@ from being.train.compat import is_reference
 from being.train.initial_points import initial_cloud
 from being.train.lip_closure import distil_lip_closure, lip_closure_targets
 from being.train.trainer import Trainer, untrained_model
-from being.train.voice_fit import fit_voice_to_mouth
+from being.train.voice_fit import VoiceFit, fit_voice_to_mouth
 
 STAGES = ("coarse", "fine", "all")
 LEAST_FRAMES = 22  # so that each part of the split has one or two frames
@@ -54,8 +55,8 @@ def train_avatar(
     rasterizer backend (default: that of the config). log: "wandb" also sends the metrics there.
 
     Raises InputRejected for a dataset that cannot be used, UsageError for a wrong argument,
-    EnvironmentFault for a device, backend or logger that is not available, and BeingError (exit
-    code 130) when interrupted; the state is then saved.
+    EnvironmentFault for a device, backend or logger that is not available, and BeingError when
+    another process trains the run, or (exit code 130) when interrupted; the state is then saved.
     """
     # Check the arguments and open the dataset
     if stage not in STAGES:
@@ -71,10 +72,28 @@ def train_avatar(
     # Continue a run, with its own config
     if current is None and not fresh:
         current = find_unfinished_run(runs, dataset, config, label)
-    if current is not None:
-        config = current.config
+    if current is None:
+        return _train(None, dataset, config, label, stage, torch_device, runs, splat, log)
+    with current.locked():
+        # What another process wrote just before the lock was free
+        current = Run.open(current.path)
         console.info(f"continuing run {current.path}")
+        config = current.config
+        return _train(current, dataset, config, label, stage, torch_device, runs, splat, log)
 
+
+def _train(
+    current: Run | None,
+    dataset: Dataset,
+    config: Config,
+    label: str,
+    stage: str,
+    torch_device: torch.device,
+    runs: Path,
+    splat: str | None,
+    log: str | None,
+) -> Run:
+    """The work of `train_avatar`, for a run whose lock is held, or for a new one (None)."""
     # Load everything before a new run directory is made: a wrong config or dataset leaves none.
     is_reference(config.train.compat)
     rasterizer = select_backend(splat or config.train.splat, torch_device)
@@ -91,28 +110,34 @@ def train_avatar(
         seed=config.train.seed,
         mouth=mouth,
     )
-    last = current.load("last") if current is not None else None
+    last = current.load_newest() if current is not None else None
     if last is None:
         model = _new_model(config, dataset, clip, split.train)
     else:
         model = _model_of_checkpoint(config, clip, last)
     model.backend = rasterizer
-    if current is None:
-        current = Run.create(data, dataset.name, config, label, runs)
-        console.info(f"run {current.path}")
+    voice = None
+    if mouth is not None and (current is None or not (current.path / VOICE_FILE).is_file()):
+        voice = _fit_voice(config, dataset, mouth, split.train)
+    with ExitStack() as stack:
+        if current is None:
+            current = Run.create(dataset.path, dataset.name, config, label, runs)
+            stack.enter_context(current.locked())
+            console.info(f"run {current.path}")
+        else:
+            current.note_dataset(dataset.path)
 
-    # Train
-    current.update(device=str(torch_device), splat=rasterizer)
-    current.rewind(last)
-    current.open_metric_loggers(log)
-    try:
-        if mouth is not None:
-            _fit_voice(current, config, dataset, mouth, split.train)
+        # Train
+        current.update(device=str(torch_device), splat=rasterizer)
+        current.rewind(last)
+        current.open_metric_loggers(log)
+        stack.callback(current.close_metric_loggers)
+        if voice is not None:
+            voice.mapping.save(current.path / VOICE_FILE)
+            current.update(voice_fit=_voice_figures(voice))
         trainer = Trainer(current, config, dataset, clip, split, model)
         if _train_stages(stage, trainer, last):
             finish_run(current, config, dataset, clip, split.train)
-    finally:
-        current.close_metric_loggers()
     return current
 
 
@@ -165,13 +190,8 @@ def _warm_up(trainer: Trainer) -> None:
     console.info(f"{what} the lip motion with correlation {score:.2f} on held-out frames")
 
 
-def _fit_voice(
-    run: Run, config: Config, dataset: Dataset, mouth: MouthCode, frames: np.ndarray
-) -> None:
-    """Fit the mapping from the voice to the mouth code on the training frames, and save it."""
-    path = run.path / VOICE_FILE
-    if path.is_file():
-        return
+def _fit_voice(config: Config, dataset: Dataset, mouth: MouthCode, frames: np.ndarray) -> VoiceFit:
+    """The mapping from the voice to the mouth code, fitted on the training frames."""
     encoder = config.data.encoder
     features = dataset.features(encoder)
     fit = fit_voice_to_mouth(features, dataset.bounds, mouth, frames, encoder)
@@ -181,14 +201,21 @@ def _fit_voice(
             "one second is needed",
             "Record some seconds of speech, or train with -o model.mouth=audio",
         )
-    fit.mapping.save(path)
-    figures = dict(zip(mouth.units.names, fit.correlation.tolist(), strict=True))
-    run.update(voice_fit={name: round(value, 3) for name, value in figures.items()})
+    figures = _voice_figures(fit)
     console.info(
         "the voice predicts the mouth with correlation "
         f"{figures['lip_opening']:.2f} (opening), {figures['lip_width']:.2f} (width), "
         f"{figures['jaw_open']:.2f} (jaw) on parts of the clip that it has not seen"
     )
+    return fit
+
+
+def _voice_figures(fit: VoiceFit) -> dict[str, float]:
+    """Correlation of each channel of the mouth code with its held-out prediction, by name."""
+    names = fit.mapping.units.names
+    return {
+        name: round(float(value), 3) for name, value in zip(names, fit.correlation, strict=True)
+    }
 
 
 def finish_run(run: Run, config: Config, dataset: Dataset, clip: Clip, frames: np.ndarray) -> None:
@@ -197,7 +224,7 @@ def finish_run(run: Run, config: Config, dataset: Dataset, clip: Clip, frames: n
     When the lip closure distillation is possible (on the training frames `frames`), the avatar is
     built from its result, which is saved as the checkpoint `closed`; `best` stays as it is.
     """
-    best = run.load("best") or run.load("last")
+    best = run.load_best()
     assert best is not None, run.path
     model = TalkingHead.from_state(config.model, best.state["audio_width"], best.model)
 
@@ -247,7 +274,14 @@ def _model_of_checkpoint(config: Config, clip: Clip, last: Checkpoint) -> Talkin
             f"the dataset's are {width} wide",
             "Train a new run with --fresh",
         )
-    model = TalkingHead.from_state(config.model, width, last.model)
+    try:
+        model = TalkingHead.from_state(config.model, width, last.model)
+    except ModelMismatch as error:
+        raise InputRejected(
+            "the checkpoint does not fit the config of its run",
+            str(error),
+            "Train a new run with --fresh",
+        ) from error
     if model.network.expression_width not in (1, channels):
         raise InputRejected(
             f"the checkpoint has {model.network.expression_width} expression channels",
@@ -260,14 +294,14 @@ def _model_of_checkpoint(config: Config, clip: Clip, last: Checkpoint) -> Talkin
 def run_to_continue(stage: str) -> Path | None:
     """The most recent run when `train --stage fine` without a dataset continues it, else None.
 
-    That is the case unless its fine stage is complete, `stage` is "coarse", or this version refuses
-    its config (with a warning).
+    That is the case unless its fine stage is complete, `stage` is "coarse", or it cannot be read or
+    this version refuses its config (with a warning).
     """
     latest = newest_folder(home() / "runs", "run.json")
     if latest is None or stage == "coarse":
         return None
-    run = Run.open(latest)
-    if run.record.get("finished") or _config_or_warning(run) is None:
+    run = _run_or_warning(latest)
+    if run is None or run.record.get("finished") or _config_or_warning(run) is None:
         return None
     return latest
 
@@ -275,13 +309,13 @@ def run_to_continue(stage: str) -> Path | None:
 def find_unfinished_run(folder: Path, dataset: Dataset, config: Config, label: str) -> Run | None:
     """The newest unfinished run of this dataset and config under `folder`, or None.
 
-    A run whose config this version refuses is skipped with a warning.
+    A run that cannot be read, or whose config this version refuses, is skipped with a warning.
     """
     for path in sorted((folder / dataset.name).glob(f"*_{label}"), reverse=True):
         if not (path / "run.json").is_file():
             continue
-        run = Run.open(path)
-        if run.record.get("finished") or run.dataset != dataset.path.resolve():
+        run = _run_or_warning(path)
+        if run is None or run.record.get("finished") or not _is_of_dataset(run, dataset):
             continue
         found = _config_or_warning(run)
         if found is not None and found.to_dict() == config.to_dict():
@@ -289,10 +323,28 @@ def find_unfinished_run(folder: Path, dataset: Dataset, config: Config, label: s
     return None
 
 
+def _run_or_warning(path: Path) -> Run | None:
+    """The run at `path`; None, with a warning, when it cannot be read."""
+    try:
+        return Run.open(path)
+    except InputRejected as error:
+        console.warn(f"run {path} is not continued: {error}")
+        return None
+
+
+def _is_of_dataset(run: Run, dataset: Dataset) -> bool:
+    """Whether a run is trained on this dataset; a warning where that cannot be told."""
+    try:
+        return run.dataset == dataset.path.resolve()
+    except InputRejected as error:
+        console.warn(f"run {run.path} is not continued: {error}")
+        return False
+
+
 def _config_or_warning(run: Run) -> Config | None:
-    """The config of a run; None, with a warning, when this version refuses it."""
+    """The config of a run; None, with a warning, when it cannot be read or is refused."""
     try:
         return run.config
-    except UsageError as error:
+    except (UsageError, InputRejected) as error:
         console.warn(f"run {run.path} is not continued: {error}")
         return None

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from being.errors import EnvironmentFault, InputRejected, UsageError
+from being.onnx_runtime import load_onnxruntime
 from being.tts.speech import Speech, visible_characters
 from being.tts.symbol_times import expose_tensor, symbol_edges, timed_symbols
 
@@ -84,8 +85,9 @@ class HibariVoice:
     """hibari's text analysis, and its network with the phoneme durations as one more output."""
 
     def __init__(self) -> None:
+        # Before hibari, which imports onnxruntime itself.
+        onnxruntime = load_onnxruntime()
         import hibari
-        import onnxruntime
         from hibari.g2p.normalize import CURRENCY_WORDS, SYMBOLS
 
         self.front = hibari.Hibari()

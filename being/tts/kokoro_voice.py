@@ -16,6 +16,7 @@ import numpy as np
 
 from being import assets
 from being.errors import EnvironmentFault, InputRejected, UsageError
+from being.onnx_runtime import load_onnxruntime
 from being.tts.hibari_voice import load_hibari
 from being.tts.kokoro_text import LANGUAGES, kokoro_passages
 from being.tts.speech import Speech, visible_characters
@@ -147,8 +148,7 @@ class KokoroNetwork:
     """The network with the symbols' durations as one more output."""
 
     def __init__(self, path: Path) -> None:
-        import onnxruntime
-
+        onnxruntime = load_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = os.cpu_count() or 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -12,7 +12,6 @@ renders single frames to DIR/still_*.png and stops.
 
 import argparse
 import json
-import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -21,6 +20,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from being.files import new_file
 from scripts.sample import voice
 from scripts.sample.encode import encode_to_fit
 from scripts.sample.mesh import Head
@@ -41,9 +41,8 @@ def _start_worker(data: Path) -> None:
 
 def _write(path: Path, image: np.ndarray) -> None:
     """Writes a PNG so that a half-written one never bears the name."""
-    part = path.with_suffix(".part.png")
-    cv2.imwrite(str(part), image)
-    os.replace(part, path)
+    with new_file(path) as part:
+        cv2.imwrite(str(part), image)
 
 
 def _render(jobs: list[tuple[Path, Path, tuple]]) -> int:

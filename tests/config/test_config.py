@@ -304,7 +304,7 @@ def test_describe_lists_every_key_with_value_help_and_bounds():
         assert row.help and "\n" not in row.help
     assert rows["model.n_head"].help == "Attention heads."
     assert rows["model.sh_degree"].bounds == (0, 3)
-    assert rows["model.plane_scales"].bounds == (1, math.inf)
+    assert rows["model.plane_scales"].bounds == (1, 64)
     assert rows["train.seed"].bounds == (0, math.inf)
     for name in ("data.encoder", "train.mixed_precision"):
         assert rows[name].bounds is None

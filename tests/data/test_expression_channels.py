@@ -24,8 +24,9 @@ from being.data.expression_channels import (
 )
 from being.errors import InputRejected, UsageError
 from being.face.topology import BROWS
-from being.files import read_json, write_json
+from being.files import write_json
 from being.model.avatar import digest, load_avatar
+from being.reading.structured import read_json
 from being.train.training import train_avatar
 
 UNITS = ("AU01", "AU04", "AU12", "AU26", "AU45")
@@ -168,6 +169,7 @@ def trained(lively: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "train.preview_seconds=0",
         "train.loss.feature=0",
         "model.plane_resolution=8",
+        "model.mouth=audio",
     ]
     return train_avatar(
         lively,

@@ -163,7 +163,9 @@ def test_the_longest_face_run_shows_a_face_throughout_and_crosses_no_cut(
 
 def test_the_avatars_poses_lie_in_the_longer_segment(two: Dataset, tmp_path: Path) -> None:
     config = load(
-        "quick", ["data.size=48", "model.plane_resolution=8", "model.mouth=audio"], environment={}
+        "quick",
+        ["data.size=48", "model.plane_resolution=8", "model.mouth=audio"],
+        environment={},
     )
     clip = load_clip(two, SIZE, "hama")
     model = untrained_model(config, WIDTH, torch.rand(40, 3) - 0.5, torch.rand(40, 3))

@@ -25,7 +25,12 @@ from being.report.line_chart import line_chart
 from being.runs.run_directory import Run
 from being.train.trainer import untrained_model
 
-SETTINGS = [f"data.size={SIZE}", "data.holdout=0.5", "model.plane_resolution=16"]
+SETTINGS = [
+    f"data.size={SIZE}",
+    "data.holdout=0.5",
+    "model.plane_resolution=16",
+    "model.mouth=audio",
+]
 HELD = FRAMES // 2
 
 

@@ -182,7 +182,7 @@ def test_a_second_run_in_the_same_folder_is_refused_until_the_first_dies(tmp_pat
     )
     try:
         assert other.stdout is not None and other.stdout.readline() == "held\n"
-        with pytest.raises(BeingError, match="another run is making"):
+        with pytest.raises(BeingError, match="is in use: process .* makes this dataset"):
             run(tmp_path / "out")
     finally:
         other.kill()

@@ -22,6 +22,7 @@ TINY = [
     "train.preview_seconds=0",
     "train.loss.feature=0",
     "model.plane_resolution=16",
+    "model.mouth=audio",  # the scene is too short to learn the mouth code
 ]
 AUDIO_WIDTH = 146  # channels of the features of the default speech encoder
 
@@ -31,6 +32,15 @@ def make_home(home: Path, scene: Path) -> Path:
     from being.config import load
     from being.train.training import train_avatar
 
+    data = make_dataset(home, scene)
+    train_avatar(
+        data, load("quick", TINY, environment={}), "tiny", runs=home / "runs", device="cpu"
+    )
+    return home
+
+
+def make_dataset(home: Path, scene: Path) -> Path:
+    """Copy the dataset `scene` into data/ of `home`, with random features of the default width."""
     data = shutil.copytree(scene, home / "data/scene")
     np.save(
         data / "aud_hama.npy",
@@ -39,10 +49,7 @@ def make_home(home: Path, scene: Path) -> Path:
     manifest = json.loads((data / "dataset.json").read_text())
     manifest["features"]["hama"]["width"] = AUDIO_WIDTH
     (data / "dataset.json").write_text(json.dumps(manifest))
-    train_avatar(
-        data, load("quick", TINY, environment={}), "tiny", runs=home / "runs", device="cpu"
-    )
-    return home
+    return data
 
 
 def hum(seconds: float) -> np.ndarray:

@@ -23,6 +23,7 @@ TINY = [
     "train.evaluate_every=1000",
     "train.checkpoint_every=1000",
     "model.plane_resolution=16",
+    "model.mouth=audio",  # the scene is too short to learn the mouth code
     "train.sh_degree_every=20",
     "train.loss.feature=0",
 ]

@@ -29,11 +29,11 @@ PLAN = ["train.checkpoint_every=10", "train.evaluate_every=5", "train.mixed_prec
 KILLED = """
 import os, sys
 from pathlib import Path
-import being.runs.run_directory, being.train.step
+import being.files, being.train.step
 from being.cli.app import main
 
 noted, signal, moment, count = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
-draw, save, saved = being.train.step.sample_frames, being.runs.run_directory.replace_folder, []
+draw, save, saved = being.train.step.sample_frames, being.files.replace_folder, []
 
 def sample(frames, seed, step, batch):
     drawn = draw(frames, seed, step, batch)
@@ -47,12 +47,13 @@ def replace(part, folder):
     if folder.name == "last":
         saved.append(folder)
         if (moment, count) == ("save", len(saved)):
-            # the worst moment: the old folder is renamed, the new one does not exist yet
+            # the worst moment on a system without a swap: the old folder is renamed, the new one
+            # does not exist yet
             folder.rename(folder.with_name(".last.old"))
             os.kill(os.getpid(), signal)
     save(part, folder)
 
-being.train.step.sample_frames, being.runs.run_directory.replace_folder = sample, replace
+being.train.step.sample_frames, being.files.replace_folder = sample, replace
 sys.argv = ["being", *sys.argv[5:]]
 main()
 """
@@ -133,15 +134,16 @@ def test_a_killed_training_ends_with_the_same_weights(
     assert_resumes(scene, whole, tmp_path / "runs", saved=20)
 
 
-def test_a_training_stopped_by_sigterm_ends_with_the_same_weights(
-    scene: Path, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_training_stopped_by_a_signal_ends_with_the_same_weights(
+    scene: Path, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """The signal comes in step 28, after which the state is saved."""
     draw = step_module.sample_frames
 
     def interrupted(frames: np.ndarray, seed: int, step: int, batch: int) -> np.ndarray:
         if (seed, step) == (0, 27):
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), getattr(signal, name))
         return draw(frames, seed, step, batch)
 
     plan, runs = settings(COARSE, FINE, *PLAN), tmp_path / "runs"

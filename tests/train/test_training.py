@@ -55,7 +55,7 @@ def test_a_dataset_of_another_schema_or_without_files_is_refused(scene, tmp_path
     (copy / "dataset.json").write_text(json.dumps({**manifest, "schema": 99}))
     with pytest.raises(InputRejected, match="schema 99"):
         train_avatar(copy, settings(1, 1), runs=tmp_path)
-    with pytest.raises(InputRejected, match="not a dataset"):
+    with pytest.raises(InputRejected, match="does not exist"):
         train_avatar(tmp_path / "nothing", settings(1, 1), runs=tmp_path)
     assert not (tmp_path / "scene").exists()
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import json
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,12 @@ import numpy as np
 
 from being.conventions import FPS
 from being.errors import InputRejected
+from being.reading.content import Unreadable, read_text, reason
+from being.reading.structured import parse_json
+from being.reading.tables import read_rows
 
 TIME = "time"  # the column of seconds, where rows are not frames
-MAX_BYTES = 256 << 20
+VALUE_MAX = 1e6  # of a time or an expression
 
 
 @dataclass(frozen=True)
@@ -43,14 +45,14 @@ def read_curves(path: Path) -> Curves:
     """
     path = Path(path)
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ValueError(f"it has {path.stat().st_size >> 20} MiB")
-        text = path.read_text(encoding="utf-8-sig")
-        columns = _parse_json(text) if path.suffix.lower() == ".json" else _parse_csv(text)
-    except (OSError, ValueError, RecursionError) as error:
+        if path.suffix.lower() == ".json":
+            columns = _parse_json(read_text(path, encoding="utf-8-sig"))
+        else:
+            columns = _parse_csv(path)
+    except (OSError, ValueError, OverflowError, Unreadable) as error:
         raise InputRejected(
             f"the curves {path} cannot be read",
-            str(error).splitlines()[0] if str(error) else "",
+            reason(error),
             "Give a CSV with a row of names and a row of numbers for each frame, or a JSON object "
             "of name to list",
         ) from error
@@ -73,29 +75,31 @@ def _find_fault(time: np.ndarray, columns: Mapping[str, np.ndarray]) -> str:
         return "no rows"
     if any(len(column) != len(time) for column in columns.values()):
         return "columns of different lengths"
-    if not all(np.isfinite(column).all() for column in (time, *columns.values())):
-        return "values that are not finite"
+    if not all((np.abs(column) <= VALUE_MAX).all() for column in (time, *columns.values())):
+        return f"values that are not finite, or beyond {VALUE_MAX:g}"
     if (np.diff(time) <= 0).any():
         return "times that do not rise"
     return ""
 
 
-def _parse_csv(text: str) -> dict[str, np.ndarray]:
-    rows = [row for row in csv.reader(text.splitlines()) if row]
-    if not rows:
+def _parse_csv(path: Path) -> dict[str, np.ndarray]:
+    rows = read_rows(path)
+    names = [name.strip() for name in next(rows, [])]
+    if not names:
         raise ValueError("it is empty")
-    names = [name.strip() for name in rows[0]]
     if len(set(names)) != len(names) or not all(names):
         raise ValueError(f"its first row must hold different names, it holds {', '.join(names)}")
+    numbers: list[array[float]] = []
     for k, row in enumerate(rows):
         if len(row) != len(names):
-            raise ValueError(f"row {k + 1} has {len(row)} cells, the first has {len(names)}")
-    values = np.array([[float(cell) for cell in row] for row in rows[1:]]).reshape(-1, len(names))
+            raise ValueError(f"row {k + 2} has {len(row)} cells, the first has {len(names)}")
+        numbers.append(array("d", map(float, row)))
+    values = np.array(numbers, np.float64).reshape(-1, len(names))
     return {name: values[:, k] for k, name in enumerate(names)}
 
 
 def _parse_json(text: str) -> dict[str, np.ndarray]:
-    data: Any = json.loads(text)
+    data: Any = parse_json(text)
     if not isinstance(data, dict):
         raise ValueError("it is not an object of name to list")
     columns = {}

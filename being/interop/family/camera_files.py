@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from being.data.dataset import VALUE_MAX, is_in_range
 from being.errors import InputRejected
-from being.files import load_pickled
+from being.reading.content import Unreadable, read_text, reason
+from being.reading.structured import parse_json
+from being.reading.tensors import load_pickled
 
 SPLITS = ("train", "val", "test")
 ROTATION_TOLERANCE = 1e-3  # largest entry of R R^T - I that still counts as a rotation
@@ -108,7 +110,7 @@ def _required_array(data: dict[str, Any], name: str, file: Path) -> np.ndarray:
     if array is None or not array.size:
         raise InputRejected(
             f"{file} has no tensor '{name}'",
-            f"it holds {', '.join(map(str, data)) or 'nothing'}",
+            f"it holds {', '.join(str(key)[:40] for key in list(data)[:20]) or 'nothing'}",
             TRACK_AGAIN,
         )
     return array
@@ -128,6 +130,12 @@ def _check_poses(euler: np.ndarray, trans: np.ndarray, focal: float, file: Path)
         raise InputRejected(
             f"{file}: focal is {focal}",
             "expected a length in px above 0",
+            TRACK_AGAIN,
+        )
+    if max(np.abs(euler).max(), np.abs(trans).max(), focal) > VALUE_MAX:
+        raise InputRejected(
+            f"{file} holds a camera beyond {VALUE_MAX:g}",
+            "expected angles in radians, tracker units and px",
             TRACK_AGAIN,
         )
     behind = int((trans[:, 2] >= 0).sum())
@@ -173,7 +181,7 @@ def _mean_vertices(value: Any, file: Path) -> np.ndarray | None:
         value.layout is not torch.strided
         or value.ndim != 3
         or value.shape[2] != 3
-        or not value.shape[0]
+        or not value.numel()
     ):
         raise InputRejected(
             f"{file}: vertices is {tuple(value.shape)}", "expected (frames, V, 3)", fix
@@ -181,7 +189,7 @@ def _mean_vertices(value: Any, file: Path) -> np.ndarray | None:
     chunks = (value[i : i + VERTEX_CHUNK] for i in range(0, len(value), VERTEX_CHUNK))
     total: Any = sum(chunk.double().sum(0) for chunk in chunks)
     mean = (total / len(value)).float().numpy()
-    if not np.isfinite(mean).all():
+    if not is_in_range(mean):
         raise InputRejected(
             f"{file}: vertices holds values that are not finite", "expected tracker units", fix
         )
@@ -243,7 +251,7 @@ def _read_split_file(file: Path) -> _SplitFile:
     """One transforms_*.json file, checked. Raises InputRejected naming what is wrong."""
     expected = "expected focal_len, cx, cy and frames with img_id and transform_matrix (4 x 4)"
     try:
-        data = json.loads(file.read_text())
+        data = parse_json(read_text(file))
         focal, cx, cy = (float(data[key]) for key in ("focal_len", "cx", "cy"))
         frames = [
             (
@@ -260,15 +268,15 @@ def _read_split_file(file: Path) -> _SplitFile:
         TypeError,
         AttributeError,
         OverflowError,
-        RecursionError,
+        Unreadable,
     ) as error:
         raise InputRejected(
             f"{file} cannot be read",
-            f"{type(error).__name__}: {error}; {expected}",
+            f"{type(error).__name__}: {reason(error)}; {expected}",
             TRANSFORMS_AGAIN,
         ) from error
 
-    if not frames or not all(value > 0 and np.isfinite(value) for value in (focal, cx, cy)):
+    if not frames or not all(0 < value <= VALUE_MAX for value in (focal, cx, cy)):
         raise InputRejected(
             f"{file} describes no camera",
             f"focal_len, cx, cy are {(focal, cx, cy)}, {len(frames)} frames; {expected}",
@@ -294,7 +302,7 @@ def _check_frame(file: Path, image_id: int, audio_id: int, matrix: np.ndarray) -
         )
     if (
         matrix.shape != (4, 4)
-        or not np.isfinite(matrix).all()
+        or not is_in_range(matrix)
         or np.abs(matrix[:3, :3] @ matrix[:3, :3].T - np.eye(3)).max() > ROTATION_TOLERANCE
         or np.linalg.det(matrix[:3, :3]) < 0
     ):

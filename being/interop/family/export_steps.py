@@ -12,11 +12,11 @@ from being.data.dataset import Dataset
 from being.data.frames import FrameFolder, read_image, write_image
 from being.data.parsing import BACKGROUND, HEAD, decode_parsing
 from being.face.landmarks import Landmarks
-from being.files import load_pickled
 from being.interop.family.head_parts import SkinHairModel, mesh_depth, talkinggaussian_parsing
 from being.interop.family.mesh_fitting import Cameras
 from being.interop.family.writers import for_each_frame, link
 from being.preprocess.segmentation.teeth import teeth_masks
+from being.reading.tensors import load_pickled
 
 # InsTaG reads depth and normals of the first frames only.
 DEPTH_FRAMES = 500

@@ -8,18 +8,18 @@ them. They can also be kept whole; then the report names the line of the system'
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
 
 from being import media
 from being.conventions import FPS, SAMPLE_RATE
-from being.data.dataset import PREPROCESS_AGAIN, Dataset
+from being.data.dataset import Dataset
+from being.data.manifest import PREPROCESS_AGAIN
 from being.errors import BeingError, InputRejected, UsageError
 from being.face.action_units import AU_NAMES, action_units
 from being.face.landmarks import Landmarks
-from being.files import load_arrays, load_pickled
+from being.files import new_folder
 from being.interop.family import layout
 from being.interop.family.alignment import MIN_FRAMES
 from being.interop.family.export_steps import (
@@ -38,13 +38,10 @@ from being.interop.family.writers import (
     write_track,
     write_transforms,
 )
-from being.paths import (
-    check_writable,
-    make_folders,
-    remove_empty_folders,
-    replace_folder,
-    user_path,
-)
+from being.locks import locked
+from being.paths import check_not_input, check_writable, user_path
+from being.reading.arrays import load_arrays
+from being.reading.tensors import load_pickled
 
 ENCODER = "hama"
 # Width of the speech features that all three systems expect of DeepSpeech.
@@ -65,50 +62,56 @@ def export_family(
 
     system: "gaussiantalker", "talkinggaussian" or "instag". full_width: keep all channels of our
     speech features; the report then names the line of the system's code to change. Raises
-    InputRejected naming what the dataset lacks; then no file is left behind.
+    InputRejected naming what the dataset lacks; then no file is left behind. Raises BeingError
+    where `out` cannot be written, or another process writes it or the dataset.
     """
     if system not in SYSTEMS:
         raise UsageError(f"there is no export for '{system}'", fix=f"One of: {', '.join(SYSTEMS)}")
     dataset, out = Dataset.open(path), user_path(out).absolute()
+    check_not_input(out, [dataset.path])
     _check_out(out, force)
     landmarks = _read_landmarks(dataset)
 
     # Write to a temporary folder, which becomes `out` when it is complete.
-    part, parents = out.with_name(f".{out.name}.part"), make_folders(out.parent)
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        part.mkdir()
-        job = ExportJob(
-            dataset, SYSTEMS[system], part, ExportReport(out, system), landmarks, full_width
-        )
-        usable = len(job.usable_frames)
-        if usable < MIN_FRAMES:
-            raise InputRejected(
-                f"{dataset.path} has {usable} frames with a face and landmarks",
-                f"{job.system.title} needs some seconds",
-                "Record a longer clip",
-            )
-        for step in (
-            write_images,
-            write_masks,
-            _write_cameras,
-            _write_audio,
-            _write_speech_features,
-            _write_action_units,
-        ):
-            step(job)
-        if job.system.reads_depth:
-            write_depth_and_normals(job)
-        _write_note(job)
-        replace_folder(part, out)
-    except OSError as error:
-        raise BeingError(
-            f"cannot write {out}", str(error), "Free disk space or choose another folder"
-        ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-        remove_empty_folders(parents)
+    with (
+        locked(out, "writes this export"),
+        locked(dataset.path, "reads this dataset", "Wait for it to end", shared=True),
+    ):
+        _check_out(out, force)  # another process may have finished just before the lock was free
+        try:
+            with new_folder(out) as part:
+                job = ExportJob(
+                    dataset, SYSTEMS[system], part, ExportReport(out, system), landmarks, full_width
+                )
+                _write_files(job)
+        except OSError as error:
+            raise BeingError(
+                f"cannot write {out}", str(error), "Free disk space or choose another folder"
+            ) from error
     return job.report
+
+
+def _write_files(job: ExportJob) -> None:
+    """Write all files of the export. Raises InputRejected for a dataset with too few faces."""
+    usable = len(job.usable_frames)
+    if usable < MIN_FRAMES:
+        raise InputRejected(
+            f"{job.dataset.path} has {usable} frames with a face and landmarks",
+            f"{job.system.title} needs some seconds",
+            "Record a longer clip",
+        )
+    for step in (
+        write_images,
+        write_masks,
+        _write_cameras,
+        _write_audio,
+        _write_speech_features,
+        _write_action_units,
+    ):
+        step(job)
+    if job.system.reads_depth:
+        write_depth_and_normals(job)
+    _write_note(job)
 
 
 def _check_out(out: Path, force: bool) -> None:
@@ -120,12 +123,14 @@ def _check_out(out: Path, force: bool) -> None:
             "only an earlier export is replaced, with --force",
             "Choose another folder with --out",
         )
-    check_writable(out.with_name(f".{out.name}.part"))
+    check_writable(out)
 
 
 def _read_landmarks(dataset: Dataset) -> Landmarks:
     """Landmarks, blendshapes and confidence of the dataset's frames."""
-    data = load_arrays(dataset.path / "landmarks.npz", PREPROCESS_AGAIN)
+    data = load_arrays(
+        dataset.path / "landmarks.npz", ("blendshapes", "confidence"), PREPROCESS_AGAIN
+    )
     if "blendshapes" not in data or "confidence" not in data:
         raise InputRejected(
             f"{dataset.path / 'landmarks.npz'} holds {', '.join(data)}",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,8 +12,8 @@ from being.audio import clip_features
 from being.console import Progress
 from being.conventions import FEATURE_WINDOW, FPS, SAMPLES_PER_FRAME
 from being.data.consent import Consent
-from being.data.dataset import SCHEMA
-from being.errors import BeingError, EnvironmentFault, InputRejected, UsageError
+from being.data.manifest import SCHEMA
+from being.errors import EnvironmentFault, InputRejected, UsageError
 from being.face.action_units import write_action_units
 from being.face.canonical_mesh import canonical_mesh
 from being.face.landmarks import MESH_POINTS, FaceLandmarker, Landmarks
@@ -46,14 +46,9 @@ from being.interop.family.writers import (
     write_track,
     write_transforms,
 )
-from being.paths import (
-    check_writable,
-    make_folders,
-    remove_empty_folders,
-    replace_folder,
-    user_path,
-)
-from being.preprocess.workspace import check_free
+from being.names import check_subject_name
+from being.paths import check_not_input, check_writable, user_path
+from being.preprocess.workspace import check_free, new_dataset
 
 ENCODER = "hama"
 MIN_FACE_SHARE = 0.5  # of the frames must show a face
@@ -85,37 +80,33 @@ def import_family(
     """
     path, out = user_path(path), user_path(out).absolute()
     name = path.resolve().name if name is None else name
-    if name in ("", ".", "..") or "/" in name or "\\" in name:
-        raise UsageError(
-            f"'{name}' cannot be the name of a subject", fix="Give one without slashes: --name NAME"
-        )
+    check_subject_name(name)
+    record = Consent(consent).record()
     _check_out(out, path, force)
 
-    # Read and check everything before anything is written.
-    folder = layout.read_folder(path)
-    alignment = align(folder)
-    square = centre_square(folder)
-    samples = _read_audio(folder)
-    landmarks, alignment = _detect_landmarks(
-        folder, alignment, square, landmarker or FaceLandmarker()
-    )
-    report = ImportReport(
-        out,
-        folder.system,
-        len(alignment.image_numbers),
-        found=[
-            f"{len(folder.images)} images of {folder.width} x {folder.height} px in "
-            f"{folder.image_folder}",
-            f"cameras in {alignment.source}, focal length {alignment.focal:g} px",
-            *alignment.notes,
-        ],
-    )
+    # The hidden folder becomes `out` when it is complete. Its lock is held from the beginning.
+    with new_dataset(out, force) as part:
+        # Read and check everything before anything is written.
+        folder = layout.read_folder(path)
+        alignment = align(folder)
+        square = centre_square(folder)
+        samples = _read_audio(folder)
+        landmarks, alignment = _detect_landmarks(
+            folder, alignment, square, landmarker or FaceLandmarker()
+        )
+        report = ImportReport(
+            out,
+            folder.system,
+            len(alignment.image_numbers),
+            found=[
+                f"{len(folder.images)} images of {folder.width} x {folder.height} px in "
+                f"{folder.image_folder}",
+                f"cameras in {alignment.source}, focal length {alignment.focal:g} px",
+                *alignment.notes,
+            ],
+        )
 
-    # Write to a temporary folder, which becomes `out` when it is complete.
-    part, parents = out.with_name(f".{out.name}.part"), make_folders(out.parent)
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        part.mkdir()
+        # Write the dataset.
         job = ImportJob(folder, part, square, alignment, landmarks, report)
         for step in (
             write_frames,
@@ -128,15 +119,7 @@ def import_family(
             step(job)
         _write_speech(job, samples)
         _write_action_units(job)
-        _write_manifest(job, name, consent)
-        replace_folder(part, out)
-    except OSError as error:
-        raise BeingError(
-            f"cannot write {out}", str(error), "Free disk space or choose another folder"
-        ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-        remove_empty_folders(parents)
+        _write_manifest(job, name, record)
     return report
 
 
@@ -156,8 +139,9 @@ def _check_out(out: Path, path: Path, force: bool) -> None:
             f"{path} cannot be both the source and the dataset",
             fix="Choose another folder with --out",
         )
+    check_not_input(out, [path])
     check_free(out, force)
-    check_writable(out.with_name(f".{out.name}.part"))
+    check_writable(out)
 
 
 def _read_audio(folder: layout.FamilyFolder) -> np.ndarray:
@@ -396,7 +380,7 @@ def _write_action_units(job: ImportJob) -> None:
     job.report.found.append(f"action units in au.csv, {units} columns")
 
 
-def _write_manifest(job: ImportJob, name: str, consent: str | None) -> None:
+def _write_manifest(job: ImportJob, name: str, consent: dict[str, Any]) -> None:
     """Write dataset.json, and link the files that are copied unchanged."""
     for file in COPIED_FILES:
         if (job.source.path / file).is_file():
@@ -426,6 +410,6 @@ def _write_manifest(job: ImportJob, name: str, consent: str | None) -> None:
                 "missing": report.missing,
             },
             "steps": {},
-            "consent": Consent(consent).record(),
+            "consent": consent,
         },
     )

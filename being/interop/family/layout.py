@@ -7,14 +7,15 @@ InsTaG and SyncTalk. No code from a file is run: arrays are read without pickles
 
 from __future__ import annotations
 
-import csv
+import math
 import re
+from array import array
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from being.data.dataset import VALUE_MAX, is_in_range
 from being.errors import InputRejected
 from being.interop.family.camera_files import (
     TrackerPoses,
@@ -22,12 +23,18 @@ from being.interop.family.camera_files import (
     read_tracker_poses,
     read_transforms,
 )
+from being.names import check_links
 from being.paths import check_folder, user_path
+from being.reading import arrays
+from being.reading.content import Unreadable, read_text, rejected
+from being.reading.images import read_image_bytes
+from being.reading.tables import read_rows
 
 # Folders that may hold the frames, best first. com_imgs is AD-NeRF's name for gt_imgs.
 IMAGE_FOLDERS = ("ori_imgs", "gt_imgs", "com_imgs")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 LANDMARKS = 68
+LANDMARK_FILE_MAX = 64 << 10  # bytes
 FRAME_NAME = r"\d{1,9}"
 
 # Files of speech features -> the family's short names of their encoders.
@@ -96,6 +103,7 @@ def read_folder(path: Path) -> FamilyFolder:
         "a preprocessed clip",
         "Give the directory with ori_imgs, parsing and track_params.pt or transforms_train.json",
     )
+    check_links(path)
     image_folder, images = _images(path)
     size = _common_size(images)
 
@@ -162,17 +170,18 @@ def read_folder(path: Path) -> FamilyFolder:
 def read_landmarks(file: Path) -> np.ndarray:
     """The 68 landmarks of a .lms file, float32 [68, 2] px (x, y)."""
     try:
-        lines = [line.split() for line in file.read_text().splitlines() if line.strip()]
-        points = np.array([[float(number) for number in line] for line in lines], np.float32)
-    except (OSError, ValueError) as error:
-        raise InputRejected(f"{file} cannot be read", str(error), RECREATE) from error
-    if points.shape != (LANDMARKS, 2) or not np.isfinite(points).all():
+        text = read_text(file, LANDMARK_FILE_MAX)
+        lines = [line.split() for line in text.splitlines() if line.strip()]
+        points = np.array([[float(number) for number in line] for line in lines])
+    except (OSError, ValueError, Unreadable) as error:
+        raise rejected(file, error, RECREATE) from error
+    if points.shape != (LANDMARKS, 2) or not is_in_range(points):
         raise InputRejected(
             f"{file} holds an array of {points.shape}",
             f"expected {LANDMARKS} lines of 'x y'",
             RECREATE,
         )
-    return points
+    return points.astype(np.float32)
 
 
 def read_action_units(file: Path) -> dict[str, np.ndarray]:
@@ -180,55 +189,49 @@ def read_action_units(file: Path) -> dict[str, np.ndarray]:
 
     Raises InputRejected without a column AU45_r, or when a row has too many or too few fields.
     """
+    numbers: list[array[float]] = []
     try:
-        with open(file, newline="") as stream:
-            rows = [row for row in csv.reader(stream) if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputRejected(f"{file} cannot be read", str(error), RECREATE) from error
-
-    names = [name.strip() for name in rows[0]] if rows else []
-    if "AU45_r" not in names:
-        raise InputRejected(
-            f"{file} has no column AU45_r",
-            f"its columns are {', '.join(names[:8]) or 'none'}",
-            "Run OpenFace's FeatureExtraction with -aus, "
-            "or remove the file: the import then computes a new one",
-        )
-    uneven = next((i for i, row in enumerate(rows) if len(row) != len(names)), None)
-    if uneven is not None:
-        raise InputRejected(
-            f"{file} line {uneven + 1} has {len(rows[uneven])} fields",
-            f"the first has {len(names)}",
-            "Write the file again, or remove it: the import then computes a new one",
-        )
-
-    def number(text: str) -> float:
-        try:
-            return float(text)
-        except ValueError:
-            return float("nan")
+        rows = read_rows(file)
+        names = [name.strip() for name in next(rows, [])]
+        if "AU45_r" not in names:
+            raise InputRejected(
+                f"{file} has no column AU45_r",
+                f"its columns are {', '.join(names[:8]) or 'none'}",
+                "Run OpenFace's FeatureExtraction with -aus, "
+                "or remove the file: the import then computes a new one",
+            )
+        for i, row in enumerate(rows):
+            if len(row) != len(names):
+                raise InputRejected(
+                    f"{file} line {i + 2} has {len(row)} fields",
+                    f"the first has {len(names)}",
+                    "Write the file again, or remove it: the import then computes a new one",
+                )
+            numbers.append(array("d", map(_number, row)))
+    except (OSError, Unreadable) as error:
+        raise rejected(file, error, RECREATE) from error
 
     # The first of two columns with one name counts.
-    table = np.array([[number(text) for text in row] for row in rows[1:]]).reshape(-1, len(names))
+    table = np.array(numbers, np.float64).reshape(-1, len(names))
     columns: dict[str, np.ndarray] = {}
     for i, name in enumerate(names):
         columns.setdefault(name, table[:, i])
     return columns
 
 
+def _number(text: str) -> float:
+    """The number that a field holds, NaN where it is none or beyond VALUE_MAX."""
+    try:
+        value = float(text)
+    except ValueError:
+        return math.nan
+    return value if abs(value) <= VALUE_MAX else math.nan
+
+
 def load_array(file: Path) -> np.ndarray:
     """A .npy file, memory-mapped. Raises InputRejected for pickles and broken files."""
-    try:
-        array = np.load(file, mmap_mode="r", allow_pickle=False)
-        if not isinstance(array, np.ndarray):
-            raise ValueError("it is an archive of several arrays")
-        return array
-    except Exception as error:  # numpy raises many kinds for a broken header
-        raise InputRejected(
-            f"{file} cannot be read as a plain array",
-            (str(error).splitlines() or [""])[0],
-            "Save it again with numpy.save of a float array, or remove it",
-        ) from error
+    fix = "Save it again with numpy.save of a float array, or remove it"
+    return arrays.load_array(file, fix, mapped=True)
 
 
 # --- parts of a directory
@@ -269,12 +272,9 @@ def _images(path: Path) -> tuple[str, dict[int, Path]]:
 def _image_size(file: Path) -> tuple[int, int]:
     """Width and height of an image file, px."""
     try:
-        with Image.open(file) as image:
-            return image.size
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputRejected(
-            f"{file} cannot be read as an image", str(error).splitlines()[0], "Extract it again"
-        ) from error
+        return read_image_bytes(file)[1]
+    except (OSError, Unreadable) as error:
+        raise rejected(file, error, "Extract it again") from error
 
 
 def _common_size(images: dict[int, Path]) -> tuple[int, int]:
@@ -315,15 +315,15 @@ def _features(path: Path) -> list[Features]:
 
     found = []
     for file, name in names.items():
-        array = load_array(path / file)
-        if array.ndim != 3 or not array.shape[0] or array.dtype.kind != "f":
+        values = load_array(path / file)
+        if values.ndim != 3 or not values.size or values.dtype.kind != "f":
             raise InputRejected(
-                f"{path / file} is {array.dtype} {array.shape}",
+                f"{path / file} is {values.dtype} {values.shape}",
                 "expected float [frames, 16, width] (HuBERT: [frames, 2, 1024])",
                 "Extract the speech features again, or remove the file",
             )
         projected = (path / PROJECTION).is_file() and name == "ds"
-        found.append(Features(PROJECTED if projected else name, path / file, array.shape))
+        found.append(Features(PROJECTED if projected else name, path / file, values.shape))
     return found
 
 

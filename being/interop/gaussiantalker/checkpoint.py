@@ -17,10 +17,12 @@ from torch import Tensor
 
 from being.config import ModelConfig
 from being.errors import InputRejected
-from being.files import load_pickled
 from being.interop.ply import read_ply
 from being.model.gaussians import CanonicalGaussians
 from being.model.talking_head import TalkingHead
+from being.reading.content import Unreadable, read_text, reason
+from being.reading.structured import SETTINGS_MAX, parse_python, python_literal
+from being.reading.tensors import load_pickled
 
 PREFIX = "deformation_net."
 # Modules that GaussianTalker builds and never uses, and tables of its training.
@@ -32,7 +34,6 @@ UNUSED = (
     "eye_att_net",
     "enc_x_mlp",
 )
-CFG_ARGS_MAX = 1 << 20  # bytes
 PARAMETERS_MAX = 500_000_000  # the model of record has 2.1 million
 DEFAULT_HEADS = 2  # attention heads of both shipped configs
 
@@ -93,10 +94,9 @@ def read_checkpoint(
     try:
         model = TalkingHead.from_state(config, width, model_state)
     except (RuntimeError, AssertionError, KeyError) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise InputRejected(
             f"{file} does not fit",
-            f"{' '.join(lines[1:3])[:240]}; {EXPECTED}",
+            f"{reason(error)}; {EXPECTED}",
             "Import checkpoints of GaussianTalker's main branch only",
         ) from error
     return GaussianTalkerCheckpoint(model.eval(), config, width, number, folder, settings)
@@ -105,20 +105,17 @@ def read_checkpoint(
 def read_cfg_args(file: Path) -> dict[str, Any]:
     """The literals of a cfg_args file, `Namespace(name=literal, ...)`, without other values."""
     try:
-        content = file.read_bytes()
-        if len(content) > CFG_ARGS_MAX:
-            raise ValueError(f"{len(content)} bytes")
-        tree = ast.parse(content.decode(), mode="eval").body
+        tree = parse_python(read_text(file, SETTINGS_MAX), "eval").body
         if (
             not isinstance(tree, ast.Call)
             or not isinstance(tree.func, ast.Name)
             or tree.func.id != "Namespace"
         ):
-            raise ValueError("it is not the text of a Namespace")
-    except (OSError, ValueError, SyntaxError, RecursionError, MemoryError) as error:
+            raise Unreadable("it is not the text of a Namespace")
+    except (OSError, Unreadable) as error:
         raise InputRejected(
             f"{file} cannot be read",
-            str(error).splitlines()[0] if str(error) else "",
+            reason(error),
             "expected Namespace(...) as GaussianTalker's train.py writes it; "
             "remove the file to import without it",
         ) from error
@@ -127,8 +124,8 @@ def read_cfg_args(file: Path) -> dict[str, Any]:
     for keyword in tree.keywords:
         try:
             if keyword.arg:
-                values[keyword.arg] = ast.literal_eval(keyword.value)
-        except (ValueError, TypeError, SyntaxError, RecursionError):
+                values[keyword.arg] = python_literal(keyword.value)
+        except Unreadable:
             continue
     return values
 

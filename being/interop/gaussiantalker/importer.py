@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import shutil
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,9 +17,11 @@ from being.errors import BeingError, EnvironmentFault
 from being.interop.gaussiantalker.audio_adapter import fit_audio_adapter, fold_linear_map
 from being.interop.gaussiantalker.checkpoint import GaussianTalkerCheckpoint, read_checkpoint
 from being.interop.gaussiantalker.training_clip import ENCODER, TrainingClip, find_training_clip
+from being.locks import locked
 from being.model.avatar import PoseLoop, write_avatar
 from being.model.gaussiantalker import GaussianTalker
 from being.model.talking_head import TalkingHead
+from being.names import check_subject_name
 from being.paths import check_folder, check_writable, home, user_path
 from being.runs.run_directory import Run
 
@@ -64,13 +65,22 @@ def import_checkpoint(
         path, "a trained GaussianTalker", "Give the folder named as --model_path in its training"
     )
 
+    if out is not None:
+        out = user_path(out).absolute()
+        _check_out(out)
+
+    if name is not None:
+        check_subject_name(name)
+    given_consent = Consent(consent).record()
+
     # Read the checkpoint and its clip.
     checkpoint = read_checkpoint(path, iteration, heads)
     avatar = avatar or AvatarConfig()
     clip = find_training_clip(checkpoint, path, data, round(avatar.seconds * FPS))
     clip.loop.name = name or clip.loop.name
+    check_subject_name(clip.loop.name)
     if consent or clip.loop.consent is None:
-        clip.loop.consent = Consent(consent).record()
+        clip.loop.consent = given_consent
     imported = ImportedRun(
         path,
         checkpoint.iteration,
@@ -92,32 +102,29 @@ def import_checkpoint(
         }
     )
 
-    # Write the run. With `out` it is created beside it and moved when it is complete.
+    # Write the run, which gets its name when it is complete.
     runs = runs or home() / "runs"
-    if out is not None:
-        out = user_path(out).absolute()
-        if out.exists():
-            raise BeingError(f"{out} exists already", fix="Choose another folder with --out")
-        check_writable(out)
-        runs = out.parent / f".{out.name}.part"
-    run = Run.create(clip.folder, clip.loop.name, config, LABEL, runs)
-    try:
-        _write_run(run, trained, model, config, encoder, clip.loop, imported)
+    with nullcontext() if out is None else locked(out, "writes this run"):
         if out is not None:
-            run.path.rename(out)
-            Run(out).update(dataset=os.path.relpath(clip.folder, out))
-    except OSError as error:
-        raise BeingError(
-            f"cannot write {run.path}", str(error), "Free disk space or choose another folder"
-        ) from error
-    except BaseException:
-        shutil.rmtree(run.path, ignore_errors=True)
-        raise
-    finally:
-        if out is not None:
-            shutil.rmtree(runs, ignore_errors=True)
-    imported.run = out or run.path
+            _check_out(out)  # another process may have finished just before the lock was free
+        try:
+            with Run.building(clip.folder, clip.loop.name, config, LABEL, runs, out) as run:
+                _write_run(run, trained, model, config, encoder, clip.loop, imported)
+        except OSError as error:
+            raise BeingError(
+                f"cannot write {out or runs}",
+                str(error),
+                "Free disk space or choose another folder",
+            ) from error
+    imported.run = run.path
     return imported
+
+
+def _check_out(out: Path) -> None:
+    """Raise BeingError unless a run can be made at `out`."""
+    if out.exists():
+        raise BeingError(f"{out} exists already", fix="Choose another folder with --out")
+    check_writable(out)
 
 
 def _write_run(

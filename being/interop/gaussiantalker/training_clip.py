@@ -13,10 +13,9 @@ from being import media
 from being.audio import clip_features
 from being.conventions import FEATURE_WINDOW
 from being.data import cameras
-from being.data.dataset import Dataset
+from being.data.dataset import Dataset, is_in_range
 from being.data.frames import read_image
 from being.errors import InputRejected
-from being.files import load_arrays
 from being.interop.family import layout
 from being.interop.family.alignment import Alignment, align
 from being.interop.family.exporter import FEATURE_WIDTH, feature_projection
@@ -24,6 +23,7 @@ from being.interop.family.import_steps import centre_square, crop
 from being.interop.family.writers import audio_of_frames
 from being.interop.gaussiantalker.checkpoint import GaussianTalkerCheckpoint
 from being.model.avatar import PoseLoop
+from being.reading.arrays import load_arrays
 
 ENCODER = "hama"
 # Size and focal length in px of AD-NeRF's Obama clip, for a checkpoint without a clip.
@@ -265,12 +265,12 @@ def _read_projection(folders: list[Path], width: int) -> np.ndarray | None:
     file = next((file for file in files if file.is_file()), None)
     if file is None:
         return None
-    data = load_arrays(file, PROJECTION_FIX)
-    matrix, encoder = data.get("matrix", np.zeros(0)), str(data.get("encoder", ""))
+    data = load_arrays(file, ("matrix", "encoder"), PROJECTION_FIX)
+    matrix, encoder = data.get("matrix", np.zeros(0)), str(data.get("encoder", ""))[:80]
     if (
         matrix.dtype.kind != "f"
         or matrix.ndim != 2
-        or not np.isfinite(matrix).all()
+        or not is_in_range(matrix)
         or encoder != ENCODER
     ):
         raise InputRejected(

@@ -8,17 +8,21 @@ from __future__ import annotations
 import hashlib
 import io
 import lzma
+import math
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
 import numpy as np
 
 from being.media import packed_video
+from being.reading.arrays import KINDS
 
 # Rank of the low-rank prediction of arrays over time: the tracked mesh has this rank.
 RANK = 16
 MEMORY_MAX = 256 << 20  # bytes that the xz decoder may use
 COLOURS_MAX = 256
+ARRAY_MAX = 1 << 30  # bytes of one array
+DIMENSIONS_MAX = 8
 
 # Name of a part -> its bytes.
 Parts = dict[str, bytes]
@@ -118,9 +122,11 @@ def encode_array(values: np.ndarray) -> tuple[ArrayInfo, Parts]:
 def decode_array(info: ArrayInfo, parts: Parts) -> np.ndarray:
     """The array that `encode_array` was called with. Raises DamagedPack."""
     dtype, shape = np.dtype(info["dtype"]), tuple(int(n) for n in info["shape"])
-    if dtype.hasobject or any(n < 0 for n in shape):
+    count = math.prod(shape)
+    if dtype.kind not in KINDS or min(shape, default=1) < 0 or len(shape) > DIMENSIONS_MAX:
         raise DamagedPack(f"an array of {dtype} {shape}")
-    count = int(np.prod(shape))
+    if count * dtype.itemsize > ARRAY_MAX:
+        raise DamagedPack(f"an array of {count * dtype.itemsize} bytes")
     if info["codec"] == "plain":
         content = decompress(parts["plain"], count * dtype.itemsize)
         return np.frombuffer(content, dtype).reshape(shape).copy()
@@ -236,11 +242,25 @@ class LabelPalette:
 
     def to_images(self, numbers: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         """The images of `to_numbers`. Raises DamagedPack for a number without a colour."""
-        table = np.array(self.colours, np.uint8) if self.colours else None
+        table = self._table()
         for image in numbers:
             if table is not None and image.max() >= len(table):
                 raise DamagedPack(f"colour {image.max()} of {len(table)}")
             yield image if table is None else table[image]
+
+    def _table(self) -> np.ndarray | None:
+        """The colours uint8 [n, 3 or 4], or None for grey images. Raises DamagedPack."""
+        if not self.colours:
+            return None
+        depth = len(self.colours[0])
+        if len(self.colours) > COLOURS_MAX or depth not in (3, 4):
+            raise DamagedPack(f"{len(self.colours)} colours of {depth} channels")
+        for colour in self.colours:
+            if len(colour) != depth or not all(
+                isinstance(value, int) and 0 <= value < 256 for value in colour
+            ):
+                raise DamagedPack("a colour")
+        return np.array(self.colours, np.uint8)
 
 
 def encode_labels(images: Iterator[np.ndarray], shape: tuple[int, int], file: IO[bytes]) -> None:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import zipfile
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
@@ -31,7 +30,8 @@ import numpy as np
 from being.console import Progress, console
 from being.data.dataset import Dataset
 from being.data.frames import FrameFolder, read_image
-from being.errors import BeingError
+from being.errors import BeingError, InputRejected
+from being.files import Part
 from being.interop.pack.codecs import (
     HashedImages,
     LabelPalette,
@@ -43,10 +43,12 @@ from being.interop.pack.codecs import (
     encode_labels,
     numpy_file_bytes,
 )
-from being.paths import check_writable, make_folders, remove_empty_folders, user_path
+from being.locks import locked
+from being.paths import check_not_input, check_writable, user_path
 from being.preprocess.source import SOURCE_STEM, find_source, source_frames
 from being.preprocess.steps import STEPS
 from being.preprocess.workspace import sha256
+from being.reading.arrays import load_all_arrays, load_array
 
 FORMAT, VERSION = "being dataset", 1
 INDEX = "pack.json"
@@ -62,28 +64,33 @@ REPORT_FILE, TIMES_FILE = "report.html", "times.json"
 Entry = dict[str, Any]
 
 
-def pack(dataset: Path, out: Path) -> Path:
+def pack(dataset: Path, out: Path, *, free_name: bool = False) -> Path:
     """Write the dataset to the file `out`, which appears only when it is complete; returns `out`.
 
-    Raises InputRejected (no dataset), BeingError (cannot write, or `out` is another kind of file).
+    An earlier pack is replaced. free_name: nothing is replaced, the file gets the first free one of
+    NAME, NAME-2, ... Raises InputRejected (no dataset), UsageError (`out` lies in the dataset),
+    BeingError (cannot write, `out` is another kind of file, or another process writes it or the
+    dataset).
     """
     opened, out = Dataset.open(dataset), user_path(out).absolute()
-    _check_target(out)
-    part = out.with_name(f".{out.name}.part")
-    parents: list[Path] = []
-    try:
-        parents = make_folders(out.parent)
-        with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
-            _Packer(opened, archive).write()
-        os.replace(part, out)
-    except OSError as error:
-        raise BeingError(
-            f"cannot write {out}", str(error), "Free disk space or choose another folder"
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)
-        remove_empty_folders(parents)
-    return out
+    check_not_input(out, [opened.path])
+    if free_name:
+        check_writable(out)
+    else:
+        _check_target(out)
+    with (
+        locked(out, "writes this pack"),
+        locked(opened.path, "reads this dataset", "Wait for it to end", shared=True),
+    ):
+        try:
+            with Part(out, free_name=free_name) as part:
+                with zipfile.ZipFile(part.path, "w", zipfile.ZIP_STORED) as archive:
+                    _Packer(opened, archive).write()
+                return part.publish()
+        except OSError as error:
+            raise BeingError(
+                f"cannot write {out}", str(error), "Free disk space or choose another folder"
+            ) from error
 
 
 class _Packer:
@@ -92,6 +99,7 @@ class _Packer:
     def __init__(self, dataset: Dataset, archive: zipfile.ZipFile):
         self.dataset, self.folder, self.archive = dataset, dataset.path, archive
         self.entries: list[Entry] = []
+        self.manifest = (self.folder / "dataset.json").read_text()
         self.shape = (dataset.height, dataset.width)
         self.parts = 0
 
@@ -128,7 +136,7 @@ class _Packer:
             "frames": self.dataset.frames,
             "width": self.dataset.width,
             "height": self.dataset.height,
-            "manifest": (self.folder / "dataset.json").read_text(),
+            "manifest": self.manifest,
             "clip": clip,
             "report": has_report,
             "entries": self.entries,
@@ -219,13 +227,12 @@ class _Packer:
 
         Returns whether they were stored.
         """
-        content = (self.folder / name).read_bytes()
-        is_archive = name.endswith(".npz")
+        path, is_archive = self.folder / name, name.endswith(".npz")
         try:
-            loaded = np.load(io.BytesIO(content), allow_pickle=False)
-            arrays = {key: loaded[key] for key in loaded.files} if is_archive else {"": loaded}
-        except (ValueError, OSError, zipfile.BadZipFile):
+            arrays = load_all_arrays(path) if is_archive else {"": load_array(path)}
+        except InputRejected:
             return False
+        content = path.read_bytes()
 
         # The writer of numpy that gives the same bytes.
         writers = ("savez", "savez_compressed") if is_archive else ("save",)

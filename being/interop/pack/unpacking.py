@@ -7,24 +7,24 @@ dataset appears only when it is complete.
 from __future__ import annotations
 
 import io
-import json
 import math
 import re
 import shutil
 import struct
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
-from uuid import uuid4
+from pathlib import Path
 
+import cv2
 import numpy as np
 
 from being.console import Progress, console
 from being.data.dataset import Dataset
 from being.data.frames import write_frames, write_image
-from being.errors import BeingError, InputRejected
-from being.files import read_json, write_json
+from being.data.manifest import manifest_fault
+from being.errors import InputRejected
+from being.files import write_json
 from being.interop.pack.codecs import (
     DamagedPack,
     HashedImages,
@@ -44,7 +44,8 @@ from being.interop.pack.packing import (
     Entry,
     outputs_of_steps,
 )
-from being.paths import user_path
+from being.names import path_inside
+from being.paths import check_not_input, user_path
 from being.preprocess.inspection.record import InspectionRecord
 from being.preprocess.report import write_report
 from being.preprocess.source import SOURCE_STEM, source_frames
@@ -56,20 +57,28 @@ from being.preprocess.steps import (
     Settings,
     StepContext,
 )
-from being.preprocess.workspace import WORK_FOLDER, Workspace, sha256
+from being.preprocess.workspace import WORK_FOLDER, digest_of, new_dataset, sha256
+from being.reading.arrays import KINDS, expansion_limit
+from being.reading.content import Unreadable, reason
+from being.reading.structured import parse_json, read_json
 
 INDEX_MAX = 32 << 20  # bytes
-# Bytes that may come out for each byte of the pack, and bytes besides.
-EXPANSION_MAX, EXPANSION_FREE = 20, 64 << 20
-# Pixels of all frames: an hour at 1024 px has 2^36.5.
-PIXELS_MAX = 1 << 37
-NAME_PART = re.compile(r"[^.\x00-\x1f\\/:][^\x00-\x1f\\/:]{0,200}")
-NAME_DEPTH_MAX = 4
+# Pixels of all frames and label images: an hour at 1024 px has 2^36.5 for each.
+PIXELS_MAX = 1 << 39
+# Pixels that may come out for each byte of the pack, and pixels besides. Our packs have 60.
+PIXELS_PER_BYTE, PIXELS_FREE = 1000, 1 << 28
+ENTRIES_MAX = 10_000
+SEQUENCES_MAX = 32  # frames and folders of label images: a dataset has six
+FILES_MAX = 1_000_000
+PATH_DEPTH_MAX = 4
 SUFFIX = re.compile(r"(\.[A-Za-z0-9]{1,8})?")
 DAMAGED_FIX = "It was altered, or did not arrive complete: copy it again"
 # Kinds of Python errors that a damaged pack may cause while it is read.
 READ_ERRORS = (
     DamagedPack,
+    Unreadable,
+    AssertionError,
+    cv2.error,
     zipfile.BadZipFile,
     ArithmeticError,
     AttributeError,
@@ -92,22 +101,13 @@ def unpack(file: Path, out: Path) -> Path:
     off), BeingError (cannot write, or `out` exists).
     """
     file, out = user_path(file), user_path(out).absolute()
-    with _open_pack(file) as (archive, index), Workspace(out) as workspace:
-        # A new key each time: files left by a killed run are not used.
-        workspace.resume(f"unpack {uuid4()}")
-        try:
-            _Unpacker(archive, index, workspace.folder).write()
-            _compare(workspace.folder, workspace.digest, index["clip"]["kind"] == "encoded")
-            if index["report"]:
-                write_report(workspace.folder)
-            Dataset.open(workspace.folder)
-            workspace.publish()
-        except OSError as error:
-            raise BeingError(
-                f"cannot write {out}",
-                str(error),
-                "Free disk space or choose another folder with --out",
-            ) from error
+    check_not_input(out, [file])
+    with _open_pack(file) as (archive, index), new_dataset(out) as folder:
+        _Unpacker(archive, index, folder).write()
+        _compare(folder, index["clip"]["kind"] == "encoded")
+        if index["report"]:
+            write_report(folder)
+        Dataset.open(folder)
     return out
 
 
@@ -117,11 +117,7 @@ def packed_name(file: Path) -> str:
     The runs of the unpacked dataset have this name too, whatever the pack's file is called.
     """
     with _open_pack(user_path(file)) as (_, index):
-        name = json.loads(index["manifest"])["name"]
-        _check(
-            isinstance(name, str) and bool(NAME_PART.fullmatch(name)), f"a subject named {name!r}"
-        )
-    return name
+        return str(parse_json(index["manifest"])["name"])  # `_read_index` has checked it
 
 
 class _Unpacker:
@@ -130,7 +126,7 @@ class _Unpacker:
     def __init__(self, archive: zipfile.ZipFile, index: Entry, folder: Path):
         self.archive, self.index, self.folder = archive, index, folder
         self.frames, self.shape = index["frames"], (index["height"], index["width"])
-        self.manifest: Entry = json.loads(index["manifest"])
+        self.manifest: Entry = parse_json(index["manifest"])
 
     def write(self) -> None:
         """Write all files; plates last, because they are computed from the others.
@@ -158,12 +154,8 @@ class _Unpacker:
 
         Raises DamagedPack for a name that leads out of the dataset or that exists.
         """
-        parts = PurePosixPath(name).parts
-        _check(
-            0 < len(parts) <= NAME_DEPTH_MAX and all(NAME_PART.fullmatch(part) for part in parts),
-            f"a file named {name!r}",
-        )
-        path = self.folder.joinpath(*parts)
+        path = path_inside(self.folder, name)
+        _check(len(path.relative_to(self.folder).parts) <= PATH_DEPTH_MAX, f"a file named {name!r}")
         path.parent.mkdir(parents=True, exist_ok=True)
         _check(not path.exists(), f"two files named {name!r}")
         return path
@@ -230,9 +222,8 @@ def _open_pack(file: Path) -> Iterator[tuple[zipfile.ZipFile, Entry]]:
         with zipfile.ZipFile(file) as archive:
             yield archive, _read_index(archive, file.stat().st_size)
     except READ_ERRORS as error:
-        why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputRejected(
-            f"{file} is not a packed dataset, or a damaged one", why, DAMAGED_FIX
+            f"{file} is not a packed dataset, or a damaged one", reason(error), DAMAGED_FIX
         ) from error
 
 
@@ -249,30 +240,33 @@ def _read_index(archive: zipfile.ZipFile, size: int) -> Entry:
     )
 
     # Format, version and size of the frames.
-    index = json.loads(archive.read(INDEX))
+    index = parse_json(archive.read(INDEX).decode())
     _check(
         isinstance(index, dict) and index.get("format") == FORMAT, f"its {INDEX} is of another kind"
     )
     if index["version"] != VERSION:
         raise DamagedPack(f"it is of version {index['version']}, this program reads {VERSION}")
     frames, height, width = (index[key] for key in ("frames", "height", "width"))
-    _check(
-        all(isinstance(n, int) and n > 0 for n in (frames, height, width))
-        and frames * height * width <= PIXELS_MAX,
-        f"it claims {frames} frames of {width}x{height}",
-    )
-    manifest = json.loads(index["manifest"])
+    manifest = parse_json(index["manifest"])
+    fault = manifest_fault(manifest)
+    _check(not fault, f"its dataset.json: {fault}")
     _check(
         [manifest[key] for key in ("frames", "height", "width")] == [frames, height, width],
         "its dataset.json",
     )
 
-    # The size of the pack bounds the bytes that may come out.
-    total = sum(_entry_bytes(entry) for entry in index["entries"])
+    # The size of the pack bounds the pixels and bytes that may come out.
+    entries = index["entries"]
+    _check(isinstance(entries, list) and len(entries) <= ENTRIES_MAX, "its entries")
+    sequences = 1 + sum(entry["kind"] == "pictures" for entry in entries)
+    _check(sequences <= SEQUENCES_MAX, f"{sequences} image sequences")
+    pixels = sequences * frames * height * width
     _check(
-        total <= EXPANSION_MAX * size + EXPANSION_FREE,
-        f"it claims to hold {total / 1e6:.0f} MB",
+        pixels <= min(PIXELS_MAX, PIXELS_PER_BYTE * size + PIXELS_FREE),
+        f"it claims {sequences} times {frames} images of {width}x{height}",
     )
+    total = sum(_entry_bytes(entry) for entry in entries)
+    _check(total <= expansion_limit(size), f"it claims to hold {total / 1e6:.0f} MB")
     return index
 
 
@@ -281,8 +275,10 @@ def _entry_bytes(entry: Entry) -> int:
     _check(entry["kind"] in ("arrays", "files", "pictures"), f"a part of kind {entry['kind']!r}")
     sizes = [size for _, size in entry.get("files", ())]
     for array in entry.get("arrays", ()):
-        sizes.append(math.prod(array["shape"]) * np.dtype(array["dtype"]).itemsize)
-    _check(all(isinstance(n, int) and n >= 0 for n in sizes), "sizes")
+        dtype, shape = np.dtype(array["dtype"]), array["shape"]
+        _check(dtype.kind in KINDS and all(type(n) is int and n >= 0 for n in shape), "an array")
+        sizes.append(math.prod(shape) * dtype.itemsize)
+    _check(len(sizes) <= FILES_MAX and all(type(n) is int and n >= 0 for n in sizes), "sizes")
     return sum(sizes)
 
 
@@ -307,17 +303,16 @@ def _compute_plates(folder: Path, manifest: Entry, progress: Progress) -> None:
     step.run(context, progress.advance)
 
 
-def _compare(folder: Path, digest: Callable[[tuple[str, ...]], str], encoded: bool) -> None:
+def _compare(folder: Path, encoded: bool) -> None:
     """Compare the files of each step with the packed dataset's; print and note those that differ.
 
-    digest: the digest of a step's files by their patterns. encoded: whether the frames were encoded
-    again.
+    encoded: whether the frames were encoded again.
     """
     manifest, outputs = read_json(folder / "dataset.json"), outputs_of_steps()
     recorded = manifest.get("steps", {})
     steps = {FORMER_STEP_NAMES.get(name, name): step for name, step in recorded.items()}
     digests = {
-        name: digest(outputs[name])
+        name: digest_of(folder, outputs[name])
         for name in steps
         if name in outputs and not outputs[name][0].startswith(WORK_FOLDER)
     }

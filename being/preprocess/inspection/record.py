@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from being.conventions import FPS
-from being.files import read_json, write_json
+from being.files import write_json
 from being.preprocess.inspection.findings import Finding
 from being.preprocess.inspection.picture import ClipInspection
+from being.reading.structured import read_json
 
 
 @dataclass(frozen=True)

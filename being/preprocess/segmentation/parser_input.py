@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,12 @@ from typing import Any
 import cv2
 import numpy as np
 
+from being.reading.content import Unreadable, read_text
+from being.reading.structured import parse_json
+
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of RGB in [0, 1]
 PREPROCESSOR = "preprocessor_config.json"  # the file name of the transformers library
+VALUE_MAX = 1e6  # of a mean or deviation
 JSON_LIMIT = 1 << 20  # bytes
 
 
@@ -31,12 +34,8 @@ class Normalisation:
         values = []
         for key, default in (("image_mean", IMAGENET_MEAN), ("image_std", IMAGENET_STD)):
             value = settings.get(key) or default
-            if (
-                not isinstance(value, (list, tuple))
-                or len(value) != 3
-                or not np.isfinite(np.asarray(value, np.float64)).all()
-            ):
-                raise ValueError(f"{key} is {value!r}, not three numbers")
+            if not _are_three_numbers(value):
+                raise ValueError(f"{key} is {str(value)[:80]}, not three numbers")
             values.append((float(value[0]), float(value[1]), float(value[2])))
         if min(values[1]) <= 0:
             raise ValueError(f"image_std is {values[1]}: not positive")
@@ -52,6 +51,14 @@ class Normalisation:
         return np.ascontiguousarray(scaled.transpose(2, 0, 1))
 
 
+def _are_three_numbers(value: Any) -> bool:
+    return (
+        isinstance(value, (list, tuple))
+        and len(value) == 3
+        and all(isinstance(number, (int, float)) and abs(number) <= VALUE_MAX for number in value)
+    )
+
+
 def read_settings(path: Path) -> dict[str, Any]:
     """The object in a small JSON file, empty where there is no file.
 
@@ -59,9 +66,10 @@ def read_settings(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         return {}
-    if path.stat().st_size > JSON_LIMIT:
-        raise ValueError(f"{path.name} is larger than {JSON_LIMIT} bytes")
-    value = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        value = parse_json(read_text(path, JSON_LIMIT))
+    except Unreadable as error:
+        raise ValueError(f"{path.name}: {error}") from error
     if not isinstance(value, dict):
         raise ValueError(f"{path.name} is not a JSON object")
     return value

@@ -19,7 +19,6 @@ not loaded.
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from being.errors import EnvironmentFault, InputRejected
+from being.onnx_runtime import load_onnxruntime
 from being.preprocess.segmentation.parser_classes import (
     CELEBAMASK,
     merge_classes,
@@ -34,11 +34,21 @@ from being.preprocess.segmentation.parser_classes import (
     probabilities,
 )
 from being.preprocess.segmentation.parser_input import PREPROCESSOR, Normalisation, read_settings
+from being.reading.content import Unreadable
+from being.reading.structured import parse_json
 
 FILE_LIMIT = 512 << 20  # bytes
 SIDE = 512  # px, where the graph leaves it open
 SIDES = (32, 2048)  # px: smallest and largest side
 FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+
+
+def _parse_setting(key: str, text: str) -> Any:
+    """The JSON value of a graph's metadata. Raises ValueError."""
+    try:
+        return parse_json(text)
+    except Unreadable as error:
+        raise ValueError(f"{key}: {error}") from error
 
 
 class OnnxParser:
@@ -50,7 +60,7 @@ class OnnxParser:
         Raises EnvironmentFault without onnxruntime, InputRejected for a file that cannot be used.
         """
         try:
-            import onnxruntime
+            onnxruntime = load_onnxruntime()
         except ImportError as error:
             raise EnvironmentFault(
                 "a parser from a file needs the package onnxruntime",
@@ -123,7 +133,11 @@ class OnnxParser:
             options.add_session_config_entry(external, empty)
             try:
                 return onnxruntime.InferenceSession(
-                    self._path.read_bytes(), options, providers=["CPUExecutionProvider"]
+                    self._path.read_bytes(),
+                    options,
+                    providers=["CPUExecutionProvider"],
+                    # Its second attempt would print texts of the file.
+                    enable_fallback=0,
                 )
             # onnxruntime raises its own types, which have no public base.
             except Exception as error:
@@ -133,7 +147,7 @@ class OnnxParser:
         """Normalisation, and the part of each of 19 classes. Raises ValueError, OSError."""
         metadata = self._session.get_modelmeta().custom_metadata_map
         own = {
-            key: json.loads(metadata[key])
+            key: _parse_setting(key, metadata[key])
             for key in ("image_mean", "image_std", "id2label")
             if key in metadata
         }

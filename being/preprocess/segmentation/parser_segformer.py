@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from being.assets.hub import load_transformers, local_first
 from being.errors import EnvironmentFault, InputRejected
 from being.preprocess.segmentation.parser_classes import merge_classes, part_of_classes
 from being.preprocess.segmentation.parser_input import PREPROCESSOR, Normalisation, read_settings
@@ -32,7 +33,10 @@ class SegformerParser:
         """
         try:
             import torch
-            from transformers import SegformerConfig, SegformerForSemanticSegmentation
+
+            transformers = load_transformers()
+            config_class = transformers.SegformerConfig
+            model_class = transformers.SegformerForSemanticSegmentation
         except ImportError as error:
             raise EnvironmentFault(
                 "the parser 'segformer' needs the package transformers",
@@ -48,7 +52,7 @@ class SegformerParser:
                 f"its config.json says {config.get('model_type')!r}",
                 "Name a SegFormer face parser, or give its ONNX export to --parser",
             )
-        parsed = SegformerConfig.from_dict(config)
+        parsed = config_class.from_dict(config)
         names = {int(number): str(label) for number, label in (parsed.id2label or {}).items()}
         labels = [names[number] for number in sorted(names)]
         try:
@@ -64,7 +68,7 @@ class SegformerParser:
         weights = self._load(name, lambda: _file(name, WEIGHTS), WEIGHTS)
         self._network = self._load(
             name,
-            lambda: SegformerForSemanticSegmentation.from_pretrained(
+            lambda: model_class.from_pretrained(
                 weights.parent, config=parsed, use_safetensors=True, local_files_only=True
             ),
             WEIGHTS,
@@ -104,7 +108,7 @@ class SegformerParser:
 
 
 def _file(name: str, file: str) -> Path:
-    """Path of one file of the model: in the folder, in the hub's cache, or downloaded from the hub.
+    """Path of one file of the model: in the folder, in the hub's cache, or fetched from the hub.
 
     Raises OSError.
     """
@@ -113,9 +117,8 @@ def _file(name: str, file: str) -> Path:
         if not (folder / file).is_file():
             raise FileNotFoundError(f"{folder / file} does not exist")
         return folder / file
-    from transformers.utils import cached_file
-
-    found = cached_file(name, file)
+    cached_file = load_transformers().utils.cached_file
+    found = local_first(lambda local: cached_file(name, file, local_files_only=local))
     if found is None:
         raise FileNotFoundError(f"{name} has no {file}")
     return Path(found)

@@ -15,6 +15,7 @@ import numpy as np
 from being.errors import InputRejected
 from being.face.topology import INNER_LIPS, LIP_LOWER, LIP_UPPER, RIGID
 from being.preprocess.segmentation.jawline import FaceAxes, fit_similarity
+from being.reading.arrays import load_array
 
 OPEN_MIN = 0.008  # of the face height: lips nearer to each other than this show no teeth
 SKIN_FRAMES = 24  # frames from which the colour of the skin is measured
@@ -68,12 +69,7 @@ def read_teeth(folder: Path, i: int, height: int, width: int) -> np.ndarray:
     Raises InputRejected for a file that cannot be read or has another shape or type.
     """
     path = folder / f"{i}.npy"
-    try:
-        mask = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputRejected(
-            f"{path} cannot be read", str(error), "Remove the folder, or make it again"
-        ) from error
+    mask = load_array(path, "Remove the folder, or make it again", mapped=True)
     if mask.shape != (height, width) or mask.dtype.kind not in "bu":
         raise InputRejected(
             f"{path} does not fit the frames",

@@ -453,7 +453,7 @@ FAULTS = {
     ),
     "a sparse euler": (
         lambda f: edit_track(f, euler=torch.zeros(FRAMES, 3).to_sparse()),
-        "no tensor 'euler'",
+        "holds a sparse",
     ),
     "vertices of another shape": (
         lambda f: edit_track(f, vertices=torch.zeros(4, 5)),
@@ -547,17 +547,17 @@ FAULTS = {
     "landmarks of another face": (far_landmarks, "from the face that the images show"),
     "pickled features": (
         lambda f: np.save(f / "aud_ds.npy", np.array([{}], object), allow_pickle=True),
-        "aud_ds.npy cannot be read as a plain array",
+        "aud_ds.npy cannot be read",
     ),
     "features with a broken header": (
         lambda f: (f / "aud_ds.npy").write_bytes(
             (f / "aud_ds.npy").read_bytes().replace(b"(44, 16", b"(44, (#")
         ),
-        "aud_ds.npy cannot be read as a plain array",
+        "aud_ds.npy cannot be read",
     ),
     "an archive of features": (
         lambda f: [np.savez(f / "a.npz", x=np.zeros(3)), (f / "a.npz").rename(f / "aud_ds.npy")],
-        "aud_ds.npy cannot be read as a plain array",
+        "aud_ds.npy cannot be read",
     ),
     "features of two axes": (
         lambda f: np.save(f / "aud_ds.npy", np.zeros((FRAMES, 29), np.float32)),

@@ -1,0 +1,45 @@
+"""Kills, power cuts and two writers at once lose nothing: a few attacks; all of them are slow.
+
+The attacks run in a process of their own, which forks the attacked ones.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked and traced")
+
+
+def attacked(*options: str) -> dict[str, int]:
+    """The counts of attacks of `tests.support.write_attacks`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.support.write_attacks", *options],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, (done.stdout[-4000:], done.stderr[-4000:])
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.timeout(900)  # half a minute on a free machine
+def test_a_few_attacks_lose_nothing() -> None:
+    cuts = "4" if shutil.which("strace") else "0"
+    counts = attacked("--kills", "4", "--pairs", "1", "--cuts", cuts, "--only", "import-checkpoint")
+    assert (counts["kills"], counts["pairs"]) == (4, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_many_attacks_on_every_writing_command_lose_nothing() -> None:
+    if not shutil.which("strace"):
+        pytest.skip("strace records the order of writes")
+    counts = attacked("--kills", "200", "--pairs", "22", "--cuts", "20")
+    assert counts["kills"] == 200 and counts["power cuts"] >= 20 * 14

@@ -12,7 +12,7 @@ ROOT = Path(being.__file__).parent
 # Packages and modules of `being` in the order of data flow. Imports go to the left only.
 ORDER = """
     conventions errors console paths files config assets media report audio tts splat face data
-    preprocess model metrics runs train inference interop eval bench sample demo cli
+    preprocess model metrics runs train inference session interop eval bench sample demo cli
 """.split()
 # What each of them imports. A new edge is a decision: add it here, and say why in the commit.
 ALLOWED = {
@@ -35,6 +35,7 @@ ALLOWED = {
         "model metrics runs"
     ),
     "inference": "conventions errors console media audio tts splat data model",
+    "session": "conventions errors data inference",
     "interop": (
         "conventions errors console paths files config media audio face data preprocess model runs"
     ),

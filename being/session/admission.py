@@ -17,8 +17,17 @@ class Admission:
         self._addresses = Counter[str]()
         self.sessions = 0
 
-    def enter(self, address: str) -> None:
-        """Count a session in. Raises Refusal where a limit is reached."""
+    def enter(self, address: str, again: bool = False) -> None:
+        """Count a session in. Raises Refusal where a limit is reached.
+
+        again: the session was admitted before, by a process that has ended.
+        """
+        if not again:
+            self._check(address)
+        self.sessions += 1
+        self._addresses[address] += 1
+
+    def _check(self, address: str) -> None:
         if self.sessions >= self.limit:
             raise Refusal(
                 "full",
@@ -35,8 +44,6 @@ class Admission:
                 "Close one of them",
                 close=TRY_LATER,
             )
-        self.sessions += 1
-        self._addresses[address] += 1
 
     def leave(self, address: str) -> None:
         """Count a session out that was counted in."""

@@ -26,7 +26,7 @@ from being.session.playback import MAX_AHEAD
 from being.session.refusals import Refusal
 from being.session.speech_source import pcm16_to_float
 from being.session.timeline import FRAME, RATE
-from being.session.utterance import SpeechBlock
+from being.session.utterance import SpeechBlock, Utterance
 from being.tts.speech import checked_text
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 # A sample of more than -40 dBFS is audible.
 AUDIBLE = round(32768 * 10 ** (-40 / 20))
 LATENESS_KEPT = 1000  # pictures of which the lateness is kept
+# Close code where `start` cannot be used.
+BAD_START = 4400
 CLOSE_S = 1.0  # for the last messages
 
 
@@ -94,6 +96,7 @@ class Connection:
         try:
             await self._converse()
         except Refusal as refusal:
+            refusal.close = refusal.close or BAD_START
             self._refuse(refusal, "start")
             self.front.metrics.refused.labels(refusal.name).inc()
         finally:
@@ -355,14 +358,14 @@ class Connection:
         """Begin an utterance, and the task that makes its speech."""
         self._names += 1
         utterance = self.session.open_utterance(name or f"utterance-{self._names}", live)
-        epoch, loop = self.session.epoch, asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
         self._unmade, self._sound_rate, self._more = 0, 0, False
         self._asked, self._sound_from = now, None
         self.first_sound_ms = self.first_frame_ms = None
 
-        def deliver(made: SpeechBlock | Refusal | None) -> None:
+        def deliver(made: SpeechBlock | Refusal | End) -> None:
             with contextlib.suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(self._speech_made, epoch, made)
+                loop.call_soon_threadsafe(self._speech_made, utterance, made)
 
         def in_store() -> int:
             return utterance.rows_received - utterance.taken
@@ -371,20 +374,23 @@ class Connection:
             self.place.facts, self.front.features, self.front.speak, deliver, in_store
         )
 
-    def _speech_made(self, epoch: int, made: SpeechBlock | Refusal | None) -> None:
-        """The workshop delivers; what belongs to an older epoch is thrown away."""
-        if epoch != self.session.epoch:
+    def _speech_made(self, utterance: Utterance, made: SpeechBlock | Refusal | End) -> None:
+        """The workshop delivers; what belongs to an utterance that is over is thrown away."""
+        session = self.session
+        if session.utterance is not utterance:
             return
-        if made is None:
-            self.session.end_utterance(epoch)
-            self._sound_rate, self._more = 0, False
-        elif isinstance(made, Refusal):
+        if isinstance(made, SpeechBlock):
+            self._unmade = max(0, self._unmade - made.samples.size)
+            session.add_speech(utterance, made)
+            if utterance.taken == 0:
+                self.front.wake()
+            return
+        self._sound_rate, self._more = 0, False
+        if isinstance(made, Refusal):
+            session.abandon(utterance)
             self._refuse(made, "speak")
         else:
-            self._unmade = max(0, self._unmade - made.samples.size)
-            self.session.add_speech(epoch, made)
-            if self.session.utterance is not None and self.session.utterance.taken == 0:
-                self.front.wake()
+            session.end_utterance(utterance)
 
     def _interrupt(self, message: messages.Interrupt, now: float) -> None:
         if self._task is not None:

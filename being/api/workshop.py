@@ -1,7 +1,8 @@
-"""The workshop of a front process: one thread that makes the speech of all its sessions in turn.
+"""The workshop of a front process: two threads that make the speech of all its sessions in turn.
 
-A step is short: one clause of a voice, or the features of two frames. The utterance with the fewest
-frames in store is served first.
+One thread lets voices speak, clause by clause; the other computes speech features in steps of two
+frames. So the sound of a clause does not wait for the features of the one before. The utterance
+with the fewest frames in store is served first.
 """
 
 from __future__ import annotations
@@ -48,72 +49,116 @@ class End:
 
 
 class SpeechTask:
-    """The speech of one utterance: input goes in, blocks come out in the workshop's thread."""
+    """The speech of one utterance: input goes in, blocks come out in the workshop's threads."""
 
     def __init__(
         self,
         facts: AvatarFacts,
         features: FeatureFactory,
         voice: Voice,
-        deliver: Callable[[SpeechBlock | Refusal | None], None],
+        deliver: Callable[[SpeechBlock | Refusal | End], None],
         in_store: Callable[[], int],
     ):
-        """deliver: takes a block, a refusal, or None at the end; called in the workshop's thread.
+        """deliver: takes blocks, `End` when all sound is made (rows may follow), or a refusal (then
+        nothing follows). It is called in the workshop's threads.
 
         in_store: frames of the utterance whose features are made and not spoken.
         """
         self._facts, self._features, self._voice = facts, features, voice
         self._deliver, self.in_store = deliver, in_store
-        self._inbox: deque[Clause | Sound | End] = deque()
+        self._texts: deque[Clause | End] = deque()  # for the voice
+        self._sounds: deque[Speech | Sound | End] = deque()  # for the features
+        self._rows: deque[Iterator[SpeechBlock]] = deque()  # features that are to be computed
         self._source: SpeechSource | None = None
         self._rate = 0
-        self._blocks: Iterator[SpeechBlock] | None = None
         self._made = 0  # samples at 24 kHz
-        self._ending = False
+        self._spoken = False  # a voice speaks it
         self.cancelled = False
-        self.scheduled = False
+        # Names of the threads in whose queue the task is.
+        self.queued: set[str] = set()
 
     def put(self, item: Clause | Sound | End) -> None:
-        """Append input; then `Workshop.schedule` the task."""
-        self._inbox.append(item)
+        """Append input: clauses or sounds, then an end. `Workshop.schedule` the task after it."""
+        if isinstance(item, Clause):
+            self._spoken = True
+        if self._spoken and not isinstance(item, Sound):
+            self._texts.append(item)
+        elif not isinstance(item, Clause):
+            self._sounds.append(item)
 
-    @property
-    def has_work(self) -> bool:
-        """Whether a step would do something."""
-        return not self.cancelled and (self._blocks is not None or bool(self._inbox))
-
-    def step(self) -> None:
-        """One short piece of work."""
-        try:
-            if self._blocks is None:
-                self._blocks = self._next_blocks(self._inbox.popleft())
-            block = next(self._blocks, None)
-        except BeingError as error:
-            self._blocks, self._ending = None, True
-            self._inbox.clear()
-            if not self.cancelled:
-                self._deliver(_refusal(error))
-                self._deliver(None)
-            return
+    def has_work(self, thread: str) -> bool:
+        """Whether a step of that thread, "voice" or "features", would do something."""
         if self.cancelled:
-            return
-        if block is not None:
-            self._made += block.samples.size
-            self._deliver(block)
-            return
-        self._blocks = None
-        if self._ending:
-            self._deliver(None)
+            return False
+        if thread == "voice":
+            return bool(self._texts)
+        return bool(self._sounds or self._rows)
 
-    def _next_blocks(self, item: Clause | Sound | End) -> Iterator[SpeechBlock]:
+    def step(self, thread: str) -> None:
+        """One short piece of work of that thread. Errors are told to the session and end it."""
+        try:
+            if thread == "voice":
+                self._let_speak()
+            else:
+                self._make_block()
+        except BeingError as error:
+            self._fail(_refusal(error))
+        except Exception as error:
+            self._fail(
+                Refusal(
+                    "internal",
+                    "the speech could not be made",
+                    f"{type(error).__name__}: {error}"[:200],
+                    "Try again; the session goes on",
+                )
+            )
+
+    def _let_speak(self) -> None:
+        """Let the voice speak the next clause."""
+        item = self._texts.popleft()
+        if isinstance(item, Clause):
+            self._sounds.append(self._voice(item.text, item.voice, item.speed))
+        else:
+            self._sounds.append(item)
+
+    def _make_block(self) -> None:
+        """Deliver sound that waits, else the next rows."""
+        if self._sounds:
+            item = self._sounds.popleft()
+            blocks = self._blocks(item)
+            self._give(next(blocks, None))
+            self._rows.append(blocks)
+            if isinstance(item, End):
+                self._give(End())
+            return
+        block = next(self._rows[0], None)
+        if block is None:
+            self._rows.popleft()
+        else:
+            self._give(block)
+
+    def _blocks(self, item: Speech | Sound | End) -> Iterator[SpeechBlock]:
         if isinstance(item, End):
-            self._ending = True
             return iter(()) if self._source is None else self._source.finish()
+        first = self._source is None
         if isinstance(item, Sound):
             return self._source_at(item.rate).push(item.samples)
-        speech = self._voice(item.text, item.voice, item.speed)
-        first = self._source is None
-        return self._source_at(speech.rate).speak(speech, first, self._made)
+        return self._source_at(item.rate).speak(item, first, self._made)
+
+    def _give(self, made: SpeechBlock | End | None) -> None:
+        if made is None or self.cancelled:
+            return
+        if isinstance(made, SpeechBlock):
+            self._made += made.samples.size
+        self._deliver(made)
+
+    def _fail(self, refusal: Refusal) -> None:
+        self._texts.clear()
+        self._sounds.clear()
+        self._rows.clear()
+        if not self.cancelled:
+            self.cancelled = True
+            self._deliver(refusal)
 
     def _source_at(self, rate: int) -> SpeechSource:
         if self._source is None:
@@ -125,45 +170,56 @@ class SpeechTask:
 
 
 class Workshop:
-    """One thread that runs the steps of all tasks."""
+    """Two threads, "voice" and "features", that run the steps of all tasks."""
+
+    THREADS = ("voice", "features")
 
     def __init__(self) -> None:
-        self._ready: list[SpeechTask] = []
+        self._ready: dict[str, list[SpeechTask]] = {name: [] for name in self.THREADS}
         self._changed = threading.Condition()
         self._open = True
-        self._thread = threading.Thread(target=self._run, name="workshop", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._run, args=[name], name=name, daemon=True)
+            for name in self.THREADS
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def schedule(self, task: SpeechTask) -> None:
         """Run the task's steps as long as it has work."""
         with self._changed:
-            if not task.scheduled and task.has_work:
-                task.scheduled = True
-                self._ready.append(task)
-                self._changed.notify()
+            self._queue(task)
 
     def close(self) -> None:
-        """End the thread after the step that it runs."""
+        """End the threads after the steps that they run."""
         with self._changed:
             self._open = False
-            self._changed.notify()
-        self._thread.join(timeout=10)
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join(timeout=10)
 
-    def _run(self) -> None:
+    def _queue(self, task: SpeechTask) -> None:
+        for name in self.THREADS:
+            if name not in task.queued and task.has_work(name):
+                task.queued.add(name)
+                self._ready[name].append(task)
+                self._changed.notify_all()
+
+    def _run(self, name: str) -> None:
+        ready = self._ready[name]
         while True:
             with self._changed:
-                while self._open and not self._ready:
+                while self._open and not ready:
                     self._changed.wait()
                 if not self._open:
                     return
-                task = min(self._ready, key=lambda ready: ready.in_store())
-                self._ready.remove(task)
-            if task.has_work:
-                task.step()
+                task = min(ready, key=lambda waiting: waiting.in_store())
+                ready.remove(task)
+            if task.has_work(name):
+                task.step(name)
             with self._changed:
-                task.scheduled = task.has_work
-                if task.scheduled:
-                    self._ready.append(task)
+                task.queued.discard(name)
+                self._queue(task)
 
 
 def _refusal(error: BeingError) -> Refusal:

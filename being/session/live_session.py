@@ -149,16 +149,23 @@ class LiveSession:
         self._row_base = self._next_row
         return self._utterance
 
-    def add_speech(self, epoch: int, block: SpeechBlock) -> None:
-        """Sound and rows for the open utterance; those of an older epoch are thrown away."""
-        if epoch == self.epoch and self._utterance is not None and self._utterance.open:
-            self._utterance.add(block)
-            self._next_row = self._row_base + self._utterance.rows_received
+    def add_speech(self, utterance: Utterance, block: SpeechBlock) -> None:
+        """Sound and rows for the utterance; thrown away where it is over or interrupted."""
+        if self._utterance is utterance:
+            utterance.add(block)
+            self._next_row = self._row_base + utterance.rows_received
 
-    def end_utterance(self, epoch: int) -> None:
-        """No more sound for the open utterance; an older epoch is ignored."""
-        if epoch == self.epoch and self._utterance is not None:
-            self._utterance.close()
+    def end_utterance(self, utterance: Utterance) -> None:
+        """No more sound follows for the utterance. Rows may follow."""
+        if self._utterance is utterance:
+            utterance.close()
+
+    def abandon(self, utterance: Utterance) -> None:
+        """The rest of the utterance cannot be made: it ends here."""
+        if self._utterance is utterance:
+            utterance.abandon()
+            if not self.speaking:
+                self._utterance = None
 
     def interrupt(self, now: float, heard: int | None = None) -> Event:
         """Empty everything and begin a new epoch; the event `interrupted`.
@@ -247,6 +254,7 @@ class LiveSession:
             moment = self._moment(due, in_flight >= MAX_IN_FLIGHT)
             in_flight += moment.order is not None
             due.append(moment)
+            self._end_if_finished(due)
             self.playback.produced(now, FRAME)
         return due
 
@@ -255,7 +263,7 @@ class LiveSession:
         at, samples = self.next_at, None
         utterance = self._utterance
         own, future = SILENT_ROW, [SILENT_ROW] * ATTENTION_FUTURE
-        speaks = utterance is not None and (utterance.ready if self._run else utterance.startable)
+        speaks = utterance is not None and self._can_speak(utterance)
         if speaks:
             assert utterance is not None
             samples = self._speak(utterance, at, events)
@@ -277,7 +285,6 @@ class LiveSession:
         self._past.append(own)
         self._last_future = [row for row in future if row != SILENT_ROW]
         self.next_at += FRAME
-        self._end_if_finished(events)
         order = None
         if without_picture:
             self.counters.dropped += 1
@@ -285,6 +292,17 @@ class LiveSession:
             self.counters.frames += 1
             order = FrameOrder(pose, expression, window, self._first_seen(window))
         return Moment(self.epoch, at, samples, order, speaks)
+
+    def _can_speak(self, utterance: Utterance) -> bool:
+        """Whether the next frame of the utterance is played now.
+
+        The first one waits for its row of features, and live sound does after each pause. After
+        that only the sound counts: it is never held back for a row that is late.
+        """
+        begun = self._spoken is not None and self._spoken.utterance is utterance
+        if self._run or (begun and not utterance.live):
+            return utterance.ready
+        return utterance.startable
 
     def _speak(self, utterance: Utterance, at: int, events: list[Event | Moment]) -> np.ndarray:
         """The sound of the next frame of the utterance, int16 [960]."""

@@ -59,10 +59,12 @@ class Utterance:
         # Rows from frame `taken - 1` on: the last row is repeated where the next one is late.
         self._rows: deque[np.ndarray] = deque()
         self.rows_received = 0
+        self._samples = 0  # in all, so far
 
     def add(self, block: SpeechBlock) -> None:
-        """Append sound, rows and words."""
-        assert self.open, "the utterance has ended"
+        """Append sound, rows and words. After `close`, only rows come."""
+        assert self.open or not block.samples.size, "the utterance has ended"
+        self._samples += block.samples.size
         self._sound = np.concatenate([self._sound, block.samples])
         self._hearing = np.concatenate([self._hearing, block.hearing])
         self._rows.extend(block.rows)
@@ -71,7 +73,12 @@ class Utterance:
         self._unsaid.extend(block.words)
 
     def close(self) -> None:
-        """No more sound follows."""
+        """No more sound follows. Rows may follow."""
+        self.open = False
+
+    def abandon(self) -> None:
+        """Nothing more is spoken."""
+        self._sound = self._sound[:0]
         self.open = False
 
     @property
@@ -121,12 +128,10 @@ class Utterance:
         found = self._row_at(ahead - 1)
         if found is not None:
             return number, found
-        known = self.rows_received - 1
-        if ahead == 0 or not self.open or known < 0:
-            if ahead == 0 and self._rows:
-                return known, self._rows[-1]
+        over = not self.open and number * FRAME >= self._samples
+        if over or not self._rows:
             return None
-        return known, self._rows[-1]
+        return self.rows_received - 1, self._rows[-1]
 
     def hearing(self, ahead: int) -> np.ndarray:
         """Sound float32 [640] at 16 kHz of the frame `ahead` frames after the last one taken."""

@@ -15,7 +15,7 @@ from being.session.live_session import SILENT_ROW, FrameOrder, LiveSession, Mome
 from being.session.motion import AvatarMotion
 from being.session.refusals import Refusal
 from being.session.timeline import FRAME, RATE, VirtualClock
-from being.session.utterance import SpeechBlock
+from being.session.utterance import SpeechBlock, Utterance
 
 NAMES = ("blink", "brow_inner_up", "brow_outer_up", "gaze_right", "gaze_up", "smile", "cheek_up")
 WIDTH = len(NAMES)
@@ -50,6 +50,15 @@ def speech(frames: int, loud: bool = True, first: int = 0, rows: int | None = No
     values = np.arange(first + 1, first + count + 1, dtype=np.float32)
     features = np.broadcast_to(values[:, None, None], (count, FEATURE_WINDOW, 2)).copy()
     return SpeechBlock(samples, np.zeros(frames * SAMPLES_PER_FRAME, np.float32), features)
+
+
+def say(session: LiveSession, name: str, block: SpeechBlock, end: bool = True) -> Utterance:
+    """Open an utterance with this content."""
+    utterance = session.open_utterance(name)
+    session.add_speech(utterance, block)
+    if end:
+        session.end_utterance(utterance)
+    return utterance
 
 
 def moments(items: list) -> list[Moment]:
@@ -159,9 +168,7 @@ def play(
 def test_sound_has_no_gap_and_each_picture_has_its_time() -> None:
     def each(client: FakeClient, now: float) -> None:
         if abs(now - 1.0) < TICK / 2:
-            client.session.open_utterance("a")
-            client.session.add_speech(0, speech(30))
-            client.session.end_utterance(0)
+            say(client.session, "a", speech(30))
 
     client, made = play(4.0, each)
     times = [moment.at for moment in moments(made)]
@@ -191,9 +198,7 @@ def test_an_hour_with_a_sound_card_that_is_off_stays_in_sync(
         if session.utterance is None and int(now / TICK) % 700 == 0:
             block = speech(100, loud=False)
             block.samples[::10_000] = CLICK
-            session.open_utterance("clicks")
-            session.add_speech(0, block)
-            session.end_utterance(0)
+            say(session, "clicks", block)
 
     client, made = play(3600.0, each, ppm=ppm)
     for moment in moments(made):
@@ -217,12 +222,9 @@ def test_nothing_of_an_old_epoch_comes_after_200_interrupts_at_random_moments() 
     random = np.random.default_rng(0)
     clock = VirtualClock()
     session = LiveSession(AVATAR, clock.now())
-    late_blocks: list[tuple[int, SpeechBlock]] = []
     epoch = 0
     for k in range(200):
-        session.open_utterance(f"u{k}")
-        session.add_speech(session.epoch, speech(40, first=1000 * k))
-        late_blocks.append((session.epoch, speech(10, first=77)))
+        utterance = say(session, f"u{k}", speech(40, first=1000 * k), end=False)
         for _ in range(int(random.integers(0, 120))):
             clock.advance(float(random.uniform(0.001, 0.02)))
             for moment in moments(session.advance(clock.now())):
@@ -236,8 +238,8 @@ def test_nothing_of_an_old_epoch_comes_after_200_interrupts_at_random_moments() 
         assert event["epoch"] == session.epoch == epoch
         assert session.start_at <= before and event["at"] == before
         # Sound that was made for the old epoch, and comes now, is thrown away.
-        session.add_speech(*late_blocks[-1])
-        session.end_utterance(late_blocks[-1][0])
+        session.add_speech(utterance, speech(10, first=77))
+        session.end_utterance(utterance)
         assert session.utterance is None and session.state == "idle"
         after = moments(session.advance(clock.now()))
         assert after and all(m.samples is None and m.epoch == epoch for m in after)
@@ -249,8 +251,7 @@ def test_an_interrupt_tells_what_was_heard() -> None:
     session = LiveSession(AVATAR, clock.now())
     block = speech(50)
     block.words += [("Hello", 0, 9_600), ("brave", 12_000, 20_000), ("world", 24_000, 40_000)]
-    session.open_utterance("greeting")
-    session.add_speech(0, block)
+    say(session, "greeting", block, end=False)
     made = []
     for _ in range(100):
         clock.advance(0.01)
@@ -268,13 +269,13 @@ def test_an_interrupt_tells_what_was_heard() -> None:
 def test_sound_that_starves_is_followed_by_silence_and_goes_on() -> None:
     clock = VirtualClock()
     session = LiveSession(AVATAR, clock.now())
-    session.open_utterance("slow")
+    utterance = session.open_utterance("slow")
     made = []
     for k in range(200):
         if k in (0, 80):
-            session.add_speech(0, speech(10, first=10 * (k > 0)))
+            session.add_speech(utterance, speech(10, first=10 * (k > 0)))
         if k == 81:
-            session.end_utterance(0)
+            session.end_utterance(utterance)
         clock.advance(0.01)
         made += session.advance(clock.now())
     spoken = [m.samples for m in moments(made) if m.samples is not None]
@@ -287,9 +288,7 @@ def test_sound_that_starves_is_followed_by_silence_and_goes_on() -> None:
 def test_late_features_repeat_the_last_row_and_do_not_hold_the_sound_back() -> None:
     clock = VirtualClock()
     session = LiveSession(AVATAR, clock.now())
-    session.open_utterance("late")
-    session.add_speech(0, speech(20, rows=3))
-    session.end_utterance(0)
+    say(session, "late", speech(20, rows=3))
     made = []
     for _ in range(100):
         clock.advance(0.01)
@@ -299,20 +298,32 @@ def test_late_features_repeat_the_last_row_and_do_not_hold_the_sound_back() -> N
     assert [int(m.order.window[4]) for m in spoken if m.order][:5] == [0, 1, 2, 2, 2]
 
 
+def test_an_utterance_that_fails_ends_and_the_next_one_can_begin() -> None:
+    clock = VirtualClock()
+    session = LiveSession(AVATAR, clock.now())
+    utterance = session.open_utterance("broken")
+    session.add_speech(utterance, speech(20, rows=0))
+    session.abandon(utterance)
+    clock.advance(0.5)
+    session.advance(clock.now())
+    assert session.utterance is None and session.state == "idle"
+    say(session, "next", speech(3))
+
+
 def test_live_sound_that_waits_is_caught_up_with_in_silence() -> None:
     clock = VirtualClock()
     session = LiveSession(AVATAR, clock.now())
-    session.open_utterance("microphone", live=True)
+    utterance = session.open_utterance("microphone", live=True)
     made = []
     # A stall of the network: 1.2 s come at once, 0.4 s of it silent.
-    session.add_speech(0, speech(10))
-    session.add_speech(0, speech(10, loud=False))
-    session.add_speech(0, speech(10, first=20))
+    session.add_speech(utterance, speech(10))
+    session.add_speech(utterance, speech(10, loud=False))
+    session.add_speech(utterance, speech(10, first=20))
     for _ in range(300):
         clock.advance(0.01)
         made += session.advance(clock.now())
-    utterance = session.utterance
-    assert utterance is not None and utterance.live and utterance.dropped >= 10
+    assert session.utterance is utterance and utterance.dropped >= 10
+    assert sum(m.samples is not None for m in moments(made)) == 30 - utterance.dropped
 
 
 def jump(orders: list[FrameOrder]) -> np.ndarray:
@@ -331,9 +342,7 @@ def test_nothing_jumps_between_idle_listening_and_speaking() -> None:
     def each(client: FakeClient, now: float) -> None:
         session, tick = client.session, round(now / TICK)
         if tick % 400 == 0:
-            session.open_utterance(f"u{tick}")
-            session.add_speech(session.epoch, speech(50, first=tick))
-            session.end_utterance(session.epoch)
+            say(session, f"u{tick}", speech(50, first=tick))
         if tick % 400 == 250:
             session.listen(True)
         if tick % 400 == 330:

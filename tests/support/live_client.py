@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from dataclasses import dataclass, field
@@ -10,6 +11,8 @@ from typing import Any
 
 import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
+
+from websockets.exceptions import ConnectionClosed
 
 from being.api.packets import HEADER, Flag, Kind, Packet, unpack
 
@@ -46,7 +49,8 @@ class LiveClient:
             origin=self.origin,  # type: ignore[arg-type]
             proxy=None,
         )
-        await self.send({"type": "start", **self.start})
+        with contextlib.suppress(ConnectionClosed):  # it may be refused before
+            await self.send({"type": "start", **self.start})
         message = await self.until(
             lambda m: isinstance(m, dict) and m["type"] in ("ready", "error")
         )

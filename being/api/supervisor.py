@@ -80,6 +80,7 @@ class Supervisor:
     def __init__(self, options: ServeOptions):
         """Raises EnvironmentFault where the port cannot be used."""
         self.options = options
+        self._listener = _bind(options.host, options.port)
         self._folder = tempfile.TemporaryDirectory(prefix="being-")
         folder = Path(self._folder.name)
         self._facts = folder / "facts"
@@ -95,7 +96,6 @@ class Supervisor:
         self._renderer_listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._renderer_listener.bind(self._path)
         self._renderer_listener.listen(64)
-        self._listener = _bind(options.host, options.port)
         self.port: int = self._listener.getsockname()[1]
         self._parent_read, self._parent_write = os.pipe()
         self.limit = options.limit

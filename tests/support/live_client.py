@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
-
 from websockets.exceptions import ConnectionClosed
 
 from being.api.packets import HEADER, Flag, Kind, Packet, unpack

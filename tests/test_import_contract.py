@@ -46,7 +46,8 @@ ALLOWED = {
         "model metrics runs inference"
     ),
     "bench": (
-        "conventions errors console files config media audio tts splat data model inference interop"
+        "conventions errors console files config media report audio tts splat data model inference "
+        "session api interop"
     ),
     "demo": "errors console config tts splat data preprocess train inference eval sample",
     "cli": (

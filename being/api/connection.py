@@ -383,7 +383,7 @@ class Connection:
             self._unmade = max(0, self._unmade - made.samples.size)
             session.add_speech(utterance, made)
             if utterance.taken == 0:
-                self.front.wake()
+                self.tick(self.front.now())
             return
         self._sound_rate, self._more = 0, False
         if isinstance(made, Refusal):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from being.cli.avatar_commands import AvatarArgument
 from being.cli.command import command
-from being.cli.options import DeviceOption, SplatOption
+from being.cli.options import DeviceOption, SplatOption, select_rasterizer
 from being.cli.render_options import PrecisionOption
 from being.console import console
 from being.errors import EnvironmentFault, InputRejected, UsageError
@@ -25,6 +27,7 @@ CERTIFICATE_FOLDER = "certificate"
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     command(app, "serve", epilog="Example: being serve --port 8000")(serve)
+    command(app, "bench-live", epilog="Example: being bench-live --random 20000")(bench_live)
 
 
 def serve(
@@ -128,6 +131,74 @@ def serve(
     return {"url": page_address(scheme, host, supervisor.port, token), "limit": supervisor.limit}
 
 
+def bench_live(
+    avatar: AvatarArgument = None,
+    random: Annotated[
+        int | None,
+        typer.Option(
+            "--random",
+            metavar="N",
+            min=1,
+            help="Measure an untrained avatar of N Gaussians at 512 px.",
+        ),
+    ] = None,
+    sessions: Annotated[
+        int,
+        typer.Option("--sessions", metavar="N", min=1, help="Also measure N sessions at a time."),
+    ] = 1,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=2, help="Sound that each session pushes.")
+    ] = 20.0,
+    repeats: Annotated[
+        int, typer.Option("--repeats", min=1, help="Texts, interrupts and connections to time.")
+    ] = 20,
+    connects: Annotated[
+        int,
+        typer.Option(
+            "--connects", metavar="N", min=0, help="Also measure memory over N connections."
+        ),
+    ] = 0,
+    fronts: Annotated[
+        int | None, typer.Option("--fronts", min=1, help="Front processes; see serve.")
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="FILE.html", help="Write the latencies as plots."),
+    ] = None,
+    precision: PrecisionOption = "auto",
+    device: DeviceOption = "auto",
+    splat: SplatOption = None,
+) -> dict[str, Any]:
+    """Measure a live server: first sound and picture, lateness, interrupts, sessions, memory."""
+    _check_packages()
+    from being.bench.live import LiveBenchOptions
+    from being.bench.live import bench_live as measure
+    from being.cli.avatar_commands import find_folder
+    from being.model.device import pick_device
+    from being.paths import check_writable
+
+    if report is not None:
+        check_writable(report)
+    options = LiveBenchOptions(
+        find_folder(avatar) if random is None else None,
+        gaussians=random or 0,
+        device=str(pick_device(device)),
+        precision=precision,
+        rasterizer=select_rasterizer(device, splat),
+        fronts=fronts,
+        repeats=repeats,
+        sessions=sessions,
+        seconds=seconds,
+        connects=connects,
+        report=report,
+    )
+    result = measure(options)
+    for name in ("connect", "text", "interrupt", "audio", "sessions", "memory"):
+        if name in result:
+            console.info(f"{name:<10}{json.dumps(result[name])}")
+    return result
+
+
 def _options(
     avatars: list[Path] | None,
     host: str,
@@ -143,7 +214,6 @@ def _options(
     """The options that need to be checked or looked up."""
     from being.api.certificates import checked_pair, self_signed_pair
     from being.api.supervisor import ServeOptions
-    from being.cli.options import select_rasterizer
     from being.model.device import pick_device
     from being.paths import home
 

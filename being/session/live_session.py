@@ -250,6 +250,11 @@ class LiveSession:
         in_flight: pictures that are being rendered; more than a few of them leave pictures out.
         """
         due: list[Event | Moment] = []
+        utterance = self._utterance
+        if utterance is None:
+            self.playback.relax()
+        elif self._run == 0 and self._can_speak(utterance):
+            self.playback.hurry(now)
         while self.playback.due(now):
             moment = self._moment(due, in_flight >= MAX_IN_FLIGHT)
             in_flight += moment.order is not None

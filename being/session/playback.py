@@ -22,6 +22,9 @@ LEAD_STEP = FRAME
 # A ring buffer that holds less, in samples, is about to run dry.
 LOW_BUFFER = round(0.02 * RATE)
 RAISE_EVERY_S = 1.0
+# After a frame that was made early, the next one is due this much later, in samples: what it needs
+# comes 40 ms after what the first one needed, or a little later.
+SLACK = round(0.005 * RATE)
 
 
 class PlaybackClock:
@@ -29,7 +32,7 @@ class PlaybackClock:
 
     def __init__(self, now: float, at: int):
         """at: position in samples where the first epoch begins."""
-        self.lead = LEAD
+        self.lead = self._base = LEAD
         self._raised = now
         self.begin(now, at)
 
@@ -37,7 +40,9 @@ class PlaybackClock:
         """A new epoch begins at position `at`: its first `lead` samples are due at once."""
         self._anchor, self._position = now, float(at)
         self._produced = at
+        self.lead = self._base
         self._reported: float | None = None  # time of the last report
+        self._hurried = False
 
     def position(self, now: float) -> float:
         """The estimated position in samples. It never passes what was produced."""
@@ -50,6 +55,21 @@ class PlaybackClock:
         """Whether the next frame must be made now."""
         return self._produced < self.position(now) + self.lead
 
+    def hurry(self, now: float) -> None:
+        """Make the next frame due now, and the following ones 40 ms apart from it on.
+
+        So speech does not wait up to 40 ms for the next beat. It moves the lead by less than a
+        frame, until `relax`.
+        """
+        wanted = self._produced - self.position(now) + 1
+        if self.lead < wanted <= MAX_AHEAD:
+            self.lead = round(wanted)
+            self._hurried = True
+
+    def relax(self) -> None:
+        """Go back to the usual lead."""
+        self.lead = self._base
+
     def seconds_to_due(self, now: float) -> float:
         """Time until the next frame must be made, s; 0 when it is due."""
         missing = self._produced - self.lead - self.position(now)
@@ -61,6 +81,9 @@ class PlaybackClock:
         if self.position(now) >= self._produced:
             self._move(now, self._produced)
         self._produced += samples
+        if self._hurried:
+            self._hurried = False
+            self.lead -= SLACK
 
     def report(self, now: float, position: int, buffered: int | None = None) -> None:
         """The client plays `position` now, with `buffered` samples after it in its buffer."""
@@ -81,7 +104,8 @@ class PlaybackClock:
 
     def _widen(self, now: float) -> None:
         if now - self._raised > RAISE_EVERY_S:
-            self.lead, self._raised = min(MAX_AHEAD, self.lead + LEAD_STEP), now
+            self._base, self._raised = min(MAX_AHEAD, self._base + LEAD_STEP), now
+            self.lead = max(self.lead, self._base)
 
     def _move(self, now: float, position: float) -> None:
         self._anchor, self._position = now, float(position)

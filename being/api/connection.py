@@ -115,7 +115,8 @@ class Connection:
             self.encoder = new_encoder(start.video, facts.size, facts.size)
             resume = start.resume
             seed = secrets.randbits(31)
-            self.session = LiveSession(facts.motion, self.front.now(), seed, resume)
+            now = self.front.now()
+            self.session = LiveSession(facts.motion, facts.silent_row, now, seed, resume)
             if start.mood is not None:
                 self.session.express(start.mood, None)
             place.receive = self._picture

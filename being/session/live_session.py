@@ -23,10 +23,13 @@ from being.session.timeline import FRAME, RATE
 from being.session.utterance import SpeechBlock, Utterance
 
 SILENT_ROW = -1  # in the window of an order: the row of silence
-# Frames after an interrupt in which the lips still follow the features that they saw, to close.
-CLOSING_FRAMES = 2
+# Frames after an interrupt, or where sound starves, in which the lips close: their features go from
+# those that they saw to those of silence.
+CLOSING_FRAMES = 5
+# Frames at the beginning of speech in which the features come out of those of silence.
+ONSET_FRAMES = 6
 # Rows that are kept in case the worker needs them again.
-RECENT_ROWS = 2 * ATTENTION_WINDOW
+RECENT_ROWS = 4 * ATTENTION_WINDOW
 # Pictures of a session that may be rendered at the same time.
 MAX_IN_FLIGHT = 3
 # Name and value of an event, which becomes a JSON message.
@@ -88,11 +91,20 @@ class _Spoken:
 class LiveSession:
     """A session of one avatar; see the module."""
 
-    def __init__(self, avatar: AvatarMotion, now: float, seed: int = 0, resume: Any = None):
-        """now: time in s. resume: an object of `resume()` that the client kept, or None.
+    def __init__(
+        self,
+        avatar: AvatarMotion,
+        silent_row: np.ndarray,
+        now: float,
+        seed: int = 0,
+        resume: Any = None,
+    ):
+        """silent_row: speech features float32 [16, C] of silence. now: time in s. resume: an object
+        of `resume()` that the client kept, or None.
 
         Raises Refusal for a mood or expression in `resume` that the avatar lacks.
         """
+        self._silent_row = silent_row
         kept = _Kept.of(resume)
         self.epoch = kept.epoch
         self.next_at = kept.at  # samples on the timeline of the next moment
@@ -115,11 +127,11 @@ class LiveSession:
         self._recent: dict[int, np.ndarray] = {}
         self._known_rows = deque[int](maxlen=RECENT_ROWS)
         self._run = 0  # frames of speech since the last pause
-        self._row_base = 0  # number of the utterance's first row
+        # Rows get numbers when they are first seen: those of the utterance's frames, and the next.
+        self._numbers: dict[int, int] = {}
         self._next_row = 0
-        # After an interrupt: numbers of rows that the lips still follow.
-        self._closing: deque[int] = deque()
-        self._last_future: list[int] = []
+        self._closing: deque[int] = deque()  # numbers of rows with which the lips close
+        self._last_seen: list[int] = []  # rows of the last frame and of those after it
         self._state = "idle"
 
     # What the client and the voice ask for.
@@ -146,14 +158,13 @@ class LiveSession:
                 "Interrupt it first, or append text with `more` and the same `utterance`",
             )
         self._utterance = Utterance(name, live)
-        self._row_base = self._next_row
+        self._numbers.clear()
         return self._utterance
 
     def add_speech(self, utterance: Utterance, block: SpeechBlock) -> None:
         """Sound and rows for the utterance; thrown away where it is over or interrupted."""
         if self._utterance is utterance:
             utterance.add(block)
-            self._next_row = self._row_base + utterance.rows_received
 
     def end_utterance(self, utterance: Utterance) -> None:
         """No more sound follows for the utterance. Rows may follow."""
@@ -184,7 +195,8 @@ class LiveSession:
 
         self.epoch += 1
         self.counters.interrupts += 1
-        self._closing.extend(self._last_future[:CLOSING_FRAMES] if self.speaking else [])
+        if self._run:
+            self._close_lips()
         self._utterance = self._spoken = None
         self.speaking, self._run = False, 0
         self.start_at = self.next_at
@@ -271,13 +283,15 @@ class LiveSession:
         speaks = utterance is not None and self._can_speak(utterance)
         if speaks:
             assert utterance is not None
+            self._closing.clear()
             samples = self._speak(utterance, at, events)
             own, future = self._window(utterance)
         else:
             self._pause(events)
             if self._closing:
-                future[: len(self._closing) - 1] = list(self._closing)[1:]
-                own = self._closing.popleft()
+                own, *following = self._closing
+                self._closing.popleft()
+                future = [*following[:ATTENTION_FUTURE], *future][:ATTENTION_FUTURE]
 
         # Blinks and brows hear the sound that comes after this frame.
         hearing = np.zeros(SAMPLES_PER_FRAME, np.float32)
@@ -288,7 +302,7 @@ class LiveSession:
 
         window = np.array([*self._past, own, *future], np.int32)
         self._past.append(own)
-        self._last_future = [row for row in future if row != SILENT_ROW]
+        self._last_seen = [row for row in (own, *future) if row != SILENT_ROW]
         self.next_at += FRAME
         order = None
         if without_picture:
@@ -334,8 +348,17 @@ class LiveSession:
         if self._utterance is not None and self._run:
             # Nothing came in time: the mouth closes until sound comes.
             self.counters.starved += 1
+            self._close_lips()
             self._run = 0
         self._end_if_finished(events)
+
+    def _close_lips(self) -> None:
+        """Make rows that lead from the last ones that the lips saw to silence."""
+        seen = [self._recent[number] for number in self._last_seen if number in self._recent]
+        self._closing.clear()
+        for k in range(CLOSING_FRAMES if seen else 0):
+            row, share = seen[min(k + 1, len(seen) - 1)], 1 - (k + 1) / (CLOSING_FRAMES + 1)
+            self._closing.append(self._new_row(row, share))
 
     def _end_if_finished(self, events: list[Event | Moment]) -> None:
         """End the utterance when all of it is on the timeline."""
@@ -359,24 +382,33 @@ class LiveSession:
     def _window(self, utterance: Utterance) -> tuple[int, list[int]]:
         """Numbers of the rows of this frame and of the next three.
 
-        In the first frames of speech the lips see one later row more each time. So they begin to
-        move without a jump, and the first frame waits for its own row alone.
+        In the first frames of speech the rows come out of silence. So the lips begin to move
+        without a jump, though nothing of the speech was known in the frames before.
         """
         if utterance.rows_received < utterance.taken:
             self.counters.late_rows += 1
-        visible = min(ATTENTION_FUTURE, self._run - 1)
+        share = min(1.0, self._run / ONSET_FRAMES)
         numbers = []
         for ahead in range(ATTENTION_FUTURE + 1):
-            found = utterance.row(ahead) if ahead <= visible else None
+            found = utterance.row(ahead)
             if found is None:
                 numbers.append(SILENT_ROW)
-                continue
-            number = self._row_base + found[0]
-            self._recent[number] = found[1]
-            numbers.append(number)
-        while len(self._recent) > RECENT_ROWS:
-            del self._recent[next(iter(self._recent))]
+            elif share < 1:
+                numbers.append(self._new_row(found[1], share))
+            else:
+                if found[0] not in self._numbers:
+                    self._numbers[found[0]] = self._new_row(found[1])
+                numbers.append(self._numbers[found[0]])
+        for kept in (self._recent, self._numbers):
+            while len(kept) > RECENT_ROWS:
+                del kept[next(iter(kept))]
         return numbers[0], numbers[1:]
+
+    def _new_row(self, row: np.ndarray, share: float = 1.0) -> int:
+        """The number of a new row: `share` of `row`, the rest silence."""
+        number, self._next_row = self._next_row, self._next_row + 1
+        self._recent[number] = row if share == 1 else share * row + (1 - share) * self._silent_row
+        return number
 
     def _first_seen(self, window: np.ndarray) -> list[tuple[int, np.ndarray]]:
         """The rows of the window that were not in an earlier order, with their numbers."""

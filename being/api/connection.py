@@ -358,6 +358,7 @@ class Connection:
     def _open(self, name: str | None, live: bool, now: float) -> None:
         """Begin an utterance, and the task that makes its speech."""
         self._names += 1
+        self._cancel_task()
         utterance = self.session.open_utterance(name or f"utterance-{self._names}", live)
         loop = asyncio.get_running_loop()
         self._unmade, self._sound_rate, self._more = 0, 0, False
@@ -394,9 +395,7 @@ class Connection:
             session.end_utterance(utterance)
 
     def _interrupt(self, message: messages.Interrupt, now: float) -> None:
-        if self._task is not None:
-            self._task.cancelled = True
-            self._task = None
+        self._cancel_task()
         heard = message.heard
         position = heard.samples if heard and heard.epoch == self.session.epoch else None
         event = self.session.interrupt(now, position)
@@ -417,6 +416,8 @@ class Connection:
             if isinstance(item, Moment):
                 self._send_moment(item, now)
                 continue
+            if item["type"] == "speaking_ended":
+                self._cancel_task()
             if "resume" in item:
                 item["resume"] = self._resume()
             if item["type"] == "words":
@@ -546,8 +547,13 @@ class Connection:
 
     def _leave(self) -> None:
         self.front.leave(self)
+        self._cancel_task()
+
+    def _cancel_task(self) -> None:
+        """Make no more speech for the utterance: it is over, and late rows would hold others up."""
         if self._task is not None:
             self._task.cancelled = True
+            self._task = None
 
     async def _end(self, writer: asyncio.Task[None]) -> None:
         """Send the last messages, and close."""

@@ -56,7 +56,7 @@ class Access:
         """
         if origin is None or "*" in self.origins or origin.rstrip("/") in self.origins:
             return
-        host = urlsplit(origin).netloc
+        host = origin.partition("://")[2]
         same = host != "" and any(_same_host(host, own) for own in hosts)
         if same and (self.token is not None or is_loopback(_bare(host))):
             return

@@ -16,7 +16,7 @@ import httpx
 import numpy as np
 import pytest
 from live_client import LiveClient
-from live_server import LocalServer
+from live_server import LocalServer, LoudnessFeatures
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
@@ -112,6 +112,36 @@ def test_text_that_comes_in_pieces_is_one_utterance(server: LocalServer) -> None
     assert words == ["Hello", "there,", "one.", "Two", "and", "three."]
     assert len(client.messages("speaking_started")) == 1
     check_media(client)
+
+
+def test_features_that_come_late_hold_up_neither_this_text_nor_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Features at a tenth of real time: the sound goes on, and ends when it should."""
+    push = LoudnessFeatures.push
+
+    def slow(self: LoudnessFeatures, samples: np.ndarray) -> np.ndarray:
+        time.sleep(10 * samples.size / 16_000)
+        return push(self, samples)
+
+    monkeypatch.setattr(LoudnessFeatures, "push", slow)
+
+    async def talk() -> list[float]:
+        spent = []
+        async with LiveClient(server.url) as client:
+            for _ in range(2):
+                start = time.perf_counter()
+                await client.send({"type": "speak", "text": "A sentence of two seconds, or so."})
+                await client.until("speaking_ended")
+                spent.append(time.perf_counter() - start)
+            check_media(client)
+        return spent
+
+    with LocalServer() as server:
+        spent = run(talk())
+        assert server.settled()
+    # 1.65 s of sound; the first row of features takes 1.6 s, all of them 16 s.
+    assert max(spent) < 8, spent
 
 
 @pytest.mark.parametrize("rate", [16_000, 24_000, 48_000])

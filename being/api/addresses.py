@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from being.api.limits import is_loopback
 
+ELSEWHERE = "192.0.2.1"  # an address for documentation (RFC 5737)
 ANY_ADDRESS = ("0.0.0.0", "::", "")
 
 
@@ -19,8 +20,19 @@ def page_address(scheme: str, host: str, port: int, token: str | None) -> str:
 
 
 def own_name(host: str) -> str:
-    """The name under which other machines reach a server that listens on `host`."""
-    return socket.getfqdn() if host in ANY_ADDRESS else host
+    """The name or address under which other machines reach a server that listens on `host`."""
+    if host not in ANY_ADDRESS:
+        return host
+    name = socket.getfqdn()
+    if not is_loopback(name):
+        return name
+    # The address that packets to another network would leave from; nothing is sent.
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((ELSEWHERE, 9))
+            return str(probe.getsockname()[0])
+        except OSError:
+            return socket.gethostname()
 
 
 def address_lines(host: str, port: int, token: str | None, secure: bool) -> list[str]:

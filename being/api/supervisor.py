@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,7 @@ from being.errors import BeingError, EnvironmentFault, ExitCode
 from being.session.render_process import RenderConfig
 
 START_S = 300.0  # for the render process to load its avatars
+HEALTH_S = 2.0  # for an answer to a question for health
 STOP_S = 5.0  # for a process to end
 # A process that ends sooner than this after its start is started again more slowly each time.
 SHORT_LIFE_S, LONGEST_PAUSE_S = 10.0, 8.0
@@ -294,15 +296,8 @@ class Supervisor:
         while time.monotonic() < deadline:
             if all(front.ended() for front in self._fronts):
                 break
-            with (
-                contextlib.suppress(OSError),
-                socket.create_connection((host, self.port), 1.0) as s,
-            ):
-                if self.options.certificate is not None:
-                    return
-                s.sendall(b"GET /health HTTP/1.0\r\n\r\n")
-                s.settimeout(2.0)
-                if b" 200 " in s.recv(64):
+            with contextlib.suppress(OSError):
+                if self._healthy(host):
                     return
             time.sleep(0.05)
         raise BeingError(
@@ -310,6 +305,21 @@ class Supervisor:
             "they ended, or do not answer",
             "Their messages stand above",
         )
+
+    def _healthy(self, host: str) -> bool:
+        """Whether a front answers that it can serve. Raises OSError while none answers.
+
+        The listening socket is ours, so a connection alone says nothing.
+        """
+        with socket.create_connection((host, self.port), HEALTH_S) as plain:
+            connection: socket.socket = plain
+            if self.options.certificate is not None:
+                context = ssl.create_default_context()
+                context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+                connection = context.wrap_socket(plain)
+            with connection:
+                connection.sendall(b"GET /health HTTP/1.0\r\n\r\n")
+                return b" 200 " in connection.recv(64)
 
 
 def _bind(host: str, port: int) -> socket.socket:

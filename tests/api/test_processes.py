@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -14,8 +16,10 @@ import pytest
 from live_client import LiveClient
 from tiny_avatar import write_tiny_avatar
 from tiny_home import AUDIO_WIDTH
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from being.api.certificates import self_signed_pair
 from being.api.packets import Kind
 from being.api.supervisor import ServeOptions, Supervisor
 from being.errors import BeingError, EnvironmentFault, ExitCode
@@ -128,6 +132,24 @@ def test_a_killed_render_process_comes_back_and_its_sessions_go_on(
             assert times == list(range(times[0], times[-1] + 1, 960))
 
     asyncio.run(talk())
+
+
+def test_https_serves_as_soon_as_start_returns(tmp_path: Path) -> None:
+    folder = write_tiny_avatar(tmp_path / "tiny", "hama@low", AUDIO_WIDTH)
+    certificate, key = self_signed_pair(tmp_path / "pair", "127.0.0.1")
+    options = ServeOptions(
+        {"tiny": folder}, port=0, fronts=1, limit=1, certificate=certificate, key=key
+    )
+
+    async def talk(address: str) -> None:
+        context = ssl.create_default_context(cafile=str(certificate))
+        async with connect(address, ssl=context, proxy=None, open_timeout=2) as socket:
+            await socket.send('{"type": "start"}')
+            assert json.loads(await socket.recv())["type"] == "ready"
+
+    with Supervisor(options) as secure:
+        secure.start()
+        asyncio.run(talk(f"wss://localhost:{secure.port}/session"))
 
 
 def test_what_cannot_be_served_is_told(supervisor: Supervisor, tmp_path: Path) -> None:

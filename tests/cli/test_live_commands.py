@@ -37,6 +37,8 @@ def test_the_printed_addresses_lead_to_a_secure_page() -> None:
     lines = "\n".join(address_lines("0.0.0.0", 8123, "to/ken", secure=False))
     assert "http://localhost:8123/?token=to%2Fken" in lines or "?token=to/ken" in lines
     assert "ssh -L 8123:localhost:8123" in lines and "--allow-origin" in lines
+    (network,) = [line for line in lines.splitlines() if line.startswith("network")]
+    assert "localhost" not in network and "127.0.0.1" not in network
     own = address_lines("127.0.0.1", 8123, None, secure=True)
     assert own[0].endswith("https://localhost:8123/") and not any("network" in o for o in own)
 

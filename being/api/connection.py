@@ -272,7 +272,7 @@ class Connection:
             self.front.check_voice(voice)
             if not message.more:
                 self._check_text(message.text)
-            self._open(message.utterance, live=False, now=now)
+            self._open(message.utterance, now)
             self._clause_voice, self._speed = voice, message.speed
             self._cutter, self._waiting_text = ClauseCutter(), 0
         if self._waiting_text + len(message.text) > 2 * limits.text_characters:
@@ -348,18 +348,21 @@ class Connection:
                 f"Keep it under {self.front.limits.audio_seconds:g} s",
             )
         if not self._sound_rate:
-            self._open(None, live=bool(packet.flags & Flag.LIVE), now=self.front.now())
+            live = bool(packet.flags & Flag.LIVE)
+            self._open(None, self.front.now(), streamed=True, live=live)
             self._sound_rate = packet.rate
         assert self._task is not None
         self._unmade += pending
         self._task.put(Sound(pcm16_to_float(payload), packet.rate))
         self.front.workshop.schedule(self._task)
 
-    def _open(self, name: str | None, live: bool, now: float) -> None:
+    def _open(
+        self, name: str | None, now: float, streamed: bool = False, live: bool = False
+    ) -> None:
         """Begin an utterance, and the task that makes its speech."""
         self._names += 1
         self._cancel_task()
-        utterance = self.session.open_utterance(name or f"utterance-{self._names}", live)
+        utterance = self.session.open_utterance(name or f"utterance-{self._names}", streamed, live)
         loop = asyncio.get_running_loop()
         self._unmade, self._sound_rate, self._more = 0, 0, False
         self._asked, self._sound_from = now, None

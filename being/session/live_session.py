@@ -148,8 +148,11 @@ class LiveSession:
             return "speaking"
         return "listening" if self.listening else "idle"
 
-    def open_utterance(self, name: str, live: bool = False) -> Utterance:
-        """Begin an utterance. Raises Refusal while another one is open or spoken."""
+    def open_utterance(self, name: str, streamed: bool = False, live: bool = False) -> Utterance:
+        """Begin an utterance; arguments as for `Utterance`.
+
+        Raises Refusal while another one is open or spoken.
+        """
         if self._utterance is not None:
             raise Refusal(
                 "already_speaking",
@@ -157,7 +160,7 @@ class LiveSession:
                 f"the utterance {self._utterance.name!r} is not spoken to its end",
                 "Interrupt it first, or append text with `more` and the same `utterance`",
             )
-        self._utterance = Utterance(name, live)
+        self._utterance = Utterance(name, streamed, live)
         self._numbers.clear()
         return self._utterance
 
@@ -315,11 +318,12 @@ class LiveSession:
     def _can_speak(self, utterance: Utterance) -> bool:
         """Whether the next frame of the utterance is played now.
 
-        The first one waits for its row of features, and live sound does after each pause. After
+        The first one waits for its row of features, and streamed sound does after each pause. After
         that only the sound counts: it is never held back for a row that is late.
         """
         begun = self._spoken is not None and self._spoken.utterance is utterance
-        if self._run or (begun and not utterance.live):
+        waits = utterance.streamed and utterance.open
+        if self._run or (begun and not waits):
             return utterance.ready
         return utterance.startable
 

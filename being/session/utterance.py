@@ -10,8 +10,8 @@ import numpy as np
 from being.conventions import ATTENTION_FUTURE, SAMPLES_PER_FRAME
 from being.session.timeline import FRAME, RATE
 
-# Rows of speech features that must be there before live sound starts, so that no later frame waits
-# for its own.
+# Rows of speech features that must be there before streamed sound starts, so that no later frame
+# waits for its own.
 LIVE_ROWS = 1 + ATTENTION_FUTURE
 # Live sound that waits longer than this is caught up with: its silent frames are left out, and at
 # twice the time every frame. s.
@@ -46,9 +46,11 @@ class SpokenFrame:
 class Utterance:
     """A queue of sound and rows. Frame j is the sound from sample 960 j on."""
 
-    def __init__(self, name: str, live: bool = False):
-        """live: sound from a microphone, which must not wait longer and longer."""
-        self.name, self.live = name, live
+    def __init__(self, name: str, streamed: bool = False, live: bool = False):
+        """streamed: sound that a client sends, perhaps no faster than it is spoken. live: sound
+        from a microphone, which must not wait longer and longer.
+        """
+        self.name, self.streamed, self.live = name, streamed or live, live
         self.open = True
         self.taken = 0  # frames, those left out included
         self.dropped = 0  # frames of live sound that were left out
@@ -96,7 +98,7 @@ class Utterance:
         """Whether its first frame can be taken now, or the next one after a pause."""
         if not self.open:
             return self._sound.size > 0 and self._row_at(0) is not None
-        needed = LIVE_ROWS if self.live else 1
+        needed = LIVE_ROWS if self.streamed else 1
         return self._sound.size >= FRAME and self._row_at(needed - 1) is not None
 
     @property

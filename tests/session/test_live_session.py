@@ -318,6 +318,47 @@ def test_an_utterance_that_fails_ends_and_the_next_one_can_begin() -> None:
     say(session, "next", speech(3))
 
 
+def test_streamed_sound_waits_for_four_rows_and_then_never_for_one() -> None:
+    """Sound comes in real time, its row 0.16 s later: no row is late, nothing starves."""
+    clock = VirtualClock()
+    session = LiveSession(AVATAR, SILENCE, clock.now())
+    utterance = session.open_utterance("agent", streamed=True)
+    made, sent = [], 0
+    for tick in range(400):
+        clock.advance(0.01)
+        if tick % 4 == 3 and sent < 60:
+            rows = max(0, min(1, sent - 3))
+            block = speech(1, first=sent, rows=0)
+            if rows:
+                block.rows = speech(1, first=utterance.rows_received).rows
+            if sent == 59:
+                block.rows = speech(4, first=utterance.rows_received).rows
+            session.add_speech(utterance, block)
+            sent += 1
+            if sent == 60:
+                session.end_utterance(utterance)
+        made += session.advance(clock.now())
+    spoken = [m for m in moments(made) if m.samples is not None]
+    assert len(spoken) == 60
+    assert session.counters.late_rows <= 1 and session.counters.starved == 0
+
+
+def test_the_end_of_streamed_sound_is_spoken_though_its_row_is_lacking() -> None:
+    clock = VirtualClock()
+    session = LiveSession(AVATAR, SILENCE, clock.now())
+    utterance = session.open_utterance("agent", streamed=True)
+    session.add_speech(utterance, speech(5))
+    made = []
+    for tick in range(120):
+        clock.advance(0.01)
+        if tick == 60:  # it has starved; one frame follows, without a row
+            session.add_speech(utterance, speech(1, rows=0))
+            session.end_utterance(utterance)
+        made += session.advance(clock.now())
+    assert sum(m.samples is not None for m in moments(made)) == 6
+    assert session.utterance is None
+
+
 def test_live_sound_that_waits_is_caught_up_with_in_silence() -> None:
     clock = VirtualClock()
     session = LiveSession(AVATAR, SILENCE, clock.now())

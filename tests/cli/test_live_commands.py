@@ -12,7 +12,7 @@ from being.api.certificates import checked_pair, self_signed_pair
 from being.api.limits import Access, TokenBucket, is_loopback
 
 
-def test_serve_refuses_what_cannot_be_served(home: Path, tmp_path: Path) -> None:
+def test_serve_refuses_what_cannot_be_served(tmp_path: Path) -> None:
     refused(4, "does not exist", "serve", tmp_path / "nobody")
     refused(2, "belong together", "serve", "--cert", tmp_path / "a.pem")
     refused(2, "does not exist", "serve", "--cert", tmp_path / "a.pem", "--key", tmp_path / "b")

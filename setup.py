@@ -25,6 +25,7 @@ from setuptools.command.build_ext import build_ext
 SOURCES = {
     "being.splat.cpu._splat": "being/splat/cpu/rasterizer.cpp",
     "being.inference.backends.cpu._head": "being/inference/backends/cpu/head.cpp",
+    "being.inference.backends.cpu._i420": "being/inference/backends/cpu/i420.cpp",
 }
 HEADERS = sorted(
     str(path)

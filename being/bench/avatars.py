@@ -28,6 +28,7 @@ def random_avatar(
     size: int = 512,
     device: torch.device | str = "cpu",
     config: ModelConfig = DEFAULT_MODEL,
+    audio_width: int = AUDIO_WIDTH,
 ) -> Avatar:
     """An untrained avatar: a head-like shell of `count` Gaussians in POSES poses, grey plates."""
     torch.manual_seed(0)
@@ -41,7 +42,7 @@ def random_avatar(
         head.sh[0, :, :1],
         head.sh[0, :, 1 : (degree + 1) ** 2],
     )
-    model = TalkingHead(config, AUDIO_WIDTH, raw).eval().requires_grad_(False)
+    model = TalkingHead(config, audio_width, raw).eval().requires_grad_(False)
 
     # Poses that turn the head by 15 degrees to both sides.
     turn = torch.linspace(-15, 15, POSES).deg2rad()
@@ -58,7 +59,7 @@ def random_avatar(
         "size": size,
         "focal": 2.4 * size,
         "encoder": "hama",
-        "audio_width": AUDIO_WIDTH,
+        "audio_width": audio_width,
     }
     blink = torch.rand(POSES, 1, generator=torch.Generator().manual_seed(0))
     return Avatar(

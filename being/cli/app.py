@@ -10,6 +10,7 @@ from being.cli import (
     data_commands,
     eval_commands,
     interop_commands,
+    live_commands,
     train_commands,
 )
 from being.cli.command import Commands, keep_standard_streams, stop_on_signals
@@ -48,7 +49,14 @@ def _root(
     pass
 
 
-for group in (data_commands, train_commands, avatar_commands, eval_commands, interop_commands):
+for group in (
+    data_commands,
+    train_commands,
+    avatar_commands,
+    live_commands,
+    eval_commands,
+    interop_commands,
+):
     group.register(app)
 
 

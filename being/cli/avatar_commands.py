@@ -190,7 +190,7 @@ def bench_fps(
 
     shares = _shares(prune_to)
     where = pick_device(device)
-    folder = _folder(avatar) if random is None else None
+    folder = find_folder(avatar) if random is None else None
     options = BenchmarkOptions(
         frames=frames,
         precision=precision,
@@ -227,7 +227,7 @@ def export(
     """Write an avatar's network or Gaussians for other programs."""
     if not (onnx or ply):
         raise UsageError("there is nothing to export", fix="Give --onnx, --ply or both")
-    folder = _folder(avatar)
+    folder = find_folder(avatar)
     from being.interop.export_files import check_export_files
     from being.interop.onnx import ONNX_FILES, export_onnx
     from being.interop.ply import PLY_FILE, write_ply
@@ -276,7 +276,7 @@ def _engine(avatar: Path | None, options: RenderOptions) -> tuple[Path, Engine]:
     from being.inference.engine import Engine
     from being.model.device import pick_device
 
-    folder = _folder(avatar)
+    folder = find_folder(avatar)
     return folder, Engine.load(
         folder,
         pick_device(options.device),
@@ -287,7 +287,7 @@ def _engine(avatar: Path | None, options: RenderOptions) -> tuple[Path, Engine]:
     )
 
 
-def _folder(avatar: Path | None) -> Path:
+def find_folder(avatar: Path | None) -> Path:
     """The folder of the run or bundle; prints it. Raises InputRejected when it does not exist."""
     from being.paths import check_folder
     from being.runs.run_directory import Run

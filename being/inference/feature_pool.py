@@ -94,6 +94,14 @@ class FeaturePool:
         with self._ordered():
             self.table[first : first + len(rows)].copy_(rows, non_blocking=True)
 
+    def scatter(self, rows: Sequence[int], features: Tensor) -> None:
+        """Fill single `rows`, of any tracks, with feature windows [n, 16, C]."""
+        values = features.to(self.device, torch.float32)
+        values = self._prepare(values) if self._prepare else values
+        index = torch.tensor(rows, dtype=torch.int64).to(self.device)
+        with self._ordered():
+            self.table[index] = values
+
 
 class FeatureTrack:
     """The speech features of one audio track, as a ring of rows in a `FeaturePool`.

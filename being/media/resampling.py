@@ -64,3 +64,43 @@ def resample(samples: np.ndarray, rate_in: int, rate_out: int) -> np.ndarray:
 
     out = np.concatenate([frame.to_ndarray().reshape(-1) for frame in frames])
     return np.pad(out[:length], (0, max(0, length - out.size)))
+
+
+class StreamResampler:
+    """Resamples audio that comes in chunks; the results together are `resample` of the whole.
+
+    The last milliseconds differ, where `resample` mirrors the audio and this assumes silence.
+    """
+
+    def __init__(self, rate_in: int, rate_out: int):
+        """Rates in Hz."""
+        assert rate_in > 0 and rate_out > 0, (rate_in, rate_out)
+        self.rate_in, self.rate_out = rate_in, rate_out
+        self._resampler = av.AudioResampler(format="flt", layout="mono", rate=rate_out)
+        self._received = self._returned = 0
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """The samples float32 [k] that are complete now; samples: float32 [n], any n, also 0."""
+        if self.rate_in == self.rate_out or samples.size == 0:
+            return samples
+        frame = av.AudioFrame.from_ndarray(
+            np.ascontiguousarray(samples[None], np.float32), format="flt", layout="mono"
+        )
+        frame.sample_rate, frame.pts = self.rate_in, self._received
+        self._received += samples.size
+        return self._collect(frame)
+
+    def finish(self) -> np.ndarray:
+        """The remaining samples float32 [k], as if the audio ended here."""
+        if self.rate_in == self.rate_out or self._received == 0:
+            return np.zeros(0, np.float32)
+        total = -(-self._received * self.rate_out // self.rate_in)
+        # The resampler gives nothing for audio shorter than its filter: silence follows it.
+        last = np.concatenate([self.push(np.zeros(SHORTEST, np.float32)), self._collect(None)])
+        return last[: max(0, total - (self._returned - last.size))]
+
+    def _collect(self, frame: av.AudioFrame | None) -> np.ndarray:
+        parts = [part.to_ndarray().reshape(-1) for part in self._resampler.resample(frame)]
+        found = np.concatenate(parts) if parts else np.zeros(0, np.float32)
+        self._returned += found.size
+        return found

@@ -1,0 +1,1 @@
+"""The live server: page, WebSocket, health and metrics on one port; its processes."""

@@ -1,0 +1,575 @@
+"""One client: its WebSocket, its session, its place in the render process, its encoder."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections import deque
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from being.api import messages
+from being.api.limits import TokenBucket, is_loopback
+from being.api.messages import error_message
+from being.api.outbox import Outbox
+from being.api.packets import Flag, pack_picture, pack_sound, unpack_client_sound
+from being.api.workshop import Clause, End, Sound, SpeechTask
+from being.conventions import FPS
+from being.errors import BeingError
+from being.media.live_video import codec_string, mark_json, new_encoder
+from being.media.writing import AI_NOTICE
+from being.session.clauses import ClauseCutter
+from being.session.live_session import LiveSession, Moment
+from being.session.playback import MAX_AHEAD
+from being.session.refusals import Refusal
+from being.session.speech_source import pcm16_to_float
+from being.session.timeline import FRAME, RATE
+from being.session.utterance import SpeechBlock, Utterance
+from being.tts.speech import checked_text
+
+if TYPE_CHECKING:
+    from being.api.front import Front
+
+# A sample of more than -40 dBFS is audible.
+AUDIBLE = round(32768 * 10 ** (-40 / 20))
+LATENESS_KEPT = 1000  # pictures of which the lateness is kept
+# Close code where `start` cannot be used.
+BAD_START = 4400
+CLOSE_S = 1.0  # for the last messages
+
+
+class Socket(Protocol):
+    """A WebSocket, as the connection uses it."""
+
+    async def receive(self) -> bytes | str | None:
+        """The next message; None when the client has gone."""
+
+    async def send(self, content: bytes | str) -> None:
+        """Send a message; waits while the client does not read."""
+
+    async def close(self, code: int, reason: str) -> None:
+        """Close it."""
+
+    def abort(self) -> None:
+        """End it at once, without waiting for the client."""
+
+
+class Connection:
+    """A client from its first message to its last."""
+
+    def __init__(self, front: Front, socket: Socket, address: str, token: str | None):
+        """address: of the client; token: from the address of the socket, if any."""
+        self.front, self._socket = front, socket
+        # Clients of this machine, or of a proxy on it, share no limit.
+        self._address = "" if is_loopback(address) else address
+        self._token = token
+        self.outbox = Outbox()
+        self.id = secrets.token_urlsafe(12)
+        limits = front.limits
+        self._bucket = TokenBucket(limits.messages_per_s, limits.message_burst, front.now())
+        self._told_fast = False
+        self._closing: tuple[int, str] | None = None
+        self._orders: dict[int, tuple[Moment, float]] = {}
+        self._tokens = 0
+        self._key_epoch = -1  # epoch of the last encoded picture
+        self._task: SpeechTask | None = None
+        self._cutter = ClauseCutter()
+        self._more = False
+        self._waiting_text = 0  # characters
+        self._names = 0
+        self._sound_rate = 0  # of the open utterance of sound, Hz; 0: there is none
+        self._unmade = 0  # samples at 24 kHz that the workshop has not taken yet
+        self._asked: float | None = None  # s, when the utterance was asked for
+        self._sound_from: int | None = None  # samples at which its sound is audible
+        self.first_sound_ms: float | None = None
+        self.first_frame_ms: float | None = None
+        self._sent = self._shed = 0
+        self._counted_drops = 0
+        self._late: deque[float] = deque(maxlen=LATENESS_KEPT)
+        self._began = front.now()
+
+    async def run(self) -> None:
+        """Serve the client until it goes, or must go."""
+        writer = asyncio.create_task(self._write())
+        try:
+            await self._converse()
+        except Refusal as refusal:
+            refusal.close = refusal.close or BAD_START
+            self._refuse(refusal, "start")
+            self.front.metrics.refused.labels(refusal.name).inc()
+        finally:
+            self._leave()
+            await self._end(writer)
+
+    async def _converse(self) -> None:
+        start = await self._first_message()
+        self.front.access.check_token(start.token if start.token is not None else self._token)
+        facts = self.front.facts_of(start.avatar)
+        self._voice = start.voice or self.front.voice
+        self.front.check_voice(self._voice)
+        place = await self.front.renderer.open(facts.name, start.video, self._address)
+        self.place = place
+        try:
+            self.encoder = new_encoder(start.video, facts.size, facts.size)
+            resume = start.resume
+            seed = secrets.randbits(31)
+            now = self.front.now()
+            self.session = LiveSession(facts.motion, facts.silent_row, now, seed, resume)
+            if start.mood is not None:
+                self.session.express(start.mood, None)
+            place.receive = self._picture
+            place.on_lost, place.on_back = self._render_lost, self._render_back
+            if isinstance(resume, dict) and isinstance(resume.get("session"), str):
+                self.id = resume["session"][:64]
+            self._tell(self._ready(resumed=resume is not None))
+            self.front.enter(self)
+            self.tick(self.front.now())
+            while self._closing is None and (message := await self._socket.receive()) is not None:
+                self._take(message)
+        finally:
+            place.close()
+
+    async def _first_message(self) -> messages.Start:
+        try:
+            message = await asyncio.wait_for(self._socket.receive(), self.front.limits.start_s)
+        except asyncio.TimeoutError:
+            raise Refusal(
+                "idle_timeout",
+                "the message `start` did not come",
+                f"the server waits {self.front.limits.start_s:g} s for it",
+                "Send it first",
+                close=4408,
+            ) from None
+        if isinstance(message, str):
+            found = messages.parse(message)
+            if isinstance(found, messages.Start):
+                return found
+        raise Refusal(
+            "no_start",
+            "the first message is not `start`",
+            "it says avatar and kind of video" if message is not None else "the client has gone",
+            'Send {"type": "start"} first',
+            close=4400,
+        )
+
+    def _ready(self, resumed: bool) -> dict[str, Any]:
+        facts, session, limits = self.place.facts, self.session, self.front.limits
+        return {
+            "type": "ready",
+            "protocol": messages.PROTOCOL,
+            "session": self.id,
+            "resumed": resumed,
+            "epoch": session.epoch,
+            "at": session.next_at,
+            "rate": RATE,
+            "fps": FPS,
+            "frame": FRAME,
+            "width": facts.size,
+            "height": facts.size,
+            "video": {
+                "codec": self.encoder.codec,
+                "string": codec_string(facts.size, facts.size),
+                "matte": False,
+            },
+            "avatar": facts.name,
+            "avatars": list(self.front.renderer.facts),
+            "moods": facts.moods,
+            "expressions": facts.expressions,
+            "voices": list(self.front.voices),
+            "state": session.state,
+            "ai_generated": True,
+            "notice": AI_NOTICE,
+            "consent": {"given": facts.consent_given, "note": facts.consent_note},
+            "limits": {
+                "text_characters": limits.text_characters,
+                "message_bytes": limits.message_bytes,
+                "audio_seconds": limits.audio_seconds,
+                "ahead_ms": round(1000 * MAX_AHEAD / RATE),
+            },
+            "look_ahead_ms": round(1000 * self.front.look_ahead(facts)),
+            "resume": self._resume(),
+        }
+
+    def _resume(self) -> dict[str, Any]:
+        return {
+            "session": self.id,
+            "avatar": self.place.facts.name,
+            **self.session.resume(),
+        }
+
+    # What comes from the client.
+
+    def _take(self, message: bytes | str) -> None:
+        """Handle one message; what is wrong with it is told, and the session goes on."""
+        if not self._bucket.take(self.front.now()):
+            if not self._told_fast:
+                self._told_fast = True
+                self._refuse(
+                    Refusal(
+                        "too_fast",
+                        "messages come too fast",
+                        f"at most {self.front.limits.messages_per_s:g} a second are read",
+                        "Send larger packets of sound, less often",
+                    ),
+                    None,
+                )
+            return
+        self._told_fast = False
+        about: str | None = None
+        try:
+            if isinstance(message, bytes):
+                about = "audio"
+                self._sound(message)
+            else:
+                found = messages.parse(message)
+                about = found.type
+                self._handle(found)
+        except Refusal as refusal:
+            self._refuse(refusal, about)
+
+    def _handle(self, message: Any) -> None:
+        now, session = self.front.now(), self.session
+        match message:
+            case messages.Speak():
+                self._speak(message, now)
+            case messages.SpeakEnd():
+                self._speak_end()
+            case messages.Interrupt():
+                self._interrupt(message, now)
+            case messages.Listen():
+                session.listen(message.on)
+            case messages.Expression():
+                session.express(message.mood, message.values)
+            case messages.Pose():
+                session.pose(message.mode, message.at)
+            case messages.HeardReport():
+                session.heard(now, message.epoch, message.samples, message.buffered)
+            case messages.StatsRequest():
+                self._tell(self._stats(now))
+            case _:
+                raise Refusal(
+                    "already_started",
+                    "`start` came a second time",
+                    "a session has one avatar",
+                    "Open another WebSocket for another avatar",
+                )
+
+    def _speak(self, message: messages.Speak, now: float) -> None:
+        limits = self.front.limits
+        if len(message.text) > limits.text_characters:
+            raise Refusal(
+                "too_large",
+                f"a text of {len(message.text):,} characters",
+                f"at most {limits.text_characters:,} are spoken at once",
+                "Send it in parts, with `more`",
+            )
+        open_one = self.session.utterance
+        appends = open_one is not None and self._more and message.utterance in (None, open_one.name)
+        if not appends:
+            voice = message.voice or self._voice
+            self.front.check_voice(voice)
+            if not message.more:
+                self._check_text(message.text)
+            self._open(message.utterance, now)
+            self._clause_voice, self._speed = voice, message.speed
+            self._cutter, self._waiting_text = ClauseCutter(), 0
+        if self._waiting_text + len(message.text) > 2 * limits.text_characters:
+            raise Refusal(
+                "too_large",
+                "too much text waits to be spoken",
+                f"{self._waiting_text:,} characters wait",
+                "Send text as it is spoken, or interrupt",
+            )
+        self._waiting_text += len(message.text)
+        self._more = message.more
+        clauses = self._cutter.push(message.text)
+        if not message.more:
+            clauses += self._cutter.finish()
+        self._put_clauses(clauses, end=not message.more)
+
+    def _check_text(self, text: str) -> None:
+        try:
+            checked_text(text)
+        except BeingError as error:
+            raise Refusal("text_rejected", error.what, error.why, error.fix) from error
+
+    def _put_clauses(self, clauses: list[str], end: bool) -> None:
+        assert self._task is not None
+        for clause in clauses:
+            if any(character.isalnum() for character in clause):
+                self._task.put(Clause(clause, self._clause_voice, self._speed))
+        if end:
+            self._task.put(End())
+        self.front.workshop.schedule(self._task)
+
+    def _speak_end(self) -> None:
+        if self._task is None or self.session.utterance is None or not self._open_for_input:
+            raise Refusal(
+                "nothing_open",
+                "no utterance is open",
+                "`speak_end` ends one that takes more text or sound",
+                "Send `speak` or sound first",
+            )
+        self._more = False
+        if self._sound_rate:
+            self._sound_rate = 0
+            self._task.put(End())
+            self.front.workshop.schedule(self._task)
+        else:
+            self._put_clauses(self._cutter.finish(), end=True)
+
+    @property
+    def _open_for_input(self) -> bool:
+        return self._more or self._sound_rate > 0
+
+    def _sound(self, content: bytes) -> None:
+        packet, payload = unpack_client_sound(content)
+        if packet.epoch < self.session.epoch:
+            return  # it was on its way when the session was interrupted
+        if not payload:
+            return
+        if self._sound_rate and packet.rate != self._sound_rate:
+            raise Refusal(
+                "bad_packet",
+                f"the rate changed from {self._sound_rate} to {packet.rate} Hz",
+                "an utterance has one rate",
+                "End it with `speak_end` first",
+            )
+        spoken = self.session.utterance
+        waiting = spoken.waiting_samples if spoken is not None and self._sound_rate else 0
+        pending = len(payload) // 2 * RATE // packet.rate
+        if waiting + self._unmade + pending > self.front.limits.audio_seconds * RATE:
+            raise Refusal(
+                "too_much_audio",
+                "too much sound waits to be spoken",
+                f"{(waiting + self._unmade) / RATE:.0f} s wait",
+                f"Keep it under {self.front.limits.audio_seconds:g} s",
+            )
+        if not self._sound_rate:
+            live = bool(packet.flags & Flag.LIVE)
+            self._open(None, self.front.now(), streamed=True, live=live)
+            self._sound_rate = packet.rate
+        assert self._task is not None
+        self._unmade += pending
+        self._task.put(Sound(pcm16_to_float(payload), packet.rate))
+        self.front.workshop.schedule(self._task)
+
+    def _open(
+        self, name: str | None, now: float, streamed: bool = False, live: bool = False
+    ) -> None:
+        """Begin an utterance, and the task that makes its speech."""
+        self._names += 1
+        self._cancel_task()
+        utterance = self.session.open_utterance(name or f"utterance-{self._names}", streamed, live)
+        loop = asyncio.get_running_loop()
+        self._unmade, self._sound_rate, self._more = 0, 0, False
+        self._asked, self._sound_from = now, None
+        self.first_sound_ms = self.first_frame_ms = None
+
+        def deliver(made: SpeechBlock | Refusal | End) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(self._speech_made, utterance, made)
+
+        def in_store() -> int:
+            return utterance.rows_received - utterance.taken
+
+        self._task = SpeechTask(
+            self.place.facts, self.front.features, self.front.speak, deliver, in_store
+        )
+
+    def _speech_made(self, utterance: Utterance, made: SpeechBlock | Refusal | End) -> None:
+        """The workshop delivers; what belongs to an utterance that is over is thrown away."""
+        session = self.session
+        if session.utterance is not utterance:
+            return
+        if isinstance(made, SpeechBlock):
+            self._unmade = max(0, self._unmade - made.samples.size)
+            session.add_speech(utterance, made)
+            if utterance.taken == 0:
+                self.tick(self.front.now())
+            return
+        self._sound_rate, self._more = 0, False
+        if isinstance(made, Refusal):
+            session.abandon(utterance)
+            self._refuse(made, "speak")
+        else:
+            session.end_utterance(utterance)
+
+    def _interrupt(self, message: messages.Interrupt, now: float) -> None:
+        self._cancel_task()
+        heard = message.heard
+        position = heard.samples if heard and heard.epoch == self.session.epoch else None
+        event = self.session.interrupt(now, position)
+        self._more, self._sound_rate, self._unmade = False, 0, 0
+        self._asked = None
+        self._orders.clear()
+        self.outbox.drop_media(below=self.session.epoch)
+        event["resume"] = self._resume()
+        self._tell(event)
+        self.front.metrics.interrupts.inc()
+        self.tick(now)
+
+    # What goes to the client.
+
+    def tick(self, now: float) -> float:
+        """Send all that is due; the seconds until more is due."""
+        for item in self.session.advance(now, self.place.in_flight):
+            if isinstance(item, Moment):
+                self._send_moment(item, now)
+                continue
+            if item["type"] == "speaking_ended":
+                self._cancel_task()
+            if "resume" in item:
+                item["resume"] = self._resume()
+            if item["type"] == "words":
+                said = sum(len(word["text"]) + 1 for word in item["words"])
+                self._waiting_text = max(0, self._waiting_text - said)
+            self._tell(item)
+        drops = self.session.counters.dropped
+        self.front.metrics.dropped.inc(drops - self._counted_drops)
+        self._counted_drops = drops
+        self._check_reader(now)
+        return self.session.playback.seconds_to_due(now)
+
+    def _send_moment(self, moment: Moment, now: float) -> None:
+        flags = Flag.SPEECH if moment.speaking else Flag.NONE
+        packet = pack_sound(flags, moment.epoch, moment.at, moment.samples)
+        self.outbox.put_media(packet, moment.epoch, False, now)
+        if self._asked is not None and self._sound_from is None and moment.samples is not None:
+            loud = np.flatnonzero(np.abs(moment.samples.astype(np.int32)) > AUDIBLE)
+            if loud.size:
+                self._sound_from = moment.at + int(loud[0])
+                self.first_sound_ms = round(1000 * (now - self._asked), 1)
+                self.front.metrics.first_sound.observe(now - self._asked)
+        if moment.order is None:
+            return
+        self._tokens = (self._tokens + 1) % (1 << 24)
+        if self.place.order(moment.order, self._tokens):
+            self._orders[self._tokens] = (moment, now)
+        else:
+            self.session.counters.dropped += 1
+            self.session.forget_rows()
+
+    def _picture(self, token: int, i420: np.ndarray) -> None:
+        """A picture is rendered: encode and send it, unless it is of no use any more."""
+        moment, due = self._orders.pop(token, (None, 0.0))
+        if moment is None or moment.epoch != self.session.epoch or self._closing is not None:
+            return
+        now = self.front.now()
+        if self.outbox.pictures >= self.front.limits.queued_pictures:
+            self._shed += 1
+            self.front.metrics.shed.inc()
+            return
+        facts = self.place.facts
+        mark = mark_json(facts.name, facts.consent_given, moment.at)
+        content, key = self.encoder.encode(i420, moment.epoch != self._key_epoch, mark)
+        self._key_epoch = moment.epoch
+        flags = (Flag.KEY if key else Flag.NONE) | (Flag.SPEECH if moment.speaking else Flag.NONE)
+        packet = pack_picture(self.encoder.codec, flags, moment.epoch, moment.at, content)
+        now = self.front.now()
+        self.outbox.put_media(packet, moment.epoch, True, now)
+        self._sent += 1
+        self._late.append(now - due)
+        self.front.metrics.frames.inc()
+        self.front.metrics.lateness.observe(now - due)
+        self.session.picture_sent(now, moment.at)
+        begun = self._sound_from is not None and moment.at + FRAME > self._sound_from
+        if self._asked is not None and begun and self.first_frame_ms is None:
+            self.first_frame_ms = round(1000 * (now - self._asked), 1)
+
+    def _render_lost(self) -> None:
+        self._orders.clear()
+        self._refuse(
+            Refusal(
+                "render_lost",
+                "the render process has ended",
+                "a new one is being started",
+                "Wait: the session goes on",
+            ),
+            None,
+        )
+
+    def _render_back(self) -> None:
+        self.session.forget_rows()
+
+    def _stats(self, now: float) -> dict[str, Any]:
+        late = np.array(self._late or [0.0]) * 1000
+        session = self.session
+        waiting = session.utterance.waiting_samples if session.utterance else 0
+        return {
+            "type": "stats",
+            "epoch": session.epoch,
+            "state": session.state,
+            "uptime_s": round(now - self._began, 3),
+            "frames_sent": self._sent,
+            "frames_dropped": session.counters.dropped,
+            "frames_shed": self._shed,
+            "ahead_ms": round(1000 * (session.next_at - session.playback.position(now)) / RATE),
+            "queue_ms": round(1000 * waiting / RATE),
+            "lateness_ms": {
+                "p50": round(float(np.percentile(late, 50)), 2),
+                "p99": round(float(np.percentile(late, 99)), 2),
+            },
+            "first_sound_ms": self.first_sound_ms,
+            "first_frame_ms": self.first_frame_ms,
+            "sessions": self.front.renderer.sessions,
+            "resume": self._resume(),
+        }
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        self.outbox.put_json(message, self.front.now())
+
+    def _refuse(self, refusal: Refusal, about: str | None) -> None:
+        self._tell(error_message(refusal, about))
+        self.front.metrics.errors.labels(refusal.name).inc()
+        if refusal.close:
+            self._closing = (refusal.close, refusal.name)
+
+    def _check_reader(self, now: float) -> None:
+        """End a session whose client does not read."""
+        limits, oldest = self.front.limits, self.outbox.oldest()
+        slow = oldest is not None and now - oldest > limits.slow_s
+        if (slow or self.outbox.bytes > limits.queued_bytes) and self._closing is None:
+            self._closing = (4408, "slow_client")
+            self.front.metrics.errors.labels("slow_client").inc()
+            self._socket.abort()
+
+    async def _write(self) -> None:
+        """Send what is in the outbox, in order."""
+        while True:
+            letter = await self.outbox.next()
+            await self._socket.send(letter.content)
+
+    def fail(self) -> None:
+        """A fault of the server ends this session, and no other."""
+        self.front.leave(self)
+        self._closing = (1011, "internal")
+        self._socket.abort()
+
+    def _leave(self) -> None:
+        self.front.leave(self)
+        self._cancel_task()
+
+    def _cancel_task(self) -> None:
+        """Make no more speech for the utterance: it is over, and late rows would hold others up."""
+        if self._task is not None:
+            self._task.cancelled = True
+            self._task = None
+
+    async def _end(self, writer: asyncio.Task[None]) -> None:
+        """Send the last messages, and close."""
+        code, reason = self._closing or (1000, "")
+        if reason != "slow_client":
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._drained(writer), CLOSE_S)
+        writer.cancel()
+        with contextlib.suppress(asyncio.CancelledError, Exception):
+            await writer
+        with contextlib.suppress(asyncio.TimeoutError, Exception):
+            await asyncio.wait_for(self._socket.close(code, reason), CLOSE_S)
+
+    async def _drained(self, writer: asyncio.Task[None]) -> None:
+        while self.outbox.oldest() is not None and not writer.done():
+            await asyncio.sleep(0.005)

@@ -1,0 +1,151 @@
+"""What the connections of one front process share: renderer, workshop, limits, the beat."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+
+from being.api.connection import Connection
+from being.api.limits import Access, Limits
+from being.api.metrics import Metrics
+from being.api.workshop import FeatureFactory, Voice, Workshop
+from being.audio.feature_stream import FeatureStream
+from being.errors import BeingError
+from being.session.avatar_facts import AvatarFacts
+from being.session.refusals import Refusal
+from being.session.render_client import RenderClient
+from being.session.speech_source import SpeechSource
+from being.session.timeline import Clock, SystemClock
+from being.tts import speak
+from being.tts.voices import DEFAULT_VOICE, VOICES
+
+# The longest and the shortest time between two looks at the sessions, s.
+BEAT_S, LEAST_BEAT_S = 0.01, 0.001
+log = logging.getLogger("being")
+
+
+def stream_features(facts: AvatarFacts) -> FeatureStream:
+    """The feature source of one utterance, by the encoder that the avatar was trained on."""
+    return FeatureStream(facts.encoder, None, facts.width)
+
+
+class Front:
+    """The state of a front process."""
+
+    def __init__(
+        self,
+        renderer: RenderClient,
+        limits: Limits,
+        access: Access,
+        features: FeatureFactory = stream_features,
+        voice_maker: Voice = speak,
+        clock: Clock | None = None,
+        voice: str = DEFAULT_VOICE,
+    ):
+        """features, voice_maker: make speech; other ones serve tests. voice: the default one."""
+        self.renderer, self.limits, self.access = renderer, limits, access
+        self.features, self.speak, self.voice = features, voice_maker, voice
+        self.voices = tuple(VOICES)
+        self.clock: Clock = clock or SystemClock()
+        self.workshop = Workshop()
+        self.metrics = Metrics()
+        self.connections: set[Connection] = set()
+        self._wake = asyncio.Event()
+        self._look_ahead: dict[str, float] = {}
+
+    def now(self) -> float:
+        """The time, s."""
+        return self.clock.now()
+
+    def facts_of(self, name: str | None) -> AvatarFacts:
+        """The facts of the avatar called `name`, or of the first. Raises Refusal."""
+        known = self.renderer.facts
+        name = next(iter(known)) if name is None else name
+        if name not in known:
+            raise Refusal(
+                "unknown_avatar",
+                f"no avatar is called {name!r}",
+                "this server has others",
+                f"Known are: {', '.join(known)}",
+                close=4404,
+            )
+        return known[name]
+
+    def check_voice(self, name: str) -> None:
+        """Raise Refusal for a voice that does not exist."""
+        if name.partition(":")[0] not in self.voices:
+            raise Refusal(
+                "unknown_voice",
+                f"no voice is called {name!r}",
+                "this server has others",
+                f"Known are: {', '.join(self.voices)} (edge:NAME, espeak:LANGUAGE)",
+            )
+
+    def look_ahead(self, facts: AvatarFacts) -> float:
+        """Sound after a frame's time that must come before the frame, s."""
+        if facts.encoder not in self._look_ahead:
+            self._look_ahead[facts.encoder] = self.features(facts).seconds
+        return self._look_ahead[facts.encoder]
+
+    def warm_up(self) -> None:
+        """Load voice and encoders now, so that the first sentence does not wait for them.
+
+        A voice that cannot be loaded is told when it is used.
+        """
+        speech = None
+        with contextlib.suppress(BeingError):
+            speech = self.speak("Hello.", self.voice, 1.0)
+        for facts in self.renderer.facts.values():
+            self.look_ahead(facts)
+            if speech is not None:
+                silent_step = facts.silent_row[len(facts.silent_row) // 2]
+                source = SpeechSource(self.features(facts), speech.rate, silent_step)
+                for _ in source.speak(speech, True, 0):
+                    pass
+
+    def enter(self, connection: Connection) -> None:
+        """A session begins."""
+        self.connections.add(connection)
+        self.metrics.sessions.inc()
+        self.wake()
+
+    def leave(self, connection: Connection) -> None:
+        """A session ends; done for one that never began, it does nothing."""
+        if connection in self.connections:
+            self.connections.discard(connection)
+            self.metrics.sessions.dec()
+
+    def wake(self) -> None:
+        """Look at the sessions now."""
+        self._wake.set()
+
+    async def beat(self) -> None:
+        """Send what is due to all clients, for ever."""
+        while True:
+            if not self.connections:
+                await self._wake.wait()
+            self._wake.clear()
+            now, until_due = self.now(), BEAT_S
+            for connection in list(self.connections):
+                try:
+                    until_due = min(until_due, connection.tick(now))
+                except Exception:
+                    log.exception("a session failed and is ended")
+                    connection.fail()
+            timer = max(LEAST_BEAT_S, until_due)
+            await asyncio.sleep(timer)
+
+    async def run(self) -> None:
+        """Keep the renderer's connection and the beat, for ever."""
+        tasks = [asyncio.create_task(self.renderer.run()), asyncio.create_task(self.beat())]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    def close(self) -> None:
+        """Stop the workshop and free the memory."""
+        self.workshop.close()
+        self.renderer.close()

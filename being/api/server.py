@@ -1,0 +1,172 @@
+"""The application: page, WebSocket, health and metrics. It knows HTTP; the session does not."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request, Response, WebSocket
+from fastapi.responses import JSONResponse
+from fastapi.staticfiles import StaticFiles
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+import being
+from being.api.connection import Connection
+from being.api.front import Front
+from being.api.messages import PROTOCOL, error_message
+from being.api.metrics import Metrics
+from being.session.refusals import Refusal
+
+PAGE = Path(__file__).parent / "page"
+TRANSPORT = "being.transport"  # in the state of a WebSocket's scope
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",  # the address holds the token
+    "Cache-Control": "no-cache",
+}
+NO_PAGE = "The page is not installed. The session is at ./session, see docs/protocol.md.\n"
+
+
+class LiveWebSocketProtocol(WebSocketsSansIOProtocol):
+    """uvicorn's WebSocket, whose transport the application can abort.
+
+    A client that does not read would otherwise keep its connection until TCP gives up.
+    """
+
+    async def run_asgi(self) -> None:
+        """Run the application with the transport in its scope."""
+        self.scope["state"][TRANSPORT] = self.transport
+        await super().run_asgi()
+
+    def keepalive_timeout(self) -> None:
+        """End the connection of a client that does not answer."""
+        super().keepalive_timeout()
+        self.transport.abort()
+
+
+class FastApiSocket:
+    """A WebSocket of FastAPI. Implements `connection.Socket`."""
+
+    def __init__(self, socket: WebSocket):
+        self._socket = socket
+
+    async def receive(self) -> bytes | str | None:
+        """See `Socket.receive`."""
+        message = await self._socket.receive()
+        if message["type"] != "websocket.receive":
+            return None
+        content = message.get("bytes")
+        return content if content is not None else str(message.get("text"))
+
+    async def send(self, content: bytes | str) -> None:
+        """See `Socket.send`."""
+        if isinstance(content, bytes):
+            await self._socket.send_bytes(content)
+        else:
+            await self._socket.send_text(content)
+
+    async def close(self, code: int, reason: str) -> None:
+        """See `Socket.close`."""
+        await self._socket.close(code, reason[:100])
+
+    def abort(self) -> None:
+        """See `Socket.abort`."""
+        transport = self._socket.scope.get("state", {}).get(TRANSPORT)
+        if transport is not None:
+            transport.abort()
+
+
+def create_app(load_front: Callable[[], Front], page: Path = PAGE) -> FastAPI:
+    """The application. load_front: makes the front, in the loop that serves it."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        front = app.state.front = load_front()
+        task = asyncio.create_task(front.run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            front.close()
+
+    app = FastAPI(
+        title="being", version=being.__version__, lifespan=lifespan, docs_url=None, redoc_url=None
+    )
+
+    @app.middleware("http")
+    async def add_headers(
+        request: Request, following: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        response = await following(request)
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        return response
+
+    @app.get("/info")
+    def info() -> dict[str, Any]:
+        """The protocol, the avatars and the limits of this server."""
+        front: Front = app.state.front
+        return {
+            "protocol": PROTOCOL,
+            "version": being.__version__,
+            "avatars": list(front.renderer.facts),
+            "token_needed": front.access.token is not None,
+            "limits": {
+                "text_characters": front.limits.text_characters,
+                "message_bytes": front.limits.message_bytes,
+                "audio_seconds": front.limits.audio_seconds,
+            },
+            "ai_generated": True,
+        }
+
+    @app.get("/health", responses={503: {"description": "No render process runs."}})
+    def health() -> JSONResponse:
+        """Whether sessions can be served."""
+        front: Front = app.state.front
+        ok = front.renderer.connected
+        body = {"ok": ok, "sessions": front.renderer.sessions, "limit": front.renderer.limit}
+        return JSONResponse(body, status_code=200 if ok else 503)
+
+    @app.get("/metrics", response_class=Response)
+    def metrics() -> Response:
+        """The counters of all front processes, for Prometheus."""
+        found: Metrics = app.state.front.metrics
+        return Response(found.text(), media_type="text/plain; version=0.0.4")
+
+    @app.websocket("/session")
+    async def session(socket: WebSocket) -> None:
+        await serve_session(app.state.front, socket)
+
+    if (page / "index.html").is_file():
+        app.mount("/", StaticFiles(directory=page, html=True), name="page")
+    else:
+
+        @app.get("/", response_class=Response)
+        def no_page() -> Response:
+            """A note in place of the page."""
+            return Response(NO_PAGE, media_type="text/plain")
+
+    return app
+
+
+async def serve_session(front: Front, socket: WebSocket) -> None:
+    """One session; a client that may not connect is told why before it is closed."""
+    await socket.accept()
+    headers = socket.headers
+    hosts = [headers[name] for name in ("host", "x-forwarded-host") if name in headers]
+    try:
+        front.access.check_origin(headers.get("origin"), hosts)
+        token = socket.query_params.get("token")
+        if token is not None:
+            front.access.check_token(token)
+    except Refusal as refusal:
+        front.metrics.refused.labels(refusal.name).inc()
+        with contextlib.suppress(Exception):
+            await socket.send_json(error_message(refusal, None))
+            await socket.close(refusal.close, refusal.name)
+        return
+    address = socket.client.host if socket.client else ""
+    await Connection(front, FastApiSocket(socket), address, token).run()

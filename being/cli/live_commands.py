@@ -1,0 +1,275 @@
+"""Commands of the live session: serve, bench-live."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from being.cli.avatar_commands import AvatarArgument
+from being.cli.command import command
+from being.cli.options import DeviceOption, SplatOption, select_rasterizer
+from being.cli.render_options import PrecisionOption
+from being.console import console
+from being.errors import EnvironmentFault, InputRejected, UsageError
+
+if TYPE_CHECKING:
+    from being.api.supervisor import ServeOptions
+
+TOKEN_BYTES = 18
+CERTIFICATE_FOLDER = "certificate"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `app`."""
+    command(app, "serve", epilog="Example: being serve --port 8000")(serve)
+    command(app, "bench-live", epilog="Example: being bench-live --random 20000")(bench_live)
+
+
+def serve(
+    avatars: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="AVATAR...",
+            help="Folders of runs or avatar bundles (default: the most recent finished run).",
+        ),
+    ] = None,
+    host: Annotated[
+        str,
+        typer.Option("--host", help="Address to listen on; 0.0.0.0: all, then a token is needed."),
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Port; 0: any free one.")
+    ] = 8000,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            "--token",
+            help="What clients must give to connect (default: none on this machine's own address, "
+            "else a new one).",
+        ),
+    ] = None,
+    no_token: Annotated[
+        bool, typer.Option("--no-token", help="Let everybody connect who reaches the address.")
+    ] = False,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-origin",
+            metavar="ORIGIN",
+            help="Origin of pages of other hosts that may connect, such as https://example.org, "
+            "or * for all; may be repeated.",
+        ),
+    ] = None,
+    cert: Annotated[
+        Path | None, typer.Option("--cert", help="Certificate (PEM) for HTTPS; needs --key.")
+    ] = None,
+    key: Annotated[Path | None, typer.Option("--key", help="Key (PEM) of --cert.")] = None,
+    self_signed: Annotated[
+        bool,
+        typer.Option("--self-signed", help="HTTPS by a self-signed certificate, made when needed."),
+    ] = False,
+    max_sessions: Annotated[
+        int | None,
+        typer.Option(
+            "--max-sessions",
+            min=1,
+            help="Sessions at a time (default: as many as the machine serves, measured at start).",
+        ),
+    ] = None,
+    max_per_address: Annotated[
+        int,
+        typer.Option(
+            "--max-per-address", min=1, help="Sessions at a time of one address (not this machine)."
+        ),
+    ] = 8,
+    fronts: Annotated[
+        int | None,
+        typer.Option(
+            "--fronts",
+            min=1,
+            help="Processes for sockets, speech and encoding (default: the cores less one).",
+        ),
+    ] = None,
+    voice: Annotated[
+        str, typer.Option("--voice", help="Voice of sessions that name none; see tts-video.")
+    ] = "hibari",
+    precision: PrecisionOption = "auto",
+    device: DeviceOption = "auto",
+    splat: SplatOption = None,
+) -> dict[str, Any]:
+    """Serve avatars live: a page and a WebSocket on one port, until Ctrl-C."""
+    _check_packages()
+    from being.api.addresses import address_lines, page_address
+    from being.api.limits import is_loopback
+    from being.api.supervisor import Supervisor, end_on_signals
+
+    if token is None and not no_token and not is_loopback(host):
+        token = secrets.token_urlsafe(TOKEN_BYTES)
+    options = dataclasses.replace(
+        _options(avatars, host, port, token, allow_origin, cert, key, self_signed, device, splat),
+        fronts=fronts,
+        limit=max_sessions or 0,
+        limit_by_address=max_per_address,
+        precision=precision,
+        voice=voice,
+    )
+    secure = options.certificate is not None
+    with Supervisor(options) as supervisor:
+        console.info("loading ...")
+        supervisor.start()
+        for line in address_lines(host, supervisor.port, token, secure):
+            console.info(line)
+        console.info(f"{supervisor.limit} sessions at a time; Ctrl-C ends the server")
+        end_on_signals(supervisor)
+        supervisor.watch()
+    scheme = "https" if secure else "http"
+    return {"url": page_address(scheme, host, supervisor.port, token), "limit": supervisor.limit}
+
+
+def bench_live(
+    avatar: AvatarArgument = None,
+    random: Annotated[
+        int | None,
+        typer.Option(
+            "--random",
+            metavar="N",
+            min=1,
+            help="Measure an untrained avatar of N Gaussians at 512 px.",
+        ),
+    ] = None,
+    sessions: Annotated[
+        int,
+        typer.Option("--sessions", metavar="N", min=1, help="Also measure N sessions at a time."),
+    ] = 1,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=2, help="Sound that each session pushes.")
+    ] = 20.0,
+    repeats: Annotated[
+        int, typer.Option("--repeats", min=1, help="Texts, interrupts and connections to time.")
+    ] = 20,
+    connects: Annotated[
+        int,
+        typer.Option(
+            "--connects", metavar="N", min=0, help="Also measure memory over N connections."
+        ),
+    ] = 0,
+    fronts: Annotated[
+        int | None, typer.Option("--fronts", min=1, help="Front processes; see serve.")
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="FILE.html", help="Write the latencies as plots."),
+    ] = None,
+    precision: PrecisionOption = "auto",
+    device: DeviceOption = "auto",
+    splat: SplatOption = None,
+) -> dict[str, Any]:
+    """Measure a live server: first sound and picture, lateness, interrupts, sessions, memory."""
+    _check_packages()
+    from being.bench.live import LiveBenchOptions
+    from being.bench.live import bench_live as measure
+    from being.cli.avatar_commands import find_folder
+    from being.model.device import pick_device
+    from being.paths import check_writable
+
+    if report is not None:
+        check_writable(report)
+    options = LiveBenchOptions(
+        find_folder(avatar) if random is None else None,
+        gaussians=random or 0,
+        device=str(pick_device(device)),
+        precision=precision,
+        rasterizer=select_rasterizer(device, splat),
+        fronts=fronts,
+        repeats=repeats,
+        sessions=sessions,
+        seconds=seconds,
+        connects=connects,
+        report=report,
+    )
+    result = measure(options)
+    for name in ("connect", "text", "interrupt", "audio", "sessions", "memory"):
+        if name in result:
+            console.info(f"{name:<10}{json.dumps(result[name])}")
+    return result
+
+
+def _options(
+    avatars: list[Path] | None,
+    host: str,
+    port: int,
+    token: str | None,
+    origins: list[str] | None,
+    cert: Path | None,
+    key: Path | None,
+    self_signed: bool,
+    device: str,
+    splat: str | None,
+) -> ServeOptions:
+    """The options that need to be checked or looked up."""
+    from being.api.certificates import checked_pair, self_signed_pair
+    from being.api.supervisor import ServeOptions
+    from being.model.device import pick_device
+    from being.paths import home
+
+    if (cert is None) != (key is None):
+        raise UsageError("--cert and --key belong together", fix="Give both, or --self-signed")
+    if self_signed and cert is not None:
+        raise UsageError("--self-signed makes its own pair", fix="Leave --cert and --key out")
+    if cert is not None and key is not None:
+        cert, key = checked_pair(cert, key)
+    elif self_signed:
+        cert, key = self_signed_pair(home() / CERTIFICATE_FOLDER, host)
+    return ServeOptions(
+        _named_avatars(avatars),
+        host=host,
+        port=port,
+        token=token,
+        origins=[origin.rstrip("/") for origin in origins or []],
+        certificate=cert,
+        key=key,
+        device=str(pick_device(device)),
+        rasterizer=select_rasterizer(device, splat),
+    )
+
+
+def _named_avatars(folders: list[Path] | None) -> dict[str, Path]:
+    """The folders of the avatars by distinct names."""
+    from being.reading.structured import read_json
+    from being.runs.run_directory import Run
+
+    named: dict[str, Path] = {}
+    for folder in folders or [Run.find(None, finished=True).path]:
+        if not folder.exists():
+            raise InputRejected(
+                f"{folder} does not exist", fix="Give the folder of a run or of an avatar bundle"
+            )
+        bundle = folder if (folder / "manifest.json").is_file() else folder / "avatar"
+        name = folder.name
+        if (bundle / "manifest.json").is_file():
+            name = str(read_json(bundle / "manifest.json").get("name") or name)
+        base, number = name, 2
+        while name in named:
+            name, number = f"{base}-{number}", number + 1
+        named[name] = folder
+        console.info(f"avatar {name}: {folder}")
+    return named
+
+
+def _check_packages() -> None:
+    """Raise EnvironmentFault where the packages of the server are missing."""
+    import importlib.util
+
+    needed = ("fastapi", "uvicorn", "websockets", "prometheus_client", "cryptography")
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        raise EnvironmentFault(
+            "the live server is not installed",
+            f"these packages are missing: {', '.join(missing)}",
+            "pip install 'being[serve]'",
+        )

@@ -1,0 +1,77 @@
+"""How many sessions a machine serves in real time, measured before the first one is admitted.
+
+All of them may speak at once: rendering, speech features and H.264 are measured.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import torch
+
+from being.audio.feature_stream import FeatureStream
+from being.conventions import ATTENTION_WINDOW, FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
+from being.inference.i420 import VIDEO_COLOURS, i420_bytes
+from being.media.live_video import new_encoder
+from being.session.avatar_facts import AvatarFacts
+from being.session.live_session import SILENT_ROW, FrameOrder
+from being.session.render_worker import PictureJob, RenderWorker
+
+SHARE = 2 / 3  # of the time of the device, and of each front process, that sessions may take
+SECONDS = 0.6  # of measuring
+BATCH = 8
+MOST = 512
+
+
+def front_capacity(facts: AvatarFacts, fronts: int) -> int:
+    """The number of sessions whose speech and video `fronts` processes make, at least 1.
+
+    Each process makes speech features with one thread.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        stream = FeatureStream(facts.encoder, None, facts.width)
+        noise = np.random.default_rng(0).normal(0, 0.05, 3 * SAMPLE_RATE).astype(np.float32)
+        stream.push(noise[: 2 * SAMPLE_RATE])  # the encoder's past is full from here on
+        start, rows = time.process_time(), 0
+        for at in range(2 * SAMPLE_RATE, len(noise), SAMPLES_PER_FRAME):
+            rows += len(stream.push(noise[at : at + SAMPLES_PER_FRAME]))
+        features = (time.process_time() - start) / max(1, rows)
+    finally:
+        torch.set_num_threads(threads)
+
+    encoder = new_encoder("h264", facts.size, facts.size)
+    random = np.random.default_rng(0)
+    picture = random.integers(90, 160, i420_bytes(facts.size), dtype=np.uint8)
+    encoder.encode(picture, True, b"{}")
+    start = time.process_time()
+    for _ in range(BATCH):
+        encoder.encode(np.roll(picture, 7), False, b"{}")
+    encoding = (time.process_time() - start) / BATCH
+    return max(1, min(MOST, int(SHARE * fronts / FPS / (features + encoding))))
+
+
+def measured_capacity(worker: RenderWorker, facts: AvatarFacts) -> int:
+    """The number of sessions that the device renders, at least 1; takes about a second."""
+    worker.open("capacity", facts.silent_row)
+    expression = np.zeros(len(facts.motion.channels), np.float32)
+    window = np.full(ATTENTION_WINDOW, SILENT_ROW, np.int32)
+    out = np.zeros(i420_bytes(facts.size), np.uint8)
+
+    def render(batch: int) -> None:
+        for k in range(batch):
+            order = FrameOrder(k % facts.motion.poses, expression, window, [])
+            worker.put(PictureJob("capacity", order, out, VIDEO_COLOURS, k))
+        while worker.busy:
+            worker.tick()
+
+    render(1)
+    render(BATCH)
+    pictures, start = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - start) < SECONDS:
+        render(BATCH)
+        pictures += BATCH
+    worker.close("capacity")
+    return max(1, min(MOST, int(SHARE * pictures / elapsed / FPS)))

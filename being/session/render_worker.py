@@ -1,0 +1,143 @@
+"""The render worker: all sessions of one avatar share its engine, one batch a tick."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Hashable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from being.inference.engine import MAX_PENDING, Engine
+from being.inference.i420 import Colours, write_i420
+from being.inference.protocol import PendingFrames
+from being.session.live_session import RECENT_ROWS, SILENT_ROW, FrameOrder
+
+MAX_BATCH = 32  # pictures
+# Rows of speech features of a session that are kept; more than any order in flight reads.
+KEPT_ROWS = 2 * RECENT_ROWS
+# From this many pictures on, the conversion to I420 uses several threads.
+SHARED_CONVERSION = 4
+
+
+@dataclass(frozen=True)
+class PictureJob:
+    """A picture that a session has ordered."""
+
+    session: Hashable
+    order: FrameOrder
+    out: np.ndarray  # uint8 [1.5 S^2], where the I420 picture is written
+    colours: Colours
+    token: int  # of the caller
+
+
+class RenderWorker:
+    """Renders the pictures of all sessions of one avatar. Not for several threads."""
+
+    def __init__(self, engine: Engine):
+        self.engine = engine
+        self._first: dict[Hashable, int] = {}  # first row of each session in the feature pool
+        self._queue: deque[PictureJob] = deque()
+        self._pending: deque[tuple[PendingFrames, list[PictureJob]]] = deque()
+        self._threads = ThreadPoolExecutor(max(1, min(8, (os.cpu_count() or 1) // 2)))
+        self.batches = self.pictures = 0
+
+    @property
+    def sessions(self) -> int:
+        """Open sessions."""
+        return len(self._first)
+
+    @property
+    def busy(self) -> bool:
+        """Whether pictures wait or are being rendered."""
+        return bool(self._queue or self._pending)
+
+    def warm_up(self, sessions: int) -> None:
+        """Prepare for batches of up to `sessions` pictures, so that the first are not slower."""
+        size = 1
+        while size < 2 * min(sessions, MAX_BATCH):
+            self.engine.renderer.warm_up(min(size, MAX_BATCH))
+            size *= 2
+        self.engine.renderer.decode_plates(np.arange(self.engine.avatar.pose_count))
+
+    def open(self, session: Hashable, silent_row: np.ndarray) -> None:
+        """Make room for a session. silent_row: speech features float32 [16, C] of silence."""
+        assert session not in self._first, session
+        pool = self.engine.renderer.pool
+        first = self._first[session] = pool.allocate(KEPT_ROWS + 1)
+        pool.scatter([first + KEPT_ROWS], torch.from_numpy(silent_row[None].copy()))
+
+    def close(self, session: Hashable) -> None:
+        """Free what a session holds; its pictures that wait are not rendered."""
+        first = self._first.pop(session, None)
+        if first is None:
+            return
+        self._queue = deque(job for job in self._queue if job.session != session)
+        self.engine.renderer.pool.free(first, KEPT_ROWS + 1)
+
+    def put(self, job: PictureJob) -> None:
+        """Order a picture; a session that is closed gets none."""
+        if job.session in self._first:
+            self._queue.append(job)
+
+    def tick(self) -> list[PictureJob]:
+        """Start one batch of what waits; the pictures that are finished, in order of their batches.
+
+        Waits for a batch where `MAX_PENDING` are under way, or nothing else is to be done.
+        """
+        finished: list[PictureJob] = []
+        if self._pending and self._pending[0][0].ready:
+            finished += self._fetch()
+        started = bool(self._queue) and len(self._pending) < MAX_PENDING
+        if started:
+            self._start()
+        if self._pending and not finished:
+            newest = self._pending[-1][0].ready
+            if newest or not started or len(self._pending) == MAX_PENDING:
+                finished += self._fetch()
+        return finished
+
+    def _start(self) -> None:
+        """Submit one batch."""
+        jobs = [self._queue.popleft() for _ in range(min(MAX_BATCH, len(self._queue)))]
+        places: list[int] = []
+        values: list[np.ndarray] = []
+        rows = np.empty((len(jobs), len(jobs[0].order.window)), np.int32)
+        for k, job in enumerate(jobs):
+            first, window = self._first[job.session], job.order.window
+            for number, row in job.order.rows:
+                places.append(first + number % KEPT_ROWS)
+                values.append(row)
+            silent = window == SILENT_ROW
+            rows[k] = first + np.where(silent, KEPT_ROWS, window % KEPT_ROWS)
+        if places:
+            self.engine.renderer.pool.scatter(places, torch.from_numpy(np.stack(values)))
+        poses = np.array([job.order.pose for job in jobs], np.int64)
+        expression = np.stack([job.order.expression for job in jobs])
+        self._pending.append((self.engine.submit(rows, poses, expression), jobs))
+        self.batches += 1
+        self.pictures += len(jobs)
+
+    def _fetch(self) -> list[PictureJob]:
+        """Write the pictures of the oldest batch where they belong."""
+        pending, jobs = self._pending.popleft()
+        images = pending.images()
+        alive = [k for k, job in enumerate(jobs) if job.session in self._first]
+
+        def write(k: int) -> None:
+            write_i420(images[k], jobs[k].out, jobs[k].colours)
+
+        if len(alive) < SHARED_CONVERSION:
+            for k in alive:
+                write(k)
+        else:
+            list(self._threads.map(write, alive))
+        return [jobs[k] for k in alive]
+
+    def shut_down(self) -> None:
+        """Free the engine."""
+        self._threads.shutdown()
+        self.engine.close()

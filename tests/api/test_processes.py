@@ -1,0 +1,164 @@
+"""The processes of the live server: each of them is killed, and the others go on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from live_client import LiveClient
+from tiny_avatar import write_tiny_avatar
+from tiny_home import AUDIO_WIDTH
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from being.api.certificates import self_signed_pair
+from being.api.packets import Kind
+from being.api.supervisor import ServeOptions, Supervisor
+from being.errors import BeingError, EnvironmentFault, ExitCode
+
+pytestmark = pytest.mark.usefixtures("speech_encoder")
+
+
+@pytest.fixture(scope="module")
+def supervisor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervisor]:
+    folder = write_tiny_avatar(tmp_path_factory.mktemp("avatar") / "tiny", "hama@low", AUDIO_WIDTH)
+    options = ServeOptions({"tiny": folder}, port=0, fronts=2, limit=8)
+    with Supervisor(options) as started:
+        started.start()
+        thread = threading.Thread(target=started.watch, daemon=True)
+        thread.start()
+        yield started
+        started.stop()
+        thread.join(5)
+
+
+def url(supervisor: Supervisor) -> str:
+    return f"ws://127.0.0.1:{supervisor.port}/session"
+
+
+async def clients_of_both_fronts(supervisor: Supervisor) -> dict[int, LiveClient]:
+    """One client for each front process, by its id."""
+    found: dict[int, LiveClient] = {}
+    for _ in range(60):
+        client = LiveClient(url(supervisor))
+        await client.open()
+        assert client.socket is not None and client.ready, client.log
+        pid = front_of(client, supervisor)
+        if pid in found:
+            await client.socket.close()
+        else:
+            found[pid] = client
+        if len(found) == 2:
+            return found
+    raise AssertionError("all connections went to one front process")
+
+
+def front_of(client: LiveClient, supervisor: Supervisor) -> int:
+    """The front process that serves a client: the one that holds the other end."""
+    assert client.socket is not None
+    port = client.socket.local_address[1]
+    inodes = set()
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        local, remote = (int(part.split(":")[1], 16) for part in fields[1:3])
+        if (local, remote) == (supervisor.port, port):
+            inodes.add(f"socket:[{fields[9]}]")
+    for pid in supervisor.front_pids:
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            try:
+                if os.readlink(entry) in inodes:
+                    return pid
+            except OSError:
+                continue
+    raise AssertionError("no front process holds the connection")
+
+
+def test_a_killed_front_takes_its_own_sessions_along_and_no_others(
+    supervisor: Supervisor,
+) -> None:
+    async def talk() -> None:
+        clients = await clients_of_both_fronts(supervisor)
+        (killed, lost), (_, kept) = clients.items()
+        await kept.send({"type": "speak", "text": "I go on, whatever happens to my neighbour."})
+        os.kill(killed, signal.SIGKILL)
+        with pytest.raises(ConnectionClosed):
+            for _ in range(1000):
+                await lost.receive(5)
+        await kept.until("speaking_ended", 60)
+        assert kept.socket is not None
+        times = [packet.timestamp for _, packet, _ in kept.media(Kind.PCM)]
+        assert times == list(range(times[0], times[-1] + 1, 960))
+
+        # The client of the lost session goes on with another front.
+        resume = lost.ready["resume"]
+        async with LiveClient(url(supervisor), {"resume": resume}) as again:
+            assert again.ready["resumed"] and again.ready["session"] == lost.ready["session"]
+            await again.until(lambda m: isinstance(m, tuple) and m[0].kind is Kind.H264)
+        await kept.socket.close()
+
+    asyncio.run(talk())
+    deadline = time.monotonic() + 60
+    while killed_fronts(supervisor) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert len(supervisor.front_pids) == 2 and not killed_fronts(supervisor)
+
+
+def killed_fronts(supervisor: Supervisor) -> list[int]:
+    """Front processes that do not live."""
+    return [pid for pid in supervisor.front_pids if not Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def test_a_killed_render_process_comes_back_and_its_sessions_go_on(
+    supervisor: Supervisor,
+) -> None:
+    async def talk() -> None:
+        async with LiveClient(url(supervisor)) as client:
+            await client.until(lambda m: isinstance(m, tuple) and m[0].kind is Kind.H264)
+            os.kill(supervisor.render_pid, signal.SIGKILL)
+            assert (await client.until("error"))["code"] == "render_lost"
+            pictures = len(client.media(Kind.H264))
+            # Sound goes on meanwhile; pictures come again by themselves.
+            await client.until(lambda m: isinstance(m, tuple) and m[0].kind is Kind.PCM)
+            await client.until(lambda m: len(client.media(Kind.H264)) > pictures + 5, 120)
+            times = [packet.timestamp for _, packet, _ in client.media(Kind.PCM)]
+            assert times == list(range(times[0], times[-1] + 1, 960))
+
+    asyncio.run(talk())
+
+
+def test_https_serves_as_soon_as_start_returns(tmp_path: Path) -> None:
+    folder = write_tiny_avatar(tmp_path / "tiny", "hama@low", AUDIO_WIDTH)
+    certificate, key = self_signed_pair(tmp_path / "pair", "127.0.0.1")
+    options = ServeOptions(
+        {"tiny": folder}, port=0, fronts=1, limit=1, certificate=certificate, key=key
+    )
+
+    async def talk(address: str) -> None:
+        context = ssl.create_default_context(cafile=str(certificate))
+        async with connect(address, ssl=context, proxy=None, open_timeout=2) as socket:
+            await socket.send('{"type": "start"}')
+            assert json.loads(await socket.recv())["type"] == "ready"
+
+    with Supervisor(options) as secure:
+        secure.start()
+        asyncio.run(talk(f"wss://localhost:{secure.port}/session"))
+
+
+def test_what_cannot_be_served_is_told(supervisor: Supervisor, tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentFault, match="Choose another port"):
+        Supervisor(ServeOptions({}, port=supervisor.port))
+    (tmp_path / "empty").mkdir()
+    with (
+        Supervisor(ServeOptions({"a": tmp_path / "empty"}, port=0, fronts=1)) as broken,
+        pytest.raises(BeingError, match="no manifest.json") as refused,
+    ):
+        broken.start()
+    assert refused.value.code is ExitCode.REJECTED

@@ -1,0 +1,281 @@
+// Plays the session's sound and tells which moment of the session is heard: the session's clock.
+
+import { AudioRing } from "./ring.js";
+import { SmoothClock, Timeline } from "./timeline.js";
+
+// What is buffered before sound begins, s: more than the jitter of a local network.
+const DELAY = 0.07;
+// A cut fades over this time, s.
+const FADE = 0.004;
+// Scheduled buffers: their length, and how far ahead of the clock they are scheduled, s.
+const PIECE = 0.02;
+const AHEAD = 0.08;
+const AHEAD_HIDDEN = 1.6; // timers of a hidden page run once a second
+// How long speech waits for the sound card to start, s.
+const START_WAIT = 2;
+
+const seconds = () => performance.now() / 1000;
+
+/** Sound by an AudioWorklet, on secure pages. */
+class WorkletOutput {
+  static async open(context, report) {
+    await context.audioWorklet.addModule(new URL("./worklet.js", import.meta.url));
+    return new WorkletOutput(context, report);
+  }
+
+  constructor(context, report) {
+    this.context = context;
+    this.node = new AudioWorkletNode(context, "session-player", {
+      numberOfInputs: 0,
+      outputChannelCount: [1],
+      processorOptions: { delay: DELAY },
+    });
+    this.node.connect(context.destination);
+    this.cuts = new Map(); // by number: what waits for the first silent block
+    this.count = 0;
+    this.node.port.onmessage = ({ data }) => {
+      if (data.silent === undefined) return report(data);
+      this.cuts.get(data.silent)?.(data.at);
+      this.cuts.delete(data.silent);
+    };
+  }
+
+  get time() {
+    return this.context.currentTime;
+  }
+
+  push(position, samples, length) {
+    const transfer = samples ? [samples.buffer] : [];
+    this.node.port.postMessage({ position, samples, length }, transfer);
+  }
+
+  /** Resolves with the time of the first silent block, ms since 1970. */
+  cut() {
+    this.count += 1;
+    this.node.port.postMessage({ cut: this.count });
+    return new Promise((resolve) => this.cuts.set(this.count, resolve));
+  }
+
+  close() {
+    this.node.disconnect();
+  }
+}
+
+/** What the two outputs share that read the ring by a timer of the page. */
+class PumpedOutput {
+  constructor(rate, report) {
+    this.rate = rate;
+    this.report = report;
+    this.ring = new AudioRing(rate, DELAY);
+    this.length = Math.round(PIECE * rate);
+    this.frame = 0; // when the next piece begins, in samples of the clock
+    this.timer = setInterval(() => this.pump(), 10);
+  }
+
+  /** Read the pieces up to some time ahead of the clock. */
+  pump() {
+    const now = this.time;
+    this.frame = Math.max(this.frame, Math.ceil((now + this.lead) * this.rate));
+    while (this.frame < (now + this.ahead) * this.rate) {
+      const position = this.ring.position;
+      const piece = new Float32Array(this.length);
+      this.ring.read(piece);
+      const time = this.frame / this.rate;
+      this.play(piece, time);
+      const { buffered, dry, begun } = this.ring;
+      const running = this.ring.position > position;
+      this.report({ time, position, running, buffered, dry, begun });
+      this.frame += this.length;
+    }
+  }
+
+  push(position, samples, length) {
+    this.ring.push(position, samples, length);
+  }
+
+  close() {
+    clearInterval(this.timer);
+  }
+}
+
+/** Sound by scheduled buffers, where there is no AudioWorklet. */
+class BufferOutput extends PumpedOutput {
+  static async open(context, report) {
+    return new BufferOutput(context, report);
+  }
+
+  constructor(context, report) {
+    super(context.sampleRate, report);
+    this.context = context;
+    this.sources = new Set();
+    this.lead = 0.01;
+    this.openGain();
+  }
+
+  get time() {
+    return this.context.currentTime;
+  }
+
+  get ahead() {
+    return document.hidden ? AHEAD_HIDDEN : AHEAD;
+  }
+
+  openGain() {
+    this.gain = this.context.createGain();
+    this.gain.connect(this.context.destination);
+  }
+
+  play(piece, time) {
+    if (this.context.state !== "running" || piece.every((sample) => sample === 0)) return;
+    const source = this.context.createBufferSource();
+    source.buffer = this.context.createBuffer(1, piece.length, this.rate);
+    source.buffer.copyToChannel(piece, 0);
+    source.connect(this.gain);
+    source.onended = () => this.sources.delete(source);
+    source.start(time);
+    this.sources.add(source);
+  }
+
+  /** Resolves with the time of silence, ms since 1970. */
+  async cut() {
+    const now = this.context.currentTime;
+    this.gain.gain.setValueAtTime(1, now);
+    this.gain.gain.linearRampToValueAtTime(0, now + FADE);
+    for (const source of this.sources) source.stop(now + FADE);
+    this.sources.clear();
+    this.openGain();
+    this.ring.cut();
+    return Date.now() + FADE * 1000;
+  }
+
+  close() {
+    super.close();
+    this.gain.disconnect();
+  }
+}
+
+/** No sound, before the first gesture and while the sound card is away: only the clock. */
+class MuteOutput extends PumpedOutput {
+  lead = 0;
+  ahead = PIECE;
+  held = false; // speech waits for the sound card
+
+  get time() {
+    return seconds();
+  }
+
+  pump() {
+    if (!this.held) return super.pump();
+    const { position, buffered, dry, begun } = this.ring;
+    this.report({ time: this.time, position, running: false, buffered, dry, begun });
+  }
+
+  play() {}
+
+  async cut() {
+    this.ring.cut();
+    return Date.now();
+  }
+}
+
+/**
+ * The session's sound and clock. Positions are in samples on the session's time line.
+ *
+ * A browser lets no page sound before a gesture of its user. Until `start` is called from one, and
+ * while the sound card is away, the clock is the page's own.
+ */
+export class Sound {
+  /** rate: samples/s. on: callbacks changed(), when `audible` has changed, and dry(). */
+  constructor(rate, on) {
+    this.rate = rate;
+    this.on = on;
+    this.use(new MuteOutput(rate, (report) => this.take(report)));
+  }
+
+  /** True while the sound card is the clock. */
+  get audible() {
+    return !(this.output instanceof MuteOutput);
+  }
+
+  /** The delay from the output to the ear, s. */
+  get latency() {
+    if (!this.audible) return 0;
+    return this.context.outputLatency || this.context.baseLatency || 0;
+  }
+
+  /** Turn the sound on. Call it in the handler of a click or a key. */
+  async start() {
+    if (this.audible || this.starting) return;
+    this.starting = true;
+    this.output.held = true;
+    try {
+      await Promise.race([this.open(), new Promise((done) => setTimeout(done, START_WAIT * 1000))]);
+    } finally {
+      this.starting = false;
+      this.output.held = false;
+    }
+  }
+
+  async open() {
+    if (!this.context) {
+      this.context = new AudioContext({ sampleRate: this.rate, latencyHint: "interactive" });
+      const kind = this.context.audioWorklet ? WorkletOutput : BufferOutput;
+      this.opening = kind.open(this.context, (report) => this.take(report));
+      this.context.onstatechange = () => this.stateChanged();
+    }
+    await this.context.resume();
+    this.real = await this.opening;
+    this.stateChanged();
+  }
+
+  /** Which sample is heard now, or null where the session has no sound yet. */
+  heard(now = seconds()) {
+    const time = this.smooth.read(this.output.time, now) - this.latency;
+    const position = this.timeline.at(time);
+    return position === null ? null : Math.floor(position);
+  }
+
+  /** Sound (Float32Array), or null for `length` samples of silence, that belongs at `position`. */
+  push(position, samples, length) {
+    this.output.push(position, samples, length);
+  }
+
+  /** Silence at once. Resolves with the ms from now until no sound reaches the ear. */
+  async cut() {
+    const began = performance.timeOrigin + performance.now();
+    this.timeline.clear();
+    const silent = await this.output.cut();
+    return Math.max(0, silent - began) + this.latency * 1000;
+  }
+
+  take(report) {
+    if (!report.begun) return;
+    const dry = report.dry > this.state.dry;
+    this.state = report;
+    if (dry) this.on.dry();
+    this.timeline.add(report.time, report.position, report.running, this.rate);
+  }
+
+  /** The sound card started or stopped. */
+  stateChanged() {
+    const running = this.context.state === "running" && this.real;
+    if (running && !this.audible) {
+      const rest = this.output.ring.rest();
+      this.output.close();
+      this.use(this.real);
+      this.on.changed();
+      if (rest) this.output.push(rest.position, rest.samples, rest.samples.length);
+    } else if (!running && this.audible) {
+      this.real.cut();
+      this.use(new MuteOutput(this.rate, (report) => this.take(report)));
+      this.on.changed();
+    }
+  }
+
+  use(output) {
+    this.output = output;
+    this.timeline = new Timeline();
+    this.smooth = new SmoothClock();
+    this.state = { buffered: 0, dry: 0 };
+  }
+}

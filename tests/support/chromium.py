@@ -28,6 +28,7 @@ FLAGS = (
     "--remote-debugging-port=0",
     "--no-first-run",
     "--no-default-browser-check",
+    "--disable-accelerated-2d-canvas",  # half a core, where the graphics chip is emulated
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-dev-shm-usage",

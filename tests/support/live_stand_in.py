@@ -13,6 +13,7 @@ import struct
 import time
 from collections import deque
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ LIMITS = {
 }
 
 
+@lru_cache
 def drawn(opening: float, white: bool, mood: str) -> np.ndarray:
     """The picture, uint8 [SIZE, SIZE, 3]: a head whose mouth is `opening` (0 to 1) wide open."""
     if white:
@@ -58,6 +60,7 @@ def drawn(opening: float, white: bool, mood: str) -> np.ndarray:
     return image
 
 
+@lru_cache
 def matte() -> np.ndarray:
     """Where the person is, uint8 [SIZE, SIZE]."""
     y, x = np.mgrid[0:SIZE, 0:SIZE] / SIZE
@@ -281,7 +284,7 @@ class Session:
 
         loudness = 0.0 if sound is None else float(np.sqrt(np.mean(sound**2)))
         white = sound is not None and float(sound.max()) > 0.8
-        image = drawn(min(1.0, 4 * loudness), white, self.mood)
+        image = drawn(min(10, round(40 * loudness)) / 10, white, self.mood)
         data, key = self.encoder.encode(stacked(image) if self.matte else image)
         kind = JPEG if self.encoder.codec == "jpeg" else H264
         flags = speech | (KEY if key else 0) | (MATTE if self.matte else 0)

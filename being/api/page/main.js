@@ -71,12 +71,20 @@ $("composer").onsubmit = (event) => {
   sound.start();
   session.speak(text);
   $("text").value = "";
+  $("text").oninput();
 };
 
 $("text").onkeydown = (event) => {
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
   event.preventDefault();
   $("composer").requestSubmit();
+};
+
+// Browsers without `field-sizing` keep one line: let the box grow with its text.
+$("text").oninput = () => {
+  if (CSS.supports("field-sizing", "content")) return;
+  $("text").style.height = "auto";
+  $("text").style.height = `${$("text").scrollHeight}px`;
 };
 
 $("interrupt").onclick = () => {

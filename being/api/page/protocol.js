@@ -6,7 +6,7 @@ export const CODEC = "avc1.42E01F";
 const HEADER = 20; // bytes of a media packet before its payload
 const KINDS = { 1: "h264", 2: "jpeg", 3: "pcm" };
 const PCM = 3;
-const [KEY, SILENCE, MATTE, SPEECH] = [1, 2, 8, 16];
+const [KEY, SILENCE, LIVE, MATTE, SPEECH] = [1, 2, 4, 8, 16];
 
 /**
  * A media packet from the server (ArrayBuffer) as an object: kind "h264", "jpeg" or "pcm", epoch,
@@ -39,11 +39,12 @@ export function packetSamples(packet) {
   return Float32Array.from(pcm, (value) => value / 32768);
 }
 
-/** A PCM packet for the server. pcm: Int16Array at `rate`. */
+/** A PCM packet of the microphone for the server. pcm: Int16Array at `rate`. */
 export function packPcm(pcm, rate, epoch) {
   const buffer = new ArrayBuffer(HEADER + 2 * pcm.length);
   const view = new DataView(buffer);
   view.setUint8(0, PCM);
+  view.setUint8(1, LIVE);
   view.setUint16(2, rate, true);
   view.setUint32(4, epoch, true);
   view.setUint32(16, pcm.length, true);

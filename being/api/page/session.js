@@ -7,6 +7,7 @@ import { packetSamples, packPcm, parsePacket, PROTOCOL, RATE, sessionAddress } f
 // Waits before the next attempts to connect, s.
 const WAITS = [0.5, 1, 2, 4, 8];
 const HEARD_EVERY = 200; // ms between reports of the position
+const STANDS_STILL = 5000; // ms without a message after which the link counts as lost
 const RESUME_EVERY = 5000; // ms between questions for the newest `resume`
 const NOISE_FLOOR = 0.01; // amplitude (-40 dBFS) over which sound counts as begun
 // Close code of a link that the page ends.
@@ -35,6 +36,7 @@ export class LiveSession {
     this.asked = null; // the newest question: { at, soundAt, firstSound, firstFrame }
     this.reset();
     setInterval(() => this.report(), HEARD_EVERY);
+    setInterval(() => this.watch(), 1000);
     setInterval(() => this.send({ type: "stats" }), RESUME_EVERY);
   }
 
@@ -44,6 +46,7 @@ export class LiveSession {
     this.epoch = 0;
     this.unanswered = 0; // interrupts without their `interrupted`
     this.acceptFrom = 0; // pictures before it belong to an older epoch
+    this.held = []; // sound that waits for the epoch in which it is spoken
     this.later = []; // messages that wait until their place is heard
     this.facts = new Map(); // of pictures that are being decoded, by time
     this.decoder?.close();
@@ -63,11 +66,13 @@ export class LiveSession {
     socket.onopen = () => this.start();
     socket.onmessage = ({ data }) => {
       if (socket !== this.socket) return;
+      this.lastMessage = performance.now();
       if (typeof data === "string") this.take(JSON.parse(data));
       else this.takePacket(data);
     };
     socket.onclose = ({ code }) => socket === this.socket && this.lost(code);
     this.socket = socket;
+    this.lastMessage = performance.now();
   }
 
   /** Begin again with other options: another avatar, with a matte, without H.264. */
@@ -113,6 +118,14 @@ export class LiveSession {
     this.on.link("lost", wait);
   }
 
+  /** A link that was cut without a word never closes: the server sends pictures all the time. */
+  watch() {
+    if (document.hidden || !this.ready) this.lastMessage = performance.now();
+    if (performance.now() - this.lastMessage < STANDS_STILL) return;
+    this.leave();
+    this.lost();
+  }
+
   /** Send an object as JSON. Before `ready` only `start` is sent. Returns whether it was sent. */
   send(message, first = false) {
     const open = this.socket?.readyState === WebSocket.OPEN && (first || this.ready);
@@ -149,6 +162,7 @@ export class LiveSession {
     if (this.busy) this.interrupt();
     this.ask();
     this.outbox.beginSound();
+    this.ended = false;
     this.on.change();
   }
 
@@ -156,14 +170,25 @@ export class LiveSession {
   sendSound(pcm) {
     if (!this.outbox.sound) return;
     this.outbox.sound.add(pcm);
-    if (this.ready) this.socket.send(packPcm(pcm, RATE, this.epoch));
+    this.held.push(pcm);
+    this.sendHeld();
+  }
+
+  /** Sound of an epoch that the server has left would be thrown away: it waits for the new one. */
+  sendHeld() {
+    if (!this.ready || this.unanswered) return;
+    for (const pcm of this.held) this.socket.send(packPcm(pcm, RATE, this.epoch));
+    this.held = [];
+    if (this.outbox.sound && this.outbox.finished && !this.ended) {
+      this.ended = this.send({ type: "speak_end" });
+    }
   }
 
   /** No more sound follows. */
   closeSound() {
     if (!this.outbox.sound) return;
     this.outbox.finished = true;
-    this.send({ type: "speak_end" });
+    this.sendHeld();
   }
 
   /** Silence at once: first here, then on the server. Returns the promise of `Sound.cut`. */
@@ -175,6 +200,7 @@ export class LiveSession {
       this.acceptFrom = Infinity;
     }
     this.outbox.clear();
+    this.held = [];
     this.state = "idle";
     this.asked = null;
     this.on.change();
@@ -198,7 +224,8 @@ export class LiveSession {
 
   sendText() {
     const { utterance, text } = this.outbox;
-    this.send({ type: "speak", utterance, text: text.text });
+    const { voice } = this.options;
+    this.send({ type: "speak", utterance, text: text.text, ...(voice && { voice }) });
   }
 
   cut() {
@@ -255,8 +282,9 @@ export class LiveSession {
     if (rest?.text?.trim()) this.sendText();
     else if (rest?.text !== undefined) this.outbox.clear();
     if (rest?.pcm) {
-      this.socket.send(packPcm(rest.pcm, RATE, this.epoch));
-      if (this.outbox.finished) this.send({ type: "speak_end" });
+      this.ended = false;
+      this.held = [rest.pcm];
+      this.sendHeld();
     }
     this.on.change();
   }
@@ -265,7 +293,9 @@ export class LiveSession {
     if (this.unanswered) this.unanswered -= 1;
     else this.serverInterrupts();
     this.epoch = message.epoch;
-    if (!this.unanswered) this.acceptFrom = message.at;
+    if (this.unanswered) return;
+    this.acceptFrom = message.at;
+    this.sendHeld();
   }
 
   serverInterrupts() {

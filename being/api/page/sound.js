@@ -5,6 +5,8 @@ import { SmoothClock, Timeline } from "./timeline.js";
 
 // What is buffered before sound begins, s: more than the jitter of a local network.
 const DELAY = 0.07;
+// The browser's own figure for what is audible is not believed when it is off by more than this, s.
+const UNLIKELY = 0.25;
 // A cut fades over this time, s.
 const FADE = 0.004;
 // Scheduled buffers: their length, and how far ahead of the clock they are scheduled, s.
@@ -189,6 +191,7 @@ export class Sound {
   constructor(rate, on) {
     this.rate = rate;
     this.on = on;
+    this.pushed = 0; // the end of all sound that was pushed
     this.use(new MuteOutput(rate, (report) => this.take(report)));
   }
 
@@ -230,13 +233,25 @@ export class Sound {
 
   /** Which sample is heard now, or null where the session has no sound yet. */
   heard(now = seconds()) {
-    const time = this.smooth.read(this.output.time, now) - this.latency;
-    const position = this.timeline.at(time);
-    return position === null ? null : Math.floor(position);
+    const position = this.timeline.at(this.audibleTime(now));
+    if (position === null) return null;
+    // A busy page hears late that the sound waits. It never passes what was pushed.
+    return Math.floor(Math.min(position, this.pushed));
+  }
+
+  /** The time of the output's clock that is audible at `now`. */
+  audibleTime(now) {
+    const plain = this.smooth.read(this.output.time, now) - this.latency;
+    if (!this.audible) return plain;
+    // The browser knows it better, without steps, where it tells it.
+    const { contextTime, performanceTime } = this.context.getOutputTimestamp();
+    const exact = contextTime + now - performanceTime / 1000;
+    return contextTime > 0 && Math.abs(exact - plain) < UNLIKELY ? exact : plain;
   }
 
   /** Sound (Float32Array), or null for `length` samples of silence, that belongs at `position`. */
   push(position, samples, length) {
+    this.pushed = position + length;
     this.output.push(position, samples, length);
   }
 
@@ -244,6 +259,7 @@ export class Sound {
   async cut() {
     const began = performance.timeOrigin + performance.now();
     this.timeline.clear();
+    this.pushed = 0;
     const silent = await this.output.cut();
     return Math.max(0, silent - began) + this.latency * 1000;
   }

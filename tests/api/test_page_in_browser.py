@@ -328,15 +328,26 @@ def test_a_screen_reader_and_the_keyboard_find_everything(open_page: Open) -> No
 
 
 @pytest.mark.parametrize("width, height", [(1280, 800), (390, 844), (320, 568), (844, 390)])
-def test_everything_fits_on_the_screen(open_page: Open, width: int, height: int) -> None:
+def test_everything_fits_on_the_screen(
+    open_page: Open, server: StandIn, loop: LoopThread, width: int, height: int
+) -> None:
     page = open_page(width=width, height=height)
-    assert page.run("document.documentElement.scrollWidth") <= width
-    assert page.run("document.documentElement.scrollHeight") <= height
-    for name in ("text", "speak", "interrupt", "microphone", "settings-toggle", "full-toggle"):
-        box = page.run(f"document.getElementById('{name}').getBoundingClientRect().toJSON()")
-        assert box["left"] >= 0 and box["right"] <= width, name
-        assert box["top"] >= 0 and box["bottom"] <= height, name
-        assert box["width"] >= 24 and box["height"] >= 24, name
+    for state in ("idle", "speaking", "lost"):
+        if state == "speaking":
+            say(page, TEXT)
+            page.wait(SPEAKING)
+        elif state == "lost":
+            loop.run(server.stop())
+            page.wait("document.body.dataset.link === 'lost'")
+        assert page.run("document.documentElement.scrollWidth") <= width, state
+        assert page.run("document.documentElement.scrollHeight") <= height, state
+        assert page.run("innerWidth") == width, state
+        for name in ("text", "speak", "interrupt", "microphone", "settings-toggle", "full-toggle"):
+            box = page.run(f"document.getElementById('{name}').getBoundingClientRect().toJSON()")
+            assert box["left"] >= 0 and box["right"] <= width, (state, name)
+            assert box["top"] >= 0 and box["bottom"] <= height, (state, name)
+            assert box["width"] >= 24 and box["height"] >= 24, (state, name)
+    loop.run(server.start())
     box = page.run("document.getElementById('picture').getBoundingClientRect().toJSON()")
     assert box["width"] * box["height"] > 0.25 * min(width, height) ** 2
 

@@ -197,7 +197,7 @@ function showLink(link, detail) {
   const texts = {
     connecting: "Connecting",
     open: "Connected",
-    lost: `Connection lost, next attempt in ${detail} s`,
+    lost: `Lost, next try in ${detail} s`,
     closed: "Not connected",
   };
   $("link-text").textContent = texts[link];

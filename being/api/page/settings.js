@@ -93,6 +93,6 @@ function readable(name) {
 
 function consentText(consent) {
   if (!consent) return "";
-  if (consent.note) return `Consent of the person: ${consent.note}`;
+  if (consent.note) return `Consent of the person: ${consent.note.replace(/\.$/, "")}.`;
   return consent.given ? "The person has given consent." : "Consent of the person: not recorded.";
 }

@@ -50,7 +50,7 @@ export class Stage {
     }
     this.stacked = stacked;
     if (stacked) this.prepareShader();
-    else this.plain = this.canvas.getContext("2d", { alpha: false, desynchronized: true });
+    else this.plain = this.canvas.getContext("2d", { alpha: false });
   }
 
   prepareShader() {

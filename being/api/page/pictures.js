@@ -1,6 +1,12 @@
 // Pictures that wait for their moment: decoded frames, ordered by the time they belong to.
 // Times are samples on the session's time line.
 
+import { RATE } from "./protocol.js";
+
+// A picture that comes later than this after its sound is seen to be out of step (ITU-R BT.1359).
+const LATEST = 0.125 * RATE;
+// But a picture that stands still this long is worse.
+const STILL = 0.5 * RATE;
 const MOST = 24; // pictures that wait; a decoder that holds back more of them would stall
 
 /** Decoded pictures by session time. Whoever takes a picture closes it. */
@@ -9,6 +15,7 @@ export class PictureQueue {
     this.waiting = []; // { time, image, ... }, oldest first
     this.dropped = 0;
     this.last = -Infinity; // time of the newest picture taken
+    this.seen = -Infinity; // when it was taken
   }
 
   /** Add a picture (anything with `close()`) that belongs to `time`, and what is known of it. */
@@ -28,9 +35,14 @@ export class PictureQueue {
   take(time) {
     while (this.waiting.length > 1 && this.waiting[1].time <= time) this.drop();
     if (!this.waiting.length || this.waiting[0].time > time) return null;
-    const picture = this.waiting.shift();
-    this.last = picture.time;
-    return picture;
+    const [{ time: own }] = this.waiting;
+    if (time - own > LATEST && time - this.seen < STILL) {
+      this.drop();
+      return null;
+    }
+    this.last = own;
+    this.seen = time;
+    return this.waiting.shift();
   }
 
   /** Let go of the pictures that nobody could see, because the page is hidden. */
@@ -49,7 +61,7 @@ export class PictureQueue {
   /** Begin a new time line: what was taken says nothing about it. */
   restart() {
     this.clear();
-    this.last = -Infinity;
+    this.last = this.seen = -Infinity;
   }
 
   drop() {

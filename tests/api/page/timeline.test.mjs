@@ -72,6 +72,19 @@ test("the newest picture that is due is taken, and late ones are dropped and clo
   assert.deepEqual([images[4].closed, queue.dropped], [1, 2]);
 });
 
+test("pictures far behind their sound are dropped, but the picture does not stand for long", () => {
+  const queue = new PictureQueue();
+  const taken = [];
+  for (let i = 0; i < 50; i++) {
+    queue.add(960 * i, image());
+    const late = i < 10 ? 0 : 4800; // from the tenth on, 0.2 s
+    const picture = queue.take(960 * i + late);
+    if (picture) taken.push(i);
+  }
+  assert.deepEqual(taken.slice(0, 10), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+  assert.ok(taken.length > 12 && taken.length < 16, String(taken));
+});
+
 test("a cut closes all pictures and counts none of them", () => {
   const queue = new PictureQueue();
   const images = [1, 2, 3].map(image);

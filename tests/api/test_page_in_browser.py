@@ -166,8 +166,7 @@ def test_an_interrupt_is_silent_within_60_ms(open_page: Open, server: StandIn, h
         page.click("#interrupt")
         time.sleep(0.4)
         decided = page.run("probe.interrupts.at(-1)")
-        heard = page.run("probe.sounds")
-        taken.append(max([0, *heard]) - decided)
+        taken.append(page.run("probe.sounds.at(-1)") - decided)
         assert page.run("document.body.dataset.state") == "idle"
     print("decision to silence, ms:", [round(ms) for ms in taken])
     assert statistics.median(taken) <= 60, taken

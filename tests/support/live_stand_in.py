@@ -26,7 +26,9 @@ PAGE = Path(__file__).resolve().parents[2] / "being/api/page"
 RATE = 24_000
 FRAME = 960
 SIZE = 192
-LEAD = 3 * FRAME  # sound is sent this far ahead of what is heard
+# How far ahead of what is heard sound is sent: at first, and at most where the client runs dry.
+LEAD, MOST_LEAD = 3 * FRAME, 7 * FRAME
+LOW = 480  # samples in the client's buffer
 HEADER = struct.Struct("<BBHIQI")
 H264, JPEG, PCM = 1, 2, 3
 KEY, SILENCE, MATTE, SPEECH = 1, 2, 8, 16
@@ -85,7 +87,8 @@ def spoken(text: str) -> tuple[np.ndarray, list[dict[str, Any]]]:
         else:
             time_s = np.arange(WORD) / RATE
             tone = np.sin(2 * np.pi * (180 + 25 * (number % 5)) * time_s)
-            piece = (0.4 * tone * np.sin(np.pi * np.minimum(1, time_s / 0.22))).astype(np.float32)
+            loudness = 0.05 + 0.4 * np.sin(np.pi * np.minimum(1, time_s / 0.22))
+            piece = (tone * loudness).astype(np.float32)
         pieces.append(piece)
         words.append({"text": word.strip(".,!?"), "start": at, "end": at + len(piece)})
         at += len(piece)
@@ -129,8 +132,8 @@ class Encoder:
 class Session:
     """One connection: what it is asked for and what it plays."""
 
-    def __init__(self, socket: web.WebSocketResponse, log: list[Any]) -> None:
-        self.socket, self.log = socket, log
+    def __init__(self, socket: web.WebSocketResponse) -> None:
+        self.socket = socket
         self.epoch, self.at = 0, 0
         self.state, self.mood = "idle", "neutral"
         self.queue: deque[np.ndarray] = deque()  # sound of the utterance, frame by frame
@@ -139,6 +142,7 @@ class Session:
         self.utterance: str | None = None
         self.open = False
         self.begun = False
+        self.lead, self.raised = LEAD, 0.0  # samples; when it was raised, s
 
     async def say(self, kind: str, **fields: Any) -> None:
         """Send a message."""
@@ -213,6 +217,8 @@ class Session:
             await self.interrupt(message)
         elif kind == "heard" and message["epoch"] == self.epoch:
             self.set_heard(message["samples"])
+            if message["buffered"] < LOW and time.monotonic() > self.raised + 1:
+                self.lead, self.raised = min(MOST_LEAD, self.lead + FRAME), time.monotonic()
         elif kind == "expression":
             self.mood = message.get("mood", self.mood)
         elif kind == "stats":
@@ -251,9 +257,9 @@ class Session:
         await self.set_state("idle")
 
     async def play(self) -> None:
-        """Send sound and pictures up to `LEAD` ahead of what is heard."""
+        """Send sound and pictures up to `lead` ahead of what is heard."""
         while not self.socket.closed:
-            if self.at < (time.monotonic() - self.anchor) * RATE + LEAD:
+            if self.at < (time.monotonic() - self.anchor) * RATE + self.lead:
                 await self.send_frame()
             else:
                 await asyncio.sleep(0.004)
@@ -336,7 +342,7 @@ class StandIn:
         socket = web.WebSocketResponse(compress=False, max_msg_size=1 << 20)
         await socket.prepare(request)
         self.sockets.add(socket)
-        session = Session(socket, self.log)
+        session = Session(socket)
         try:
             async for message in socket:
                 if message.type == WSMsgType.TEXT:

@@ -11,7 +11,7 @@ const UNLIKELY = 0.25;
 const FADE = 0.004;
 // Scheduled buffers: their length, and how far ahead of the clock they are scheduled, s.
 const PIECE = 0.02;
-const AHEAD = 0.08;
+const AHEAD = 0.06;
 const AHEAD_HIDDEN = 1.6; // timers of a hidden page run once a second
 // How long speech waits for the sound card to start, s.
 const START_WAIT = 2;

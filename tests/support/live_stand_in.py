@@ -155,7 +155,7 @@ class Session:
     async def start(self, message: dict[str, Any]) -> None:
         """Answer `start` with `ready`."""
         kept = message.get("resume") or {}
-        self.avatar = kept.get("avatar") or message.get("avatar") or "Ada"
+        self.avatar = message.get("avatar", "Ada")
         if self.avatar not in ("Ada", "Ben"):
             await self.refuse(
                 "unknown_avatar", f"there is no avatar '{self.avatar}'", "start", True

@@ -24,7 +24,8 @@ const stage = new Stage($("canvas"));
 const panel = new Panel((name) => $(`stat-${name}`));
 const sound = new Sound(RATE, {
   changed: () => showSoundButton(),
-  dry: () => session.report(), // so that the server sends further ahead
+  failed: ({ message }) => showError({ what: "The sound does not start", why: message }),
+  moved: (dry) => session.report(dry), // where sound ran out, the server must send further ahead
 });
 const settings = new Settings({
   avatar: (name) => changeAvatar(name),

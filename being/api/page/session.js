@@ -9,6 +9,7 @@ const WAITS = [0.5, 1, 2, 4, 8];
 const HEARD_EVERY = 200; // ms between reports of the position
 const STANDS_STILL = 5000; // ms without a message after which the link counts as lost
 const RESUME_EVERY = 5000; // ms between questions for the newest `resume`
+const MOST_HELD = 500; // chunks of the microphone that wait for the link: 10 s
 const NOISE_FLOOR = 0.01; // amplitude (-40 dBFS) over which sound counts as begun
 // Close code of a link that the page ends.
 const NORMAL = 1000;
@@ -32,10 +33,10 @@ export class LiveSession {
     this.lastHeard = null; // the last position that was heard, in samples
     this.state = "idle"; // as it is heard
     this.attempts = 0;
+    this.reported = 0; // when the position was told last, ms
     this.count = 0; // utterances
     this.asked = null; // the newest question: { at, soundAt, firstSound, firstFrame }
     this.reset();
-    setInterval(() => this.report(), HEARD_EVERY);
     setInterval(() => this.watch(), 1000);
     setInterval(() => this.send({ type: "stats" }), RESUME_EVERY);
   }
@@ -99,12 +100,14 @@ export class LiveSession {
   }
 
   start() {
-    const { video, matte, avatar, mood } = this.options;
+    const { resume, lastHeard } = this;
+    const { video, matte, mood } = this.options;
+    const avatar = resume?.avatar ?? this.options.avatar;
     const message = { type: "start", protocol: PROTOCOL, video, matte };
-    if (this.resume) message.resume = this.resume;
-    else if (avatar) message.avatar = avatar;
-    if (mood && !this.resume) message.mood = mood;
-    if (this.resume && this.lastHeard !== null) message.heard = this.lastHeard;
+    if (avatar) message.avatar = avatar;
+    if (resume) message.resume = resume;
+    else if (mood) message.mood = mood;
+    if (resume && lastHeard !== null) message.heard = lastHeard;
     this.send(message, true);
   }
 
@@ -133,9 +136,12 @@ export class LiveSession {
     return Boolean(open);
   }
 
-  report() {
+  /** Tell the server which position is heard, if that is due. It paces the server. */
+  report(now = false) {
+    if (!now && performance.now() - this.reported < HEARD_EVERY) return;
     const heard = this.hear();
     if (heard === null || this.unanswered) return;
+    this.reported = performance.now();
     const { buffered } = this.sound.state;
     const { dropped } = this.pictures;
     this.send({ type: "heard", epoch: this.epoch, samples: heard, buffered, dropped });
@@ -171,6 +177,7 @@ export class LiveSession {
     if (!this.outbox.sound) return;
     this.outbox.sound.add(pcm);
     this.held.push(pcm);
+    if (this.held.length > MOST_HELD) this.held.shift();
     this.sendHeld();
   }
 
@@ -283,7 +290,8 @@ export class LiveSession {
     else if (rest?.text !== undefined) this.outbox.clear();
     if (rest?.pcm) {
       this.ended = false;
-      this.held = [rest.pcm];
+      this.held = [];
+      for (let i = 0; i < rest.pcm.length; i += RATE) this.held.push(rest.pcm.slice(i, i + RATE));
       this.sendHeld();
     }
     this.on.change();
@@ -318,6 +326,8 @@ export class LiveSession {
 
   take_error(message) {
     if (message.fatal) this.fatal = message;
+    // What was kept of the session is of no use to this server.
+    if (message.code === "unknown_avatar") this.resume = this.options.avatar = null;
     const refused = message.about === "speak" && !this.outbox.empty && !this.outbox.startedAt;
     if (refused) message.text = this.outbox.text?.text;
     if (refused || message.code === "voice_failed") this.outbox.clear();

@@ -20,11 +20,6 @@ const seconds = () => performance.now() / 1000;
 
 /** Sound by an AudioWorklet, on secure pages. */
 class WorkletOutput {
-  static async open(context, report) {
-    await context.audioWorklet.addModule(new URL("./worklet.js", import.meta.url));
-    return new WorkletOutput(context, report);
-  }
-
   constructor(context, report) {
     this.context = context;
     this.node = new AudioWorkletNode(context, "session-player", {
@@ -102,10 +97,6 @@ class PumpedOutput {
 
 /** Sound by scheduled buffers, where there is no AudioWorklet. */
 class BufferOutput extends PumpedOutput {
-  static async open(context, report) {
-    return new BufferOutput(context, report);
-  }
-
   constructor(context, report) {
     super(context.sampleRate, report);
     this.context = context;
@@ -156,6 +147,13 @@ class BufferOutput extends PumpedOutput {
   }
 }
 
+/** The best output that this page can have. */
+async function openOutput(context, report) {
+  if (!context.audioWorklet) return new BufferOutput(context, report);
+  await context.audioWorklet.addModule(new URL("./worklet.js", import.meta.url));
+  return new WorkletOutput(context, report);
+}
+
 /** No sound, before the first gesture and while the sound card is away: only the clock. */
 class MuteOutput extends PumpedOutput {
   lead = 0;
@@ -187,7 +185,10 @@ class MuteOutput extends PumpedOutput {
  * while the sound card is away, the clock is the page's own.
  */
 export class Sound {
-  /** rate: samples/s. on: callbacks changed(), when `audible` has changed, and dry(). */
+  /**
+   * rate: samples/s. on: callbacks changed(), when `audible` has changed, and moved(dry), some times
+   * a second, also on a hidden page, where dry says that sound has just run out; failed(error).
+   */
   constructor(rate, on) {
     this.rate = rate;
     this.on = on;
@@ -213,6 +214,10 @@ export class Sound {
     this.output.held = true;
     try {
       await Promise.race([this.open(), new Promise((done) => setTimeout(done, START_WAIT * 1000))]);
+    } catch (error) {
+      this.context?.close();
+      this.context = null;
+      this.on.failed(error);
     } finally {
       this.starting = false;
       this.output.held = false;
@@ -222,8 +227,7 @@ export class Sound {
   async open() {
     if (!this.context) {
       this.context = new AudioContext({ sampleRate: this.rate, latencyHint: "interactive" });
-      const kind = this.context.audioWorklet ? WorkletOutput : BufferOutput;
-      this.opening = kind.open(this.context, (report) => this.take(report));
+      this.opening = openOutput(this.context, (report) => this.take(report));
       this.context.onstatechange = () => this.stateChanged();
     }
     await this.context.resume();
@@ -268,8 +272,8 @@ export class Sound {
     if (!report.begun) return;
     const dry = report.dry > this.state.dry;
     this.state = report;
-    if (dry) this.on.dry();
     this.timeline.add(report.time, report.position, report.running, this.rate);
+    this.on.moved(dry);
   }
 
   /** The sound card started or stopped. */

@@ -41,20 +41,16 @@ def test_modules(test: Path, node: str, tmp_path: Path) -> None:
     assert passed and int(passed[1]) > 3, done.stdout
 
 
-@pytest.mark.parametrize("module", sorted(PAGE.glob("*.js")), ids=lambda path: path.name)
-def test_syntax(module: Path, node: str) -> None:
-    done = subprocess.run(
-        [node, "--check", "--input-type=module", "-"],
-        input=module.read_bytes(),
-        capture_output=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr.decode()
-
-
 def test_the_page_asks_for_nothing_outside_and_has_no_absolute_path() -> None:
     """A proxy may put a path before the page, and no other host is asked for anything."""
     for path in PAGE.iterdir():
         text = path.read_text().replace("http://www.w3.org/2000/svg", "")
         outside = re.findall(ABSOLUTE, text)
         assert not outside, f"{path.name}: {outside}"
+
+
+def test_all_modules_are_asked_for_at_once() -> None:
+    """Without `modulepreload`, each level of imports costs the page one more way to the server."""
+    listed = re.findall(r'rel="modulepreload" href="([^"]+)"', (PAGE / "index.html").read_text())
+    modules = {path.name for path in PAGE.glob("*.js")} - {"main.js", "worklet.js"}
+    assert set(listed) == modules

@@ -28,12 +28,14 @@ class WorkletOutput {
       processorOptions: { delay: DELAY },
     });
     this.node.connect(context.destination);
-    this.cuts = new Map(); // by number: what waits for the first silent block
-    this.count = 0;
+    this.cuts = []; // what waits for the first silent block
+    this.count = 0; // cuts so far
     this.node.port.onmessage = ({ data }) => {
-      if (data.silent === undefined) return report(data);
-      this.cuts.get(data.silent)?.(data.at);
-      this.cuts.delete(data.silent);
+      if (data.silent !== undefined) {
+        for (const resolve of this.cuts.splice(0)) resolve(data.at);
+      } else if (data.cuts === this.count) {
+        report(data); // others were on their way when the sound was cut
+      }
     };
   }
 
@@ -50,7 +52,7 @@ class WorkletOutput {
   cut() {
     this.count += 1;
     this.node.port.postMessage({ cut: this.count });
-    return new Promise((resolve) => this.cuts.set(this.count, resolve));
+    return new Promise((resolve) => this.cuts.push(resolve));
   }
 
   close() {
@@ -138,6 +140,7 @@ class BufferOutput extends PumpedOutput {
     this.sources.clear();
     this.openGain();
     this.ring.cut();
+    this.frame = 0; // what was scheduled is gone
     return Date.now() + FADE * 1000;
   }
 
@@ -210,17 +213,19 @@ export class Sound {
   /** Turn the sound on. Call it in the handler of a click or a key. */
   async start() {
     if (this.audible || this.starting) return;
+    const mute = this.output;
     this.starting = true;
-    this.output.held = true;
+    mute.held = !this.late;
     try {
       await Promise.race([this.open(), new Promise((done) => setTimeout(done, START_WAIT * 1000))]);
+      this.late = !this.audible; // a sound card that is so late is not waited for again
     } catch (error) {
       this.context?.close();
       this.context = null;
       this.on.failed(error);
     } finally {
       this.starting = false;
-      this.output.held = false;
+      mute.held = false;
     }
   }
 

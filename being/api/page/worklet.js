@@ -10,6 +10,7 @@ class SessionPlayer extends AudioWorkletProcessor {
     super();
     this.ring = new AudioRing(sampleRate, processorOptions.delay);
     this.cutting = null; // the number of a cut that is not silent yet
+    this.cuts = 0; // the number of the last cut that is silent
     this.fading = false;
     this.running = false;
     this.blocks = 0;
@@ -19,8 +20,8 @@ class SessionPlayer extends AudioWorkletProcessor {
 
   take(message) {
     if (message.cut !== undefined) {
+      this.fading ||= this.cutting === null;
       this.cutting = message.cut;
-      this.fading = true;
       this.late = [];
     } else if (this.cutting !== null) {
       this.late.push(message);
@@ -48,14 +49,16 @@ class SessionPlayer extends AudioWorkletProcessor {
   finishCut() {
     this.port.postMessage({ silent: this.cutting, at: Date.now() });
     this.ring.cut();
+    this.cuts = this.cutting;
     this.cutting = null;
     for (const message of this.late) this.take(message);
     this.late = [];
   }
 
   report(position, running) {
+    const { cuts } = this;
     const { buffered, dry, begun } = this.ring;
-    this.port.postMessage({ time: currentTime, position, running, buffered, dry, begun });
+    this.port.postMessage({ time: currentTime, position, running, buffered, dry, begun, cuts });
   }
 }
 

@@ -45,6 +45,7 @@ SPEAKING = "document.body.dataset.state === 'speaking'"
 IDLE = "document.body.dataset.state === 'idle' && document.getElementById('interrupt').disabled"
 CANVAS = "document.getElementById('canvas').toDataURL()"
 CONNECTED = "document.body.dataset.link === 'open' && document.body.dataset.state === 'idle'"
+SHORT = "one two three four five six seven eight"
 TEXT = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
 REFRESH = 1000 / 60  # ms from the drawing of a picture to its place on the screen
 Open = Callable[..., Page]
@@ -115,11 +116,10 @@ def test_the_mouth_moves_while_sound_plays_and_not_in_silence(open_page: Open, h
     page = open_page(host)
     assert page.run("isSecureContext") == (host == "localhost")
     page.click("#stats-toggle")
-    say(page, TEXT)
+    say(page, SHORT)
     page.wait(SPEAKING)
-    before = page.run(CANVAS)
     assert mouth_range(page, 1) > 20
-    assert page.run(CANVAS) != before
+    assert len({page.run(CANVAS) for _ in range(5)}) > 1
     assert page.run("probe.sounds.length") > 5
     page.wait(IDLE)
     time.sleep(0.3)
@@ -139,7 +139,7 @@ def test_the_mouth_moves_while_sound_plays_and_not_in_silence(open_page: Open, h
 def test_flashes_and_clicks_come_together(open_page: Open, host: str) -> None:
     """Sync by content: the picture of a click is white. Picture on the screen against sound."""
     page = open_page(host)
-    say(page, "click " * 10)
+    say(page, "click " * 8)
     page.wait(SPEAKING)
     page.wait(IDLE, timeout=15)
     time.sleep(0.2)
@@ -147,7 +147,7 @@ def test_flashes_and_clicks_come_together(open_page: Open, host: str) -> None:
     frames = page.run("probe.frames")
     pairs = zip(frames, frames[1:], strict=False)
     flashes = [b[0] + REFRESH for a, b in pairs if a[2] < 240 <= b[2]]
-    assert len(clicks) == 10 and len(flashes) >= 8, (clicks, flashes)
+    assert len(clicks) == 8 and len(flashes) >= 6, (clicks, flashes)
     errors = [min((flash - click for click in clicks), key=abs) for flash in flashes]
     print("picture after sound, ms:", [round(error) for error in errors])
     assert statistics.median(map(abs, errors)) < 40, errors
@@ -158,7 +158,7 @@ def test_an_interrupt_is_silent_within_60_ms(open_page: Open, server: StandIn, h
     page = open_page(host)
     moments = random.Random(16)
     taken = []
-    for _ in range(5):
+    for _ in range(4):
         say(page, TEXT)
         page.wait(SPEAKING)
         time.sleep(0.3 + moments.random() / 2)
@@ -171,7 +171,7 @@ def test_an_interrupt_is_silent_within_60_ms(open_page: Open, server: StandIn, h
     print("decision to silence, ms:", [round(ms) for ms in taken])
     assert statistics.median(taken) <= 60, taken
     told = server.said("interrupt")
-    assert len(told) == 5
+    assert len(told) == 4
     assert all(message["heard"]["samples"] > 0 for message in told)
 
 
@@ -208,7 +208,7 @@ def test_after_a_restart_the_rest_is_spoken(
     page.run("document.querySelector('[name=mood][value=happy]').click()")
     say(page, TEXT)
     page.wait(SPEAKING)
-    time.sleep(1.2)
+    time.sleep(1)
     loop.run(server.stop())
     page.wait("document.body.dataset.link === 'lost'")
     time.sleep(0.4)

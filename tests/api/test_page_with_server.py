@@ -6,16 +6,15 @@ import statistics
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from chromium import PLAIN_HOST, Chromium, LoopThread, Page
 
-pytest.importorskip("being.api.server")  # needs the extra `serve`
-
-from live_server import LocalServer
-
-from being.api.limits import Access
-from being.api.server import PAGE
+# The server needs the extra `serve`.
+PAGE = pytest.importorskip("being.api.server").PAGE
+Access = pytest.importorskip("being.api.limits").Access
+LocalServer = pytest.importorskip("live_server").LocalServer
 
 PROBE = (Path(__file__).parents[1] / "support/page_probe.js").read_text()
 TOKEN = "a/+ &"
@@ -37,13 +36,14 @@ def browser() -> Iterator[Chromium]:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[LocalServer]:
+def server() -> Iterator[Any]:
+    """The `LocalServer`."""
     with LocalServer(page=PAGE, access=Access(token=TOKEN)) as started:
         yield started
 
 
 @pytest.fixture
-def page(browser: Chromium, server: LocalServer, request: pytest.FixtureRequest) -> Iterator[Page]:
+def page(browser: Chromium, server: Any, request: pytest.FixtureRequest) -> Iterator[Page]:
     """The page, connected, as a secure or a plain one."""
     host = request.node.callspec.params.get("host", "localhost")
     query = "?token=a%2F%2B%20%26"

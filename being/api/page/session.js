@@ -174,7 +174,7 @@ export class LiveSession {
 
   /** pcm: Int16Array at RATE. */
   sendSound(pcm) {
-    if (!this.outbox.sound) return;
+    if (!this.outbox.sound || this.outbox.finished) return; // a last chunk was on its way
     this.outbox.sound.add(pcm);
     this.held.push(pcm);
     if (this.held.length > MOST_HELD) this.held.shift();

@@ -326,6 +326,18 @@ def test_a_screen_reader_and_the_keyboard_find_everything(open_page: Open) -> No
     page.wait("document.querySelector('#captions').textContent === ''")
 
 
+def test_full_screen_shows_the_avatar_larger_and_keeps_the_text_box(open_page: Open) -> None:
+    page = open_page(width=900, height=500)
+    side = "document.getElementById('picture').getBoundingClientRect().height"
+    before = page.run(side)
+    page.click("#full-toggle")
+    page.wait(f"document.body.hasAttribute('data-full') && {side} > {before + 20}")
+    assert page.run("document.getElementById('text').checkVisibility()")
+    assert page.run("document.getElementById('badge').checkVisibility()")
+    page.click("#full-exit")
+    page.wait(f"!document.body.hasAttribute('data-full') && {side} === {before}")
+
+
 @pytest.mark.parametrize("width, height", [(1280, 800), (390, 844), (320, 568), (844, 390)])
 def test_everything_fits_on_the_screen(
     open_page: Open, server: StandIn, loop: LoopThread, width: int, height: int

@@ -186,9 +186,12 @@ function microphoneError({ name, message }) {
 
 async function toggleFull() {
   if (document.fullscreenElement) return document.exitFullscreen();
-  const root = document.documentElement;
-  if (root.requestFullscreen) return root.requestFullscreen();
-  showFull(!document.body.hasAttribute("data-full")); // a browser without full screen: an iPhone
+  if (document.body.hasAttribute("data-full")) return showFull(false);
+  try {
+    await document.documentElement.requestFullscreen();
+  } catch {
+    showFull(true); // not possible on an iPhone or in a frame: at least the whole window
+  }
 }
 
 // What the user sees

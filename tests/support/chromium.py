@@ -28,6 +28,7 @@ PLAIN_HOST = "being.test"
 FLAGS = (
     "--headless=new",
     "--remote-debugging-port=0",
+    "--no-sandbox",  # needs a helper or rights that test machines lack; the pages are our own
     "--no-first-run",
     "--no-default-browser-check",
     # An emulated graphics chip costs half a core for what the processor does in passing.
@@ -85,9 +86,8 @@ class Chromium:
     def __init__(self, loop: LoopThread) -> None:
         self.loop = loop
         self._profile = tempfile.mkdtemp(prefix="being-chromium-")
-        flags = [*FLAGS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
         self._process = subprocess.Popen(
-            [find_chromium(), *flags, f"--user-data-dir={self._profile}", "about:blank"],
+            [find_chromium(), *FLAGS, f"--user-data-dir={self._profile}", "about:blank"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,

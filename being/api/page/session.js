@@ -10,6 +10,7 @@ const HEARD_EVERY = 200; // ms between reports of the position
 const STANDS_STILL = 5000; // ms without a message after which the link counts as lost
 const RESUME_EVERY = 5000; // ms between questions for the newest `resume`
 const MOST_HELD = 500; // chunks of the microphone that wait for the link: 10 s
+const MOST_FACTS = 100; // pictures that are being decoded; a decoder skips some
 const NOISE_FLOOR = 0.01; // amplitude (-40 dBFS) over which sound counts as begun
 // Close code of a link that the page ends.
 const NORMAL = 1000;
@@ -345,6 +346,7 @@ export class LiveSession {
     } else {
       const { matte, speech } = packet;
       this.facts.set(packet.time, { matte, speech });
+      if (this.facts.size > MOST_FACTS) this.facts.delete(this.facts.keys().next().value);
       this.decoder?.decode(packet.time, packet.payload, packet.key);
     }
   }

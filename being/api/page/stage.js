@@ -55,6 +55,8 @@ export class Stage {
 
   prepareShader() {
     const gl = this.canvas.getContext("webgl2", { premultipliedAlpha: true, antialias: false });
+    // The graphics driver may take the context away: the next picture gets a new canvas.
+    this.canvas.addEventListener("webglcontextlost", () => (this.stacked = undefined));
     const program = gl.createProgram();
     for (const [kind, source] of [
       [gl.VERTEX_SHADER, VERTEX],

@@ -129,3 +129,16 @@ def test_a_text_that_the_voice_cannot_say_comes_back(page: Page, host: str) -> N
     page.run("document.getElementById('text').value = ''")
     say(page, "Hello.")
     page.wait(SPEAKING)
+
+
+@pytest.mark.parametrize("host", ["localhost"])
+def test_a_lost_render_process_is_told_until_pictures_come_again(
+    page: Page, server: Any, host: str
+) -> None:
+    server.stop_renderer()
+    error = page.wait("document.getElementById('error').innerText")
+    assert "The render process has ended." in error
+    time.sleep(0.7)
+    page.run("probe.frames.length = 0")
+    server.start_renderer()
+    page.wait("!document.getElementById('error').innerText && probe.frames.length > 3")

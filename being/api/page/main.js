@@ -14,6 +14,7 @@ import { canDrawMatte, Stage } from "./stage.js";
 
 const $ = (id) => document.getElementById(id);
 const STORE = "being.session"; // what a reload of the page goes on from
+const PAUSE_AFTER = 60_000; // ms that a page is hidden before its session pauses
 const LONGEST_FRAME = 1 / 30; // s: the time to the next picture on the screen, at most
 
 const query = new URLSearchParams(location.search);
@@ -43,6 +44,8 @@ const session = new LiveSession(document.baseURI, sound, pictures, await firstOp
   change: showState,
 });
 let microphone = null;
+let hiding; // the timer of a hidden page
+let errorUntil = Infinity; // a picture of a later time ends the error that is shown
 let lastFrame = performance.now();
 let interval = 1 / 60; // s between pictures on the screen
 
@@ -122,6 +125,14 @@ $("stats-toggle").onclick = () => {
 $("full-toggle").onclick = $("full-exit").onclick = () => toggleFull();
 $("stage").ondblclick = () => toggleFull();
 document.addEventListener("fullscreenchange", () => showFull(Boolean(document.fullscreenElement)));
+
+// A page that nobody sees gives its place on the server back after a while.
+document.addEventListener("visibilitychange", () => {
+  clearTimeout(hiding);
+  if (!document.hidden) session.wake();
+  else if (!query.has("only")) hiding = setTimeout(() => session.pause(), PAUSE_AFTER);
+});
+
 addEventListener("pagehide", () => {
   const { avatar } = session.ready ?? kept;
   const { resume } = session;
@@ -203,6 +214,7 @@ function showLink(link, detail) {
     open: "Connected",
     lost: `Lost, next try in ${detail} s`,
     closed: "Not connected",
+    paused: "Paused",
   };
   $("link-text").textContent = texts[link];
   if (link === "closed") {
@@ -228,6 +240,7 @@ function showReady(ready) {
 }
 
 function takeError(error) {
+  errorUntil = error.code === "render_lost" ? session.lastHeard + RATE / 2 : Infinity;
   if (error.text && !$("text").value) $("text").value = error.text;
   if (!error.fatal || error.code === "full") showError(error);
 }
@@ -302,6 +315,10 @@ function draw(now) {
     picture.image.close();
     panel.count(seen - picture.time);
     session.seen(picture);
+    if (picture.time > errorUntil) {
+      hideError();
+      errorUntil = Infinity;
+    }
     if (document.body.dataset.state === "connecting") showState();
   }
   showCaptions(heard);

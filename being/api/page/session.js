@@ -60,7 +60,7 @@ export class LiveSession {
   /** Connect, and connect again until `close` or a fatal error. */
   connect() {
     clearTimeout(this.timer);
-    this.over = false;
+    this.over = this.paused = false;
     this.fatal = null;
     this.on.link("connecting");
     const socket = new WebSocket(sessionAddress(this.page, this.options.token));
@@ -91,6 +91,19 @@ export class LiveSession {
     this.over = true;
     this.leave();
     this.on.link("closed");
+  }
+
+  /** Give the place on the server back until `wake`, where nobody speaks. */
+  pause() {
+    if (this.busy || !this.ready) return;
+    this.paused = true;
+    this.leave();
+    this.on.link("paused");
+  }
+
+  /** Go on after `pause`. */
+  wake() {
+    if (this.paused) this.connect();
   }
 
   leave() {

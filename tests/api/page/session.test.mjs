@@ -280,3 +280,18 @@ test("a refused text leaves the session free", () => {
   });
   assert.equal(session.busy, false);
 });
+
+test("a paused session gives its place back, and wakes in the same session", () => {
+  ready(sockets[0]);
+  session.speak("hello");
+  session.pause();
+  assert.equal(sockets[0].closedWith, undefined);
+  session.interrupt();
+  session.pause();
+  assert.deepEqual([sockets[0].closedWith, links.at(-1)[0]], [1000, "paused"]);
+  session.wake();
+  sockets[1].open();
+  assert.equal(sockets[1].sent[0].resume.phase, 3);
+  session.wake();
+  assert.equal(sockets.length, 2);
+});

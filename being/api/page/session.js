@@ -34,6 +34,7 @@ export class LiveSession {
     this.lastHeard = null; // the last position that was heard, in samples
     this.state = "idle"; // as it is heard
     this.attempts = 0;
+    this.face = null; // a change of the face that was not sent
     this.reported = 0; // when the position was told last, ms
     this.count = 0; // utterances
     this.asked = null; // the newest question: { at, soundAt, firstSound, firstFrame }
@@ -230,8 +231,9 @@ export class LiveSession {
 
   /** Change the face: { mood } or { values } as in the protocol. */
   express(change) {
-    this.send({ type: "expression", ...change });
     if (change.mood) this.options.mood = change.mood;
+    // Without a link it waits for the next one.
+    if (!this.send({ type: "expression", ...change })) this.face = { ...this.face, ...change };
   }
 
   nextName() {
@@ -282,6 +284,8 @@ export class LiveSession {
     this.decoder = this.openDecoder(message.video);
     this.on.link("open");
     this.on.ready(message);
+    if (this.face) this.express(this.face);
+    this.face = null;
     this.sendAgain();
   }
 
@@ -342,7 +346,8 @@ export class LiveSession {
     if (message.fatal) this.fatal = message;
     // What was kept of the session is of no use to this server.
     if (message.code === "unknown_avatar") this.resume = this.options.avatar = null;
-    const refused = message.about === "speak" && !this.outbox.empty && !this.outbox.startedAt;
+    const refused =
+      message.about === "speak" && !this.outbox.empty && this.outbox.startedAt === null;
     if (refused) message.text = this.outbox.text?.text;
     if (refused || message.code === "voice_failed") this.outbox.clear();
     this.on.error(message);
@@ -381,7 +386,7 @@ export class LiveSession {
     while (this.later.length && this.later[0].at <= heard) this.due(this.later.shift());
     if (this.outbox.hear(heard)) this.on.change();
     const { asked } = this;
-    if (asked?.soundAt && !asked.firstSound && heard >= asked.soundAt) {
+    if (asked && asked.soundAt !== null && !asked.firstSound && heard >= asked.soundAt) {
       asked.firstSound = performance.now() - asked.at;
     }
     return heard;
@@ -395,7 +400,7 @@ export class LiveSession {
   }
 
   noteFirstSound(time, samples) {
-    if (!this.asked || this.asked.soundAt) return;
+    if (!this.asked || this.asked.soundAt !== null) return;
     const place = samples.findIndex((sample) => Math.abs(sample) > NOISE_FLOOR);
     if (place >= 0) this.asked.soundAt = time + place;
   }
@@ -403,7 +408,7 @@ export class LiveSession {
   /** A picture is on the screen. */
   seen({ time, speech }) {
     const { asked } = this;
-    if (!asked || asked.firstFrame || !speech || !asked.soundAt) return;
+    if (!asked || asked.firstFrame || !speech || asked.soundAt === null) return;
     if (time + this.ready.frame > asked.soundAt) asked.firstFrame = performance.now() - asked.at;
   }
 }

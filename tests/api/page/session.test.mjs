@@ -295,3 +295,14 @@ test("a paused session gives its place back, and wakes in the same session", () 
   session.wake();
   assert.equal(sockets.length, 2);
 });
+
+test("a mood that is chosen without a link is sent with the next one", () => {
+  ready(sockets[0]);
+  sockets[0].drop();
+  session.express({ mood: "happy" });
+  session.express({ values: { smile: 1 } });
+  waits.at(-1).run();
+  ready(sockets[1]);
+  const faces = sockets[1].sent.filter(({ type }) => type === "expression");
+  assert.deepEqual(faces, [{ type: "expression", mood: "happy", values: { smile: 1 } }]);
+});

@@ -3,6 +3,7 @@
 import { H264Decoder, JpegDecoder } from "./decoders.js";
 import { Outbox } from "./outbox.js";
 import { packetSamples, packPcm, parsePacket, PROTOCOL, RATE, sessionAddress } from "./protocol.js";
+import { Question } from "./question.js";
 
 // Waits before the next attempts to connect, s.
 const WAITS = [0.5, 1, 2, 4, 8];
@@ -11,7 +12,6 @@ const STANDS_STILL = 5000; // ms without a message after which the link counts a
 const RESUME_EVERY = 5000; // ms between questions for the newest `resume`
 const MOST_HELD = 500; // chunks of the microphone that wait for the link: 10 s
 const MOST_FACTS = 100; // pictures that are being decoded; a decoder skips some
-const NOISE_FLOOR = 0.01; // amplitude (-40 dBFS) over which sound counts as begun
 // Close code of a link that the page ends.
 const NORMAL = 1000;
 
@@ -37,7 +37,7 @@ export class LiveSession {
     this.face = null; // a change of the face that was not sent
     this.reported = 0; // when the position was told last, ms
     this.count = 0; // utterances
-    this.asked = null; // the newest question: { at, soundAt, firstSound, firstFrame }
+    this.asked = null; // the newest Question
     this.reset();
     setInterval(() => this.watch(), 1000);
     setInterval(() => this.send({ type: "stats" }), RESUME_EVERY);
@@ -172,7 +172,7 @@ export class LiveSession {
   /** Say the text. What is being said is cut. */
   speak(text) {
     if (this.busy) this.interrupt();
-    this.ask();
+    this.asked = new Question();
     this.outbox.beginText(this.nextName(), text);
     this.sendText();
     this.on.change();
@@ -181,7 +181,7 @@ export class LiveSession {
   /** Speak sound that follows in calls of `sendSound`. What is being said is cut. */
   openSound() {
     if (this.busy) this.interrupt();
-    this.ask();
+    this.asked = new Question();
     this.outbox.beginSound();
     this.ended = false;
     this.on.change();
@@ -239,10 +239,6 @@ export class LiveSession {
   nextName() {
     this.count += 1;
     return `page-${this.count}`;
-  }
-
-  ask() {
-    this.asked = { at: performance.now(), soundAt: null, firstSound: null, firstFrame: null };
   }
 
   sendText() {
@@ -359,7 +355,7 @@ export class LiveSession {
     if (!packet || !this.ready || this.unanswered || packet.epoch < this.epoch) return;
     if (packet.kind === "pcm") {
       const samples = packetSamples(packet);
-      if (samples && packet.speech) this.noteFirstSound(packet.time, samples);
+      if (samples && packet.speech) this.asked?.answered(packet.time, samples);
       this.sound.push(packet.time, samples, packet.length);
     } else {
       const { matte, speech } = packet;
@@ -385,10 +381,7 @@ export class LiveSession {
     this.lastHeard = heard;
     while (this.later.length && this.later[0].at <= heard) this.due(this.later.shift());
     if (this.outbox.hear(heard)) this.on.change();
-    const { asked } = this;
-    if (asked && asked.soundAt !== null && !asked.firstSound && heard >= asked.soundAt) {
-      asked.firstSound = performance.now() - asked.at;
-    }
+    this.asked?.heard(heard);
     return heard;
   }
 
@@ -399,16 +392,8 @@ export class LiveSession {
     this.on.change();
   }
 
-  noteFirstSound(time, samples) {
-    if (!this.asked || this.asked.soundAt !== null) return;
-    const place = samples.findIndex((sample) => Math.abs(sample) > NOISE_FLOOR);
-    if (place >= 0) this.asked.soundAt = time + place;
-  }
-
   /** A picture is on the screen. */
   seen({ time, speech }) {
-    const { asked } = this;
-    if (!asked || asked.firstFrame || !speech || asked.soundAt === null) return;
-    if (time + this.ready.frame > asked.soundAt) asked.firstFrame = performance.now() - asked.at;
+    if (speech) this.asked?.seen(time, this.ready?.frame ?? 0);
   }
 }

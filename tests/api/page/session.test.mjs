@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
+import { Question } from "./question.js";
 import { LiveSession } from "./session.js";
 
 const sockets = [];
@@ -305,4 +306,23 @@ test("a mood that is chosen without a link is sent with the next one", () => {
   ready(sockets[1]);
   const faces = sockets[1].sent.filter(({ type }) => type === "expression");
   assert.deepEqual(faces, [{ type: "expression", mood: "happy", values: { smile: 1 } }]);
+});
+
+test("first sound and first frame count from the first audible sample", () => {
+  const question = new Question();
+  question.answered(0, Float32Array.of(0, 0.001, 0.005));
+  question.heard(3);
+  assert.deepEqual([question.soundAt, question.firstSound], [null, null]);
+  question.answered(960, Float32Array.of(0, 0.02));
+  question.answered(1920, Float32Array.of(1));
+  assert.equal(question.soundAt, 961);
+  question.seen(0, 960);
+  question.heard(960);
+  assert.deepEqual([question.firstSound, question.firstFrame], [null, null]);
+  question.heard(961);
+  question.seen(960, 960);
+  const { firstSound, firstFrame } = question;
+  assert.ok(firstSound >= 0 && firstFrame >= firstSound);
+  question.heard(5000);
+  assert.equal(question.firstSound, firstSound);
 });

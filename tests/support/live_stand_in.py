@@ -309,7 +309,7 @@ class StandIn:
         self.prefix = prefix
         self.port = 0
         self.log: list[dict[str, Any]] = []  # JSON messages of all clients, and "sound" samples
-        self.sockets: set[web.WebSocketResponse] = set()
+        self.sessions: dict[web.WebSocketResponse, Session] = {}
 
     async def start(self) -> None:
         """Listen, at the port of the last time if there was one."""
@@ -325,11 +325,18 @@ class StandIn:
 
     async def stop(self) -> None:
         """Go away as a killed server does: no close frame."""
-        for socket in list(self.sockets):
+        for socket in list(self.sessions):
             request = socket._req
             if request is not None and request.transport is not None:
                 request.transport.abort()
         await self.runner.cleanup()
+
+    async def interrupt(self) -> float:
+        """Interrupt all sessions by the server's own decision; the time of it, s since 1970."""
+        at = time.time()
+        for session in self.sessions.values():
+            await session.interrupt({"heard": {"samples": 0}})
+        return at
 
     def said(self, kind: str) -> list[dict[str, Any]]:
         """All messages of a kind that clients sent."""
@@ -341,8 +348,7 @@ class StandIn:
     async def _session(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(compress=False, max_msg_size=1 << 20)
         await socket.prepare(request)
-        self.sockets.add(socket)
-        session = Session(socket)
+        session = self.sessions[socket] = Session(socket)
         try:
             async for message in socket:
                 if message.type == WSMsgType.TEXT:
@@ -352,7 +358,7 @@ class StandIn:
                     self.log.append({"type": "sound", "samples": (len(message.data) - 20) // 2})
                     session.take_sound(message.data)
         finally:
-            self.sockets.discard(socket)
+            del self.sessions[socket]
             if task := getattr(session, "player", None):
                 task.cancel()
         return socket

@@ -142,3 +142,13 @@ def test_a_lost_render_process_is_told_until_pictures_come_again(
     page.run("probe.frames.length = 0")
     server.start_renderer()
     page.wait("!document.getElementById('error').innerText && probe.frames.length > 3")
+
+
+def test_a_wrong_token_is_told_and_not_tried_again(browser: Chromium, server: Any) -> None:
+    page = browser.open(f"http://localhost:{server.port}/?token=other")
+    page.wait("document.body.dataset.link === 'closed'")
+    error = page.run("document.getElementById('error').innerText")
+    assert "The token is wrong." in error and "being serve" in error
+    time.sleep(1)
+    assert sum("/session" in url for url in page.requests) == 1
+    page.close()

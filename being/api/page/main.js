@@ -18,7 +18,7 @@ const PAUSE_AFTER = 60_000; // ms that a page is hidden before its session pause
 const LONGEST_FRAME = 1 / 30; // s: the time to the next picture on the screen, at most
 
 const query = new URLSearchParams(location.search);
-const kept = JSON.parse(sessionStorage.getItem(STORE) ?? "{}");
+const kept = readStore();
 const pictures = new PictureQueue();
 const captions = new CaptionLines();
 const stage = new Stage($("canvas"));
@@ -48,6 +48,23 @@ let hiding; // the timer of a hidden page
 let errorUntil = Infinity; // a picture of a later time ends the error that is shown
 let lastFrame = performance.now();
 let interval = 1 / 60; // s between pictures on the screen
+
+/** What was kept for a reload; {} where there is nothing, or the page lies in a closed frame. */
+function readStore() {
+  try {
+    return JSON.parse(sessionStorage.getItem(STORE) ?? "{}");
+  } catch {
+    return {};
+  }
+}
+
+function writeStore(content) {
+  try {
+    sessionStorage.setItem(STORE, JSON.stringify(content));
+  } catch {
+    // Without a store a reload begins anew.
+  }
+}
 
 async function firstOptions() {
   const avatar = query.get("avatar");
@@ -136,7 +153,7 @@ document.addEventListener("visibilitychange", () => {
 addEventListener("pagehide", () => {
   const { avatar } = session.ready ?? kept;
   const { resume } = session;
-  sessionStorage.setItem(STORE, JSON.stringify({ resume, avatar, mood: session.options.mood }));
+  writeStore({ resume, avatar, mood: session.options.mood });
 });
 
 function tooLong(length, most) {

@@ -16,7 +16,9 @@ in vec2 place;
 uniform sampler2D picture;
 out vec4 colour;
 void main() {
-  float matte = texture(picture, vec2(place.x, 0.5 + 0.5 * place.y)).g;
+  float coded = texture(picture, vec2(place.x, 0.5 + 0.5 * place.y)).g;
+  // Compression moves the ends of the range by a few levels of 255.
+  float matte = clamp((coded - 4.0 / 255.0) / (247.0 / 255.0), 0.0, 1.0);
   vec3 shade = texture(picture, vec2(place.x, 0.5 * place.y)).rgb;
   colour = vec4(min(shade, matte), matte);
 }`;

@@ -45,7 +45,7 @@ SPEAKING = "document.body.dataset.state === 'speaking'"
 IDLE = "document.body.dataset.state === 'idle' && document.getElementById('interrupt').disabled"
 CANVAS = "document.getElementById('canvas').toDataURL()"
 CONNECTED = "document.body.dataset.link === 'open' && document.body.dataset.state === 'idle'"
-SHORT = "one two three four five six seven eight"
+SHORT = "one two three four five six"
 TEXT = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
 REFRESH = 1000 / 60  # ms from the drawing of a picture to its place on the screen
 Open = Callable[..., Page]
@@ -118,14 +118,19 @@ def test_the_mouth_moves_while_sound_plays_and_not_in_silence(open_page: Open, h
     page.click("#stats-toggle")
     say(page, SHORT)
     page.wait(SPEAKING)
-    assert mouth_range(page, 1) > 20
-    assert len({page.run(CANVAS) for _ in range(5)}) > 1
-    assert page.run("probe.sounds.length") > 5
-    page.wait(IDLE)
-    time.sleep(0.3)
-    page.run("probe.sounds.length = 0")
-    assert mouth_range(page, 0.7) < 3
-    assert page.run("probe.sounds.length") == 0
+    canvases = {page.run(CANVAS)}
+    while not page.run(IDLE):
+        canvases.add(page.run(CANVAS))
+        time.sleep(0.1)
+    time.sleep(1)
+
+    begin, end = page.run("[probe.sounds[0], probe.sounds.at(-1)]")
+    mouths = page.run("probe.frames.map(([at, mouth]) => [at, mouth])")
+    during = [mouth for at, mouth in mouths if begin < at < end]
+    after = [mouth for at, mouth in mouths if at > end + 300]
+    assert end - begin > 1000
+    assert max(during) - min(during) > 20 and len(canvases) > 1
+    assert len(after) > 3 and max(after) - min(after) < 3
 
     path = page.run("document.getElementById('stat-path').textContent")
     assert path == ("H.264, worklet" if host == "localhost" else "JPEG, buffers")
@@ -187,26 +192,25 @@ def test_flashes_and_clicks_come_together(open_page: Open, host: str) -> None:
     say(page, "one")  # the first speech of a page starts sound card and decoder
     page.wait(SPEAKING)
     page.wait(IDLE)
-    errors = sync_errors(page, 10)
+    errors = sync_errors(page, 7)
     print("picture after sound, ms:", [round(error) for error in errors])
     assert statistics.median(map(abs, errors)) < 40, errors
 
 
 @HOSTS
 def test_an_interrupt_is_silent_within_60_ms(open_page: Open, server: StandIn, host: str) -> None:
-    taken = interrupt_times(open_page(host), 4)
+    taken = interrupt_times(open_page(host), 3)
     print("decision to silence, ms:", [round(ms) for ms in taken])
     assert statistics.median(taken) <= 60, taken
     told = server.said("interrupt")
-    assert len(told) == 4
+    assert len(told) == 3
     assert all(message["heard"]["samples"] > 0 for message in told)
 
 
-@HOSTS
 def test_an_interrupt_of_the_server_is_silent_within_100_ms(
-    open_page: Open, server: StandIn, loop: LoopThread, host: str
+    open_page: Open, server: StandIn, loop: LoopThread
 ) -> None:
-    page = open_page(host)
+    page = open_page()
     taken = []
     for _ in range(3):
         say(page, TEXT)
@@ -269,11 +273,10 @@ def test_a_new_text_cuts_the_old_one(open_page: Open, server: StandIn) -> None:
     assert kinds == ["speak", "interrupt", "speak"]
 
 
-@HOSTS
 def test_after_a_restart_the_rest_is_spoken(
-    open_page: Open, server: StandIn, loop: LoopThread, host: str
+    open_page: Open, server: StandIn, loop: LoopThread
 ) -> None:
-    page = open_page(host)
+    page = open_page(PLAIN_HOST)  # as a secure page: test_page_with_server.py
     page.run("document.querySelector('[name=mood][value=happy]').click()")
     say(page, TEXT)
     page.wait("document.querySelector('#captions .said')?.textContent.includes('three')")
@@ -406,7 +409,7 @@ def test_full_screen_shows_the_avatar_larger_and_keeps_the_text_box(open_page: O
     page.wait(f"!document.body.hasAttribute('data-full') && {side} === {before}")
 
 
-@pytest.mark.parametrize("width, height", [(1280, 800), (390, 844), (320, 568), (844, 390)])
+@pytest.mark.parametrize("width, height", [(1280, 800), (320, 568), (844, 390)])
 def test_everything_fits_on_the_screen(
     open_page: Open, server: StandIn, loop: LoopThread, width: int, height: int
 ) -> None:

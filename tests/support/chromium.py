@@ -139,7 +139,7 @@ class Chromium:
     def open(
         self, url: str, width: int = 1280, height: int = 800, script: str = "", **media: str
     ) -> Page:
-        """Open a page in a context of its own (no shared storage) and wait until it is loaded.
+        """Open a page in a tab of its own and wait until it is loaded.
 
         script: JavaScript that runs before the page's own. media: CSS media features by name with
         - as _, such as `prefers_color_scheme="dark"`.
@@ -149,12 +149,11 @@ class Chromium:
     async def _open(
         self, url: str, width: int, height: int, script: str, media: dict[str, str]
     ) -> Page:
-        context = (await self.send("Target.createBrowserContext"))["browserContextId"]
-        target = await self.send("Target.createTarget", url="about:blank", browserContextId=context)
+        target = await self.send("Target.createTarget", url="about:blank")
         attached = await self.send(
             "Target.attachToTarget", targetId=target["targetId"], flatten=True
         )
-        page = Page(self, attached["sessionId"], context)
+        page = Page(self, attached["sessionId"], target["targetId"])
         self._pages[page.session] = page
         for domain in ("Page", "Runtime", "Network", "Log"):
             await page.send(f"{domain}.enable")
@@ -193,8 +192,8 @@ class Chromium:
 class Page:
     """A page of the browser. Collects its console messages, exceptions and requests."""
 
-    def __init__(self, browser: Chromium, session: str, context: str) -> None:
-        self.browser, self.session, self.context = browser, session, context
+    def __init__(self, browser: Chromium, session: str, target: str) -> None:
+        self.browser, self.session, self.target = browser, session, target
         self.loaded = asyncio.Event()
         self.complaints: list[str] = []
         self.requests: list[str] = []
@@ -294,7 +293,5 @@ class Page:
         return list(self.browser.loop.run(self.send("Accessibility.getFullAXTree"))["nodes"])
 
     def close(self) -> None:
-        """Close the page and forget its storage."""
-        self.browser.loop.run(
-            self.browser.send("Target.disposeBrowserContext", browserContextId=self.context)
-        )
+        """Close the page."""
+        self.browser.loop.run(self.browser.send("Target.closeTarget", targetId=self.target))

@@ -32,10 +32,12 @@ test: $(STAMP)  ## the fast tests, in two processes
 test-slow: $(STAMP)  ## all tests, also the slow ones and those on shared footage
 	@$(BIN)/python -m pytest -m "" --timeout 1800
 
-lint: $(STAMP)  ## ruff: rules and format; clang-format of the native code
+lint: $(STAMP)  ## ruff: rules and format; clang-format of the native code; syntax of the page
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet . || { echo "not formatted: run make format"; exit 1; }
 	@$(BIN)/clang-format --dry-run -Werror $$(git ls-files '*.cpp' '*.h')
+	@if command -v node >/dev/null; then for file in $$(git ls-files 'being/api/page/*.js'); do \
+	  node --check --input-type=module - <$$file || { echo "$$file: see above"; exit 1; }; done; fi
 
 format: $(STAMP)  ## format Python and native code
 	@$(BIN)/ruff format .

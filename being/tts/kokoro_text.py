@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import unicodedata
+from typing import Any
 from dataclasses import dataclass
 
 from being.errors import EnvironmentFault, InputRejected
@@ -261,12 +262,13 @@ def _chinese_syllables(clause: str) -> list[tuple[str, str]]:
     characters = "".join(c for c in clause if unicodedata.category(c)[0] == "L")
     if not characters:
         return []
-    # Characters without a reading stay themselves.
-    initials = lazy_pinyin(characters, Style.INITIALS, errors=list, strict=True)
+    # Characters without a reading stay themselves: one entry for each of a run of them.
+    unread: Any = list
+    initials = lazy_pinyin(characters, Style.INITIALS, errors=unread, strict=True)
     finals = lazy_pinyin(
-        characters, Style.FINALS_TONE3, errors=list, strict=True, neutral_tone_with_five=True
+        characters, Style.FINALS_TONE3, errors=unread, strict=True, neutral_tone_with_five=True
     )
-    whole = lazy_pinyin(characters, Style.TONE3, errors=list, neutral_tone_with_five=True)
+    whole = lazy_pinyin(characters, Style.TONE3, errors=unread, neutral_tone_with_five=True)
     readings = []
     for character, initial, toned, syllable in zip(
         characters, initials, finals, whole, strict=True

@@ -12,8 +12,8 @@ import re
 import shutil
 import subprocess
 import unicodedata
-from typing import Any
 from dataclasses import dataclass
+from typing import Any
 
 from being.errors import EnvironmentFault, InputRejected
 from being.tts.hibari_voice import WordSpan, load_hibari

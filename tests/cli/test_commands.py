@@ -389,7 +389,7 @@ def test_train_refuses_a_folder_that_is_no_dataset(
         manifest = json.loads((data / "dataset.json").read_text())
         changes = {
             "schema": {"schema": 99},
-            "other encoder": {"features": {"other": {}}},
+            "other encoder": {"features": {"other": {"file": "aud_hama.npy", "width": 7}}},
             "few frames": {"frames": 9, "segments": [[0, 9]]},
             "segments": {"segments": [[0, 20], [21, 44]]},
         }

@@ -101,13 +101,14 @@ def unpack(file: Path, out: Path) -> Path:
     off), BeingError (cannot write, or `out` exists).
     """
     file, out = user_path(file), user_path(out).absolute()
-    check_not_input(out, [file])
-    with _open_pack(file) as (archive, index), new_dataset(out) as folder:
-        _Unpacker(archive, index, folder).write()
-        _compare(folder, index["clip"]["kind"] == "encoded")
-        if index["report"]:
-            write_report(folder)
-        Dataset.open(folder)
+    with _open_pack(file) as (archive, index):
+        check_not_input(out, [file])
+        with new_dataset(out) as folder:
+            _Unpacker(archive, index, folder).write()
+            _compare(folder, index["clip"]["kind"] == "encoded")
+            if index["report"]:
+                write_report(folder)
+            Dataset.open(folder)
     return out
 
 

@@ -242,7 +242,7 @@ def test_unpacked_dataset_is_named_after_the_subject(
         index["manifest"] = index["manifest"].replace('"scene"', '"../scene"')
 
     rewritten(rename)(packed_scene, bad := tmp_path / "bad.pack")
-    with pytest.raises(InputRejected, match="a subject named"):
+    with pytest.raises(InputRejected, match="cannot be the name of a folder"):
         packed_name(bad)
 
 

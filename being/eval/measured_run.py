@@ -114,14 +114,19 @@ def open_measured_run(
 
 def _open_dataset(run: Run) -> Dataset:
     """The dataset of the run. Raises InputRejected for a run that was imported without one."""
-    if "imported" in run.record and not (run.dataset / "dataset.json").is_file():
+    imported = run.record.get("imported")
+    try:
+        path = run.dataset
+    except InputRejected as error:
+        if not isinstance(imported, dict) or imported.get("has_dataset"):
+            raise
         raise InputRejected(
             f"{run.path} was imported without a dataset",
             "there are no true frames to compare with",
             "Import its clip (being data import DIR), then the checkpoint again with --data "
             "DATASET",
-        )
-    return Dataset.open(run.dataset)
+        ) from error
+    return Dataset.open(path)
 
 
 def _frames_of_part(

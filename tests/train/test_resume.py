@@ -99,7 +99,7 @@ def trained(scene: Path, home: Path, moment: str, count: int, kill: int = signal
 
 
 def only_run(runs: Path) -> Run:
-    (path,) = (runs / "scene").iterdir()
+    (path,) = (runs / "scene").glob("[!.]*")  # a kill leaves the hidden lock file
     return Run.open(path)
 
 

@@ -35,6 +35,7 @@ class ImportedRun:
     run: Path
     iteration: int
     gaussians: int
+    has_dataset: bool = False  # whose frames its renderings can be compared with
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -85,6 +86,7 @@ def import_checkpoint(
         path,
         checkpoint.iteration,
         len(checkpoint.model.gaussians),
+        (clip.folder / "dataset.json").is_file(),
         notes=clip.notes,
         warnings=clip.warnings,
     )
@@ -155,6 +157,7 @@ def _write_run(
         imported={
             "system": "GaussianTalker",
             "iteration": imported.iteration,
+            "has_dataset": imported.has_dataset,
             "notes": imported.notes,
             "warnings": imported.warnings,
         },

@@ -495,9 +495,13 @@ class RunFolder(Target):
         lines = [json.dumps({"stage": "fine", "step": k, "loss": 0.5}) for k in range(5)]
         (run.path / "metrics.jsonl").write_text("\n".join(lines) + "\n")
         run.path.rename(self.valid / "r")
+        (self.valid / "d").mkdir()
+        (self.valid / "d/dataset.json").write_text(json.dumps({"source": {"sha256": "0" * 64}}))
+        Run(self.valid / "r").note_dataset(self.valid / "d")
 
     def victims(self) -> dict[str, Mutate]:
         return {
+            "d/dataset.json": _json,
             "r/run.json": _json,
             "r/config.yaml": _text,
             "r/metrics.jsonl": _text,
@@ -512,7 +516,8 @@ class RunFolder(Target):
         from being.runs.run_directory import Run
         from being.train.plateau import Plateau
 
-        shutil.copytree(self.valid / "r", place / "r")
+        for name in ("d", "r"):
+            shutil.copytree(self.valid / name, place / name)
         run = Run.open(place / "r")
         _ = run.config, run.dataset
         last = run.load("last")

@@ -58,7 +58,7 @@ ALLOWED = {
     ),
     "demo": "errors console files config tts splat data preprocess train inference eval sample",
     "cli": (
-        "errors console paths reading files config media tts splat face data preprocess model runs "
+        "errors console paths reading config media tts splat face data preprocess model runs "
         "train inference api interop eval bench demo"
     ),
 }

@@ -24,7 +24,7 @@ ALLOWED = {
     "files": "paths locks",
     "config": "errors paths reading",
     "assets": "errors console files",
-    "media": "conventions errors paths files",
+    "media": "conventions errors paths reading files",
     "report": "conventions",
     "audio": "conventions errors reading files assets media",
     "tts": "audio errors onnx_runtime assets media",
@@ -43,7 +43,7 @@ ALLOWED = {
     ),
     "inference": "conventions errors console reading media audio tts splat data model",
     "session": "conventions errors media audio tts data inference",
-    "api": "conventions errors console media audio tts session",
+    "api": "conventions errors console reading media audio tts session",
     "interop": (
         "conventions errors console names paths locks reading files onnx_runtime config media "
         "audio face data preprocess model runs"

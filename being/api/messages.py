@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import json
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from being.reading.content import Unreadable
+from being.reading.structured import parse_json
 from being.session.refusals import Refusal
 
 PROTOCOL = 1
@@ -130,8 +131,8 @@ def parse(text: str) -> Any:
     Raises Refusal `bad_json`, `unknown_type` or `bad_message`.
     """
     try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        data = parse_json(text)
+    except Unreadable as error:
         raise Refusal(
             "bad_json", "a text message is not JSON", _first_line(error), "Send one JSON object"
         ) from error

@@ -114,7 +114,6 @@ def load_mouth_code(dataset: Dataset) -> MouthCode:
             )
     else:
         measures = measure_mouth(dataset.path, dataset.landmarks)
-        _keep(file, measures)
 
     found = np.isfinite(measures).all(1)
     if not found.any():
@@ -130,11 +129,16 @@ def load_mouth_code(dataset: Dataset) -> MouthCode:
     return MouthCode(values.astype(np.float32), found, units)
 
 
-def _keep(file: Path, measures: np.ndarray) -> None:
-    """Write the measures into the dataset, unless it cannot be written to."""
+def store_mouth_code(dataset: Dataset, mouth: MouthCode) -> None:
+    """Write the code's measures into the dataset, unless they are there or it cannot be written."""
+    file = dataset.path / MOUTH_FILE
+    if file.is_file():
+        return
+    measures = mouth.values * mouth.units.span + mouth.units.neutral
+    measures[~mouth.found] = np.nan
     part = file.with_name(f".{file.stem}-{os.getpid()}.part.npz")
     try:
-        np.savez(part, measures=measures)
+        np.savez(part, measures=measures.astype(np.float32))
         os.replace(part, file)
     except OSError:
         part.unlink(missing_ok=True)

@@ -15,6 +15,7 @@ import av
 import numpy as np
 
 from being.conventions import FPS
+from being.reading.structured import parse_json
 
 # Names the mark among the SEI units of a stream; docs/protocol.md states it.
 MARK_UUID = uuid.UUID("5be1f6a0-9c5b-4c0e-9d0c-62656e672e31")
@@ -141,7 +142,7 @@ def read_marks(unit: bytes) -> list[dict[str, Any]]:
     """The marks in an H.264 access unit or a JPEG file."""
     if unit[:2] == b"\xff\xd8":
         assert unit[2:4] == JPEG_COMMENT, unit[:4]
-        return [json.loads(unit[6 : 4 + int.from_bytes(unit[4:6], "big")])]
+        return [parse_json(bytes(unit[6 : 4 + int.from_bytes(unit[4:6], "big")]).decode())]
     marks = []
     at = unit.find(START_CODE)
     while at >= 0:
@@ -149,7 +150,7 @@ def read_marks(unit: bytes) -> list[dict[str, Any]]:
         nal = unit[at + 3 : following if following >= 0 else None]
         if nal[0] & 31 == SEI_UNIT and (found := nal.find(MARK_UUID.bytes)) > 0:
             text = nal[found + 16 :].replace(b"\x00\x00\x03", b"\x00\x00")
-            marks.append(json.loads(text[: text.rindex(b"\x80")]))
+            marks.append(parse_json(bytes(text[: text.rindex(b"\x80")]).decode()))
         at = following
     return marks
 

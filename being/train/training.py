@@ -12,7 +12,7 @@ from being.config import Config
 from being.console import Progress, console
 from being.data.clip import Clip, load_clip
 from being.data.dataset import Dataset
-from being.data.mouth import MouthCode, load_mouth_code
+from being.data.mouth import MouthCode, load_mouth_code, store_mouth_code
 from being.errors import InputRejected, UsageError
 from being.model.avatar import save_avatar
 from being.model.device import keep_freed_memory, pick_device
@@ -128,6 +128,8 @@ def _train(
             current.note_dataset(dataset.path)
 
         # Train
+        if mouth is not None:
+            store_mouth_code(dataset, mouth)
         current.update(device=str(torch_device), splat=rasterizer)
         current.rewind(last)
         current.open_metric_loggers(log)

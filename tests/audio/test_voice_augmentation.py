@@ -11,7 +11,7 @@ from being.conventions import SAMPLE_RATE, SAMPLES_PER_FRAME
 
 RATE = SAMPLE_RATE
 # Of the code of audio/voice_augmentation.py at its VERSION.
-CODE = (1, "9cdb33754fb0bb6a")
+CODE = (1, "7c8bb00c7542b770")
 
 
 def bursts(pitch: float = 200.0) -> np.ndarray:

@@ -172,7 +172,7 @@ def test_features_of_another_program_come_from_a_file() -> None:
         (array(33)[:, :8], r"expected float \[frames, 16"),
         (array(33).astype(int), "expected float"),
         (np.full((33, 16, 29), np.inf, np.float32), "not finite"),
-        (None, "cannot be read"),
+        (None, "is missing"),
     ],
 )
 def test_a_bad_feature_file_is_refused(values: np.ndarray | None, says: str) -> None:

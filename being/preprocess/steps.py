@@ -312,7 +312,7 @@ STEPS: Sequence[Step[StepContext]] = (
         "inspection",
         inspect,
         (INSPECTION_FILE,),
-        version=3,
+        version=4,
         settings=lambda context: context.settings.size,
     ),
     Step(

@@ -37,6 +37,7 @@ NEIGHBOURS = 8  # frames on either side that give the usual change
 WINDOW = 3000  # frames over which the phase of a pattern is taken as constant
 PHASE_STEP = 0.1  # frames of the container
 COPIES_MIN = 8  # copies that make a pattern
+COPIES_IN_A_ROW = 4  # at most, where they have no pattern
 LONE_SHARE = 0.01  # of the frames, from which copies without a pattern are no chance
 # Change of a copy over the smaller change of the true frames beside it: of copies that prove
 # others, and of those others.
@@ -160,11 +161,14 @@ def _unchanged(change: np.ndarray) -> np.ndarray:
 def _lone_copies(change: np.ndarray) -> np.ndarray:
     """Copies bool [n] at any cadence; none where they are so few that they may be chance.
 
-    A person who stops moving slows down first. A copy stands still between moving frames.
+    A person who stops moving slows down first. A copy stands still between moving frames. A longer
+    stretch without change (a black or a frozen picture) is none of copies.
     """
     # Of each unchanged stretch: its change over that of the frames beside it.
     beside = np.full(len(change), np.inf)
     for start, stop in true_runs(_unchanged(change)):
+        if _still_frames(change, start, stop) > COPIES_IN_A_ROW:
+            continue
         moving = [change[i] for i in (start - 1, stop) if 0 < i < len(change)]
         if moving:
             beside[start:stop] = change[start:stop].max() / max(float(min(moving)), 1e-6)
@@ -174,6 +178,16 @@ def _lone_copies(change: np.ndarray) -> np.ndarray:
     if clear.sum() < max(COPIES_MIN, LONE_SHARE * len(change)):
         return np.zeros(len(change), bool)
     return beside < BESIDE_OTHERS
+
+
+def _still_frames(change: np.ndarray, start: int, stop: int) -> int:
+    """Frames in a row round [start, stop) that change no more than these do."""
+    still = change <= change[start:stop].max()
+    while start > 1 and still[start - 1]:
+        start -= 1
+    while stop < len(change) and still[stop]:
+        stop += 1
+    return stop - start
 
 
 def _stood_still(change: np.ndarray, copies: np.ndarray) -> bool:

@@ -45,20 +45,24 @@ def url(supervisor: Supervisor) -> str:
 
 
 async def clients_of_both_fronts(supervisor: Supervisor) -> dict[int, LiveClient]:
-    """One client for each front process, by its id."""
+    """One client for each front process, by its id.
+
+    The front that took the first connection is stopped for a moment, so the other takes the second.
+    """
     found: dict[int, LiveClient] = {}
-    for _ in range(60):
+    for _ in range(2):
         client = LiveClient(url(supervisor))
-        await client.open()
+        for pid in found:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            await client.open()
+        finally:
+            for pid in found:
+                os.kill(pid, signal.SIGCONT)
         assert client.socket is not None and client.ready, client.log
-        pid = front_of(client, supervisor)
-        if pid in found:
-            await client.socket.close()
-        else:
-            found[pid] = client
-        if len(found) == 2:
-            return found
-    raise AssertionError("all connections went to one front process")
+        found[front_of(client, supervisor)] = client
+    assert len(found) == 2, "both connections went to one front process"
+    return found
 
 
 def front_of(client: LiveClient, supervisor: Supervisor) -> int:

@@ -30,7 +30,7 @@ ALLOWED = {
     "tts": "audio errors onnx_runtime assets media",
     "splat": "conventions errors",
     "face": "conventions errors reading assets",
-    "data": "conventions errors console names paths reading media audio face",
+    "data": "conventions errors console names paths reading files media audio face",
     "preprocess": (
         "conventions errors console names paths locks reading files onnx_runtime assets media "
         "report audio face data"

@@ -226,7 +226,7 @@ class LipConfig:
     closure_steps: int = 500
     """Steps of the lip closure distillation after the fine stage: the audio branch learns to close
     the lips on p, b and m and in silence, for any speaker (about a minute; docs/encoders.md). Needs
-    an encoder whose features have articulation channels."""
+    an encoder whose features have articulation channels, and `model.mouth: audio`."""
     true_mouth_share: float = 0.25
     """Share of training frames that get the true expression values of the mouth (smile, jaw, ...).
     The model learns from them what these channels do. All other frames, and every evaluated frame,
@@ -243,10 +243,11 @@ class AugmentConfig:
     """
     voices: int = 0
     """Number of variants of the clip's audio (other voice, room and channel). Each training frame
-    uses one of them or the original, at random. 0 uses the original only."""
+    uses one of them or the original, at random. 0 uses the original only. It has no effect with
+    `model.mouth: code`."""
     silence_share: float = 0.0
     """Probability that a training frame with a closed mouth gets the features of digital silence.
-    The model then closes the mouth in silence.
+    The model then closes the mouth in silence. It has no effect with `model.mouth: code`.
     """
 
 

@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from being.data.manifest import PREPROCESS_AGAIN
 from being.errors import InputRejected
 from being.face.mouth_code import MOUTH_CHANNELS, MouthUnits, eye_distance, mouth_lengths
 from being.face.topology import INNER_LIPS, OUTER_LIPS
+from being.files import new_file
 from being.reading.arrays import load_arrays
 
 if TYPE_CHECKING:
@@ -136,12 +137,9 @@ def store_mouth_code(dataset: Dataset, mouth: MouthCode) -> None:
         return
     measures = mouth.values * mouth.units.span + mouth.units.neutral
     measures[~mouth.found] = np.nan
-    part = file.with_name(f".{file.stem}-{os.getpid()}.part.npz")
-    try:
-        np.savez(part, measures=measures.astype(np.float32))
-        os.replace(part, file)
-    except OSError:
-        part.unlink(missing_ok=True)
+    # A dataset that cannot be written to is measured anew by each training.
+    with suppress(OSError), new_file(file) as part, open(part, "wb") as out:
+        np.savez(out, measures=measures.astype(np.float32))
 
 
 def code_rows(codes: np.ndarray) -> np.ndarray:

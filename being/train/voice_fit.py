@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from being.audio.articulation import has_articulation
+from being.audio.articulation import frame_time_step, has_articulation
 from being.audio.feature_windows import STRIP, strips
 from being.console import Progress
-from being.conventions import FEATURE_WINDOW, FPS
+from being.conventions import ATTENTION_PAST, FEATURE_WINDOW, FPS, STEPS_PER_FRAME
 from being.data.mouth import MouthCode
 from being.face.mouth_code import MOUTH_CHANNELS
 from being.model.voice_to_mouth import VoiceToMouth, gaussian_kernel
@@ -35,7 +35,8 @@ FOLDS = 5
 GAP = 8  # frames between training and predicted frames, so that no strip is shared
 # Channels whose correlation counts in the choice.
 JUDGED = ("lip_opening", "opening_area", "lip_width", "jaw_open", "teeth")
-FRAME_STEP = 2 * (FEATURE_WINDOW // 2)  # the step of a strip at the frame's time, without a shift
+OWN_WINDOW = STEPS_PER_FRAME * ATTENTION_PAST  # first step of a strip in the frame's own window
+FRAME_STEP = OWN_WINDOW + FEATURE_WINDOW // 2  # the step at the frame's time, without a shift
 PROBABILITIES = np.array([0, 2, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 98, 100]) / 100
 # A channel whose held-out predictions correlate this much with the truth gets the full deviation of
 # the truth; one that correlates less gets less, because calibration would only amplify noise.
@@ -100,7 +101,6 @@ def fit_voice_to_mouth(
         mean, spread = target.mean(0), target.std(0) + 1e-6
         weights = _solve(reduced.x, (target - mean) / spread, gamma, ridge) * spread
         before, after = _quantiles(predicted, target)
-        shift = _shift(encoder)
         mapping = VoiceToMouth(
             code.units,
             step_mean,
@@ -115,21 +115,15 @@ def fit_voice_to_mouth(
             before,
             after,
             _closed_mouth(target),
-            FRAME_STEP + shift if has_articulation(encoder, features.shape[2]) else -1,
+            OWN_WINDOW + frame_time_step(encoder)
+            if has_articulation(encoder, features.shape[2])
+            else -1,
         )
     arrays = {name: value.astype(np.float32) for name, value in mapping.tensors().items()}
     mapping = VoiceToMouth.from_parts(arrays, mapping.facts())
     calibrated = mapping.calibrate(predicted.astype(np.float32))
     motion = calibrated.std(0) / (target.std(0) + 1e-9)
     return VoiceFit(mapping, _correlations(predicted, target), motion, middle, width, gamma, ridge)
-
-
-def _shift(encoder: str) -> int:
-    """Steps by which the strips of an encoder lie earlier (`Latency.shift`)."""
-    from being.audio.encoder_names import EncoderName, find_latency
-
-    latency = EncoderName.of(encoder).latency
-    return find_latency(latency).shift if latency else 0
 
 
 def _step_components(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -58,6 +58,7 @@ UPPER_BOUNDS = {
     "train.augment.voices": 1000,
     "data.size": 4096,
     "data.holdout": 0.9,
+    "data.fold": 1000,
     "model.drop_prob": 0.9,
     "model.sh_degree": 3,
     "train.lips.true_mouth_share": 1.0,
@@ -107,6 +108,10 @@ class DataConfig:
     holdout: float = 0.0
     """Share of the clip, at its end, that is held out. 0 keeps the split of the ER-NeRF family:
     9/11 train, 1/11 validation, 1/11 test.
+    """
+    fold: int = 0
+    """Which part of the clip `holdout` holds out: 0 its end, 1 its first such share, 2 the second,
+    and so on (cross-validation).
     """
     seconds: float = 0.0
     """Train on the first seconds of the training part only, for instance to learn what a shorter
@@ -259,6 +264,9 @@ class OversampleConfig:
     """Share of the fine stage's samples in which the eyes close. When the clip has fewer, such
     frames are repeated, and the copies train the eyes only. Without them a short training leaves
     the eyes open (docs/expression.md)."""
+    rare_mouths: bool = True
+    """Repeat frames in the fine stage whose mouth is rare in the clip: wide open, rounded, toothy.
+    It has no effect with `model.mouth: audio`."""
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from being.conventions import FEATURE_WINDOW, FPS, SAMPLES_PER_FRAME
+from being.conventions import ATTENTION_WINDOW, FEATURE_WINDOW, FPS, SAMPLES_PER_FRAME
 from being.data import cameras
 from being.data.manifest import PREPROCESS_AGAIN, read_manifest
-from being.errors import InputRejected
+from being.errors import InputRejected, UsageError
 from being.media import read_audio
 from being.names import path_inside
 from being.paths import user_path
@@ -24,6 +24,8 @@ from being.reading.tables import read_rows
 from being.reading.tensors import load_pickled
 
 POINTS = 478  # face landmarks a frame
+# Frames on both sides of a held-out part within the clip: their audio windows reach into it.
+BORDER = ATTENTION_WINDOW
 VALUE_MAX = 1e6  # of a pose, a vertex or a speech feature: no sum or product overflows
 # What every dataset holds beside `dataset.json` (layout: `docs/dataset.md`).
 REQUIRED_FILES = (
@@ -49,18 +51,38 @@ class Split:
 
 
 def split_frames(
-    frames: int, holdout: float = 0.0, not_trained_on: list[int] | None = None
+    frames: int,
+    holdout: float = 0.0,
+    not_trained_on: list[int] | None = None,
+    fold: int = 0,
 ) -> Split:
     """Parts of a clip of `frames` frames: the first 9/11, the next 1/11, the last 1/11.
 
     With a `holdout` share above 0, the test part is that share at the end, and validation is the
-    last 1/11 of the rest. not_trained_on: frames that the train part leaves out.
+    last 1/11 of the rest. fold: 0, or the test part is the first such share (1), the second (2),
+    ...; BORDER frames on both sides of it are then in no part. not_trained_on: frames that the
+    train part leaves out. Raises UsageError for a fold that the clip does not have.
     """
-    test = frames * 10 // 11 if holdout <= 0 else round(frames * (1 - holdout))
-    validation = frames * 9 // 11 if holdout <= 0 else test * 10 // 11
     everything = np.arange(frames)
-    train = np.setdiff1d(everything[:validation], np.asarray(not_trained_on or [], dtype=np.int64))
-    return Split(train, everything[validation:test], everything[test:])
+    if fold:
+        if holdout <= 0 or round(fold * holdout, 6) > 1:
+            raise UsageError(
+                f"data.fold={fold} is no part of the clip",
+                f"with data.holdout={holdout:g} there are {int(round(1 / holdout, 6))} parts"
+                if holdout > 0
+                else "data.holdout is 0",
+                "Set data.holdout=0.2 and data.fold from 1 to 5, for instance",
+            )
+        first, stop = round(frames * (fold - 1) * holdout), round(frames * fold * holdout)
+        rest = everything[(everything < first - BORDER) | (everything >= stop + BORDER)]
+        test, border = everything[first:stop], len(rest) * 10 // 11
+        known, validation = rest[:border], rest[border:]
+    else:
+        end = frames * 10 // 11 if holdout <= 0 else round(frames * (1 - holdout))
+        border = frames * 9 // 11 if holdout <= 0 else end * 10 // 11
+        known, validation, test = np.split(everything, [border, end])
+    train = np.setdiff1d(known, np.asarray(not_trained_on or [], dtype=np.int64))
+    return Split(train, validation, test)
 
 
 def is_in_range(values: np.ndarray) -> bool:
@@ -124,12 +146,12 @@ class Dataset:
             runs += [range(a + 1, b) for a, b in itertools.pairwise(borders)]
         return max(runs, key=len)[:limit]
 
-    def split(self, holdout: float = 0.0, seconds: float = 0.0) -> Split:
+    def split(self, holdout: float = 0.0, seconds: float = 0.0, fold: int = 0) -> Split:
         """Train, validation and test frames, as `split_frames` gives them.
 
         seconds: how much of the train part is kept, 0 for all.
         """
-        whole = split_frames(self.frames, holdout, [*self.missing, *self.repeated])
+        whole = split_frames(self.frames, holdout, [*self.missing, *self.repeated], fold)
         if not seconds:
             return whole
         return replace(whole, train=whole.train[: max(1, round(seconds * FPS))])

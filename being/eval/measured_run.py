@@ -136,19 +136,20 @@ def _frames_of_part(
 
     Raises InputRejected for an empty part.
     """
-    frames = getattr(dataset.split(config.data.holdout, config.data.seconds), part)[:max_frames]
+    own, used = run.config.data, config.data
+    frames = getattr(dataset.split(used.holdout, used.seconds, used.fold), part)[:max_frames]
     if not len(frames):
         raise InputRejected(
             f"the {part} part of {dataset.path} is empty",
             f"the clip has {dataset.frames} frames",
             "Choose another one with --part",
         )
-    trained = dataset.split(run.config.data.holdout, run.config.data.seconds).train
+    trained = dataset.split(own.holdout, own.seconds, own.fold).train
     seen = int(np.isin(frames, trained).sum())
     if seen and part != "train":
         console.warn(
             f"{seen} of the {len(frames)} frames of the {part} part were trained on: the run held "
-            f"out {held_out_phrase(run.config.data.holdout)}"
+            f"out {held_out_phrase(own.holdout, own.fold)}"
         )
     return frames
 
@@ -192,8 +193,10 @@ def measurement_config(run: Run, override: Sequence[str] = ()) -> Config:
     return load(run.path / "config.yaml", list(override), environment={})
 
 
-def held_out_phrase(holdout: float) -> str:
-    """What a share `data.holdout` holds out, as a phrase."""
+def held_out_phrase(holdout: float, fold: int = 0) -> str:
+    """What a share `data.holdout` and a `data.fold` hold out, as a phrase."""
+    if fold:
+        return f"part {fold} of {holdout:.0%} of the clip"
     if holdout > 0:
         return f"the last {holdout:.0%} of the clip"
     return "the GaussianTalker family's share, 1/11 and 1/11"

@@ -19,7 +19,7 @@ from being.eval.evaluator import Evaluator, Measurement
 from being.eval.faces import BLOCK_FRAMES
 from being.eval.footage import footage_figures, footage_mouth, frames_audio
 from being.eval.lips import RANDOM_ORDERS, decorrelated_order
-from being.eval.measured_run import MeasuredRun, open_measured_run
+from being.eval.measured_run import MeasuredRun, held_out_phrase, open_measured_run
 from being.eval.mouth_figures import mouth_figures
 from being.eval.regions import region_boxes
 from being.eval.speech_events import recognised_events
@@ -148,7 +148,7 @@ def _phoneme_figures(measured: MeasuredRun, result: Measurement) -> dict[str, An
 def _run_facts(measured: MeasuredRun) -> dict[str, Any]:
     """What was measured: run, checkpoint, frames, target, inputs."""
     holdout = measured.config.data.holdout
-    split = f"last {holdout:.0%} of the clip held out"
+    split = f"{held_out_phrase(holdout, measured.config.data.fold)} held out"
     if holdout <= 0:
         split = "family split 9/11, 1/11, 1/11"
     size, trained_size = measured.clip.size, measured.run.config.data.size

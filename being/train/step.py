@@ -21,11 +21,11 @@ from being.data.clip import Clip
 from being.model.talking_head import Rendering, TalkingHead
 from being.splat import PairCapacity, pairs_per_gaussian, resolve_backend
 from being.splat.graph_capture import capture_graph
-from being.train.blink_oversampling import restrict_gradient_to_eyes
 from being.train.compat import reference_pruning_opacity
 from being.train.density import DensityControl
 from being.train.feature_augmentation import augment_features
 from being.train.objective import Objective
+from being.train.oversampling import restrict_gradient_to_eyes
 
 GENERATOR_STRIDE = 1_000_003
 # Capacity for (Gaussian, tile) pairs, as a multiple of what was needed before the capture

@@ -97,7 +97,7 @@ def _train(
     # Load everything before a new run directory is made: a wrong config or dataset leaves none.
     is_reference(config.train.compat)
     rasterizer = select_backend(splat or config.train.splat, torch_device)
-    split = dataset.split(config.data.holdout, config.data.seconds)
+    split = dataset.split(config.data.holdout, config.data.seconds, config.data.fold)
     mouth = load_mouth_code(dataset) if config.model.mouth == "code" else None
     clip = load_clip(
         dataset,

@@ -75,7 +75,7 @@ def main() -> None:
     config, device = load(arguments.config), pick_device(arguments.device)
     torch.backends.cudnn.benchmark = True
     dataset = Dataset.open(arguments.data)
-    split = dataset.split(config.data.holdout, config.data.seconds)
+    split = dataset.split(config.data.holdout, config.data.seconds, config.data.fold)
     clip = load_clip(
         dataset, config.data.size, config.data.encoder, device, channel_set=config.data.expression
     )

@@ -52,7 +52,7 @@ REFERENCE = {
         "mixed_precision": False,
         "lips": {"warmup_steps": 0, "closure_steps": 0},
         "augment": {"audio_features": False, "voices": 0, "silence_share": 0.0},
-        "oversample": {"blink_share": 0.0},
+        "oversample": {"blink_share": 0.0, "rare_mouths": False},
         "sh_degree_every": 1000,
         "loss": {
             "l1": 0.8,
@@ -93,6 +93,7 @@ REFERENCE = {
 # Keys of the split, the encoder, evaluation and output, and keys that another key turns off
 NOT_IN_THE_REFERENCE = {
     "data.holdout",
+    "data.fold",
     "data.seconds",
     "data.encoder",
     "data.bfm",

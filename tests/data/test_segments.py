@@ -19,8 +19,8 @@ from being.conventions import (
     SAMPLES_PER_STEP,
 )
 from being.data.clip import load_clip
-from being.data.dataset import Dataset, split_frames
-from being.errors import InputRejected
+from being.data.dataset import BORDER, Dataset, split_frames
+from being.errors import InputRejected, UsageError
 from being.eval.lips import lip_agreement
 from being.inference.engine import Engine
 from being.inference.pose_path import pose_path
@@ -211,3 +211,19 @@ def test_segments_that_do_not_cover_the_clip_are_rejected(two: Dataset, segments
             Dataset.open(two.path)
     finally:
         file.write_text(whole)
+
+
+def test_folds_hold_out_each_part_of_the_clip_once() -> None:
+    dataset = Dataset(Path(), {"name": "x", "frames": 220, "width": 1, "height": 1})
+    splits = [dataset.split(0.2, fold=fold) for fold in range(1, 6)]
+    assert np.array_equal(np.concatenate([split.test for split in splits]), np.arange(220))
+    for split in splits:
+        learnt = np.concatenate([split.train, split.validation])
+        distance = np.abs(learnt[:, None] - split.test).min()
+        assert distance == BORDER + 1 and len(np.unique(learnt)) == len(learnt)
+        assert split.validation.min() > split.train.max()
+        assert len(learnt) >= 220 * 4 // 5 - 2 * BORDER
+    assert len(dataset.split(0.2, 2.0, 3).train) == 50
+    for holdout, fold in ((0.0, 1), (0.2, 6)):
+        with pytest.raises(UsageError, match=f"data.fold={fold} is no part of the clip"):
+            dataset.split(holdout, fold=fold)

@@ -208,7 +208,8 @@ def test_a_run_is_measured_with_another_size_or_share_held_out_into_a_folder_of_
     assert "trained on" not in capsys.readouterr().err
     longer = evaluate(run.path, device="cpu", override=["data.holdout=0.75"])
     assert (
-        longer["frames"] == FRAMES * 3 // 4 and longer["split"] == "last 75% of the clip held out"
+        longer["frames"] == FRAMES * 3 // 4
+        and longer["split"] == "the last 75% of the clip held out"
     )
     assert Path(longer["files"]["report"]).parent.name == "eval_holdout0.75"
     trained = len(

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from being.face.mouth_code import MOUTH_CHANNELS
 from being.splat import RenderOutput
-from being.train.blink_oversampling import oversample_blinks, restrict_gradient_to_eyes
+from being.train.oversampling import balance_mouths, oversample_blinks, restrict_gradient_to_eyes
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.3])
@@ -42,3 +43,18 @@ def test_a_copy_of_a_blinking_frame_has_gradients_only_at_the_eyes():
     wanted = torch.zeros(3, 1, 12, 10)
     wanted[0], wanted[1, :, 3:6, :4] = 1, 1
     assert torch.equal(alpha.grad, wanted) and torch.equal(rgb.grad, wanted.expand_as(rgb))
+
+
+def test_rare_mouths_are_repeated_and_every_frame_is_kept():
+    codes = np.zeros((300, len(MOUTH_CHANNELS)), np.float32)
+    rng = np.random.default_rng(0)
+    codes[:, MOUTH_CHANNELS.index("lip_opening")] = rng.random(300) * 0.1
+    rare = [7, 80, 250]
+    codes[rare, MOUTH_CHANNELS.index("lip_width")] = -1, -1.1, -0.9
+    frames = np.arange(50, 350)
+    drawn, times = np.unique(balance_mouths(frames, codes), return_counts=True)
+    assert np.array_equal(drawn, frames) and times.max() <= 8
+    assert times[rare].min() >= 2 * np.delete(times, rare).mean()
+    still = balance_mouths(frames, np.zeros_like(codes))
+    assert len(set(np.unique(still, return_counts=True)[1])) == 1
+    assert len(balance_mouths(frames[:0], codes[:0])) == 0

@@ -49,9 +49,11 @@ def measure_avatar(data: Path, fold: int, seed: int, options: list[str]) -> dict
     if result.figures["lips"] is None:
         raise SystemExit(f"lips cannot be measured: {result.figures['lips_reason']}")
     series = {key: result.series[key] for key in (*SERIES, "lmd")}
-    mouth = {f"mouth.{key}": result.series[f"mouth.{key}"] for key in ("psnr", "lpips")}
-    shuffled = result.figures["lips"]["shuffled_correlation"]
-    return {**series, **mouth, "frames": measured.frames, "shuffled": np.array(shuffled)}
+    mouth = {"mouth.psnr": result.series["mouth.psnr"]}
+    if "mouth.lpips" in result.series:
+        mouth["mouth.lpips"] = result.series["mouth.lpips"]
+    shuffled = np.array(result.figures["lips"]["shuffled_correlation"], np.float64)
+    return {**series, **mouth, "frames": measured.frames, "shuffled": shuffled}
 
 
 def measure_regressor(data: Path, fold: int, options: list[str]) -> dict[str, np.ndarray]:

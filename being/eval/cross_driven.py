@@ -7,7 +7,7 @@ the real footage that the avatar was made of.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from being.console import Progress, console
 from being.conventions import FPS, SAMPLE_RATE
 from being.data.dataset import Dataset
 from being.errors import InputRejected, UsageError
-from being.eval.faces import BLOCK_FRAMES, FaceReader
+from being.eval.faces import BLOCK_FRAMES, LANDMARK_SIDE, FaceReader
 from being.eval.footage import footage_figures, footage_mouth
 from being.eval.mouth_figures import MouthMeasures, mouth_figures, weighted_mean
+from being.eval.regions import region_boxes
 from being.eval.speech_events import SpeechEvents, recognised_events, synthesised_events
 from being.face.landmarks import lip_aperture
 from being.inference.engine import Engine
@@ -54,15 +55,22 @@ CROSS_FIGURES = (
     "closed_on_closures",
     "open_on_vowels",
     "closed_in_silence",
+    "closed_in_speech",
+    "vowel_opening",
     "vowels_over_closures",
+    "motion",
 )
 # Figure -> the key of the number of cases that it is the mean of.
 CASE_COUNTS = {
     "closed_on_closures": "closures",
     "open_on_vowels": "vowels",
     "closed_in_silence": "silent_frames",
+    "closed_in_speech": "speech_frames",
+    "vowel_opening": "vowels",
     "vowels_over_closures": "closures",
+    "motion": "frames",
 }
+SHEET_ROWS, SHEET_COLUMNS = 5, 8  # mouths shown: rows of consecutive frames
 TARGET_SHARE = 0.9  # share of the real footage's figure that an avatar should reach
 
 
@@ -75,6 +83,8 @@ class DrivenClip:
     events: SpeechEvents
     aperture: np.ndarray  # float32 [F], NaN where no face was found
     figures: dict[str, Any]
+    # Rows of consecutive mouths uint8 [H, W, 3] within speech, by the row's first frame
+    mouths: dict[int, list[np.ndarray]] = field(default_factory=dict)
 
 
 def expand_sources(names: Iterable[str]) -> list[str]:
@@ -161,9 +171,17 @@ def _drive(
     # Render and read the lips block by block, so that few images are held.
     apertures: list[np.ndarray] = []
     block: list[np.ndarray] = []
+    starts = sheet_starts(events, frame_count(audio))
+    shown_frames = {start + k for start in starts for k in range(SHEET_COLUMNS)}
+    images: dict[int, np.ndarray] = {}
+    points: dict[int, np.ndarray] = {}
 
     def read_block() -> None:
-        apertures.append(lip_aperture(reader.read(np.stack(block))[0].points))
+        first = sum(map(len, apertures))
+        found = reader.read(np.stack(block))[0].points
+        for i in shown_frames.intersection(range(first, first + len(block))):
+            images[i], points[i] = block[i - first], found[i - first]
+        apertures.append(lip_aperture(found))
         block.clear()
 
     with Progress(f"speak {label}", frame_count(audio), "frames") as progress:
@@ -188,7 +206,44 @@ def _drive(
         if figures.get(key) is not None
     ]
     console.info(f"  {label}: {', '.join(shown)}")
-    return DrivenClip(label, audio, events, aperture, figures)
+    return DrivenClip(label, audio, events, aperture, figures, _mouths(starts, images, points))
+
+
+def sheet_starts(events: SpeechEvents, frames: int) -> list[int]:
+    """First frames of SHEET_ROWS rows of mouths, spread evenly over the speech in `frames`."""
+    times = np.arange(max(frames - SHEET_COLUMNS + 1, 0)) / FPS
+    spoken = np.zeros(len(times), bool)
+    for start, end in events.speech:
+        spoken |= (times >= start) & (times <= end - SHEET_COLUMNS / FPS)
+    usable = np.flatnonzero(spoken) if spoken.any() else np.arange(len(times))
+    if not len(usable):
+        return []
+    at = np.linspace(0, len(usable) - 1, SHEET_ROWS + 2)[1:-1].round().astype(int)
+    return sorted(set(usable[at].tolist()))
+
+
+def _mouths(
+    starts: list[int], images: dict[int, np.ndarray], points: dict[int, np.ndarray]
+) -> dict[int, list[np.ndarray]]:
+    """The mouth boxes of the shown frames, for each row whose frames all show a face.
+
+    points: landmarks [478, 3] in px of an image whose shorter side is LANDMARK_SIDE.
+    """
+    rows = {}
+    for start in starts:
+        row = range(start, start + SHEET_COLUMNS)
+        if not all(i in images and np.isfinite(points[i]).all() for i in row):
+            continue
+        height, width = images[start].shape[:2]
+        scale = min(height, width) / LANDMARK_SIDE
+        boxes = region_boxes(np.stack([points[i] for i in row]) * scale, height, width)["mouth"]
+        cut = [
+            images[i][top:bottom, left:right]
+            for i, (top, bottom, left, right) in zip(row, boxes, strict=True)
+        ]
+        if all(part.size for part in cut):
+            rows[start] = cut
+    return rows
 
 
 def _load_speech(source: str, max_frames: int | None) -> tuple[np.ndarray, SpeechEvents]:

@@ -92,6 +92,12 @@ def mouth_figures(
     for start, end in events.silences:
         silent |= (times >= start + SILENCE_MARGIN) & (times <= end - SILENCE_MARGIN)
 
+    # Frames of speech.
+    spoken = np.zeros(len(times), bool)
+    for start, end in events.speech:
+        spoken |= (times + LIP_LEAD >= start) & (times + LIP_LEAD <= end)
+    span = max(mouth.high - mouth.low, 1e-6)
+
     ratio = None
     if len(vowels) and len(closures):
         ratio = float(vowel_means.mean() / max(closure_means.mean(), 1e-6))
@@ -107,8 +113,11 @@ def mouth_figures(
         "chance": _share(apertures_at(speech, EVENT_REACH).min(1) < mouth.closed),
         "open_on_vowels": _share(apertures_at(vowels, EVENT_REACH).max(1) >= mouth.closed),
         "closed_in_silence": _share(aperture[silent & known] < mouth.closed),
+        "speech_frames": int((spoken & known).sum()),
+        "closed_in_speech": _share(aperture[spoken & known] < mouth.closed),
+        "vowel_opening": float((vowel_means.mean() - mouth.low) / span) if len(vowels) else None,
         "vowels_over_closures": ratio,
-        "motion": float(aperture[known].std() / max(mouth.high - mouth.low, 1e-6)),
+        "motion": float(aperture[known].std() / span),
         "jumps": int((steps > mouth.jump).sum()),
         "steps": len(steps),
         "largest_step": float(steps.max() / max(mouth.jump, 1e-9)) if len(steps) else None,

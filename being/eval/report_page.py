@@ -22,6 +22,7 @@ from being.eval.report_tables import (
     mouth_rows,
     region_rows,
 )
+from being.report.frame_grid import frame_grid
 from being.report.line_chart import line_chart
 from being.report.style import STYLE
 
@@ -49,6 +50,7 @@ FACE_CHARTS = (
     ),
     ("Closure of the eyelids", "closure", "0 open, 1 closed; from 0.5 on it is a blink."),
 )
+MOUTH_CELL = 96  # px: side of a mouth in the sheet of another audio
 LINE_NAMES = {"true": "true", "rendered": "rendered", "shuffled": "audio shuffled"}
 PSNR_LINES = {
     "whole": "whole frame",
@@ -203,6 +205,11 @@ def _cross_section(cross: dict[str, Any] | None, driven: Sequence[DrivenClip]) -
             _chart(chart),
             _note(f"Green lines: p, b, m ({clip.events.source})."),
         ]
+        if clip.mouths:
+            labels = [f"from {start / FPS:.2f} s" for start in clip.mouths]
+            sheet = frame_grid(list(clip.mouths.values()), labels, MOUTH_CELL)
+            parts += [_image(sheet, f"mouths while it speaks {clip.name}")]
+            parts += [_note("Consecutive frames, from left to right.")]
     return parts
 
 

@@ -45,6 +45,16 @@ MOUTH_FIGURE_NAMES = {
         "{:.0%}",
         "share of frames within silences over 200 ms",
     ),
+    "closed_in_speech": (
+        "Closed in speech",
+        "{:.0%}",
+        "share of the frames of speech in which the lips are closer than that",
+    ),
+    "vowel_opening": (
+        "Opening at open vowels",
+        "{:.0%}",
+        "mean aperture there, from the closed mouth on, as a share of the footage's range",
+    ),
     "motion": (
         "Motion",
         "{:.2f}",

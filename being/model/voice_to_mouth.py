@@ -10,8 +10,8 @@ A regression predicts means, so its mouths are too small. Three steps follow:
 
 1. Calibration: every channel is mapped so that its distribution is the person's own (quantile
    matching; the quantiles of the predictions are those of clip parts that were not trained on).
-2. Closures: where the features say p, b or m (`audio.articulation`), lips and teeth move to the
-   person's closed mouth. This holds for every voice.
+2. Closures: where the features say p, b or m (`audio.articulation`), lips, jaw and teeth move to
+   the person's closed mouth. This holds for every voice.
 3. The code is limited to the person's range, with a margin.
 
 `train/voice_fit.py` makes it in seconds. C speech feature channels, K channels of the mouth code.
@@ -43,14 +43,21 @@ from being.reading.content import RESTORE_HINT, Unreadable, reason
 from being.reading.structured import parse_json
 from being.reading.tensors import load_metadata, load_tensors
 
-# Channels that move to the closed mouth at p, b and m; the others (width, jaw) keep their values.
-CLOSING_CHANNELS = tuple(
-    MOUTH_CHANNELS.index(name)
-    for name in ("lip_opening", "opening_area", "upper_lip", "lower_lip", "teeth", "tongue")
+# Channels that keep their values at p, b and m; the others move to the closed mouth. All of them
+# must: told closed lips under an open jaw, a face that has never seen this shows open lips.
+FREE_CHANNELS = (
+    "lip_width",
+    "inner_width",
+    "corner_height",
+    "corner_skew",
+    "upper_protrusion",
+    "lower_protrusion",
 )
+CLOSING_CHANNELS = tuple(k for k, name in enumerate(MOUTH_CHANNELS) if name not in FREE_CHANNELS)
 MAX_CLOSURE = 0.9  # how far they move where the closure channel is fully on
 OPENING_WEIGHT = 0.5  # how much an opening reduces a closure next to it
 RANGE_MARGIN = 0.15  # codes may leave the person's range by this share of it
+MAX_DELAY = 8  # frames, of `audio_delay`
 BLOCK = 512  # frames that are computed at once
 VOICE_FILE = "voice.safetensors"  # in a run and in an avatar bundle
 FACTS = "facts"  # key of the file's metadata
@@ -86,7 +93,10 @@ class VoiceToMouth:
     predicted_quantiles: np.ndarray  # [K, Q] ascending
     true_quantiles: np.ndarray  # [K, Q] ascending
     closed: np.ndarray  # [K] the person's closed mouth during speech
-    closure_step: int  # step of a strip at the frame's time; -1: no articulation channels
+    closure_step: int  # step of a strip at the mouth's time; -1: no articulation channels
+    # Frames by which the training clip's audio comes after its mouth. Other audio is in step, so
+    # its frames read the strips of as many frames before (`MouthRowStream`).
+    audio_delay: int = 0
 
     @property
     def width(self) -> int:
@@ -137,22 +147,29 @@ class VoiceToMouth:
             "units": self.units.to_dict(),
             "gamma": self.gamma,
             "closure_step": self.closure_step,
+            "audio_delay": self.audio_delay,
         }
 
     @classmethod
     def from_parts(cls, tensors: dict[str, np.ndarray], facts: Any) -> VoiceToMouth:
         """The mapping of `tensors` and `facts`. Raises ValueError for parts that do not fit."""
-        if not isinstance(facts, dict) or set(facts) != {"units", "gamma", "closure_step"}:
+        needed = {"units", "gamma", "closure_step"}
+        if not isinstance(facts, dict) or set(facts) - {"audio_delay"} != needed:
             raise ValueError("units, gamma and closure_step are needed")
         if set(tensors) != set(TENSORS):
             raise ValueError(f"the tensors must be {', '.join(TENSORS)}")
         units = MouthUnits.from_dict(facts["units"])
         gamma, step = facts["gamma"], facts["closure_step"]
+        delay = facts.get("audio_delay", 0)
         if not isinstance(gamma, (int, float)) or not 0 < gamma < 1e6:
             raise ValueError(f"gamma is {gamma!r}")
         if not isinstance(step, int) or not -1 <= step <= STRIP:
             raise ValueError(f"closure_step is {step!r}")
-        mapping = cls(units=units, gamma=float(gamma), closure_step=step, **tensors)
+        if not isinstance(delay, int) or not 0 <= delay <= MAX_DELAY:
+            raise ValueError(f"audio_delay is {delay!r}")
+        mapping = cls(
+            units=units, gamma=float(gamma), closure_step=step, audio_delay=delay, **tensors
+        )
         mapping._check_shapes()
         return mapping
 
@@ -215,33 +232,43 @@ def match_quantiles(values: np.ndarray, before: np.ndarray, after: np.ndarray) -
 class MouthRowStream:
     """Turns rows of speech features into rows of mouth codes as they come.
 
-    Row i needs the speech rows up to i + 3, so rows come out three frames later.
+    Row i needs the speech rows up to i + 3, so rows come out three frames later; earlier by the
+    mapping's `audio_delay`, but never before their own speech row.
     """
 
     def __init__(self, voice: VoiceToMouth):
         self._voice = voice
-        # The speech rows from frame `_done` - 4 on; before the first frame they are zero.
-        self._rows = np.zeros((ATTENTION_PAST, FEATURE_WINDOW, voice.width), np.float32)
+        # The speech rows from frame `_given` - delay - 4 on; before the first frame they are zero.
+        before = ATTENTION_PAST + voice.audio_delay
+        self._rows = np.zeros((before, FEATURE_WINDOW, voice.width), np.float32)
+        self._pushed = self._given = 0  # rows of speech features, rows of mouth codes
 
     def push(self, rows: np.ndarray) -> np.ndarray:
         """Rows float32 [k, 16, K] that the next speech rows [n, 16, C] complete; k may be 0."""
-        self._rows = np.concatenate([self._rows, rows])
-        count = max(0, len(self._rows) - ATTENTION_WINDOW + 1)
-        if not count:
-            return np.zeros((0, FEATURE_WINDOW, len(self._voice.units)), np.float32)
-        windows = np.lib.stride_tricks.sliding_window_view(self._rows, ATTENTION_WINDOW, axis=0)
-        codes = self._voice.codes(join_windows(np.moveaxis(windows, -1, 1)))
-        self._rows = self._rows[count:]
-        return code_rows(codes)
+        self._pushed += len(rows)
+        return self._extend(rows)
 
     def finish(self) -> np.ndarray:
         """The remaining rows float32 [k, 16, K]; no speech row follows."""
-        return self.push(np.zeros((ATTENTION_FUTURE, *self._rows.shape[1:]), np.float32))
+        return self._extend(np.zeros((ATTENTION_FUTURE, *self._rows.shape[1:]), np.float32))
+
+    def _extend(self, rows: np.ndarray) -> np.ndarray:
+        self._rows = np.concatenate([self._rows, rows])
+        complete = len(self._rows) - ATTENTION_WINDOW + 1
+        count = max(0, min(complete, self._pushed - self._given))
+        if not count:
+            return np.zeros((0, FEATURE_WINDOW, len(self._voice.units)), np.float32)
+        windows = np.lib.stride_tricks.sliding_window_view(self._rows, ATTENTION_WINDOW, axis=0)
+        codes = self._voice.codes(join_windows(np.moveaxis(windows[:count], -1, 1)))
+        self._rows = self._rows[count:]
+        self._given += count
+        return code_rows(codes)
 
 
 def predicted_rows(voice: VoiceToMouth, features: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-    """Rows float32 [F, 16, K] of a clip's speech features [F, 16, C].
+    """Rows float32 [F, 16, K] of the speech features [F, 16, C] of the clip that was learnt.
 
-    bounds: int [F, 2], first and last frame of each frame's segment.
+    Its audio has the delay of `audio_delay`. bounds: int [F, 2], first and last frame of each
+    frame's segment.
     """
     return code_rows(voice.codes(strips(features, bounds)))

@@ -20,14 +20,14 @@ from being.console import Progress
 from being.conventions import ATTENTION_PAST, FEATURE_WINDOW, FPS, STEPS_PER_FRAME
 from being.data.mouth import MouthCode
 from being.face.mouth_code import MOUTH_CHANNELS
-from being.model.voice_to_mouth import VoiceToMouth, gaussian_kernel
+from being.model.voice_to_mouth import MAX_DELAY, VoiceToMouth, gaussian_kernel
 
 STEP_COMPONENTS = 64
 STRIP_COMPONENTS = 256
 MAX_CENTRES = 3000  # training frames; of a longer clip every second (third, ...) is used
 # Candidates of the cross-validation. The window is Gaussian: its middle, in steps after the middle
 # of a usual frame (`FRAME_STEP`), and its width in steps.
-MIDDLES = (-3.0, 0.0, 2.0, 4.0, 6.0, 9.0)
+MIDDLES = (-3.0, 0.0, 2.0, 4.0, 6.0, 9.0, 12.0)
 WIDTHS = (4.0, 6.0)
 # The window of most clips. Another one must predict better by more than CLEARLY_BETTER: on 10 to
 # 20 s the scores of good windows differ by chance.
@@ -52,6 +52,9 @@ FACE_RESPONSE = {
     **dict.fromkeys(("lip_width", "inner_width"), 0.75),
 }
 CLOSED_SHARE = 0.2  # of the range of the opening, below which lips count as closed
+# How far below that a closure of p, b or m aims, in ranges of the channels: lips press there, and a
+# face shows a short closure less than a long one.
+PRESSED = {"lip_opening": 0.3, "opening_area": 0.3, "upper_lip": 0.3, "lower_lip": 0.3}
 LEAST_FRAMES = FPS
 # Threads of the linear algebra. Its matrices are small, and threads that wait for each other beside
 # other work cost far more than they save: on two busy cores five fits took 16 s with one thread and
@@ -104,6 +107,13 @@ def fit_voice_to_mouth(
         target = code.values[frames].astype(np.float64)
         (middle, width), reduced, predicted = _choose_window(steps, frames, target)
 
+        # Frames by which the audio comes after the mouth
+        late = round((middle - USUAL_WINDOW[0]) / STEPS_PER_FRAME)
+        delay = min(max(late, 0), MAX_DELAY)
+        closure_step = -1
+        if has_articulation(encoder, features.shape[2]):
+            closure_step = OWN_WINDOW + frame_time_step(encoder) + STEPS_PER_FRAME * delay
+
         mean, spread = target.mean(0), target.std(0) + 1e-6
         weights = _solve(reduced.x, (target - mean) / spread) * spread
         before, after = _quantiles(predicted, target)
@@ -121,9 +131,8 @@ def fit_voice_to_mouth(
             before,
             _for_the_face(after.T, mean).T,
             _for_the_face(_closed_mouth(target), mean),
-            OWN_WINDOW + frame_time_step(encoder)
-            if has_articulation(encoder, features.shape[2])
-            else -1,
+            closure_step,
+            delay,
         )
     arrays = {name: value.astype(np.float32) for name, value in mapping.tensors().items()}
     mapping = VoiceToMouth.from_parts(arrays, mapping.facts())
@@ -235,7 +244,8 @@ def _correlations(predicted: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def _closed_mouth(target: np.ndarray) -> np.ndarray:
-    """The person's closed mouth [K]: the mean code of the frames with closed lips."""
+    """The person's pressed lips [K]: the mean code of the frames with closed lips, less PRESSED."""
     opening = target[:, 0]
     low, high = np.percentile(opening, (2, 98))
-    return target[opening <= low + CLOSED_SHARE * (high - low)].mean(0)
+    closed = target[opening <= low + CLOSED_SHARE * (high - low)].mean(0)
+    return closed - [PRESSED.get(name, 0.0) for name in MOUTH_CHANNELS]

@@ -38,6 +38,7 @@ def test_a_mouth_that_follows():
     )
     assert found["closed_on_closures"] == found["open_on_vowels"] == found["closed_in_silence"] == 1
     assert found["vowels_over_closures"] > 20 and found["jumps"] == 0 and found["chance"] < 0.6
+    assert found["vowel_opening"] > 0.9 and 0.15 < found["closed_in_speech"] < 0.45
 
 
 def test_a_mouth_in_the_opposite_phase_and_one_that_stands_still():
@@ -55,6 +56,8 @@ def test_a_mouth_in_the_opposite_phase_and_one_that_stands_still():
         and shut["motion"] == 0
     )
     assert half["closed_on_closures"] == 0 and half["vowels_over_closures"] == pytest.approx(1)
+    assert (shut["closed_in_speech"], half["closed_in_speech"]) == (1, 0)
+    assert (shut["vowel_opening"], half["vowel_opening"]) == pytest.approx((0, 0.5))
 
 
 def test_a_mouth_that_comes_late_closes_at_chance_only():

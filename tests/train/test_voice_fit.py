@@ -164,3 +164,30 @@ def test_rows_hold_the_code_of_their_frame() -> None:
     assert rows.shape == (2, FEATURE_WINDOW, 3)
     np.testing.assert_allclose(rows[1], np.tile([12.0, 16.0, 20.0], (FEATURE_WINDOW, 1)))
     assert CODE_GAIN == 4.0
+
+
+def test_other_audio_is_in_step_with_the_mouth_of_a_clip_whose_audio_is_late() -> None:
+    features, bounds, code = synthetic()
+    on_time = fit_voice_to_mouth(features, bounds, code, np.arange(320), "deepspeech")
+    late = np.concatenate([np.repeat(features[:1], 5, 0), features[:-5]])  # by 0.2 s
+    fit = fit_voice_to_mouth(late, bounds, code, np.arange(320), "deepspeech")
+    assert on_time is not None and fit is not None
+    assert (on_time.mapping.audio_delay, fit.mapping.audio_delay) == (0, 5)
+
+    # The clip's own late audio gives its mouth, and audio in step gives it as well.
+    own = predicted_rows(fit.mapping, late, bounds)[:, 0]
+    stream = MouthRowStream(fit.mapping)
+    parts = [stream.push(part) for part in np.split(features, [1, 2, 9, 60, 61, 200])]
+    assert [len(part) for part in parts] == [1, 1, 7, 51, 1, 139, FRAMES - 200]
+    other = np.concatenate([*parts, stream.finish()])[:, 0]
+    true = code.values
+    for rows in (own, other):
+        assert len(rows) == FRAMES
+        scores = [np.corrcoef(rows[328:, k], true[328:, k])[0, 1] for k in range(K)]
+        assert min(scores) > 0.6, scores
+
+    facts = fit.mapping.facts()
+    older = {key: value for key, value in facts.items() if key != "audio_delay"}
+    assert VoiceToMouth.from_parts(fit.mapping.tensors(), older).audio_delay == 0
+    with pytest.raises(ValueError):
+        VoiceToMouth.from_parts(fit.mapping.tensors(), {**facts, "audio_delay": -1})

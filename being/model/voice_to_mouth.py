@@ -53,6 +53,7 @@ OPENING_WEIGHT = 0.5  # how much an opening reduces a closure next to it
 RANGE_MARGIN = 0.15  # codes may leave the person's range by this share of it
 BLOCK = 512  # frames that are computed at once
 VOICE_FILE = "voice.safetensors"  # in a run and in an avatar bundle
+LIVE_VOICE_FILE = "live_voice.safetensors"  # beside it: the mapping of live sessions
 FACTS = "facts"  # key of the file's metadata
 TENSORS = (
     "step_mean",

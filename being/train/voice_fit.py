@@ -24,8 +24,8 @@ from being.model.voice_to_mouth import VoiceToMouth, gaussian_kernel
 STEP_COMPONENTS = 64
 STRIP_COMPONENTS = 256
 MAX_CENTRES = 3000  # training frames; of a longer clip every second (third, ...) is used
-# Candidates of the cross-validation. The window is Gaussian: its middle, in steps after the middle
-# of a usual frame (`FRAME_STEP`), and its width in steps.
+# Candidates of the cross-validation. The window is Gaussian: its middle, in steps after the frame's
+# own time, as far as the strip reaches, and its width in steps.
 MIDDLES = (-3.0, 0.0, 2.0, 4.0, 6.0, 9.0)
 WIDTHS = (4.0, 6.0)
 GAMMAS = (0.2, 0.4, 0.8)
@@ -95,7 +95,8 @@ def fit_voice_to_mouth(
         step_mean, step_basis = _step_components(features[frames])
         steps = (strips(features, bounds)[frames] - step_mean) @ step_basis  # [n, 30, P]
         target = code.values[frames].astype(np.float64)
-        chosen, reduced, predicted = _choose(steps, frames, target)
+        shift = frame_time_step(encoder) - FEATURE_WINDOW // 2
+        chosen, reduced, predicted = _choose(steps, frames, target, shift)
         middle, width, gamma, ridge = chosen
 
         mean, spread = target.mean(0), target.std(0) + 1e-6
@@ -135,7 +136,10 @@ def _step_components(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _reduce(steps: np.ndarray, middle: float, width: float) -> _Reduced:
-    """Strips of reduced steps [n, 30, P], weighted round the frame's audio and reduced again."""
+    """Strips of reduced steps [n, 30, P], weighted round the frame's audio and reduced again.
+
+    middle: steps after `FRAME_STEP`; width: steps.
+    """
     position = np.arange(STRIP) + 0.5 - FRAME_STEP - middle
     window = np.exp(-0.5 * (position / width) ** 2).astype(np.float32)
     flat = (steps * window[:, None]).reshape(len(steps), -1)
@@ -156,9 +160,12 @@ def _reduce(steps: np.ndarray, middle: float, width: float) -> _Reduced:
 
 
 def _choose(
-    steps: np.ndarray, frames: np.ndarray, target: np.ndarray
+    steps: np.ndarray, frames: np.ndarray, target: np.ndarray, shift: int
 ) -> tuple[tuple[float, float, float, float], _Reduced, np.ndarray]:
-    """The best window, gamma and ridge; the strips for them; the held-out predictions [n, K]."""
+    """The best window, gamma and ridge; the strips for them; the held-out predictions [n, K].
+
+    shift: steps by which the frame's time lies later in the strip (`Latency.shift`).
+    """
     judged = [MOUTH_CHANNELS.index(name) for name in JUDGED]
 
     def score(predicted: np.ndarray) -> float:
@@ -166,7 +173,8 @@ def _choose(
 
     # The window first, then the smoothness.
     best, window = -2.0, (0.0, WIDTHS[0])
-    for middle in MIDDLES:
+    last = STRIP - 1 - FRAME_STEP
+    for middle in sorted({min(middle + shift, last) for middle in MIDDLES}):
         for width in WIDTHS:
             x = _reduce(steps, middle, width).x
             value = score(_held_out(x, frames, target, FIRST_GAMMA, FIRST_RIDGE))

@@ -42,8 +42,8 @@ ALLOWED = {
         "face data model metrics runs"
     ),
     "inference": "conventions errors console reading media audio tts splat data model",
-    "session": "conventions errors media audio tts data inference",
-    "api": "conventions errors console reading media audio tts session",
+    "session": "conventions errors media audio tts data model inference",
+    "api": "conventions errors console reading media tts session",
     "interop": (
         "conventions errors console names paths locks reading files onnx_runtime config media "
         "audio face data preprocess model runs"

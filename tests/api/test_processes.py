@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from live_client import LiveClient
+from random_voice import random_voice
 from tiny_avatar import write_tiny_avatar
 from tiny_home import AUDIO_WIDTH
 from websockets.asyncio.client import connect
@@ -29,8 +30,19 @@ pytestmark = pytest.mark.usefixtures("speech_encoder")
 
 @pytest.fixture(scope="module")
 def supervisor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervisor]:
-    folder = write_tiny_avatar(tmp_path_factory.mktemp("avatar") / "tiny", "hama@low", AUDIO_WIDTH)
-    options = ServeOptions({"tiny": folder}, port=0, fronts=2, limit=8)
+    place = tmp_path_factory.mktemp("avatar")
+    avatars = {
+        "tiny": write_tiny_avatar(place / "tiny", "hama@low", AUDIO_WIDTH),
+        # It reads the mouth code, and has a mapping for the encoder of live sessions.
+        "coded": write_tiny_avatar(
+            place / "coded",
+            "hama",
+            AUDIO_WIDTH,
+            random_voice(AUDIO_WIDTH),
+            ("hama-causal", random_voice(AUDIO_WIDTH, seed=1)),
+        ),
+    }
+    options = ServeOptions(avatars, port=0, fronts=2, limit=8)
     with Supervisor(options) as started:
         started.start()
         thread = threading.Thread(target=started.watch, daemon=True)
@@ -83,6 +95,20 @@ def front_of(client: LiveClient, supervisor: Supervisor) -> int:
             except OSError:
                 continue
     raise AssertionError("no front process holds the connection")
+
+
+def test_an_avatar_that_reads_the_mouth_code_speaks_by_its_live_encoder(
+    supervisor: Supervisor,
+) -> None:
+    async def talk() -> None:
+        async with LiveClient(url(supervisor), {"avatar": "coded"}) as client:
+            assert client.ready["look_ahead_ms"] == 240
+            await client.send({"type": "speak", "text": "Hello there."})
+            await client.until("speaking_ended", 60)
+            assert not [m for _, m in client.log if isinstance(m, dict) and m["type"] == "error"]
+            assert len(client.media(Kind.H264)) > 5
+
+    asyncio.run(talk())
 
 
 def test_a_killed_front_takes_its_own_sessions_along_and_no_others(

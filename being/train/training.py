@@ -122,6 +122,7 @@ def _train(
     voice = live_voice = None
     if mouth is not None and (current is None or not (current.path / VOICE_FILE).is_file()):
         voice = _fit_voice(config, dataset, mouth, split.train)
+    if mouth is not None and (current is None or not (current.path / LIVE_VOICE_FILE).is_file()):
         live_voice = _fit_live_voice(config, dataset, mouth, split.train)
     with ExitStack() as stack:
         if current is None:

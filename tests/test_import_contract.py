@@ -53,8 +53,8 @@ ALLOWED = {
         "face data model metrics runs inference"
     ),
     "bench": (
-        "conventions errors console files onnx_runtime config media report audio tts splat data "
-        "model inference session api interop"
+        "conventions errors console files onnx_runtime config media report audio tts splat face "
+        "data model inference session api interop"
     ),
     "demo": "errors console files config tts splat data preprocess train inference eval sample",
     "cli": (

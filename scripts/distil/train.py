@@ -49,7 +49,9 @@ BATCH, STRETCH = 12, 250
 STARTS = 0.2
 # Steps of a stretch that do not count, since they lack their past or their future.
 NO_PAST, NO_FUTURE = 12, 8
-STEPS, RATE, WARM_UP = 700, 4e-4, 0.1
+STEPS, WARM_UP = 700, 0.1
+# Learning rates of the blocks, which begin with the conformer's weights, and of the new head.
+RATE, HEAD_RATE = 4e-4, 3e-3
 ARTICULATION_WEIGHT = 0.5
 SILENT_MEL = -23.0
 REPORT = 50
@@ -134,9 +136,13 @@ def train(lessons: list[Lesson], seed: int, steps: int) -> tuple[Student, dict[s
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     student = Student(pretrained_conformer()).requires_grad_(True)
-    optimizer = torch.optim.AdamW(student.parameters(), RATE, (0.9, 0.98), weight_decay=1e-3)
+    head = [*student.head.parameters(), *student.head_out.parameters()]
+    taught = [*student.subsample.parameters(), *student.blocks.parameters()]
+    optimizer = torch.optim.AdamW(
+        [{"params": taught}, {"params": head}], RATE, (0.9, 0.98), weight_decay=1e-3
+    )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, RATE, total_steps=steps, pct_start=WARM_UP
+        optimizer, [RATE, HEAD_RATE], total_steps=steps, pct_start=WARM_UP
     )
     start, figures = time.process_time(), {}
     for step in range(1, steps + 1):

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 from live_client import LiveClient
-from random_voice import random_voice
 from tiny_avatar import write_tiny_avatar
 from tiny_home import AUDIO_WIDTH
 from websockets.asyncio.client import connect
@@ -25,6 +24,7 @@ from websockets.exceptions import ConnectionClosed
 from being.api.certificates import self_signed_pair
 from being.api.packets import Kind
 from being.api.supervisor import ServeOptions, Supervisor
+from being.bench.avatars import random_voice
 from being.errors import BeingError, EnvironmentFault, ExitCode
 
 pytestmark = pytest.mark.usefixtures("speech_encoder")

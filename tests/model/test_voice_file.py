@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from random_voice import random_voice
 from safetensors.numpy import load_file, save_file
 
+from being.bench.avatars import random_voice
 from being.errors import InputRejected
 from being.model.voice_to_mouth import FACTS, VOICE_FILE, VoiceToMouth
 
@@ -16,7 +16,7 @@ from being.model.voice_to_mouth import FACTS, VOICE_FILE, VoiceToMouth
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     """A saved mapping with random numbers."""
-    voice = random_voice()
+    voice = random_voice(5, centres=6)
     voice.save(tmp_path / VOICE_FILE)
     return tmp_path / VOICE_FILE
 

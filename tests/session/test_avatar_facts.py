@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from loudness_encoder import LoudnessEncoder
-from random_voice import random_voice
 from tiny_avatar import write_tiny_avatar
 from tiny_home import hum
 
 from being.audio import encoders
 from being.audio.feature_stream import FeatureStream
+from being.bench.avatars import random_voice
 from being.conventions import ATTENTION_OFFSETS, CODE_OFFSETS, FEATURE_WINDOW, SAMPLE_RATE
 from being.errors import InputRejected, UsageError
 from being.inference.engine import Engine

@@ -42,8 +42,8 @@ ALLOWED = {
         "face data model metrics runs"
     ),
     "inference": "conventions errors console reading media audio tts splat data model",
-    "session": "conventions errors media audio tts data inference",
-    "api": "conventions errors console reading media audio tts session",
+    "session": "conventions errors media audio tts data model inference",
+    "api": "conventions errors console reading media tts session",
     "interop": (
         "conventions errors console names paths locks reading files onnx_runtime config media "
         "audio face data preprocess model runs"
@@ -53,8 +53,8 @@ ALLOWED = {
         "face data model metrics runs inference"
     ),
     "bench": (
-        "conventions errors console files onnx_runtime config media report audio tts splat data "
-        "model inference session api interop"
+        "conventions errors console files onnx_runtime config media report audio tts splat face "
+        "data model inference session api interop"
     ),
     "demo": "errors console files config tts splat data preprocess train inference eval sample",
     "cli": (

@@ -116,7 +116,9 @@ class Connection:
             resume = start.resume
             seed = secrets.randbits(31)
             now = self.front.now()
-            self.session = LiveSession(facts.motion, facts.silent_row, now, seed, resume)
+            self.session = LiveSession(
+                facts.motion, facts.silent_row, now, seed, resume, facts.offsets
+            )
             if start.mood is not None:
                 self.session.express(start.mood, None)
             place.receive = self._picture

@@ -10,12 +10,11 @@ from being.api.connection import Connection
 from being.api.limits import Access, Limits
 from being.api.metrics import Metrics
 from being.api.workshop import FeatureFactory, Voice, Workshop
-from being.audio.feature_stream import FeatureStream
 from being.errors import BeingError
 from being.session.avatar_facts import AvatarFacts
 from being.session.refusals import Refusal
 from being.session.render_client import RenderClient
-from being.session.speech_source import SpeechSource
+from being.session.speech_source import FeatureSource, SpeechSource
 from being.session.timeline import Clock, SystemClock
 from being.tts import speak
 from being.tts.voices import DEFAULT_VOICE, VOICES
@@ -25,9 +24,9 @@ BEAT_S, LEAST_BEAT_S = 0.01, 0.001
 log = logging.getLogger("being")
 
 
-def stream_features(facts: AvatarFacts) -> FeatureStream:
-    """The feature source of one utterance, by the encoder that the avatar was trained on."""
-    return FeatureStream(facts.encoder, None, facts.width)
+def stream_features(facts: AvatarFacts) -> FeatureSource:
+    """The feature source of one utterance: the avatar's live encoder, and the mouth code of it."""
+    return facts.stream()
 
 
 class Front:

@@ -1,4 +1,4 @@
-"""A front process: it serves clients on a port that it shares with the other front processes.
+"""A front process: it serves clients on a port that other front processes serve too.
 
     python -m being.api.front_process CONFIG
 
@@ -23,6 +23,7 @@ from being.api.server import LiveWebSocketProtocol, create_app
 from being.session.avatar_facts import AvatarFacts
 from being.session.render_client import RenderClient
 
+QUEUE = 1024  # connections that wait to be accepted on a socket of its own
 PING_S = 10.0  # between pings, and for their answers
 SHUTDOWN_S = 3
 
@@ -31,7 +32,8 @@ SHUTDOWN_S = 3
 class FrontConfig:
     """What a front process is told, as JSON on its command line."""
 
-    listener: int  # descriptor of the listening socket
+    listener: int  # descriptor of the socket to listen on
+    own: bool  # it is this process's own and does not listen yet; else the parent listens on it
     parent: int  # descriptor of a pipe that closes when the parent ends
     renderer: str  # path of the render process's socket
     facts: list[str]  # files of the avatars' facts
@@ -66,8 +68,6 @@ def uvicorn_config(app: object, limits: Limits, **settings: object) -> uvicorn.C
         log_level="warning",
         access_log=False,  # addresses hold the token
         server_header=False,
-        # One accept at a time, so that the connections spread over the processes.
-        backlog=1,
         timeout_graceful_shutdown=SHUTDOWN_S,
         **settings,  # type: ignore[arg-type]
     )
@@ -84,9 +84,10 @@ async def _serve(config: FrontConfig) -> None:
         front.warm_up()
         return front
 
-    settings: dict[str, object] = {}
+    # On a shared socket one accept at a time, so that the connections spread over the processes.
+    settings: dict[str, object] = {"backlog": QUEUE if config.own else 1}
     if config.certificate is not None:
-        settings = {"ssl_certfile": config.certificate, "ssl_keyfile": config.key}
+        settings |= {"ssl_certfile": config.certificate, "ssl_keyfile": config.key}
     server = uvicorn.Server(uvicorn_config(create_app(load_front), limits, **settings))
 
     def stop() -> None:
@@ -94,7 +95,7 @@ async def _serve(config: FrontConfig) -> None:
 
     loop = asyncio.get_running_loop()
     loop.add_reader(config.parent, stop)
-    listener = SharedListener(fileno=config.listener)
+    listener = (socket.socket if config.own else SharedListener)(fileno=config.listener)
     await server.serve(sockets=[listener])
     loop.remove_reader(config.parent)
 

@@ -1,7 +1,10 @@
 """Runs the processes of the live server: one render process, N front processes; restarts them.
 
-The supervisor owns the listening sockets and serves nobody itself. So a front that is killed takes
-only its own sessions along, and clients can connect while the render process starts again.
+The supervisor holds the port and serves nobody itself. So a front that is killed takes only its own
+sessions along, and clients can connect while the render process starts again. On Linux each of
+several fronts listens on a socket of its own (SO_REUSEPORT), and the kernel spreads connections
+over them by their addresses. Elsewhere, and for one front, they share a socket of the supervisor:
+then whichever is awake takes a connection, and one of them may take all.
 """
 
 from __future__ import annotations
@@ -82,7 +85,9 @@ class Supervisor:
     def __init__(self, options: ServeOptions):
         """Raises EnvironmentFault where the port cannot be used."""
         self.options = options
-        self._listener = _bind(options.host, options.port)
+        fronts = options.fronts or default_fronts()
+        self._own_sockets = fronts > 1 and sys.platform == "linux"
+        self._listener = _bind(options.host, options.port, self._own_sockets)
         self._folder = tempfile.TemporaryDirectory(prefix="being-")
         folder = Path(self._folder.name)
         self._facts = folder / "facts"
@@ -102,9 +107,7 @@ class Supervisor:
         self._parent_read, self._parent_write = os.pipe()
         self.limit = options.limit
         self._renderer = _Child("render")
-        self._fronts = [
-            _Child(f"front {number}") for number in range(options.fronts or default_fronts())
-        ]
+        self._fronts = [_Child(f"front {number}") for number in range(fronts)]
         self._stopping = threading.Event()
         self._told: dict[int, float] = {}  # id of an ended process -> when it is started again
 
@@ -224,8 +227,13 @@ class Supervisor:
 
     def _start_front(self, child: _Child) -> None:
         options = self.options
+        listener = self._listener
+        if self._own_sockets:
+            # It is closed here, so that the kernel sends nobody to a front that has ended.
+            listener = _bound(options.host, self.port, reuse_port=True)
         config = FrontConfig(
-            self._listener.fileno(),
+            listener.fileno(),
+            self._own_sockets,
             self._parent_read,
             self._path,
             [str(self._facts / f"{number}.npz") for number in range(len(options.avatars))],
@@ -238,8 +246,10 @@ class Supervisor:
         )
         environment = {**self._environment, **ONE_THREAD}
         self._run(
-            child, "being.api.front_process", config.to_json(), self._listener.fileno(), environment
+            child, "being.api.front_process", config.to_json(), listener.fileno(), environment
         )
+        if listener is not self._listener:
+            listener.close()
 
     def _run(
         self, child: _Child, module: str, config: str, listener: int, environment: dict[str, str]
@@ -322,21 +332,39 @@ class Supervisor:
                 return b" 200 " in connection.recv(64)
 
 
-def _bind(host: str, port: int) -> socket.socket:
-    """The listening socket."""
+def _bind(host: str, port: int, own_sockets: bool) -> socket.socket:
+    """The socket that holds the port: a listening one, or for `own_sockets` one that is only bound.
+
+    Raises EnvironmentFault where the port cannot be used.
+    """
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(QUEUE)
+        if not own_sockets:
+            listener = _bound(host, port)
+            listener.listen(QUEUE)
+            return listener
+        # Sockets that share a port do not see each other: another server is found without sharing.
+        _bound(host, port).close()
+        return _bound(host, port, reuse_port=True)
     except OSError as error:
         raise EnvironmentFault(
             f"cannot listen on {host} port {port}",
             error.strerror or str(error),
             "Choose another port with --port, or 0 for any free one",
         ) from error
-    return listener
+
+
+def _bound(host: str, port: int, reuse_port: bool = False) -> socket.socket:
+    """A socket bound to the address, which does not listen. Raises OSError."""
+    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        made.bind((host, port))
+    except OSError:
+        made.close()
+        raise
+    return made
 
 
 def end_on_signals(supervisor: Supervisor) -> None:

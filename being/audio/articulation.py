@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from being.audio.encoder_names import EncoderName, find_latency
+from being.audio.encoder_names import CAUSAL, EncoderName, latency_of
 from being.audio.phonemes import CLOSURE, PHONEME_CLASSES, symbols_of_class
 from being.conventions import FEATURE_WINDOW
 
@@ -56,14 +56,13 @@ def articulation_channels(steps: np.ndarray) -> np.ndarray:
 
 def has_articulation(encoder: str, width: int) -> bool:
     """True if features of `encoder` with `width` channels end with the articulation channels."""
-    return (
-        EncoderName.of(encoder).base == "hama" and width == HIDDEN_CHANNELS + ARTICULATION_CHANNELS
-    )
+    has_channels = EncoderName.of(encoder).base in ("hama", CAUSAL)
+    return has_channels and width == HIDDEN_CHANNELS + ARTICULATION_CHANNELS
 
 
 def frame_time_step(encoder: str) -> int:
     """The row of a frame's feature window at which the frame's own time lies (between it and the
     row before).
     """
-    latency = EncoderName.of(encoder).latency
-    return FEATURE_WINDOW // 2 + (find_latency(latency).shift if latency else 0)
+    latency = latency_of(encoder)
+    return FEATURE_WINDOW // 2 + (latency.shift if latency else 0)

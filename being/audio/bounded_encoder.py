@@ -41,11 +41,13 @@ class BoundedEncoder:
     reads_files: bool = False
 
     def __init__(self, inner: Encoder, latency: Latency):
-        """inner: an encoder of pieces. Raises UsageError for an encoder that reads files."""
+        """inner: an encoder of pieces. Raises UsageError for other encoders."""
         if not isinstance(inner, PieceEncoder):
             raise UsageError(
-                f"the encoder {inner.name!r} has no streaming form",
-                "its features are read from a file",
+                f"the encoder {inner.name!r} has no streaming form"
+                if inner.reads_files
+                else f"the encoder {inner.name!r} has a look-ahead of its own",
+                "its features are read from a file" if inner.reads_files else "",
                 "Leave the latency out",
             )
         self.inner, self.latency = inner, latency

@@ -67,6 +67,10 @@ class Latency:
 
 LATENCIES = {known.name: known for known in (Latency("stream", 11, 0), Latency("low", 4, 6))}
 
+# The encoder of live sessions, and its latency: it has no other.
+CAUSAL = "hama-causal"
+CAUSAL_LATENCY = Latency("causal", 6, 8)
+
 
 def find_latency(name: str) -> Latency:
     """The latency called `name`. Raises UsageError for an unknown one."""
@@ -78,6 +82,17 @@ def find_latency(name: str) -> Latency:
             f"Did you mean {near[0]!r}?" if near else "",
         )
     return LATENCIES[name]
+
+
+def latency_of(encoder: str) -> Latency | None:
+    """The latency of the encoder called `encoder`; None where it reads whole clips.
+
+    Raises UsageError for an unknown latency in the name.
+    """
+    parts = EncoderName.of(encoder)
+    if parts.latency:
+        return find_latency(parts.latency)
+    return CAUSAL_LATENCY if parts.base == CAUSAL else None
 
 
 def name_with_latency(name: str, latency: str | None) -> str:

@@ -2,8 +2,9 @@
 
 Names: `hama` (the default), `wav2vec2-eo`, `hubert`, any speech model of the `transformers` library
 by its hub name or folder, and `deepspeech`, whose features are read from disk. `NAME@stream` and
-`NAME@low` are the same encoder with bounded look-ahead (`bounded_encoder.py`). docs/encoders.md
-says which features predict the lips best.
+`NAME@low` are the same encoder with bounded look-ahead (`bounded_encoder.py`). `hama-causal` is the
+encoder of live sessions (`causal_encoder.py`). docs/encoders.md says which features predict the
+lips best.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from being.audio.bounded_encoder import BoundedEncoder
+from being.audio.causal_encoder import CausalEncoder
 from being.audio.encoder_interface import Encoder
-from being.audio.encoder_names import EncoderName, find_latency
+from being.audio.encoder_names import CAUSAL, EncoderName, find_latency
 from being.audio.feature_files import FeatureFileEncoder
 from being.audio.hama_encoder import HamaEncoder
 from being.audio.transformers_encoder import TransformersEncoder
@@ -38,6 +40,7 @@ def _deepspeech() -> Encoder:
 
 ENCODERS: dict[str, Callable[[], Encoder]] = {
     "hama": HamaEncoder,
+    CAUSAL: CausalEncoder,
     "wav2vec2-eo": _wav2vec2_eo,
     "hubert": _hubert,
     "deepspeech": _deepspeech,

@@ -9,19 +9,22 @@ network that is trained on such windows finds the lips in their later half.
 
 Attention and convolutions of the encoders are not causal. So a step is computed from a stretch of
 audio that ends `ahead` steps after it: the two steps of one frame at a time, each time with the
-last 2 s of audio. This costs more than one pass over everything. But a step then depends on its own
-stretch alone, and chunks of any size give the same steps.
+last 2 s of audio. This costs more than one pass over everything. But a step then depends on its
+own stretch alone, and chunks of any size give the same steps. The encoder of live sessions is
+causal and needs none of this (`causal_encoder.py`): its steps are computed once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 
 from being.audio.bounded_encoder import HOP_STEPS, PAST_STEPS, BoundedEncoder
-from being.audio.encoder_interface import output_width
-from being.audio.encoder_names import EncoderName, find_latency
+from being.audio.causal_encoder import CausalEncoder
+from being.audio.encoder_interface import Encoder, output_width
+from being.audio.encoder_names import EncoderName, Latency, find_latency
 from being.audio.encoders import load_encoder
 from being.audio.feature_windows import WindowCutter, frame_count
 from being.audio.waveform import checked_samples
@@ -30,6 +33,42 @@ from being.errors import UsageError
 
 # Samples that are checked at once, before the first block of a file.
 CHECK_BLOCK = 1 << 22
+
+
+class StepSource(Protocol):
+    """Feature steps of live audio; `step_source` makes them."""
+
+    name: str  # of the encoder, with its latency
+    width: int  # channels C
+    latency: Latency
+    steps: int  # that have come out
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder of the steps."""
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """See `StepStream.push`."""
+
+    def finish(self) -> np.ndarray:
+        """See `StepStream.finish`."""
+
+
+def step_source(name: str, latency: str | None = None, device: str = "cpu") -> StepSource:
+    """The steps of live audio by the encoder `name`; arguments and errors as for `StepStream`.
+
+    Raises UsageError for a latency beside an encoder that has its own.
+    """
+    encoder = load_encoder(name, device) if not EncoderName.of(name).latency else None
+    if not isinstance(encoder, CausalEncoder):
+        return StepStream(name, latency, device)
+    if latency:
+        raise UsageError(
+            f"the encoder {name!r} has a look-ahead of its own",
+            f"the latency {latency!r} is for encoders of whole clips",
+            "Leave the latency out",
+        )
+    return encoder.steps()
 
 
 class StepStream:
@@ -124,8 +163,8 @@ class FeatureStream:
         width: int | None = None,
         device: str = "cpu",
     ):
-        """name, latency and device: as for `StepStream`; width: as for `encode_frames`."""
-        self._stream = StepStream(name, latency, device)
+        """name, latency and device: as for `step_source`; width: as for `encode_frames`."""
+        self._stream = step_source(name, latency, device)
         self.name = self._stream.name
         self.width = output_width(self._stream.encoder, width)
         self._cutter = WindowCutter(self.width, self._stream.latency.shift)
@@ -143,7 +182,10 @@ class FeatureStream:
 
         samples and errors: as for `StepStream.push`.
         """
-        return self._cutter.push(self._stream.push(samples)[:, : self.width])
+        # A stream that gives a step has begun to hear as many later ones as it looks ahead.
+        steps = self._stream.push(samples)[:, : self.width]
+        later = self._stream.latency.ahead if self._stream.steps else 0
+        return self._cutter.push(steps, later)
 
     def finish(self) -> np.ndarray:
         """The remaining feature windows float32 [k, 16, C], as if the audio ended here.

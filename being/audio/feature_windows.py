@@ -44,15 +44,17 @@ class WindowCutter:
         self._steps = 0
         self._frames = 0
 
-    def push(self, steps: np.ndarray) -> np.ndarray:
+    def push(self, steps: np.ndarray, later: int = 0) -> np.ndarray:
         """The windows float32 [k, 16, C] that the next steps float32 [s, C] complete; k may be 0.
 
-        A frame's window is not cut before the frame's own steps are there.
+        A frame's window is not cut before it is known that the audio begins the frame. later:
+        steps that surely follow, since their audio has begun.
         """
         self._rows = np.concatenate([self._rows, steps])
         self._steps += len(steps)
         complete = (len(self._rows) - FEATURE_WINDOW) // STEPS_PER_FRAME + 1
-        return self._cut(min(complete, self._steps // STEPS_PER_FRAME - self._frames))
+        begun = (self._steps + later) // STEPS_PER_FRAME
+        return self._cut(min(complete, begun - self._frames))
 
     def finish(self, frames: int) -> np.ndarray:
         """The remaining windows float32 [k, 16, C], up to `frames` in all. No steps follow."""

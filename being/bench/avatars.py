@@ -1,4 +1,6 @@
-"""Avatars for benchmarks: an untrained one, and a trained one resampled to N Gaussians."""
+"""Avatars for benchmarks: an untrained one with a random mapping from voice to mouth, and a trained
+one resampled to N Gaussians.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +11,20 @@ import numpy as np
 import torch
 from PIL import Image
 
+from being.audio.feature_windows import STRIP
 from being.bench.splat import HEAD_DISTANCE, head_shell, tiles_per_gaussian
 from being.config import ModelConfig
+from being.face.mouth_code import MOUTH_CHANNELS, MouthUnits
 from being.inference.pruning import with_gaussians
 from being.model.avatar import Avatar
 from being.model.gaussians import PARAMETER_NAMES, CanonicalGaussians
 from being.model.talking_head import TalkingHead
+from being.model.voice_to_mouth import VoiceToMouth
 from being.splat import Cameras
 
 POSES = 50
+# Of a random mapping to the mouth code: frames of 50 s of footage, and sizes as in the fit.
+CENTRES, STEP_COMPONENTS, STRIP_COMPONENTS, QUANTILES = 1250, 64, 256, 15
 AUDIO_WIDTH = 44  # channels of the untrained avatar's speech features
 DEFAULT_MODEL = ModelConfig()
 COPY_SPREAD = 0.5  # deviation of the copies of a Gaussian, in its own deviations
@@ -70,6 +77,34 @@ def random_avatar(
         blink.to(device),
         [file.getvalue()] * POSES,
     )
+
+
+def random_voice(width: int, centres: int = CENTRES, seed: int = 0) -> VoiceToMouth:
+    """A mapping to the mouth code, as large as one of a clip with `centres` frames, with random
+    numbers.
+
+    width: channels of the speech features.
+    """
+    rng = np.random.default_rng(seed)
+    parts = min(STEP_COMPONENTS, width)
+    reduced, channels = min(STRIP_COMPONENTS, STRIP * parts), len(MOUTH_CHANNELS)
+    shapes = {
+        "step_mean": (width,),
+        "step_basis": (width, parts),
+        "window": (STRIP,),
+        "strip_mean": (STRIP * parts,),
+        "strip_basis": (STRIP * parts, reduced),
+        "centres": (centres, reduced),
+        "weights": (centres, channels),
+        "code_mean": (channels,),
+        "predicted_quantiles": (channels, QUANTILES),
+        "true_quantiles": (channels, QUANTILES),
+        "closed": (channels,),
+    }
+    tensors = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    zero, one = np.zeros(channels, np.float32), np.ones(channels, np.float32)
+    facts = {"units": MouthUnits(MOUTH_CHANNELS, zero, one, -one, one).to_dict()}
+    return VoiceToMouth.from_parts(tensors, {**facts, "gamma": 0.5, "closure_step": -1})
 
 
 def resampled(avatar: Avatar, count: int) -> Avatar:

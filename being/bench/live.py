@@ -27,7 +27,7 @@ import torch
 
 from being.api.supervisor import ServeOptions, Supervisor
 from being.audio.encoders import load_encoder
-from being.bench.avatars import POSES, random_avatar
+from being.bench.avatars import POSES, random_avatar, random_voice
 from being.bench.live_load import (
     BenchClient,
     LoadConfig,
@@ -52,7 +52,6 @@ TEXTS = (
 )
 RECORDING = " ".join(TEXTS) * 3
 CLIENTS_A_PROCESS = 13
-ENCODER = "hama@low"
 GREY = 128
 
 
@@ -124,10 +123,11 @@ def _server(options: LiveBenchOptions, folder: Path) -> Iterator[Supervisor]:
 
 
 def _write_untrained(path: Path, gaussians: int) -> Path:
-    """The bundle of an untrained avatar at 512 px."""
-    config = load_config("quick", [f"data.encoder={ENCODER}"], environment={})
-    width = load_encoder(ENCODER).width
-    avatar = random_avatar(gaussians, config=config.model, audio_width=width)
+    """The bundle of an untrained avatar at 512 px, which reads the mouth code."""
+    config = load_config("quick", [], environment={})
+    width = load_encoder(config.avatar.live_encoder).width
+    voice = random_voice(width)
+    avatar = random_avatar(gaussians, config=config.model, audio_width=len(voice.units))
     plate = np.full((avatar.size, avatar.size, 3), GREY, np.uint8)
     loop = PoseLoop(
         "untrained",
@@ -138,7 +138,7 @@ def _write_untrained(path: Path, gaussians: int) -> Path:
         (plate for _ in range(POSES)),
         None,
     )
-    return write_avatar(path, avatar.model, config, loop)
+    return write_avatar(path, avatar.model, config, loop, voice, voice)
 
 
 def _setup(options: LiveBenchOptions, supervisor: Supervisor) -> dict[str, Any]:

@@ -38,6 +38,9 @@ LOWER_BOUNDS = {
     "avatar.seconds": 0.04,
 }
 
+# The value of `avatar.live_encoder` for no encoder of its own.
+NO_LIVE_ENCODER = "none"
+
 # Allowed words of a key.
 CHOICES = {"model.mouth": ("code", "audio")}
 
@@ -334,6 +337,10 @@ class AvatarConfig:
     cuts."""
     plate_quality: int = 95
     """JPEG quality of the plates, 1 to 100."""
+    live_encoder: str = "hama-causal"
+    """Speech encoder of live sessions. Training fits a second mapping from the voice to the mouth
+    on it; the network stays the same. "none": live sessions use `data.encoder`. It has no effect
+    with `model.mouth: audio`."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from being.inference.feature_pool import (
     FeatureTrack,
 )
 from being.inference.interpolation import interpolated_frames
-from being.inference.mouth_stream import MouthStream
+from being.inference.mouth_stream import MouthStream, live_stream
 from being.inference.pose_path import pose_path
 from being.inference.protocol import FrameRenderer, KeyFrameRenderer, PendingFrames
 from being.inference.pruning import pruned
@@ -131,11 +131,16 @@ class Engine:
     def feature_stream(self, latency: str | None = None) -> FeatureStream | MouthStream:
         """A stream of the avatar's encoder: chunks of audio in, rows for `FeatureTrack.push` out.
 
-        latency: "stream" or "low"; default: that of the encoder's name ("hama@low"), else "stream".
-        Raises as `check_encoder`, and as `FeatureStream` for an encoder without a streaming form.
+        latency: "stream" or "low", of the encoder that the avatar was trained on; default: the
+        avatar's live encoder, where it has one, else the latency of the encoder's name
+        ("hama@low"), else "stream". Raises as `check_encoder`, and as `FeatureStream` for an
+        encoder without a streaming form.
         """
         self.check_encoder()
         avatar = self.avatar
+        if latency is None:
+            voice = avatar.voice if avatar.live_voice is None else avatar.live_voice
+            return live_stream(avatar.live_encoder, voice, avatar.feature_width)
         stream = FeatureStream(avatar.manifest["encoder"], latency, avatar.feature_width)
         return stream if avatar.voice is None else MouthStream(stream, avatar.voice)
 

@@ -5,7 +5,29 @@ from __future__ import annotations
 import numpy as np
 
 from being.audio.feature_stream import FeatureStream
+from being.errors import InputRejected
 from being.model.voice_to_mouth import MouthRowStream, VoiceToMouth
+
+
+def live_stream(
+    encoder: str, voice: VoiceToMouth | None, width: int
+) -> FeatureStream | MouthStream:
+    """A stream of the encoder called `encoder`: audio in, rows for `FeatureTrack.push` out.
+
+    voice: the mapping to the mouth code from its features; None: the rows are speech features with
+    `width` channels. Raises InputRejected where the mapping was fitted on features of another
+    width, and as `FeatureStream`.
+    """
+    stream = FeatureStream(encoder, None, width if voice is None else voice.width)
+    if voice is None:
+        return stream
+    if stream.width != voice.width:
+        raise InputRejected(
+            f"the avatar needs '{encoder}' speech features that are {voice.width} wide",
+            f"those of this version are {stream.width} wide",
+            "Train it again",
+        )
+    return MouthStream(stream, voice)
 
 
 class MouthStream:

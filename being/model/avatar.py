@@ -8,6 +8,8 @@ The folder holds:
   the training clip, played back and forth, with the expression of the face; mouth channels are 0;
 - `voice.safetensors`, where the network reads the mouth code: the mapping from speech features to
   it (`model.voice_to_mouth`);
+- `live_voice.safetensors`, where the manifest names a `live_encoder`: the same mapping for the
+  speech features of that encoder, which live sessions use;
 - `plates/%06d.jpg`: the image behind the head of each pose.
 
 No path inside is absolute. Bundles of schema 1 have the blink as their only channel, as `blink`
@@ -37,7 +39,7 @@ from being.data.expression_channels import BLINK_ONLY, ExpressionChannels
 from being.errors import InputRejected, UsageError
 from being.files import new_folder, save_tensors, write_json
 from being.model.talking_head import TalkingHead
-from being.model.voice_to_mouth import VOICE_FILE, VoiceToMouth
+from being.model.voice_to_mouth import LIVE_VOICE_FILE, VOICE_FILE, VoiceToMouth
 from being.names import is_subject_name
 from being.paths import check_folder, user_path
 from being.reading.content import Unreadable, read_content, reason, rejected
@@ -84,6 +86,13 @@ class Avatar:
     channels: ExpressionChannels = BLINK_ONLY  # names and units of the expression
     # From speech features to the mouth code; None: the network reads speech features.
     voice: VoiceToMouth | None = None
+    # The same for the speech features of `live_encoder`; None: live sessions use `voice`.
+    live_voice: VoiceToMouth | None = None
+
+    @property
+    def live_encoder(self) -> str:
+        """Speech encoder of live sessions."""
+        return self.manifest["encoder" if self.live_voice is None else "live_encoder"]
 
     @property
     def feature_width(self) -> int:
@@ -144,6 +153,7 @@ def save_avatar(
     dataset: Dataset,
     clip: Clip,
     voice: VoiceToMouth | None = None,
+    live_voice: VoiceToMouth | None = None,
 ) -> Path:
     """Write the bundle of a model trained on `clip`, with poses of the clip; as `write_avatar`."""
     poses = dataset.longest_face_run(round(config.avatar.seconds * FPS))
@@ -159,7 +169,7 @@ def save_avatar(
         dataset.manifest.get("consent"),
         clip.channels.first(width),
     )
-    return write_avatar(path, model, config, loop, voice)
+    return write_avatar(path, model, config, loop, voice, live_voice)
 
 
 def write_avatar(
@@ -168,20 +178,27 @@ def write_avatar(
     config: Config,
     loop: PoseLoop,
     voice: VoiceToMouth | None = None,
+    live_voice: VoiceToMouth | None = None,
 ) -> Path:
     """Write the bundle of a model and its pose loop at `path`; return the path.
 
-    voice: the mapping to the mouth code, of a model that reads it. The folder appears complete or
-    not at all.
+    voice: the mapping to the mouth code, of a model that reads it; live_voice: the one from the
+    features of `config.avatar.live_encoder`, if any. The folder appears complete or not at all.
     """
     assert (config.model.mouth == "code") == (voice is not None), config.model.mouth
+    assert voice is not None or live_voice is None
     with new_folder(path) as part:
-        _write_bundle(part, model, config, loop, voice)
+        _write_bundle(part, model, config, loop, voice, live_voice)
     return path
 
 
 def _write_bundle(
-    folder: Path, model: TalkingHead, config: Config, loop: PoseLoop, voice: VoiceToMouth | None
+    folder: Path,
+    model: TalkingHead,
+    config: Config,
+    loop: PoseLoop,
+    voice: VoiceToMouth | None,
+    live_voice: VoiceToMouth | None,
 ) -> None:
     # Weights, poses and plates.
     (folder / "plates").mkdir()
@@ -190,6 +207,8 @@ def _write_bundle(
     save_tensors(folder / "poses.safetensors", poses)
     if voice is not None:
         voice.save(folder / VOICE_FILE)
+    if live_voice is not None:
+        live_voice.save(folder / LIVE_VOICE_FILE)
     for k, plate in enumerate(loop.plates):
         Image.fromarray(plate).save(
             folder / f"plates/{k:06d}.jpg", quality=config.avatar.plate_quality, subsampling=0
@@ -217,6 +236,8 @@ def _write_bundle(
         "files": files,
         "licence": LICENCE_NOTE,
     }
+    if live_voice is not None:
+        manifest["live_encoder"] = config.avatar.live_encoder
     write_json(folder / "manifest.json", manifest)
 
 
@@ -230,13 +251,11 @@ def load_avatar(path: Path, device: torch.device | str = "cpu") -> Avatar:
     manifest = _read_manifest(folder)
     plates = [f"plates/{k:06d}.jpg" for k in range(manifest["poses"])]
     content = _read_files(folder, manifest, plates)
-    voice = VoiceToMouth.load(folder / VOICE_FILE) if _has_code(manifest) else None
-    if voice is not None and len(voice.units) != manifest["audio_width"]:
-        raise InputRejected(
-            f"{folder / VOICE_FILE} does not fit its manifest",
-            f"{len(voice.units)} channels, the network reads {manifest['audio_width']}",
-            COPY_AGAIN,
-        )
+    voice = live_voice = None
+    if _has_code(manifest):
+        voice = _load_voice(folder / VOICE_FILE, manifest)
+        if "live_encoder" in manifest:
+            live_voice = _load_voice(folder / LIVE_VOICE_FILE, manifest)
     state = load_tensors(folder / "model.safetensors")
     poses = load_tensors(folder / "poses.safetensors")
 
@@ -272,7 +291,20 @@ def load_avatar(path: Path, device: torch.device | str = "cpu") -> Avatar:
         [content[name] for name in plates],
         channels,
         voice,
+        live_voice,
     )
+
+
+def _load_voice(file: Path, manifest: dict[str, Any]) -> VoiceToMouth:
+    """Return a bundle's mapping to the mouth code."""
+    voice = VoiceToMouth.load(file)
+    if len(voice.units) != manifest["audio_width"]:
+        raise InputRejected(
+            f"{file} does not fit its manifest",
+            f"{len(voice.units)} channels, the network reads {manifest['audio_width']}",
+            COPY_AGAIN,
+        )
+    return voice
 
 
 def _bundle_folder(path: Path) -> Path:
@@ -325,11 +357,17 @@ def _values_out_of_range(manifest: dict[str, Any]) -> list[str]:
         "size": not SIDES[0] <= manifest["size"] <= SIDES[1],
         "focal": not 0 < manifest["focal"] <= FOCAL_MAX,
         "encoder": not 0 < len(manifest["encoder"]) <= TEXT_MAX,
+        "live_encoder": not _is_short_text(manifest.get("live_encoder", "none")),
         "audio_width": not 0 < manifest["audio_width"] <= AUDIO_WIDTH_MAX,
         "poses": not 0 < manifest["poses"] <= POSES_MAX,
         "consent": bool(consent_fault(manifest.get("consent"))),
     }
     return [name for name, fault in faults.items() if fault]
+
+
+def _is_short_text(value: object) -> bool:
+    """Return whether a value is a name of usual length."""
+    return isinstance(value, str) and 0 < len(value) <= TEXT_MAX
 
 
 def _has_code(manifest: dict[str, Any]) -> bool:
@@ -341,6 +379,8 @@ def _read_files(folder: Path, manifest: dict[str, Any], plates: list[str]) -> di
     """Return the content of the bundle's files by name, checked against the manifest."""
     content: dict[str, bytes] = {}
     voice = [VOICE_FILE] if _has_code(manifest) or VOICE_FILE in manifest["files"] else []
+    if "live_encoder" in manifest or LIVE_VOICE_FILE in manifest["files"]:
+        voice.append(LIVE_VOICE_FILE)
     for name in ["model.safetensors", "poses.safetensors", *voice, *plates]:
         try:
             content[name] = read_content(folder / name, FILE_MAX)

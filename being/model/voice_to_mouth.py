@@ -60,6 +60,7 @@ RANGE_MARGIN = 0.15  # codes may leave the person's range by this share of it
 MAX_DELAY = 8  # frames, of `audio_delay`
 BLOCK = 512  # frames that are computed at once
 VOICE_FILE = "voice.safetensors"  # in a run and in an avatar bundle
+LIVE_VOICE_FILE = "live_voice.safetensors"  # beside it: the mapping of live sessions
 FACTS = "facts"  # key of the file's metadata
 TENSORS = (
     "step_mean",
@@ -93,9 +94,9 @@ class VoiceToMouth:
     predicted_quantiles: np.ndarray  # [K, Q] ascending
     true_quantiles: np.ndarray  # [K, Q] ascending
     closed: np.ndarray  # [K] the person's closed mouth during speech
-    closure_step: int  # step of a strip at the mouth's time; -1: no articulation channels
-    # Frames by which the training clip's audio comes after its mouth. Other audio is in step, so
-    # its frames read the strips of as many frames before (`MouthRowStream`).
+    closure_step: int  # step of a strip at the frame's time; -1: no articulation channels
+    # Frames by which the audio of the training clip comes after its mouth (`predicted_rows`). Other
+    # audio is in step.
     audio_delay: int = 0
 
     @property
@@ -232,43 +233,35 @@ def match_quantiles(values: np.ndarray, before: np.ndarray, after: np.ndarray) -
 class MouthRowStream:
     """Turns rows of speech features into rows of mouth codes as they come.
 
-    Row i needs the speech rows up to i + 3, so rows come out three frames later; earlier by the
-    mapping's `audio_delay`, but never before their own speech row.
+    Row i needs the speech rows up to i + 3, so rows come out three frames later.
     """
 
     def __init__(self, voice: VoiceToMouth):
         self._voice = voice
-        # The speech rows from frame `_given` - delay - 4 on; before the first frame they are zero.
-        before = ATTENTION_PAST + voice.audio_delay
-        self._rows = np.zeros((before, FEATURE_WINDOW, voice.width), np.float32)
-        self._pushed = self._given = 0  # rows of speech features, rows of mouth codes
+        # The speech rows from frame `_done` - 4 on; before the first frame they are zero.
+        self._rows = np.zeros((ATTENTION_PAST, FEATURE_WINDOW, voice.width), np.float32)
 
     def push(self, rows: np.ndarray) -> np.ndarray:
         """Rows float32 [k, 16, K] that the next speech rows [n, 16, C] complete; k may be 0."""
-        self._pushed += len(rows)
-        return self._extend(rows)
-
-    def finish(self) -> np.ndarray:
-        """The remaining rows float32 [k, 16, K]; no speech row follows."""
-        return self._extend(np.zeros((ATTENTION_FUTURE, *self._rows.shape[1:]), np.float32))
-
-    def _extend(self, rows: np.ndarray) -> np.ndarray:
         self._rows = np.concatenate([self._rows, rows])
-        complete = len(self._rows) - ATTENTION_WINDOW + 1
-        count = max(0, min(complete, self._pushed - self._given))
+        count = max(0, len(self._rows) - ATTENTION_WINDOW + 1)
         if not count:
             return np.zeros((0, FEATURE_WINDOW, len(self._voice.units)), np.float32)
         windows = np.lib.stride_tricks.sliding_window_view(self._rows, ATTENTION_WINDOW, axis=0)
-        codes = self._voice.codes(join_windows(np.moveaxis(windows[:count], -1, 1)))
+        codes = self._voice.codes(join_windows(np.moveaxis(windows, -1, 1)))
         self._rows = self._rows[count:]
-        self._given += count
         return code_rows(codes)
+
+    def finish(self) -> np.ndarray:
+        """The remaining rows float32 [k, 16, K]; no speech row follows."""
+        return self.push(np.zeros((ATTENTION_FUTURE, *self._rows.shape[1:]), np.float32))
 
 
 def predicted_rows(voice: VoiceToMouth, features: np.ndarray, bounds: np.ndarray) -> np.ndarray:
     """Rows float32 [F, 16, K] of the speech features [F, 16, C] of the clip that was learnt.
 
-    Its audio has the delay of `audio_delay`. bounds: int [F, 2], first and last frame of each
-    frame's segment.
+    Its audio has the delay of `audio_delay`, so a frame reads the strip of as many frames later.
+    bounds: int [F, 2], first and last frame of each frame's segment.
     """
-    return code_rows(voice.codes(strips(features, bounds)))
+    heard = np.minimum(np.arange(len(features)) + voice.audio_delay, bounds[:, 1])
+    return code_rows(voice.codes(strips(features, bounds)[heard]))

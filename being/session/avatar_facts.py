@@ -10,12 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from being.conventions import FEATURE_WINDOW, SAMPLE_RATE
+from being.audio.feature_stream import FeatureStream
+from being.conventions import ATTENTION_OFFSETS, CODE_OFFSETS, FEATURE_WINDOW, SAMPLE_RATE
 from being.data.expression_channels import ExpressionChannels
 from being.inference.animation.moods import MOODS, expression_names
 from being.inference.engine import Engine
+from being.inference.mouth_stream import MouthStream, live_stream
+from being.model.voice_to_mouth import VoiceToMouth
 from being.session.motion import AvatarMotion
 
+VOICE_PREFIX = "voice."  # of the mapping's tensors in the file
 SILENCE_S = 3.0  # of silence from whose middle the features of silence are taken
 
 
@@ -25,16 +29,30 @@ class AvatarFacts:
 
     name: str
     size: int  # px
-    encoder: str
-    silent_row: np.ndarray  # float32 [16, C]: speech features of silence
+    encoder: str  # of live sessions
+    silent_row: np.ndarray  # float32 [16, C]: the row of silence
     motion: AvatarMotion
     consent: dict[str, Any] | None
     consent_note: str
+    # From the encoder's features to the mouth code; None: rows are speech features.
+    voice: VoiceToMouth | None = None
 
     @property
     def width(self) -> int:
-        """C, channels of a speech feature."""
+        """C, channels of a row: of a speech feature, or of the mouth code."""
         return self.silent_row.shape[1]
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """The eight rows that a picture reads, relative to its own."""
+        return ATTENTION_OFFSETS if self.voice is None else CODE_OFFSETS
+
+    def stream(self) -> FeatureStream | MouthStream:
+        """The rows of one utterance: audio in, rows float32 [k, 16, C] out.
+
+        Raises as `live_stream`.
+        """
+        return live_stream(self.encoder, self.voice, self.width)
 
     @property
     def consent_given(self) -> bool | None:
@@ -62,13 +80,16 @@ class AvatarFacts:
             "poses": self.motion.poses,
             "consent": self.consent,
             "consent_note": self.consent_note,
+            "voice": None if self.voice is None else self.voice.facts(),
         }
+        tensors: dict[str, Any] = {} if self.voice is None else self.voice.tensors()
         part = path.with_suffix(".part.npz")
         np.savez(
             part,
             facts=np.frombuffer(json.dumps(facts).encode(), np.uint8),
             silent_row=self.silent_row,
             expression=self.motion.expression,
+            **{VOICE_PREFIX + name: value for name, value in tensors.items()},
         )
         os.replace(part, path)
 
@@ -78,6 +99,12 @@ class AvatarFacts:
         with np.load(path) as file:
             facts = json.loads(file["facts"].tobytes())
             silent_row, expression = file["silent_row"], file["expression"]
+            tensors = {
+                name.removeprefix(VOICE_PREFIX): file[name]
+                for name in file.files
+                if name.startswith(VOICE_PREFIX)
+            }
+        voice = VoiceToMouth.from_parts(tensors, facts["voice"]) if facts["voice"] else None
         channels = ExpressionChannels.from_dict(facts["channels"])
         return cls(
             facts["name"],
@@ -87,22 +114,25 @@ class AvatarFacts:
             AvatarMotion(facts["poses"], channels, expression),
             facts["consent"],
             facts["consent_note"],
+            voice,
         )
 
 
 def avatar_facts(engine: Engine, name: str) -> AvatarFacts:
     """The facts of an engine's avatar. Raises as `Engine.check_encoder`."""
     avatar = engine.avatar
+    stream = engine.feature_stream()
     silence = np.zeros(round(SILENCE_S * SAMPLE_RATE), np.float32)
-    rows = np.concatenate([block.numpy() for block in engine.encode(silence)])
+    rows = np.concatenate([stream.push(silence), stream.finish()])
     silent_row = rows[len(rows) // 2].astype(np.float32)
     assert silent_row.shape[0] == FEATURE_WINDOW, silent_row.shape
     return AvatarFacts(
         name,
         avatar.size,
-        avatar.manifest["encoder"],
+        avatar.live_encoder,
         silent_row,
         AvatarMotion(avatar.pose_count, avatar.channels, engine.expression),
         avatar.manifest.get("consent"),
         avatar.consent_note,
+        avatar.voice if avatar.live_voice is None else avatar.live_voice,
     )

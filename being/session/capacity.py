@@ -10,7 +10,6 @@ import time
 import numpy as np
 import torch
 
-from being.audio.feature_stream import FeatureStream
 from being.conventions import ATTENTION_WINDOW, FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from being.inference.i420 import VIDEO_COLOURS, i420_bytes
 from being.media.live_video import new_encoder
@@ -32,7 +31,7 @@ def front_capacity(facts: AvatarFacts, fronts: int) -> int:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        stream = FeatureStream(facts.encoder, None, facts.width)
+        stream = facts.stream()
         noise = np.random.default_rng(0).normal(0, 0.05, 3 * SAMPLE_RATE).astype(np.float32)
         stream.push(noise[: 2 * SAMPLE_RATE])  # the encoder's past is full from here on
         start, rows = time.process_time(), 0

@@ -9,13 +9,18 @@ come too late.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from being.conventions import ATTENTION_FUTURE, ATTENTION_PAST, ATTENTION_WINDOW, SAMPLES_PER_FRAME
+from being.conventions import (
+    ATTENTION_OFFSETS,
+    ATTENTION_PAST,
+    ATTENTION_WINDOW,
+    SAMPLES_PER_FRAME,
+)
 from being.session.motion import HEARING_FRAMES, AvatarMotion, Motion
 from being.session.playback import PlaybackClock
 from being.session.refusals import Refusal
@@ -42,7 +47,7 @@ class FrameOrder:
 
     pose: int
     expression: np.ndarray  # float32 [E]
-    # Numbers of the rows of speech features in the attention window, int32 [8]; SILENT_ROW
+    # Numbers of the rows that the picture reads, int32 [8]; SILENT_ROW
     window: np.ndarray
     # Rows that are needed for the first time: number and float32 [16, C]
     rows: list[tuple[int, np.ndarray]]
@@ -98,13 +103,17 @@ class LiveSession:
         now: float,
         seed: int = 0,
         resume: Any = None,
+        offsets: Sequence[int] = ATTENTION_OFFSETS,
     ):
-        """silent_row: speech features float32 [16, C] of silence. now: time in s. resume: an object
-        of `resume()` that the client kept, or None.
+        """silent_row: the row float32 [16, C] of silence. now: time in s. resume: an object of
+        `resume()` that the client kept, or None. offsets: the eight rows that a picture reads,
+        relative to its own.
 
         Raises Refusal for a mood or expression in `resume` that the avatar lacks.
         """
         self._silent_row = silent_row
+        self._offsets = np.asarray(offsets)
+        self._future = max(0, int(self._offsets.max()))  # rows after a picture's own
         kept = _Kept.of(resume)
         self.epoch = kept.epoch
         self.next_at = kept.at  # samples on the timeline of the next moment
@@ -160,7 +169,7 @@ class LiveSession:
                 f"the utterance {self._utterance.name!r} is not spoken to its end",
                 "Interrupt it first, or append text with `more` and the same `utterance`",
             )
-        self._utterance = Utterance(name, streamed, live)
+        self._utterance = Utterance(name, streamed, live, 1 + self._future)
         self._numbers.clear()
         return self._utterance
 
@@ -282,7 +291,7 @@ class LiveSession:
         """The next 40 ms; events that come before it are appended to `events`."""
         at, samples = self.next_at, None
         utterance = self._utterance
-        own, future = SILENT_ROW, [SILENT_ROW] * ATTENTION_FUTURE
+        own, future = SILENT_ROW, [SILENT_ROW] * self._future
         speaks = utterance is not None and self._can_speak(utterance)
         if speaks:
             assert utterance is not None
@@ -294,7 +303,7 @@ class LiveSession:
             if self._closing:
                 own, *following = self._closing
                 self._closing.popleft()
-                future = [*following[:ATTENTION_FUTURE], *future][:ATTENTION_FUTURE]
+                future = [*following, *future][: self._future]
 
         # Blinks and brows hear the sound that comes after this frame.
         hearing = np.zeros(SAMPLES_PER_FRAME, np.float32)
@@ -303,7 +312,7 @@ class LiveSession:
         self._tell_state(events)
         pose, expression = self.motion.advance(self._state, hearing)
 
-        window = np.array([*self._past, own, *future], np.int32)
+        window = np.array([*self._past, own, *future], np.int32)[ATTENTION_PAST + self._offsets]
         self._past.append(own)
         self._last_seen = [row for row in (own, *future) if row != SILENT_ROW]
         self.next_at += FRAME
@@ -384,7 +393,7 @@ class LiveSession:
             )
 
     def _window(self, utterance: Utterance) -> tuple[int, list[int]]:
-        """Numbers of the rows of this frame and of the next three.
+        """Numbers of the rows of this frame and of the next ones that it reads.
 
         In the first frames of speech the rows come out of silence. So the lips begin to move
         without a jump, though nothing of the speech was known in the frames before.
@@ -393,7 +402,7 @@ class LiveSession:
             self.counters.late_rows += 1
         share = min(1.0, self._run / ONSET_FRAMES)
         numbers = []
-        for ahead in range(ATTENTION_FUTURE + 1):
+        for ahead in range(self._future + 1):
             found = utterance.row(ahead)
             if found is None:
                 numbers.append(SILENT_ROW)

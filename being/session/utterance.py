@@ -10,8 +10,7 @@ import numpy as np
 from being.conventions import ATTENTION_FUTURE, SAMPLES_PER_FRAME
 from being.session.timeline import FRAME, RATE
 
-# Rows of speech features that must be there before streamed sound starts, so that no later frame
-# waits for its own.
+# Rows that a picture reads from its own on.
 LIVE_ROWS = 1 + ATTENTION_FUTURE
 # Live sound that waits longer than this is caught up with: its silent frames are left out, and at
 # twice the time every frame. s.
@@ -46,10 +45,14 @@ class SpokenFrame:
 class Utterance:
     """A queue of sound and rows. Frame j is the sound from sample 960 j on."""
 
-    def __init__(self, name: str, streamed: bool = False, live: bool = False):
+    def __init__(
+        self, name: str, streamed: bool = False, live: bool = False, first_rows: int = LIVE_ROWS
+    ):
         """streamed: sound that a client sends, perhaps no faster than it is spoken. live: sound
-        from a microphone, which must not wait longer and longer.
+        from a microphone, which must not wait longer and longer. first_rows: rows that must be
+        there before streamed sound starts, so that no later frame waits for its own.
         """
+        self._first_rows = first_rows
         self.name, self.streamed, self.live = name, streamed or live, live
         self.open = True
         self.taken = 0  # frames, those left out included
@@ -98,7 +101,7 @@ class Utterance:
         """Whether its first frame can be taken now, or the next one after a pause."""
         if not self.open:
             return self._sound.size > 0 and self._row_at(0) is not None
-        needed = LIVE_ROWS if self.streamed else 1
+        needed = self._first_rows if self.streamed else 1
         return self._sound.size >= FRAME and self._row_at(needed - 1) is not None
 
     @property
@@ -172,7 +175,7 @@ class Utterance:
 
     def _catch_up(self) -> None:
         """Leave out frames of live sound that wait too long."""
-        needed = max(0, self.rows_received - self.taken - LIVE_ROWS) * FRAME
+        needed = max(0, self.rows_received - self.taken - self._first_rows) * FRAME
         while needed > BACKLOG_S * RATE and self._sound.size >= 2 * FRAME:
             quiet = np.abs(self._sound[:FRAME].astype(np.int32)).max() < QUIET
             if not quiet and needed <= 2 * BACKLOG_S * RATE:

@@ -8,8 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from being.audio.clip_features import encode_segments
+from being.audio.feature_stream import FeatureStream
 from being.config import Config
+from being.config.schema import NO_LIVE_ENCODER
 from being.console import Progress, console
+from being.conventions import FPS
 from being.data.clip import Clip, load_clip
 from being.data.dataset import Dataset
 from being.data.mouth import MouthCode, load_mouth_code, store_mouth_code
@@ -17,7 +21,7 @@ from being.errors import InputRejected, UsageError
 from being.model.avatar import save_avatar
 from being.model.device import keep_freed_memory, pick_device
 from being.model.talking_head import ModelMismatch, TalkingHead
-from being.model.voice_to_mouth import VOICE_FILE, VoiceToMouth
+from being.model.voice_to_mouth import LIVE_VOICE_FILE, VOICE_FILE, VoiceToMouth
 from being.paths import home, latest_dataset, newest_folder
 from being.runs.metric_loggers import check_metric_logger
 from being.runs.run_directory import Checkpoint, Run
@@ -116,9 +120,15 @@ def _train(
     else:
         model = _model_of_checkpoint(config, clip, last)
     model.backend = rasterizer
-    voice = None
+    voice = live_voice = None
     if mouth is not None and (current is None or not (current.path / VOICE_FILE).is_file()):
         voice = _fit_voice(config, dataset, mouth, split.train)
+    if mouth is not None and (current is None or not (current.path / LIVE_VOICE_FILE).is_file()):
+        known = voice.mapping if voice is not None else None
+        if known is None and current is not None:
+            known = VoiceToMouth.load(current.path / VOICE_FILE)
+        assert known is not None
+        live_voice = _fit_live_voice(config, dataset, mouth, split.train, known.audio_delay)
     with ExitStack() as stack:
         if current is None:
             current = Run.create(dataset.path, dataset.name, config, label, runs)
@@ -137,6 +147,9 @@ def _train(
         if voice is not None:
             voice.mapping.save(current.path / VOICE_FILE)
             current.update(voice_fit=_voice_figures(voice))
+        if live_voice is not None:
+            live_voice.mapping.save(current.path / LIVE_VOICE_FILE)
+            current.update(live_voice_fit=_voice_figures(live_voice))
         trainer = Trainer(current, config, dataset, clip, split, model)
         if _train_stages(stage, trainer, last):
             finish_run(current, config, dataset, clip, split.train)
@@ -209,6 +222,31 @@ def _fit_voice(config: Config, dataset: Dataset, mouth: MouthCode, frames: np.nd
         f"{figures['lip_opening']:.2f} (opening), {figures['lip_width']:.2f} (width), "
         f"{figures['jaw_open']:.2f} (jaw) on parts of the clip that it has not seen"
     )
+    if fit.mapping.audio_delay:
+        console.warn(
+            f"the audio of the clip comes about {fit.mapping.audio_delay / FPS:.2f} s after the "
+            "mouth: the avatar's lips will be in step with other audio, not with this one"
+        )
+    return fit
+
+
+def _fit_live_voice(
+    config: Config, dataset: Dataset, mouth: MouthCode, frames: np.ndarray, delay: int
+) -> VoiceFit | None:
+    """The mapping from the features of the live encoder; None where the settings name none.
+
+    delay: frames by which the clip's audio comes after its mouth. Raises as `FeatureStream`.
+    """
+    encoder = config.avatar.live_encoder
+    if encoder in (NO_LIVE_ENCODER, config.data.encoder):
+        return None
+    FeatureStream(encoder)  # Raises where the encoder has no streaming form.
+    segments = [(start, stop) for start, stop in dataset.segments]
+    features = encode_segments(dataset.audio(), segments, encoder)
+    fit = fit_voice_to_mouth(features, dataset.bounds, mouth, frames, encoder, delay)
+    assert fit is not None, "the first mapping has been fitted on the same frames"
+    opening = _voice_figures(fit)["lip_opening"]
+    console.info(f"the same in live sessions ({encoder}): {opening:.2f} (opening)")
     return fit
 
 
@@ -248,10 +286,12 @@ def finish_run(run: Run, config: Config, dataset: Dataset, clip: Clip, frames: n
         network.cpu()
 
     with Progress("save avatar"):
-        voice = None
+        voice = live_voice = None
         if config.model.mouth == "code":
             voice = VoiceToMouth.load(run.path / VOICE_FILE)
-        save_avatar(run.path / "avatar", model, config, dataset, clip, voice)
+            if (run.path / LIVE_VOICE_FILE).is_file():
+                live_voice = VoiceToMouth.load(run.path / LIVE_VOICE_FILE)
+        save_avatar(run.path / "avatar", model, config, dataset, clip, voice, live_voice)
     run.update(finished=True, best=best.state["best"], closed=closed)
     if clip.device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(clip.device)

@@ -25,8 +25,8 @@ from being.model.voice_to_mouth import MAX_DELAY, VoiceToMouth, gaussian_kernel
 STEP_COMPONENTS = 64
 STRIP_COMPONENTS = 256
 MAX_CENTRES = 3000  # training frames; of a longer clip every second (third, ...) is used
-# Candidates of the cross-validation. The window is Gaussian: its middle, in steps after the middle
-# of a usual frame (`FRAME_STEP`), and its width in steps.
+# Candidates of the cross-validation. The window is Gaussian: its middle, in steps after the frame's
+# own time, as far as the strip reaches, and its width in steps.
 MIDDLES = (-3.0, 0.0, 2.0, 4.0, 6.0, 9.0, 12.0)
 WIDTHS = (4.0, 6.0)
 # The window of most clips. Another one must predict better by more than CLEARLY_BETTER: on 10 to
@@ -91,11 +91,13 @@ def fit_voice_to_mouth(
     code: MouthCode,
     frames: np.ndarray,
     encoder: str,
+    delay: int | None = None,
 ) -> VoiceFit | None:
     """The mapping learnt from the frames int [n] of a clip; None with less than a second.
 
     features: speech features float32 [F, 16, C] of `encoder`; bounds: int [F, 2], first and last
-    frame of each frame's segment; code: the clip's true mouth code.
+    frame of each frame's segment; code: the clip's true mouth code; delay: frames by which the
+    clip's audio comes after its mouth (default: found from the window that predicts best).
     """
     frames = frames[code.found[frames]]
     if len(frames) < LEAST_FRAMES:
@@ -103,16 +105,24 @@ def fit_voice_to_mouth(
     frames = frames[:: -(-len(frames) // MAX_CENTRES)]
     with Progress("voice to mouth"), threadpool_limits(MAX_THREADS):
         step_mean, step_basis = _step_components(features[frames])
-        steps = (strips(features, bounds)[frames] - step_mean) @ step_basis  # [n, 30, P]
+        steps = (strips(features, bounds) - step_mean) @ step_basis  # [F, 30, P]
         target = code.values[frames].astype(np.float64)
-        (middle, width), reduced, predicted = _choose_window(steps, frames, target)
+        shift = frame_time_step(encoder) - FEATURE_WINDOW // 2
 
-        # Frames by which the audio comes after the mouth
-        late = round((middle - USUAL_WINDOW[0]) / STEPS_PER_FRAME)
-        delay = min(max(late, 0), MAX_DELAY)
-        closure_step = -1
-        if has_articulation(encoder, features.shape[2]):
-            closure_step = OWN_WINDOW + frame_time_step(encoder) + STEPS_PER_FRAME * delay
+        def in_step(delay: int) -> np.ndarray:
+            """The frames whose strips hold the audio of `frames`."""
+            return np.minimum(frames + delay, bounds[frames, 1])
+
+        heard = in_step(delay or 0)
+        middle, width = _choose_window(steps[heard], frames, target, shift)
+        if delay is None:
+            # Audio that comes after the mouth is brought in step by whole frames.
+            late = round((middle - USUAL_WINDOW[0]) / STEPS_PER_FRAME)
+            delay = min(max(late, 0), MAX_DELAY)
+            middle -= STEPS_PER_FRAME * delay
+            heard = in_step(delay)
+        reduced = _reduce(steps[heard], middle + shift, width)
+        predicted = _held_out(reduced.x, frames, target)
 
         mean, spread = target.mean(0), target.std(0) + 1e-6
         weights = _solve(reduced.x, (target - mean) / spread) * spread
@@ -131,7 +141,9 @@ def fit_voice_to_mouth(
             before,
             _for_the_face(after.T, mean).T,
             _for_the_face(_closed_mouth(target), mean),
-            closure_step,
+            OWN_WINDOW + frame_time_step(encoder)
+            if has_articulation(encoder, features.shape[2])
+            else -1,
             delay,
         )
     arrays = {name: value.astype(np.float32) for name, value in mapping.tensors().items()}
@@ -150,7 +162,10 @@ def _step_components(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _reduce(steps: np.ndarray, middle: float, width: float) -> _Reduced:
-    """Strips of reduced steps [n, 30, P], weighted round the frame's audio and reduced again."""
+    """Strips of reduced steps [n, 30, P], weighted round the frame's audio and reduced again.
+
+    middle: steps after `FRAME_STEP`; width: steps.
+    """
     position = np.arange(STRIP) + 0.5 - FRAME_STEP - middle
     window = np.exp(-0.5 * (position / width) ** 2).astype(np.float32)
     flat = (steps * window[:, None]).reshape(len(steps), -1)
@@ -171,20 +186,20 @@ def _reduce(steps: np.ndarray, middle: float, width: float) -> _Reduced:
 
 
 def _choose_window(
-    steps: np.ndarray, frames: np.ndarray, target: np.ndarray
-) -> tuple[tuple[float, float], _Reduced, np.ndarray]:
-    """The window's middle and width; the strips for it; the held-out predictions [n, K]."""
+    steps: np.ndarray, frames: np.ndarray, target: np.ndarray, shift: int
+) -> tuple[float, float]:
+    """The window's middle and width.
+
+    shift: steps by which the frame's time lies later in the strip (`Latency.shift`).
+    """
     judged = [MOUTH_CHANNELS.index(name) for name in JUDGED]
-    scores, found = {}, {}
-    for window in itertools.product(MIDDLES, WIDTHS):
-        reduced = _reduce(steps, *window)
-        predicted = _held_out(reduced.x, frames, target)
-        found[window] = reduced, predicted
-        scores[window] = float(_correlations(predicted, target)[judged].mean())
+    scores = {}
+    for middle, width in itertools.product(MIDDLES, WIDTHS):
+        if FRAME_STEP + middle + shift < STRIP:
+            predicted = _held_out(_reduce(steps, middle + shift, width).x, frames, target)
+            scores[middle, width] = float(_correlations(predicted, target)[judged].mean())
     best = max(scores, key=lambda window: scores[window])
-    if scores[best] <= scores[USUAL_WINDOW] + CLEARLY_BETTER:
-        best = USUAL_WINDOW
-    return (best, *found[best])
+    return best if scores[best] > scores[USUAL_WINDOW] + CLEARLY_BETTER else USUAL_WINDOW
 
 
 def _held_out(x: np.ndarray, frames: np.ndarray, target: np.ndarray) -> np.ndarray:

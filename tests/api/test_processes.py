@@ -6,7 +6,9 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +24,7 @@ from websockets.exceptions import ConnectionClosed
 from being.api.certificates import self_signed_pair
 from being.api.packets import Kind
 from being.api.supervisor import ServeOptions, Supervisor
+from being.bench.avatars import random_voice
 from being.errors import BeingError, EnvironmentFault, ExitCode
 
 pytestmark = pytest.mark.usefixtures("speech_encoder")
@@ -29,8 +32,19 @@ pytestmark = pytest.mark.usefixtures("speech_encoder")
 
 @pytest.fixture(scope="module")
 def supervisor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervisor]:
-    folder = write_tiny_avatar(tmp_path_factory.mktemp("avatar") / "tiny", "hama@low", AUDIO_WIDTH)
-    options = ServeOptions({"tiny": folder}, port=0, fronts=2, limit=8)
+    place = tmp_path_factory.mktemp("avatar")
+    avatars = {
+        "tiny": write_tiny_avatar(place / "tiny", "hama@low", AUDIO_WIDTH),
+        # It reads the mouth code, and has a mapping for the encoder of live sessions.
+        "coded": write_tiny_avatar(
+            place / "coded",
+            "hama",
+            AUDIO_WIDTH,
+            random_voice(AUDIO_WIDTH),
+            ("hama-causal", random_voice(AUDIO_WIDTH, seed=1)),
+        ),
+    }
+    options = ServeOptions(avatars, port=0, fronts=2, limit=8)
     with Supervisor(options) as started:
         started.start()
         thread = threading.Thread(target=started.watch, daemon=True)
@@ -47,28 +61,24 @@ def url(supervisor: Supervisor) -> str:
 async def clients_of_both_fronts(supervisor: Supervisor) -> dict[int, LiveClient]:
     """One client for each front process, by its id.
 
-    The front that took the first connection is stopped for a moment, so the other takes the second.
+    The kernel chooses the front by the client's port, so clients come until both have one.
     """
     found: dict[int, LiveClient] = {}
-    for _ in range(2):
+    for _ in range(40):
         client = LiveClient(url(supervisor))
-        for pid in found:
-            os.kill(pid, signal.SIGSTOP)
-        try:
-            await client.open()
-        finally:
-            for pid in found:
-                os.kill(pid, signal.SIGCONT)
+        await client.open()
         assert client.socket is not None and client.ready, client.log
-        found[front_of(client, supervisor)] = client
-    assert len(found) == 2, "both connections went to one front process"
-    return found
+        front = front_of(client.socket.local_address[1], supervisor)
+        if front in found:
+            await client.socket.close()
+        found.setdefault(front, client)
+        if len(found) == 2:
+            return found
+    raise AssertionError("all connections went to one front process")
 
 
-def front_of(client: LiveClient, supervisor: Supervisor) -> int:
-    """The front process that serves a client: the one that holds the other end."""
-    assert client.socket is not None
-    port = client.socket.local_address[1]
+def front_of(port: int, supervisor: Supervisor) -> int:
+    """The front process that serves the client at `port`: the one that holds the other end."""
     inodes = set()
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
@@ -83,6 +93,65 @@ def front_of(client: LiveClient, supervisor: Supervisor) -> int:
             except OSError:
                 continue
     raise AssertionError("no front process holds the connection")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="fronts share one socket elsewhere")
+def test_many_connections_spread_over_the_fronts(supervisor: Supervisor) -> None:
+    wait_for_fronts(supervisor)
+    clients = [socket.create_connection(("127.0.0.1", supervisor.port), 10) for _ in range(60)]
+    try:
+        for client in clients:
+            client.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert b" 200 " in client.recv(64)
+        fronts = [front_of(client.getsockname()[1], supervisor) for client in clients]
+    finally:
+        for client in clients:
+            client.close()
+    counts = [fronts.count(pid) for pid in supervisor.front_pids]
+    # Each goes to one of two by chance: fewer than 15 of 60 come once in 30,000 times.
+    assert sum(counts) == 60 and min(counts) >= 15, counts
+
+
+def test_nobody_is_sent_to_a_front_that_has_ended(supervisor: Supervisor) -> None:
+    wait_for_fronts(supervisor)
+    os.kill(supervisor.front_pids[0], signal.SIGKILL)
+    while listening_sockets(supervisor) == 2:
+        time.sleep(0.01)
+    for _ in range(30):
+        with socket.create_connection(("127.0.0.1", supervisor.port), 10) as client:
+            client.sendall(b"GET /health HTTP/1.0\r\n\r\n")
+            assert b" 200 " in client.recv(64)
+    wait_for_fronts(supervisor)
+
+
+def wait_for_fronts(supervisor: Supervisor) -> None:
+    """Wait until both fronts listen."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if listening_sockets(supervisor) == 2 and not killed_fronts(supervisor):
+            return
+        time.sleep(0.1)
+    raise AssertionError("a front does not listen")
+
+
+def listening_sockets(supervisor: Supervisor) -> int:
+    """How many sockets listen on the server's port."""
+    fields = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(f[3] == "0A" and int(f[1].split(":")[1], 16) == supervisor.port for f in fields)
+
+
+def test_an_avatar_that_reads_the_mouth_code_speaks_by_its_live_encoder(
+    supervisor: Supervisor,
+) -> None:
+    async def talk() -> None:
+        async with LiveClient(url(supervisor), {"avatar": "coded"}) as client:
+            assert client.ready["look_ahead_ms"] == 240
+            await client.send({"type": "speak", "text": "Hello there."})
+            await client.until("speaking_ended", 60)
+            assert not [m for _, m in client.log if isinstance(m, dict) and m["type"] == "error"]
+            assert len(client.media(Kind.H264)) > 5
+
+    asyncio.run(talk())
 
 
 def test_a_killed_front_takes_its_own_sessions_along_and_no_others(

@@ -51,7 +51,7 @@ def test_a_channel_is_on_before_the_peaks_of_its_own_phonemes_alone(phoneme_clas
     assert not articulation.articulation_channels(spoken(*others)).max() > 1e-3
 
 
-@pytest.mark.parametrize("name", ["hama", "hama@stream", "hama@low"])
+@pytest.mark.parametrize("name", ["hama", "hama@stream", "hama@low", "hama-causal"])
 def test_in_a_synthetic_voice_the_channels_find_its_closures_and_vowels(name):
     """At the voice's own times of p, b and m closure is on; at open vowels opening is on."""
     load_or_skip(lambda: encoders.load_encoder("hama"))

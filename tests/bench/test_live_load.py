@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from being.api.packets import Flag, Kind, Packet
+from being.bench.live import _write_untrained
 from being.bench.live_load import Lateness, audible_from
+from being.inference.engine import Engine
+from being.session.avatar_facts import avatar_facts
 from being.session.timeline import FRAME, RATE
 
 
@@ -35,3 +40,12 @@ def test_the_first_audible_sample_is_over_minus_40_dbfs() -> None:
     samples[100], samples[700] = 300, 400
     assert audible_from(packet(Kind.PCM, 9_600), samples.tobytes()) == 9_600 + 700
     assert audible_from(packet(Kind.PCM, 9_600), samples[:500].tobytes()) is None
+
+
+def test_the_untrained_avatar_of_bench_live_can_be_served(tmp_path: Path) -> None:
+    """It reads the mouth code, as trained ones do, by the encoder of live sessions."""
+    bundle = _write_untrained(tmp_path / "untrained", 40)
+    facts = avatar_facts(Engine.load(bundle, precision="float32"), "bench")
+    assert facts.encoder == "hama-causal" and facts.width == 16
+    stream = facts.stream()
+    assert stream.push(np.zeros(16_000, np.float32)).shape[1:] == (16, 16)

@@ -108,6 +108,7 @@ NOT_IN_THE_REFERENCE = {
     "train.preview_seconds",
     "avatar.seconds",
     "avatar.plate_quality",
+    "avatar.live_encoder",
 }
 
 

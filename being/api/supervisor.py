@@ -29,6 +29,7 @@ from being.api.metrics import DIRECTORY, forget_process
 from being.console import console
 from being.errors import BeingError, EnvironmentFault, ExitCode
 from being.session.render_process import RenderConfig
+from being.threads import allowed_cores
 
 START_S = 300.0  # for the render process to load its avatars
 HEALTH_S = 2.0  # for an answer to a question for health
@@ -62,7 +63,7 @@ class ServeOptions:
 
 def default_fronts() -> int:
     """Front processes by default: one core is left to the render process."""
-    return max(1, (os.cpu_count() or 2) - 1)
+    return max(1, allowed_cores() - 1)
 
 
 class _Child:

@@ -42,6 +42,7 @@ from being.media.resampling import resample
 from being.model.avatar import PoseLoop, write_avatar
 from being.report.line_chart import line_chart
 from being.session.timeline import FRAME, RATE
+from being.threads import allowed_cores
 from being.tts import speak
 
 TEXTS = (
@@ -146,7 +147,7 @@ def _setup(options: LiveBenchOptions, supervisor: Supervisor) -> dict[str, Any]:
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else _processor()
     return {
         "device": name,
-        "cores": os.cpu_count(),
+        "cores": allowed_cores(),
         "load_average": [round(value, 1) for value in os.getloadavg()],
         "avatar": str(options.avatar) if options.avatar else f"untrained, {options.gaussians}",
         "fronts": len(supervisor.front_pids),

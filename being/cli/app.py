@@ -14,6 +14,7 @@ from being.cli import (
     train_commands,
 )
 from being.cli.command import Commands, keep_standard_streams, stop_on_signals
+from being.threads import prepare_threads
 
 HELP = (
     "A short video of a person in, a talking avatar out: being preprocess, then train, then "
@@ -64,6 +65,7 @@ def main() -> None:
     """Run the program; the entry point `being`."""
     keep_standard_streams()
     stop_on_signals()
+    prepare_threads()
     app()
 
 

@@ -277,10 +277,10 @@ class Dataset:
                 f"expected float [{self.frames}, {FEATURE_WINDOW}, C]",
                 PREPROCESS_AGAIN,
             )
-        rows = values[np.minimum(np.arange(self.frames), len(values) - 1)].astype(np.float32)
+        rows = values[np.minimum(np.arange(self.frames), len(values) - 1)]
         if not is_in_range(rows):
             raise InputRejected(f"{file} holds values that are not finite", fix=PREPROCESS_AGAIN)
-        return rows
+        return rows.astype(np.float32)
 
     @cached_property
     def landmarks(self) -> np.ndarray:

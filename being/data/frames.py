@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +14,7 @@ import numpy as np
 from being.errors import BeingError, InputRejected
 from being.reading.content import Unreadable, rejected
 from being.reading.images import read_image_bytes
+from being.threads import allowed_cores
 
 JPEG_QUALITY = 96
 # 4:4:4 keeps the full colour resolution, which thin lips need.
@@ -60,7 +60,7 @@ def write_frames(
     Only a few frames are in memory at a time. progress(1) is called for each frame.
     """
     folder.mkdir(parents=True)
-    workers = max(1, min(8, os.cpu_count() or 1))
+    workers = min(8, allowed_cores())
     waiting: deque[Future[None]] = deque()
     count = 0
     with ThreadPoolExecutor(workers) as pool:

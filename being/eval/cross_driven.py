@@ -29,6 +29,7 @@ from being.inference.engine import Engine
 from being.media import read_audio
 from being.media.resampling import resample
 from being.paths import expand_path
+from being.threads import use_free_cores
 from being.tts import speak
 from being.tts.voices import VOICES
 
@@ -186,6 +187,7 @@ def _drive(
 
     with Progress(f"speak {label}", frame_count(audio), "frames") as progress:
         for image in engine.stream(engine.encode(audio)):
+            use_free_cores()
             block.append(image)
             if len(block) == BLOCK_FRAMES:
                 read_block()

@@ -20,6 +20,7 @@ from being.eval.mouth_figures import MouthMeasures, mouth_figures
 from being.eval.regions import region_boxes
 from being.eval.speech_events import recognised_events
 from being.media import probe, read_audio, read_frames
+from being.threads import use_free_cores
 
 # Difference of width over height, as a share, up to which the prediction is resized.
 MAX_SHAPE_DIFFERENCE = 0.02
@@ -120,6 +121,7 @@ def measure_pair(
 
         # Second pass: image fidelity.
         for i, (true, predicted) in enumerate(pair.frames()):
+            use_free_cores()
             evaluator.add_frame(predicted, true, {name: box[i] for name, box in boxes.items()})
             if sink:
                 sink(true, predicted)

@@ -25,6 +25,7 @@ from being.eval.regions import region_boxes
 from being.eval.speech_events import recognised_events
 from being.face.landmarks import lip_aperture
 from being.runs.run_directory import Run
+from being.threads import use_free_cores
 
 INPUTS = (
     "windows of speech features, camera, expression of the upper face; no jaw, lip or mouth "
@@ -113,6 +114,7 @@ def _compare_frames(
             true = [measured.true_frame(int(i)) for i in block]
             rendered = []
             for i, true_image, image in zip(block, true, measured.render(block), strict=True):
+                use_free_cores()
                 rendered.append(image)
                 evaluator.add_frame(
                     image, true_image, {name: box[i] for name, box in boxes.items()}
@@ -125,6 +127,7 @@ def _compare_frames(
 
             shuffled = []
             for image in measured.render(block, order[start : start + BLOCK_FRAMES]):
+                use_free_cores()
                 shuffled.append(image)
                 progress.advance()
             evaluator.add_faces(np.stack(true), np.stack(rendered), np.stack(shuffled))

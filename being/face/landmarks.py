@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import copy
 import io
-import os
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +35,7 @@ from being.face.topology import (
     LIP_LOWER,
     LIP_UPPER,
 )
+from being.threads import allowed_cores
 
 POINTS = 478  # 468 mesh points, then 2 x 5 iris points
 MESH_POINTS = 468
@@ -118,7 +118,7 @@ class FaceLandmarker:
         threads of `track`, by default up to 8. Raises EnvironmentFault without LiteRT.
         """
         self._files = _task_files(model or _default_model())
-        self._workers = workers or max(1, min(8, os.cpu_count() or 1))
+        self._workers = workers or min(8, allowed_cores())
         self._networks = _Networks(self._files)
 
     def clone(self) -> FaceLandmarker:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from being.model.avatar import Avatar
+from being.threads import allowed_cores
 
 MAX_CACHED_BYTES = 512 * 2**20  # of decoded plates in host memory
 
@@ -48,6 +48,6 @@ class Plates:
         def decode(pose: int) -> None:
             decoded[pose] = torch.from_numpy(self._avatar.plate(pose).copy())
 
-        with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as threads:
+        with ThreadPoolExecutor(min(32, allowed_cores())) as threads:
             list(threads.map(decode, range(self._avatar.pose_count)))
         return decoded

@@ -23,6 +23,7 @@ from being.inference.engine import Engine
 from being.inference.frame_writer import FrameWriter
 from being.media import VideoWriter, check_output_video, checked_output_path
 from being.media.resampling import resample
+from being.threads import use_free_cores
 from being.tts import speak
 from being.tts.speech import visible_characters
 
@@ -175,6 +176,7 @@ def render_video(
         FrameWriter(video) as writer,
     ):
         for image in engine.stream(times.each("features", blocks), expression=expression):
+            use_free_cores()
             writer.write(image)
             progress.advance()
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from being.conventions import ATTENTION_WINDOW
+from being.model.cpu_gradients import Conv1d
 
 AUDIO_WIDTH = 32  # features of one feature window after the audio net
 LEAKY_SLOPE = 0.02  # of the activations of the audio networks
@@ -25,7 +26,7 @@ class AudioNet(nn.Module):
         channels = [width_in, 32, 32, 64, 64]
         layers: list[nn.Module] = []
         for a, b in zip(channels, channels[1:], strict=False):
-            layers += [nn.Conv1d(a, b, 3, stride=2, padding=1), nn.LeakyReLU(LEAKY_SLOPE)]
+            layers += [Conv1d(a, b, 3, stride=2, padding=1), nn.LeakyReLU(LEAKY_SLOPE)]
         self.encoder_conv = nn.Sequential(*layers)
         self.encoder_fc1 = nn.Sequential(
             nn.Linear(64, 64), nn.LeakyReLU(LEAKY_SLOPE), nn.Linear(64, AUDIO_WIDTH)
@@ -43,7 +44,7 @@ class AudioAttention(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for a, b in ((32, 16), (16, 8), (8, 4), (4, 2), (2, 1)):
-            layers += [nn.Conv1d(a, b, 3, padding=1), nn.LeakyReLU(LEAKY_SLOPE)]
+            layers += [Conv1d(a, b, 3, padding=1), nn.LeakyReLU(LEAKY_SLOPE)]
         self.attentionConvNet = nn.Sequential(*layers)
         self.attentionNet = nn.Sequential(
             nn.Linear(ATTENTION_WINDOW, ATTENTION_WINDOW), nn.Softmax(dim=1)

@@ -32,6 +32,7 @@ def image_size(content: bytes) -> tuple[int, int]:
     """
     if content.startswith(PNG_START) and len(content) >= 24:
         width, height = struct.unpack(">II", content[16:24])
+        _check_chunks(content)
     elif content.startswith(b"\xff\xd8"):
         width, height = _jpeg_size(content)
     else:
@@ -39,6 +40,21 @@ def image_size(content: bytes) -> tuple[int, int]:
     if not width or not height or width * height > PIXELS_MAX:
         raise Unreadable(f"it claims {width} x {height} px, at most {PIXELS_MAX} px are decoded")
     return width, height
+
+
+def _check_chunks(content: bytes) -> None:
+    """Raise Unreadable when a chunk of a PNG file claims more bytes than the file has.
+
+    OpenCV allocates what a chunk claims, up to 4 GB, before it reads.
+    """
+    at = 8
+    while at + 8 <= len(content):
+        length, kind = int.from_bytes(content[at : at + 4], "big"), content[at + 4 : at + 8]
+        at += 12 + length  # with its length, its kind and its check sum
+        if at > len(content):
+            raise Unreadable("it is a broken PNG image: a part is longer than the file")
+        if kind == b"IEND":
+            break
 
 
 def _jpeg_size(content: bytes) -> tuple[int, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Hashable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from being.inference.engine import MAX_PENDING, Engine
 from being.inference.i420 import Colours, write_i420
 from being.inference.protocol import PendingFrames
 from being.session.live_session import RECENT_ROWS, SILENT_ROW, FrameOrder
+from being.threads import allowed_cores
 
 MAX_BATCH = 32  # pictures
 # Rows of speech features of a session that are kept; more than any order in flight reads.
@@ -42,7 +42,7 @@ class RenderWorker:
         self._first: dict[Hashable, int] = {}  # first row of each session in the feature pool
         self._queue: deque[PictureJob] = deque()
         self._pending: deque[tuple[PendingFrames, list[PictureJob]]] = deque()
-        self._threads = ThreadPoolExecutor(max(1, min(8, (os.cpu_count() or 1) // 2)))
+        self._threads = ThreadPoolExecutor(max(1, min(8, allowed_cores() // 2)))
         self.batches = self.pictures = 0
 
     @property

@@ -23,6 +23,7 @@ from being.model.device import has_bfloat16
 from being.model.gaussians import CanonicalGaussians
 from being.model.talking_head import TalkingHead
 from being.runs.run_directory import Checkpoint, Run
+from being.threads import use_free_cores
 from being.train.compat import DECAY_STEPS, camera_extent, is_reference
 from being.train.density import DensityControl
 from being.train.objective import Objective
@@ -115,6 +116,8 @@ class Trainer:
             if run_step.captured is not None:
                 progress.advance(0, COMPILING)
             while step < self.plateau.last_step:
+                use_free_cores()
+
                 # One step at the rates of its position on the schedule
                 step += 1
                 position = self.plateau.schedule_position(step - 1)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import functools
-import os
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy as np
 from being import assets
 from being.errors import EnvironmentFault, InputRejected, UsageError
 from being.onnx_runtime import load_onnxruntime
+from being.threads import allowed_cores
 from being.tts.hibari_voice import load_hibari
 from being.tts.kokoro_text import LANGUAGES, kokoro_passages
 from being.tts.speech import Speech, visible_characters
@@ -150,7 +150,7 @@ class KokoroNetwork:
     def __init__(self, path: Path) -> None:
         onnxruntime = load_onnxruntime()
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = os.cpu_count() or 1
+        options.intra_op_num_threads = allowed_cores()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         network = expose_tensor(path.read_bytes(), DURATIONS)

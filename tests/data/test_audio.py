@@ -1,13 +1,16 @@
-"""The audio of a dataset: padded or cut to its frames."""
+"""The audio of a dataset: padded or cut to its frames; and its speech features."""
 
 from __future__ import annotations
 
+import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from being.data.dataset import Dataset
+from being.errors import InputRejected
 from being.media import write_wav
 
 
@@ -22,3 +25,18 @@ def test_audio_fills_exactly_the_frames(tmp_path: Path, length: float) -> None:
         assert audio.shape == (640 * count,) and audio.dtype == np.float32
         assert np.abs(audio[:kept] - samples[:kept]).max() < 1e-4
         assert not audio[kept:].any()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e7, 1e300])
+def test_speech_features_beyond_the_range_are_refused_without_a_warning(
+    value: float, scene: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(scene, tmp_path / "scene")
+    name, entry = next(iter(Dataset.open(copy).manifest["features"].items()))
+    features = np.load(copy / entry["file"]).astype(np.float64)
+    features[3, 4, 0] = value
+    np.save(copy / entry["file"], features)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(InputRejected, match="not finite"):
+            Dataset.open(copy).features(name)

@@ -69,6 +69,22 @@ def test_an_image_beyond_the_limit_or_of_another_kind_is_refused(
         decode_image(content, "RGB")
 
 
+@pytest.mark.parametrize("length", [200, 2**31 - 1, 2**32 - 1])
+def test_a_part_that_claims_more_than_the_file_is_refused_before_it_is_decoded(
+    length: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # OpenCV allocates up to 4 GB for it.
+    content = encoded("PNG")
+    place = content.index(b"IDAT") - 4
+    content = content[:place] + struct.pack(">I", length) + content[place + 4 : place + 30]
+    (tmp_path / "a.png").write_bytes(content)
+    monkeypatch.setattr("cv2.imdecode", None)
+    with pytest.raises(InputRejected, match="longer than the file"):
+        read_image(tmp_path / "a.png")
+    with pytest.raises(Unreadable, match="longer than the file"):
+        decode_image(content, "L")
+
+
 def test_sixteen_bits_a_channel_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((9, 9), np.uint16)).save(tmp_path / "a.png")
     with pytest.raises(InputRejected, match="8 bits"):

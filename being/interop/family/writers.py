@@ -15,6 +15,7 @@ import numpy as np
 from being.console import Progress
 from being.conventions import SAMPLES_PER_FRAME
 from being.data.cameras import camera_to_world_json
+from being.threads import allowed_cores
 
 # Widths of `id` and `exp` in track_params.pt.
 IDENTITY_WIDTH, EXPRESSION_WIDTH = 100, 79
@@ -32,7 +33,7 @@ def for_each_frame(work: Callable[[int], None], count: int, label: str) -> None:
     """Call `work(i)` for i in 0..count-1 on a few threads, with progress."""
     with (
         Progress(label, count, "frames") as progress,
-        ThreadPoolExecutor(max(1, min(8, os.cpu_count() or 1))) as pool,
+        ThreadPoolExecutor(min(8, allowed_cores())) as pool,
     ):
         for _ in pool.map(work, range(count)):
             progress.advance()

@@ -235,6 +235,8 @@ def _read_index(archive: zipfile.ZipFile, size: int) -> Entry:
         for info in archive.infolist()
     )
     _check(stored, "it holds compressed parts")
+    inside = all(0 <= info.header_offset < size for info in archive.infolist())
+    _check(inside, "its directory points beside the file")
     _check(
         INDEX in archive.namelist() and archive.getinfo(INDEX).file_size <= INDEX_MAX,
         f"it has no {INDEX}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from being.face.landmarks import MESH_POINTS, FaceLandmarker
 from being.face.topology import BROW_TOP, CHIN
 from being.preprocess.inspection.cuts import CutDetector, thumbnail_size
 from being.preprocess.inspection.face_patch import face_patch
+from being.threads import allowed_cores
 
 FACE_SEARCH_SIDE = 1280  # px, longer side of the pictures in which the face is searched
 # px, side of a square with the area of the thumbnails kept for the steadiness of the camera
@@ -99,7 +99,7 @@ class _FaceSampler:
     def __init__(self, landmarker: FaceLandmarker, scale: float, thumbnail: tuple[int, int]):
         """scale: source px over px of the pictures; thumbnail: width, height in px."""
         self.scale, self.thumbnail = scale, thumbnail
-        self._workers = max(1, min(4, os.cpu_count() or 1))
+        self._workers = min(4, allowed_cores())
         self._idle: SimpleQueue[FaceLandmarker] = SimpleQueue()
         for _ in range(self._workers):
             self._idle.put(landmarker.clone())

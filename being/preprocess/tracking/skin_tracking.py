@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -39,6 +38,7 @@ from being.preprocess.tracking.skin_patches import (
     pyramid,
     vertex_rigidity,
 )
+from being.threads import allowed_cores
 
 KEYFRAMES_MIN, KEYFRAMES_MAX = 4, 14
 KEYFRAME_ANGLE = np.radians(
@@ -367,7 +367,7 @@ def _map(work: Callable[[int], object], count: int, progress: Callable[[int], No
         return [work(i) for i in range(start, min(start + CHUNK_FRAMES, count))]
 
     results: list = []
-    with ThreadPoolExecutor(max(1, min(8, os.cpu_count() or 1))) as pool:
+    with ThreadPoolExecutor(min(8, allowed_cores())) as pool:
         for done in pool.map(chunk, range(0, count, CHUNK_FRAMES)):
             results += done
             if progress:

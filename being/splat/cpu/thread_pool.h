@@ -53,13 +53,18 @@ public:
         }
         wake_.notify_all();
 
-        // Work along. A worker that has not woken up by the end is not waited for.
+        // Work along. A worker that has not woken up by the end is not waited for. One that has may
+        // share its core with another program, so the wait ends in sleep.
         work();
         {
             std::lock_guard<std::mutex> lock(mutex_);
             helpers_ = 0;
         }
-        for (int spin = 0; busy_.load() != 0; spin++) pause(spin);
+        for (int spin = 0; spin < SPINS && busy_.load() != 0; spin++) pause();
+        if (busy_.load() != 0) {
+            std::unique_lock<std::mutex> lock(mutex_);
+            done_.wait(lock, [&] { return busy_.load() == 0; });
+        }
     }
 
 private:
@@ -68,8 +73,7 @@ private:
     // closely.
     static constexpr int SPINS = 2000;
 
-    static void pause(int spin) {
-        if (spin > SPINS) std::this_thread::yield();
+    static void pause() {
 #if defined(__x86_64__)
         __builtin_ia32_pause();
 #endif
@@ -92,7 +96,7 @@ private:
 
     void worker(int index, uint64_t seen) {
         for (;;) {
-            for (int spin = 0; spin < SPINS && round_.load() == seen; spin++) pause(0);
+            for (int spin = 0; spin < SPINS && round_.load() == seen; spin++) pause();
             bool called;
             {
                 std::unique_lock<std::mutex> lock(mutex_);
@@ -103,13 +107,18 @@ private:
             }
             if (!called) continue;
             work();
-            busy_.fetch_sub(1);
+            bool last;
+            {
+                std::lock_guard<std::mutex> lock(mutex_);
+                last = busy_.fetch_sub(1) == 1;
+            }
+            if (last) done_.notify_one();
         }
     }
 
     const pid_t process_ = getpid();
     std::mutex turn_, mutex_;
-    std::condition_variable wake_;
+    std::condition_variable wake_, done_;
     std::atomic<uint64_t> round_{0};
     std::atomic<int64_t> next_{0};
     std::atomic<int> busy_{0};

@@ -159,6 +159,15 @@ def cut(share: float) -> Callable[[Path, Path], None]:
     )
 
 
+def shifted(good: Path, bad: Path) -> None:
+    """State a later directory than the true one: all parts seem to lie before the file."""
+    data = bytearray(good.read_bytes())
+    at = data.rindex(b"PK\5\6") + 16  # the offset of the directory in the end record
+    offset = int.from_bytes(data[at : at + 4], "little")
+    data[at : at + 4] = (2 * offset).to_bytes(4, "little")
+    bad.write_bytes(data)
+
+
 def entry(index: dict, kind: str) -> dict:
     return next(entry for entry in index["entries"] if entry["kind"] == kind)
 
@@ -181,6 +190,7 @@ def swapped(index: dict) -> None:
         cut(0.6),
         cut(0.999),
         *map(flipped, (0.05, 0.3, 0.5, 0.7, 0.9)),
+        shifted,
         lambda good, bad: bad.write_text("not a pack"),
         lambda good, bad: bad.write_bytes(good.read_bytes() + b"x" * 70_000),
         rewritten(lambda index: index.update(format="other")),

@@ -111,12 +111,14 @@ public:
             states_.push_back(std::make_unique<FrameState>());
         }
 
-        // Whole frames side by side, then the frames left over with all threads.
-        for (int64_t base = 0; base < whole; base += threads) {
-            parallel_for(threads, threads, [&](int64_t k) {
-                render_frame(frames, base + k, *states_[size_t(k)], 1);
-            });
-        }
+        // Whole frames side by side, then the frames left over with all threads. A thread takes the
+        // next frame when it is done with one: it need not wait for one that has lost its core.
+        idle_.clear();
+        for (auto& state : states_) idle_.push_back(state.get());
+        parallel_for(whole, threads, [&](int64_t frame) {
+            const BorrowedState borrowed(*this);
+            render_frame(frames, frame, *borrowed.state, 1);
+        });
         collect(frames.seconds, 1e-9 / threads);
         for (int64_t frame = whole; frame < frames.count; frame++)
             render_frame(frames, frame, *states_[0], threads);
@@ -129,6 +131,21 @@ public:
     }
 
 private:
+    // A state that no other thread renders with meanwhile. There are as many as threads.
+    struct BorrowedState {
+        explicit BorrowedState(HeadImpl& head) : head(head) {
+            std::lock_guard<std::mutex> lock(head.idle_mutex_);
+            state = head.idle_.back();
+            head.idle_.pop_back();
+        }
+        ~BorrowedState() {
+            std::lock_guard<std::mutex> lock(head.idle_mutex_);
+            head.idle_.push_back(state);
+        }
+        HeadImpl& head;
+        FrameState* state;
+    };
+
     Scene scene_of(const FrameBatch& frames, int64_t frame) const {
         Scene scene{};
         scene.world_to_camera = frames.world_to_camera + 16 * frame;
@@ -331,6 +348,8 @@ private:
     const float focal_;
     const int64_t size_;
     std::vector<std::unique_ptr<FrameState>> states_;
+    std::vector<FrameState*> idle_;  // of them, those that no thread renders with
+    std::mutex idle_mutex_;
     std::vector<Buffer<float>> key_frames_;  // [slots][blocks][KEY_FRAME_ROWS][BLOCK]
     std::mutex turn_;                        // one call at a time: the calls share the states
 };

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ import pytest
 # The tests' scenes are tiny. More threads would only wait for each other, and tests may share the
 # machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Under nohup SIGHUP is ignored, and what tests start would ignore it too.
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # With Triton's interpreter, memory that no kernel has written holds NaN or the largest number, so
 # that a read of it shows.

@@ -99,6 +99,9 @@ class Supervisor:
             DIRECTORY: str(folder / "metrics"),
             "PYTHONUNBUFFERED": "1",
         }
+        # At its import the client decides where it counts: this process counts in memory.
+        import prometheus_client  # noqa: F401
+
         os.environ[DIRECTORY] = str(folder / "metrics")
         self._path = str(folder / "render")
         self._renderer_listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

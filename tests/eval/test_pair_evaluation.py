@@ -91,7 +91,7 @@ def test_a_shifted_picture_has_an_offset_and_no_lmd(pictures, truth, tmp_path):
     assert found["steadiness"]["offset"] == pytest.approx(512 / SIDE * np.hypot(3, 6), rel=0.1), (
         "px at 512"
     )
-    assert found["lips"]["lmd"] < 0.6 and found["lips"]["correlation"] > 0.99
+    assert found["lips"]["lmd"] < 0.6 and found["lips"]["correlation"] > 0.98
 
 
 def test_another_size_and_rate_are_brought_to_the_truths(pictures, truth, tmp_path, capsys):

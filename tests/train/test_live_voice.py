@@ -43,7 +43,7 @@ def test_the_mapping_of_live_sessions_reads_the_features_of_their_encoder() -> N
     dataset, mouth = talking_clip()
     config = load("quick", ["model.mouth=code"], environment={})
     assert config.avatar.live_encoder == LIVE, "the default"
-    fit = _fit_live_voice(config, dataset, mouth, np.arange(FRAMES))  # type: ignore[arg-type]
+    fit = _fit_live_voice(config, dataset, mouth, np.arange(FRAMES), 0)  # type: ignore[arg-type]
     assert fit is not None and fit.mapping.width == 146
     assert fit.mapping.closure_step >= 0, "its features have the articulation channels"
     assert fit.correlation[0] > 0.8
@@ -53,7 +53,7 @@ def test_the_mapping_of_live_sessions_reads_the_features_of_their_encoder() -> N
 def test_no_second_mapping_is_fitted_where_none_is_needed(setting: str) -> None:
     dataset, mouth = talking_clip()
     config = load("quick", [f"avatar.live_encoder={setting}"], environment={})
-    assert _fit_live_voice(config, dataset, mouth, np.arange(FRAMES)) is None  # type: ignore[arg-type]
+    assert _fit_live_voice(config, dataset, mouth, np.arange(FRAMES), 0) is None  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -63,4 +63,4 @@ def test_an_encoder_that_cannot_stream_is_refused(name: str, message: str) -> No
     dataset, mouth = talking_clip()
     config = load("quick", [f"avatar.live_encoder={name}"], environment={})
     with pytest.raises(UsageError, match=message):
-        _fit_live_voice(config, dataset, mouth, np.arange(FRAMES))  # type: ignore[arg-type]
+        _fit_live_voice(config, dataset, mouth, np.arange(FRAMES), 0)  # type: ignore[arg-type]

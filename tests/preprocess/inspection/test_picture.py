@@ -419,7 +419,7 @@ def lit(gain: Callable[[int], object]) -> Callable[[Pictures], Pictures]:
 
 def shaken(pictures: Pictures) -> Pictures:
     """The same in front of a patterned wall that moves, as with a hand-held camera."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(1)
     wall = cv2.GaussianBlur(
         rng.uniform(0, 255, (SIDE + 40, SIDE + 40, 3)).astype(np.float32), (0, 0), 3
     )

@@ -7,6 +7,7 @@ of a Namespace and is read from its syntax tree. No code is run, and pickles may
 from __future__ import annotations
 
 import ast
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,8 @@ class GaussianTalkerCheckpoint:
     def source(self) -> Path | None:
         """The data directory it was trained on, or None when that directory is gone."""
         text = self.settings.get("source_path")
-        return Path(text) if isinstance(text, str) and text and Path(text).is_dir() else None
+        # os.path.isdir is False for names that no file system takes, where Path.is_dir raises.
+        return Path(text) if isinstance(text, str) and text and os.path.isdir(text) else None
 
 
 def read_checkpoint(

@@ -43,8 +43,8 @@ from being.reading.content import RESTORE_HINT, Unreadable, reason
 from being.reading.structured import parse_json
 from being.reading.tensors import load_metadata, load_tensors
 
-# Channels that keep their values at p, b and m; the others move to the closed mouth. All of them
-# must: told closed lips under an open jaw, a face that has never seen this shows open lips.
+# Channels that keep their values at p, b and m, because these have any width and protrusion. The
+# others move to the closed mouth, so that lips, jaw and teeth agree as in the footage.
 FREE_CHANNELS = (
     "lip_width",
     "inner_width",

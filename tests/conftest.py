@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,16 @@ def speech_encoder() -> None:
     from being.audio.encoders import load_encoder
 
     load_or_skip(lambda: load_encoder("hama"))
+
+
+@pytest.fixture
+def loudness_encoder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The speech encoder "loudness", which is known while the test runs."""
+    from loudness_encoder import LoudnessEncoder
+
+    from being.audio import encoders
+
+    monkeypatch.setitem(encoders.ENCODERS, "loudness", LoudnessEncoder)
+    encoders.load_encoder.cache_clear()
+    yield
+    encoders.load_encoder.cache_clear()

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from loudness_encoder import LoudnessEncoder
 from tiny_avatar import write_tiny_avatar
 from tiny_home import hum
 
-from being.audio import encoders
 from being.conventions import FPS, SAMPLE_RATE
 from being.inference.engine import Engine
 from being.inference.feature_pool import LOOK_AHEAD_FRAMES
@@ -21,12 +18,7 @@ from being.inference.pose_path import pose_path
 CHUNK_SIZES = (0, 1, 160, 333, 640, 5000)  # samples
 
 
-@pytest.fixture(autouse=True)
-def loudness_encoder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setitem(encoders.ENCODERS, "loudness", LoudnessEncoder)
-    encoders.load_encoder.cache_clear()
-    yield
-    encoders.load_encoder.cache_clear()
+pytestmark = pytest.mark.usefixtures("loudness_encoder")
 
 
 def render_live(engine: Engine, samples: np.ndarray, seed: int) -> np.ndarray:

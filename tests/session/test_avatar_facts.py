@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from loudness_encoder import LoudnessEncoder
 from tiny_avatar import write_tiny_avatar
 from tiny_home import hum
 
-from being.audio import encoders
 from being.audio.feature_stream import FeatureStream
 from being.bench.avatars import random_voice
 from being.conventions import ATTENTION_OFFSETS, CODE_OFFSETS, FEATURE_WINDOW, SAMPLE_RATE
@@ -25,12 +22,7 @@ from being.session.speech_source import SpeechSource
 LIVE = "hama-causal"
 
 
-@pytest.fixture(autouse=True)
-def loudness_encoder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setitem(encoders.ENCODERS, "loudness", LoudnessEncoder)
-    encoders.load_encoder.cache_clear()
-    yield
-    encoders.load_encoder.cache_clear()
+pytestmark = pytest.mark.usefixtures("loudness_encoder")
 
 
 def kept_facts(folder: Path, avatar: Path) -> AvatarFacts:

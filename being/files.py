@@ -9,6 +9,7 @@ writer in the same folder removes.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import errno
 import json
@@ -18,7 +19,7 @@ import secrets
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,8 @@ LINK_FAULTS = (
 )
 # Of Linux' renameat2 and macOS' renamex_np
 AT_FDCWD, RENAME_EXCHANGE, RENAME_SWAP = -100, 2, 2
+# Parts that are neither published nor discarded.
+_open_parts: set[Part] = set()
 
 
 class Part:
@@ -80,7 +83,11 @@ class Part:
         elif not free_name and not _is_replaceable(self._real):
             raise OSError(errno.EINVAL, "it is a pipe or a device, not a file", str(target))
         self._new_folders: list[Path] = []
-        while True:
+        self._lock: int | None = None
+        self.process = os.getpid()  # a forked child leaves it alone
+        self.path = self._real.with_name(_part_name(self._real.name))
+        _open_parts.add(self)
+        while self._lock is None:
             self._new_folders += make_folders(self._real.parent)
             remove_abandoned_parts(self._real.parent)
             self.path = self._real.with_name(_part_name(self._real.name))
@@ -89,10 +96,9 @@ class Part:
             except FileNotFoundError:  # another process has just removed its empty folder
                 continue
             except OSError:
+                _open_parts.discard(self)
                 remove_empty_folders(self._new_folders)
                 raise
-            if self._lock is not None:
-                return
 
     def publish(self, names: Iterable[Path] = ()) -> Path:
         """Give the part the name of the target, whose old content ends; returns the path.
@@ -119,14 +125,12 @@ class Part:
 
     def discard(self) -> None:
         """Remove the part, and the folders that were made for it."""
-        if self._folder:
-            shutil.rmtree(self.path, ignore_errors=True)
-        else:
-            self.path.unlink(missing_ok=True)
+        _remove(self.path)
         self._close()
         remove_empty_folders(self._new_folders)
 
     def _close(self) -> None:
+        _open_parts.discard(self)
         if self._lock is not None and self._lock >= 0:
             os.close(self._lock)
         self._lock = None
@@ -244,14 +248,19 @@ def remove_abandoned_parts(folder: Path) -> None:
             continue
         try:
             if acquire(descriptor, without_locks=False):
-                if path.is_dir():
-                    shutil.rmtree(path, ignore_errors=True)
-                else:
-                    path.unlink(missing_ok=True)
+                _remove(path)
         except OSError:
             pass
         finally:
             os.close(descriptor)
+
+
+@atexit.register
+def discard_open_parts() -> None:
+    """Remove the parts of this process that a signal left before their `with` block began."""
+    for part in [part for part in _open_parts if part.process == os.getpid()]:
+        with suppress(OSError):
+            part.discard()
 
 
 def sync_file(path: Path) -> None:
@@ -286,6 +295,13 @@ def _sync(path: Path, flags: int) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _is_replaceable(path: Path) -> bool:

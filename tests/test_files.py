@@ -51,6 +51,26 @@ def test_an_error_leaves_the_old_file_and_no_part(tmp_path: Path) -> None:
     assert target.read_text() == "old" and names(target.parent) == ["one.txt"]
 
 
+def test_a_signal_before_the_block_begins_leaves_no_part(tmp_path: Path) -> None:
+    """SIGTERM comes between the making of the part and its `with`; a child does not clean."""
+    code = """
+import os, signal, sys
+from pathlib import Path
+from being.files import Part
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+part = Part(Path(sys.argv[1]) / "new" / "one.mp4")
+if os.fork() == 0:
+    sys.exit()
+os.wait()
+assert part.path.exists()
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+    program = [sys.executable, "-c", code, str(tmp_path)]
+    run = subprocess.run(program, capture_output=True, text=True)
+    assert run.stderr.rstrip().endswith("KeyboardInterrupt"), run.stderr
+    assert names(tmp_path) == [], "nor the folder that was made for it"
+
+
 def test_a_file_is_on_the_disk_before_it_has_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -92,6 +92,10 @@ def checked_output_path(path: Path) -> Path:
     return path
 
 
+def _cannot_write(path: Path, error: OSError) -> BeingError:
+    return BeingError(f"cannot write {path}", str(error), "Choose another path with --out")
+
+
 class VideoWriter:
     """Writes RGB frames and one audio track to an mp4, mov, mkv or webm file.
 
@@ -121,23 +125,28 @@ class VideoWriter:
         self._fps, self.frames = fps, 0
 
         # The file, under a temporary name.
-        part: Part | None = None
         try:
-            part = Part(self.path, free_name=free_name)
-            self._container = av.open(str(part.path), "w")
+            self._part = Part(self.path, free_name=free_name)
         except OSError as error:
-            if part is not None:
-                part.discard()
-            raise BeingError(
-                f"cannot write {path}", str(error), "Choose another path with --out"
-            ) from error
-        self._part = part
+            raise _cannot_write(path, error) from error
+        self._samples, self._rate, self._written_samples = audio, rate, 0
+        try:
+            self._open(width, height, quality, note)
+        except BaseException as error:
+            self._part.discard()
+            if isinstance(error, OSError):
+                raise _cannot_write(path, error) from error
+            raise
+
+    def _open(self, width: int, height: int, quality: int, note: str) -> None:
+        """Open the container with its streams; the arguments as of `__init__`."""
+        self._container = av.open(str(self._part.path), "w")
         comment = f"{AI_NOTICE}. {note}".strip()
         self._container.metadata.update({"comment": comment, "title": AI_NOTICE})
 
         # The video stream; its sides must be even.
         video_codec, audio_codec = VIDEO_CODECS[self.path.suffix.lower()]
-        self._video = cast(av.VideoStream, self._container.add_stream(video_codec, rate=fps))
+        self._video = cast(av.VideoStream, self._container.add_stream(video_codec, rate=self._fps))
         self._video.width, self._video.height = width + width % 2, height + height % 2
         self._video.pix_fmt = PIXELS
         tag_stream_as_bt709(self._video)
@@ -152,10 +161,9 @@ class VideoWriter:
             }
 
         # The audio stream; Opus knows no 16 kHz.
-        self._samples, self._rate, self._written_samples = audio, rate, 0
         self._audio: av.AudioStream | None = None
-        if audio is not None:
-            rate_out = 48000 if audio_codec == "libopus" else rate
+        if self._samples is not None:
+            rate_out = 48000 if audio_codec == "libopus" else self._rate
             stream = self._container.add_stream(audio_codec, rate=rate_out, layout="mono")
             self._audio = cast(av.AudioStream, stream)
 

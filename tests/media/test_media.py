@@ -1,6 +1,7 @@
 """Media files read and written: timestamps, frame counts, offsets, complete files or none."""
 
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -73,6 +74,18 @@ def test_variable_frame_rate_is_resampled_by_timestamps(tmp_path):
     shown = [round(f.mean() / 20) for f in read_frames(path)]
     nearest = [min(range(len(times)), key=lambda k: (abs(times[k] - 2 * i), -k)) for i in range(11)]
     assert shown == nearest
+
+
+def test_an_interrupt_while_a_video_is_opened_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("being.media.writing.tag_stream_as_bt709", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        VideoWriter(tmp_path / "a.mp4", 64, 64)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_failed_video_leaves_nothing(tmp_path):

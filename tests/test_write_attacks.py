@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from power_cuts import _whole_lines
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked and traced")
@@ -27,6 +28,19 @@ def attacked(*options: str) -> dict[str, int]:
     )
     assert done.returncode == 0, (done.stdout[-4000:], done.stderr[-4000:])
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_calls_that_another_thread_interrupts_are_read_with_their_results(tmp_path: Path) -> None:
+    (tmp_path / "trace").write_text(
+        '5 mkdir("/a/b", 0777 <unfinished ...>\n'
+        '6 openat(AT_FDCWD</a>, "c", O_CREAT <unfinished ...>\n'
+        "5 <... mkdir resumed>)              = 0\n"
+        "6 <... openat resumed>, 0666)       = 3</a/c>\n"
+    )
+    assert list(_whole_lines(tmp_path / "trace")) == [
+        'mkdir("/a/b", 0777) = 0',
+        'openat(AT_FDCWD</a>, "c", O_CREAT, 0666) = 3</a/c>',
+    ]
 
 
 @pytest.mark.timeout(900)  # half a minute on a free machine

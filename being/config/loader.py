@@ -114,6 +114,8 @@ def from_dict(tree: dict[str, Any]) -> Config:
 
     Raises UsageError for an unknown or renamed key, a value of the wrong type or out of its bounds.
     """
+    if not isinstance(tree, dict):
+        raise UsageError(f"the config is {type(tree).__name__}, not keys with values")
     _refuse_renamed_keys(tree)
     config = _build_section(Config, tree, "")
     if config.model.d_model % config.model.n_head:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,7 +130,9 @@ def _read_pieces(path: Path, track: int, rate: int) -> list[tuple[float, np.ndar
     following, form = 0.0, None
 
     def add(frame: av.AudioFrame | None) -> None:
-        pieces[-1][1].extend(part.to_ndarray() for part in resampler.resample(frame))
+        # A damaged frame that the filter refuses is left out.
+        with contextlib.suppress(av.error.FFmpegError):
+            pieces[-1][1].extend(part.to_ndarray() for part in resampler.resample(frame))
 
     with open_media(path) as container:
         for frame in decoded_frames(container, container.streams.audio[track]):

@@ -80,6 +80,7 @@ def _is_number_or_none(value: Any) -> bool:
 def _is_plateau(value: Any) -> bool:
     return (
         isinstance(value, dict)
+        and {"best", "waited", "since"} <= value.keys()
         and _is_number_or_none(value.get("best"))
         and _is_step(value.get("waited"))
         and (value.get("since") is None or _is_step(value.get("since")))

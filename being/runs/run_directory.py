@@ -215,7 +215,8 @@ class Run:
         ]
         first, other_video = real_path(places[0]), False
         for place in map(real_path, places):
-            if not (place / "dataset.json").is_file():
+            # os.path.isfile is False for names that no file system takes.
+            if not os.path.isfile(place / "dataset.json"):
                 continue
             if source and _source_of(place) not in (None, source):
                 other_video = True

@@ -114,6 +114,26 @@ def test_files_that_are_no_media_are_rejected(tmp_path):
         read_audio(tmp_path / "mute.mp4")
 
 
+def test_an_audio_frame_that_the_filter_refuses_costs_only_itself(tmp_path, monkeypatch):
+    """A damaged header gives such frames."""
+    write_wav(tmp_path / "a.wav", np.full(16000, 0.5, np.float32))
+    resampler, calls = av.AudioResampler, []
+
+    class Refusing:
+        def __init__(self, *arguments):
+            self.resampler = resampler(*arguments)
+
+        def resample(self, frame):
+            calls.append(frame)
+            if len(calls) == 2:
+                raise av.error.ArgumentError(22, "Invalid argument")
+            return self.resampler.resample(frame)
+
+    monkeypatch.setattr(av, "AudioResampler", Refusing)
+    samples = read_audio(tmp_path / "a.wav")
+    assert len(calls) > 3 and abs(len(samples) - 16000) <= calls[1].samples
+
+
 def test_wav_round_trip(tmp_path):
     samples = 0.5 * np.sin(np.arange(16_000) * 0.1).astype(np.float32)
     write_wav(tmp_path / "a.wav", samples)

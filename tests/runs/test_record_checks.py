@@ -22,6 +22,11 @@ STATES: dict[str, Any] = {
     "best": [None, "x", [], True],
     "plateau": [[], 3, {}, {"best": "x", "waited": 1, "since": None}, {"best": 1, "waited": "x"}],
 }
+WHOLE_PLATEAU = {"best": 1.0, "waited": 0, "since": None}
+STATES["plateau"] += [
+    {key: value for key, value in WHOLE_PLATEAU.items() if key != left_out}
+    for left_out in WHOLE_PLATEAU
+]
 
 
 @pytest.mark.parametrize("key", STATES)
@@ -73,7 +78,7 @@ def test_torn_and_foreign_lines_of_the_metrics_are_dropped(run: Path, tmp_path: 
 
 def test_a_config_that_cannot_be_read_is_refused(run: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(run, tmp_path / "run")
-    for content in (b"\xff", b"[" * 9000, b"9" * 9000, b"a: &a [*a]", b"2001-99-99"):
+    for content in (b"\xff", b"[" * 9000, b"9" * 9000, b"a: &a [*a]", b"2001-99-99", b"3", b"word"):
         (copy / "config.yaml").write_bytes(content)
         with pytest.raises((InputRejected, UsageError)):
             _ = Run.open(copy).config

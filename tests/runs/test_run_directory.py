@@ -256,6 +256,12 @@ def test_moved_folders_are_found_or_named(
         Run.open(away / "runs/me" / run.path.name).dataset  # noqa: B018
 
 
+def test_a_dataset_path_that_no_file_system_takes_is_gone(home: Path, run: Run) -> None:
+    run.update(dataset="x" * 3000)
+    with pytest.raises(InputRejected, match="is not there"):
+        Run.open(run.path).dataset  # noqa: B018
+
+
 def test_a_run_is_not_continued_on_a_dataset_of_another_video(
     home: Path, run: Run, config: Config, capsys: pytest.CaptureFixture[str]
 ) -> None:

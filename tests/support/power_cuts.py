@@ -104,7 +104,9 @@ def _whole_lines(log: Path) -> Iterator[str]:
         if call.endswith("<unfinished ...>"):
             begun[process] = call.removesuffix("<unfinished ...>").rstrip()
         elif call.startswith("<... "):
-            yield begun.pop(process, "") + call.partition(" resumed>")[2]
+            # strace aligns the result with spaces.
+            end = re.sub(r"\) +(= [^=]*)$", r") \1", call.partition(" resumed>")[2])
+            yield begun.pop(process, "") + end
         else:
             yield call
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-SIDE, CLIP_FRAMES, FAMILY_FRAMES = 128, 52, 22
+SIDE, CLIP_FRAMES, FAMILY_FRAMES = 160, 52, 22
 PIECES = ("home", "family", "trained", "clip.mp4", "speech.wav", "scene.being", "pred.mp4")
 # What differs from run to run: times, dates and names of files.
 NOT_COMPARED = ("times.json", "report.html", "environment.json", "run.json", "metrics.jsonl")

@@ -15,6 +15,7 @@ from being.reading.structured import parse_json
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of RGB in [0, 1]
 PREPROCESSOR = "preprocessor_config.json"  # the file name of the transformers library
 VALUE_MAX = 1e6  # of a mean or deviation
+STD_MIN = 1e-6
 JSON_LIMIT = 1 << 20  # bytes
 
 
@@ -37,8 +38,8 @@ class Normalisation:
             if not _are_three_numbers(value):
                 raise ValueError(f"{key} is {str(value)[:80]}, not three numbers")
             values.append((float(value[0]), float(value[1]), float(value[2])))
-        if min(values[1]) <= 0:
-            raise ValueError(f"image_std is {values[1]}: not positive")
+        if min(values[1]) < STD_MIN:
+            raise ValueError(f"image_std is {values[1]}: below {STD_MIN}")
         return cls(values[0], values[1])
 
     def __call__(self, frame: np.ndarray, height: int, width: int) -> np.ndarray:

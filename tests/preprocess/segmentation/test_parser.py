@@ -207,6 +207,13 @@ def test_files_that_are_no_parsers_are_rejected_with_the_reason(
         metadata={"image_std": "[0, 1, 1]"},
     )
     write_graph(
+        tmp_path / "tiny.onnx",
+        1,
+        np.zeros((1, 3)),
+        np.zeros(1),
+        metadata={"image_std": "[1e-60, 1, 1]"},  # 0 in float32
+    )
+    write_graph(
         tmp_path / "classes.onnx",
         19,
         np.zeros((19, 3)),
@@ -229,7 +236,8 @@ def test_files_that_are_no_parsers_are_rejected_with_the_reason(
         ),
         tmp_path / "operator.onnx",
     )
-    for name in ("text", "empty", "seven", "huge", "mean", "classes", "nan", "operator", "missing"):
+    wrong = ("text", "empty", "seven", "huge", "mean", "tiny", "classes", "nan", "operator")
+    for name in (*wrong, "missing"):
         with pytest.raises(InputRejected) as refusal:
             load_parser(str(tmp_path / f"{name}.onnx"))
         assert name in str(refusal.value) and refusal.value.fix

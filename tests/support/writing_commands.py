@@ -107,11 +107,13 @@ def make_world(folder: Path, names: Iterable[str] = COMMANDS) -> Path:
         make_dataset(folder / "home", scene)
         (folder / "home/runs/scene").mkdir(parents=True)
     shutil.rmtree(scene)
-    # An export for other systems needs blendshapes.
+    # An export for other systems needs blendshapes and the family's landmark files.
     with np.load(folder / SCENE / "landmarks.npz") as found:
         arrays = dict(found)
     arrays["blendshapes"] = np.full((len(arrays["points"]), BLENDSHAPES), 0.1, np.float32)
     np.savez(folder / SCENE / "landmarks.npz", **arrays)
+    for i, points in enumerate(arrays["points"]):
+        np.savetxt(folder / SCENE / f"ori_imgs/{i}.lms", points[:68, :2])
     if "scene.being" in needed:
         pack(folder / SCENE, folder / "scene.being")
     if "family" in needed:

@@ -16,7 +16,7 @@ from being.eval.evaluator import Measurement
 from being.eval.report_page import ReportContent, report_page
 from being.files import Part, write_json
 from being.locks import locked
-from being.media import VideoWriter
+from being.media import VideoSettings, VideoWriter
 
 FILES = ("metrics.json", "report.html", "sheet.jpg", "side_by_side.mp4")
 # The short video inside the report page.
@@ -65,7 +65,7 @@ class ReportVideos:
         self._short = VideoWriter(
             self.short_path,
             *self.short_size,
-            quality=SHORT_QUALITY,
+            settings=VideoSettings(crf=SHORT_QUALITY),
             note=note,
             audio=None if audio is None else audio[: SHORT_SECONDS * SAMPLE_RATE],
         )

@@ -8,7 +8,9 @@ from being.media.audio_reading import (
     decode_audio,
     read_audio,
     read_audio_track,
+    read_original_audio,
 )
+from being.media.video_formats import VideoSettings
 from being.media.video_reading import (
     MediaInfo,
     grey_image,
@@ -30,6 +32,7 @@ __all__ = [
     "AudioTrack",
     "DamagedAudio",
     "MediaInfo",
+    "VideoSettings",
     "VideoWriter",
     "check_output_video",
     "checked_output_path",
@@ -39,6 +42,7 @@ __all__ = [
     "read_audio",
     "read_audio_track",
     "read_frames",
+    "read_original_audio",
     "read_timed_frames",
     "rgb_image",
     "write_wav",

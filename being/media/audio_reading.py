@@ -22,6 +22,10 @@ AUDIO_GAP = 0.04
 AUDIO_GAP_MAX = 3600.0
 # Sample rates, Hz, outside of which no audio is recorded.
 RATES = (1000, 768_000)
+# Hz of audio that a video keeps, at most.
+ORIGINAL_RATE_MAX = 48_000
+# Channels -> ffmpeg's name of their layout.
+LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
 # Peak, of full scale, under which nothing was recorded in a track.
 TRACK_SILENT = 1e-3
 
@@ -65,11 +69,7 @@ def read_audio(path: Path, rate: int = SAMPLE_RATE) -> np.ndarray:
     and zeros stand before later audio. Raises InputRejected when there is no audio track.
     """
     track = read_audio_track(path, rate)
-    begin = track.pieces[0][0]
-    with open_media(path) as container:
-        stream = find_video_stream(container)
-        first = next(decoded_frames(container, stream), None) if stream is not None else None
-        begin = begin if first is None else float(first.time or 0.0)
+    begin = _first_frame_time(path, track.pieces[0][0])
 
     # Pieces after a jump of the clock of more than an hour are dropped.
     while len(track.pieces) > 1 and track.stop - begin > AUDIO_GAP_MAX:
@@ -77,11 +77,71 @@ def read_audio(path: Path, rate: int = SAMPLE_RATE) -> np.ndarray:
     return track.samples_from(begin, max(0, round((track.stop - begin) * rate)))
 
 
+def read_original_audio(path: Path) -> tuple[np.ndarray, int]:
+    """Audio of a media file as it was recorded: float32 [T, C] in [-1, 1], and its rate in Hz.
+
+    On the clock of `read_audio`, of the same track. The rate is at most ORIGINAL_RATE_MAX; more
+    than two channels are kept where they have a usual layout (LAYOUTS), else mixed to two. Raises
+    InputRejected as `read_audio`.
+    """
+    number, pieces = _spoken_track(path, SAMPLE_RATE)
+    begin = _first_frame_time(path, pieces[0][0])
+    with open_media(path) as container:
+        stream = container.streams.audio[number]
+        rate, channels = min(stream.rate, ORIGINAL_RATE_MAX), stream.layout.nb_channels
+    rate = rate if rate >= RATES[0] else SAMPLE_RATE
+    pieces = _read_pieces(path, number, rate, LAYOUTS.get(channels, "stereo"))
+    while len(pieces) > 1 and pieces[-1][0] - begin > AUDIO_GAP_MAX:
+        pieces = pieces[:-1]
+    if not pieces:
+        raise _undecodable(path)
+
+    start, last = pieces[-1]
+    stop = start + last.shape[1] / rate
+    found = np.zeros((max(0, round((stop - begin) * rate)), last.shape[0]), np.float32)
+    for start, samples in pieces:
+        offset = round((start - begin) * rate)
+        low, high = max(0, offset), min(len(found), offset + samples.shape[1])
+        if low < high:
+            found[low:high] = samples[:, low - offset : high - offset].T
+    return found, rate
+
+
+def _first_frame_time(path: Path, default: float) -> float:
+    """The time in s of a file's first frame; `default` where it has no video."""
+    with open_media(path) as container:
+        stream = find_video_stream(container)
+        first = next(decoded_frames(container, stream), None) if stream is not None else None
+        return default if first is None else float(first.time or 0.0)
+
+
 def read_audio_track(path: Path, rate: int = SAMPLE_RATE) -> AudioTrack:
     """The audio of a media file, mono at `rate` Hz, on the file's clock: gaps in it stay gaps.
 
     Of several tracks, the first one that is not silent is taken. Raises InputRejected when there is
     no audio track or nothing of it can be decoded.
+    """
+    number, pieces = _spoken_track(path, rate)
+
+    # All pieces are mixed together, so that one channel is judged over the whole track.
+    wide = max(len(channels) for _, channels in pieces)
+    ends = np.cumsum([channels.shape[1] for _, channels in pieces])[:-1]
+    broadcast = [np.broadcast_to(channels, (wide, channels.shape[1])) for _, channels in pieces]
+    samples, repair = mix_channels(np.concatenate(broadcast, axis=1))
+
+    with open_media(path) as container:
+        tracks = len(container.streams.audio)
+    repairs = [f"of {tracks} audio tracks number {number + 1} is used"] if tracks > 1 else []
+    repairs += [repair] if repair else []
+    starts = [start for start, _ in pieces]
+    return AudioTrack(
+        tuple(zip(starts, np.split(samples, ends), strict=True)), rate, tuple(repairs)
+    )
+
+
+def _spoken_track(path: Path, rate: int) -> tuple[int, list[tuple[float, np.ndarray]]]:
+    """Number and pieces (as of `_read_pieces`) of the first audio track that is not silent, else of
+    the first. Raises InputRejected as `read_audio_track`.
     """
     with open_media(path) as container:
         tracks = len(container.streams.audio)
@@ -100,28 +160,24 @@ def read_audio_track(path: Path, rate: int = SAMPLE_RATE) -> AudioTrack:
     else:
         track, pieces = 0, pieces if tracks == 1 else _read_pieces(path, 0, rate)
     if not pieces:
-        raise InputRejected(
-            f"the audio of {path} cannot be decoded",
-            "nothing of it could be read",
-            "Export the clip again with AAC audio",
-        )
+        raise _undecodable(path)
+    return track, pieces
 
-    # All pieces are mixed together, so that one channel is judged over the whole track.
-    wide = max(len(channels) for _, channels in pieces)
-    ends = np.cumsum([channels.shape[1] for _, channels in pieces])[:-1]
-    broadcast = [np.broadcast_to(channels, (wide, channels.shape[1])) for _, channels in pieces]
-    samples, repair = mix_channels(np.concatenate(broadcast, axis=1))
 
-    repairs = [f"of {tracks} audio tracks number {track + 1} is used"] if tracks > 1 else []
-    repairs += [repair] if repair else []
-    starts = [start for start, _ in pieces]
-    return AudioTrack(
-        tuple(zip(starts, np.split(samples, ends), strict=True)), rate, tuple(repairs)
+def _undecodable(path: Path) -> InputRejected:
+    return InputRejected(
+        f"the audio of {path} cannot be decoded",
+        "nothing of it could be read",
+        "Export the clip again with AAC audio",
     )
 
 
-def _read_pieces(path: Path, track: int, rate: int) -> list[tuple[float, np.ndarray]]:
-    """Pieces of one audio track: start in s, samples float32 [C, T] at `rate` Hz, C at most 2.
+def _read_pieces(
+    path: Path, track: int, rate: int, layout: str | None = None
+) -> list[tuple[float, np.ndarray]]:
+    """Pieces of one audio track: start in s, samples float32 [C, T] at `rate` Hz.
+
+    layout: ffmpeg's name of the channels' layout; None: mono or stereo, as each piece.
 
     A new piece begins where the format changes, and where timestamps jump.
     """
@@ -145,8 +201,8 @@ def _read_pieces(path: Path, track: int, rate: int) -> list[tuple[float, np.ndar
             if not pieces or form != last_form or gap or overlap:
                 if pieces:
                     add(None)
-                layout = "mono" if frame.layout.nb_channels == 1 else "stereo"
-                resampler = av.AudioResampler("fltp", layout, rate)
+                own_layout = "mono" if frame.layout.nb_channels == 1 else "stereo"
+                resampler = av.AudioResampler("fltp", layout or own_layout, rate)
                 # After a clock that was set back, the piece follows the one before.
                 pieces.append((start if start > following - CLOCK_BACK else following, []))
                 following = pieces[-1][0]

@@ -14,22 +14,17 @@ import av
 import numpy as np
 
 from being.conventions import FPS, SAMPLE_RATE
-from being.errors import BeingError, UsageError
+from being.errors import BeingError
 from being.files import Part, new_file
+from being.media.audio_reading import LAYOUTS
 from being.media.colour import tag_stream_as_bt709, tagged_as_bt709
+from being.media.video_formats import VideoSettings, choose_format
 from being.paths import check_not_input, check_writable, user_path
 
 AI_NOTICE = "AI-generated video of a person, made with being"
-# File type -> video codec, audio codec.
-VIDEO_CODECS = {
-    ".mp4": ("libx264", "aac"),
-    ".mov": ("libx264", "aac"),
-    ".mkv": ("libx264", "aac"),
-    ".webm": ("libvpx-vp9", "libopus"),
-}
-PIXELS = "yuv420p"
 # Samples of one audio packet.
 AUDIO_BLOCK = 4096
+DEFAULT_SETTINGS = VideoSettings()
 
 
 def write_wav(path: Path, samples: np.ndarray, rate: int = SAMPLE_RATE) -> None:
@@ -43,15 +38,19 @@ def write_wav(path: Path, samples: np.ndarray, rate: int = SAMPLE_RATE) -> None:
 
 
 def check_output_video(
-    path: Path, inputs: Iterable[Path | None] = (), *, force: bool = False
+    path: Path,
+    inputs: Iterable[Path | None] = (),
+    *,
+    force: bool = False,
+    settings: VideoSettings = DEFAULT_SETTINGS,
 ) -> Path:
     """`path` as a Path, checked before the long work that makes the video.
 
     inputs: the files that are read. force: replace a file that `being` did not make. Raises
-    UsageError for an unknown type of video or an output that is an input, BeingError for a file
-    that would be lost or cannot be written.
+    UsageError as `choose_format` and for an output that is an input, BeingError for a file that
+    would be lost or cannot be written.
     """
-    path = checked_output_path(path)
+    path = checked_output_path(path, settings)
     check_not_input(path, inputs)
     if path.exists() and not force and not made_by_being(path):
         raise BeingError(
@@ -72,18 +71,13 @@ def made_by_being(video: Path) -> bool:
     return any(value.startswith(AI_NOTICE) for value in values)
 
 
-def checked_output_path(path: Path) -> Path:
+def checked_output_path(path: Path, settings: VideoSettings = DEFAULT_SETTINGS) -> Path:
     """`path` as a Path, checked.
 
-    Raises UsageError for an unknown type of video, BeingError where no file can be written.
+    Raises UsageError as `choose_format`, BeingError where no file can be written.
     """
     path = user_path(path)
-    if path.suffix.lower() not in VIDEO_CODECS:
-        raise UsageError(
-            f"cannot write {path}",
-            f"unknown video type '{path.suffix}'",
-            f"Name it with one of {', '.join(VIDEO_CODECS)}",
-        )
+    choose_format(path, settings)
     if path.is_dir():
         raise BeingError(
             f"cannot write {path}", "it is a directory", "Choose another path with --out"
@@ -97,10 +91,10 @@ def _cannot_write(path: Path, error: OSError) -> BeingError:
 
 
 class VideoWriter:
-    """Writes RGB frames and one audio track to an mp4, mov, mkv or webm file.
+    """Writes RGB or RGBA frames and one audio track to an mp4, mov, mkv or webm file.
 
-    The file appears under its name when it is complete. Audio is float32 [T] mono in [-1, 1]. It is
-    interleaved with the frames as they come, so memory does not grow.
+    The file appears under its name when it is complete. Audio is interleaved with the frames as
+    they come, so memory does not grow.
     """
 
     def __init__(
@@ -111,17 +105,18 @@ class VideoWriter:
         fps: int = FPS,
         audio: np.ndarray | None = None,
         rate: int = SAMPLE_RATE,
-        quality: int = 18,
+        settings: VideoSettings = DEFAULT_SETTINGS,
         note: str = "",
         free_name: bool = False,
     ):
-        """width and height: px of the frames; audio: samples at `rate` Hz; quality: H.264's crf,
-        lower is better; note: added to the notice in the file's metadata; free_name: replace
+        """width and height: px of the frames; audio: float32 [T] or [T, C] in [-1, 1] at `rate` Hz,
+        C is one of `LAYOUTS`; note: added to the notice in the file's metadata; free_name: replace
         nothing, `path` is then the first free one of NAME, NAME-2, ... once it is published.
 
         Raises as `checked_output_path`.
         """
-        self.path = checked_output_path(path)
+        self.path = checked_output_path(path, settings)
+        self._format, self._alpha = choose_format(self.path, settings), settings.alpha
         self._fps, self.frames = fps, 0
 
         # The file, under a temporary name.
@@ -129,58 +124,61 @@ class VideoWriter:
             self._part = Part(self.path, free_name=free_name)
         except OSError as error:
             raise _cannot_write(path, error) from error
+        if audio is not None and audio.ndim == 1:
+            audio = audio[:, None]
         self._samples, self._rate, self._written_samples = audio, rate, 0
         try:
-            self._open(width, height, quality, note)
+            self._open(width, height, note)
         except BaseException as error:
             self._part.discard()
             if isinstance(error, OSError):
                 raise _cannot_write(path, error) from error
             raise
 
-    def _open(self, width: int, height: int, quality: int, note: str) -> None:
+    def _open(self, width: int, height: int, note: str) -> None:
         """Open the container with its streams; the arguments as of `__init__`."""
-        self._container = av.open(str(self._part.path), "w")
+        form = self._format
+        self._container = av.open(
+            str(self._part.path), "w", container_options=form.container_options
+        )
         comment = f"{AI_NOTICE}. {note}".strip()
         self._container.metadata.update({"comment": comment, "title": AI_NOTICE})
 
         # The video stream; its sides must be even.
-        video_codec, audio_codec = VIDEO_CODECS[self.path.suffix.lower()]
-        self._video = cast(av.VideoStream, self._container.add_stream(video_codec, rate=self._fps))
+        self._video = cast(av.VideoStream, self._container.add_stream(form.encoder, rate=self._fps))
         self._video.width, self._video.height = width + width % 2, height + height % 2
-        self._video.pix_fmt = PIXELS
+        self._video.pix_fmt = form.pixels
         tag_stream_as_bt709(self._video)
-        if video_codec == "libx264":
-            self._video.options = {"crf": str(quality), "preset": "veryfast"}
-        else:
-            self._video.options = {
-                "crf": str(quality + 12),
-                "b:v": "0",
-                "deadline": "realtime",
-                "cpu-used": "6",
-            }
+        self._video.options = {**form.options}
+        if form.bitrate is not None:
+            self._video.bit_rate = form.bitrate
+        if form.tag is not None:
+            self._video.codec_context.codec_tag = form.tag
 
-        # The audio stream; Opus knows no 16 kHz.
+        # The audio stream; the encoder brings other rates to its own.
         self._audio: av.AudioStream | None = None
         if self._samples is not None:
-            rate_out = 48000 if audio_codec == "libopus" else self._rate
-            stream = self._container.add_stream(audio_codec, rate=rate_out, layout="mono")
+            self._layout = LAYOUTS[self._samples.shape[1]]
+            stream = self._container.add_stream(
+                form.audio, rate=form.audio_rate(self._rate), layout=self._layout
+            )
             self._audio = cast(av.AudioStream, stream)
 
     def __enter__(self) -> VideoWriter:
         return self
 
     def write(self, frame: np.ndarray) -> None:
-        """Append one image, uint8 [H, W, 3] RGB."""
-        assert frame.dtype == np.uint8 and frame.ndim == 3 and frame.shape[2] == 3, (
+        """Append one image, uint8 [H, W, 3] RGB, or with transparency [H, W, 4] RGBA."""
+        channels = 4 if self._alpha else 3
+        assert frame.dtype == np.uint8 and frame.ndim == 3 and frame.shape[2] == channels, (
             frame.dtype,
             frame.shape,
         )
         if frame.shape[0] % 2 or frame.shape[1] % 2:
             margins = ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0))
             frame = np.pad(frame, margins, "edge")
-        image = av.VideoFrame.from_ndarray(frame, "rgb24")
-        image = tagged_as_bt709(image, PIXELS)
+        image = av.VideoFrame.from_ndarray(frame, "rgba" if self._alpha else "rgb24")
+        image = tagged_as_bt709(image, self._format.pixels)
         image.pts, image.time_base = self.frames, Fraction(1, self._fps)
         self._container.mux(self._video.encode(image))
         self.frames += 1
@@ -193,8 +191,8 @@ class VideoWriter:
         while self._written_samples < min(until, len(self._samples)):
             start = self._written_samples
             block = self._samples[start : min(start + AUDIO_BLOCK, until)]
-            data = np.ascontiguousarray(np.clip(block, -1, 1), dtype=np.float32)[None]
-            frame = av.AudioFrame.from_ndarray(data, format="fltp", layout="mono")
+            data = np.ascontiguousarray(np.clip(block, -1, 1).T, dtype=np.float32)
+            frame = av.AudioFrame.from_ndarray(data, format="fltp", layout=self._layout)
             frame.sample_rate, frame.pts = self._rate, start
             frame.time_base = Fraction(1, self._rate)
             self._container.mux(self._audio.encode(frame))

@@ -21,7 +21,7 @@ from being.eval.mouth_figures import MouthMeasures
 from being.eval.report_page import ReportContent, report_page
 from being.eval.speech_events import CLOSURE_SYMBOLS, PEAK_DELAY
 from being.face.landmarks import Landmarks
-from being.media import VideoWriter
+from being.media import VideoSettings, VideoWriter
 from being.tts import speak
 
 
@@ -38,7 +38,7 @@ def videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]
     rng = np.random.default_rng(0)
     smooth = np.add.outer(np.arange(64), np.arange(64))[..., None].repeat(3, 2)
     for name, noise in (("pred.mp4", 12), ("truth.mp4", 0)):
-        with VideoWriter(tmp_path / name, 64, 64, quality=1) as video:
+        with VideoWriter(tmp_path / name, 64, 64, settings=VideoSettings(crf=1)) as video:
             for i in range(10):
                 picture = smooth + 2 * i + rng.normal(0, 1, smooth.shape) * noise
                 video.write(picture.clip(0, 255).astype(np.uint8))

@@ -16,7 +16,7 @@ from being.eval import evaluate_pair
 from being.eval.faces import FaceReader
 from being.eval.gates import check_bounds, missed_bounds, parse_bounds
 from being.eval.pair_evaluation import VideoPair, measure_pair
-from being.media import VideoWriter
+from being.media import VideoSettings, VideoWriter
 
 SIDE, FRAMES = 192, 40
 
@@ -40,7 +40,7 @@ def pictures() -> list[np.ndarray]:
 
 def video(path: Path, pictures: list[np.ndarray], fps: int = 25) -> Path:
     with VideoWriter(
-        path, pictures[0].shape[1], pictures[0].shape[0], fps=fps, quality=10
+        path, pictures[0].shape[1], pictures[0].shape[0], fps=fps, settings=VideoSettings(crf=10)
     ) as writer:
         for picture in pictures:
             writer.write(picture)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from being.console import Progress
 from being.data.consent import Consent
+from being.data.source_video import keep_source
 from being.errors import BeingError, ExitCode, InputRejected, UsageError
 from being.files import write_json
 from being.names import check_subject_name
@@ -14,7 +15,6 @@ from being.paths import check_not_input, user_path
 from being.preprocess.inspection.picture import PICTURE_SIDE, probe_clip
 from being.preprocess.manifest import build_manifest
 from being.preprocess.report import write_report
-from being.preprocess.source import keep_source
 from being.preprocess.speech_features import DEFAULT_ENCODER, FeatureChoice, choose_features
 from being.preprocess.step_graph import StopFlag, run_steps
 from being.preprocess.steps import STEPS, Settings, StepContext, check_settings

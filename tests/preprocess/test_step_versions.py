@@ -35,7 +35,7 @@ def test_the_code_of_a_step_is_that_of_its_version(
     "step, symbol",
     [
         ("frames", ("being.data.frames", "write_frames")),
-        ("frames", ("being.preprocess.inspection.picture", "dataset_frames")),
+        ("frames", ("being.data.source_video", "dataset_frames")),
         ("head pose", ("being.data.cameras", "camera_to_world_json")),
         ("head pose", ("being.preprocess.tracking.head_pose", "track_head")),
         ("masks", ("being.preprocess.segmentation.clip_parsing", "parse_clip")),

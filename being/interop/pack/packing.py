@@ -30,6 +30,7 @@ import numpy as np
 from being.console import Progress, console
 from being.data.dataset import Dataset
 from being.data.frames import FrameFolder, read_image
+from being.data.source_video import SOURCE_STEM, find_source, source_frames
 from being.errors import BeingError, InputRejected
 from being.files import Part
 from being.interop.pack.codecs import (
@@ -45,7 +46,6 @@ from being.interop.pack.codecs import (
 )
 from being.locks import locked
 from being.paths import check_not_input, check_writable, user_path
-from being.preprocess.source import SOURCE_STEM, find_source, source_frames
 from being.preprocess.steps import STEPS
 from being.preprocess.workspace import sha256
 from being.reading.arrays import load_all_arrays, load_array

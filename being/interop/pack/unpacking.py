@@ -23,6 +23,7 @@ from being.console import Progress, console
 from being.data.dataset import Dataset
 from being.data.frames import write_frames, write_image
 from being.data.manifest import manifest_fault
+from being.data.source_video import SOURCE_STEM, source_frames
 from being.errors import InputRejected
 from being.files import write_json
 from being.interop.pack.codecs import (
@@ -48,7 +49,6 @@ from being.names import path_inside
 from being.paths import check_not_input, user_path
 from being.preprocess.inspection.record import InspectionRecord
 from being.preprocess.report import write_report
-from being.preprocess.source import SOURCE_STEM, source_frames
 from being.preprocess.step_graph import StopFlag
 from being.preprocess.steps import (
     FORMER_STEP_NAMES,

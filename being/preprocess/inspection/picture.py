@@ -10,6 +10,7 @@ import numpy as np
 
 from being import media
 from being.conventions import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
+from being.data.source_video import dataset_frames
 from being.errors import InputRejected
 from being.face.landmarks import BLENDSHAPES, POINTS, FaceLandmarker
 from being.media.resampling import resample
@@ -107,29 +108,6 @@ class ClipInspection:
     def decode_frames(self) -> Generator[np.ndarray, None, None]:
         """The dataset's frames uint8 [size, size, 3] RGB in order, decoded again."""
         return dataset_frames(self.info, self.crop, self.size, self.source_frames)
-
-
-def dataset_frames(
-    info: media.MediaInfo, crop: tuple[int, int, int], size: int, source_frames: np.ndarray
-) -> Generator[np.ndarray, None, None]:
-    """The frames `source_frames` of a clip as uint8 [size, size, 3] RGB, cropped to `crop`.
-
-    source_frames: int64 [F], ascending in each segment. crop: left, top, side, px.
-    """
-    left, top, side = crop
-    scale = size / side
-    width, height = round(info.width * scale), round(info.height * scale)
-    x, y = min(round(left * scale), width - size), min(round(top * scale), height - size)
-    written = 0
-    for number, (_, frame) in enumerate(media.read_timed_frames(info.path)):
-        if written == len(source_frames):
-            return
-        if source_frames[written] == number:
-            whole = media.rgb_image(frame, width, height)
-            cropped = np.ascontiguousarray(whole[y : y + size, x : x + size])
-            while written < len(source_frames) and source_frames[written] == number:
-                yield cropped
-                written += 1
 
 
 def probe_clip(video: Path) -> tuple[media.MediaInfo, media.AudioTrack]:

@@ -56,6 +56,21 @@ def lock_path(target: Path) -> Path:
     return real.with_name(hidden_name(real.name, ".lock"))
 
 
+def remove_abandoned_locks(folder: Path) -> None:
+    """Remove the lock files in a folder whose processes have died."""
+    if os.name == "nt":  # an open file cannot be removed there
+        return
+    for file in folder.glob(".*.lock"):
+        try:
+            stream = open(file, "r+", encoding="utf-8")
+        except OSError:
+            continue
+        if acquire(stream.fileno(), without_locks=False):
+            _release(file, stream, shared=False)
+        else:
+            stream.close()
+
+
 def acquire(descriptor: int, shared: bool = False, without_locks: bool = True) -> bool:
     """Whether this process now holds the lock of an open file or folder.
 

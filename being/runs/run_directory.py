@@ -27,12 +27,13 @@ from being.files import (
     Part,
     new_folder,
     old_folder,
+    remove_abandoned_parts,
     save_tensors,
     sync_file,
     write_json,
     write_text,
 )
-from being.locks import locked
+from being.locks import locked, remove_abandoned_locks
 from being.names import check_subject_name
 from being.paths import check_folder, home, newest_folder, real_path, user_path
 from being.reading.content import Unreadable, read_text, reason
@@ -92,6 +93,7 @@ class Run:
         check_subject_name(name)
         stamp = time.strftime("%Y%m%d-%H%M%S")
         target = path or runs / name / f"{stamp}_{label}"
+        remove_abandoned_locks(target.parent)
         try:
             part = Part(target, folder=True, free_name=path is None)
         except OSError as error:
@@ -273,6 +275,16 @@ class Run:
             facts = {"schema": CHECKPOINT_SCHEMA, **state, "digests": digests}
             write_json(part / "state.json", {**facts, "config": self.config.to_dict()})
         return folder
+
+    def complete_checkpoints(self, last: Checkpoint) -> None:
+        """Write the numbered checkpoint that belongs to `last`, where a kill or a stop came between
+        the two; remove what killed saves have left.
+        """
+        name = f"{last.state['stage']}-{last.state['step']:06d}"
+        if last.state.get("numbered") is True and not self._checkpoint_folder(name).exists():
+            self.save(name, last.model, last.state)
+        for folder in (self.path, self.path / "checkpoints"):
+            remove_abandoned_parts(folder)
 
     def load(self, name: str) -> Checkpoint | None:
         """The checkpoint `name`, or None when it does not exist.

@@ -135,7 +135,8 @@ class Trainer:
                 stop = self.stopped.is_set()
                 at_end = step == self.plateau.last_step
                 evaluation = at_end or step % self.config.train.evaluate_every == 0
-                checkpoint = at_end or stop or step % self.config.train.checkpoint_every == 0
+                numbered = at_end or step % self.config.train.checkpoint_every == 0
+                checkpoint = numbered or stop
                 on_cpu = self.clip.device.type == "cpu"
 
                 if evaluation or checkpoint or on_cpu or step % LOSS_CHECK_EVERY == 0:
@@ -148,9 +149,13 @@ class Trainer:
                     progress.total = self.plateau.last_step
                 if checkpoint:
                     with progress.doing("saving a checkpoint and previews"):
-                        self._save_checkpoint(
-                            stage, step, optimizer, density, previews, keep=not stop
-                        )
+                        state = {**self._state(stage, step), "numbered": numbered}
+                        moments = {**optimizer_state(optimizer), **density.state()}
+                        self.run.save("last", self.model.state_dict(), state, moments)
+                        if not stop:
+                            self.run.save(f"{stage}-{step:06d}", self.model.state_dict(), state)
+                            previews.write(self.model, stage, step)
+                            self.model.train()
                 if stop:
                     raise _interrupted(stage, step)
         if stage == "coarse":
@@ -241,24 +246,6 @@ class Trainer:
             "audio_width": self.model.network.audio_width,
             "plateau": self.plateau.state(),
         }
-
-    def _save_checkpoint(
-        self,
-        stage: str,
-        step: int,
-        optimizer: torch.optim.Optimizer,
-        density: DensityControl,
-        previews: Previews,
-        keep: bool,
-    ) -> None:
-        """Save `last`; with `keep` also a numbered checkpoint and previews."""
-        state = self._state(stage, step)
-        moments = {**optimizer_state(optimizer), **density.state()}
-        self.run.save("last", self.model.state_dict(), state, moments)
-        if keep:
-            self.run.save(f"{stage}-{step:06d}", self.model.state_dict(), state)
-            previews.write(self.model, stage, step)
-            self.model.train()
 
 
 @contextmanager

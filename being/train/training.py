@@ -142,6 +142,8 @@ def _train(
             store_mouth_code(dataset, mouth)
         current.update(device=str(torch_device), splat=rasterizer)
         current.rewind(last)
+        if last is not None:
+            current.complete_checkpoints(last)
         current.open_metric_loggers(log)
         stack.callback(current.close_metric_loggers)
         if voice is not None:

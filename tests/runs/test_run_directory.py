@@ -13,6 +13,7 @@ from tiny_training import settings
 
 from being.config import Config
 from being.errors import BeingError, InputRejected
+from being.locks import locked
 from being.runs.run_directory import Checkpoint, Run
 from being.train.training import find_unfinished_run, run_to_continue
 
@@ -92,6 +93,38 @@ def test_tensors_of_which_the_end_is_zero_are_not_whole(run: Run) -> None:
     file.write_bytes(content[:-100] + b"\0" * 100)
     with pytest.raises(InputRejected, match="model.safetensors was altered"):
         run.load("last")
+
+
+def test_a_numbered_checkpoint_that_a_kill_kept_from_its_name_is_written_again(
+    home: Path, config: Config, run: Run
+) -> None:
+    """It is that of an uninterrupted run to the byte; parts of the killed save are removed."""
+    state = {**STATE, "numbered": True}
+    for name in ("last", "coarse-000020"):
+        run.save(name, weights(20), state)
+    folder = run.path / "checkpoints/coarse-000020"
+    whole = {file.name: file.read_bytes() for file in folder.iterdir()}
+    folder.rename(folder.with_name(".coarse-000020.part-0123456789ab"))
+    last = run.load_newest()
+    assert last is not None
+    run.complete_checkpoints(last)
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == whole
+    assert not list((run.path / "checkpoints").glob(".*"))
+    run.save("last", weights(25), {**STATE, "step": 25, "numbered": False})
+    last = run.load_newest()
+    assert last is not None
+    run.complete_checkpoints(last)
+    assert not (run.path / "checkpoints/coarse-000025").exists()
+
+
+def test_a_new_run_removes_the_locks_of_dead_processes(
+    home: Path, run: Run, config: Config
+) -> None:
+    folder = home / "runs/me"
+    (folder / ".dead.lock").write_text("process 1")
+    with locked(folder / "live", "works"):
+        Run.create(home / "data/me", "me", config, "tiny", home / "runs")
+        assert [path.name for path in folder.glob(".*.lock")] == [".live.lock"]
 
 
 def test_training_begins_again_only_where_no_checkpoint_was_saved(

@@ -125,6 +125,14 @@ def preprocess(
             max=2048,
         ),
     ] = None,
+    tight: Annotated[
+        bool,
+        typer.Option(
+            "--tight",
+            help="Crop tightly round the head, so that a small face keeps its pixels. Fits videos "
+            "that show the whole source frame: being render --into-source.",
+        ),
+    ] = False,
     parser: Annotated[
         str | None,
         typer.Option(
@@ -168,7 +176,7 @@ def preprocess(
     video = _one_clip(videos)
     chosen_encoder = load(config, override, {"data.encoder": encoder}).data.encoder
     if check:
-        return _inspect(video, size)
+        return _inspect(video, size, tight)
     subject = name or video.stem
     folder = out or home() / "data" / subject
     ask = ask_consent if consent is None and _can_ask() else None
@@ -177,6 +185,7 @@ def preprocess(
         folder,
         name=subject,
         size=size,
+        tight=tight,
         parser=parser,
         au=au,
         encoder=None if chosen_encoder == DEFAULT_ENCODER else chosen_encoder,
@@ -281,7 +290,7 @@ def _added_features(dataset: Path) -> str | None:
     return None
 
 
-def _inspect(video: Path, size: int | None) -> dict[str, Any]:
+def _inspect(video: Path, size: int | None, tight: bool) -> dict[str, Any]:
     """Inspect a clip, print and return the findings.
 
     Raises InputRejected, with the findings as its details, for a clip that cannot be used.
@@ -291,7 +300,8 @@ def _inspect(video: Path, size: int | None) -> dict[str, Any]:
     from being.preprocess.inspection.picture import PICTURE_SIDE
 
     with Progress("inspection", None, "frames") as progress:
-        inspection = inspect_clip(video, FaceLandmarker(), size or PICTURE_SIDE, progress.advance)
+        side = size or PICTURE_SIDE
+        inspection = inspect_clip(video, FaceLandmarker(), side, progress.advance, tight)
     console.info(findings_table(inspection.findings))
     result = {
         "frames": inspection.frames,

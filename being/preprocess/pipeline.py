@@ -29,6 +29,7 @@ def preprocess_video(
     *,
     name: str | None = None,
     size: int | None = None,
+    tight: bool = False,
     parser: str | None = None,
     au: Path | None = None,
     encoder: str | None = None,
@@ -42,9 +43,10 @@ def preprocess_video(
     video: any file with a picture and audio that PyAV decodes. out: the dataset's directory; it
     appears under this name only when complete. name: by default the directory's. size: largest side
     of the pictures, px (512); a picture that is not square is cropped to a square around the head.
-    parser: name of the face parser (`load_parser`). au: OpenFace's csv of this video, used instead
-    of our own action units. encoder, latency: speech features besides the default ones
-    (`choose_features`). consent: whose face it is and how they agreed, or a function that asks.
+    tight: that square holds little more than the head. parser: name of the face parser
+    (`load_parser`). au: OpenFace's csv of this video, used instead of our own action units.
+    encoder, latency: speech features besides the default ones (`choose_features`). consent: whose
+    face it is and how they agreed, or a function that asks.
     force: replace a dataset that exists already. progress: shows each step.
 
     A run that was killed, interrupted or failed leaves the hidden folder `.NAME.part` beside
@@ -64,6 +66,7 @@ def preprocess_video(
     check_free(out, force)
     settings = Settings(
         size or PICTURE_SIDE,
+        tight,
         parser,
         user_path(au) if au else None,
         _choose_features(encoder, latency, video.parent),

@@ -57,6 +57,8 @@ class Settings:
 
     # px, largest side of the pictures
     size: int = PICTURE_SIDE
+    # crop tightly round the head
+    tight: bool = False
     # name of the face parser (`load_parser`)
     parser: str | None = None
     # OpenFace's csv of the video, used instead of our own action units
@@ -112,7 +114,7 @@ class StepContext:
         with self._lock:
             if self._inspection is None:
                 self._inspection = inspect_clip(
-                    self.video, self.landmarker, self.settings.size, advance
+                    self.video, self.landmarker, self.settings.size, advance, self.settings.tight
                 )
                 raise_rejection(self.video, self._inspection.findings)
             return self._inspection
@@ -285,6 +287,11 @@ def _teeth_settings(context: StepContext) -> list[str]:
     return [sha256(path) for path in sorted(context.video.with_name("teeth_mask").glob("*.npy"))]
 
 
+def _crop_settings(context: StepContext) -> object:
+    size = context.settings.size
+    return (size, "tight") if context.settings.tight else size
+
+
 def _speech_settings(context: StepContext) -> list[str | None] | None:
     """The features besides the default ones, with the digest of the file that they come from."""
     chosen = context.settings.features
@@ -313,7 +320,7 @@ STEPS: Sequence[Step[StepContext]] = (
         inspect,
         (INSPECTION_FILE,),
         version=4,
-        settings=lambda context: context.settings.size,
+        settings=_crop_settings,
     ),
     Step(
         "frames",

@@ -39,6 +39,7 @@ def inspect_clip(
     landmarker: FaceLandmarker,
     size: int = PICTURE_SIDE,
     advance: Advance | None = None,
+    tight: bool = False,
 ) -> ClipInspection:
     """How a clip becomes a dataset, with all findings on picture and audio, rejections among them.
 
@@ -56,7 +57,7 @@ def inspect_clip(
             return Lateness(drift.start, drift.rate)
         return Lateness(drift.whole.shift) if drift.whole.shift else None
 
-    inspection = inspect_picture(video, landmarker, size, lip_offset, advance)
+    inspection = inspect_picture(video, landmarker, size, lip_offset, advance, tight)
     if not measured:  # there is no audio to analyse, which is among the findings
         return inspection
 

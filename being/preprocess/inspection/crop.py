@@ -6,6 +6,7 @@ import numpy as np
 
 CROP_FACES = 2.5  # side of the square over the face's height (brow to chin)
 CROP_FACE_AT = 0.54  # height of the face's centre in the square
+TIGHT_CROP_FACES = 1.9  # the same of a tight square: the head with its hair, and a margin
 WHOLE_FROM = 0.75  # share of the picture's shorter side from which the square takes all of it
 HAIR_HEIGHT = 0.45  # height of the crown over the top of the brows, over the face's height
 MESH_POINTS = 468  # the other landmarks are the irises
@@ -18,19 +19,23 @@ def face_boxes(points: np.ndarray) -> np.ndarray:
     return np.concatenate([face.min(1), face.max(1)], 1)
 
 
-def head_square(width: int, height: int, boxes: np.ndarray) -> tuple[int, int, int]:
+def head_square(
+    width: int, height: int, boxes: np.ndarray, tight: bool = False
+) -> tuple[int, int, int]:
     """Left, top and side in px of the square to keep of a picture.
 
     width, height: of the picture, px. boxes: face boxes [n, 4] px over the whole clip. A square
     that would take nearly all of the shorter side takes all of it: a square picture stays whole.
+    tight: the square holds little more than the head, which then has more pixels.
     """
     # The square holds the usual face and the way that the head moves.
     low, high = boxes[:, :2].min(0), boxes[:, 2:].max(0)
     face = float(np.median((boxes[:, 2:] - boxes[:, :2]).max(1)))
     motion = float(max(0.0, (high - low).max() - face))
-    wanted = CROP_FACES * face + motion
+    wanted = (TIGHT_CROP_FACES if tight else CROP_FACES) * face + motion
     shorter = min(width, height)
-    side = shorter if wanted >= WHOLE_FROM * shorter else round(wanted)
+    whole_from = 1.0 if tight else WHOLE_FROM
+    side = shorter if wanted >= whole_from * shorter else round(wanted)
 
     # The square stays inside the picture.
     centre = (low + high) / 2

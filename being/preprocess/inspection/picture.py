@@ -128,14 +128,15 @@ def inspect_picture(
     size: int = PICTURE_SIDE,
     lip_offset: LipOffset | None = None,
     advance: Advance | None = None,
+    tight: bool = False,
 ) -> ClipInspection:
     """The inspection of a clip's picture; after a rejection it may have no frames.
 
     size: largest side of the dataset's pictures, px. lip_offset(face_samples, audio,
     segments): by how much the audio is later than the lips, or None where that cannot be measured,
     for audio float32 [T] at 16 kHz from the first picture on; the audio is moved by it. advance(n):
-    n more frames of the clip have been decoded. Raises InputRejected only when the file has no
-    picture.
+    n more frames of the clip have been decoded. tight: crop tightly round the head. Raises
+    InputRejected only when the file has no picture.
     """
     video = Path(video)
     info = media.probe(video)
@@ -155,7 +156,7 @@ def inspect_picture(
     breaks = sorted({*measured.cuts, *measured.resized})
     timing = find_timing(measured.timestamps, measured.change, info.fps, breaks)
     return _PictureInspection(
-        measured, region, timing, audio, audio_error, size, lip_offset
+        measured, region, timing, audio, audio_error, size, lip_offset, tight
     ).result()
 
 
@@ -171,8 +172,9 @@ class _PictureInspection:
         audio_error: InputRejected | None,
         size: int,
         lip_offset: LipOffset | None,
+        tight: bool,
     ):
-        self.measured, self.timing, self.size = measured, timing, size
+        self.measured, self.timing, self.size, self.tight = measured, timing, size, tight
         self.region = region
         self.audio, self.audio_error = audio, audio_error
         self.info, self.times = measured.info, timing.times
@@ -279,7 +281,7 @@ class _PictureInspection:
         if not self.kept_samples:
             return (0, 0, min(width, height)), 0
         points = np.stack([sample.points for sample in self.kept_samples])
-        left, top, crop_side = head_square(width, height, face_boxes(points))
+        left, top, crop_side = head_square(width, height, face_boxes(points), self.tight)
         side = min(crop_side, self.size) // 2 * 2
         if crop_side <= self.size:  # the picture is not scaled
             crop_side = side

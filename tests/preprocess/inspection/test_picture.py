@@ -162,6 +162,16 @@ def test_the_square_stays_inside_the_picture() -> None:
     assert head_square(512, 512, np.array([[130.0, 120, 390, 420]])) == (0, 0, 512)
 
 
+def test_a_tight_crop_gives_the_head_more_of_the_square():
+    """It still holds the crown of the head, the chin, and a margin at both ears."""
+    faces = np.array([[700.0, 600, 850, 780], [720, 610, 870, 790]])  # 180 px high
+    left, top, side = head_square(1080, 1920, faces, tight=True)
+    usual = head_square(1080, 1920, faces)[2]
+    assert side < 0.8 * usual
+    assert top < 600 - 0.45 * 180 and top + side > 790 + 0.2 * 180
+    assert left < 700 - 0.2 * 150 and left + side > 870 + 0.2 * 150
+
+
 # --- faults that are corrected
 
 Pictures = list[np.ndarray]

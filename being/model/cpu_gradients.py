@@ -6,6 +6,8 @@ cores that are free (`being.threads`), and must end with the same weights all th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,6 +15,16 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.grad import conv1d_input
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class _LayerNorm(torch.autograd.Function):
@@ -32,15 +44,11 @@ class _LayerNorm(torch.autograd.Function):
                 d_y, x, x.shape[-1:], mean, rate, gamma, beta, list(wanted)
             )
 
-        threads = torch.get_num_threads()
-        if threads == 1:
+        if torch.get_num_threads() == 1:
             return *gradients(True, True, True), None
         d_x = gradients(True, False, False)[0]
-        torch.set_num_threads(1)
-        try:
+        with _one_thread():
             _, d_gamma, d_beta = gradients(False, True, True)
-        finally:
-            torch.set_num_threads(threads)
         return d_x, d_gamma, d_beta, None
 
 
@@ -70,7 +78,8 @@ class _Conv1d(torch.autograd.Function):
 
         # d_y [B, O, L] times the inputs [B, C, L, K] that each output read
         read = F.pad(x, (ctx.padding, ctx.padding)).unfold(2, weight.shape[2], ctx.stride)
-        d_weight = torch.einsum("bol,bclk->ock", d_y, read)
+        with _one_thread():  # more threads may each sum a part of the batch
+            d_weight = torch.einsum("bol,bclk->ock", d_y, read)
         return d_x, d_weight, d_y.sum((0, 2)), None, None
 
 

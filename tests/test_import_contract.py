@@ -35,7 +35,7 @@ ALLOWED = {
         "conventions errors threads console names paths locks reading files onnx_runtime assets "
         "media report audio face data"
     ),
-    "model": "conventions errors names paths reading files config audio splat face data",
+    "model": "conventions errors names paths reading files config media audio splat face data",
     "runs": "errors console names paths locks reading files config",
     "train": (
         "conventions errors threads console paths reading files config assets media report audio "

@@ -39,7 +39,7 @@ from being.bench.live_load import (
 from being.config import load as load_config
 from being.conventions import FPS
 from being.media.resampling import resample
-from being.model.avatar import PoseLoop, write_avatar
+from being.model.avatar_writing import PoseLoop, write_avatar
 from being.report.line_chart import line_chart
 from being.session.timeline import FRAME, RATE
 from being.threads import allowed_cores

@@ -337,6 +337,10 @@ class AvatarConfig:
     cuts."""
     plate_quality: int = 95
     """JPEG quality of the plates, 1 to 100."""
+    surround: bool = True
+    """Keep the whole source frame of each pose, where the dataset holds its source video and its
+    square is a part of the picture: `being render --into-source` needs it. At most 120 kB a pose at
+    1080p."""
     live_encoder: str = "hama-causal"
     """Speech encoder of live sessions. Training fits a second mapping from the voice to the mouth
     on it; the network stays the same. "none": live sessions use `data.encoder`. It has no effect

@@ -206,13 +206,14 @@ def load_clip(
     chosen = np.arange(dataset.frames) if index is None else index
 
     # Images, in threads.
-    background = _open_rgb(dataset.path / "bc.jpg", size)
+    background = open_rgb(dataset.path / "bc.jpg", size)
     frames = np.zeros((dataset.frames, 3, size, size), np.uint8)
     plates, head = np.zeros_like(frames), np.zeros((dataset.frames, 1, size, size), np.uint8)
 
     def read(i: int) -> None:
-        frames[i] = _open_rgb(dataset.path / f"ori_imgs/{i}.jpg", size).transpose(2, 0, 1)
-        torso = np.asarray(_open(dataset.path / f"torso_imgs/{i}.png", size, "RGBA"), np.float32)
+        frames[i] = open_rgb(dataset.path / f"ori_imgs/{i}.jpg", size).transpose(2, 0, 1)
+        torso_image = open_image(dataset.path / f"torso_imgs/{i}.png", size, "RGBA")
+        torso = np.asarray(torso_image, np.float32)
         alpha = torso[..., 3:] / 255
         plate = np.where(alpha > 0, torso[..., :3], 0) * alpha + background * (1 - alpha)
         plates[i] = (plate + 0.5).astype(np.uint8).transpose(2, 0, 1)
@@ -299,8 +300,8 @@ def head_mask(dataset: Dataset, i: int, size: int) -> np.ndarray:
     """
     soft = dataset.path / f"head_alpha/{i}.png"
     if soft.is_file():
-        return np.asarray(_open(soft, size, "L"))
-    parsing = np.asarray(_open(dataset.path / f"parsing/{i}.png", None, "RGB"))
+        return np.asarray(open_image(soft, size, "L"))
+    parsing = np.asarray(open_image(dataset.path / f"parsing/{i}.png", None, "RGB"))
     hard = Image.fromarray(((parsing == PARSING_HEAD).all(-1) * 255).astype(np.uint8))
     return np.asarray(hard.resize((size, size), Image.Resampling.BOX))
 
@@ -361,7 +362,7 @@ def landmark_boxes(
     return boxes
 
 
-def _open(path: Path, size: int | None, mode: str) -> Image.Image:
+def open_image(path: Path, size: int | None, mode: str) -> Image.Image:
     """An image file in a PIL mode, resized to `size` x `size` px. Raises InputRejected."""
     try:
         draft = (size, size) if size is not None and path.suffix == ".jpg" else None
@@ -373,9 +374,9 @@ def _open(path: Path, size: int | None, mode: str) -> Image.Image:
     return converted.resize((size, size), Image.Resampling.BOX)
 
 
-def _open_rgb(path: Path, size: int) -> np.ndarray:
+def open_rgb(path: Path, size: int) -> np.ndarray:
     """An image file as uint8 [size, size, 3] RGB. Raises InputRejected."""
-    return np.asarray(_open(path, size, "RGB"))
+    return np.asarray(open_image(path, size, "RGB"))
 
 
 def _for_each_frame(work: Callable[[int], None], frames: list[int], label: str) -> None:

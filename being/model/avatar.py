@@ -10,7 +10,11 @@ The folder holds:
   it (`model.voice_to_mouth`);
 - `live_voice.safetensors`, where the manifest names a `live_encoder`: the same mapping for the
   speech features of that encoder, which live sessions use;
-- `plates/%06d.jpg`: the image behind the head of each pose.
+- `plates/%06d.jpg`: the image behind the head of each pose;
+- `background.jpg` and `mattes/%06d.png`, where the manifest has `matte`: what shows through the
+  plates, and how much of each is torso (`being.model.avatar_parts`);
+- `surround.mp4` and `surround.safetensors`, where the manifest has `surround`: the whole source
+  frame of each pose.
 
 No path inside is absolute. Bundles of schema 1 have the blink as their only channel, as `blink`
 [P, 1]. P poses, E expression channels, S image side.
@@ -18,26 +22,29 @@ No path inside is absolute. Bundles of schema 1 have the blink as their only cha
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from being.config import Config, from_dict
-from being.conventions import FPS
-from being.data.clip import Clip
+from being.config import from_dict
 from being.data.consent import consent_fault, consent_note
-from being.data.dataset import Dataset
 from being.data.expression_channels import BLINK_ONLY, ExpressionChannels
 from being.errors import InputRejected, UsageError
-from being.files import new_folder, save_tensors, write_json
+from being.model.avatar_parts import (
+    ADD_PARTS,
+    PoseImages,
+    SourceSurround,
+    TorsoMattes,
+    load_mattes,
+    load_surround,
+    part_files,
+    surround_fault,
+)
 from being.model.talking_head import TalkingHead
 from being.model.voice_to_mouth import LIVE_VOICE_FILE, VOICE_FILE, VoiceToMouth
 from being.names import is_subject_name
@@ -88,6 +95,10 @@ class Avatar:
     voice: VoiceToMouth | None = None
     # The same for the speech features of `live_encoder`; None: live sessions use `voice`.
     live_voice: VoiceToMouth | None = None
+    torsos: TorsoMattes | None = None
+    surround: SourceSurround | None = None
+    # Takes the place of the stored plates and mattes.
+    images: PoseImages | None = None
 
     @property
     def live_encoder(self) -> str:
@@ -112,13 +123,15 @@ class Avatar:
     @property
     def pose_count(self) -> int:
         """Number of poses in the loop."""
-        return len(self.plates)
+        return len(self.world_to_camera)
 
     def plate(self, pose: int) -> np.ndarray:
         """Return the image behind the head at `pose`, uint8 [S, S, 3].
 
         Raises InputRejected for a plate that cannot be decoded.
         """
+        if self.images is not None:
+            return self.images.plate(pose)
         try:
             return np.asarray(decode_image(self.plates[pose], "RGB"))
         except Unreadable as error:
@@ -126,119 +139,28 @@ class Avatar:
                 f"{self.path}/plates/{pose:06d}.jpg cannot be decoded", str(error), COPY_AGAIN
             ) from error
 
+    def matte(self, pose: int) -> np.ndarray:
+        """Return how much of the plate at `pose` is torso, uint8 [S, S]; 255 is torso.
+
+        Raises InputRejected where the bundle has no mattes, or one cannot be decoded.
+        """
+        if self.images is not None:
+            return self.images.matte(pose)
+        return self.torso_mattes.matte(pose)
+
+    @property
+    def torso_mattes(self) -> TorsoMattes:
+        """Return the mattes of the plates. Raises InputRejected where the bundle has none."""
+        if self.torsos is None:
+            raise InputRejected(
+                f"the avatar {self.path} has no mattes", "its background is not known", ADD_PARTS
+            )
+        return self.torsos
+
     @property
     def consent_note(self) -> str:
         """The note on consent for the metadata of every video of this avatar."""
         return consent_note(self.manifest.get("consent"))
-
-
-@dataclass
-class PoseLoop:
-    """Camera, expression and plate of consecutive frames of one clip, for a bundle."""
-
-    name: str
-    size: int  # px
-    focal: float  # px
-    world_to_camera: Tensor  # [P, 4, 4] float32
-    expression: Tensor  # [P, E] float32, the blink in [0, 1] first
-    plates: Iterable[np.ndarray]  # P images uint8 [S, S, 3] RGB
-    consent: dict[str, Any] | None
-    channels: ExpressionChannels = BLINK_ONLY
-
-
-def save_avatar(
-    path: Path,
-    model: TalkingHead,
-    config: Config,
-    dataset: Dataset,
-    clip: Clip,
-    voice: VoiceToMouth | None = None,
-    live_voice: VoiceToMouth | None = None,
-) -> Path:
-    """Write the bundle of a model trained on `clip`, with poses of the clip; as `write_avatar`."""
-    poses = dataset.longest_face_run(round(config.avatar.seconds * FPS))
-    width = model.network.expression_width
-    expression = clip.expression[poses.start : poses.stop].masked_fill(clip.mouth_channels, 0.0)
-    loop = PoseLoop(
-        dataset.name,
-        clip.size,
-        clip.focal,
-        clip.world_to_camera[poses.start : poses.stop],
-        expression[:, :width],
-        (clip.plates[i].permute(1, 2, 0).cpu().numpy() for i in poses),
-        dataset.manifest.get("consent"),
-        clip.channels.first(width),
-    )
-    return write_avatar(path, model, config, loop, voice, live_voice)
-
-
-def write_avatar(
-    path: Path,
-    model: TalkingHead,
-    config: Config,
-    loop: PoseLoop,
-    voice: VoiceToMouth | None = None,
-    live_voice: VoiceToMouth | None = None,
-) -> Path:
-    """Write the bundle of a model and its pose loop at `path`; return the path.
-
-    voice: the mapping to the mouth code, of a model that reads it; live_voice: the one from the
-    features of `config.avatar.live_encoder`, if any. The folder appears complete or not at all.
-    """
-    assert (config.model.mouth == "code") == (voice is not None), config.model.mouth
-    assert voice is not None or live_voice is None
-    with new_folder(path) as part:
-        _write_bundle(part, model, config, loop, voice, live_voice)
-    return path
-
-
-def _write_bundle(
-    folder: Path,
-    model: TalkingHead,
-    config: Config,
-    loop: PoseLoop,
-    voice: VoiceToMouth | None,
-    live_voice: VoiceToMouth | None,
-) -> None:
-    # Weights, poses and plates.
-    (folder / "plates").mkdir()
-    save_tensors(folder / "model.safetensors", model.state_dict())
-    poses = {"world_to_camera": loop.world_to_camera, "expression": loop.expression}
-    save_tensors(folder / "poses.safetensors", poses)
-    if voice is not None:
-        voice.save(folder / VOICE_FILE)
-    if live_voice is not None:
-        live_voice.save(folder / LIVE_VOICE_FILE)
-    for k, plate in enumerate(loop.plates):
-        Image.fromarray(plate).save(
-            folder / f"plates/{k:06d}.jpg", quality=config.avatar.plate_quality, subsampling=0
-        )
-
-    # The manifest, with the sha256 of the files.
-    files = {
-        str(file.relative_to(folder)): digest(file.read_bytes())
-        for file in sorted(folder.rglob("*"))
-        if file.is_file()
-    }
-    manifest = {
-        "schema": SCHEMA,
-        "name": loop.name,
-        "size": loop.size,
-        "fps": FPS,
-        "focal": loop.focal,
-        "encoder": config.data.encoder,
-        "audio_width": model.network.audio_width,
-        "expression": loop.channels.to_dict(),
-        "model": dataclasses.asdict(config.model),
-        "poses": len(loop.expression),
-        "gaussians": len(model.gaussians),
-        "consent": loop.consent,
-        "files": files,
-        "licence": LICENCE_NOTE,
-    }
-    if live_voice is not None:
-        manifest["live_encoder"] = config.avatar.live_encoder
-    write_json(folder / "manifest.json", manifest)
 
 
 def load_avatar(path: Path, device: torch.device | str = "cpu") -> Avatar:
@@ -292,6 +214,8 @@ def load_avatar(path: Path, device: torch.device | str = "cpu") -> Avatar:
         channels,
         voice,
         live_voice,
+        load_mattes(folder, manifest, content),
+        load_surround(folder, manifest, content),
     )
 
 
@@ -361,6 +285,7 @@ def _values_out_of_range(manifest: dict[str, Any]) -> list[str]:
         "audio_width": not 0 < manifest["audio_width"] <= AUDIO_WIDTH_MAX,
         "poses": not 0 < manifest["poses"] <= POSES_MAX,
         "consent": bool(consent_fault(manifest.get("consent"))),
+        "surround": surround_fault(manifest.get("surround")),
     }
     return [name for name, fault in faults.items() if fault]
 
@@ -381,7 +306,8 @@ def _read_files(folder: Path, manifest: dict[str, Any], plates: list[str]) -> di
     voice = [VOICE_FILE] if _has_code(manifest) or VOICE_FILE in manifest["files"] else []
     if "live_encoder" in manifest or LIVE_VOICE_FILE in manifest["files"]:
         voice.append(LIVE_VOICE_FILE)
-    for name in ["model.safetensors", "poses.safetensors", *voice, *plates]:
+    others = part_files(manifest)
+    for name in ["model.safetensors", "poses.safetensors", *voice, *plates, *others]:
         try:
             content[name] = read_content(folder / name, FILE_MAX)
         except (OSError, Unreadable) as error:

@@ -18,7 +18,7 @@ from being.data.clip import Clip, load_clip
 from being.data.dataset import Dataset
 from being.data.mouth import MouthCode, load_mouth_code, store_mouth_code
 from being.errors import InputRejected, UsageError
-from being.model.avatar import save_avatar
+from being.model.avatar_writing import save_avatar
 from being.model.device import keep_freed_memory, pick_device
 from being.model.talking_head import ModelMismatch, TalkingHead
 from being.model.voice_to_mouth import LIVE_VOICE_FILE, VOICE_FILE, VoiceToMouth

@@ -22,7 +22,8 @@ from being.data.consent import Consent, consent_note
 from being.data.dataset import Dataset
 from being.inference.engine import Engine
 from being.inference.video import StepTimes, render_video
-from being.model.avatar import load_avatar, save_avatar
+from being.model.avatar import load_avatar
+from being.model.avatar_writing import save_avatar
 from being.runs.run_directory import Run
 from being.train.preview import Previews
 from being.train.trainer import untrained_model

@@ -24,7 +24,8 @@ from being.errors import InputRejected, UsageError
 from being.eval.lips import lip_agreement
 from being.inference.engine import Engine
 from being.inference.pose_path import pose_path
-from being.model.avatar import load_avatar, save_avatar
+from being.model.avatar import load_avatar
+from being.model.avatar_writing import save_avatar
 from being.train.trainer import untrained_model
 
 CUT = 14  # frame, inside the training part and far from its ends

@@ -12,7 +12,8 @@ from PIL import Image
 
 from being.config import ModelConfig, load
 from being.data.cameras import world_to_camera
-from being.model.avatar import Avatar, PoseLoop, write_avatar
+from being.model.avatar import Avatar
+from being.model.avatar_writing import PoseLoop, write_avatar
 from being.model.gaussians import CanonicalGaussians
 from being.model.talking_head import TalkingHead
 from being.model.voice_to_mouth import VoiceToMouth

@@ -18,7 +18,7 @@ from being.interop.gaussiantalker.audio_adapter import fit_audio_adapter, fold_l
 from being.interop.gaussiantalker.checkpoint import GaussianTalkerCheckpoint, read_checkpoint
 from being.interop.gaussiantalker.training_clip import ENCODER, TrainingClip, find_training_clip
 from being.locks import locked
-from being.model.avatar import PoseLoop, write_avatar
+from being.model.avatar_writing import PoseLoop, write_avatar
 from being.model.gaussiantalker import GaussianTalker
 from being.model.talking_head import TalkingHead
 from being.names import check_subject_name

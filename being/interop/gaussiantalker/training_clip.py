@@ -15,6 +15,7 @@ from being.conventions import FEATURE_WINDOW
 from being.data import cameras
 from being.data.dataset import Dataset, is_in_range
 from being.data.frames import read_image
+from being.data.surround import surround_of, torsos_of
 from being.errors import InputRejected
 from being.interop.family import layout
 from being.interop.family.alignment import Alignment, align
@@ -22,7 +23,7 @@ from being.interop.family.exporter import FEATURE_WIDTH, feature_projection
 from being.interop.family.import_steps import centre_square, crop
 from being.interop.family.writers import audio_of_frames
 from being.interop.gaussiantalker.checkpoint import GaussianTalkerCheckpoint
-from being.model.avatar import PoseLoop
+from being.model.avatar_writing import PoseLoop
 from being.reading.arrays import load_arrays
 
 ENCODER = "hama"
@@ -131,6 +132,8 @@ def _clip_of_dataset(
         torch.from_numpy(dataset.blink[chosen]),
         plates(),
         dataset.manifest.get("consent"),
+        torsos=torsos_of(dataset, poses, dataset.width),
+        surround=surround_of(dataset, poses),
     )
     # A match of another encoder is preferred.
     encoder = [*(name for name in matching if name != ENCODER), *matching, "ds"][0]

@@ -1,0 +1,81 @@
+"""What stands around the head of an avatar: torso mattes, the background, whole source frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from being import media
+from being.data.clip import head_mask, open_image, open_rgb
+from being.data.dataset import Dataset
+from being.data.source_video import find_source, scaled_crop, source_frame_numbers, whole_frames
+
+HEAD_MASK_SIDE = 96  # px
+
+
+@dataclass(frozen=True)
+class Surround:
+    """The source frames of an avatar's poses, and where the avatar's square lies in them."""
+
+    width: int  # px of a source frame, even
+    height: int
+    crop: tuple[float, float, float]  # left, top, side of the square, px of the source frame
+    heads: np.ndarray  # uint8 [P, m, m], the mask of the person's own head in the square
+    # The frames uint8 [height, width, 3] RGB of the poses, in order; they may end early.
+    frames: Callable[[], Iterator[np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Torsos:
+    """How much of each plate is torso, and the background that shows through the rest."""
+
+    background: np.ndarray  # uint8 [S, S, 3] RGB
+    mattes: Callable[[], Iterator[np.ndarray]]  # uint8 [S, S] of each pose, 255 is torso
+
+
+def torsos_of(dataset: Dataset, poses: range, size: int) -> Torsos:
+    """The torso mattes of consecutive frames of a dataset, at `size` px."""
+
+    def mattes() -> Iterator[np.ndarray]:
+        for i in poses:
+            torso = open_image(dataset.path / f"torso_imgs/{i}.png", size, "RGBA")
+            yield np.asarray(torso.getchannel("A"))
+
+    return Torsos(open_rgb(dataset.path / "bc.jpg", size), mattes)
+
+
+def surround_of(dataset: Dataset, poses: range, video: Path | None = None) -> Surround | None:
+    """The surround of consecutive frames of a dataset.
+
+    video: its source video; default: the one that the dataset holds. None where there is no video,
+    or where the dataset's square is the whole picture.
+    """
+    source = dataset.manifest.get("source") or {}
+    video = video or find_source(dataset.path)
+    if video is None or "crop" not in source or "frames" not in source:
+        return None
+    info = media.probe(video)
+    left, top, side = source["crop"]
+    if side >= max(info.width, info.height):
+        return None
+
+    # The square of the dataset, which was cut from the scaled frame at whole pixels of that.
+    scaled_width, scaled_height, x, y = scaled_crop(
+        info.width, info.height, (left, top, side), dataset.width
+    )
+    across, down = info.width / scaled_width, info.height / scaled_height
+    crop = (x * across, y * down, dataset.width * across)
+
+    # An encoder takes even sides.
+    width, height = info.width // 2 * 2, info.height // 2 * 2
+    numbers = source_frame_numbers(dataset.manifest)[poses.start : poses.stop]
+    heads = np.stack([head_mask(dataset, i, HEAD_MASK_SIDE) for i in poses])
+
+    def frames() -> Iterator[np.ndarray]:
+        for frame in whole_frames(info, numbers, info.width, info.height):
+            yield np.ascontiguousarray(frame[:height, :width])
+
+    return Surround(width, height, crop, heads, frames)

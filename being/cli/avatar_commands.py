@@ -74,8 +74,8 @@ def render(
     """Make a video of the avatar that speaks an audio file of any length."""
     controls = options.face_controls()
     folder, engine = _engine(avatar, options)
-    from being.inference.video import StepTimes, render_video, report_times
-    from being.media import read_audio
+    from being.inference.video import StepTimes, VideoAudio, render_video, report_times
+    from being.media import read_audio, read_original_audio
 
     times = StepTimes()
     source, clip_features = audio, None
@@ -85,6 +85,7 @@ def render(
     output.check()
     with times.step("read sound"):  # a key of the JSON output
         samples = read_audio(source)
+        original = VideoAudio(*read_original_audio(source))
     result = render_video(
         engine,
         samples,
@@ -93,6 +94,7 @@ def render(
         times,
         controls,
         features or clip_features,
+        original,
     )
     console.info(f"video {result['video']} ({result['frames']} frames)")
     report_times(result["times"], result["seconds"])
@@ -222,12 +224,35 @@ def export(
         Path | None,
         typer.Option("--out", help="Output folder (default: export/ in the run)."),
     ] = None,
+    surround: Annotated[
+        bool,
+        typer.Option(
+            "--surround",
+            help="Write torso mattes and the whole source frames into the avatar itself, for "
+            "--background and --into-source; new avatars have them.",
+        ),
+    ] = False,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--source",
+            metavar="VIDEO",
+            help="With --surround: the recorded video, where the dataset does not hold it.",
+        ),
+    ] = None,
     force: ForceOption = False,
 ) -> dict[str, Any]:
-    """Write an avatar's network or Gaussians for other programs."""
-    if not (onnx or ply):
-        raise UsageError("there is nothing to export", fix="Give --onnx, --ply or both")
+    """Write an avatar's network or Gaussians for other programs, or add parts to the avatar."""
+    if not (onnx or ply or surround):
+        raise UsageError("there is nothing to export", fix="Give --onnx, --ply or --surround")
     folder = find_folder(avatar)
+    if surround:
+        from being.interop.surround import add_surround
+
+        parts = add_surround(folder, source)
+        console.info(f"{'surround':<12}{', '.join(parts)}")
+        if not (onnx or ply):
+            return {"files": {}, "parts": parts}
     from being.interop.export_files import check_export_files
     from being.interop.onnx import ONNX_FILES, export_onnx
     from being.interop.ply import PLY_FILE, write_ply
@@ -284,6 +309,7 @@ def _engine(avatar: Path | None, options: RenderOptions) -> tuple[Path, Engine]:
         options.prune_to,
         options.deform_every,
         options.splat or "auto",
+        options.look,
     )
 
 

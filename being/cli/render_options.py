@@ -18,6 +18,7 @@ from being.paths import cut_name
 
 if TYPE_CHECKING:
     from being.inference.animation.face_controls import FaceControls
+    from being.inference.look import Look
     from being.inference.video import VideoOutput
 
 STEM_BYTES = 200  # of a video's name that is made from the audio's
@@ -67,6 +68,52 @@ PruneOption = Annotated[
         "--compare shows the gain and the loss).",
     ),
 ]
+SourceOption = Annotated[
+    bool,
+    typer.Option(
+        "--into-source",
+        help="Show the whole recorded frame, with the head put back into it, instead of the "
+        "avatar's square.",
+    ),
+]
+BackgroundOption = Annotated[
+    str | None,
+    typer.Option(
+        "--background",
+        metavar="FILE|COLOUR|transparent",
+        help="Another background: a square picture, a colour such as green or #00b140, or none: "
+        "transparent, in a .mov (ProRes 4444) or .webm (VP9) file or with --codec png.",
+    ),
+]
+RateOption = Annotated[
+    int,
+    typer.Option(
+        "--fps",
+        help="Frames a second: 25, 30, 50 or 60. Each frame is rendered for its own time.",
+    ),
+]
+CodecOption = Annotated[
+    str | None,
+    typer.Option(
+        "--codec",
+        help="h264, hevc, vp9, av1, prores, or png: a folder of pictures and audio.wav (default: "
+        "the usual one of the file type).",
+    ),
+]
+QualityOption = Annotated[
+    int | None,
+    typer.Option(
+        "--crf",
+        help="Quality of the video, lower is better and larger (default: 18 for h264, 20 for "
+        "hevc, 30 for vp9 and av1).",
+    ),
+]
+BitRateOption = Annotated[
+    str | None,
+    typer.Option(
+        "--bitrate", metavar="RATE", help="Bits a second, for instance 4M, instead of a quality."
+    ),
+]
 ForceOption = Annotated[
     bool, typer.Option("--force", help="Replace a file that being did not make.")
 ]
@@ -94,7 +141,13 @@ class RenderOptions:
     precision: PrecisionOption = "auto"
     prune_to: PruneOption = None
     deform_every: DeformOption = 1
+    into_source: SourceOption = False
+    background: BackgroundOption = None
+    fps: RateOption = 25
     out: OutOption = None
+    codec: CodecOption = None
+    crf: QualityOption = None
+    bitrate: BitRateOption = None
     force: ForceOption = False
     device: DeviceOption = "auto"
     splat: SplatOption = None
@@ -103,15 +156,32 @@ class RenderOptions:
         """What the face does beside speaking. Raises UsageError as `face_controls` does."""
         return face_controls(self.mood, self.expression, self.blink_rate, self.curves, self.seed)
 
+    @property
+    def look(self) -> Look:
+        """Frame rate and background. Raises UsageError for what does not fit together."""
+        from being.inference.look import Look
+
+        return Look(self.background, self.into_source, self.fps)
+
     def output(self, folder: Path, stem: str, *inputs: Path | None) -> VideoOutput:
         """The video to write; by default in the folder `videos` of the run or bundle `folder`.
 
         inputs: other files that are read.
         """
         from being.inference.video import VideoOutput
+        from being.media.video_formats import VideoSettings, default_suffix, parse_bitrate
 
-        path = self.out or folder / "videos" / f"{cut_name(stem, STEM_BYTES)}.mp4"
-        return VideoOutput(path, (*inputs, self.curves), self.force, free_name=self.out is None)
+        bitrate = None if self.bitrate is None else parse_bitrate(self.bitrate)
+        settings = VideoSettings(self.codec, self.crf, bitrate, self.look.alpha)
+        name = cut_name(stem, STEM_BYTES) + default_suffix(settings)
+        picture = None if self.background is None else Path(self.background)
+        return VideoOutput(
+            self.out or folder / "videos" / name,
+            (*inputs, self.curves, picture if picture and picture.is_file() else None),
+            self.force,
+            free_name=self.out is None,
+            settings=settings,
+        )
 
 
 def face_controls(

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from being import media
 from being.data.clip import head_mask, open_image, open_rgb
@@ -14,6 +17,8 @@ from being.data.dataset import Dataset
 from being.data.source_video import find_source, scaled_crop, source_frame_numbers, whole_frames
 
 HEAD_MASK_SIDE = 96  # px
+EDGE = 1 / 128  # of the picture's side: how far background shows inside the mask of a torso
+CONTRAST_MIN = 3 * 20.0**2  # of torso and background, squared levels, to tell them apart
 
 
 @dataclass(frozen=True)
@@ -39,12 +44,45 @@ class Torsos:
 def torsos_of(dataset: Dataset, poses: range, size: int) -> Torsos:
     """The torso mattes of consecutive frames of a dataset, at `size` px."""
 
+    background = open_rgb(dataset.path / "bc.jpg", size)
+
     def mattes() -> Iterator[np.ndarray]:
         for i in poses:
-            torso = open_image(dataset.path / f"torso_imgs/{i}.png", size, "RGBA")
-            yield np.asarray(torso.getchannel("A"))
+            torso = np.asarray(open_image(dataset.path / f"torso_imgs/{i}.png", size, "RGBA"))
+            yield refined_matte(torso, background)
 
-    return Torsos(open_rgb(dataset.path / "bc.jpg", size), mattes)
+    return Torsos(background, mattes)
+
+
+def refined_matte(torso: np.ndarray, background: np.ndarray) -> np.ndarray:
+    """The matte uint8 [S, S] of a torso [S, S, 4] RGBA over its background [S, S, 3] RGB.
+
+    The mask of a torso has a hard edge, whose pixels also show some of the background. Within EDGE
+    of it, alpha is the share of the torso's colour in the pixel's: the colour c of the plate, that
+    of the torso nearby t and the background b give (c - b)(t - b) / |t - b|^2.
+    """
+    size = torso.shape[0]
+    reach = max(2, round(EDGE * size))
+    alpha = torch.from_numpy(torso[..., 3].astype(np.float32) / 255)[None, None]
+    behind = torch.from_numpy(background.astype(np.float32)).permute(2, 0, 1)[None]
+    colour = torch.from_numpy(torso[..., :3].astype(np.float32)).permute(2, 0, 1)[None]
+    plate = torch.where(alpha > 0, colour, 0) * alpha + behind * (1 - alpha)
+
+    # The mask without its edge; beyond the borders of the picture the torso goes on.
+    hole = F.pad((alpha < 0.5).float(), [reach] * 4, mode="replicate")
+    inner = 1 - F.max_pool2d(hole, 2 * reach + 1, 1)
+    window = 4 * reach + 1
+
+    def nearby(values: Tensor) -> Tensor:
+        return F.avg_pool2d(values, window, 1, window // 2, count_include_pad=False)
+
+    share = nearby(inner)
+    torso_colour = nearby(inner * plate) / share.clamp(min=1e-6)
+    contrast = (torso_colour - behind).square().sum(1, keepdim=True)
+    mixed = ((plate - behind) * (torso_colour - behind)).sum(1, keepdim=True) / contrast
+    known = (inner < 0.5) & (alpha > 0) & (share > 0) & (contrast > CONTRAST_MIN)
+    found = torch.where(known, torch.minimum(mixed.clamp(0, 1), alpha), alpha)
+    return (255 * found[0, 0] + 0.5).byte().numpy()
 
 
 def surround_of(dataset: Dataset, poses: range, video: Path | None = None) -> Surround | None:

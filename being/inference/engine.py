@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,9 @@ from being.inference.feature_pool import (
     FeatureFeeder,
     FeatureTrack,
 )
+from being.inference.frame_rate import ExpressionAtRate, ExpressionSource, FrameClock
 from being.inference.interpolation import interpolated_frames
+from being.inference.look import Look, View, view_of
 from being.inference.mouth_stream import MouthStream, live_stream
 from being.inference.pose_path import pose_path
 from being.inference.protocol import FrameRenderer, KeyFrameRenderer, PendingFrames
@@ -43,10 +46,7 @@ DEFAULT_BATCH = 8  # frames
 MAX_PENDING = 2  # batches that render or are copied while the one before is used
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 RENDERERS = ("auto", "torch")
-
-# Called for the next B frames with the expression of their poses, float32 [B, E]; returns the
-# expression of the frames, float32 [B, E].
-ExpressionSource = Callable[[np.ndarray], np.ndarray]
+DATASET_CLOCK = FrameClock()
 
 
 class Engine:
@@ -70,8 +70,11 @@ class Engine:
         renderer: str = "auto",
         deform_every: int = 1,
         rasterizer: str = "auto",
+        view: View | None = None,
     ):
         """precision, deform_every: as for `load`.
+
+        view: the avatar prepared for another look, `avatar` is then `view.avatar`.
 
         renderer: "torch" for the model's own modules, "auto" for the fastest that can run here;
         rasterizer: a backend of `being.splat`, by name; "auto" is the model's own
@@ -82,6 +85,13 @@ class Engine:
                 f"deform_every is {deform_every}",
                 "each Nth frame is deformed, so N is at least 1",
                 "Give 1 (all frames), 2 or 3",
+            )
+        self.view = view or view_of(avatar, Look())
+        if deform_every > 1 and (self.view.clock != DATASET_CLOCK or self.view.alpha):
+            raise UsageError(
+                "--deform-every does not fit --fps and --background transparent",
+                "it interpolates at 25 frames a second over plain plates",
+                "Leave --deform-every out",
             )
         self.avatar, self.deform_every = avatar, deform_every
         self.device = avatar.world_to_camera.device
@@ -108,6 +118,7 @@ class Engine:
         prune_to: float | None = None,
         deform_every: int = 1,
         rasterizer: str = "auto",
+        look: Look | None = None,
     ) -> Engine:
         """The engine of the bundle, or of the run's bundle, at `path`.
 
@@ -117,16 +128,18 @@ class Engine:
         deform_every: `stream` deforms only each Nth frame and interpolates the others (native
         renderer on a CPU).
         rasterizer: a backend of `being.splat`, by name.
+        look: frame rate and background of `video`.
 
-        Raises as `load_avatar` and `select_backend`; UsageError for an unknown precision, one that
-        the device has no products for, a share out of range, and `deform_every` above 1 where the
-        renderer cannot interpolate.
+        Raises as `load_avatar`, `select_backend` and `view_of`; UsageError for an unknown
+        precision, one that the device has no products for, a share out of range, and `deform_every`
+        above 1 where the renderer cannot interpolate.
         """
         avatar = load_avatar(path, device)
         avatar.model.backend = select_backend(rasterizer, avatar.world_to_camera.device)
         if prune_to is not None:
             avatar = pruned(avatar, prune_to)
-        return cls(avatar, precision, deform_every=deform_every)
+        view = view_of(avatar, look or Look())
+        return cls(view.avatar, precision, deform_every=deform_every, view=view)
 
     def feature_stream(self, latency: str | None = None) -> FeatureStream | MouthStream:
         """A stream of the avatar's encoder: chunks of audio in, rows for `FeatureTrack.push` out.
@@ -234,37 +247,119 @@ class Engine:
         """
         return self._rows(feature_file_blocks(file, frames, self.avatar.feature_width))
 
+    def video(
+        self,
+        features: Iterable[Tensor],
+        frames: int,
+        batch: int = DEFAULT_BATCH,
+        expression: ExpressionSource | None = None,
+    ) -> Iterator[np.ndarray]:
+        """The finished frames of a video in the engine's look: uint8 [H, W, 3], with transparency
+        [H, W, 4], `view.width` and `view.height` px.
+
+        frames: number of `features`' rows; expression: as for `stream`, at 25 frames a second.
+        """
+        view, source = self.view, expression
+        if source is not None and view.clock != DATASET_CLOCK:
+            source = ExpressionAtRate(source, view.clock, view.pose_expression, frames)
+        stream = self.stream_with_alpha if view.alpha else self.stream
+        loop = self.avatar.pose_count // (2 if view.alpha else 1)
+        for k, image in enumerate(stream(features, batch, source, view.clock)):
+            if view.finish is None:
+                yield image
+            else:
+                yield view.finish(int(pose_path(1, loop, k)[0]), image)
+
     def stream(
         self,
         features: Tensor | Iterable[Tensor],
         batch: int = DEFAULT_BATCH,
         expression: ExpressionSource | None = None,
+        clock: FrameClock = DATASET_CLOCK,
     ) -> Iterator[np.ndarray]:
         """Frames uint8 [S, S, 3], one for every row of `features`; the poses go back and forth.
 
         features: [F, 16, C], whole or as blocks of rows. expression: gives the expression of the
-        next frames; default: that of their poses. While frames are used, later ones render.
+        next frames; default: that of their poses. clock: of another frame rate, for an avatar
+        `at_frame_rate`. While frames are used, later ones render.
         """
         if self.deform_every > 1:
             assert isinstance(self.renderer, KeyFrameRenderer)  # __init__ checks it
+            assert clock == DATASET_CLOCK, clock  # `__init__` refuses it
             yield from interpolated_frames(
                 self.renderer, self.deform_every, self.expression, features, batch, expression
             )
             return
 
+        submit = partial(self._submit_frames, expression, clock)
+        yield from (
+            image for images in self._batches(features, batch, clock, submit) for image in images
+        )
+
+    def stream_with_alpha(
+        self,
+        features: Tensor | Iterable[Tensor],
+        batch: int = DEFAULT_BATCH,
+        expression: ExpressionSource | None = None,
+        clock: FrameClock = DATASET_CLOCK,
+    ) -> Iterator[np.ndarray]:
+        """Frames uint8 [S, S, 4] of the head alone: colours times alpha, and alpha.
+
+        For an avatar `on_black_and_white`, whose frames are rendered over both; arguments as for
+        `stream`.
+        """
+        submit = partial(self._submit_frames, expression, clock, sets=2)
+        for images in self._batches(features, batch, clock, submit):
+            black, white = np.split(images, 2)
+            through = (white.astype(np.int16) - black).mean(-1, keepdims=True)
+            alpha = (255.5 - through).clip(0, 255).astype(np.uint8)
+            yield from np.concatenate([black, alpha], -1)
+
+    def _batches(
+        self,
+        features: Tensor | Iterable[Tensor],
+        batch: int,
+        clock: FrameClock,
+        submit: Callable[[FeatureTrack, int, int], PendingFrames],
+    ) -> Iterator[np.ndarray]:
+        """Images of batch after batch; `submit` starts to render `count` frames from `start` on."""
         pending: deque[PendingFrames] = deque()
-        with self.track(capacity=max(DEFAULT_CAPACITY, 4 * batch)) as track:
-            feeder, start = FeatureFeeder(features, track), 0
-            while count := min(batch, feeder.until(start + batch + LOOK_AHEAD_FRAMES) - start):
-                frames = np.arange(start, start + count)
-                poses = pose_path(count, self.avatar.pose_count, start)
-                values = None if expression is None else expression(self.expression[poses])
-                pending.append(self.submit(track.rows(frames), poses, values))
+        capacity = max(DEFAULT_CAPACITY, 4 * batch) * clock.spacing
+        with self.track(capacity=capacity) as track:
+            feeder, start = FeatureFeeder(clock.rows(features), track), 0
+            while True:
+                stop = (start + batch) * clock.stride + LOOK_AHEAD_FRAMES * clock.spacing
+                known = -(-feeder.until(stop) // clock.stride)  # frames whose own row is there
+                count = min(batch, known - start)
+                if not count:
+                    break
+                pending.append(submit(track, start, count))
                 start += count
                 if len(pending) == MAX_PENDING:
-                    yield from pending.popleft().images().copy()
+                    yield pending.popleft().images().copy()
             while pending:
-                yield from pending.popleft().images().copy()
+                yield pending.popleft().images().copy()
+
+    def _submit_frames(
+        self,
+        expression: ExpressionSource | None,
+        clock: FrameClock,
+        track: FeatureTrack,
+        start: int,
+        count: int,
+        sets: int = 1,
+    ) -> PendingFrames:
+        """Start to render frames of a video, over each of the `sets` plates of their poses."""
+        loop = self.avatar.pose_count // sets
+        frames = np.arange(start, start + count)
+        poses = pose_path(count, loop, start)
+        values = None if expression is None else expression(self.expression[poses])
+        rows = track.rows(frames * clock.stride, clock.spacing)
+        if sets > 1:
+            rows = np.concatenate([rows] * sets)
+            poses = np.concatenate([poses + k * loop for k in range(sets)])
+            values = None if values is None else np.concatenate([values] * sets)
+        return self.submit(rows, poses, values)
 
     def close(self) -> None:
         """Free the memory of the device."""

@@ -126,12 +126,13 @@ class FeatureTrack:
             self.pushed += len(part)
             features = features[len(part) :]
 
-    def rows(self, frames: np.ndarray) -> np.ndarray:
+    def rows(self, frames: np.ndarray, spacing: int = 1) -> np.ndarray:
         """Rows of the pool, int32 [B, 8], in the attention windows of `frames` int64 [B].
 
-        Row 0 stands for frames before the first and after the last pushed one.
+        Row 0 stands for frames before the first and after the last pushed one. spacing: pushed rows
+        from one frame of a window to the next, where rows between them were pushed too.
         """
-        near = frames[:, None] + self.pool.offsets
+        near = frames[:, None] + spacing * self.pool.offsets
         oldest = max(self.pushed - self.capacity, 0)
         assert len(frames) == 0 or near[near >= 0].min(initial=self.pushed) >= oldest, (
             "rows are no longer kept"

@@ -6,19 +6,25 @@ import queue
 import threading
 import time
 from types import TracebackType
+from typing import Protocol
 
 import numpy as np
-
-from being.media import VideoWriter
 
 QUEUE_FRAMES = 16  # between the renderer and the encoder; memory does not grow beyond them
 POLL_SECONDS = 0.1  # between checks whether the encoder has failed, while the queue is full
 
 
-class FrameWriter:
-    """Writes frames with a `VideoWriter`, in order, on a thread; its errors are raised here."""
+class PictureSink(Protocol):
+    """What frames are written to: `VideoWriter`, `PngSequenceWriter`."""
 
-    def __init__(self, video: VideoWriter):
+    def write(self, frame: np.ndarray) -> None:
+        """Append one frame."""
+
+
+class FrameWriter:
+    """Writes frames to a video, in order, on a thread; its errors are raised here."""
+
+    def __init__(self, video: PictureSink):
         self._video = video
         self._frames: queue.Queue[np.ndarray | None] = queue.Queue(QUEUE_FRAMES)
         self._stopped = threading.Event()
@@ -36,7 +42,7 @@ class FrameWriter:
             self._error = error
 
     def write(self, frame: np.ndarray) -> None:
-        """Append one frame, uint8 [H, W, 3] RGB; wait while the queue is full.
+        """Append one frame, uint8 [H, W, 3] RGB or [H, W, 4] RGBA; wait while the queue is full.
 
         The array must not change afterwards. Raises what the encoder raised.
         """

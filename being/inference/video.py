@@ -21,8 +21,11 @@ from being.errors import InputRejected
 from being.inference.animation.face_controls import FaceControls, FaceStream
 from being.inference.engine import Engine
 from being.inference.frame_writer import FrameWriter
-from being.media import VideoWriter, check_output_video, checked_output_path
+from being.inference.look import View
+from being.media import VideoSettings, VideoWriter, check_output_video, checked_output_path
+from being.media.png_sequence import PngSequenceWriter, check_picture_folder
 from being.media.resampling import resample
+from being.media.video_formats import PNG, check_png_settings
 from being.threads import use_free_cores
 from being.tts import speak
 from being.tts.speech import visible_characters
@@ -78,13 +81,47 @@ class VideoOutput:
     force: bool = False  # replace a file that `being` did not make
     # Replace nothing: the video gets the first free one of NAME, NAME-2, ...
     free_name: bool = False
+    settings: VideoSettings = VideoSettings()
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder of PNG pictures."""
+        return self.settings.codec == PNG
 
     def check(self) -> None:
-        """Raise, before the long work, what `check_output_video` raises."""
-        if self.free_name:
-            checked_output_path(self.path)
+        """Raise, before the long work, what the writer would raise."""
+        if self.is_folder:
+            check_png_settings(self.settings)
+            if not self.free_name:
+                check_picture_folder(self.path)
+        elif self.free_name:
+            checked_output_path(self.path, self.settings)
         else:
-            check_output_video(self.path, self.inputs, force=self.force)
+            check_output_video(self.path, self.inputs, force=self.force, settings=self.settings)
+
+    def open(self, view: View, audio: VideoAudio, note: str) -> VideoWriter | PngSequenceWriter:
+        """A writer of the frames of `view`; note: kept in the file."""
+        if self.is_folder:
+            return PngSequenceWriter(self.path, audio.samples, audio.rate, note, self.free_name)
+        return VideoWriter(
+            self.path,
+            view.width,
+            view.height,
+            view.clock.fps,
+            audio.samples,
+            audio.rate,
+            self.settings,
+            note,
+            self.free_name,
+        )
+
+
+@dataclass(frozen=True)
+class VideoAudio:
+    """The audio track of a video; what the network hears is the same audio at 16 kHz mono."""
+
+    samples: np.ndarray  # float32 [T] or [T, C] in [-1, 1]
+    rate: int = SAMPLE_RATE  # Hz
 
 
 def check_audio(samples: np.ndarray, what: str) -> None:
@@ -142,6 +179,7 @@ def render_video(
     times: StepTimes,
     controls: FaceControls | None = None,
     features: Path | None = None,
+    audio: VideoAudio | None = None,
 ) -> dict[str, Any]:
     """Write a video of the avatar speaking `samples` to `out`; return figures of the video.
 
@@ -150,11 +188,12 @@ def render_video(
     samples: float32 [T] at 16 kHz, of any length: memory does not grow with it. what: the name of
     the audio in messages. controls: expression beside the lips; default: blinks and brows alone.
     features: a file of the audio's speech features that another program wrote.
+    audio: the track of the video; default: `samples`.
     """
     check_audio(samples, what)
     output = out if isinstance(out, VideoOutput) else VideoOutput(Path(out))
     output.check()
-    frames, size = frame_count(samples), engine.avatar.size
+    frames, view = frame_count(samples), engine.view
     expression = DrivenExpression(engine.avatar.channels, samples, controls, times)
     with times.step("features"):
         if features is None:
@@ -162,31 +201,28 @@ def render_video(
         else:
             blocks = engine.read_features(features, frames)
 
+    count = view.clock.frames(frames)
     with (
         times.step("render and encode"),
-        Progress("render", frames, "frames") as progress,
-        VideoWriter(
-            output.path,
-            size,
-            size,
-            audio=samples,
-            note=engine.avatar.consent_note,
-            free_name=output.free_name,
-        ) as video,
+        Progress("render", count, "frames") as progress,
+        output.open(view, audio or VideoAudio(samples), engine.avatar.consent_note) as video,
         FrameWriter(video) as writer,
     ):
-        for image in engine.stream(times.each("features", blocks), expression=expression):
+        for image in engine.video(times.each("features", blocks), frames, expression=expression):
             use_free_cores()
             writer.write(image)
             progress.advance()
 
-    assert video.frames == frames, (video.frames, frames)
+    assert video.frames == count, (video.frames, count)
     spent = times.seconds["render and encode"]
     return {
         "video": str(video.path),
-        "frames": frames,
+        "frames": count,
         "seconds": round(frames / FPS, 2),
-        "frames_per_second": round(frames / max(spent, 1e-9), 1),
+        "width": view.width,
+        "height": view.height,
+        "fps": view.clock.fps,
+        "frames_per_second": round(count / max(spent, 1e-9), 1),
         "encoder_busy_seconds": round(writer.busy, 3),
         "times": times.rounded(),
     }
@@ -212,7 +248,8 @@ def speak_video(
             left_out = visible_characters(speech.unspoken)
             console.warn(f"the voice leaves out characters that it cannot read: {left_out}")
         samples = resample(speech.samples, speech.rate, SAMPLE_RATE)
-    return render_video(engine, samples, output, "the spoken text", times, controls)
+    audio = VideoAudio(speech.samples, speech.rate)
+    return render_video(engine, samples, output, "the spoken text", times, controls, audio=audio)
 
 
 def report_times(times: dict[str, float], seconds: float) -> None:

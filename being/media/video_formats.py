@@ -123,6 +123,17 @@ def choose_format(path: Path, settings: VideoSettings = VideoSettings()) -> Vide
     )
 
 
+def default_suffix(settings: VideoSettings) -> str:
+    """The file type of a video without a name: the first one that holds it; "" for a folder."""
+    if settings.codec == PNG:
+        return ""
+    if settings.alpha:
+        fitting = [s for s, codec in ALPHA_CODECS.items() if settings.codec in (None, codec)]
+    else:
+        fitting = [s for s, codecs in CONTAINERS.items() if settings.codec in (None, *codecs)]
+    return next(iter(fitting), ".mp4")
+
+
 def check_png_settings(settings: VideoSettings) -> None:
     """Raise UsageError for settings that a folder of pictures does not have."""
     if settings.crf is not None or settings.bitrate is not None:

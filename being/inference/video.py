@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,15 +19,21 @@ from being.conventions import FPS, SAMPLE_RATE
 from being.data.expression_channels import ExpressionChannels
 from being.errors import InputRejected
 from being.inference.animation.face_controls import FaceControls, FaceStream
+from being.inference.caption_drawing import CaptionDrawer
+from being.inference.caption_files import check_caption_file, check_captions, write_captions
+from being.inference.caption_words import caption_words
 from being.inference.engine import Engine
 from being.inference.frame_writer import FrameWriter
 from being.media import VideoWriter, check_output_video, checked_output_path
 from being.media.resampling import resample
 from being.threads import use_free_cores
-from being.tts import speak
+from being.tts.script import read_script
 from being.tts.speech import visible_characters
+from being.tts.voices import speak_script
 
 Item = TypeVar("Item")
+# Called with the time of a frame, s, and the frame uint8 [H, W, 3]; returns the frame to show.
+Draw = Callable[[float, np.ndarray], np.ndarray]
 # Of a name that is made from a text
 STEM_WORDS, STEM_CHARACTERS = 6, 48
 MIN_SECONDS = 0.04  # of audio: one frame
@@ -142,6 +148,7 @@ def render_video(
     times: StepTimes,
     controls: FaceControls | None = None,
     features: Path | None = None,
+    draw: Draw | None = None,
 ) -> dict[str, Any]:
     """Write a video of the avatar speaking `samples` to `out`; return figures of the video.
 
@@ -149,7 +156,8 @@ def render_video(
 
     samples: float32 [T] at 16 kHz, of any length: memory does not grow with it. what: the name of
     the audio in messages. controls: expression beside the lips; default: blinks and brows alone.
-    features: a file of the audio's speech features that another program wrote.
+    features: a file of the audio's speech features that another program wrote. draw: draws into
+    each frame before it is encoded.
     """
     check_audio(samples, what)
     output = out if isinstance(out, VideoOutput) else VideoOutput(Path(out))
@@ -175,9 +183,10 @@ def render_video(
         ) as video,
         FrameWriter(video) as writer,
     ):
-        for image in engine.stream(times.each("features", blocks), expression=expression):
+        images = engine.stream(times.each("features", blocks), expression=expression)
+        for k, image in enumerate(images):
             use_free_cores()
-            writer.write(image)
+            writer.write(image if draw is None else draw(k / FPS, image))
             progress.advance()
 
     assert video.frames == frames, (video.frames, frames)
@@ -200,19 +209,36 @@ def speak_video(
     out: Path | VideoOutput,
     times: StepTimes,
     controls: FaceControls | None = None,
+    captions: str = "none",
 ) -> dict[str, Any]:
-    """Write a video of the avatar saying `text` to `out`; return figures as `render_video`."""
+    """Write a video of the avatar saying `text` to `out`; return figures as `render_video`.
+
+    captions: "none", "vtt" (a WebVTT file beside the video) or "burn" (drawn into its frames).
+    """
+    check_captions(captions, voice)
+    script = read_script(text)
     output = out if isinstance(out, VideoOutput) else VideoOutput(Path(out))
     output.check()
+    if captions == "vtt" and not output.free_name:
+        check_caption_file(output.path, output.inputs, output.force)
     with times.step("features"):
         engine.check_encoder()
     with times.step("voice"):
-        speech = speak(text, voice, speed)
+        speech = speak_script(script, voice, speed)
         if speech.unspoken:
             left_out = visible_characters(speech.unspoken)
             console.warn(f"the voice leaves out characters that it cannot read: {left_out}")
+        for note in speech.notes:
+            console.warn(note)
         samples = resample(speech.samples, speech.rate, SAMPLE_RATE)
-    return render_video(engine, samples, output, "the spoken text", times, controls)
+    words = [] if captions == "none" else caption_words(script.parts, speech.words or [])
+    draw = CaptionDrawer(words, speech.seconds) if captions == "burn" else None
+    figures = render_video(engine, samples, output, "the spoken text", times, controls, draw=draw)
+    if captions == "vtt":
+        video = Path(figures["video"])
+        file = write_captions(video, words, figures["seconds"], output.free_name)
+        figures["captions"] = str(file)
+    return figures
 
 
 def report_times(times: dict[str, float], seconds: float) -> None:

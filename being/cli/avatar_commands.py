@@ -105,7 +105,7 @@ def tts_video(
         str | None,
         typer.Option(
             "--text",
-            help="What the avatar says; Markdown, SSML and [pause 0.5] are understood.",
+            help="What the avatar says; Markdown, SSML and pauses are understood.",
         ),
     ] = None,
     text_file: Annotated[

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from being.errors import BeingError, UsageError
+from being.errors import BeingError, InputRejected, UsageError
 from being.files import Part, write_text
 from being.inference.caption_drawing import check_drawing
-from being.inference.caption_words import CaptionWord
+from being.inference.caption_words import CaptionWord, caption_words
 from being.inference.captions import caption_cues, vtt_text
 from being.media.writing import AI_NOTICE
 from being.paths import check_not_input
+from being.tts.script import Script
+from being.tts.speech import Speech
 
 CAPTION_KINDS = ("none", "vtt", "burn")
 UNTIMED_VOICES = ("espeak",)
@@ -34,6 +36,17 @@ def check_captions(kind: str, voice: str) -> None:
         )
     if kind == "burn":
         check_drawing()
+
+
+def timed_words(script: Script, speech: Speech, voice: str) -> list[CaptionWord]:
+    """The words of a script with their times. Raises InputRejected where the voice gave none."""
+    if not speech.words:
+        raise InputRejected(
+            f"the voice {voice} gave no word times",
+            "a caption without word times would not be in step",
+            "Choose another voice, or --captions none",
+        )
+    return caption_words(script.parts, speech.words)
 
 
 def check_caption_file(video: Path, inputs: Sequence[Path | None], force: bool) -> None:

@@ -20,8 +20,12 @@ from being.data.expression_channels import ExpressionChannels
 from being.errors import InputRejected
 from being.inference.animation.face_controls import FaceControls, FaceStream
 from being.inference.caption_drawing import CaptionDrawer
-from being.inference.caption_files import check_caption_file, check_captions, write_captions
-from being.inference.caption_words import caption_words
+from being.inference.caption_files import (
+    check_caption_file,
+    check_captions,
+    timed_words,
+    write_captions,
+)
 from being.inference.engine import Engine
 from being.inference.frame_writer import FrameWriter
 from being.media import VideoWriter, check_output_video, checked_output_path
@@ -231,7 +235,7 @@ def speak_video(
         for note in speech.notes:
             console.warn(note)
         samples = resample(speech.samples, speech.rate, SAMPLE_RATE)
-    words = [] if captions == "none" else caption_words(script.parts, speech.words or [])
+    words = [] if captions == "none" else timed_words(script, speech, voice)
     draw = CaptionDrawer(words, speech.seconds) if captions == "burn" else None
     figures = render_video(engine, samples, output, "the spoken text", times, controls, draw=draw)
     if captions == "vtt":

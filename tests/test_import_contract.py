@@ -42,7 +42,8 @@ ALLOWED = {
         "splat face data model metrics runs"
     ),
     "inference": (
-        "conventions errors threads console paths reading files media audio tts splat data model"
+        "conventions errors threads console paths reading files media audio tts splat face data "
+        "model"
     ),
     "session": "conventions errors threads media audio tts data model inference",
     "api": "conventions errors threads console reading media tts session",

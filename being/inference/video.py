@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 
 from being.audio.feature_windows import frame_count
 from being.console import Progress, console
 from being.conventions import FPS, SAMPLE_RATE
 from being.data.expression_channels import ExpressionChannels
 from being.errors import InputRejected
+from being.inference.animation.curve_channels import MouthOverride
 from being.inference.animation.face_controls import FaceControls, FaceStream
 from being.inference.caption_drawing import CaptionDrawer
 from being.inference.caption_files import (
@@ -125,12 +127,14 @@ class DrivenExpression:
         samples: np.ndarray,
         controls: FaceControls | None,
         times: StepTimes,
+        has_mouth_code: bool = False,
     ):
         """samples: float32 [T] at 16 kHz, the audio of the video."""
         self._samples, self._times = samples, times
         self._pushed = 0  # samples
         with times.step("expression"):
-            self._stream = FaceStream(channels, controls)
+            self._stream = FaceStream(channels, controls, has_mouth_code=has_mouth_code)
+        self.mouth_curves = self._stream.mouth_curves
 
     def __call__(self, pose_expression: np.ndarray) -> np.ndarray:
         """The expression float32 [B, E] of the next B frames, from that of their poses."""
@@ -167,12 +171,18 @@ def render_video(
     output = out if isinstance(out, VideoOutput) else VideoOutput(Path(out))
     output.check()
     frames, size = frame_count(samples), engine.avatar.size
-    expression = DrivenExpression(engine.avatar.channels, samples, controls, times)
+    voice = engine.avatar.voice
+    expression = DrivenExpression(
+        engine.avatar.channels, samples, controls, times, voice is not None
+    )
     with times.step("features"):
         if features is None:
             blocks = engine.encode(samples)
         else:
             blocks = engine.read_features(features, frames)
+    if voice is not None and expression.mouth_curves is not None:
+        mouth = MouthOverride(expression.mouth_curves, voice.units)
+        blocks = (torch.from_numpy(mouth.apply(rows.numpy())) for rows in blocks)
 
     with (
         times.step("render and encode"),

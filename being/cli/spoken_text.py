@@ -11,7 +11,7 @@ from being.reading.content import Unreadable, read_content, reason
 
 FILE_MAX = 1 << 20  # bytes
 STDIN = "-"
-FIX = "Give a UTF-8 text file of at most 1 MB"
+FIX = "Give a UTF-8 text file of at most 1 MB, or - for stdin"
 
 
 def read_spoken_text(text: str | None, file: str | None) -> tuple[str, Path | None]:

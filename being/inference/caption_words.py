@@ -58,7 +58,7 @@ def written_words(text: str) -> list[CaptionWord]:
         for chunk in line.split():
             printable = "".join(c for c in chunk if c.isprintable() or c in JOINERS)
             for k, piece in enumerate(_without_spaces(printable)):
-                spaced = k == 0 and bool(words)
+                spaced = k == 0
                 if words and not any(c.isalnum() for c in piece) and len(words) > first:
                     joint = " " if spaced else ""
                     words[-1] = replace(words[-1], text=words[-1].text + joint + piece)

@@ -21,7 +21,14 @@ from being.inference.caption_files import (
     write_captions,
 )
 from being.inference.caption_words import CaptionWord, caption_words
-from being.inference.captions import LEAST_S, Cue, caption_cues, text_width, vtt_text
+from being.inference.captions import (
+    LEAST_S,
+    Cue,
+    caption_cues,
+    joined_words,
+    text_width,
+    vtt_text,
+)
 from being.media.writing import AI_NOTICE
 from being.tts import Speech, speak
 from being.tts.script import Pause, read_script
@@ -66,6 +73,7 @@ def test_written_words_get_the_times_of_spoken_ones() -> None:
         ("“You", 4.0, 4.2),
         ("know”", 4.2, 4.5),
     ]
+    assert joined_words(words) == "It costs $5 — and more! “You know”"
     assert [w.ends for w in words] == [False, False, False, True, True, False, True]
 
 

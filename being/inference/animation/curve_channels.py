@@ -131,7 +131,7 @@ def driven_channels(
     left_out = [name for name in curves.columns if name not in used]
     if not values and not mouth:
         raise InputRejected(
-            "the curves have no column that the avatar can use",
+            f"the curves {curves.source} have no column that the avatar can use",
             f"they have {_listed([*left_out, *curves.others])}",
             f"Its channels are {', '.join(channels.names)}",
         )

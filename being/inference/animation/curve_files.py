@@ -29,6 +29,7 @@ class Curves:
     columns: Mapping[str, np.ndarray]  # by name, float [R]
     captured: bool = False  # by another program: columns that nothing can use are no fault
     others: tuple[str, ...] = ()  # columns that are not read
+    source: str = ""  # the file, for messages
 
     def at_frames(self, start: int, stop: int) -> dict[str, np.ndarray]:
         """Values float [stop - start] of the frames `start` to `stop`, by name.
@@ -79,7 +80,7 @@ def read_curves(path: Path) -> Curves:
         raise InputRejected(
             f"the curves {path} cannot be used", f"they have {fault}", "Correct the file"
         )
-    return Curves(time, columns, captured, tuple(others))
+    return Curves(time, columns, captured, tuple(others), str(path))
 
 
 def _find_fault(time: np.ndarray, columns: Mapping[str, np.ndarray]) -> str:

@@ -24,7 +24,7 @@ def read_spoken_text(text: str | None, file: str | None) -> tuple[str, Path | No
         raise UsageError(
             "there is no text" if text is None else "--text and --text-file are both given",
             "one of them says what the avatar speaks",
-            "Give --text 'Hello', or --text-file FILE (- for stdin)",
+            "Give --text 'Hello', or --text-file FILE (- for stdin). See being tts-video --help",
         )
     if text is not None:
         return text, None

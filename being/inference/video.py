@@ -20,6 +20,7 @@ from being.conventions import FPS, SAMPLE_RATE
 from being.data.expression_channels import ExpressionChannels
 from being.errors import InputRejected
 from being.inference.animation.curve_channels import MouthOverride
+from being.inference.animation.curve_files import Curves
 from being.inference.animation.face_controls import FaceControls, FaceStream
 from being.inference.caption_drawing import CaptionDrawer
 from being.inference.caption_files import (
@@ -170,19 +171,13 @@ def render_video(
     check_audio(samples, what)
     output = out if isinstance(out, VideoOutput) else VideoOutput(Path(out))
     output.check()
-    frames, size = frame_count(samples), engine.avatar.size
-    voice = engine.avatar.voice
+    avatar = engine.avatar
+    frames, size = frame_count(samples), avatar.size
     expression = DrivenExpression(
-        engine.avatar.channels, samples, controls, times, voice is not None
+        avatar.channels, samples, controls, times, has_mouth_code=avatar.voice is not None
     )
     with times.step("features"):
-        if features is None:
-            blocks = engine.encode(samples)
-        else:
-            blocks = engine.read_features(features, frames)
-    if voice is not None and expression.mouth_curves is not None:
-        mouth = MouthOverride(expression.mouth_curves, voice.units)
-        blocks = (torch.from_numpy(mouth.apply(rows.numpy())) for rows in blocks)
+        blocks = _feature_rows(engine, samples, frames, features, expression.mouth_curves)
 
     with (
         times.step("render and encode"),
@@ -213,6 +208,23 @@ def render_video(
         "encoder_busy_seconds": round(writer.busy, 3),
         "times": times.rounded(),
     }
+
+
+def _feature_rows(
+    engine: Engine,
+    samples: np.ndarray,
+    frames: int,
+    features: Path | None,
+    mouth_curves: Curves | None,
+) -> Iterator[torch.Tensor]:
+    """Blocks of rows for the network: of `features`, else of the audio; curves of the mouth replace
+    their channels of the mouth code.
+    """
+    blocks = engine.encode(samples) if features is None else engine.read_features(features, frames)
+    if engine.avatar.voice is None or mouth_curves is None:
+        return blocks
+    mouth = MouthOverride(mouth_curves, engine.avatar.voice.units)
+    return (torch.from_numpy(mouth.apply(rows.numpy())) for rows in blocks)
 
 
 def speak_video(

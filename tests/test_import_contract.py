@@ -41,7 +41,10 @@ ALLOWED = {
         "conventions errors threads console paths reading files config assets media report audio "
         "splat face data model metrics runs"
     ),
-    "inference": "conventions errors threads console reading media audio tts splat data model",
+    "inference": (
+        "conventions errors threads console paths reading files media audio tts splat face data "
+        "model"
+    ),
     "session": "conventions errors threads media audio tts data model inference",
     "api": "conventions errors threads console reading media tts session",
     "interop": (

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import secrets
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -27,7 +28,8 @@ from being.session.refusals import Refusal
 from being.session.speech_source import pcm16_to_float
 from being.session.timeline import FRAME, RATE
 from being.session.utterance import SpeechBlock, Utterance
-from being.tts.speech import checked_text
+from being.tts.script import Part, Pause, is_spoken, read_script
+from being.tts.script_stream import ScriptStream
 
 if TYPE_CHECKING:
     from being.api.front import Front
@@ -75,7 +77,7 @@ class Connection:
         self._tokens = 0
         self._key_epoch = -1  # epoch of the last encoded picture
         self._task: SpeechTask | None = None
-        self._cutter = ClauseCutter()
+        self._script, self._cutter = ScriptStream(), ClauseCutter()
         self._more = False
         self._waiting_text = 0  # characters
         self._names = 0
@@ -269,14 +271,18 @@ class Connection:
             )
         open_one = self.session.utterance
         appends = open_one is not None and self._more and message.utterance in (None, open_one.name)
+        whole: list[Part] | None = None
         if not appends:
             voice = message.voice or self._voice
             self.front.check_voice(voice)
+            most = limits.audio_seconds
+            # A text that comes at once is read as a whole, before anything is opened.
             if not message.more:
-                self._check_text(message.text)
+                whole = _accepted(lambda: list(read_script(message.text, most).parts))
             self._open(message.utterance, now)
             self._clause_voice, self._speed = voice, message.speed
-            self._cutter, self._waiting_text = ClauseCutter(), 0
+            self._script, self._cutter = ScriptStream(most), ClauseCutter()
+            self._waiting_text = 0
         if self._waiting_text + len(message.text) > 2 * limits.text_characters:
             raise Refusal(
                 "too_large",
@@ -286,25 +292,39 @@ class Connection:
             )
         self._waiting_text += len(message.text)
         self._more = message.more
-        clauses = self._cutter.push(message.text)
-        if not message.more:
-            clauses += self._cutter.finish()
-        self._put_clauses(clauses, end=not message.more)
-
-    def _check_text(self, text: str) -> None:
         try:
-            checked_text(text)
-        except BeingError as error:
-            raise Refusal("text_rejected", error.what, error.why, error.fix) from error
+            if whole is None:
+                whole = _accepted(lambda: self._script.push(message.text))
+            self._put_parts(whole)
+        finally:
+            if not message.more:
+                self._end_text()
 
-    def _put_clauses(self, clauses: list[str], end: bool) -> None:
+    def _put_parts(self, parts: list[Part]) -> None:
+        """Give clauses that are complete, and pauses, to the voice."""
         assert self._task is not None
-        for clause in clauses:
-            if any(character.isalnum() for character in clause):
-                self._task.put(Clause(clause, self._clause_voice, self._speed))
-        if end:
-            self._task.put(End())
+        for part in parts:
+            if isinstance(part, Pause):
+                self._put_clauses(self._cutter.finish())
+                self._task.put(part)
+            else:
+                self._put_clauses(self._cutter.push(part))
         self.front.workshop.schedule(self._task)
+
+    def _put_clauses(self, clauses: list[str]) -> None:
+        assert self._task is not None
+        for clause in filter(is_spoken, clauses):
+            self._task.put(Clause(clause, self._clause_voice, self._speed))
+
+    def _end_text(self) -> None:
+        """Give the rest of the text to the voice; nothing follows, also after a refusal."""
+        assert self._task is not None
+        try:
+            self._put_parts(_accepted(self._script.finish))
+        finally:
+            self._put_clauses(self._cutter.finish())
+            self._task.put(End())
+            self.front.workshop.schedule(self._task)
 
     def _speak_end(self) -> None:
         if self._task is None or self.session.utterance is None or not self._open_for_input:
@@ -320,7 +340,7 @@ class Connection:
             self._task.put(End())
             self.front.workshop.schedule(self._task)
         else:
-            self._put_clauses(self._cutter.finish(), end=True)
+            self._end_text()
 
     @property
     def _open_for_input(self) -> bool:
@@ -575,3 +595,11 @@ class Connection:
     async def _drained(self, writer: asyncio.Task[None]) -> None:
         while self.outbox.oldest() is not None and not writer.done():
             await asyncio.sleep(0.005)
+
+
+def _accepted(read: Callable[[], list[Part]]) -> list[Part]:
+    """The parts of a text. Raises Refusal where it cannot be spoken."""
+    try:
+        return read()
+    except BeingError as error:
+        raise Refusal("text_rejected", error.what, error.why, error.fix) from error

@@ -16,8 +16,7 @@ from being.session.refusals import Refusal
 from being.session.render_client import RenderClient
 from being.session.speech_source import FeatureSource, SpeechSource
 from being.session.timeline import Clock, SystemClock
-from being.tts import speak
-from being.tts.voices import DEFAULT_VOICE, VOICES
+from being.tts.voices import DEFAULT_VOICE, VOICES, speak_plain
 
 # The longest and the shortest time between two looks at the sessions, s.
 BEAT_S, LEAST_BEAT_S = 0.01, 0.001
@@ -38,7 +37,7 @@ class Front:
         limits: Limits,
         access: Access,
         features: FeatureFactory = stream_features,
-        voice_maker: Voice = speak,
+        voice_maker: Voice = speak_plain,
         clock: Clock | None = None,
         voice: str = DEFAULT_VOICE,
     ):

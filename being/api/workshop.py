@@ -19,11 +19,12 @@ from being.session.avatar_facts import AvatarFacts
 from being.session.refusals import Refusal
 from being.session.speech_source import FeatureSource, SpeechSource
 from being.session.utterance import SpeechBlock
+from being.tts.script import Pause
 from being.tts.speech import Speech
 
 # Makes the feature source of an utterance of an avatar.
 FeatureFactory = Callable[[AvatarFacts], FeatureSource]
-# (text, voice, speed) -> speech; blocks. Raises as `being.tts.speak`.
+# (text, voice, speed) -> speech; blocks. The text has no markup. Raises as `being.tts.speak`.
 Voice = Callable[[str, str, float], Speech]
 
 
@@ -66,24 +67,27 @@ class SpeechTask:
         """
         self._facts, self._features, self._voice = facts, features, voice
         self._deliver, self.in_store = deliver, in_store
-        self._texts: deque[Clause | End] = deque()  # for the voice
-        self._sounds: deque[Speech | Sound | End] = deque()  # for the features
+        self._texts: deque[Clause | Pause | End] = deque()  # for the voice
+        self._sounds: deque[Speech | Pause | Sound | End] = deque()  # for the features
         self._rows: deque[Iterator[SpeechBlock]] = deque()  # features that are to be computed
         self._source: SpeechSource | None = None
         self._rate = 0
         self._made = 0  # samples at 24 kHz
+        self._lead = 0.0  # s of pauses before the first clause
         self._spoken = False  # a voice speaks it
         self.cancelled = False
         # Names of the threads in whose queue the task is.
         self.queued: set[str] = set()
 
-    def put(self, item: Clause | Sound | End) -> None:
-        """Append input: clauses or sounds, then an end. `Workshop.schedule` the task after it."""
-        if isinstance(item, Clause):
+    def put(self, item: Clause | Pause | Sound | End) -> None:
+        """Append input: clauses and pauses, or sounds, then an end. `Workshop.schedule` the task
+        after it.
+        """
+        if isinstance(item, (Clause, Pause)):
             self._spoken = True
         if self._spoken and not isinstance(item, Sound):
             self._texts.append(item)
-        elif not isinstance(item, Clause):
+        elif not isinstance(item, (Clause, Pause)):
             self._sounds.append(item)
 
     def has_work(self, thread: str) -> bool:
@@ -137,13 +141,19 @@ class SpeechTask:
         else:
             self._give(block)
 
-    def _blocks(self, item: Speech | Sound | End) -> Iterator[SpeechBlock]:
+    def _blocks(self, item: Speech | Pause | Sound | End) -> Iterator[SpeechBlock]:
         if isinstance(item, End):
             return iter(()) if self._source is None else self._source.finish()
         first = self._source is None
+        if isinstance(item, Pause):
+            if self._source is not None:
+                return self._source.pause(item.seconds)
+            self._lead += item.seconds  # the rate of the voice is not known yet
+            return iter(())
         if isinstance(item, Sound):
             return self._source_at(item.rate).push(item.samples)
-        return self._source_at(item.rate).speak(item, first, self._made)
+        lead, self._lead = self._lead, 0.0
+        return self._source_at(item.rate).speak(item, first, self._made, lead)
 
     def _give(self, made: SpeechBlock | End | None) -> None:
         if made is None or self.cancelled:

@@ -15,6 +15,7 @@ from being.cli.render_options import (
     RenderOptions,
     with_render_options,
 )
+from being.cli.spoken_text import read_spoken_text
 from being.console import console
 from being.errors import BeingError, ExitCode, UsageError
 
@@ -102,7 +103,19 @@ def render(
 
 
 def tts_video(
-    text: Annotated[str, typer.Option("--text", help="What the avatar says.")],
+    text: Annotated[
+        str | None,
+        typer.Option(
+            "--text",
+            help="What the avatar says; Markdown, SSML and pauses are understood.",
+        ),
+    ] = None,
+    text_file: Annotated[
+        str | None,
+        typer.Option(
+            "--text-file", metavar="FILE", help="A UTF-8 file of the text; - reads stdin."
+        ),
+    ] = None,
     avatar: AvatarArgument = None,
     voice: Annotated[
         str,
@@ -113,20 +126,33 @@ def tts_video(
         ),
     ] = "hibari",
     speed: Annotated[float, typer.Option("--speed", help="0.5 (slow) to 2 (fast).")] = 1.0,
+    captions: Annotated[
+        str,
+        typer.Option(
+            "--captions",
+            metavar="vtt|burn|none",
+            help="vtt: a WebVTT file beside the video; burn: drawn into the video.",
+        ),
+    ] = "none",
     options: RenderOptions = DEFAULTS,
 ) -> dict[str, Any]:
     """Make a video of the avatar that says a text."""
+    from being.inference.caption_files import check_captions
     from being.inference.video import StepTimes, file_stem, report_times, speak_video
-    from being.tts.speech import checked_text
+    from being.tts.script import read_script
 
-    checked_text(text)
+    said, source = read_spoken_text(text, text_file)
+    spoken = read_script(said).text
+    check_captions(captions, voice)
     controls = options.face_controls()
     times = StepTimes()
     with times.step("load"):
         folder, engine = _engine(avatar, options)
-    output = options.output(folder, file_stem(text))
-    result = speak_video(engine, text, voice, speed, output, times, controls)
+    output = options.output(folder, file_stem(spoken), source)
+    result = speak_video(engine, said, voice, speed, output, times, controls, captions)
     console.info(f"video {result['video']} ({result['frames']} frames)")
+    if "captions" in result:
+        console.info(f"captions {result['captions']}")
     report_times(result["times"], result["seconds"])
     return result
 

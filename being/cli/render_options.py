@@ -42,7 +42,8 @@ CurvesOption = Annotated[
     Path | None,
     typer.Option(
         "--curves",
-        help="CSV or JSON file with an expression's values for every frame (25 a second).",
+        help="CSV or JSON file with an expression's values for every frame (25 a second), or a CSV "
+        "of OpenFace or Live Link Face with its own times.",
     ),
 ]
 SeedOption = Annotated[

@@ -5,20 +5,30 @@ from __future__ import annotations
 import itertools
 import time
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 
 from being.audio.feature_windows import frame_count
 from being.console import Progress, console
 from being.conventions import FPS, SAMPLE_RATE
 from being.data.expression_channels import ExpressionChannels
-from being.errors import InputRejected
+from being.errors import InputRejected, UsageError
+from being.inference.animation.curve_channels import MouthOverride
+from being.inference.animation.curve_files import Curves
 from being.inference.animation.face_controls import FaceControls, FaceStream
+from being.inference.caption_drawing import CaptionDrawer
+from being.inference.caption_files import (
+    check_caption_file,
+    check_captions,
+    timed_words,
+    write_captions,
+)
 from being.inference.engine import Engine
 from being.inference.frame_writer import FrameWriter
 from being.inference.look import View
@@ -27,10 +37,13 @@ from being.media.png_sequence import PngSequenceWriter, check_picture_folder
 from being.media.resampling import resample
 from being.media.video_formats import PNG, check_png_settings
 from being.threads import use_free_cores
-from being.tts import speak
+from being.tts.script import read_script
 from being.tts.speech import visible_characters
+from being.tts.voices import speak_script
 
 Item = TypeVar("Item")
+# Called with the time of a frame, s, and the frame uint8 [H, W, 3]; returns the frame to show.
+Draw = Callable[[float, np.ndarray], np.ndarray]
 # Of a name that is made from a text
 STEM_WORDS, STEM_CHARACTERS = 6, 48
 MIN_SECONDS = 0.04  # of audio: one frame
@@ -152,12 +165,14 @@ class DrivenExpression:
         samples: np.ndarray,
         controls: FaceControls | None,
         times: StepTimes,
+        has_mouth_code: bool = False,
     ):
         """samples: float32 [T] at 16 kHz, the audio of the video."""
         self._samples, self._times = samples, times
         self._pushed = 0  # samples
         with times.step("expression"):
-            self._stream = FaceStream(channels, controls)
+            self._stream = FaceStream(channels, controls, has_mouth_code=has_mouth_code)
+        self.mouth_curves = self._stream.mouth_curves
 
     def __call__(self, pose_expression: np.ndarray) -> np.ndarray:
         """The expression float32 [B, E] of the next B frames, from that of their poses."""
@@ -180,6 +195,7 @@ def render_video(
     controls: FaceControls | None = None,
     features: Path | None = None,
     audio: VideoAudio | None = None,
+    draw: Draw | None = None,
 ) -> dict[str, Any]:
     """Write a video of the avatar speaking `samples` to `out`; return figures of the video.
 
@@ -187,30 +203,31 @@ def render_video(
 
     samples: float32 [T] at 16 kHz, of any length: memory does not grow with it. what: the name of
     the audio in messages. controls: expression beside the lips; default: blinks and brows alone.
-    features: a file of the audio's speech features that another program wrote.
-    audio: the track of the video; default: `samples`.
+    features: a file of the audio's speech features that another program wrote. audio: the track of
+    the video; default: `samples`. draw: draws into each frame before it is encoded.
     """
     check_audio(samples, what)
     output = out if isinstance(out, VideoOutput) else VideoOutput(Path(out))
     output.check()
-    frames, view = frame_count(samples), engine.view
-    expression = DrivenExpression(engine.avatar.channels, samples, controls, times)
+    avatar, view = engine.avatar, engine.view
+    frames = frame_count(samples)
+    expression = DrivenExpression(
+        avatar.channels, samples, controls, times, has_mouth_code=avatar.voice is not None
+    )
     with times.step("features"):
-        if features is None:
-            blocks = engine.encode(samples)
-        else:
-            blocks = engine.read_features(features, frames)
+        blocks = _feature_rows(engine, samples, frames, features, expression.mouth_curves)
 
     count = view.clock.frames(frames)
     with (
         times.step("render and encode"),
         Progress("render", count, "frames") as progress,
-        output.open(view, audio or VideoAudio(samples), engine.avatar.consent_note) as video,
+        output.open(view, audio or VideoAudio(samples), avatar.consent_note) as video,
         FrameWriter(video) as writer,
     ):
-        for image in engine.video(times.each("features", blocks), frames, expression=expression):
+        images = engine.video(times.each("features", blocks), frames, expression=expression)
+        for k, image in enumerate(images):
             use_free_cores()
-            writer.write(image)
+            writer.write(image if draw is None else draw(k / view.clock.fps, image))
             progress.advance()
 
     assert video.frames == count, (video.frames, count)
@@ -228,6 +245,23 @@ def render_video(
     }
 
 
+def _feature_rows(
+    engine: Engine,
+    samples: np.ndarray,
+    frames: int,
+    features: Path | None,
+    mouth_curves: Curves | None,
+) -> Iterator[torch.Tensor]:
+    """Blocks of rows for the network: of `features`, else of the audio; curves of the mouth replace
+    their channels of the mouth code.
+    """
+    blocks = engine.encode(samples) if features is None else engine.read_features(features, frames)
+    if engine.avatar.voice is None or mouth_curves is None:
+        return blocks
+    mouth = MouthOverride(mouth_curves, engine.avatar.voice.units)
+    return (torch.from_numpy(mouth.apply(rows.numpy())) for rows in blocks)
+
+
 def speak_video(
     engine: Engine,
     text: str,
@@ -236,20 +270,45 @@ def speak_video(
     out: Path | VideoOutput,
     times: StepTimes,
     controls: FaceControls | None = None,
+    captions: str = "none",
 ) -> dict[str, Any]:
-    """Write a video of the avatar saying `text` to `out`; return figures as `render_video`."""
+    """Write a video of the avatar saying `text` to `out`; return figures as `render_video`.
+
+    captions: "none", "vtt" (a WebVTT file beside the video) or "burn" (drawn into its frames).
+    """
+    check_captions(captions, voice)
+    if captions == "burn" and engine.view.alpha:
+        raise UsageError(
+            "--captions burn does not fit --background transparent",
+            "captions are drawn into opaque pictures",
+            "Use --captions vtt",
+        )
+    script = read_script(text)
     output = out if isinstance(out, VideoOutput) else VideoOutput(Path(out))
     output.check()
+    if captions == "vtt" and not output.free_name:
+        check_caption_file(output.path, output.inputs, output.force)
     with times.step("features"):
         engine.check_encoder()
     with times.step("voice"):
-        speech = speak(text, voice, speed)
+        speech = speak_script(script, voice, speed)
         if speech.unspoken:
             left_out = visible_characters(speech.unspoken)
             console.warn(f"the voice leaves out characters that it cannot read: {left_out}")
+        for note in speech.notes:
+            console.warn(note)
         samples = resample(speech.samples, speech.rate, SAMPLE_RATE)
+    words = [] if captions == "none" else timed_words(script, speech, voice)
+    draw = CaptionDrawer(words, speech.seconds) if captions == "burn" else None
     audio = VideoAudio(speech.samples, speech.rate)
-    return render_video(engine, samples, output, "the spoken text", times, controls, audio=audio)
+    figures = render_video(
+        engine, samples, output, "the spoken text", times, controls, audio=audio, draw=draw
+    )
+    if captions == "vtt":
+        video = Path(figures["video"])
+        file = write_captions(video, words, figures["seconds"], output.free_name)
+        figures["captions"] = str(file)
+    return figures
 
 
 def report_times(times: dict[str, float], seconds: float) -> None:

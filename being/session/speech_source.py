@@ -45,7 +45,7 @@ class SpeechSource:
 
         Feature windows are zero outside the sound. There the session has silence.
         """
-        self._features, self._silent_step = features, silent_step
+        self._features, self._silent_step, self._rate = features, silent_step, rate
         self._to_play, self._to_hear = (
             StreamResampler(rate, RATE),
             StreamResampler(rate, SAMPLE_RATE),
@@ -59,19 +59,27 @@ class SpeechSource:
         """The remaining blocks. No sound follows."""
         return self._blocks(self._to_play.finish(), self._to_hear.finish(), True)
 
-    def speak(self, speech: Speech, first: bool, at: int) -> Iterator[SpeechBlock]:
+    def pause(self, seconds: float) -> Iterator[SpeechBlock]:
+        """Blocks of silence between two clauses."""
+        return self.push(np.zeros(round(seconds * self._rate), np.float32))
+
+    def speak(
+        self, speech: Speech, first: bool, at: int, lead: float = 0.0
+    ) -> Iterator[SpeechBlock]:
         """Blocks of a clause that a voice has spoken, at the rate of this source.
 
         first: whether it is the first of the utterance: silence before its first word is cut off.
-        at: samples of the utterance before it, at 24 kHz.
+        at: samples of the utterance before it, at 24 kHz. lead: s of silence before it.
         """
         samples, cut = speech.samples, 0
         if first:
             audible = np.flatnonzero(np.abs(samples) > AUDIBLE)
             if audible.size:
                 cut = max(0, int(audible[0]) - round(LEAD_IN_S * speech.rate))
-        blocks = self.push(samples[cut:])
+        silence = np.zeros(round(lead * speech.rate), np.float32)
+        blocks = self.push(np.concatenate([silence, samples[cut:]]))
         block = next(blocks)
+        at += round(lead * RATE)
         shift = at - cut * RATE // speech.rate
         block.words += [
             (word, max(at, shift + round(start * RATE)), shift + round(end * RATE))

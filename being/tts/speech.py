@@ -27,6 +27,8 @@ class Speech:
     phonemes: list[TimedSymbol] | None = None
     # characters of the text that were left out, each once (emoji, symbols without a reading)
     unspoken: str = ""
+    # sentences that a person should read: what was left out, a language that the voice lacks
+    notes: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:

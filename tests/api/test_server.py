@@ -114,6 +114,54 @@ def test_text_that_comes_in_pieces_is_one_utterance(server: LocalServer) -> None
     check_media(client)
 
 
+def spoken_words(server: LocalServer, messages: list[dict[str, Any]]) -> list[tuple[str, int, int]]:
+    """The words of one utterance and their times, in samples from its start."""
+
+    async def talk() -> LiveClient:
+        async with LiveClient(server.url) as client:
+            for message in messages:
+                await client.send(message)
+            await client.until("speaking_ended")
+            return client
+
+    client = run(talk())
+    (started,) = client.messages("speaking_started")
+    words = [word for m in client.messages("words") for word in m["words"]]
+    return [(w["text"], w["start"] - started["at"], w["end"] - started["at"]) for w in words]
+
+
+def test_markdown_and_pauses_are_read_in_whole_texts_and_in_pieces(server: LocalServer) -> None:
+    text = "[pause 0.4] Go **on**\n- two [pause 0.5] three <b>four</b>"
+    pieces = [text[k : k + 5] for k in range(0, len(text), 5)]
+    end = {"type": "speak_end"}
+    for messages in (
+        [{"type": "speak", "text": text}],
+        [*({"type": "speak", "text": piece, "more": True} for piece in pieces), end],
+    ):
+        words = spoken_words(server, messages)
+        said = [word.strip(".") for word, _, _ in words]
+        assert said == ["Go", "on", "two", "three", "four"]
+        by_name = {word.strip("."): (start, end) for word, start, end in words}
+        assert words[0][1] == pytest.approx(0.4 * 24_000, abs=600)
+        gap = by_name["three"][0] - by_name["two"][1]
+        assert 0.5 * 24_000 <= gap < 0.7 * 24_000
+
+
+def test_a_pause_that_cannot_be_used_is_refused_and_the_utterance_ends(server: LocalServer) -> None:
+    async def talk() -> LiveClient:
+        async with LiveClient(server.url) as client:
+            await client.send({"type": "speak", "text": "Hello [pause 99] there"})
+            assert (await client.until("error"))["code"] == "text_rejected"
+            await client.send({"type": "speak", "text": "Hello, one. ", "more": True})
+            await client.send({"type": "speak", "text": "Two [pause 3"})
+            assert "no end" in (await client.until("error"))["why"]
+            await client.until("speaking_ended")
+            return client
+
+    client = run(talk())
+    assert [w["text"] for m in client.messages("words") for w in m["words"]][:1] == ["Hello,"]
+
+
 def test_features_that_come_late_hold_up_neither_this_text_nor_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -20,7 +20,9 @@ from program import being, listing, refused
 from scene import FRAMES, SIZE
 from short_bench import shorten_bench
 from tiny_home import grey_clip, hum
+from typer.testing import CliRunner
 
+from being.cli.app import app
 from being.media import probe, read_audio, read_frames, write_wav
 
 
@@ -441,6 +443,58 @@ def test_text_becomes_a_talking_video(run: Path, speech_encoder: None) -> None:
     seconds = len(read_audio(video)) / 16_000
     assert seconds > 0.3 and abs(len(list(read_frames(video))) - 25 * seconds) <= 2
     shutil.rmtree(run / "videos")
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"", "text is empty"),
+        (b"\xff\xfe\x00H", "no UTF-8 text"),
+        (b"Hello\0there", "holds zero bytes"),
+        (b"a" * ((1 << 20) + 1), "at most 1048576 are read"),
+        (b"Hello [pause 31] you", "longer than 30 s"),
+        (b"```\ncode\n```", "empty without its markup"),
+        (None, "no such file"),
+    ],
+)
+def test_a_text_file_that_cannot_be_spoken(run: Path, content: bytes | None, message: str) -> None:
+    if content is not None:
+        Path("text.md").write_bytes(content)
+    refused(4, message, "tts-video", "--text-file", "text.md", watch=(run,))
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "there is no text.*--text-file FILE"),
+        (["--text", "a", "--text-file", "b"], "both given"),
+        (["--text", "a", "--captions", "srt"], "no captions are called 'srt'"),
+        (["--text", "a", "--captions", "vtt", "--voice", "espeak"], "without word times"),
+    ],
+)
+def test_one_text_and_captions_that_exist(run: Path, arguments: list[str], message: str) -> None:
+    refused(2, message, "tts-video", *arguments, watch=(run,))
+
+
+def test_markdown_from_stdin_becomes_a_captioned_video(run: Path, speech_encoder: None) -> None:
+    pytest.importorskip("hibari")
+    text = b"# Hello\n\n<emphasis>My</emphasis> **friend**. [pause 0.6] Bye!"
+    arguments = ["tts-video", "--text-file", "-", "--out", "one.mp4", "--captions", "vtt"]
+    result = CliRunner().invoke(app, arguments, input=text)
+    assert result.exit_code == 0, result.stderr
+    captions = Path("one.vtt").read_text()
+    assert "captions one.vtt" in result.stdout
+    assert "\nHello.\n" in captions and "\nMy friend.\n" in captions and "\nBye!\n" in captions
+    assert "left out of the speech: <emphasis>" in result.stderr
+    plain = [frame.astype(int) for frame in read_frames(Path("one.mp4"))]
+
+    # The same, drawn into the frames: only the lower part changes.
+    arguments[4:] = ["two.mp4", "--captions", "burn"]
+    assert CliRunner().invoke(app, arguments, input=text).exit_code == 0
+    drawn = [frame.astype(int) for frame in read_frames(Path("two.mp4"))]
+    assert len(drawn) == len(plain) and not Path("two.vtt").exists()
+    change = np.abs(drawn[len(drawn) // 3] - plain[len(plain) // 3]).max((1, 2))
+    assert change[: len(change) // 2].max() < 60 < change[len(change) // 2 :].max()
 
 
 def test_symbols_that_are_left_out_are_named(run: Path, speech_encoder: None) -> None:

@@ -1,12 +1,18 @@
 """Videos: exact frame count, audio and images in step, and errors of the writer thread."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from tiny_avatar import WIDTH, tiny_avatar
 
 from being.conventions import FPS, SAMPLE_RATE
+from being.data.mouth import CODE_GAIN
 from being.errors import BeingError
+from being.face.mouth_code import MOUTH_CHANNELS, MouthUnits
+from being.inference.animation.face_controls import FaceControls
 from being.inference.engine import Engine
 from being.inference.frame_writer import QUEUE_FRAMES, FrameWriter
 from being.inference.video import StepTimes, render_video
@@ -101,3 +107,36 @@ def test_a_renderer_that_fails_ends_the_encoding():
         writer.write(np.int64(0))
         raise KeyError
     assert not writer._thread.is_alive() and len(video.written) <= 1
+
+
+def test_curves_of_the_mouth_replace_the_code_that_the_audio_gave(tmp_path):
+    """jawOpen for 0.4 s, then shut: the network gets these codes, and the other channels' own."""
+    (tmp_path / "a.csv").write_text("time,jawOpen\n0,0.5\n0.399,0.5\n0.4,0\n1,0\n")
+    avatar = tiny_avatar(tmp_path, size=64)
+    units = MouthUnits(
+        MOUTH_CHANNELS,
+        *(np.full(16, value, np.float32) for value in (0.0, 1.0, -0.2, 1.0)),
+    )
+    avatar = replace(avatar, voice=SimpleNamespace(units=units))
+    seen = []
+
+    class CodeEngine:
+        def __init__(self):
+            self.avatar = avatar
+
+        def encode(self, samples):
+            return iter([torch.full((10, 16, 16), 0.25), torch.full((15, 16, 16), 0.25)])
+
+        def stream(self, features, expression):
+            for rows in features:
+                seen.append(rows)
+                yield from np.zeros((len(rows), 64, 64, 3), np.uint8)
+
+    samples = np.zeros(SAMPLE_RATE, np.float32)
+    controls = FaceControls(curves=tmp_path / "a.csv")
+    render_video(CodeEngine(), samples, tmp_path / "a.mp4", "silence", StepTimes(), controls)
+    rows = torch.cat(seen).numpy()
+    driven = [MOUTH_CHANNELS.index(n) for n in ("jaw_open", "lip_opening", "lower_lip")]
+    expected = CODE_GAIN * 0.5 * 1.4
+    assert np.allclose(rows[:10][..., driven], expected) and np.allclose(rows[10:][..., driven], 0)
+    assert (np.delete(rows, [*driven, MOUTH_CHANNELS.index("opening_area")], 2) == 0.25).all()

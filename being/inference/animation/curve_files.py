@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 
 from being.conventions import FPS
 from being.errors import InputRejected
+from being.inference.animation.capture_tables import capture_reader
 from being.reading.content import Unreadable, read_text, reason
 from being.reading.structured import parse_json
 from being.reading.tables import read_rows
@@ -25,10 +26,13 @@ class Curves:
     """Values of expressions over time."""
 
     time: np.ndarray  # float [R], s, rising
-    columns: Mapping[str, np.ndarray]  # by expression name, float [R]
+    columns: Mapping[str, np.ndarray]  # by name, float [R]
+    captured: bool = False  # by another program: columns that nothing can use are no fault
+    others: tuple[str, ...] = ()  # columns that are not read
+    source: str = ""  # the file, for messages
 
     def at_frames(self, start: int, stop: int) -> dict[str, np.ndarray]:
-        """Values float [stop - start] of the frames `start` to `stop`, by expression name.
+        """Values float [stop - start] of the frames `start` to `stop`, by name.
 
         They are linear between the rows; after the last row its values hold.
         """
@@ -40,21 +44,33 @@ def read_curves(path: Path) -> Curves:
     """The curves in a file.
 
     CSV has a row of names and then a row of numbers for each frame; JSON has an object of name to
-    list. With a column `time` (s, rising) rows are placed by it, else row i is frame i. Raises
-    InputRejected naming what is wrong.
+    list. With a column `time` (s, rising) rows are placed by it, else row i is frame i. Tables of
+    OpenFace and Live Link Face have their own times (`capture_tables`). Raises InputRejected naming
+    what is wrong.
     """
     path = Path(path)
+    others: list[str] = []
+    captured = False
     try:
         if path.suffix.lower() == ".json":
             columns = _parse_json(read_text(path, encoding="utf-8-sig"))
         else:
-            columns = _parse_csv(path)
+            rows = read_rows(path)
+            names = [name.strip() for name in next(rows, [])]
+            reader = capture_reader(names)
+            captured = reader is not None
+            if reader is not None:
+                _check_names([name for name in names if name], names)
+                columns_time, columns, others = reader(names, rows)
+                columns[TIME] = columns_time
+            else:
+                columns = _parse_csv(names, rows)
     except (OSError, ValueError, OverflowError, Unreadable) as error:
         raise InputRejected(
             f"the curves {path} cannot be read",
             reason(error),
-            "Give a CSV with a row of names and a row of numbers for each frame, or a JSON object "
-            "of name to list",
+            "Give a CSV with a row of names and a row of numbers for each frame, a JSON object of "
+            "name to list, or a CSV of OpenFace or Live Link Face",
         ) from error
 
     time = columns.pop(TIME, None)
@@ -64,7 +80,7 @@ def read_curves(path: Path) -> Curves:
         raise InputRejected(
             f"the curves {path} cannot be used", f"they have {fault}", "Correct the file"
         )
-    return Curves(time, columns)
+    return Curves(time, columns, captured, tuple(others), str(path))
 
 
 def _find_fault(time: np.ndarray, columns: Mapping[str, np.ndarray]) -> str:
@@ -82,13 +98,16 @@ def _find_fault(time: np.ndarray, columns: Mapping[str, np.ndarray]) -> str:
     return ""
 
 
-def _parse_csv(path: Path) -> dict[str, np.ndarray]:
-    rows = read_rows(path)
-    names = [name.strip() for name in next(rows, [])]
+def _check_names(different: list[str], names: list[str]) -> None:
+    """Raise ValueError where the first row lacks names, or `different` ones are the same."""
     if not names:
         raise ValueError("it is empty")
-    if len(set(names)) != len(names) or not all(names):
+    if len(set(different)) != len(different):
         raise ValueError(f"its first row must hold different names, it holds {', '.join(names)}")
+
+
+def _parse_csv(names: list[str], rows: Iterator[list[str]]) -> dict[str, np.ndarray]:
+    _check_names([*names, *([""] if not all(names) else [])], names)
     numbers: list[array[float]] = []
     for k, row in enumerate(rows):
         if len(row) != len(names):

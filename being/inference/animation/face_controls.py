@@ -21,6 +21,7 @@ from being.data.expression_channels import BLINK, GAZE_CHANNELS, ExpressionChann
 from being.errors import UsageError
 from being.inference.animation.blinks import Blinks
 from being.inference.animation.brows import Brows
+from being.inference.animation.curve_channels import driven_channels
 from being.inference.animation.curve_files import Curves, read_curves
 from being.inference.animation.moods import channel_weights, mood_weights
 from being.inference.animation.prosody import FRAME_SAMPLES, MARGIN, ProsodyTracker
@@ -60,8 +61,10 @@ class FaceStream:
         channels: ExpressionChannels,
         controls: FaceControls | None = None,
         look_ahead: int = LOOK_AHEAD_FRAMES,
+        has_mouth_code: bool = False,
     ):
-        """channels: the avatar's; look_ahead: frames, at least HOP.
+        """channels: the avatar's; look_ahead: frames, at least HOP. has_mouth_code: the avatar's
+        network reads a mouth code, which the curves of a mouth then drive (`mouth_curves`).
 
         Raises UsageError for a mood or an expression that the avatar lacks and for values out of
         range, InputRejected for curves that cannot be used.
@@ -84,10 +87,11 @@ class FaceStream:
         self._constant = np.clip(asked, self._low, self._high)
 
         self._curves: Curves | None = None
+        self.mouth_curves: Curves | None = None
         if controls.curves is not None:
-            self._curves = read_curves(controls.curves)
-            for name in self._curves.columns:
-                channel_weights(name, channels)  # raises for an unknown name
+            driven = driven_channels(read_curves(controls.curves), channels, has_mouth_code)
+            console.info(driven.report())
+            self._curves, self.mouth_curves = driven.curves, driven.mouth
 
         self._prosody = ProsodyTracker()
         self._blinks = Blinks(controls.blink_rate, controls.seed)
@@ -141,9 +145,8 @@ class FaceStream:
             values[:, self._index[name]] += pose_expression[:, self._index[name]]
         if self._curves is not None:
             curves = self._curves.at_frames(self.taken, self.taken + count)
-            for name, course in curves.items():
-                for channel, weight in channel_weights(name, self._channels).items():
-                    values[:, self._index[channel]] = course * weight
+            for channel, course in curves.items():
+                values[:, self._index[channel]] = course
         self.taken += count
         return np.clip(values, self._low, self._high).astype(np.float32)
 

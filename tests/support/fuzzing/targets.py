@@ -335,14 +335,27 @@ class Curves(Target):
         with open(self.valid / "c.csv", "w", newline="") as file:
             csv.writer(file).writerows(rows)
         (self.valid / "c.json").write_text(json.dumps({"smile": [0.1, 0.2], "time": [0, 0.5]}))
+        rows = [["frame", " timestamp", " confidence", " success", " AU12_r", " AU45_r"]]
+        rows += [[i + 1, f" {i / 30:.3f}", " 0.98", " 1", " 1.5", " 0.3"] for i in range(9)]
+        with open(self.valid / "o.csv", "w", newline="") as file:
+            csv.writer(file).writerows(rows)
+        rows = [["Timecode", "BlendShapeCount", "JawOpen", "EyeLookInLeft"]]
+        rows += [[f"23:59:59:{i + 54:02d}.250", 61, 0.5, 0.25] for i in range(6)]
+        with open(self.valid / "l.csv", "w", newline="") as file:
+            csv.writer(file).writerows([*rows, ["00:00:00:00.250", 61, 0.5, 0.25]])
 
     def victims(self) -> dict[str, Mutate]:
-        return {"c.csv": _text, "c.json": _json}
+        return {"c.csv": _text, "c.json": _json, "o.csv": _text, "l.csv": _text}
 
     def read(self, place: Path) -> object:
+        from being.data.expression_channels import BLINK_ONLY
+        from being.inference.animation.curve_channels import driven_channels
         from being.inference.animation.curve_files import read_curves
 
-        return [read_curves(self.valid / name).at_frames(0, 9) for name in ("c.csv", "c.json")]
+        curves = [read_curves(self.valid / f"{name}.csv") for name in "col"]
+        driven = driven_channels(curves[2], BLINK_ONLY, has_mouth_code=True)
+        json_curves = read_curves(self.valid / "c.json")
+        return [found.at_frames(0, 9) for found in (*curves, json_curves, driven.curves)]
 
 
 # --- the model family

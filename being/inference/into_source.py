@@ -6,6 +6,8 @@ body, hands, background. Towards the borders of the square nothing is replaced, 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 
@@ -43,11 +45,11 @@ class IntoSource:
 
         # Whole pixels of the source frame inside the square, and their place in the image.
         left, top, side = surround.crop
-        self._left, self._top = max(0, round(left)), max(0, round(top))
-        self._right = min(surround.width, round(left + side))
-        self._bottom = min(surround.height, round(top + side))
+        self._left, self._top = max(0, math.ceil(left)), max(0, math.ceil(top))
+        self._right = min(surround.width, math.floor(left + side))
+        self._bottom = min(surround.height, math.floor(top + side))
         edges = (self._left - left, self._top - top, self._right - left, self._bottom - top)
-        self._share = tuple(min(max(edge / side, 0.0), 1.0) for edge in edges)
+        self._share = tuple(edge / side for edge in edges)
         self._size = size
         self._fade = self._border_fade(side)
 

@@ -348,11 +348,8 @@ def test_ctrl_c_leaves_no_part_of_a_video(
 
     whole = Engine.stream
 
-    def interrupted(self: Engine, features: Any, **settings: Any) -> Any:
-        yield from (
-            picture
-            for picture, _ in zip(whole(self, features, **settings), range(90), strict=False)
-        )
+    def interrupted(self: Engine, *arguments: Any) -> Any:
+        yield from (picture for picture, _ in zip(whole(self, *arguments), range(90), strict=False))
         (part,) = Path("new").glob(".one.part-*.mp4")
         assert part.stat().st_size, "it was being written"
         raise KeyboardInterrupt

@@ -15,6 +15,7 @@ from being.face.mouth_code import MOUTH_CHANNELS, MouthUnits
 from being.inference.animation.face_controls import FaceControls
 from being.inference.engine import Engine
 from being.inference.frame_writer import QUEUE_FRAMES, FrameWriter
+from being.inference.look import Look, view_of
 from being.inference.video import StepTimes, render_video
 from being.media import read_audio, read_frames
 
@@ -23,12 +24,12 @@ class FlashingEngine:
     """In place of an engine: images are black, and white while the audio is loud."""
 
     def __init__(self, engine, samples):
-        self.avatar, self._samples = engine.avatar, samples
+        self.avatar, self.view, self._samples = engine.avatar, engine.view, samples
 
     def encode(self, samples):
         return [torch.zeros(-(-len(samples) // 640), 16, WIDTH)]
 
-    def stream(self, features, expression):
+    def video(self, features, frames, expression):
         for k in range(sum(map(len, features))):
             loud = np.abs(self._samples[k * 640 : (k + 1) * 640]).max() > 0.5
             yield np.full((64, 64, 3), 255 * loud, np.uint8)
@@ -122,12 +123,12 @@ def test_curves_of_the_mouth_replace_the_code_that_the_audio_gave(tmp_path):
 
     class CodeEngine:
         def __init__(self):
-            self.avatar = avatar
+            self.avatar, self.view = avatar, view_of(avatar, Look())
 
         def encode(self, samples):
             return iter([torch.full((10, 16, 16), 0.25), torch.full((15, 16, 16), 0.25)])
 
-        def stream(self, features, expression):
+        def video(self, features, frames, expression):
             for rows in features:
                 seen.append(rows)
                 yield from np.zeros((len(rows), 64, 64, 3), np.uint8)

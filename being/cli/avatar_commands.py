@@ -279,7 +279,7 @@ def export(
         console.info(f"{'surround':<12}{', '.join(parts)}")
         if not (onnx or ply):
             return {"files": {}, "parts": parts}
-    from being.interop.export_files import check_export_files
+    from being.interop.export_files import check_export_files, exported_together
     from being.interop.onnx import ONNX_FILES, export_onnx
     from being.interop.ply import PLY_FILE, write_ply
     from being.model.avatar import load_avatar
@@ -289,11 +289,15 @@ def export(
     check_export_files([target / name for name in names], force)
     loaded = load_avatar(folder)
     result: dict[str, Any] = {"files": {}}
-    if onnx:
-        result |= export_onnx(loaded, target)
-    if ply:
-        write_ply(target / PLY_FILE, loaded.model.gaussians)
-        result["files"]["ply"] = str(target / PLY_FILE)
+    with exported_together(target) as part:
+        if onnx:
+            result |= export_onnx(loaded, part)
+        if ply:
+            write_ply(part / PLY_FILE, loaded.model.gaussians)
+            result["files"]["ply"] = part / PLY_FILE
+    result["files"] = {
+        name: str(target / Path(file).name) for name, file in result["files"].items()
+    }
     for name, file in result["files"].items():
         console.info(f"{name:<12}{file}")
     return result

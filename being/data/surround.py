@@ -17,6 +17,7 @@ from being.data.dataset import Dataset
 from being.data.source_video import find_source, scaled_crop, source_frame_numbers, whole_frames
 
 HEAD_MASK_SIDE = 96  # px
+FRAME_PIXELS_MAX = 1 << 24  # of a source frame: the decoded ones that are kept take under 1 GB
 EDGE = 1 / 128  # of the picture's side: how far background shows inside the mask of a torso
 CONTRAST_MIN = 3 * 20.0**2  # of torso and background, squared levels, to tell them apart
 
@@ -89,7 +90,7 @@ def surround_of(dataset: Dataset, poses: range, video: Path | None = None) -> Su
     """The surround of consecutive frames of a dataset.
 
     video: its source video; default: the one that the dataset holds. None where there is no video,
-    or where the dataset's square is the whole picture.
+    where the dataset's square is the whole picture, and for frames above FRAME_PIXELS_MAX.
     """
     source = dataset.manifest.get("source") or {}
     video = video or find_source(dataset.path)
@@ -97,7 +98,7 @@ def surround_of(dataset: Dataset, poses: range, video: Path | None = None) -> Su
         return None
     info = media.probe(video)
     left, top, side = source["crop"]
-    if side >= max(info.width, info.height):
+    if side >= max(info.width, info.height) or info.width * info.height > FRAME_PIXELS_MAX:
         return None
 
     # The square of the dataset, which was cut from the scaled frame at whole pixels of that.

@@ -74,6 +74,8 @@ class PoseVideo:
             container = av.open(io.BytesIO(content), "r", format="mp4")
             assert isinstance(container, av.container.InputContainer)
             stream = container.streams.video[0]
+            if stream.codec_context is None or stream.codec_context.name != "h264":
+                raise DamagedVideo("it is no H.264 video")
             if (stream.width, stream.height) != (width, height):
                 raise DamagedVideo(f"{stream.width}x{stream.height} px, not {width}x{height}")
             count = 0
@@ -88,7 +90,7 @@ class PoseVideo:
             self._container, self._context = container, stream.codec_context
         except (OSError, ValueError, IndexError) as error:
             raise DamagedVideo(str(error)) from error
-        if count != frames or max(map(len, self._groups), default=0) > 4 * GROUP:
+        if count != frames or max(map(len, self._groups), default=0) > GROUP:
             raise DamagedVideo(f"{count} frames in {len(self._groups)} groups, not {frames}")
 
     def __getitem__(self, number: int) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from being.data.surround import HEAD_MASK_SIDE, Surround, Torsos
+from being.data.surround import FRAME_PIXELS_MAX, HEAD_MASK_SIDE, Surround, Torsos
 from being.errors import InputRejected
 from being.files import save_tensors
 from being.media.pose_video import DamagedVideo, PoseVideo, write_pose_video
@@ -172,7 +172,7 @@ def surround_fault(entry: object) -> bool:
     left, top, side = map(float, crop)
     width, height = map(int, sides)  # type: ignore[arg-type]
     inside = left > -2 and top > -2 and left + side < width + 2 and top + side < height + 2
-    return not (inside and side >= FRAME_SIDES[0])
+    return not (inside and side >= FRAME_SIDES[0] and width * height <= FRAME_PIXELS_MAX)
 
 
 def _is_side(side: int) -> bool:

@@ -47,6 +47,8 @@ def test_other_content_is_refused(content: bytes) -> None:
     for size in ((WIDTH, HEIGHT, FRAMES + 1), (WIDTH * 2, HEIGHT, FRAMES)):
         with pytest.raises(DamagedVideo):
             PoseVideo(content, *size)
+    with pytest.raises(DamagedVideo, match="no H.264"):  # a codec that is not known
+        PoseVideo(content.replace(b"avc1", b"xyz1"), WIDTH, HEIGHT, FRAMES)
     broken = bytearray(content)
     start = content.index(b"mdat") + 600
     broken[start : start + 400] = bytes(400)

@@ -490,6 +490,38 @@ class AvatarBundle(Target):
         return avatar.plate(0), avatar.consent_note, avatar.size
 
 
+class AvatarParts(AvatarBundle):
+    """Mattes and source frames of a bundle."""
+
+    def make(self) -> None:
+        from placed_avatar import write_placed_avatar
+
+        write_placed_avatar(self.valid / "a")
+
+    def victims(self) -> dict[str, Mutate]:
+        return {
+            "a/manifest.json": _json,
+            "a/background.jpg": m.image_bytes,
+            "a/mattes/000001.png": m.image_bytes,
+            "a/surround.mp4": m.changed_bytes,
+            "a/surround.safetensors": m.safetensors_bytes,
+        }
+
+    def read(self, place: Path) -> object:
+        from being.inference.look import Look, view_of
+        from being.model.avatar import load_avatar
+
+        avatar = load_avatar(self.valid / "a")
+        image = avatar.plate(1)
+        if avatar.torsos is not None:
+            view_of(avatar, Look(background="red")).avatar.plate(1)
+        if avatar.surround is not None:
+            view = view_of(avatar, Look(into_source=True))
+            assert view.finish is not None
+            return [view.finish(pose, image).shape for pose in range(avatar.pose_count)]
+        return None
+
+
 class RunFolder(Target):
     def make(self) -> None:
         from trained_gaussiantalker import SMALL, random_gaussians
@@ -782,6 +814,7 @@ TARGETS: dict[str, type[Target]] = {
     "ply": Ply,
     "gaussiantalker": Trained,
     "avatar": AvatarBundle,
+    "avatar_parts": AvatarParts,
     "run": RunFolder,
     "teeth_and_features": Teeth,
     "workspace": Workspaces,

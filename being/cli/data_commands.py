@@ -142,6 +142,15 @@ def preprocess(
             help="OpenFace's CSV of this video, used instead of our own action units.",
         ),
     ] = None,
+    audio: Annotated[
+        Path | None,
+        typer.Option(
+            "--audio",
+            metavar="FILE",
+            help="Separate recording of the voice, an audio or video file: it is aligned to the "
+            "camera's audio and used instead of it.",
+        ),
+    ] = None,
     encoder: EncoderOption = None,
     latency: LatencyOption = None,
     config: TrainingConfigOption = None,
@@ -168,7 +177,7 @@ def preprocess(
     video = _one_clip(videos)
     chosen_encoder = load(config, override, {"data.encoder": encoder}).data.encoder
     if check:
-        return _inspect(video, size)
+        return _inspect(video, size, audio)
     subject = name or video.stem
     folder = out or home() / "data" / subject
     ask = ask_consent if consent is None and _can_ask() else None
@@ -179,6 +188,7 @@ def preprocess(
         size=size,
         parser=parser,
         au=au,
+        audio=audio,
         encoder=None if chosen_encoder == DEFAULT_ENCODER else chosen_encoder,
         latency=latency,
         consent=consent if ask is None else ask,
@@ -281,7 +291,7 @@ def _added_features(dataset: Path) -> str | None:
     return None
 
 
-def _inspect(video: Path, size: int | None) -> dict[str, Any]:
+def _inspect(video: Path, size: int | None, audio: Path | None) -> dict[str, Any]:
     """Inspect a clip, print and return the findings.
 
     Raises InputRejected, with the findings as its details, for a clip that cannot be used.
@@ -291,7 +301,9 @@ def _inspect(video: Path, size: int | None) -> dict[str, Any]:
     from being.preprocess.inspection.picture import PICTURE_SIDE
 
     with Progress("inspection", None, "frames") as progress:
-        inspection = inspect_clip(video, FaceLandmarker(), size or PICTURE_SIDE, progress.advance)
+        inspection = inspect_clip(
+            video, FaceLandmarker(), size or PICTURE_SIDE, progress.advance, audio
+        )
     console.info(findings_table(inspection.findings))
     result = {
         "frames": inspection.frames,

@@ -61,6 +61,8 @@ class Settings:
     parser: str | None = None
     # OpenFace's csv of the video, used instead of our own action units
     au: Path | None = None
+    # separate recording of the voice, used instead of the video's audio
+    audio: Path | None = None
     # speech features besides the default ones
     features: FeatureChoice | None = None
 
@@ -112,7 +114,11 @@ class StepContext:
         with self._lock:
             if self._inspection is None:
                 self._inspection = inspect_clip(
-                    self.video, self.landmarker, self.settings.size, advance
+                    self.video,
+                    self.landmarker,
+                    self.settings.size,
+                    advance,
+                    self.settings.audio,
                 )
                 raise_rejection(self.video, self._inspection.findings)
             return self._inspection
@@ -293,6 +299,12 @@ def _speech_settings(context: StepContext) -> list[str | None] | None:
     return [chosen.name, None if chosen.array is None else sha256(chosen.array)]
 
 
+def _inspection_settings(context: StepContext) -> list[int | str | None]:
+    """The size, and the digest of the separate recording of the voice."""
+    audio = context.settings.audio
+    return [context.settings.size, None if audio is None else sha256(audio)]
+
+
 def _expression_settings(context: StepContext) -> str | None:
     """Digest of OpenFace's table."""
     return None if context.settings.au is None else sha256(context.settings.au)
@@ -312,8 +324,8 @@ STEPS: Sequence[Step[StepContext]] = (
         "inspection",
         inspect,
         (INSPECTION_FILE,),
-        version=4,
-        settings=lambda context: context.settings.size,
+        version=5,
+        settings=_inspection_settings,
     ),
     Step(
         "frames",

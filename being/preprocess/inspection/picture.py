@@ -31,6 +31,11 @@ from being.preprocess.inspection.measurements import (
     SampledFrame,
     measure_clip,
 )
+from being.preprocess.inspection.microphone import (
+    Recording,
+    check_recording,
+    read_clip_audio,
+)
 from being.preprocess.inspection.picture_checks import PICTURE_SIDE
 from being.preprocess.inspection.spans import Span, find_spans, largest_framing_group
 from being.preprocess.inspection.steadiness import (
@@ -47,7 +52,6 @@ from being.preprocess.inspection.timing import (
     repeated_frames,
 )
 
-SILENCE_PEAK = 1e-3  # of full scale
 AUDIO_SHORT = 0.2  # s that the picture may go on without audio
 OFFSET_SHOWN = 0.01  # s between the starts of picture and audio from which it is reported
 RATE_UNIT = 1_000_000  # of the ratio of two sample rates
@@ -93,6 +97,8 @@ class ClipInspection:
     segment_starts: tuple[float, ...]
     # frames of the dataset that show the picture of a neighbour, which it fits better, ascending
     repeated: tuple[int, ...] = ()
+    # the separate recording that the audio comes from
+    recording: Recording | None = None
 
     @property
     def frames(self) -> int:
@@ -132,16 +138,17 @@ def dataset_frames(
                 written += 1
 
 
-def probe_clip(video: Path) -> tuple[media.MediaInfo, media.AudioTrack]:
+def probe_clip(video: Path, audio: Path | None = None) -> tuple[media.MediaInfo, media.AudioTrack]:
     """Facts of a clip and its audio at 16 kHz: the checks that need no face landmarks.
 
-    Raises InputRejected: not a video, too short, no audio, silent or damaged audio.
+    audio: a separate recording of the voice. Raises InputRejected: not a video, too short, no
+    audio, silent or damaged audio, a recording of another take.
     """
     info = media.probe(video)
     if 0 < info.duration < checks.SECONDS_MIN:
         finding = checks.check_length(info, info.duration, info.duration)
         raise InputRejected(finding.what, fix=finding.fix)
-    return info, _read_audio(video)
+    return info, read_clip_audio(info, audio)[0]
 
 
 def inspect_picture(
@@ -150,21 +157,24 @@ def inspect_picture(
     size: int = PICTURE_SIDE,
     lip_offset: LipOffset | None = None,
     advance: Advance | None = None,
+    audio: Path | None = None,
 ) -> ClipInspection:
     """The inspection of a clip's picture; after a rejection it may have no frames.
 
     size: largest side of the dataset's pictures, px. lip_offset(face_samples, audio,
     segments): by how much the audio is later than the lips, or None where that cannot be measured,
     for audio float32 [T] at 16 kHz from the first picture on; the audio is moved by it. advance(n):
-    n more frames of the clip have been decoded. Raises InputRejected only when the file has no
+    n more frames of the clip have been decoded. audio: a separate recording of the voice, used
+    instead of the clip's audio. Raises InputRejected only when the file has no
     picture.
     """
     video = Path(video)
     info = media.probe(video)
+    track = media.AudioTrack(((0.0, np.zeros(1, np.float32)),), SAMPLE_RATE)
+    recording, audio_error = None, None
     try:
-        audio, audio_error = _read_audio(video), None
+        track, recording = read_clip_audio(info, audio)
     except InputRejected as error:
-        audio = media.AudioTrack(((0.0, np.zeros(1, np.float32)),), SAMPLE_RATE)
         audio_error = error
     measured = measure_clip(info, landmarker, advance)
     if not len(measured.timestamps):  # a damaged file can be probed but not decoded
@@ -177,7 +187,7 @@ def inspect_picture(
     breaks = sorted({*measured.cuts, *measured.resized})
     timing = find_timing(measured.timestamps, measured.change, info.fps, breaks)
     return _PictureInspection(
-        measured, region, timing, audio, audio_error, size, lip_offset
+        measured, region, timing, track, recording, audio_error, size, lip_offset
     ).result()
 
 
@@ -190,13 +200,14 @@ class _PictureInspection:
         region: Region | None,
         timing: Timing,
         audio: media.AudioTrack,
+        recording: Recording | None,
         audio_error: InputRejected | None,
         size: int,
         lip_offset: LipOffset | None,
     ):
         self.measured, self.timing, self.size = measured, timing, size
         self.region = region
-        self.audio, self.audio_error = audio, audio_error
+        self.audio, self.recording, self.audio_error = audio, recording, audio_error
         self.info, self.times = measured.info, timing.times
         self.begin = float(measured.timestamps[0])
 
@@ -252,6 +263,7 @@ class _PictureInspection:
             self.face_samples,
             tuple(starts),
             tuple(repeated),
+            self.recording,
         )
 
     def _findings(
@@ -266,6 +278,7 @@ class _PictureInspection:
             checks.check_file(self.info),
             checks.check_length(self.info, self.length, kept),
             self._check_audio_track(),
+            *([check_recording(self.recording)] if self.recording else []),
             checks.check_rate(self.timing, timing_error, repeats),
             *checks.check_faces(self.info, measured.samples, spans, times, kept),
             check_covered(self.covered, checks.time_ranges(spans.covered, times)),
@@ -452,22 +465,6 @@ class _PictureInspection:
             tuple(cut),
             "; ".join(fixes),
         )
-
-
-def _read_audio(video: Path) -> media.AudioTrack:
-    """The clip's audio. Raises InputRejected when it is missing, silent or damaged."""
-    audio = media.read_audio_track(video)
-    if not all(np.isfinite(samples).all() for _, samples in audio.pieces):
-        raise InputRejected(
-            f"the audio of {video} holds samples that are not numbers", fix="Export the clip again"
-        )
-    if max(np.abs(samples).max(initial=0.0) for _, samples in audio.pieces) < SILENCE_PEAK:
-        raise InputRejected(
-            f"the audio of {video} is silent",
-            "speech is what moves the lips",
-            "Give a clip in which the person can be heard",
-        )
-    return audio
 
 
 def _face_samples(samples: list[SampledFrame], times: np.ndarray) -> FaceSamples:

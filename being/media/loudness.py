@@ -207,7 +207,7 @@ def _filtered_by_pyav(
         frame = av.AudioFrame.from_ndarray(block.reshape(1, -1), "flt", layout)
         frame.sample_rate, frame.pts, frame.time_base = rate, start, clock
         frames.append(frame)
-    parts = [np.zeros((0, channels), np.float32)]
+    parts: list[np.ndarray] = [np.zeros((0, channels), np.float32)]
     for pushed in [*frames, None]:
         source.push(pushed)
         while True:

@@ -221,18 +221,29 @@ class _PictureInspection:
 
         # The stretches to keep, and the samples in them that show a face.
         self.spans = find_spans(measured, self.times, face_change(measured), self.covered.to_cut)
+        self.late = Lateness(0.0)
+        self._choose_spans(samples)
+
+        # By how much the audio is later than the lips. Moved audio begins and ends elsewhere.
+        if lip_offset and not audio_error:
+            whole = self._audio_from(0.0, round(self.length * SAMPLE_RATE))
+            found = lip_offset(self.face_samples, whole, len(self.kept))
+            if found:
+                self.late = found
+                self._choose_spans(samples)
+
+    def _choose_spans(self, samples: list[SampledFrame]) -> None:
+        """Choose the stretches to keep, for the audio where `late` puts it."""
         self.with_audio = self._spans_with_audio()
         self.kept = self._kept_spans()
         self.kept_samples = [
             sample for sample in samples if _inside(sample, self.kept) and _has_face(sample)
         ]
 
-        # By how much the audio is later than the lips.
-        self.late = Lateness(0.0)
-        if lip_offset and not audio_error:
-            whole = self._audio_from(0.0, round(self.length * SAMPLE_RATE))
-            found = lip_offset(self.face_samples, whole, len(self.kept))
-            self.late = found or self.late
+    def _audio_span(self) -> tuple[float, float]:
+        """Begin and end of the audio that is moved to the lips, s from the first picture."""
+        low, high = self.audio.pieces[0][0] - self.begin, self.audio.stop - self.begin
+        return low - self.late.at(low), high - self.late.at(high)
 
     @property
     def length(self) -> float:
@@ -323,7 +334,7 @@ class _PictureInspection:
     def _spans_with_audio(self) -> list[Span]:
         """The usable stretches, cut to where the audio is."""
         # Source frames with audio; all of them where there is none, which is rejected anyway.
-        low, high = self.audio.pieces[0][0] - self.begin, self.audio.stop - self.begin
+        low, high = self._audio_span()
         has_audio = (self.times >= low - AUDIO_SHORT) & (self.times <= high + AUDIO_SHORT)
         inside = np.flatnonzero(has_audio)
         first, last = 0, len(self.times)
@@ -428,6 +439,7 @@ class _PictureInspection:
             )
         facts = [f"{self.info.audio_codec}, {self.info.audio_rate} Hz", *self.audio.repairs]
         fixes, cut = [], []
+        low, high = self._audio_span()
 
         # Picture and audio start at different times.
         lead = self.begin - self.audio.pieces[0][0]
@@ -436,11 +448,11 @@ class _PictureInspection:
             fixes.append("the audio is cut to the picture's start")
         elif lead < -OFFSET_SHOWN:
             facts.append(f"the picture starts {-1e3 * lead:.0f} ms before the audio")
-            if -lead > AUDIO_SHORT:
-                cut.append((0.0, round(-lead, 3)))
-                fixes.append("the picture before the audio is cut away")
-            else:
-                fixes.append("silence is put before the audio")
+        if low > AUDIO_SHORT:
+            cut.append((0.0, round(low, 3)))
+            fixes.append("the picture before the audio is cut away")
+        elif lead < -OFFSET_SHOWN:
+            fixes.append("silence is put before the audio")
 
         # The audio is moved to the lips.
         if self.late.rate:
@@ -453,7 +465,7 @@ class _PictureInspection:
             fixes.append("it is shifted to the lips")
 
         # The audio ends early.
-        short = self.length - (self.audio.stop - self.begin)
+        short = self.length - high
         if short > AUDIO_SHORT:
             facts.append(f"the audio ends {short:.1f} s before the picture")
             cut.append((round(self.length - short, 3), round(self.length, 3)))

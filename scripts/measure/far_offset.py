@@ -6,7 +6,8 @@ For each clip, JSON with: the offset as the inspection finds it; the offsets tha
 audio is moved by 1.3 and 2.4 s to both sides (null where none is certain). Then, over all clips:
 pairs of a mouth with speech that is not its own, and how many of them are taken as an offset within
 0.6 s, and as a farther one. The speech is that of the other clips and sounds, one after the other,
-from a random moment on, and the clip's own, rolled by 9 s or more.
+from a random moment on, and the clip's own, rolled by 9 s or more. So for this part no two clips
+may be of one take.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 The lip aperture is compared with a signal from the audio that rises where an open mouth is likely:
 loudness of the bands in which vowels differ from closed lips, less the conformer's probability of
 p, b and m. Where no offset is found within 0.6 s it is searched up to 3 s, with a bound that rises
-with the distance. Nothing is learnt from footage. Measured on address 50 s, news 21 s and the built-in
-sample: from every 15 s the offset is reliable and stays within 8 ms of the whole clip's offset
+with the distance. Nothing is learnt from footage. Measured on address 50 s, news 21 s and the
+built-in sample: from every 15 s the offset is reliable and stays within 8 ms of the whole clip's
 (within 15 ms from the 67 to 100 % of all 10 s that are reliable). Of 384 pairs of 15 s of a mouth
 with another person's speech, 99 % stay under 3.6 deviations of chance and one is taken as reliable
 (`scripts/measure/speech.py`).
@@ -44,7 +44,7 @@ RELIABLE = 4.2  # deviations of chance; the weakest 15 s of a true pair has 4.5
 RELIABLE_CORRELATION = 0.2
 # The same for a far offset. More lags give more by chance, and such offsets are rare: the bound is
 # higher from 0.6 s on, and rises by so much for each second more. Of 58,303 pairs of the mouths of
-# ten clips with other speech, one is taken as a far offset (pairs as in `scripts/measure/far_offset.py`).
+# ten clips with other speech (as `scripts/measure/far_offset.py` makes them), one is taken as far.
 FAR_RELIABLE, FAR_RISE = 5.0, 0.15
 FAR_CORRELATION = 0.3
 FAR_RUN_MIN = 8.0  # s of consecutive frames without which no far offset is given

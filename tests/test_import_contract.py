@@ -67,6 +67,7 @@ ALLOWED = {
 }
 ONLY_DOORS = {
     "av": "being.media",
+    "imageio_ffmpeg": "being.media",
     "onnxruntime": "being.onnx_runtime",
     "transformers": "being.assets.hub",
     "huggingface_hub": "being.assets.hub",

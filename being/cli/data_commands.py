@@ -150,6 +150,15 @@ def preprocess(
             help="OpenFace's CSV of this video, used instead of our own action units.",
         ),
     ] = None,
+    audio: Annotated[
+        Path | None,
+        typer.Option(
+            "--audio",
+            metavar="FILE",
+            help="Separate recording of the voice, an audio or video file: it is aligned to the "
+            "camera's audio and used instead of it.",
+        ),
+    ] = None,
     encoder: EncoderOption = None,
     latency: LatencyOption = None,
     config: TrainingConfigOption = None,
@@ -176,7 +185,7 @@ def preprocess(
     video = _one_clip(videos)
     chosen_encoder = load(config, override, {"data.encoder": encoder}).data.encoder
     if check:
-        return _inspect(video, size, tight)
+        return _inspect(video, size, tight, audio)
     subject = name or video.stem
     folder = out or home() / "data" / subject
     ask = ask_consent if consent is None and _can_ask() else None
@@ -188,6 +197,7 @@ def preprocess(
         tight=tight,
         parser=parser,
         au=au,
+        audio=audio,
         encoder=None if chosen_encoder == DEFAULT_ENCODER else chosen_encoder,
         latency=latency,
         consent=consent if ask is None else ask,
@@ -290,7 +300,7 @@ def _added_features(dataset: Path) -> str | None:
     return None
 
 
-def _inspect(video: Path, size: int | None, tight: bool) -> dict[str, Any]:
+def _inspect(video: Path, size: int | None, tight: bool, audio: Path | None) -> dict[str, Any]:
     """Inspect a clip, print and return the findings.
 
     Raises InputRejected, with the findings as its details, for a clip that cannot be used.
@@ -300,8 +310,9 @@ def _inspect(video: Path, size: int | None, tight: bool) -> dict[str, Any]:
     from being.preprocess.inspection.picture import PICTURE_SIDE
 
     with Progress("inspection", None, "frames") as progress:
-        side = size or PICTURE_SIDE
-        inspection = inspect_clip(video, FaceLandmarker(), side, progress.advance, tight)
+        inspection = inspect_clip(
+            video, FaceLandmarker(), size or PICTURE_SIDE, progress.advance, tight, audio
+        )
     console.info(findings_table(inspection.findings))
     result = {
         "frames": inspection.frames,

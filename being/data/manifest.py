@@ -192,6 +192,25 @@ def _source_fault(source: Any, frames: int) -> str:
     starts = source.get("starts", [])
     if not isinstance(starts, list) or not all(map(is_seconds, starts)):
         return "starts is not a list of seconds"
+    return _recording_fault(source.get("audio"))
+
+
+def _recording_fault(audio: Any) -> str:
+    """What is wrong with the record of a separate recording of the voice, empty if nothing is."""
+    if audio is None:
+        return ""
+    if not isinstance(audio, dict) or not all(
+        isinstance(audio.get(key), str) and len(audio[key]) <= TEXT_MAX
+        for key in ("file", "sha256")
+    ):
+        return "audio has no file and sha256"
+    if not is_seconds(audio.get("offset")) or not is_seconds(audio.get("drift")):
+        return "audio has no offset and drift"
+    filled = audio.get("filled")
+    if not isinstance(filled, list) or not all(
+        isinstance(pair, list) and len(pair) == 2 and all(map(is_seconds, pair)) for pair in filled
+    ):
+        return "filled of audio is not a list of pairs of seconds"
     return ""
 
 

@@ -39,6 +39,7 @@ def build_manifest(
         choice.name: feature_entry(context.folder, choice)
         for choice in context.settings.all_features
     }
+    recording = {"audio": record.recording.manifest()} if record.recording else {}
     return {
         "schema": SCHEMA,
         "name": name,
@@ -49,6 +50,7 @@ def build_manifest(
             "crop": list(record.crop),
             "frames": [list(run) for run in record.source_runs],
             "starts": [round(start, 3) for start in record.segment_starts],
+            **recording,
         },
         "fps": FPS,
         "width": record.size,

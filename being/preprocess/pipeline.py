@@ -32,6 +32,7 @@ def preprocess_video(
     tight: bool = False,
     parser: str | None = None,
     au: Path | None = None,
+    audio: Path | None = None,
     encoder: str | None = None,
     latency: str | None = None,
     consent: str | Consent | Callable[[], Consent] | None = None,
@@ -44,9 +45,10 @@ def preprocess_video(
     appears under this name only when complete. name: by default the directory's. size: largest side
     of the pictures, px (512); a picture that is not square is cropped to a square around the head.
     tight: that square holds little more than the head. parser: name of the face parser
-    (`load_parser`). au: OpenFace's csv of this video, used instead of our own action units.
-    encoder, latency: speech features besides the default ones (`choose_features`). consent: whose
-    face it is and how they agreed, or a function that asks.
+    (`load_parser`). au: OpenFace's csv of this video, used instead of our own action units. audio:
+    a separate recording of the voice, aligned to the video's audio and used instead of it. encoder,
+    latency: speech features besides the default ones (`choose_features`). consent: whose face it is
+    and how they agreed, or a function that asks.
     force: replace a dataset that exists already. progress: shows each step.
 
     A run that was killed, interrupted or failed leaves the hidden folder `.NAME.part` beside
@@ -61,14 +63,16 @@ def preprocess_video(
 
     # What can be refused before any long work.
     check_subject_name(name)
-    probe_clip(video)  # first: it needs no network, while the settings may fetch a parser
-    check_not_input(out, [video, au])
+    audio = user_path(audio) if audio else None
+    probe_clip(video, audio)  # first: it needs no network, while the settings may fetch a parser
+    check_not_input(out, [video, au, audio])
     check_free(out, force)
     settings = Settings(
         size or PICTURE_SIDE,
         tight,
         parser,
         user_path(au) if au else None,
+        audio,
         _choose_features(encoder, latency, video.parent),
     )
     check_settings(settings)

@@ -63,6 +63,8 @@ class Settings:
     parser: str | None = None
     # OpenFace's csv of the video, used instead of our own action units
     au: Path | None = None
+    # separate recording of the voice, used instead of the video's audio
+    audio: Path | None = None
     # speech features besides the default ones
     features: FeatureChoice | None = None
 
@@ -114,7 +116,12 @@ class StepContext:
         with self._lock:
             if self._inspection is None:
                 self._inspection = inspect_clip(
-                    self.video, self.landmarker, self.settings.size, advance, self.settings.tight
+                    self.video,
+                    self.landmarker,
+                    self.settings.size,
+                    advance,
+                    self.settings.tight,
+                    self.settings.audio,
                 )
                 raise_rejection(self.video, self._inspection.findings)
             return self._inspection
@@ -287,17 +294,18 @@ def _teeth_settings(context: StepContext) -> list[str]:
     return [sha256(path) for path in sorted(context.video.with_name("teeth_mask").glob("*.npy"))]
 
 
-def _crop_settings(context: StepContext) -> object:
-    size = context.settings.size
-    return (size, "tight") if context.settings.tight else size
-
-
 def _speech_settings(context: StepContext) -> list[str | None] | None:
     """The features besides the default ones, with the digest of the file that they come from."""
     chosen = context.settings.features
     if chosen is None:
         return None
     return [chosen.name, None if chosen.array is None else sha256(chosen.array)]
+
+
+def _inspection_settings(context: StepContext) -> list[int | bool | str | None]:
+    """Size and crop, and the digest of the separate recording of the voice."""
+    settings, audio = context.settings, context.settings.audio
+    return [settings.size, settings.tight, None if audio is None else sha256(audio)]
 
 
 def _expression_settings(context: StepContext) -> str | None:
@@ -319,8 +327,8 @@ STEPS: Sequence[Step[StepContext]] = (
         "inspection",
         inspect,
         (INSPECTION_FILE,),
-        version=4,
-        settings=_crop_settings,
+        version=5,
+        settings=_inspection_settings,
     ),
     Step(
         "frames",

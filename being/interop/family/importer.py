@@ -9,8 +9,8 @@ import numpy as np
 
 from being import media
 from being.audio import clip_features
-from being.console import Progress
-from being.conventions import FEATURE_WINDOW, FPS, SAMPLES_PER_FRAME
+from being.console import Progress, console
+from being.conventions import FEATURE_WINDOW, FPS, SAMPLE_RATE
 from being.data.consent import Consent
 from being.data.manifest import SCHEMA
 from being.errors import EnvironmentFault, InputRejected, UsageError
@@ -57,7 +57,7 @@ MAX_OUTSIDE_SHARE = 0.02  # of the landmarks may be lost by the crop to a square
 SPARE_ROWS = 2
 # The same for features, as a share of the frames.
 SPARE_SHARE = 0.01
-MAX_LENGTH_DIFFERENCE = 0.05  # between audio and frames, as a share
+LENGTH_DIFFERENCE = 0.2  # s between the ends of audio and images, from which they do not fit
 HOLDOUT_SHARE, HOLDOUT_TOLERANCE = 1 / 11, 0.01
 # Files of other systems that are copied unchanged.
 COPIED_FILES = ("bs.npy", "bundle_adjustment.pt", layout.PROJECTION)
@@ -276,13 +276,9 @@ def _note_holdout(job: ImportJob) -> None:
 
 def _write_speech(job: ImportJob, samples: np.ndarray) -> None:
     """Write aud.wav of the frames, the directory's speech features, and our own."""
-    # Note a length that does not fit the frames.
-    expected = len(job.source.images) * SAMPLES_PER_FRAME
-    if abs(len(samples) / expected - 1) > MAX_LENGTH_DIFFERENCE:
-        job.report.found.append(
-            f"the audio lasts {len(samples) / SAMPLES_PER_FRAME / FPS:.1f} s, the images at "
-            f"{FPS} frames/s {expected / SAMPLES_PER_FRAME / FPS:.1f} s"
-        )
+    if difference := _length_difference(job, samples):
+        console.warn(difference)
+        job.report.found.append(difference)
     audio = audio_of_frames(samples, int(job.alignment.audio_rows[0]), job.frames)
     media.write_wav(job.target / "aud.wav", audio)
     job.report.found.append(f"audio from {' and '.join(file.name for file in job.source.audio)}")
@@ -304,6 +300,26 @@ def _write_speech(job: ImportJob, samples: np.ndarray) -> None:
     entry: dict[str, object] = {"file": f"aud_{ENCODER}.npy", "width": encoded.shape[2]}
     job.features = {ENCODER: entry, **job.features}
     job.report.rebuilt.append(f"speech features '{ENCODER}', {encoded.shape[2]} wide")
+
+
+def _length_difference(job: ImportJob, samples: np.ndarray) -> str:
+    """How the audio is longer or shorter than the images, and what follows; empty where it fits.
+
+    samples: float32 [T] at 16 kHz.
+    """
+    seconds, count = len(samples) / SAMPLE_RATE, len(job.source.images)
+    over = seconds - count / FPS
+    if abs(over) < LENGTH_DIFFERENCE:
+        return ""
+    files = " and ".join(file.name for file in job.source.audio)
+    end = f"the audio after {count / FPS:.2f} s is left out"
+    if over < 0:
+        end = f"the frames after {seconds:.2f} s get silence"
+    return (
+        f"{files} lasts {seconds:.2f} s, the {count} images at {FPS} frames/s {count / FPS:.2f} s: "
+        f"{end}. Check that both begin together and that the images are {FPS} a second: else lips "
+        "and audio do not fit"
+    )
 
 
 def _copy_features(job: ImportJob, features: layout.Features) -> None:

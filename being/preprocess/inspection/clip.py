@@ -40,6 +40,7 @@ def inspect_clip(
     size: int = PICTURE_SIDE,
     advance: Advance | None = None,
     tight: bool = False,
+    audio: Path | None = None,
 ) -> ClipInspection:
     """How a clip becomes a dataset, with all findings on picture and audio, rejections among them.
 
@@ -49,15 +50,17 @@ def inspect_clip(
     """
     measured: list[tuple[SpeechAnalysis, AudioDrift, int]] = []
 
-    def lip_offset(face_samples: FaceSamples, audio: np.ndarray, segments: int) -> Lateness | None:
-        analysis = analyse_speech(audio)
+    def lip_offset(
+        face_samples: FaceSamples, samples: np.ndarray, segments: int
+    ) -> Lateness | None:
+        analysis = analyse_speech(samples)
         drift = audio_drift(analysis, face_samples)
         measured.append((analysis, drift, segments))
         if drift.stretched(segments):
             return Lateness(drift.start, drift.rate)
         return Lateness(drift.whole.shift) if drift.whole.shift else None
 
-    inspection = inspect_picture(video, landmarker, size, lip_offset, advance, tight)
+    inspection = inspect_picture(video, landmarker, size, lip_offset, advance, tight, audio)
     if not measured:  # there is no audio to analyse, which is among the findings
         return inspection
 

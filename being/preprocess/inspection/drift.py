@@ -20,6 +20,7 @@ from being.preprocess.inspection.sync import (
     SYNC_CHECK,
     SyncOffset,
     check_sync,
+    far_offset,
     sync_offset,
 )
 
@@ -58,7 +59,11 @@ class AudioDrift:
 
 def audio_drift(analysis: SpeechAnalysis, face_samples: FaceSamples) -> AudioDrift:
     """The offset of the audio from the mouth, and its drift; arguments as of `sync_offset`."""
-    whole = sync_offset(analysis, face_samples)
+    whole, around = sync_offset(analysis, face_samples), 0.0
+    if not whole.reliable:
+        far = far_offset(analysis, face_samples)
+        if far.reliable:
+            whole, around = far, far.seconds
     parts: list[tuple[float, float]] = []
     for run in sorted(face_samples.runs(), key=lambda run: run.start):
         times = face_samples.times[run]
@@ -68,7 +73,7 @@ def audio_drift(analysis: SpeechAnalysis, face_samples: FaceSamples) -> AudioDri
 
         # A drift moves the later parts further away.
         farther = RATE_MAX * (middle - parts[0][0]) if parts else 0.0
-        found = sync_offset(analysis, _part(face_samples, run), farther)
+        found = sync_offset(analysis, _part(face_samples, run), farther, around)
         if found.reliable:
             parts.append((middle, found.seconds))
     if len(parts) < 2 or parts[-1][0] - parts[0][0] < APART_MIN:

@@ -32,6 +32,11 @@ from being.preprocess.inspection.measurements import (
     SampledFrame,
     measure_clip,
 )
+from being.preprocess.inspection.microphone import (
+    Recording,
+    check_recording,
+    read_clip_audio,
+)
 from being.preprocess.inspection.picture_checks import PICTURE_SIDE
 from being.preprocess.inspection.spans import Span, find_spans, largest_framing_group
 from being.preprocess.inspection.steadiness import (
@@ -48,7 +53,6 @@ from being.preprocess.inspection.timing import (
     repeated_frames,
 )
 
-SILENCE_PEAK = 1e-3  # of full scale
 AUDIO_SHORT = 0.2  # s that the picture may go on without audio
 OFFSET_SHOWN = 0.01  # s between the starts of picture and audio from which it is reported
 RATE_UNIT = 1_000_000  # of the ratio of two sample rates
@@ -94,6 +98,8 @@ class ClipInspection:
     segment_starts: tuple[float, ...]
     # frames of the dataset that show the picture of a neighbour, which it fits better, ascending
     repeated: tuple[int, ...] = ()
+    # the separate recording that the audio comes from
+    recording: Recording | None = None
 
     @property
     def frames(self) -> int:
@@ -110,16 +116,17 @@ class ClipInspection:
         return dataset_frames(self.info, self.crop, self.size, self.source_frames)
 
 
-def probe_clip(video: Path) -> tuple[media.MediaInfo, media.AudioTrack]:
+def probe_clip(video: Path, audio: Path | None = None) -> tuple[media.MediaInfo, media.AudioTrack]:
     """Facts of a clip and its audio at 16 kHz: the checks that need no face landmarks.
 
-    Raises InputRejected: not a video, too short, no audio, silent or damaged audio.
+    audio: a separate recording of the voice. Raises InputRejected: not a video, too short, no
+    audio, silent or damaged audio, a recording of another take.
     """
     info = media.probe(video)
     if 0 < info.duration < checks.SECONDS_MIN:
         finding = checks.check_length(info, info.duration, info.duration)
         raise InputRejected(finding.what, fix=finding.fix)
-    return info, _read_audio(video)
+    return info, read_clip_audio(info, audio)[0]
 
 
 def inspect_picture(
@@ -129,21 +136,24 @@ def inspect_picture(
     lip_offset: LipOffset | None = None,
     advance: Advance | None = None,
     tight: bool = False,
+    audio: Path | None = None,
 ) -> ClipInspection:
     """The inspection of a clip's picture; after a rejection it may have no frames.
 
     size: largest side of the dataset's pictures, px. lip_offset(face_samples, audio,
     segments): by how much the audio is later than the lips, or None where that cannot be measured,
     for audio float32 [T] at 16 kHz from the first picture on; the audio is moved by it. advance(n):
-    n more frames of the clip have been decoded. tight: crop tightly round the head. Raises
-    InputRejected only when the file has no picture.
+    n more frames of the clip have been decoded. tight: crop tightly round the head. audio: a
+    separate recording of the voice, used instead of the clip's audio. Raises InputRejected only
+    when the file has no picture.
     """
     video = Path(video)
     info = media.probe(video)
+    track = media.AudioTrack(((0.0, np.zeros(1, np.float32)),), SAMPLE_RATE)
+    recording, audio_error = None, None
     try:
-        audio, audio_error = _read_audio(video), None
+        track, recording = read_clip_audio(info, audio)
     except InputRejected as error:
-        audio = media.AudioTrack(((0.0, np.zeros(1, np.float32)),), SAMPLE_RATE)
         audio_error = error
     measured = measure_clip(info, landmarker, advance)
     if not len(measured.timestamps):  # a damaged file can be probed but not decoded
@@ -156,7 +166,7 @@ def inspect_picture(
     breaks = sorted({*measured.cuts, *measured.resized})
     timing = find_timing(measured.timestamps, measured.change, info.fps, breaks)
     return _PictureInspection(
-        measured, region, timing, audio, audio_error, size, lip_offset, tight
+        measured, region, timing, track, recording, audio_error, size, lip_offset, tight
     ).result()
 
 
@@ -169,6 +179,7 @@ class _PictureInspection:
         region: Region | None,
         timing: Timing,
         audio: media.AudioTrack,
+        recording: Recording | None,
         audio_error: InputRejected | None,
         size: int,
         lip_offset: LipOffset | None,
@@ -176,7 +187,7 @@ class _PictureInspection:
     ):
         self.measured, self.timing, self.size, self.tight = measured, timing, size, tight
         self.region = region
-        self.audio, self.audio_error = audio, audio_error
+        self.audio, self.recording, self.audio_error = audio, recording, audio_error
         self.info, self.times = measured.info, timing.times
         self.begin = float(measured.timestamps[0])
 
@@ -190,18 +201,29 @@ class _PictureInspection:
 
         # The stretches to keep, and the samples in them that show a face.
         self.spans = find_spans(measured, self.times, face_change(measured), self.covered.to_cut)
+        self.late = Lateness(0.0)
+        self._choose_spans(samples)
+
+        # By how much the audio is later than the lips. Moved audio begins and ends elsewhere.
+        if lip_offset and not audio_error:
+            whole = self._audio_from(0.0, round(self.length * SAMPLE_RATE))
+            found = lip_offset(self.face_samples, whole, len(self.kept))
+            if found:
+                self.late = found
+                self._choose_spans(samples)
+
+    def _choose_spans(self, samples: list[SampledFrame]) -> None:
+        """Choose the stretches to keep, for the audio where `late` puts it."""
         self.with_audio = self._spans_with_audio()
         self.kept = self._kept_spans()
         self.kept_samples = [
             sample for sample in samples if _inside(sample, self.kept) and _has_face(sample)
         ]
 
-        # By how much the audio is later than the lips.
-        self.late = Lateness(0.0)
-        if lip_offset and not audio_error:
-            whole = self._audio_from(0.0, round(self.length * SAMPLE_RATE))
-            found = lip_offset(self.face_samples, whole, len(self.kept))
-            self.late = found or self.late
+    def _audio_span(self) -> tuple[float, float]:
+        """Begin and end of the audio that is moved to the lips, s from the first picture."""
+        low, high = self.audio.pieces[0][0] - self.begin, self.audio.stop - self.begin
+        return low - self.late.at(low), high - self.late.at(high)
 
     @property
     def length(self) -> float:
@@ -232,6 +254,7 @@ class _PictureInspection:
             self.face_samples,
             tuple(starts),
             tuple(repeated),
+            self.recording,
         )
 
     def _findings(
@@ -246,6 +269,7 @@ class _PictureInspection:
             checks.check_file(self.info),
             checks.check_length(self.info, self.length, kept),
             self._check_audio_track(),
+            *([check_recording(self.recording)] if self.recording else []),
             checks.check_rate(self.timing, timing_error, repeats),
             *checks.check_faces(self.info, measured.samples, spans, times, kept),
             check_covered(self.covered, checks.time_ranges(spans.covered, times)),
@@ -290,7 +314,7 @@ class _PictureInspection:
     def _spans_with_audio(self) -> list[Span]:
         """The usable stretches, cut to where the audio is."""
         # Source frames with audio; all of them where there is none, which is rejected anyway.
-        low, high = self.audio.pieces[0][0] - self.begin, self.audio.stop - self.begin
+        low, high = self._audio_span()
         has_audio = (self.times >= low - AUDIO_SHORT) & (self.times <= high + AUDIO_SHORT)
         inside = np.flatnonzero(has_audio)
         first, last = 0, len(self.times)
@@ -395,6 +419,7 @@ class _PictureInspection:
             )
         facts = [f"{self.info.audio_codec}, {self.info.audio_rate} Hz", *self.audio.repairs]
         fixes, cut = [], []
+        low, high = self._audio_span()
 
         # Picture and audio start at different times.
         lead = self.begin - self.audio.pieces[0][0]
@@ -403,11 +428,11 @@ class _PictureInspection:
             fixes.append("the audio is cut to the picture's start")
         elif lead < -OFFSET_SHOWN:
             facts.append(f"the picture starts {-1e3 * lead:.0f} ms before the audio")
-            if -lead > AUDIO_SHORT:
-                cut.append((0.0, round(-lead, 3)))
-                fixes.append("the picture before the audio is cut away")
-            else:
-                fixes.append("silence is put before the audio")
+        if low > AUDIO_SHORT:
+            cut.append((0.0, round(low, 3)))
+            fixes.append("the picture before the audio is cut away")
+        elif lead < -OFFSET_SHOWN:
+            fixes.append("silence is put before the audio")
 
         # The audio is moved to the lips.
         if self.late.rate:
@@ -420,7 +445,7 @@ class _PictureInspection:
             fixes.append("it is shifted to the lips")
 
         # The audio ends early.
-        short = self.length - (self.audio.stop - self.begin)
+        short = self.length - high
         if short > AUDIO_SHORT:
             facts.append(f"the audio ends {short:.1f} s before the picture")
             cut.append((round(self.length - short, 3), round(self.length, 3)))
@@ -432,22 +457,6 @@ class _PictureInspection:
             tuple(cut),
             "; ".join(fixes),
         )
-
-
-def _read_audio(video: Path) -> media.AudioTrack:
-    """The clip's audio. Raises InputRejected when it is missing, silent or damaged."""
-    audio = media.read_audio_track(video)
-    if not all(np.isfinite(samples).all() for _, samples in audio.pieces):
-        raise InputRejected(
-            f"the audio of {video} holds samples that are not numbers", fix="Export the clip again"
-        )
-    if max(np.abs(samples).max(initial=0.0) for _, samples in audio.pieces) < SILENCE_PEAK:
-        raise InputRejected(
-            f"the audio of {video} is silent",
-            "speech is what moves the lips",
-            "Give a clip in which the person can be heard",
-        )
-    return audio
 
 
 def _face_samples(samples: list[SampledFrame], times: np.ndarray) -> FaceSamples:

@@ -10,6 +10,7 @@ import numpy as np
 from being.conventions import FPS
 from being.files import write_json
 from being.preprocess.inspection.findings import Finding
+from being.preprocess.inspection.microphone import Recording
 from being.preprocess.inspection.picture import ClipInspection
 from being.reading.structured import read_json
 
@@ -35,6 +36,8 @@ class InspectionRecord:
     findings: tuple[Finding, ...]
     # frames of the dataset that show the picture of a neighbour
     repeated: tuple[int, ...] = ()
+    # the separate recording that the audio comes from
+    recording: Recording | None = None
 
     @classmethod
     def from_inspection(cls, inspection: ClipInspection) -> InspectionRecord:
@@ -49,6 +52,7 @@ class InspectionRecord:
             float(inspection.info.duration),
             inspection.findings,
             inspection.repeated,
+            inspection.recording,
         )
 
     @classmethod
@@ -57,11 +61,13 @@ class InspectionRecord:
         value = read_json(path)
         findings = [{**finding, "at": _pairs(finding["at"])} for finding in value.pop("findings")]
         left, top, side = value.pop("crop")
+        recording = value.pop("recording")
         return cls(
             (left, top, side),
             segments=_pairs(value.pop("segments")),
             segment_starts=tuple(value.pop("segment_starts")),
             repeated=tuple(value.pop("repeated")),
+            recording=None if recording is None else Recording.from_json(recording),
             source_runs=_pairs(value.pop("source_runs")),
             findings=tuple(Finding(**finding) for finding in findings),
             **value,

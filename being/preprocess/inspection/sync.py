@@ -2,8 +2,9 @@
 
 The lip aperture is compared with a signal from the audio that rises where an open mouth is likely:
 loudness of the bands in which vowels differ from closed lips, less the conformer's probability of
-p, b and m. Nothing is learnt from footage. Measured on address 50 s, news 21 s and the built-in
-sample: from every 15 s the offset is reliable and stays within 8 ms of the whole clip's offset
+p, b and m. Where no offset is found within 0.6 s it is searched up to 3 s, with a bound that rises
+with the distance. Nothing is learnt from footage. Measured on address 50 s, news 21 s and the
+built-in sample: from every 15 s the offset is reliable and stays within 8 ms of the whole clip's
 (within 15 ms from the 67 to 100 % of all 10 s that are reliable). Of 384 pairs of 15 s of a mouth
 with another person's speech, 99 % stay under 3.6 deviations of chance and one is taken as reliable
 (`scripts/measure/speech.py`).
@@ -22,8 +23,10 @@ from being.preprocess.inspection.face_samples import FaceSamples
 from being.preprocess.inspection.findings import Finding
 
 SEARCH = 0.6  # s to either side in which the offset is searched
+FAR_SEARCH = 3.0  # s to either side in which it is searched where it is not found nearer
 # s to either side in which the correlations tell what chance gives.
 CHANCE = 2.5
+FAR_CHANCE = 6.0
 PEAK = 0.4  # s to either side of the best lag that belong to it
 SLOW = 0.5  # s to either side of the moving mean that is subtracted from mouth and audio
 RUN_GAP = 0.2  # s between inspected frames over which the mouth is not interpolated
@@ -39,6 +42,12 @@ CLOSURE_SPREAD = np.array([0.25, 0.5, 1, 0.5, 0.25])  # over steps of 20 ms
 MOUTH_LEADS = 0.02
 RELIABLE = 4.2  # deviations of chance; the weakest 15 s of a true pair has 4.5
 RELIABLE_CORRELATION = 0.2
+# The same for a far offset. More lags give more by chance, and such offsets are rare: the bound is
+# higher from 0.6 s on, and rises by so much for each second more. Of 58,303 pairs of the mouths of
+# ten clips with other speech (as `scripts/measure/far_offset.py` makes them), one is taken as far.
+FAR_RELIABLE, FAR_RISE = 5.0, 0.15
+FAR_CORRELATION = 0.3
+FAR_RUN_MIN = 8.0  # s of consecutive frames without which no far offset is given
 # s: a frame and a little; people begin to notice it there (ITU-R BT.1359: 45 ms early, 125 late).
 IN_SYNC = 0.045
 # s: half a syllable (about 0.2 s); from there a wrong offset fits the next syllable as well.
@@ -89,12 +98,16 @@ UNKNOWN_OFFSET = SyncOffset(0.0, 0.0, 0.0, False)
 
 
 def sync_offset(
-    analysis: SpeechAnalysis, face_samples: FaceSamples, farther: float = 0.0
+    analysis: SpeechAnalysis,
+    face_samples: FaceSamples,
+    farther: float = 0.0,
+    around: float = 0.0,
 ) -> SyncOffset:
     """The offset of the audio from the mouth, within 0.6 s and `farther` s to either side.
 
-    It is measured in runs of consecutive frames. It is not reliable where mouth and audio do not
-    correlate. analysis: of the audio whose sample 0 belongs to the first picture.
+    around: s, the middle of the search. It is measured in runs of consecutive frames. It is not
+    reliable where mouth and audio do not correlate. analysis: of the audio whose sample 0 belongs
+    to the first picture.
     """
     index, mouth = _mouth_signal(face_samples)
     spoken = analysis.speaking(index / MEL_RATE).sum()
@@ -103,10 +116,10 @@ def sync_offset(
 
     # Correlation at every lag of 10 ms; a positive lag means that the audio is later.
     audio = _audio_signal(analysis)
-    reach = round((CHANCE + farther) * MEL_RATE)
-    lags = np.arange(-reach, reach + 1)
+    reach, middle = round((CHANCE + farther) * MEL_RATE), round(around * MEL_RATE)
+    lags = np.arange(-reach, reach + 1) + middle
     correlation = np.array([_correlation(mouth, audio, index + lag) for lag in lags])
-    near = np.abs(lags) <= (SEARCH + farther) * MEL_RATE
+    near = np.abs(lags - middle) <= (SEARCH + farther) * MEL_RATE
     if not np.isfinite(correlation[near]).all():
         return UNKNOWN_OFFSET
     best = int(np.flatnonzero(near)[correlation[near].argmax()])
@@ -115,19 +128,59 @@ def sync_offset(
     far = np.abs(lags - lags[best]) > PEAK * MEL_RATE
     chance = correlation[far & np.isfinite(correlation)].std()
 
-    # The vertex of the parabola through the best lag and its neighbours.
-    before, top, after = correlation[best - 1 : best + 2]
-    vertex = 0.0
-    if top > max(before, after):
-        vertex = (before - after) / (2 * (before - 2 * top + after))
+    top = correlation[best]
     confidence = float(top / max(chance, 1e-6))
-    at_border = abs(lags[best]) >= round((SEARCH + farther) * MEL_RATE)
+    at_border = abs(lags[best] - middle) >= round((SEARCH + farther) * MEL_RATE)
     return SyncOffset(
-        float((lags[best] + vertex) / MEL_RATE - MOUTH_LEADS),
+        float((lags[best] + _vertex(correlation, best)) / MEL_RATE - MOUTH_LEADS),
         confidence,
         float(top),
         bool(confidence >= RELIABLE and top >= RELIABLE_CORRELATION and not at_border),
     )
+
+
+def far_offset(analysis: SpeechAnalysis, face_samples: FaceSamples) -> SyncOffset:
+    """The offset of the audio from the mouth within 3 s to either side, for clips where none is
+    found within 0.6 s.
+
+    It is reliable above a bound that rises with the distance.
+    """
+    index, mouth = _mouth_signal(face_samples)
+    spoken = analysis.speaking(index / MEL_RATE).sum()
+    if len(index) < FAR_RUN_MIN * MEL_RATE or spoken < SPEECH_MIN * MEL_RATE:
+        return UNKNOWN_OFFSET
+
+    # At a far lag a part of the frames has no audio. The correlation of fewer frames varies more.
+    audio = _audio_signal(analysis)
+    reach = round(FAR_CHANCE * MEL_RATE)
+    lags = np.arange(-reach, reach + 1)
+    correlation = np.array([_correlation(mouth, audio, index + lag) for lag in lags])
+    common = np.array([np.count_nonzero((index + k >= 0) & (index + k < len(audio))) for k in lags])
+    weighted = correlation * np.sqrt(common / max(1, common.max()))
+
+    known = np.isfinite(weighted)
+    inside = np.flatnonzero(known & (np.abs(lags) < FAR_SEARCH * MEL_RATE))
+    if not len(inside):
+        return UNKNOWN_OFFSET
+    best = int(inside[weighted[inside].argmax()])
+    other = known & (np.abs(lags - lags[best]) > PEAK * MEL_RATE)
+    if other.sum() < FAR_SEARCH * MEL_RATE:
+        return UNKNOWN_OFFSET
+    confidence = float(weighted[best] / max(weighted[other].std(), 1e-6))
+    seconds = float((lags[best] + _vertex(correlation, best)) / MEL_RATE - MOUTH_LEADS)
+    top = float(correlation[best])
+    needed = FAR_RELIABLE + FAR_RISE * max(0.0, abs(seconds) - SEARCH)
+    return SyncOffset(seconds, confidence, top, confidence >= needed and top >= FAR_CORRELATION)
+
+
+def _vertex(values: np.ndarray, best: int) -> float:
+    """Place of the vertex of the parabola through a value and its neighbours, from that value."""
+    if not 0 < best < len(values) - 1:
+        return 0.0
+    before, top, after = values[best - 1 : best + 2]
+    if not top > max(before, after):
+        return 0.0
+    return float((before - after) / (2 * (before - 2 * top + after)))
 
 
 def check_sync(offset: SyncOffset) -> Finding:

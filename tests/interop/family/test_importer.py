@@ -30,6 +30,7 @@ from being.face.canonical_mesh import canonical_mesh
 from being.face.topology import IBUG_68
 from being.interop.family import import_family
 from being.interop.family.layout import read_landmarks
+from being.media import write_wav
 
 
 @pytest.fixture(scope="module")
@@ -612,3 +613,24 @@ def test_existing_dataset_is_replaced_only_with_force(folder, known):
     run_import(folder, known, force=True)
     with pytest.raises(BeingError, match="cannot be both the source and the dataset"):
         import_family(folder, folder, landmarker=Landmarker(known))
+
+
+@pytest.mark.parametrize(
+    "seconds, end", [(3.0, "audio after 1.76 s is left out"), (1.0, "frames after 1.00 s")]
+)
+def test_audio_of_another_length_is_warned_of_with_both_durations(
+    folder, known, capsys, seconds, end
+):
+    write_wav(folder / "aud.wav", np.full(round(16_000 * seconds), 0.1, np.float32))
+    dataset, report = run_import(folder, known)
+    warned = [line for line in capsys.readouterr().err.splitlines() if "lasts" in line]
+    assert len(warned) == 1 and warned[0].startswith("warning: aud.wav lasts")
+    assert f"{seconds:.2f} s, the {FRAMES} images" in warned[0] and "1.76 s" in warned[0]
+    assert end in warned[0] and len([line for line in report.found if "lasts" in line]) == 1
+    assert len(dataset.audio()) == 640 * FRAMES
+
+
+def test_audio_of_the_images_length_gives_no_warning(folder, known, capsys):
+    write_wav(folder / "aud.wav", np.full(640 * (FRAMES + 3), 0.1, np.float32))
+    _, report = run_import(folder, known)
+    assert "lasts" not in capsys.readouterr().err + " ".join(report.found)

@@ -365,6 +365,31 @@ def test_the_audio_is_shifted_to_the_lips(
     assert "100 ms after the lips" in finding_of(inspection, "audio track").what
 
 
+@pytest.mark.parametrize("late, at", [(0.6, [(1.8, 2.4)]), (-0.6, [(0.0, 0.6)]), (0.1, [])])
+def test_the_picture_that_moved_audio_no_longer_covers_is_cut_away(
+    late: float,
+    at: list[tuple[float, float]],
+    landmarker: FaceLandmarker,
+    pictures: Pictures,
+    tmp_path: Path,
+) -> None:
+    audio = speechlike(60)
+    video = write_odd(tmp_path / "a.mkv", pictures, sound=audio)
+    inspection = inspect_picture(video, landmarker, lip_offset=lambda *_: Lateness(late))
+    track = finding_of(inspection, "audio track")
+    assert track.level == ("warning" if at else "ok")
+    assert np.allclose(track.at, at, atol=0.05) and ("cut away" in track.fix) == bool(at)
+
+    # All pictures that are left have audio, but for AUDIO_SHORT.
+    lost = max(0.0, abs(late) - 0.2)
+    assert abs(inspection.frames - (60 - 25 * lost)) <= 1
+    first = max(0.0, -late - 0.2)
+    assert inspection.segment_starts[0] == pytest.approx(first, abs=0.05)
+    whole = np.pad(audio, (16_000, 16_000))
+    start = 16_000 + round(16_000 * (inspection.segment_starts[0] + late))
+    assert close_audio(inspection.audio, whole[start : start + len(inspection.audio)])
+
+
 def test_audio_that_drifts_is_stretched_to_the_lips(
     landmarker: FaceLandmarker, pictures: Pictures, tmp_path: Path
 ) -> None:

@@ -14,6 +14,9 @@ from being import media
 from being.audio import encoders
 from being.audio.phonemes import analyse_speech
 from being.conventions import SAMPLE_RATE
+from being.media.resampling import resample
+from being.preprocess.inspection import sync
+from being.preprocess.inspection.drift import audio_drift
 from being.preprocess.inspection.face_samples import FaceSamples
 from being.preprocess.inspection.sync import (
     IN_SYNC,
@@ -21,6 +24,7 @@ from being.preprocess.inspection.sync import (
     SyncOffset,
     check_other_voices,
     check_sync,
+    far_offset,
     sync_lack,
     sync_offset,
 )
@@ -136,6 +140,66 @@ def test_a_large_offset_is_reported_and_corrected(audio: np.ndarray, mouth: Face
     mended = sync_offset(analyse_speech(moved(moved(audio, 0.3), -far.shift)), mouth)
     assert abs(mended.seconds) < 0.02 and mended.shift == 0 and check_sync(mended).level == "ok"
     assert UNKNOWN_OFFSET.shift == 0 and 0.04 < IN_SYNC < 0.06
+
+
+@pytest.mark.parametrize("by", [-2.9, -1.3, 0.7, 1.3, 2.4])
+def test_a_far_offset_is_found_up_to_three_seconds(
+    audio: np.ndarray, mouth: FaceSamples, by: float
+) -> None:
+    analysis, samples = analyse_speech(moved(audio, by)), part(mouth, 80, 480)
+    assert not sync_offset(analysis, samples).reliable
+    drift = audio_drift(analysis, samples)
+    assert drift.whole.shift == pytest.approx(by, abs=0.015) and drift.rate == 0
+    assert drift.whole.confidence > 6
+    finding = check_sync(drift.whole)
+    assert finding.level == "warning" and "moved by much" in sync_lack(finding)
+
+
+def test_a_drift_about_a_far_offset_is_found(audio: np.ndarray, mouth: FaceSamples) -> None:
+    inside = (mouth.times < 13) | (mouth.times >= mouth.times[-1] - 13)
+    samples = FaceSamples(
+        mouth.times[inside], mouth.points[inside], None, mouth.face_counts[inside]
+    )
+    slow = resample(audio, 1000, 1006)
+    drift = audio_drift(analyse_speech(moved(slow, 1.2)), samples)
+    assert drift.rate == pytest.approx(0.006, abs=0.0015) and drift.stretched(1)
+    assert drift.start == pytest.approx(1.2, abs=0.04)
+
+
+def test_speech_of_another_moment_gives_no_far_offset(
+    audio: np.ndarray, mouth: FaceSamples
+) -> None:
+    """A hundred pairs: parts of 8 to 14 s of the mouth with other parts of its own speech."""
+    rng, analysis = np.random.default_rng(0), analyse_speech(audio)
+    signal, closed = sync._audio_signal(analysis), []
+    for _ in range(100):
+        length = int(rng.integers(205, 350))
+        start = int(rng.integers(0, len(mouth) - length))
+        samples = part(mouth, start, start + length)
+
+        # The signal is rolled by so much that its true place lies outside of the search.
+        by = int(rng.integers(950, len(signal) - 950))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sync, "_audio_signal", lambda _, by=by: np.roll(signal, by))
+            closed.append(far_offset(analysis, samples))
+    assert not any(offset.reliable for offset in closed)
+    assert max(offset.confidence for offset in closed) > 3, "chance comes near the bound"
+
+
+def test_the_bound_of_a_far_offset_rises_with_its_distance(
+    audio: np.ndarray, mouth: FaceSamples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A confidence that is enough at 0.9 s is not at 2.4 s."""
+    near, far = (
+        (analyse_speech(moved(audio, by)), far_offset(analyse_speech(moved(audio, by)), mouth))
+        for by in (0.9, 2.4)
+    )
+    assert near[1].reliable and far[1].reliable
+    between = (near[1].confidence + far[1].confidence) / 2
+    spread = abs(near[1].confidence - far[1].confidence)
+    monkeypatch.setattr(sync, "FAR_RISE", spread / 1.5 + 0.1)
+    monkeypatch.setattr(sync, "FAR_RELIABLE", between - (spread / 1.5 + 0.1) * (1.65 - sync.SEARCH))
+    assert far_offset(near[0], mouth).reliable and not far_offset(far[0], mouth).reliable
 
 
 @pytest.mark.parametrize(

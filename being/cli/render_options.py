@@ -115,6 +115,15 @@ BitRateOption = Annotated[
         "--bitrate", metavar="RATE", help="Bits a second, for instance 4M, instead of a quality."
     ),
 ]
+LoudnessOption = Annotated[
+    float | None,
+    typer.Option(
+        "--loudness",
+        metavar="LUFS",
+        help="Bring the audio of the video to this loudness (EBU R 128), -40 to -5: -16 is usual "
+        "on the web, -23 in broadcasting. Peaks stay below -1.5 dB.",
+    ),
+]
 ForceOption = Annotated[
     bool, typer.Option("--force", help="Replace a file that being did not make.")
 ]
@@ -149,6 +158,7 @@ class RenderOptions:
     codec: CodecOption = None
     crf: QualityOption = None
     bitrate: BitRateOption = None
+    loudness: LoudnessOption = None
     force: ForceOption = False
     device: DeviceOption = "auto"
     splat: SplatOption = None
@@ -182,6 +192,7 @@ class RenderOptions:
             self.force,
             free_name=self.out is None,
             settings=settings,
+            loudness=self.loudness,
         )
 
 

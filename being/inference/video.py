@@ -33,6 +33,7 @@ from being.inference.engine import Engine
 from being.inference.frame_writer import FrameWriter
 from being.inference.look import View
 from being.media import VideoSettings, VideoWriter, check_output_video, checked_output_path
+from being.media.loudness import check_loudness_target, normalise_loudness
 from being.media.png_sequence import PngSequenceWriter, check_picture_folder
 from being.media.resampling import resample
 from being.media.video_formats import PNG, check_png_settings
@@ -95,6 +96,7 @@ class VideoOutput:
     # Replace nothing: the video gets the first free one of NAME, NAME-2, ...
     free_name: bool = False
     settings: VideoSettings = VideoSettings()
+    loudness: float | None = None  # LUFS of the audio track; None: as it is
 
     @property
     def is_folder(self) -> bool:
@@ -103,6 +105,8 @@ class VideoOutput:
 
     def check(self) -> None:
         """Raise, before the long work, what the writer would raise."""
+        if self.loudness is not None:
+            check_loudness_target(self.loudness)
         if self.is_folder:
             check_png_settings(self.settings)
             if not self.free_name:
@@ -135,6 +139,18 @@ class VideoAudio:
 
     samples: np.ndarray  # float32 [T] or [T, C] in [-1, 1]
     rate: int = SAMPLE_RATE  # Hz
+
+    def at_loudness(self, target: float) -> tuple[VideoAudio, dict[str, Any]]:
+        """The audio at a loudness in LUFS, and figures of it. Raises as `normalise_loudness`."""
+        samples = self.samples if self.samples.ndim == 2 else self.samples[:, None]
+        if samples.shape[1] > 2:
+            raise InputRejected(
+                f"the audio has {samples.shape[1]} channels",
+                "the loudness of one or two is normalised",
+                "Mix it to stereo, or leave --loudness out",
+            )
+        found = normalise_loudness(samples, self.rate, target)
+        return VideoAudio(found.samples, self.rate), found.facts()
 
 
 def check_audio(samples: np.ndarray, what: str) -> None:
@@ -209,6 +225,10 @@ def render_video(
     check_audio(samples, what)
     output = out if isinstance(out, VideoOutput) else VideoOutput(Path(out))
     output.check()
+    track, figures = audio or VideoAudio(samples), {}
+    if output.loudness is not None:
+        with times.step("loudness"):
+            track, figures["loudness"] = track.at_loudness(output.loudness)
     avatar, view = engine.avatar, engine.view
     frames = frame_count(samples)
     expression = DrivenExpression(
@@ -221,7 +241,7 @@ def render_video(
     with (
         times.step("render and encode"),
         Progress("render", count, "frames") as progress,
-        output.open(view, audio or VideoAudio(samples), avatar.consent_note) as video,
+        output.open(view, track, avatar.consent_note) as video,
         FrameWriter(video) as writer,
     ):
         images = engine.video(times.each("features", blocks), frames, expression=expression)
@@ -241,6 +261,7 @@ def render_video(
         "fps": view.clock.fps,
         "frames_per_second": round(count / max(spent, 1e-9), 1),
         "encoder_busy_seconds": round(writer.busy, 3),
+        **figures,
         "times": times.rounded(),
     }
 

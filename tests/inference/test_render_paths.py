@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+import wave
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import pytest
 import torch
 from loudness_encoder import LoudnessEncoder
 from odd_audio import TAKEN, write
+from PIL import Image
+from placed_avatar import HEIGHT, WIDTH, write_placed_avatar
 from program import being, refused
-from tiny_avatar import write_tiny_avatar
+from tiny_avatar import SIZE, write_tiny_avatar
 from tiny_home import hum
 
 from being.audio import clip_features, encoder_interface, encoders, feature_stream
@@ -21,7 +24,8 @@ from being.cli.render_options import RenderOptions
 from being.inference import video
 from being.inference.engine import Engine
 from being.inference.video import StepTimes, render_video
-from being.media import probe, read_audio, read_frames, write_wav
+from being.media import probe, read_audio, read_frames, read_original_audio, write_wav
+from being.media.loudness import measure_loudness
 from being.model.avatar import load_avatar
 
 
@@ -202,6 +206,67 @@ def test_features_of_the_clips_own_audio_are_those_of_the_dataset(
     """A run trained on another program's features renders its own audio without a file."""
     monkeypatch.setattr(Engine, "encode", lambda *_: pytest.fail("the dataset has them"))
     assert being("render", run, "--out", "one.mp4", "--device", "cpu").exit_code == 0
+
+
+# --- the file
+
+
+def stereo_wav(path: Path, rate: int, seconds: float) -> np.ndarray:
+    """Two tones, the right one of 10 kHz, as 16-bit PCM; returns float [T, 2]."""
+    t = np.arange(round(rate * seconds)) / rate
+    samples = np.stack([0.1 * np.sin(2 * np.pi * 300 * t), 0.1 * np.sin(2 * np.pi * 1e4 * t)], 1)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes((32767 * samples).round().astype("<i2").tobytes())
+    return samples
+
+
+def test_the_video_keeps_the_audio_that_was_given(tmp_path: Path) -> None:
+    """Rate, channels, and content above 8 kHz; at the loudness that was asked for."""
+    avatar = write_placed_avatar(Path("placed"), "loudness", 2)
+    given = stereo_wav(Path("given.wav"), 48_000, 1.0)
+    rendered(avatar, Path("given.wav"))
+    found, rate = read_original_audio(Path("one.mp4"))
+    assert rate == 48_000 and found.shape[1] == 2 and abs(len(found) - 48_000) <= 1024
+    assert np.abs(found[9600:38400] - given[9600:38400]).max() < 0.04
+    assert (found[9600:38400, 1] ** 2).mean() > 0.9 * (given[:, 1] ** 2).mean()
+
+    rendered(avatar, Path("given.wav"), "--loudness", -23, "--force")
+    louder, _ = read_original_audio(Path("one.mp4"))
+    assert abs(measure_loudness(louder, 48_000).integrated + 23) < 0.5
+    assert (louder[9600:38400, 1] ** 2).mean() > 0.5 * (louder[9600:38400, 0] ** 2).mean()
+
+
+def test_looks_of_the_command_line_reach_the_file(tmp_path: Path) -> None:
+    avatar = write_placed_avatar(Path("placed"), "loudness", 2)
+    write_wav(Path("speech.wav"), hum(0.4))
+    usual = np.stack(rendered(avatar, Path("speech.wav")))
+    assert usual.shape[1:] == (SIZE, SIZE, 3)
+    whole = rendered(avatar, Path("speech.wav"), "--into-source", "--force")
+    assert len(whole) == len(usual) and whole[0].shape == (HEIGHT, WIDTH, 3)
+    words = ("render", avatar, "--audio", "speech.wav", "--device", "cpu")
+    result = being(*words, "--fps", 60, "--crf", 30, "--out", "fast.mp4", "--json")
+    assert json.loads(result.stdout)["frames"] == 24
+    assert round(probe(Path("fast.mp4")).fps) == 60
+
+    result = being(*words, "--background", "transparent", "--codec", "png", "--out", "frames")
+    assert result.exit_code == 0, result.stderr
+    names = sorted(path.name for path in Path("frames").iterdir())
+    assert names == [*(f"{k:06d}.png" for k in range(10)), "audio.wav"]
+    picture = np.asarray(Image.open("frames/000003.png"))
+    assert picture.shape == (SIZE, SIZE, 4) and picture[..., 3].min() < 40
+    for options, code, said in (
+        (("--background", "transparent", "--out", "a.mp4"), 2, "no transparency"),
+        (("--codec", "divx", "--out", "a.mp4"), 2, "unknown codec"),
+        (("--bitrate", "fast", "--out", "a.mp4"), 2, "--bitrate fast"),
+        (("--loudness", -60, "--out", "a.mp4"), 2, "-60 is not from -40 to -5"),
+        (("--fps", 24, "--out", "a.mp4"), 2, "--fps 24 is not possible"),
+        (("--codec", "png", "--out", "frames"), 1, "exists"),
+    ):
+        refused(code, said, *words, *options)
+    assert not Path("a.mp4").exists()
 
 
 # --- audio of any length ---

@@ -16,6 +16,7 @@ from being.model.avatar_writing import PoseLoop, write_avatar
 WIDTH, HEIGHT = 200, 240
 CROP = (40.5, 30.25, 120.0)  # left, top, side
 BACKGROUND = (60, 140, 90)
+HEAD = 0.3  # radius of the person's own head, of the square's side
 
 
 def source_frame(pose: int) -> np.ndarray:
@@ -33,10 +34,11 @@ def torso(size: int = SIZE) -> tuple[np.ndarray, np.ndarray]:
     return (plate + 0.5).astype(np.uint8), (255 * matte + 0.5).astype(np.uint8)
 
 
-def write_placed_avatar(path: Path, head: float = 0.3) -> Path:
-    """The bundle at `path`; head: radius of the person's own head, of the square's side."""
-    made = tiny_avatar(path, width=6)
-    config = load("quick", ["avatar.live_encoder=none", "model.mouth=audio"], environment={})
+def write_placed_avatar(path: Path, encoder: str = "hama", width: int = 6) -> Path:
+    """The bundle at `path`, for features of `encoder` with `width` channels."""
+    made = tiny_avatar(path, width=width)
+    settings = [f"data.encoder={encoder}", "avatar.live_encoder=none", "model.mouth=audio"]
+    config = load("quick", settings, environment={})
     config = replace(config, model=made.model.network.config)
     plate, matte = torso()
 
@@ -44,7 +46,7 @@ def write_placed_avatar(path: Path, head: float = 0.3) -> Path:
         return (source_frame(k) for k in range(POSES))
 
     y, x = (np.mgrid[:HEAD_MASK_SIDE, :HEAD_MASK_SIDE] + 0.5) / HEAD_MASK_SIDE - 0.5
-    mask = ((x**2 + y**2 < head**2) * 255).astype(np.uint8)
+    mask = ((x**2 + y**2 < HEAD**2) * 255).astype(np.uint8)
     heads = np.repeat(mask[None], POSES, 0)
     background = np.full((SIZE, SIZE, 3), BACKGROUND, np.uint8)
     loop = PoseLoop(

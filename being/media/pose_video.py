@@ -88,7 +88,7 @@ class PoseVideo:
                 self._groups[-1].append(packet)
                 count += 1
             self._container, self._context = container, stream.codec_context
-        except (OSError, ValueError, IndexError) as error:
+        except (av.error.FFmpegError, OSError, ValueError, IndexError) as error:
             raise DamagedVideo(str(error)) from error
         if count != frames or max(map(len, self._groups), default=0) > GROUP:
             raise DamagedVideo(f"{count} frames in {len(self._groups)} groups, not {frames}")
@@ -109,7 +109,7 @@ class PoseVideo:
             frames = [frame for packet in packets for frame in self._context.decode(packet)]
             frames += self._context.decode(None)
             self._context.flush_buffers()
-        except (OSError, ValueError) as error:
+        except (av.error.FFmpegError, OSError, ValueError) as error:
             raise DamagedVideo(str(error)) from error
         sizes = {(frame.width, frame.height) for frame in frames}
         if len(frames) != len(packets) or sizes != {(self.width, self.height)}:

@@ -256,7 +256,7 @@ def test_looks_of_the_command_line_reach_the_file(tmp_path: Path) -> None:
     names = sorted(path.name for path in Path("frames").iterdir())
     assert names == [*(f"{k:06d}.png" for k in range(10)), "audio.wav"]
     picture = np.asarray(Image.open("frames/000003.png"))
-    assert picture.shape == (SIZE, SIZE, 4) and picture[..., 3].min() < 40
+    assert picture.shape == (SIZE, SIZE, 4) and picture[..., 3].min() < 100
     for options, code, said in (
         (("--background", "transparent", "--out", "a.mp4"), 2, "no transparency"),
         (("--codec", "divx", "--out", "a.mp4"), 2, "unknown codec"),

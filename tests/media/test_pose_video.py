@@ -41,7 +41,7 @@ def test_the_size_is_bounded(tmp_path: Path) -> None:
 
 
 def test_other_content_is_refused(content: bytes) -> None:
-    for wrong in (b"", b"no video", content[: len(content) // 2]):
+    for wrong in (b"", b"no video", content[:30], content[:60], content[: len(content) // 2]):
         with pytest.raises(DamagedVideo):
             PoseVideo(wrong, WIDTH, HEIGHT, FRAMES)
     for size in ((WIDTH, HEIGHT, FRAMES + 1), (WIDTH * 2, HEIGHT, FRAMES)):

@@ -175,9 +175,12 @@ class _Finder:
         """Whether a report is of a video that lies in one of the folders or is called NAME."""
         for key in ("pred", "truth"):
             video = figures.get(key)
-            if not isinstance(video, str) or "\0" in video:
+            if not isinstance(video, str):
                 continue
-            real = real_path(self.home / video)
+            try:
+                real = real_path(self.home / video)
+            except (OSError, ValueError):  # no file system takes the name
+                continue
             if real.stem == self.name or any(folder in real.parents for folder in inside):
                 return True
         return False

@@ -163,9 +163,7 @@ def _damaged(path: Path, kind: str, error: Exception, marker: str, name: str = "
     if isinstance(error, BeingError):
         damage = ": ".join(filter(None, (error.what, error.why)))
     if not os.path.lexists(path / marker):
-        damage = f"it has no {marker}"
-        if path.is_symlink() and not path.exists():
-            damage = "it is a link to nothing"
+        damage = _why_missing(path, marker)
     return Entry(
         kind,
         name or path.name,
@@ -175,6 +173,17 @@ def _damaged(path: Path, kind: str, error: Exception, marker: str, name: str = "
         changed=_changed(path / marker) or _changed(path),
         damage=damage,
     )
+
+
+def _why_missing(path: Path, marker: str) -> str:
+    """Why a dataset, run or avatar has no marker."""
+    if path.is_symlink() and not path.exists():
+        return "it is a link to nothing"
+    try:
+        os.listdir(path)
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+    return f"it has no {marker}"
 
 
 def _progress(run: Path) -> tuple[int | None, str]:

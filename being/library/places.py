@@ -52,7 +52,7 @@ def _places(root: Path, marker: str) -> Iterator[Place]:
         inside = [] if os.path.lexists(path / marker) else _members(path, marker)
         if inside:
             yield from (Place(p, link or (p if p.is_symlink() else None)) for p in inside)
-        elif link or os.path.lexists(path / marker) or children(path):
+        elif link or not is_empty(path):
             yield Place(path, link)
 
 
@@ -73,6 +73,14 @@ def children(folder: Path) -> list[Path]:
         return sorted(folder / name for name in os.listdir(folder))
     except OSError:
         return []
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether a folder is known to be empty: one that cannot be read is not."""
+    try:
+        return not os.listdir(folder)
+    except OSError:
+        return False
 
 
 def is_work_name(name: str) -> bool:

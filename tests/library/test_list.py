@@ -82,6 +82,7 @@ def test_damaged_entries_are_named_and_end_nothing(home: Path) -> None:
     write(home / "data/wrong/dataset.json", {"schema": 1, "name": "../x", "frames": -1})
     write(home / "data/lost/ori_imgs/0.jpg")
     (home / "data/dangling").symlink_to(home / "nowhere")
+    (home / "data/loop").symlink_to("loop")
     os.mkfifo(home / "data/pipe")
     write(home / "runs/May/one/run.json", "[" * 100_000)
     write(home / "runs/May/two/checkpoints/last/state.json", {"stage": 3})
@@ -94,6 +95,7 @@ def test_damaged_entries_are_named_and_end_nothing(home: Path) -> None:
         "data/wrong",
         "data/lost",
         "data/dangling",
+        "data/loop",
         "runs/May/one",
         "runs/May/two",
         "runs/May/three/avatar",
@@ -102,6 +104,32 @@ def test_damaged_entries_are_named_and_end_nothing(home: Path) -> None:
     assert "poses" in entries["runs/May/three/avatar"]["damage"]
     result = being("list")
     assert result.exit_code == 0 and result.stderr.count("is damaged") == len(damaged)
+
+
+def test_a_folder_that_cannot_be_read_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "data/closed").mkdir(parents=True)
+    (home / "data/empty").mkdir()
+    list_folder = os.listdir
+
+    def closed(path: Any = ".") -> list[str]:
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return list_folder(path)
+
+    monkeypatch.setattr(os, "listdir", closed)
+    entries = listed()
+    assert list(entries) == ["data/closed"]
+    assert entries["data/closed"]["damage"] == "it cannot be read: Permission denied"
+
+
+def test_records_of_strangers_end_nothing(home: Path) -> None:
+    add_dataset(home / "data/May")
+    for k, path in enumerate(("\0", "\ud800", "a" * 10_000, "../" * 2000, "", 3, None, ["x"])):
+        write(home / f"runs/May/{k}/run.json", {"schema": 1, "name": "May", "dataset": path})
+        write(home / f"eval/{k}/metrics.json", {"pred": path, "truth": path})
+    assert len(listed()) == 9
+    result = being("rm", "May", "--dry-run", "--json")
+    assert result.exit_code == 0 and len(json.loads(result.stdout)["items"]) == 9
 
 
 def test_what_is_unfinished_in_use_or_left_behind_is_listed(home: Path) -> None:

@@ -104,6 +104,8 @@ class _Finder:
                 items += self._subject_folder(path)
         taken = {item.path for item in items}
         real = {real_path(path) for path in datasets if not path.is_symlink()}
+        if not (self.home / "data" / self.name).is_symlink():
+            real.add(real_path(self.home / "data" / self.name))  # also where it is gone already
         for place in places(root, RUN_MARKER):
             if place.hidden or place.path in taken or place.path.parent == root / self.name:
                 continue
@@ -215,7 +217,7 @@ class _Finder:
 
     def _note_dataset(self, run: Path, data: Path | None) -> None:
         """Note that a run's dataset stays, where it lies outside the home."""
-        if data is None or not (data / DATASET_MARKER).is_file():
+        if data is None or not os.path.isfile(data / DATASET_MARKER):
             return
         if real_path(self.home / "data") not in data.parents:
             note = f"{data} stays: the dataset of {run} lies outside {self.home / 'data'}"

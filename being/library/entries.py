@@ -52,17 +52,18 @@ def list_entries(home: Path) -> list[Entry]:
 
 
 def dataset_of(run: Path, record: dict[str, Any], home: Path) -> Path | None:
-    """The dataset of a run, without links: where its record says, or else under `data/`."""
+    """The dataset of a run, without links: where its record says, or else under `data/`.
+
+    Where it is at neither place, the one of the record; None for a record without a path.
+    """
     written = record.get("dataset")
-    if not isinstance(written, str) or "\0" in written:
+    if not isinstance(written, str):
         return None
-    for place in (real_path(run) / written, home / "data" / Path(written).name):
-        try:
-            if os.path.lexists(place):
-                return real_path(place)
-        except (OSError, ValueError):  # names that no file system takes
-            continue
-    return None
+    try:
+        found = [real_path(real_path(run) / written), real_path(home / "data" / Path(written).name)]
+    except (OSError, ValueError):  # no file system takes the name
+        return None
+    return next((place for place in found if os.path.lexists(place)), found[0])
 
 
 def read_record(file: Path) -> dict[str, Any]:

@@ -102,6 +102,11 @@ def test_datasets_and_runs_belong_by_their_own_names_too(home: Path) -> None:
     assert (other / "run.json").exists()
 
 
+def test_the_runs_of_a_dataset_that_is_gone_belong_too(home: Path) -> None:
+    run = add_run(home / "runs/trial/one", home / "data/Eve", name="trial")
+    assert rm("Eve", "--yes")[1]["removed"] == [str(run)] and not run.exists()
+
+
 def test_a_dry_run_shows_and_changes_nothing(home: Path) -> None:
     before = content(home)
     code, answer, shown = rm("May", "--dry-run")

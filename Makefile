@@ -6,7 +6,7 @@ STAMP = $(VENV)/.being-installed
 SOURCES = pyproject.toml constraints.txt setup.py $(shell git ls-files '*.cpp' '*.h' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format type bench clean
+.PHONY: help setup demo test test-slow lint format type bench dist clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -50,5 +50,8 @@ bench: $(STAMP)  ## rasterizer and, where a trained avatar is, frames per second
 	@$(BIN)/python -m being.bench.splat
 	@if ls runs/*/*/avatar/manifest.json >/dev/null 2>&1; then $(BIN)/being bench-fps; fi
 
+dist: $(STAMP)  ## source distribution and wheel, in dist/
+	@$(BIN)/python -m build --no-isolation --outdir dist
+
 clean:  ## remove the virtual environment and build products
-	@rm -rf $(VENV) build being.egg-info
+	@rm -rf $(VENV) build dist being.egg-info

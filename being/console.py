@@ -79,6 +79,12 @@ class Console:
         """Print the error that ends a command, on one line of stderr."""
         self.notice(f"error: {' '.join(text.split())}")
 
+    def can_ask(self) -> bool:
+        """Whether a person at a terminal can answer a question."""
+        if sys.stdin is None or sys.stderr is None or self.quiet or self.json:
+            return False
+        return sys.stdin.isatty() and sys.stderr.isatty()
+
     def ask(self, question: str) -> str:
         """The line that the person at the terminal answers, without spaces around it."""
         write_line(question, "stderr", end="")

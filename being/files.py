@@ -255,6 +255,13 @@ def remove_abandoned_parts(folder: Path) -> None:
             os.close(descriptor)
 
 
+def is_part_of(name: str, target: str) -> bool:
+    """Whether `name` is that of a part of the file or folder `target`."""
+    stem, suffix = _stem_and_suffix(target)
+    pattern = f"{re.escape(f'.{stem}.part-')}[0-9a-f]{{{2 * TOKEN_BYTES}}}{re.escape(suffix)}"
+    return re.fullmatch(pattern, name) is not None
+
+
 @atexit.register
 def discard_open_parts() -> None:
     """Remove the parts of this process that a signal left before their `with` block began."""

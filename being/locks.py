@@ -56,6 +56,21 @@ def lock_path(target: Path) -> Path:
     return real.with_name(hidden_name(real.name, ".lock"))
 
 
+def holder(target: Path) -> str:
+    """The process that holds the lock of a target, as it wrote it; empty where none does."""
+    return holder_of_file(lock_path(target))
+
+
+def holder_of_file(file: Path) -> str:
+    """The process that holds the lock file `file`, as it wrote it; empty where none does."""
+    try:
+        stream = open(file, "r+", encoding="utf-8")
+    except OSError:
+        return ""
+    with stream:
+        return "" if acquire(stream.fileno()) else _holder(file)
+
+
 def remove_abandoned_locks(folder: Path) -> None:
     """Remove the lock files in a folder whose processes have died."""
     if os.name == "nt":  # an open file cannot be removed there

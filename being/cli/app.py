@@ -10,6 +10,7 @@ from being.cli import (
     data_commands,
     eval_commands,
     interop_commands,
+    library_commands,
     live_commands,
     train_commands,
 )
@@ -57,6 +58,7 @@ for group in (
     live_commands,
     eval_commands,
     interop_commands,
+    library_commands,
 ):
     group.register(app)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -188,7 +187,7 @@ def preprocess(
         return _inspect(video, size, tight, audio)
     subject = name or video.stem
     folder = out or home() / "data" / subject
-    ask = ask_consent if consent is None and _can_ask() else None
+    ask = ask_consent if consent is None and console.can_ask() else None
     path = preprocess_video(
         video,
         folder,
@@ -332,14 +331,6 @@ def _inspect(video: Path, size: int | None, tight: bool, audio: Path | None) -> 
     segments = f" in {count} segments" if count > 1 else ""
     console.info(f"the clip can be used: {inspection.seconds:.1f} s{segments}")
     return result
-
-
-def _can_ask() -> bool:
-    """Whether a person at a terminal can answer a question."""
-
-    if sys.stdin is None or sys.stderr is None or console.quiet or console.json:
-        return False
-    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def ask_consent() -> Consent:

@@ -20,6 +20,7 @@ FILE = "dataset.json"
 SCHEMA = 1
 FRAMES_MAX = 4 * 3600 * FPS  # four hours
 SIDES = (16, 4096)  # px: smallest and largest side of the images
+FRAME_PIXELS_MAX = 1 << 24  # of a source frame: the decoded ones that are kept take under 1 GB
 FEATURES_MAX = 64  # encoders whose features one dataset holds
 WIDTH_MAX = 100_000  # channels of a speech feature
 TEXT_MAX = 1000  # characters of a name or finding

@@ -14,10 +14,10 @@ from torch.nn import functional as F
 from being import media
 from being.data.clip import head_mask, open_image, open_rgb
 from being.data.dataset import Dataset
+from being.data.manifest import FRAME_PIXELS_MAX
 from being.data.source_video import find_source, scaled_crop, source_frame_numbers, whole_frames
 
 HEAD_MASK_SIDE = 96  # px
-FRAME_PIXELS_MAX = 1 << 24  # of a source frame: the decoded ones that are kept take under 1 GB
 EDGE = 1 / 128  # of the picture's side: how far background shows inside the mask of a torso
 CONTRAST_MIN = 3 * 20.0**2  # of torso and background, squared levels, to tell them apart
 

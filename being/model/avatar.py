@@ -32,9 +32,14 @@ import torch
 from torch import Tensor
 
 from being.config import from_dict
-from being.data.consent import consent_fault, consent_note
+from being.data.consent import consent_note
 from being.data.expression_channels import BLINK_ONLY, ExpressionChannels
 from being.errors import InputRejected, UsageError
+from being.model.avatar_manifest import (
+    BLINK_SCHEMA,
+    COPY_AGAIN,
+    read_avatar_manifest,
+)
 from being.model.avatar_parts import (
     ADD_PARTS,
     PoseImages,
@@ -43,35 +48,14 @@ from being.model.avatar_parts import (
     load_mattes,
     load_surround,
     part_files,
-    surround_fault,
 )
 from being.model.talking_head import TalkingHead
 from being.model.voice_to_mouth import LIVE_VOICE_FILE, VOICE_FILE, VoiceToMouth
-from being.names import is_subject_name
 from being.paths import check_folder, user_path
 from being.reading.content import Unreadable, read_content, reason, rejected
 from being.reading.images import decode_image, image_size
-from being.reading.structured import read_json
 from being.reading.tensors import load_tensors
 
-SCHEMA = 2
-BLINK_SCHEMA = 1  # of bundles whose only expression channel is the blink
-MANIFEST_TYPES: dict[str, type | tuple[type, ...]] = {
-    "name": str,
-    "size": int,
-    "focal": (int, float),
-    "encoder": str,
-    "audio_width": int,
-    "model": dict,
-    "poses": int,
-    "files": dict,
-}
-COPY_AGAIN = "Copy the bundle again"
-SIDES = (16, 4096)  # px: smallest and largest side of the image
-POSES_MAX = 25_000  # a loop of 1000 s
-AUDIO_WIDTH_MAX = 100_000
-FOCAL_MAX = 1e6  # px
-TEXT_MAX = 1000  # characters of a name
 FILE_MAX = 2 << 30  # bytes
 # Pixels of all plates together: so many for each byte of their files, and some besides.
 PLATE_PIXELS_PER_BYTE, PLATE_PIXELS_FREE = 64, 1 << 27
@@ -170,7 +154,7 @@ def load_avatar(path: Path, device: torch.device | str = "cpu") -> Avatar:
     a file that is missing, was altered, has another schema or holds numbers that are not finite.
     """
     folder = _bundle_folder(user_path(path))
-    manifest = _read_manifest(folder)
+    manifest = read_avatar_manifest(folder)
     plates = [f"plates/{k:06d}.jpg" for k in range(manifest["poses"])]
     content = _read_files(folder, manifest, plates)
     voice = live_voice = None
@@ -248,51 +232,6 @@ def _bundle_folder(path: Path) -> Path:
         "it has no manifest.json",
         "Train one with: being train DATA",
     )
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    """Return the manifest of a bundle, checked: schema, types and ranges of its values."""
-    manifest = read_json(folder / "manifest.json")
-    schema = manifest.get("schema")
-    if schema not in (BLINK_SCHEMA, SCHEMA):
-        raise InputRejected(
-            f"{folder} has avatar schema {schema}, this version reads up to {SCHEMA}",
-            fix="Use the version of being that wrote it, or train again",
-        )
-
-    wrong = [
-        name
-        for name, types in MANIFEST_TYPES.items()
-        if not isinstance(manifest.get(name), types) or isinstance(manifest[name], bool)
-    ] or _values_out_of_range(manifest)
-    if wrong:
-        raise InputRejected(
-            f"{folder / 'manifest.json'} does not describe an avatar",
-            f"missing or wrong: {', '.join(wrong)}",
-            COPY_AGAIN,
-        )
-    return manifest
-
-
-def _values_out_of_range(manifest: dict[str, Any]) -> list[str]:
-    """Return the keys of a manifest whose values have the right types and are out of range."""
-    faults = {
-        "name": not is_subject_name(manifest["name"]),
-        "size": not SIDES[0] <= manifest["size"] <= SIDES[1],
-        "focal": not 0 < manifest["focal"] <= FOCAL_MAX,
-        "encoder": not 0 < len(manifest["encoder"]) <= TEXT_MAX,
-        "live_encoder": not _is_short_text(manifest.get("live_encoder", "none")),
-        "audio_width": not 0 < manifest["audio_width"] <= AUDIO_WIDTH_MAX,
-        "poses": not 0 < manifest["poses"] <= POSES_MAX,
-        "consent": bool(consent_fault(manifest.get("consent"))),
-        "surround": surround_fault(manifest.get("surround")),
-    }
-    return [name for name, fault in faults.items() if fault]
-
-
-def _is_short_text(value: object) -> bool:
-    """Return whether a value is a name of usual length."""
-    return isinstance(value, str) and 0 < len(value) <= TEXT_MAX
 
 
 def _has_code(manifest: dict[str, Any]) -> bool:

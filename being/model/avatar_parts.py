@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from being.data.surround import FRAME_PIXELS_MAX, HEAD_MASK_SIDE, Surround, Torsos
+from being.data.surround import HEAD_MASK_SIDE, Surround, Torsos
 from being.errors import InputRejected
 from being.files import save_tensors
 from being.media.pose_video import DamagedVideo, PoseVideo, write_pose_video
@@ -27,7 +27,6 @@ SURROUND_VIDEO, SURROUND_HEADS = "surround.mp4", "surround.safetensors"
 BACKGROUND_QUALITY = 95  # of JPEG
 # Bytes of a source frame, and the pixels of the frame for which they are meant.
 FRAME_BYTES, FRAME_PIXELS = 120_000, 1920 * 1080
-FRAME_SIDES = (16, 8192)  # px of a source frame
 COPY_AGAIN = "Copy the bundle again"
 ADD_PARTS = "Add them with: being export AVATAR --surround"
 
@@ -153,30 +152,6 @@ def load_surround(
         heads.numpy(),
         content[SURROUND_VIDEO],
     )
-
-
-def surround_fault(entry: object) -> bool:
-    """Whether the entry "surround" of a manifest has wrong types or numbers out of range."""
-    if entry is None:
-        return False
-    if not isinstance(entry, dict):
-        return True
-    sides = [entry.get(name) for name in ("width", "height")]
-    crop = entry.get("crop")
-    if not (isinstance(crop, list) and len(crop) == 3):
-        return True
-    if not all(type(side) is int and _is_side(side) for side in sides):
-        return True
-    if not all(type(number) in (int, float) and abs(number) < 1e5 for number in crop):
-        return True
-    left, top, side = map(float, crop)
-    width, height = map(int, sides)  # type: ignore[arg-type]
-    inside = left > -2 and top > -2 and left + side < width + 2 and top + side < height + 2
-    return not (inside and side >= FRAME_SIDES[0] and width * height <= FRAME_PIXELS_MAX)
-
-
-def _is_side(side: int) -> bool:
-    return FRAME_SIDES[0] <= side <= FRAME_SIDES[1] and side % 2 == 0
 
 
 def _damaged(file: Path, why: str) -> InputRejected:

@@ -20,7 +20,8 @@ from being.data.dataset import Dataset
 from being.data.expression_channels import BLINK_ONLY, ExpressionChannels
 from being.data.surround import Surround, Torsos, surround_of, torsos_of
 from being.files import new_folder, save_tensors, write_json
-from being.model.avatar import LICENCE_NOTE, SCHEMA, digest, load_avatar
+from being.model.avatar import LICENCE_NOTE, digest, load_avatar
+from being.model.avatar_manifest import SCHEMA
 from being.model.avatar_parts import write_parts
 from being.model.talking_head import TalkingHead
 from being.model.voice_to_mouth import LIVE_VOICE_FILE, VOICE_FILE, VoiceToMouth

@@ -66,6 +66,8 @@ def test_help_is_quick_and_imports_neither_torch_nor_numpy() -> None:
         "bench-fps",
         "export",
         "demo",
+        "list",
+        "rm",
     ],
 )
 def test_every_command_has_help_and_an_example(command: str) -> None:

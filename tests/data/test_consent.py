@@ -72,7 +72,7 @@ def test_nothing_is_asked_without_a_terminal(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr(console, "quiet", quiet)
         monkeypatch.setattr(console, "json", as_json)
         wanted = stdin.isatty() and stderr.isatty() and not quiet and not as_json
-        assert data_commands._can_ask() == wanted
+        assert console.can_ask() == wanted
 
 
 @pytest.mark.parametrize(

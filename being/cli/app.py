@@ -11,6 +11,7 @@ from being.cli import (
     eval_commands,
     interop_commands,
     live_commands,
+    machine_commands,
     train_commands,
 )
 from being.cli.command import Commands, keep_standard_streams, stop_on_signals
@@ -57,6 +58,7 @@ for group in (
     live_commands,
     eval_commands,
     interop_commands,
+    machine_commands,
 ):
     group.register(app)
 

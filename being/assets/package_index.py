@@ -22,7 +22,7 @@ from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
 from urllib.request import url2pathname
 
-from being.assets.download import Ask, Progress, Reply, WrongContent, download, position
+from being.assets.http_download import Ask, Progress, Reply, WrongContent, download, position
 
 # Time without progress, s: the index pages of a project come first.
 TIMEOUT = 120

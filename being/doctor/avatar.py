@@ -11,6 +11,8 @@ from being.conventions import FEATURE_WINDOW, FPS
 from being.doctor.check import FAILURE, OK, WARNING, Check
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from being.inference.engine import Engine
 
 WARM_UP, TIMED, TIMED_S = 3, 30, 2.0  # frames, frames, s
@@ -68,7 +70,7 @@ def _check_frames(engine: Engine) -> Iterator[Check]:
         yield Check("avatar's speed", WARNING, text, fix)
 
 
-def _check_picture(image, plate) -> Check:  # type: ignore[no-untyped-def]
+def _check_picture(image: np.ndarray, plate: np.ndarray) -> Check:
     """image, plate: uint8 [S, S, 3]."""
     import numpy as np
 

@@ -9,6 +9,7 @@ from being.errors import BeingError
 from being.reading.content import reason
 
 OK, WARNING, FAILURE = "ok", "warning", "failure"
+PROGRAMS = ("pip", "apt", "being")  # names of programs that advice begins with
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Check:
 
     def line(self) -> str:
         """The check on one line."""
-        text = f"{self.level:<8} {self.name:<22} {self.what}"
+        text = f"{self.level:<8} {self.name:<25} {self.what}"
         return " ".join(f"{text}. {self.fix}".split("\n")) if self.fix else text
 
 
@@ -34,7 +35,8 @@ def of_status(name: str, status: str, level: str) -> Check:
     if status.startswith("OK"):
         return Check(name, OK, status[2:].strip().removeprefix("(").removesuffix(")") or "works")
     what, _, fix = status.partition("; ")
-    return Check(name, level, what, fix[:1].upper() + fix[1:])
+    is_command = fix.split(" ")[0] in PROGRAMS
+    return Check(name, level, what, fix if is_command else fix[:1].upper() + fix[1:])
 
 
 def guarded(name: str, examine: Callable[[], Iterable[Check]]) -> list[Check]:

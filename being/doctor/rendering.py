@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from being.doctor.check import FAILURE, OK, WARNING, Check, of_status
+
+if TYPE_CHECKING:
+    import torch
+
+    from being.splat import Cameras, Gaussians
 
 SIDE = 64  # px
 GAUSSIANS = 60
@@ -58,9 +64,10 @@ def _rendered_check(title: str, name: str) -> Check:
         device = torch.device("cuda")
     fix = f"Do not use --splat {name}; report it with this output"
     gaussians, cameras = _scene(device)
-    expected = rasterize(gaussians, cameras, backend=REFERENCE)
     try:
-        drawn = rasterize(gaussians, cameras, backend=name)
+        with torch.no_grad():
+            expected = rasterize(gaussians, cameras, backend=REFERENCE)
+            drawn = rasterize(gaussians, cameras, backend=name)
     except Exception as error:  # a backend of others raises what it likes
         lines = str(error).splitlines() or [type(error).__name__]
         return Check(title, FAILURE, f"cannot render: {lines[0]}", fix)
@@ -74,7 +81,7 @@ def _rendered_check(title: str, name: str) -> Check:
     return Check(title, OK, f"renders rightly (difference {difference:.0e})")
 
 
-def _scene(device):  # type: ignore[no-untyped-def]
+def _scene(device: torch.device) -> tuple[Gaussians, Cameras]:
     """Gaussians in a ball and a camera that looks at it, always the same."""
     import torch
 

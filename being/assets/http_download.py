@@ -183,6 +183,13 @@ def _range_refused(error: Exception) -> bool:
     return 416 in (status, getattr(error, "code", None))
 
 
+def keep_download(file: Path, part: Path) -> None:
+    """Make a complete file the part of a later download, which then asks for nothing more."""
+    with suppress(OSError):  # the later download fetches it again
+        part.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(file, part)
+
+
 def ask_address(url: str) -> Ask:
     """Ask an address by urllib."""
 

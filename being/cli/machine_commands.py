@@ -27,7 +27,9 @@ def register(app: typer.Typer) -> None:
     assets = typer.Typer(name="assets", help="Pretrained files: list, fetch and check them.")
     app.add_typer(assets, name="assets")
     command(assets, "list", epilog="Example: being assets list --json")(list_)
-    command(assets, "pull", epilog="Example: being assets pull kokoro kokoro_voices")(pull)
+    command(assets, "pull", fetches=True, epilog="Example: being assets pull kokoro kokoro_voices")(
+        pull
+    )
     command(assets, "verify", epilog="Example: being assets verify")(verify)
 
 

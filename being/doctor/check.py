@@ -48,6 +48,9 @@ def guarded(name: str, examine: Callable[[], Iterable[Check]]) -> list[Check]:
     except BeingError as error:
         why = f"{error.what}: {error.why}" if error.why else error.what
         done.append(Check(name, FAILURE, why, error.fix))
+    except ModuleNotFoundError as error:
+        what = f"the package {error.name} is not installed"
+        done.append(Check(name, FAILURE, what, "pip install 'being[all]'"))
     except Exception as error:
         fix = "Install the package again: pip install --force-reinstall being"
         done.append(Check(name, FAILURE, f"{type(error).__name__}: {reason(error)}", fix))

@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import json
+import re
 import shutil
 import socket
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,6 +90,19 @@ def test_a_check_that_raises_is_a_failure_and_the_others_go_on() -> None:
     assert first.level == "ok"
     the(fault, "failure", "libtorch.so is missing", "Install the package again")
     the(guarded("GPU", refused)[0], "failure", "no device: it is gone", "Plug it in")
+
+
+def test_without_torch_the_doctor_says_so() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None; sys.argv = ['being', 'doctor']\n"
+        "from being.cli.app import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 3 and "Traceback" not in done.stderr
+    assert re.search(
+        "^failure .*the package torch is not installed. pip install", done.stderr, re.M
+    )
+    assert "ok       codec h264" in done.stdout and "ok       Python" in done.stdout
 
 
 # --- Python, packages, GPU, disk

@@ -13,7 +13,7 @@ ROOT = Path(being.__file__).parent
 ORDER = """
     conventions errors threads console names paths locks reading files onnx_runtime config assets
     media report audio tts splat face data preprocess model metrics runs train inference session api
-    interop library eval bench sample demo cli
+    interop library eval bench sample demo doctor cli
 """.split()
 # What each of them imports. A new edge is a decision: add it here, and say why in the commit.
 ALLOWED = {
@@ -23,7 +23,7 @@ ALLOWED = {
     "reading": "console errors",
     "files": "paths locks",
     "config": "errors paths reading",
-    "assets": "errors console files",
+    "assets": "errors console locks files",
     "media": "conventions errors paths reading files",
     "report": "conventions",
     "audio": "conventions errors reading files assets media",
@@ -61,9 +61,10 @@ ALLOWED = {
         "face data model inference session api interop"
     ),
     "demo": "errors console files config tts splat data preprocess train inference eval sample",
+    "doctor": "conventions errors paths reading assets media audio tts splat model inference api",
     "cli": (
-        "errors threads console paths reading config media tts splat face data preprocess model "
-        "runs train inference api interop library eval bench demo"
+        "errors threads console paths reading config assets media tts splat face data preprocess "
+        "model runs train inference api interop library eval bench demo doctor"
     ),
 }
 ONLY_DOORS = {

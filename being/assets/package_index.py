@@ -9,21 +9,24 @@ made for its own program only.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
 from urllib.request import url2pathname
 
-# Time for a whole package, s; the largest is 100 MB.
-TIMEOUT = 900
+from being.assets.http_download import Ask, Progress, Reply, WrongContent, download, position
+
+# Time without progress, s: the index pages of a project come first.
+TIMEOUT = 120
+POLL_S = 0.2  # between two looks at the part file
 PAGE_MAX = 64 << 20  # bytes of an index page
 CHUNK = 1 << 18  # bytes that are read at once
 RETRIES = 2
@@ -38,31 +41,63 @@ class NotFetched(Exception):
     """An archive cannot be fetched; the text says why."""
 
 
-def fetch_archive(package: str, sha256: str, size: int, folder: Path) -> Path:
+def fetch_archive(
+    package: str,
+    sha256: str,
+    size: int,
+    folder: Path,
+    part: Path,
+    progress: Progress | None = None,
+) -> Path:
     """The archive of `package` ("name==version") with this sha256 and size, put into `folder`.
 
-    The caller compares the sha256 of what came. Raises NotFetched.
+    part: where the download is kept while it is incomplete. progress: called with (bytes done,
+    `size`). The caller compares the sha256 of what came. Raises NotFetched.
     """
-    command = [sys.executable, "-m", __name__, package, sha256, str(size), str(folder)]
+    words = [package, sha256, str(size), str(folder), str(part)]
+    with subprocess.Popen(
+        [sys.executable, "-m", __name__, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        stdin=subprocess.DEVNULL,
+    ) as process:
+        try:
+            output, errors = _watched(process, part, size, progress)
+        except BaseException:
+            process.kill()
+            raise
     try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=TIMEOUT,
-            stdin=subprocess.DEVNULL,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise NotFetched(f"the index did not answer in {TIMEOUT} s") from error
-    try:
-        answer = json.loads(done.stdout.splitlines()[-1])
+        answer = json.loads(output.splitlines()[-1])
     except (IndexError, ValueError) as error:
-        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        lines = [line.strip() for line in errors.splitlines() if line.strip()]
         raise NotFetched((lines or ["pip failed without a message"])[-1]) from error
     if "reason" in answer:
         raise NotFetched(answer["reason"])
     return folder / answer["file"]
+
+
+def _watched(
+    process: subprocess.Popen[str], part: Path, size: int, progress: Progress | None
+) -> tuple[str, str]:
+    """What the process wrote to stdout and stderr; meanwhile the growth of the part is told.
+
+    Raises NotFetched when nothing came for TIMEOUT seconds.
+    """
+    done, last = 0, time.monotonic()
+    while True:
+        try:
+            return process.communicate(timeout=POLL_S)
+        except subprocess.TimeoutExpired as error:
+            with suppress(OSError):
+                now = part.stat().st_size
+                if now != done:
+                    done, last = now, time.monotonic()
+                    if progress is not None:
+                        progress(done, size)
+            if time.monotonic() - last > TIMEOUT:
+                raise NotFetched(f"the index did not answer in {TIMEOUT} s") from error
 
 
 # --- in the process of its own
@@ -146,29 +181,29 @@ def _is_of_package(name: str, package: str, version: str) -> bool:
     return stem.startswith(f"{start}-") and name.endswith(SUFFIXES)
 
 
-def _download(session: Any, address: str, size: int, file: Path) -> None:
-    """Download the file at an address, which must have `size` bytes."""
-    reply = session.get(address, headers={"Accept-Encoding": "identity"}, stream=True)
-    reply.raise_for_status()
-    done = 0
-    with open(file, "wb") as out:
-        for chunk in reply.iter_content(CHUNK):
-            done += len(chunk)
-            if done > size:
-                break
-            out.write(chunk)
-    if done != size:
-        raise NotFetched(f"{file.name} has not the expected {size} bytes: refused")
+def _ask(session: Any, address: str) -> Ask:
+    """Ask an address by pip's session."""
+
+    def ask(start: int) -> Reply:
+        headers = {"Accept-Encoding": "identity"}
+        if start:
+            headers["Range"] = f"bytes={start}-"
+        reply = session.get(address, headers=headers, stream=True)
+        reply.raise_for_status()
+        fields = {name.lower(): str(value) for name, value in reply.headers.items()}
+        return Reply(*position(reply.status_code, fields), reply.iter_content(CHUNK))
+
+    return ask
 
 
-def _fetch(package: str, sha256: str, size: int, folder: Path) -> str:
+def _fetch(package: str, sha256: str, size: int, folder: Path, part: Path) -> str:
     """The name of the archive in `folder`. Raises NotFetched and pip's own errors."""
     with _pip() as (options, session):
-        return _fetch_from(options, session, package, sha256, size, folder)
+        return _fetch_from(options, session, package, sha256, size, folder, part)
 
 
 def _fetch_from(
-    options: Any, session: Any, package: str, sha256: str, size: int, folder: Path
+    options: Any, session: Any, package: str, sha256: str, size: int, folder: Path, part: Path
 ) -> str:
     """The name of the archive in `folder`, by pip's settings and session."""
     name, _, version = package.partition("==")
@@ -196,12 +231,13 @@ def _fetch_from(
         file = folder / "archive" / _file_name(address)
         file.parent.mkdir(exist_ok=True)
         try:
-            _download(session, address, size, file)
+            download(_ask(session, address), size, sha256, part, file)
+        except WrongContent:
+            continue
         except Exception as error:
             reasons.append((str(error).splitlines() or [type(error).__name__])[0])
             continue
-        if hashlib.sha256(file.read_bytes()).hexdigest() == sha256:
-            return f"archive/{file.name}"
+        return f"archive/{file.name}"
     if offered and not reasons:
         raise NotFetched(
             "the index offers another archive than the pinned one (sha256 differs): refused"
@@ -210,9 +246,9 @@ def _fetch_from(
 
 
 def _main(arguments: list[str]) -> None:
-    package, sha256, size, folder = arguments
+    package, sha256, size, folder, part = arguments
     try:
-        print(json.dumps({"file": _fetch(package, sha256, int(size), Path(folder))}))
+        print(json.dumps({"file": _fetch(package, sha256, int(size), Path(folder), Path(part))}))
     except NotFetched as why:
         print(json.dumps({"reason": str(why)}))
 

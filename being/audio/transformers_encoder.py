@@ -31,8 +31,8 @@ class TransformersEncoder(PieceEncoder):
 
     The models take audio at 16 kHz and give a step every 20 ms, each over 25 ms of audio. The model
     is searched for in the folder `NAME` of the cache of pretrained files, then in the library's own
-    cache, then, unless BEING_OFFLINE is set, on the hub. Only weights are read: no code of the
-    model's author runs.
+    cache, then, unless BEING_OFFLINE or HF_HUB_OFFLINE is set, on the hub. Only weights are read:
+    no code of the model's author runs.
     """
 
     def __init__(self, name: str, source: str, layer: str = "last", width: int | None = None):

@@ -12,6 +12,7 @@ from being.cli import (
     interop_commands,
     library_commands,
     live_commands,
+    machine_commands,
     train_commands,
 )
 from being.cli.command import Commands, keep_standard_streams, stop_on_signals
@@ -59,6 +60,7 @@ for group in (
     eval_commands,
     interop_commands,
     library_commands,
+    machine_commands,
 ):
     group.register(app)
 

@@ -263,11 +263,9 @@ def _named_avatars(folders: list[Path] | None) -> dict[str, Path]:
 
 def _check_packages() -> None:
     """Raise EnvironmentFault where the packages of the server are missing."""
-    import importlib.util
+    from being.api.readiness import missing_packages
 
-    needed = ("fastapi", "uvicorn", "websockets", "prometheus_client", "cryptography")
-    missing = [name for name in needed if importlib.util.find_spec(name) is None]
-    if missing:
+    if missing := missing_packages():
         raise EnvironmentFault(
             "the live server is not installed",
             f"these packages are missing: {', '.join(missing)}",

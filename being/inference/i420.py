@@ -81,6 +81,12 @@ def i420_by_numpy(image: np.ndarray, colours: Colours) -> np.ndarray:
     return np.concatenate(planes).clip(0, 255).astype(np.uint8)
 
 
+def status() -> str:
+    """Return "OK", or why the native library cannot be used and what to do."""
+    library, reason = load_best_library(FOLDER, "i420", "picture converter", INTERFACE)
+    return "OK" if library else reason
+
+
 @functools.cache
 def _load() -> ctypes.CDLL | None:
     """The native library, or None where it was not built."""

@@ -10,6 +10,7 @@ from being.media.audio_reading import (
     read_audio_track,
     read_original_audio,
 )
+from being.media.encoders import encoder_status
 from being.media.video_formats import VideoSettings
 from being.media.video_reading import (
     MediaInfo,
@@ -37,6 +38,7 @@ __all__ = [
     "check_output_video",
     "checked_output_path",
     "decode_audio",
+    "encoder_status",
     "grey_image",
     "probe",
     "read_audio",

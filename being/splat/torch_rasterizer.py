@@ -316,9 +316,13 @@ def _render_tile(
         splats.opacities[index],
         features[index],
     )
-    blended = checkpoint(
-        _blend, *inputs, pixels.reshape(-1, 2), use_reentrant=False, preserve_rng_state=False
-    )
+    positions = pixels.reshape(-1, 2)
+    if torch.is_grad_enabled():
+        blended = checkpoint(
+            _blend, *inputs, positions, use_reentrant=False, preserve_rng_state=False
+        )
+    else:  # the first call of checkpoint imports torch's compiler, which takes seconds
+        blended = _blend(*inputs, positions)
     return blended.T.reshape(-1, h, w)
 
 

@@ -157,7 +157,7 @@ def test_the_program_ends_with_its_parent(tmp_path: Path, number: int) -> None:
     child = int((tmp_path / "pid").read_text())
     assert is_running(child)
     parent.send_signal(number)
-    parent.wait(20)
+    parent.wait(120)
     wait_until(lambda: not is_running(child))
 
 
@@ -181,7 +181,7 @@ def is_running(number: int) -> bool:
 
 
 def wait_until(condition) -> None:  # type: ignore[no-untyped-def]  # any callable
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)

@@ -271,6 +271,8 @@ def export(
     """Write an avatar's network or Gaussians for other programs, or add parts to the avatar."""
     if not (onnx or ply or surround):
         raise UsageError("there is nothing to export", fix="Give --onnx, --ply or --surround")
+    if source is not None and not surround:
+        raise UsageError("--source was given without --surround", fix="Give --surround too")
     folder = find_folder(avatar)
     if surround:
         from being.interop.surround import add_surround

@@ -48,9 +48,8 @@ def frames_of(avatar: Avatar, dataset: Dataset) -> range:
     wanted, cameras = avatar.world_to_camera.numpy(), dataset.world_to_camera
     count = len(wanted)
     for first in range(len(cameras) - count + 1):
-        if np.abs(cameras[first] - wanted[0]).max() < MATCH:
-            if np.abs(cameras[first : first + count] - wanted).max() < MATCH:
-                return range(first, first + count)
+        if np.abs(cameras[first : first + count] - wanted).max() < MATCH:
+            return range(first, first + count)
     raise InputRejected(
         f"the poses of {avatar.path} are not in {dataset.path}",
         "the dataset was made again since the training",

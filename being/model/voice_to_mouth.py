@@ -6,13 +6,17 @@ strips), compared with the strips of the training clip by a Gaussian kernel, and
 weighted sum of these similarities (kernel ridge regression, Saunders et al. 1998). With 10 to 40 s
 of one person this predicts lips better than a network trained by gradient steps (docs/lab_log.md).
 
-A regression predicts means, so its mouths are too small. Three steps follow:
+A regression predicts means, so its mouths are too small. Five steps follow:
 
 1. Calibration: every channel is mapped so that its distribution is the person's own (quantile
-   matching; the quantiles of the predictions are those of clip parts that were not trained on).
-2. Closures: where the features say p, b or m (`audio.articulation`), lips, jaw and teeth move to
-   the person's closed mouth. This holds for every voice.
-3. The code is limited to the person's range, with a margin.
+   matching; the quantiles of the predictions are those of clip parts that were not trained on). It
+   is enlarged by as much as the face falls short of its code (`train/face_response.py`).
+2. The code is limited to the person's range, with a margin.
+3. Closures: where the features say p, b or m (`audio.articulation`), lips, jaw and teeth move to
+   the code at which this face closes its mouth. This holds for every voice.
+4. Pauses: where the features say that nothing is said (`audio.pauses`), for as long as this person
+   waits, the mouth closes in the same way, and opens again before the next word.
+5. Successive codes: no channel changes faster than this person's does (`limited`).
 
 `train/voice_fit.py` makes it in seconds. C speech feature channels, K channels of the mouth code.
 """
@@ -29,11 +33,13 @@ from safetensors.numpy import save
 
 from being.audio.articulation import ARTICULATION_CHANNELS, CHANNEL_MAX
 from being.audio.feature_windows import STRIP, join_windows, strips
+from being.audio.pauses import quiet_steps, quietness
 from being.conventions import (
     ATTENTION_FUTURE,
     ATTENTION_PAST,
     ATTENTION_WINDOW,
     FEATURE_WINDOW,
+    STEPS_PER_FRAME,
 )
 from being.data.mouth import code_rows
 from being.errors import InputRejected
@@ -56,6 +62,10 @@ FREE_CHANNELS = (
 CLOSING_CHANNELS = tuple(k for k, name in enumerate(MOUTH_CHANNELS) if name not in FREE_CHANNELS)
 MAX_CLOSURE = 0.9  # how far they move where the closure channel is fully on
 OPENING_WEIGHT = 0.5  # how much an opening reduces a closure next to it
+ANTICIPATION = 0.5  # share of a closure that the frame before it shows: lips set out early
+# Steps of 20 ms in which a mouth closes in a pause and opens before the next word, and steps before
+# the word at which it is open again.
+PAUSE_RAMP, PAUSE_LEAD = 6, 2
 RANGE_MARGIN = 0.15  # codes may leave the person's range by this share of it
 MAX_DELAY = 8  # frames, of `audio_delay`
 BLOCK = 512  # frames that are computed at once
@@ -74,7 +84,13 @@ TENSORS = (
     "predicted_quantiles",
     "true_quantiles",
     "closed",
+    "face_share",
+    "pause_readout",
+    "speed",
 )
+# Tensors and facts that files of older versions lack.
+LATER_TENSORS = ("face_share", "pause_readout", "speed")
+LATER_FACTS = {"audio_delay", "pause_wait"}
 
 
 @dataclass(frozen=True)
@@ -93,8 +109,14 @@ class VoiceToMouth:
     code_mean: np.ndarray  # [K]
     predicted_quantiles: np.ndarray  # [K, Q] ascending
     true_quantiles: np.ndarray  # [K, Q] ascending
-    closed: np.ndarray  # [K] the person's closed mouth during speech
+    closed: np.ndarray  # [K] code at which the face shows a closed mouth
+    face_share: np.ndarray  # [K] how far the face goes with its code, as a share of it
+    # [C + 1] weights and bias of `audio.pauses`; [0] for features that do not say pauses
+    pause_readout: np.ndarray
+    speed: np.ndarray  # [K] largest change of the code from frame to frame; infinite: any
     closure_step: int  # step of a strip at the frame's time; -1: no articulation channels
+    # Quiet steps of 20 ms after which this person's mouth starts to close.
+    pause_wait: int = 0
     # Frames by which the audio of the training clip comes after its mouth (`predicted_rows`). Other
     # audio is in step.
     audio_delay: int = 0
@@ -112,14 +134,46 @@ class VoiceToMouth:
 
     def _codes(self, strips: np.ndarray) -> np.ndarray:
         code = self.calibrate(self.predict(self.reduce(strips)))
+        code = self.code_mean + (code - self.code_mean) / self.face_share
+        margin = RANGE_MARGIN * (self.units.most - self.units.least)
+        code = np.clip(code, self.units.least - margin, self.units.most + margin)
         if self.closure_step >= 0:
-            near = strips[:, self.closure_step - 1 : self.closure_step + 1]
-            closure, opening = (near[..., -ARTICULATION_CHANNELS:].mean(1) / CHANNEL_MAX).T
-            amount = MAX_CLOSURE * np.clip(closure - OPENING_WEIGHT * opening, 0, 1)[:, None]
+            said = np.maximum(
+                self._closure(strips, 0), ANTICIPATION * self._closure(strips, STEPS_PER_FRAME)
+            )
+            amount = MAX_CLOSURE * np.maximum(said, self.pause(strips))[:, None]
             lips = list(CLOSING_CHANNELS)
             code[:, lips] += amount * (self.closed[lips] - code[:, lips])
-        margin = RANGE_MARGIN * (self.units.most - self.units.least)
-        return np.clip(code, self.units.least - margin, self.units.most + margin)
+        return code.astype(np.float32)
+
+    def _closure(self, strips: np.ndarray, later: int) -> np.ndarray:
+        """How surely p, b or m closes the lips so many steps after the frame, [B] in 0..1."""
+        step = min(self.closure_step + later, STRIP - 1)
+        near = strips[:, step - 1 : step + 1, -ARTICULATION_CHANNELS:]
+        closure, opening = (near.mean(1) / CHANNEL_MAX).T
+        return np.clip(closure - OPENING_WEIGHT * opening, 0, 1)
+
+    def limited(self, codes: np.ndarray, before: np.ndarray | None) -> np.ndarray:
+        """Codes float32 [n, K] of successive frames, none faster than `speed` in any channel.
+
+        before: the limited code [K] of the frame before; None: the first one is as it is.
+        """
+        if np.isinf(self.speed).all():
+            return codes
+        found = codes.copy()
+        for k in range(len(found)):
+            if before is not None:
+                found[k] = np.clip(found[k], before - self.speed, before + self.speed)
+            before = found[k]
+        return found
+
+    def pause(self, strips: np.ndarray) -> np.ndarray:
+        """How far a pause closes the mouth, float32 [B] in 0..1, of strips [B, 30, C]."""
+        if not len(self.pause_readout):
+            return np.zeros(len(strips), np.float32)
+        return pause_closure(
+            quietness(strips, self.pause_readout), self.closure_step, self.pause_wait
+        )
 
     def reduce(self, strips: np.ndarray) -> np.ndarray:
         """Strips [B, 30, C] in the space of the centres, float32 [B, D]."""
@@ -149,27 +203,41 @@ class VoiceToMouth:
             "gamma": self.gamma,
             "closure_step": self.closure_step,
             "audio_delay": self.audio_delay,
+            "pause_wait": self.pause_wait,
         }
 
     @classmethod
     def from_parts(cls, tensors: dict[str, np.ndarray], facts: Any) -> VoiceToMouth:
         """The mapping of `tensors` and `facts`. Raises ValueError for parts that do not fit."""
         needed = {"units", "gamma", "closure_step"}
-        if not isinstance(facts, dict) or set(facts) - {"audio_delay"} != needed:
+        if not isinstance(facts, dict) or set(facts) - LATER_FACTS != needed:
             raise ValueError("units, gamma and closure_step are needed")
+        units = MouthUnits.from_dict(facts["units"])
+        defaults = {
+            "face_share": np.ones(len(units), np.float32),
+            "pause_readout": np.zeros(0, np.float32),
+            "speed": np.full(len(units), np.inf, np.float32),
+        }
+        tensors = {**{name: defaults[name] for name in LATER_TENSORS}, **tensors}
         if set(tensors) != set(TENSORS):
             raise ValueError(f"the tensors must be {', '.join(TENSORS)}")
-        units = MouthUnits.from_dict(facts["units"])
         gamma, step = facts["gamma"], facts["closure_step"]
-        delay = facts.get("audio_delay", 0)
+        delay, wait = facts.get("audio_delay", 0), facts.get("pause_wait", 0)
         if not isinstance(gamma, (int, float)) or not 0 < gamma < 1e6:
             raise ValueError(f"gamma is {gamma!r}")
         if not isinstance(step, int) or not -1 <= step <= STRIP:
             raise ValueError(f"closure_step is {step!r}")
         if not isinstance(delay, int) or not 0 <= delay <= MAX_DELAY:
             raise ValueError(f"audio_delay is {delay!r}")
+        if not isinstance(wait, int) or not 0 <= wait <= STRIP:
+            raise ValueError(f"pause_wait is {wait!r}")
         mapping = cls(
-            units=units, gamma=float(gamma), closure_step=step, audio_delay=delay, **tensors
+            units=units,
+            gamma=float(gamma),
+            closure_step=step,
+            audio_delay=delay,
+            pause_wait=wait,
+            **tensors,
         )
         mapping._check_shapes()
         return mapping
@@ -209,10 +277,27 @@ class VoiceToMouth:
             "predicted_quantiles": (k, quantiles),
             "true_quantiles": (k, quantiles),
             "closed": (k,),
+            "face_share": (k,),
+            "speed": (k,),
+            "pause_readout": (self.width + 1 if len(self.pause_readout) else 0,),
         }
         for name, shape in expected.items():
             if getattr(self, name).shape != shape:
                 raise ValueError(f"{name} is {getattr(self, name).shape}, expected {shape}")
+        if not (self.face_share.min() > 0 and self.speed.min() > 0):
+            raise ValueError("face_share and speed must be above 0")
+
+
+def pause_closure(quiet: np.ndarray, now: int, wait: int) -> np.ndarray:
+    """How far a pause closes the mouth, float32 [B] in 0..1.
+
+    quiet: float32 [B, S] in 0..1, how quiet each step of a strip is; now: the step at the frame's
+    time; wait: quiet steps before it after which the mouth starts to close.
+    """
+    before, after = quiet_steps(quiet, now)
+    ramp = max(1, min(PAUSE_RAMP, quiet.shape[1] - now - PAUSE_LEAD))
+    closing = np.clip((before - wait) / PAUSE_RAMP, 0, 1)
+    return (closing * np.clip((after - PAUSE_LEAD) / ramp, 0, 1)).astype(np.float32)
 
 
 def gaussian_kernel(x: np.ndarray, centres: np.ndarray, gamma: float) -> np.ndarray:
@@ -238,7 +323,8 @@ class MouthRowStream:
 
     def __init__(self, voice: VoiceToMouth):
         self._voice = voice
-        # The speech rows from frame `_done` - 4 on; before the first frame they are zero.
+        # The last four speech rows and those that are not used yet; before the first they are zero.
+        self._last: np.ndarray | None = None  # the last code
         self._rows = np.zeros((ATTENTION_PAST, FEATURE_WINDOW, voice.width), np.float32)
 
     def push(self, rows: np.ndarray) -> np.ndarray:
@@ -249,7 +335,8 @@ class MouthRowStream:
             return np.zeros((0, FEATURE_WINDOW, len(self._voice.units)), np.float32)
         windows = np.lib.stride_tricks.sliding_window_view(self._rows, ATTENTION_WINDOW, axis=0)
         codes = self._voice.codes(join_windows(np.moveaxis(windows, -1, 1)))
-        self._rows = self._rows[count:]
+        codes = self._voice.limited(codes, self._last)
+        self._rows, self._last = self._rows[count:], codes[-1]
         return code_rows(codes)
 
     def finish(self) -> np.ndarray:
@@ -264,4 +351,7 @@ def predicted_rows(voice: VoiceToMouth, features: np.ndarray, bounds: np.ndarray
     bounds: int [F, 2], first and last frame of each frame's segment.
     """
     heard = np.minimum(np.arange(len(features)) + voice.audio_delay, bounds[:, 1])
-    return code_rows(voice.codes(strips(features, bounds)[heard]))
+    codes = voice.codes(strips(features, bounds)[heard])
+    for first, last in np.unique(bounds, axis=0):
+        codes[first : last + 1] = voice.limited(codes[first : last + 1], None)
+    return code_rows(codes)

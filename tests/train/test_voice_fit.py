@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from being.model.voice_to_mouth import (
     MouthRowStream,
     VoiceToMouth,
     match_quantiles,
+    pause_closure,
     predicted_rows,
 )
 from being.train.voice_fit import FACE_RESPONSE, VoiceFit, fit_voice_to_mouth
@@ -190,3 +192,41 @@ def test_other_audio_is_in_step_with_the_mouth_of_a_clip_whose_audio_is_late() -
     assert VoiceToMouth.from_parts(fit.mapping.tensors(), older).audio_delay == 0
     with pytest.raises(ValueError):
         VoiceToMouth.from_parts(fit.mapping.tensors(), {**facts, "audio_delay": -1})
+
+
+def test_a_pause_closes_the_mouth_and_a_word_opens_it() -> None:
+    quiet = np.zeros((6, 30), np.float32)
+    now = 16
+    quiet[1] = 1  # silence all round
+    quiet[2, :now] = 1  # the next word begins now
+    quiet[3, now:] = 1  # the last word has just ended
+    quiet[4, now - 8 :] = 1  # for 8 steps
+    quiet[5, : now + 5] = 1  # a word in 5 steps
+    amount = pause_closure(quiet, now, 6)
+    np.testing.assert_allclose(amount, [0, 1, 0, 0, 1 / 3, 1 / 2], atol=1e-6)
+
+
+def test_no_channel_is_faster_than_the_person(fitted) -> None:
+    fit, features, bounds, code = fitted
+    rows = predicted_rows(fit.mapping, features, bounds)[:, 0] / CODE_GAIN
+    true = np.abs(np.diff(code.values[:320], axis=0)).max(0)
+    steps = np.abs(np.diff(rows, axis=0)).max(0) * fit.mapping.face_share
+    assert (steps <= true).all(), steps / true
+    # Without a limit the codes are as they are.
+    free = replace(fit.mapping, speed=np.full(K, np.inf, np.float32))
+    codes = free.codes(strips(features, bounds))
+    np.testing.assert_array_equal(predicted_rows(free, features, bounds), code_rows(codes))
+
+
+def test_files_of_before_have_no_pauses_and_no_limits(fitted) -> None:
+    mapping = fitted[0].mapping
+    later = ("face_share", "pause_readout", "speed")
+    tensors = {name: value for name, value in mapping.tensors().items() if name not in later}
+    facts = {name: value for name, value in mapping.facts().items() if name != "pause_wait"}
+    old = VoiceToMouth.from_parts(tensors, facts)
+    assert (old.face_share == 1).all() and np.isinf(old.speed).all() and not len(old.pause_readout)
+    for broken in ({"face_share": np.zeros(K, np.float32)}, {"speed": -mapping.speed}):
+        with pytest.raises(ValueError):
+            VoiceToMouth.from_parts({**mapping.tensors(), **broken}, mapping.facts())
+    with pytest.raises(ValueError):
+        VoiceToMouth.from_parts(mapping.tensors(), {**mapping.facts(), "pause_wait": 99})

@@ -67,6 +67,7 @@ ANTICIPATION = 0.5  # share of a closure that the frame before it shows: lips se
 # the word at which it is open again.
 PAUSE_RAMP, PAUSE_LEAD = 6, 2
 RANGE_MARGIN = 0.15  # codes may leave the person's range by this share of it
+ANY_SPEED = 1e3  # change from frame to frame of a code without a limit
 MAX_DELAY = 8  # frames, of `audio_delay`
 BLOCK = 512  # frames that are computed at once
 VOICE_FILE = "voice.safetensors"  # in a run and in an avatar bundle
@@ -113,7 +114,7 @@ class VoiceToMouth:
     face_share: np.ndarray  # [K] how far the face goes with its code, as a share of it
     # [C + 1] weights and bias of `audio.pauses`; [0] for features that do not say pauses
     pause_readout: np.ndarray
-    speed: np.ndarray  # [K] largest change of the code from frame to frame; infinite: any
+    speed: np.ndarray  # [K] largest change of the code from frame to frame
     closure_step: int  # step of a strip at the frame's time; -1: no articulation channels
     # Quiet steps of 20 ms after which this person's mouth starts to close.
     pause_wait: int = 0
@@ -158,7 +159,7 @@ class VoiceToMouth:
 
         before: the limited code [K] of the frame before; None: the first one is as it is.
         """
-        if np.isinf(self.speed).all():
+        if (self.speed >= ANY_SPEED).all():
             return codes
         found = codes.copy()
         for k in range(len(found)):
@@ -216,7 +217,7 @@ class VoiceToMouth:
         defaults = {
             "face_share": np.ones(len(units), np.float32),
             "pause_readout": np.zeros(0, np.float32),
-            "speed": np.full(len(units), np.inf, np.float32),
+            "speed": np.full(len(units), ANY_SPEED, np.float32),
         }
         tensors = {**{name: defaults[name] for name in LATER_TENSORS}, **tensors}
         if set(tensors) != set(TENSORS):

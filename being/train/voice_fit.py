@@ -21,7 +21,13 @@ from being.console import Progress
 from being.conventions import ATTENTION_PAST, FEATURE_WINDOW, FPS, STEPS_PER_FRAME
 from being.data.mouth import MouthCode
 from being.face.mouth_code import MOUTH_CHANNELS
-from being.model.voice_to_mouth import MAX_DELAY, VoiceToMouth, gaussian_kernel, pause_closure
+from being.model.voice_to_mouth import (
+    ANY_SPEED,
+    MAX_DELAY,
+    VoiceToMouth,
+    gaussian_kernel,
+    pause_closure,
+)
 
 STEP_COMPONENTS = 64
 STRIP_COMPONENTS = 256
@@ -287,7 +293,7 @@ def _largest_steps(code: MouthCode, bounds: np.ndarray, frames: np.ndarray) -> n
     next_ones = frames[:-1][np.diff(frames) == 1] + 1
     next_ones = next_ones[bounds[next_ones, 0] < next_ones]
     if len(next_ones) < FPS:
-        return np.full(len(code.units), np.inf)
+        return np.full(len(code.units), ANY_SPEED)
     steps = np.abs(code.values[next_ones] - code.values[next_ones - 1])
     return SPEED_SHARE * np.percentile(steps, SPEED_PERCENTILE, axis=0) + 1e-3
 

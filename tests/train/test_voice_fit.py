@@ -14,6 +14,7 @@ from being.data.mouth import CODE_GAIN, MouthCode, code_rows
 from being.errors import InputRejected
 from being.face.mouth_code import MOUTH_CHANNELS, MouthUnits
 from being.model.voice_to_mouth import (
+    ANY_SPEED,
     CLOSING_CHANNELS,
     MouthRowStream,
     VoiceToMouth,
@@ -213,7 +214,7 @@ def test_no_channel_is_faster_than_the_person(fitted) -> None:
     steps = np.abs(np.diff(rows, axis=0)).max(0) * fit.mapping.face_share
     assert (steps <= true).all(), steps / true
     # Without a limit the codes are as they are.
-    free = replace(fit.mapping, speed=np.full(K, np.inf, np.float32))
+    free = replace(fit.mapping, speed=np.full(K, ANY_SPEED, np.float32))
     codes = free.codes(strips(features, bounds))
     np.testing.assert_array_equal(predicted_rows(free, features, bounds), code_rows(codes))
 
@@ -224,7 +225,11 @@ def test_files_of_before_have_no_pauses_and_no_limits(fitted) -> None:
     tensors = {name: value for name, value in mapping.tensors().items() if name not in later}
     facts = {name: value for name, value in mapping.facts().items() if name != "pause_wait"}
     old = VoiceToMouth.from_parts(tensors, facts)
-    assert (old.face_share == 1).all() and np.isinf(old.speed).all() and not len(old.pause_readout)
+    assert (
+        (old.face_share == 1).all()
+        and (old.speed == ANY_SPEED).all()
+        and not len(old.pause_readout)
+    )
     for broken in ({"face_share": np.zeros(K, np.float32)}, {"speed": -mapping.speed}):
         with pytest.raises(ValueError):
             VoiceToMouth.from_parts({**mapping.tensors(), **broken}, mapping.facts())

@@ -14,9 +14,11 @@ import numpy as np
 
 from being.audio.articulation import has_articulation
 from being.audio.encoder_names import CAUSAL, EncoderName
+from being.conventions import STEPS_PER_FRAME
 from being.reading.tensors import load_tensors
 
 READOUT_ENCODERS = ("hama", CAUSAL)
+MOST_QUIET = 1000.0  # steps: a longer silence counts as this long
 WEIGHTS = Path(__file__).with_name("pauses.safetensors")
 
 
@@ -45,12 +47,26 @@ def quietness(strips: np.ndarray, readout: np.ndarray) -> np.ndarray:
     return np.where(np.any(strips, -1), quiet, 1).astype(np.float32)
 
 
-def quiet_steps(quiet: np.ndarray, now: int) -> tuple[np.ndarray, np.ndarray]:
-    """Quiet steps in a row just before and from the step `now` on, float32 [B] each.
+def quiet_around(quiet: np.ndarray, now: int) -> np.ndarray:
+    """What a frame's strip says of pauses, float32 [B, STEPS_PER_FRAME + 1].
 
-    quiet: float32 [B, S] in 0..1. A step that is half quiet counts half, and so on, so that the
-    result changes smoothly.
+    quiet: float32 [B, S] in 0..1, how quiet each step of a strip is; now: the step at the frame's
+    time. First come the frame's own steps before that, then the quiet steps in a row from it on. A
+    step that is half quiet counts half, and so on, so that the result changes smoothly.
     """
-    before = np.cumprod(quiet[:, :now][:, ::-1], 1).sum(1)
-    after = np.cumprod(quiet[:, now:], 1).sum(1)
-    return before, after
+    ahead = np.cumprod(quiet[:, now:], 1).sum(1, keepdims=True)
+    return np.concatenate([quiet[:, now - STEPS_PER_FRAME : now], ahead], 1)
+
+
+def quiet_so_far(own: np.ndarray, before: float) -> np.ndarray:
+    """Quiet steps in a row before each of successive frames, float32 [n].
+
+    own: float32 [n, STEPS_PER_FRAME] in 0..1, how quiet the steps of each frame are; before: the
+    result of the frame before.
+    """
+    found = np.zeros(len(own), np.float32)
+    for k, steps in enumerate(own):
+        for step in steps:
+            before = min((before + 1) * float(step), MOST_QUIET)
+        found[k] = before
+    return found

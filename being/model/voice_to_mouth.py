@@ -6,7 +6,7 @@ strips), compared with the strips of the training clip by a Gaussian kernel, and
 weighted sum of these similarities (kernel ridge regression, Saunders et al. 1998). With 10 to 40 s
 of one person this predicts lips better than a network trained by gradient steps (docs/lab_log.md).
 
-A regression predicts means, so its mouths are too small. Five steps follow:
+A regression predicts means, so its mouths are too small. Three steps follow for each frame:
 
 1. Calibration: every channel is mapped so that its distribution is the person's own (quantile
    matching; the quantiles of the predictions are those of clip parts that were not trained on). It
@@ -14,9 +14,12 @@ A regression predicts means, so its mouths are too small. Five steps follow:
 2. The code is limited to the person's range, with a margin.
 3. Closures: where the features say p, b or m (`audio.articulation`), lips, jaw and teeth move to
    the code at which this face closes its mouth. This holds for every voice.
+
+Two more need the frames before (`VoiceToMouth.follow`):
+
 4. Pauses: where the features say that nothing is said (`audio.pauses`), for as long as this person
    waits, the mouth closes in the same way, and opens again before the next word.
-5. Successive codes: no channel changes faster than this person's does (`limited`).
+5. No channel changes faster than this person's does.
 
 `train/voice_fit.py` makes it in seconds. C speech feature channels, K channels of the mouth code.
 """
@@ -33,7 +36,7 @@ from safetensors.numpy import save
 
 from being.audio.articulation import ARTICULATION_CHANNELS, CHANNEL_MAX
 from being.audio.feature_windows import STRIP, join_windows, strips
-from being.audio.pauses import quiet_steps, quietness
+from being.audio.pauses import MOST_QUIET, quiet_around, quiet_so_far, quietness
 from being.conventions import (
     ATTENTION_FUTURE,
     ATTENTION_PAST,
@@ -66,6 +69,7 @@ ANTICIPATION = 0.5  # share of a closure that the frame before it shows: lips se
 # Steps of 20 ms in which a mouth closes in a pause and opens before the next word, and steps before
 # the word at which it is open again.
 PAUSE_RAMP, PAUSE_LEAD = 6, 2
+NEVER = round(MOST_QUIET)  # a `pause_wait` after which no mouth closes
 RANGE_MARGIN = 0.15  # codes may leave the person's range by this share of it
 ANY_SPEED = 1e3  # change from frame to frame of a code without a limit
 MAX_DELAY = 8  # frames, of `audio_delay`
@@ -92,6 +96,14 @@ TENSORS = (
 # Tensors and facts that files of older versions lack.
 LATER_TENSORS = ("face_share", "pause_readout", "speed")
 LATER_FACTS = {"audio_delay", "pause_wait"}
+
+
+@dataclass(frozen=True)
+class CodeState:
+    """What the next frame's code depends on."""
+
+    code: np.ndarray | None = None  # [K] of the frame before; None at the start
+    quiet: float = MOST_QUIET  # steps for which nothing has been said; audio starts after silence
 
 
 @dataclass(frozen=True)
@@ -142,9 +154,8 @@ class VoiceToMouth:
             said = np.maximum(
                 self._closure(strips, 0), ANTICIPATION * self._closure(strips, STEPS_PER_FRAME)
             )
-            amount = MAX_CLOSURE * np.maximum(said, self.pause(strips))[:, None]
             lips = list(CLOSING_CHANNELS)
-            code[:, lips] += amount * (self.closed[lips] - code[:, lips])
+            code[:, lips] += MAX_CLOSURE * said[:, None] * (self.closed[lips] - code[:, lips])
         return code.astype(np.float32)
 
     def _closure(self, strips: np.ndarray, later: int) -> np.ndarray:
@@ -154,27 +165,33 @@ class VoiceToMouth:
         closure, opening = (near.mean(1) / CHANNEL_MAX).T
         return np.clip(closure - OPENING_WEIGHT * opening, 0, 1)
 
-    def limited(self, codes: np.ndarray, before: np.ndarray | None) -> np.ndarray:
-        """Codes float32 [n, K] of successive frames, none faster than `speed` in any channel.
-
-        before: the limited code [K] of the frame before; None: the first one is as it is.
-        """
-        if (self.speed >= ANY_SPEED).all():
-            return codes
-        found = codes.copy()
-        for k in range(len(found)):
-            if before is not None:
-                found[k] = np.clip(found[k], before - self.speed, before + self.speed)
-            before = found[k]
-        return found
-
-    def pause(self, strips: np.ndarray) -> np.ndarray:
-        """How far a pause closes the mouth, float32 [B] in 0..1, of strips [B, 30, C]."""
+    def pauses(self, strips: np.ndarray) -> np.ndarray | None:
+        """What strips float32 [B, 30, C] say of pauses (`audio.pauses.quiet_around`), or None."""
         if not len(self.pause_readout):
-            return np.zeros(len(strips), np.float32)
-        return pause_closure(
-            quietness(strips, self.pause_readout), self.closure_step, self.pause_wait
-        )
+            return None
+        return quiet_around(quietness(strips, self.pause_readout), self.closure_step)
+
+    def follow(
+        self, codes: np.ndarray, pauses: np.ndarray | None, state: CodeState
+    ) -> tuple[np.ndarray, CodeState]:
+        """Codes float32 [n, K] of successive frames with pauses and limited speed, and the state
+        after them.
+
+        codes, pauses: of the frames' strips; state: after the frame before them.
+        """
+        found, last, quiet = codes.copy(), state.code, state.quiet
+        if pauses is not None and len(codes):
+            so_far = quiet_so_far(pauses[:, :-1], quiet)
+            ramp = STRIP - self.closure_step - PAUSE_LEAD
+            amount = pause_closure(so_far, pauses[:, -1], self.pause_wait, ramp)[:, None]
+            lips = list(CLOSING_CHANNELS)
+            found[:, lips] += MAX_CLOSURE * amount * (self.closed[lips] - found[:, lips])
+            quiet = float(so_far[-1])
+        for k in range(len(found)):
+            if last is not None:
+                found[k] = np.clip(found[k], last - self.speed, last + self.speed)
+            last = found[k]
+        return found, CodeState(last, quiet)
 
     def reduce(self, strips: np.ndarray) -> np.ndarray:
         """Strips [B, 30, C] in the space of the centres, float32 [B, D]."""
@@ -230,7 +247,7 @@ class VoiceToMouth:
             raise ValueError(f"closure_step is {step!r}")
         if not isinstance(delay, int) or not 0 <= delay <= MAX_DELAY:
             raise ValueError(f"audio_delay is {delay!r}")
-        if not isinstance(wait, int) or not 0 <= wait <= STRIP:
+        if not isinstance(wait, int) or not 0 <= wait <= NEVER:
             raise ValueError(f"pause_wait is {wait!r}")
         mapping = cls(
             units=units,
@@ -289,16 +306,17 @@ class VoiceToMouth:
             raise ValueError("face_share and speed must be above 0")
 
 
-def pause_closure(quiet: np.ndarray, now: int, wait: int) -> np.ndarray:
+def pause_closure(
+    so_far: np.ndarray, ahead: np.ndarray, wait: float, ramp: int = PAUSE_RAMP
+) -> np.ndarray:
     """How far a pause closes the mouth, float32 [B] in 0..1.
 
-    quiet: float32 [B, S] in 0..1, how quiet each step of a strip is; now: the step at the frame's
-    time; wait: quiet steps before it after which the mouth starts to close.
+    so_far, ahead: quiet steps [B] before and after a frame; wait: quiet steps after which the mouth
+    starts to close; ramp: steps in which it opens, where fewer than PAUSE_RAMP are known.
     """
-    before, after = quiet_steps(quiet, now)
-    ramp = max(1, min(PAUSE_RAMP, quiet.shape[1] - now - PAUSE_LEAD))
-    closing = np.clip((before - wait) / PAUSE_RAMP, 0, 1)
-    return (closing * np.clip((after - PAUSE_LEAD) / ramp, 0, 1)).astype(np.float32)
+    closing = np.clip((so_far - wait) / PAUSE_RAMP, 0, 1)
+    opening = (ahead - PAUSE_LEAD) / max(1, min(PAUSE_RAMP, ramp))
+    return (closing * np.clip(opening, 0, 1)).astype(np.float32)
 
 
 def gaussian_kernel(x: np.ndarray, centres: np.ndarray, gamma: float) -> np.ndarray:
@@ -325,7 +343,7 @@ class MouthRowStream:
     def __init__(self, voice: VoiceToMouth):
         self._voice = voice
         # The last four speech rows and those that are not used yet; before the first they are zero.
-        self._last: np.ndarray | None = None  # the last code
+        self._state = CodeState()
         self._rows = np.zeros((ATTENTION_PAST, FEATURE_WINDOW, voice.width), np.float32)
 
     def push(self, rows: np.ndarray) -> np.ndarray:
@@ -335,9 +353,10 @@ class MouthRowStream:
         if not count:
             return np.zeros((0, FEATURE_WINDOW, len(self._voice.units)), np.float32)
         windows = np.lib.stride_tricks.sliding_window_view(self._rows, ATTENTION_WINDOW, axis=0)
-        codes = self._voice.codes(join_windows(np.moveaxis(windows, -1, 1)))
-        codes = self._voice.limited(codes, self._last)
-        self._rows, self._last = self._rows[count:], codes[-1]
+        found = join_windows(np.moveaxis(windows, -1, 1))
+        voice = self._voice
+        codes, self._state = voice.follow(voice.codes(found), voice.pauses(found), self._state)
+        self._rows = self._rows[count:]
         return code_rows(codes)
 
     def finish(self) -> np.ndarray:
@@ -352,7 +371,10 @@ def predicted_rows(voice: VoiceToMouth, features: np.ndarray, bounds: np.ndarray
     bounds: int [F, 2], first and last frame of each frame's segment.
     """
     heard = np.minimum(np.arange(len(features)) + voice.audio_delay, bounds[:, 1])
-    codes = voice.codes(strips(features, bounds)[heard])
+    found = strips(features, bounds)[heard]
+    codes, pauses = voice.codes(found), voice.pauses(found)
     for first, last in np.unique(bounds, axis=0):
-        codes[first : last + 1] = voice.limited(codes[first : last + 1], None)
+        part = slice(first, last + 1)
+        own = None if pauses is None else pauses[part]
+        codes[part] = voice.follow(codes[part], own, CodeState())[0]
     return code_rows(codes)

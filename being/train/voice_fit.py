@@ -16,7 +16,13 @@ from threadpoolctl import threadpool_limits
 
 from being.audio.articulation import frame_time_step, has_articulation
 from being.audio.feature_windows import STRIP, strips
-from being.audio.pauses import pause_readout, quiet_steps, quietness
+from being.audio.pauses import (
+    MOST_QUIET,
+    pause_readout,
+    quiet_around,
+    quiet_so_far,
+    quietness,
+)
 from being.console import Progress
 from being.conventions import ATTENTION_PAST, FEATURE_WINDOW, FPS, STEPS_PER_FRAME
 from being.data.mouth import MouthCode
@@ -63,9 +69,8 @@ CLOSED_SHARE = 0.2  # of the range of the opening, below which lips count as clo
 # face shows a short closure less than a long one.
 PRESSED = {"lip_opening": 0.3, "opening_area": 0.3, "upper_lip": 0.3, "lower_lip": 0.3}
 # Quiet steps of 20 ms after which a mouth may start to close, and without enough pauses to tell.
-PAUSE_WAITS, USUAL_PAUSE_WAIT = (0, 2, 4, 6, 8, 10), 6
-LEAST_PAUSE = 10  # quiet steps in a row that count as a pause
-LEAST_PAUSE_FRAMES = 20
+PAUSE_WAITS, USUAL_PAUSE_WAIT = (0, 4, 8, 12, 16, 20, 25, 30, 40, 50, 75), 16
+LEAST_PAUSE, LEAST_PAUSE_FRAMES = 10, 20  # steps of a pause; frames in pauses that tell
 # Predicted codes change by at most this share of this percentile of the footage's changes between
 # frames: what a face shows is a little unsteady too.
 SPEED_SHARE, SPEED_PERCENTILE = 0.8, 99.5
@@ -164,7 +169,7 @@ def fit_voice_to_mouth(
             np.zeros(0) if readout is None else readout,
             _largest_steps(code, bounds, every) / usual_face_share(),
             now,
-            _pause_wait(readout, strips(features, bounds)[heard], now, target[:, 0]),
+            _pause_wait(readout, strips(features, bounds), bounds, now, code, every, delay),
             delay,
         )
     arrays = {name: value.astype(np.float32) for name, value in mapping.tensors().items()}
@@ -268,23 +273,37 @@ def usual_face_share() -> np.ndarray:
 
 
 def _pause_wait(
-    readout: np.ndarray | None, strips: np.ndarray, now: int, opening: np.ndarray
+    readout: np.ndarray | None,
+    strips: np.ndarray,
+    bounds: np.ndarray,
+    now: int,
+    code: MouthCode,
+    frames: np.ndarray,
+    delay: int,
 ) -> int:
     """Quiet steps after which the mouth closes, so that it does so as often as the person's.
 
-    readout: of `audio.pauses`, or None; strips: [n, 30, C] of the training frames; now: their step
-    at the frame's time; opening: channel `lip_opening` of the true code [n].
+    readout: of `audio.pauses`, or None; strips: [F, 30, C]; now: their step at the frame's time;
+    frames: int [n], those that are learnt from; delay: frames by which the audio is late.
     """
     if readout is None:
         return USUAL_PAUSE_WAIT
-    quiet = quietness(strips, readout)
-    before, after = quiet_steps(quiet, now)
-    pauses = before + after >= LEAST_PAUSE
+    around = quiet_around(quietness(strips, readout), now)
+    so_far = np.zeros(len(around), np.float32)
+    for first, last in np.unique(bounds, axis=0):
+        so_far[first : last + 1] = quiet_so_far(around[first : last + 1, :-1], MOST_QUIET)
+    heard = np.minimum(frames + delay, bounds[frames, 1])
+    so_far, ahead = so_far[heard], around[heard, -1]
+
+    pauses = so_far + ahead >= LEAST_PAUSE
     if pauses.sum() < LEAST_PAUSE_FRAMES:
         return USUAL_PAUSE_WAIT
+    opening = code.values[frames, 0]
     low, high = np.percentile(opening, (2, 98))
     wanted = (opening[pauses] <= low + CLOSED_SHARE * (high - low)).mean()
-    shares = [(pause_closure(quiet[pauses], now, wait) > 0.5).mean() for wait in PAUSE_WAITS]
+    shares = [
+        (pause_closure(so_far[pauses], ahead[pauses], wait) > 0.5).mean() for wait in PAUSE_WAITS
+    ]
     return PAUSE_WAITS[int(np.argmin([abs(share - wanted) for share in shares]))]
 
 

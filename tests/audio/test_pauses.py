@@ -9,16 +9,26 @@ from audio_samples import SPEAKER
 from being.audio.articulation import frame_time_step
 from being.audio.clip_features import encode_segments
 from being.audio.feature_windows import frame_count, strips
-from being.audio.pauses import READOUT_ENCODERS, pause_readout, quiet_steps, quietness
+from being.audio.pauses import (
+    MOST_QUIET,
+    READOUT_ENCODERS,
+    pause_readout,
+    quiet_around,
+    quiet_so_far,
+    quietness,
+)
 from being.conventions import ATTENTION_PAST, SAMPLE_RATE, STEPS_PER_FRAME
 from being.media import read_audio
 
 
 def test_quiet_steps_are_counted_on_both_sides() -> None:
     quiet = np.array([[0, 1, 1, 1, 1, 0], [1, 1, 1, 0.5, 1, 1]], np.float32)
-    before, after = quiet_steps(quiet, 3)
-    np.testing.assert_allclose(before, [2, 3])
-    np.testing.assert_allclose(after, [2, 1.5])  # 0.5 + 0.5 * 1 + 0.5 * 1
+    # The two steps before, and 0.5 + 0.5 * 1 + 0.5 * 1 steps from there on
+    np.testing.assert_allclose(quiet_around(quiet, 3), [[1, 1, 2], [1, 1, 1.5]])
+
+    own = np.array([[1, 1], [1, 1], [0, 1], [1, 1], [1, 0.5]], np.float32)
+    np.testing.assert_allclose(quiet_so_far(own, 7.0), [9, 11, 1, 3, 2.5])
+    assert quiet_so_far(own[:1], MOST_QUIET) == MOST_QUIET
 
 
 def test_steps_beyond_the_audio_are_quiet() -> None:

@@ -16,6 +16,7 @@ from being.face.mouth_code import MOUTH_CHANNELS, MouthUnits
 from being.model.voice_to_mouth import (
     ANY_SPEED,
     CLOSING_CHANNELS,
+    NEVER,
     MouthRowStream,
     VoiceToMouth,
     match_quantiles,
@@ -196,15 +197,12 @@ def test_other_audio_is_in_step_with_the_mouth_of_a_clip_whose_audio_is_late() -
 
 
 def test_a_pause_closes_the_mouth_and_a_word_opens_it() -> None:
-    quiet = np.zeros((6, 30), np.float32)
-    now = 16
-    quiet[1] = 1  # silence all round
-    quiet[2, :now] = 1  # the next word begins now
-    quiet[3, now:] = 1  # the last word has just ended
-    quiet[4, now - 8 :] = 1  # for 8 steps
-    quiet[5, : now + 5] = 1  # a word in 5 steps
-    amount = pause_closure(quiet, now, 6)
+    so_far = np.array([0, 50, 50, 0, 8, 50], np.float32)
+    # In speech, in silence, as a word begins, after a word, a little later, before a word
+    ahead = np.array([0, 14, 0, 14, 14, 5], np.float32)
+    amount = pause_closure(so_far, ahead, 6)
     np.testing.assert_allclose(amount, [0, 1, 0, 0, 1 / 3, 1 / 2], atol=1e-6)
+    assert not pause_closure(so_far, ahead, NEVER).any()
 
 
 def test_no_channel_is_faster_than_the_person(fitted) -> None:
@@ -234,4 +232,4 @@ def test_files_of_before_have_no_pauses_and_no_limits(fitted) -> None:
         with pytest.raises(ValueError):
             VoiceToMouth.from_parts({**mapping.tensors(), **broken}, mapping.facts())
     with pytest.raises(ValueError):
-        VoiceToMouth.from_parts(mapping.tensors(), {**mapping.facts(), "pause_wait": 99})
+        VoiceToMouth.from_parts(mapping.tensors(), {**mapping.facts(), "pause_wait": 9999})

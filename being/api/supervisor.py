@@ -60,6 +60,7 @@ class ServeOptions:
     precision: str = "auto"
     rasterizer: str = "auto"
     voice: str = "hibari"
+    watermark: bool = True  # of the pictures
 
 
 def default_fronts() -> int:
@@ -221,6 +222,7 @@ class Supervisor:
             self.limit,
             options.limit_by_address,
             len(self._fronts),
+            options.watermark,
         )
         self._run(
             self._renderer,

@@ -22,6 +22,8 @@ from typing import Any
 from being.errors import BeingError
 from being.inference.engine import Engine
 from being.inference.i420 import JPEG_COLOURS, VIDEO_COLOURS, Colours
+from being.provenance.mark import identity_of
+from being.provenance.watermark import Watermark
 from being.session.admission import Admission
 from being.session.avatar_facts import AvatarFacts, avatar_facts
 from being.session.capacity import front_capacity, measured_capacity
@@ -56,6 +58,7 @@ class RenderConfig:
     limit: int  # sessions; 0: as many as the device renders
     limit_by_address: int
     fronts: int  # front processes
+    watermark: bool = True  # of the pictures
 
     def to_json(self) -> str:
         """The configuration for the command line."""
@@ -256,8 +259,10 @@ def _start(config: RenderConfig) -> tuple[RenderProcess, int]:
         engine = Engine.load(
             Path(folder), config.device, config.precision, rasterizer=config.rasterizer
         )
-        workers[name] = RenderWorker(engine)
-        facts.append(avatar_facts(engine, name))
+        identity = identity_of(engine.avatar.manifest)
+        watermark = Watermark(identity) if config.watermark else None
+        workers[name] = RenderWorker(engine, watermark)
+        facts.append(avatar_facts(engine, name, watermark))
         facts[-1].save(Path(config.facts) / f"{number}.npz")
 
     limit = config.limit

@@ -13,6 +13,7 @@ import torch
 from being.inference.engine import MAX_PENDING, Engine
 from being.inference.i420 import Colours, write_i420
 from being.inference.protocol import PendingFrames
+from being.provenance.watermark import Watermark
 from being.session.live_session import RECENT_ROWS, SILENT_ROW, FrameOrder
 from being.threads import allowed_cores
 
@@ -37,8 +38,9 @@ class PictureJob:
 class RenderWorker:
     """Renders the pictures of all sessions of one avatar. Not for several threads."""
 
-    def __init__(self, engine: Engine):
-        self.engine = engine
+    def __init__(self, engine: Engine, watermark: Watermark | None = None):
+        """watermark: of the pictures; None: they have none."""
+        self.engine, self._watermark = engine, watermark
         self._first: dict[Hashable, int] = {}  # first row of each session in the feature pool
         self._queue: deque[PictureJob] = deque()
         self._pending: deque[tuple[PendingFrames, list[PictureJob]]] = deque()
@@ -129,6 +131,10 @@ class RenderWorker:
 
         def write(k: int) -> None:
             write_i420(images[k], jobs[k].out, jobs[k].colours)
+            if self._watermark is not None:
+                height, width = images[k].shape[:2]
+                luma = jobs[k].out[: height * width].reshape(height, width)
+                self._watermark.add(luma)
 
         if len(alive) < SHARED_CONVERSION:
             for k in alive:

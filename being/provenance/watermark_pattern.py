@@ -1,9 +1,9 @@
 """The pattern of the invisible watermark: made of a key and of a payload.
 
 The pattern is a square tile of PERIOD px that repeats over the whole image. It is a sum of waves of
-MIN_WAVE to MAX_WAVE px whose phases come from the key. Half of the waves are the pilot: they show
-that there is a mark, its scale and its place. The other waves form two groups. The shift of a group
-against the pilot is one of SHIFTS values, so each group holds 10 bits of the payload.
+MIN_WAVE to MAX_WAVE px whose phases come from the key. A third of the waves is the pilot: it shows
+where the tile lies, and its scale. The others form two groups. The shift of a group against the
+pilot is one of SHIFTS values, so each group holds 10 bits of the payload.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from being.errors import UsageError
 
 PERIOD = 128  # px of the tile
-MIN_WAVE, MAX_WAVE = 8.0, 24.0  # px
+MIN_WAVE, MAX_WAVE = 7.0, 22.0  # px
 LEVEL = 1.25  # root mean square of the pattern in steps of 8-bit luma: 46 dB
 PEAK = 3  # largest change of a pixel
 FLATTENING = 20  # rounds that lower the peaks
@@ -78,7 +78,7 @@ def waves_of(key: bytes) -> Waves:
     phases = numbers[0] * (2 * np.pi / 2**64)
     order = np.argsort(numbers[1], kind="stable")
     groups = np.zeros(count, np.int64)
-    for k, members in enumerate(np.array_split(order[count // 2 :], GROUPS), 1):
+    for k, members in enumerate(np.array_split(order, GROUPS + 1)):
         groups[members] = k
     return Waves(frequencies, phases, groups)
 

@@ -1,13 +1,14 @@
 """Reading of the invisible watermark: in scaled, cropped and compressed images too.
 
-Images are flattened (each pixel against its surroundings) and summed over some seconds. For each
-scale, the phases of the sum at the key's frequencies are compared with the phases of the key, for
-all shifts at once. `z` is that correlation in its own standard deviations.
+Images are flattened (what each pixel has beyond its surroundings, weighted by how even these are)
+and summed over some seconds. For each scale, the phases of the sum at the key's frequencies are
+compared with the phases of the key. The pilot gives the place of the tile, each group of the
+payload its most likely value. `z` is the correlation of all waves, in its standard deviations.
 
 False alarms. For an image that does not depend on the key, the phases of the key are random. The
 correlation is then a weighted sum of cosines of independent random phases, so P(z > t) <=
 exp(-t^2 / 2) for every image whatsoever. `Reading.false_alarm` is this bound times the number of
-scales, shifts and windows that were tried.
+scales, places, payloads and windows that were tried.
 """
 
 from __future__ import annotations
@@ -31,20 +32,21 @@ from being.provenance.watermark_pattern import (
 )
 
 # The mark is found from this z on: by the bound, less than one false alarm in a million files.
-THRESHOLD = 8.0
-# A group of the payload is read from this z on.
-PAYLOAD_THRESHOLD = 5.5
+THRESHOLD = 9.5
+# The payload is told when both of its groups have this z of their own.
+PAYLOAD_THRESHOLD = 5.0
 SCALES = (0.4, 2.5)  # of the image against the marked one
 USUAL_SCALES = (1.0, 0.75, 0.5, 2 / 3)  # tried first
-SURE = 10.0  # z from which no other scale is tried
+SURE = 11.0  # z from which no other scale is tried
 LARGEST_SIDE = 1280  # px; larger images are reduced first
 SMALLEST_SIDE = 96  # px
 SHORTEST_WAVE = 2.5  # px in the reduced image that can be read
 WINDOW_S = 10.0  # s of video that are summed
 WINDOWS = 3  # that are read at most
 INTERVAL_S = 0.15  # s between images that are used
-SURROUNDINGS = 25  # px
-FLOOR, CEILING = 2.0, 1.5  # of the flattened images: added to the deviation; cut
+# Of flattening: sides of the surroundings for mean and deviation, px; what is added to the
+# deviation, steps of luma; where the result is cut, in deviations.
+MEAN_SIDE, DEVIATION_SIDE, FLOOR, CEILING = 11, 9, 0.5, 1.5
 WEIGHT_MAX = 1.5  # of a wave, in means of its neighbours
 NEIGHBOURS = 20  # waves of about the same length, to each side
 
@@ -91,12 +93,12 @@ def read_watermark_of_images(images: Iterable[np.ndarray], key: bytes) -> Readin
 
 
 def flattened(image: np.ndarray) -> np.ndarray:
-    """Each pixel of an image [H, W] against its surroundings, in their deviations; float32."""
+    """Each pixel of an image [H, W] against its surroundings, float32; even ones weigh more."""
     high = image.astype(np.float32)
-    high -= _mean_around(high)
-    deviation = np.sqrt(_mean_around(high * high).clip(0))
-    high /= deviation + FLOOR
-    return high.clip(-CEILING, CEILING)
+    high -= _mean_around(high, MEAN_SIDE)
+    deviation = np.sqrt(_mean_around(high * high, DEVIATION_SIDE).clip(0)) + FLOOR
+    high /= deviation
+    return high.clip(-CEILING, CEILING) / deviation
 
 
 def find_watermark(
@@ -115,31 +117,34 @@ def find_watermark(
     waves = waves_of(key)
     step = 6.0 / max(height, width)
     scales = _scales(reduced, step)
-    tried = len(scales) * PERIOD * PERIOD * windows
+    finer = [1 + share * step for share in (-0.5, -0.25, 0.25, 0.5)]
+    tried = (len(scales) + len(finer)) * PERIOD**2 * SHIFTS**GROUPS * windows
 
-    best = _Match(0.0, reduced, 0, 0)
+    best = NO_MATCH
     for scale in scales:
         best = max(best, _match(total, waves, scale), key=lambda match: match.z)
         if best.z > SURE:
             break
-    payload = None
     if best.z >= THRESHOLD:
-        # A finer scale reads the payload better.
-        nearby = [best.scale * (1 + share * step) for share in (-0.5, -0.25, 0, 0.25, 0.5)]
-        best = max((_match(total, waves, scale) for scale in nearby), key=lambda match: match.z)
-        payload = _payload(total, waves, best)
-    bound = min(1.0, tried * math.exp(-best.z * best.z / 2))
-    return Reading(float(best.z), best.scale / reduced, payload, bound)
+        nearby = [_match(total, waves, best.scale * share) for share in finer]
+        best = max(best, *nearby, key=lambda match: match.z)
+    # The logarithm of the bound: the bound itself may be too small for a number.
+    bound = math.exp(min(0.0, math.log(tried) - best.z * best.z / 2))
+    told = best.z >= THRESHOLD and best.weakest >= PAYLOAD_THRESHOLD
+    return Reading(best.z, best.scale / reduced, best.payload if told else None, bound)
 
 
 @dataclass(frozen=True)
 class _Match:
-    """Where the pilot fits best at one scale."""
+    """What fits best at one scale."""
 
-    z: float
+    z: float  # of all waves
     scale: float
-    y: int  # px of the tile
-    x: int
+    payload: int
+    weakest: float  # z of the weaker group of the payload
+
+
+NO_MATCH = _Match(0.0, 1.0, 0, 0.0)
 
 
 def _scales(reduced: float, step: float) -> list[float]:
@@ -148,30 +153,28 @@ def _scales(reduced: float, step: float) -> list[float]:
     low = max(low, SHORTEST_WAVE / MIN_WAVE)
     usual = [reduced * scale for scale in USUAL_SCALES if low <= reduced * scale <= high]
     count = max(2, round(math.log(high / low) / step))
-    return [*usual, *np.geomspace(low, high, count)]
+    return [*usual, *np.geomspace(low, high, count).tolist()]
 
 
 def _match(total: np.ndarray, waves: Waves, scale: float) -> _Match:
-    """The place at which the pilot fits best."""
-    found = _correlation(*_turned(total, waves, scale), waves, 0)
+    """The payload that fits best where the pilot fits best."""
+    turned, weights = _turned(total, waves, scale)
+    found = _correlation(turned, weights, waves, 0)
     place = int(found.argmax())
     y, x = divmod(place, PERIOD)
-    return _Match(float(found.flat[place]), scale, y, x)
 
-
-def _payload(total: np.ndarray, waves: Waves, match: _Match) -> int | None:
-    """The payload at the place of the pilot."""
-    turned, weights = _turned(total, waves, match.scale)
-    payload = 0
+    # z of the groups together: each by its share of the deviation.
+    parts, payload = [(float(found.flat[place]), _deviation(weights, waves, 0))], 0
     for group in range(1, GROUPS + 1):
         found = _correlation(turned, weights, waves, group)
         # The grid of shifts begins at the pilot's place.
-        found = np.roll(found, (-match.y, -match.x), (0, 1))[::STEP, ::STEP]
+        found = np.roll(found, (-y, -x), (0, 1))[::STEP, ::STEP]
         value = int(found.argmax())
-        if found.flat[value] < PAYLOAD_THRESHOLD:
-            return None
         payload = payload * SHIFTS + value
-    return payload
+        parts.append((float(found.flat[value]), _deviation(weights, waves, group)))
+    together = math.sqrt(sum(deviation**2 for _, deviation in parts))
+    z = sum(z * deviation for z, deviation in parts) / together
+    return _Match(z, scale, payload, min(z for z, _ in parts[1:]))
 
 
 def _turned(total: np.ndarray, waves: Waves, scale: float) -> tuple[np.ndarray, np.ndarray]:
@@ -206,19 +209,23 @@ def _correlation(turned: np.ndarray, weights: np.ndarray, waves: Waves, group: i
     y, x = waves.frequencies[chosen].T
     spectrum = np.zeros((PERIOD, PERIOD), np.complex128)
     spectrum[y, x] = turned[chosen]
-    deviation = math.sqrt((weights[chosen] ** 2).sum() / 2)
-    return np.fft.ifft2(spectrum).real * (PERIOD * PERIOD / deviation)
+    return np.fft.ifft2(spectrum).real * (PERIOD**2 / _deviation(weights, waves, group))
 
 
-def _mean_around(image: np.ndarray) -> np.ndarray:
-    """The mean of the square of SURROUNDINGS px around each pixel, float32; mirrored borders."""
+def _deviation(weights: np.ndarray, waves: Waves, group: int) -> float:
+    """The standard deviation of a group's correlation, for random phases."""
+    return math.sqrt((weights[waves.groups == group] ** 2).sum() / 2)
+
+
+def _mean_around(image: np.ndarray, side: int) -> np.ndarray:
+    """The mean of the square of `side` px around each pixel, float32; mirrored borders."""
     for axis in (0, 1):
-        before = SURROUNDINGS // 2
+        before = side // 2
         margins = [(before + 1, before) if k == axis else (0, 0) for k in (0, 1)]
         sums = np.cumsum(np.pad(image, margins, "symmetric"), axis=axis, dtype=np.float32)
         last, first = [slice(None)] * 2, [slice(None)] * 2
-        last[axis], first[axis] = slice(SURROUNDINGS, None), slice(None, -SURROUNDINGS)
-        image = (sums[tuple(last)] - sums[tuple(first)]) / SURROUNDINGS
+        last[axis], first[axis] = slice(side, None), slice(None, -side)
+        image = (sums[tuple(last)] - sums[tuple(first)]) / side
     return image
 
 

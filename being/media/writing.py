@@ -62,6 +62,11 @@ class FileMarks:
 NO_MARKS = FileMarks()
 
 
+def sidecar_of(video: Path) -> Path:
+    """The file beside a video that holds its signed manifest: `speech.webm.c2pa`."""
+    return video.with_name(video.name + SIDECAR)
+
+
 def write_wav(path: Path, samples: np.ndarray, rate: int = SAMPLE_RATE) -> None:
     """Write float32 [T] mono in [-1, 1] as 16-bit PCM; the file appears when it is complete."""
     pcm = (np.clip(samples, -1, 1) * 32767).round().astype("<i2")
@@ -254,5 +259,9 @@ class VideoWriter:
         seal = self._marks.seal
         manifest = seal(self._part.path) if seal is not None else None
         self.path = self._part.publish()
-        if manifest is not None:
-            write_bytes(self.path.with_suffix(SIDECAR), manifest)
+        # A manifest of an earlier video of this name is none of this one.
+        beside = sidecar_of(self.path)
+        if manifest is None:
+            beside.unlink(missing_ok=True)
+        else:
+            write_bytes(beside, manifest)

@@ -19,6 +19,7 @@ from typing import Any
 
 import being
 from being.errors import EnvironmentFault, UsageError
+from being.media.writing import SIDECAR, sidecar_of
 from being.provenance.mark import SOURCE_TYPE
 from being.reading.content import Unreadable, read_content, reason, rejected
 from being.reading.structured import parse_json
@@ -39,7 +40,6 @@ EMBEDDED = {
 }
 # Types of file that hold no manifest: it is a file beside them.
 BESIDE = {".webm": "video/webm", ".mkv": "video/x-matroska"}
-SIDECAR = ".c2pa"
 SETTINGS = {
     "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False},
     "builder": {"thumbnail": {"enabled": False}},
@@ -224,7 +224,7 @@ def read_credentials(file: Path, trust: Path | None = None) -> Credentials | Non
         raise EnvironmentFault("Content Credentials cannot be read", status())
     import c2pa
 
-    suffix, beside = file.suffix.lower(), file.with_suffix(SIDECAR)
+    suffix, beside = file.suffix.lower(), sidecar_of(file)
     kind = EMBEDDED.get(suffix) or BESIDE.get(suffix)
     if kind is None:
         return None
@@ -237,6 +237,8 @@ def read_credentials(file: Path, trust: Path | None = None) -> Credentials | Non
     except (OSError, Unreadable) as error:
         raise rejected(trust or file, error, "Give root certificates as PEM") from error
     if suffix in BESIDE:
+        if not beside.is_file():
+            beside = file.with_suffix(SIDECAR)  # as other programs name it
         if not beside.is_file():
             return None
         try:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from being.audio.encoder_names import CAUSAL
 from being.audio.feature_stream import FeatureStream
 from being.conventions import ATTENTION_OFFSETS, CODE_OFFSETS, FEATURE_WINDOW, SAMPLE_RATE
 from being.data.expression_channels import ExpressionChannels
@@ -36,6 +37,13 @@ class AvatarFacts:
     consent_note: str
     # From the encoder's features to the mouth code; None: rows are speech features.
     voice: VoiceToMouth | None = None
+    # Whether the render process computes the rows, for all sessions in one batch.
+    batched: bool = False
+
+    @property
+    def can_be_batched(self) -> bool:
+        """Whether `inference.mouth_batch` can compute the rows."""
+        return self.encoder == CAUSAL and self.voice is not None
 
     @property
     def width(self) -> int:
@@ -81,6 +89,7 @@ class AvatarFacts:
             "consent": self.consent,
             "consent_note": self.consent_note,
             "voice": None if self.voice is None else self.voice.facts(),
+            "batched": self.batched,
         }
         tensors: dict[str, Any] = {} if self.voice is None else self.voice.tensors()
         part = path.with_suffix(".part.npz")
@@ -115,6 +124,7 @@ class AvatarFacts:
             facts["consent"],
             facts["consent_note"],
             voice,
+            facts["batched"],
         )
 
 

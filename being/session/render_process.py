@@ -15,26 +15,33 @@ import signal
 import socket
 import sys
 from collections.abc import Hashable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from being.audio.causal_conformer import shipped_weights
 from being.errors import BeingError
 from being.inference.engine import Engine
 from being.inference.i420 import JPEG_COLOURS, VIDEO_COLOURS, Colours
+from being.inference.mouth_batch import MouthBatch, MouthBatchRunner
 from being.session.admission import Admission
 from being.session.avatar_facts import AvatarFacts, avatar_facts
 from being.session.capacity import front_capacity, measured_capacity
+from being.session.feature_worker import FeatureWorker
 from being.session.refusals import Refusal
 from being.session.render_link import (
     FrontMemory,
     Kind,
     MemoryLayout,
     MessageReader,
+    pack_code,
     pack_done,
     pack_json,
     unpack_order,
     unpack_slot,
+    unpack_sound,
 )
 from being.session.render_worker import PictureJob, RenderWorker
 
@@ -56,6 +63,8 @@ class RenderConfig:
     limit: int  # sessions; 0: as many as the device renders
     limit_by_address: int
     fronts: int  # front processes
+    # Whether this process computes speech features; None: on a GPU, where the avatar allows it.
+    batched_features: bool | None = None
 
     def to_json(self) -> str:
         """The configuration for the command line."""
@@ -88,9 +97,10 @@ class RenderProcess:
         workers: dict[str, RenderWorker],
         facts: list[AvatarFacts],
         admission: Admission,
+        features: dict[str, FeatureWorker] | None = None,
     ):
-        """workers: by the name of the avatar."""
-        self.workers, self.admission = workers, admission
+        """workers, features: by the name of the avatar."""
+        self.workers, self.features, self.admission = workers, features or {}, admission
         self.facts = {known.name: known for known in facts}
         self._selector = selectors.DefaultSelector()
         listener.setblocking(False)
@@ -113,6 +123,7 @@ class RenderProcess:
     def step(self) -> None:
         """Read what has come, render one batch for each avatar, answer."""
         busy = any(worker.busy for worker in self.workers.values())
+        busy = busy or any(worker.busy for worker in self.features.values())
         for key, _ in self._selector.select(0 if busy else IDLE_S):
             if key.data == "parent":
                 self.running = False
@@ -120,6 +131,11 @@ class RenderProcess:
                 self._accept()
             elif isinstance(key.data, Front):
                 self._read(key.data)
+        # Features first: they are short, and the next pictures need them.
+        for features in self.features.values():
+            for made in features.tick():
+                front, slot = self._places[made.session]
+                front.outgoing += pack_code(slot, made.utterance, made.frame, made.code)
         for worker in self.workers.values():
             for job in worker.tick():
                 self._done(job)
@@ -168,6 +184,10 @@ class RenderProcess:
                 self.workers[name].put(
                     PictureJob(key, order, picture, front.colours[slot], token * 256 + buffer)
                 )
+        elif kind is Kind.SOUND:
+            slot, utterance, first, frames, samples = unpack_sound(body)
+            if (found := self.features.get(front.avatars.get(slot, ""))) is not None:
+                found.put(front.keys[slot], utterance, first, frames, samples)
         elif kind is Kind.OPEN:
             self._open(front, json.loads(body))
         elif kind is Kind.CLOSE:
@@ -194,6 +214,8 @@ class RenderProcess:
             key = front.keys[slot] = object()
             self._places[key] = (front, slot)
             self.workers[name].open(key, self.facts[name].silent_row)
+            if name in self.features:
+                self.features[name].open(key)
         answer["sessions"] = self.admission.sessions
         front.outgoing += pack_json(Kind.OPENED, answer)
 
@@ -202,6 +224,8 @@ class RenderProcess:
         if name is not None:
             key = front.keys.pop(slot)
             self.workers[name].close(key)
+            if name in self.features:
+                self.features[name].close(key)
             del self._places[key]
             self.admission.leave(front.addresses.pop(slot))
 
@@ -257,7 +281,10 @@ def _start(config: RenderConfig) -> tuple[RenderProcess, int]:
             Path(folder), config.device, config.precision, rasterizer=config.rasterizer
         )
         workers[name] = RenderWorker(engine)
-        facts.append(avatar_facts(engine, name))
+        found = avatar_facts(engine, name)
+        wanted = config.batched_features
+        batched = engine.device.type == "cuda" if wanted is None else wanted
+        facts.append(replace(found, batched=batched and found.can_be_batched))
         facts[-1].save(Path(config.facts) / f"{number}.npz")
 
     limit = config.limit
@@ -268,10 +295,26 @@ def _start(config: RenderConfig) -> tuple[RenderProcess, int]:
         )
     for worker in workers.values():
         worker.warm_up(limit)
+    features = {
+        known.name: _feature_worker(known, workers[known.name].engine.device, limit)
+        for known in facts
+        if known.batched
+    }
     listener = socket.socket(fileno=config.listener)
-    process = RenderProcess(listener, workers, facts, Admission(limit, config.limit_by_address))
+    admission = Admission(limit, config.limit_by_address)
+    process = RenderProcess(listener, workers, facts, admission, features)
     process.watch_parent(config.parent)
     return process, limit
+
+
+def _feature_worker(facts: AvatarFacts, device: torch.device, limit: int) -> FeatureWorker:
+    """The feature worker of an avatar, for `limit` sessions."""
+    assert facts.voice is not None
+    # One stream more: it fills up batches.
+    mouths = MouthBatch(shipped_weights(), facts.voice, limit + 1, device)
+    worker = FeatureWorker(MouthBatchRunner(mouths))
+    worker.warm_up(limit)
+    return worker
 
 
 if __name__ == "__main__":

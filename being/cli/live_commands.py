@@ -192,11 +192,7 @@ def bench_live(
         connects=connects,
         report=report,
     )
-    result = measure(options)
-    for name in ("connect", "text", "interrupt", "audio", "sessions", "memory"):
-        if name in result:
-            console.info(f"{name:<10}{json.dumps(result[name])}")
-    return result
+    return measure(options, lambda name, part: console.info(f"{name:<10}{json.dumps(part)}"))
 
 
 def _options(

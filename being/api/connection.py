@@ -137,6 +137,9 @@ class Connection:
                 self._take(message)
         finally:
             place.close()
+            # The encoder holds some megabytes: it goes now, not when cycles are collected.
+            if hasattr(self, "encoder"):
+                del self.encoder
 
     async def _first_message(self) -> messages.Start:
         try:

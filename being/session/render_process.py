@@ -44,6 +44,7 @@ from being.session.render_link import (
     unpack_sound,
 )
 from being.session.render_worker import PictureJob, RenderWorker
+from being.threads import forget_startup
 
 IDLE_S = 0.5  # longest wait for a message
 READ_BYTES = 1 << 16
@@ -267,6 +268,7 @@ def main() -> None:
         fields = [error.what, error.why, error.fix, int(error.code)]
         print(json.dumps({"ready": False, "error": fields}), flush=True)
         sys.exit(int(error.code))
+    forget_startup()
     print(json.dumps({"ready": True, "limit": limit}), flush=True)
     process.run()
     process.close()

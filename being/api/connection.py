@@ -419,7 +419,7 @@ class Connection:
             if self.session.utterance is utterance:
                 sound = np.zeros(0, np.int16), np.zeros(0, np.float32)
                 self.session.add_speech(utterance, SpeechBlock(*sound, rows))
-                if utterance.taken == 0:
+                if utterance.taken == 0 or utterance.streamed:
                     self.tick(self.front.now())
 
         channels, loop = self.place.facts.width, asyncio.get_running_loop()
@@ -434,7 +434,7 @@ class Connection:
         if isinstance(made, SpeechBlock):
             self._unmade = max(0, self._unmade - made.samples.size)
             session.add_speech(utterance, made)
-            if utterance.taken == 0:
+            if utterance.taken == 0 or utterance.streamed:
                 self.tick(self.front.now())
             return
         self._sound_rate, self._more = 0, False

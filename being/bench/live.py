@@ -40,6 +40,7 @@ from being.bench.live_measures import (
     summary,
     text,
 )
+from being.bench.live_page import page_figures
 from being.config import load as load_config
 from being.conventions import FPS
 from being.media.resampling import resample
@@ -71,6 +72,8 @@ class LiveBenchOptions:
     seconds: float = 20.0
     connects: int = 0  # connections, for the growth of memory
     report: Path | None = None
+    # In headless Chromium: interrupts, and seconds of sync; None: nothing is measured there.
+    page: tuple[int, float] | None = None
     # Whether the render process computes speech features; None: as `being serve` does.
     batched_features: bool | None = None
 
@@ -94,6 +97,12 @@ def bench_live(
             "interrupt": lambda: asyncio.run(interrupts(url, options.repeats)),
             "audio": lambda: asyncio.run(live_sound(url, sound, min(LONGEST_S, options.seconds))),
         }
+        if options.page is not None:
+            interrupts_there, sync_s = options.page
+            page = f"http://127.0.0.1:{supervisor.port}/"
+            parts["page"] = lambda: asyncio.run(
+                page_figures(page, options.repeats, interrupts_there, sync_s)
+            )
         if options.sessions > 1:
             parts["sessions"] = lambda: _sessions(url, recording, options, supervisor)
         if options.connects:

@@ -31,14 +31,14 @@ from being.session.timeline import RATE
 from being.tts.speech import Speech
 
 SIZE = 512  # px
-WORD_S, CLICK_AT_S, CLICK_S = 0.5, 0.42, 0.002
+WORD_S, CLICK_AT_S, CLICK_S = 0.5, 0.44, 0.002
 LOUD = 0.5
 GREY, WHITE = 90, 235  # luma
 START_S = 60.0
 
 
 def click_voice(text: str, voice: str, speed: float) -> Speech:
-    """A click for each word, late in its half second."""
+    """A click for each word, late in its half second, at the beginning of a frame."""
     words = text.split()
     samples = np.zeros(int(WORD_S * RATE) * max(1, len(words)), np.float32)
     for k in range(len(words)):

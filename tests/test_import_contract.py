@@ -12,8 +12,8 @@ ROOT = Path(being.__file__).parent
 # Packages and modules of `being` in the order of data flow. Imports go to the left only.
 ORDER = """
     conventions errors threads console names paths locks reading files onnx_runtime config assets
-    media report audio tts splat face data preprocess model metrics runs train inference session api
-    interop library eval bench sample demo doctor cli
+    media report audio tts splat face data provenance preprocess model metrics runs train inference
+    session api interop library eval bench sample demo doctor cli
 """.split()
 # What each of them imports. A new edge is a decision: add it here, and say why in the commit.
 ALLOWED = {
@@ -31,6 +31,7 @@ ALLOWED = {
     "splat": "conventions errors",
     "face": "conventions errors threads reading assets",
     "data": "conventions errors threads console names paths reading files media audio face",
+    "provenance": "errors paths reading media data",
     "preprocess": (
         "conventions errors threads console names paths locks reading files onnx_runtime assets "
         "media report audio face data"
@@ -39,13 +40,13 @@ ALLOWED = {
     "runs": "errors console names paths locks reading files config",
     "train": (
         "conventions errors threads console paths reading files config assets media report audio "
-        "splat face data model metrics runs"
+        "splat face data provenance model metrics runs"
     ),
     "inference": (
         "conventions errors threads console paths reading files media audio tts splat face data "
-        "model"
+        "provenance model"
     ),
-    "session": "conventions errors threads media audio tts data model inference",
+    "session": "conventions errors threads media audio tts data provenance model inference",
     "api": "conventions errors threads console reading media tts session",
     "interop": (
         "conventions errors threads console names paths locks reading files onnx_runtime config "
@@ -54,7 +55,7 @@ ALLOWED = {
     "library": "errors paths locks reading files data model runs interop",
     "eval": (
         "conventions errors threads console paths locks reading files config assets media report "
-        "audio tts face data model metrics runs inference"
+        "audio tts face data provenance model metrics runs inference"
     ),
     "bench": (
         "conventions errors threads console files onnx_runtime config media report audio tts splat "
@@ -64,13 +65,14 @@ ALLOWED = {
     "doctor": "conventions errors paths reading assets media audio tts splat model inference api",
     "cli": (
         "errors threads console paths reading config assets media tts splat face data preprocess "
-        "model runs train inference api interop library eval bench demo doctor"
+        "provenance model runs train inference api interop library eval bench demo doctor"
     ),
 }
 ONLY_DOORS = {
     "av": "being.media",
     "imageio_ffmpeg": "being.media",
     "onnxruntime": "being.onnx_runtime",
+    "c2pa": "being.provenance.content_credentials",
     "transformers": "being.assets.hub",
     "huggingface_hub": "being.assets.hub",
 }  # third-party packages that one package alone may import

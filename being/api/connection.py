@@ -7,6 +7,7 @@ import contextlib
 import secrets
 from collections import deque
 from collections.abc import Callable
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -192,6 +193,8 @@ class Connection:
             "ai_generated": True,
             "notice": AI_NOTICE,
             "consent": {"given": facts.consent_given, "note": facts.consent_note},
+            "watermark": facts.watermark,
+            "manifest": self._manifest(),
             "limits": {
                 "text_characters": limits.text_characters,
                 "message_bytes": limits.message_bytes,
@@ -201,6 +204,11 @@ class Connection:
             "look_ahead_ms": round(1000 * self.front.look_ahead(facts)),
             "resume": self._resume(),
         }
+
+    def _manifest(self) -> dict[str, Any]:
+        """What the session makes, of whom, and when it began."""
+        began = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        return {**self.place.facts.mark, "made": began, "session": self.id}
 
     def _resume(self) -> dict[str, Any]:
         return {
@@ -510,7 +518,7 @@ class Connection:
             self.front.metrics.shed.inc()
             return
         facts = self.place.facts
-        mark = mark_json(facts.name, facts.consent_given, moment.at)
+        mark = mark_json(facts.name, facts.consent_given, moment.at, facts.identity)
         content, key = self.encoder.encode(i420, moment.epoch != self._key_epoch, mark)
         self._key_epoch = moment.epoch
         flags = (Flag.KEY if key else Flag.NONE) | (Flag.SPEECH if moment.speaking else Flag.NONE)

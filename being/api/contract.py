@@ -60,6 +60,8 @@ SERVER_MESSAGES: dict[str, dict[str, dict[str, Any]]] = {
         "ai_generated": FLAG,
         "notice": TEXT,
         "consent": _object(given={"type": ["boolean", "null"]}, note=TEXT),
+        "watermark": FLAG,
+        "manifest": OBJECT,
         "limits": _object(
             text_characters=INTEGER, message_bytes=INTEGER, audio_seconds=NUMBER, ahead_ms=INTEGER
         ),

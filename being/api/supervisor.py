@@ -62,6 +62,7 @@ class ServeOptions:
     voice: str = "hibari"
     # Whether the render process computes speech features; None: on a GPU.
     batched_features: bool | None = None
+    watermark: bool = True  # of the pictures
 
 
 def default_fronts() -> int:
@@ -224,6 +225,7 @@ class Supervisor:
             options.limit_by_address,
             len(self._fronts),
             options.batched_features,
+            options.watermark,
         )
         self._run(
             self._renderer,

@@ -13,6 +13,7 @@ from being.cli import (
     library_commands,
     live_commands,
     machine_commands,
+    provenance_commands,
     train_commands,
 )
 from being.cli.command import Commands, keep_standard_streams, stop_on_signals
@@ -60,6 +61,7 @@ for group in (
     eval_commands,
     interop_commands,
     library_commands,
+    provenance_commands,
     machine_commands,
 ):
     group.register(app)

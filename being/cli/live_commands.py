@@ -13,7 +13,7 @@ import typer
 from being.cli.avatar_commands import AvatarArgument
 from being.cli.command import command
 from being.cli.options import DeviceOption, SplatOption, select_rasterizer
-from being.cli.render_options import PrecisionOption
+from being.cli.render_options import PrecisionOption, WatermarkOption
 from being.console import console
 from being.errors import EnvironmentFault, InputRejected, UsageError
 
@@ -98,6 +98,7 @@ def serve(
     voice: Annotated[
         str, typer.Option("--voice", help="Voice of sessions that name none; see tts-video.")
     ] = "hibari",
+    watermark: WatermarkOption = True,
     precision: PrecisionOption = "auto",
     device: DeviceOption = "auto",
     splat: SplatOption = None,
@@ -117,6 +118,7 @@ def serve(
         limit_by_address=max_per_address,
         precision=precision,
         voice=voice,
+        watermark=watermark,
     )
     secure = options.certificate is not None
     with Supervisor(options) as supervisor:

@@ -127,6 +127,13 @@ LoudnessOption = Annotated[
 ForceOption = Annotated[
     bool, typer.Option("--force", help="Replace a file that being did not make.")
 ]
+WatermarkOption = Annotated[
+    bool,
+    typer.Option(
+        "--watermark/--no-watermark",
+        help="Mark the pixels invisibly as AI-generated; being verify reads it.",
+    ),
+]
 DeformOption = Annotated[
     int,
     typer.Option(
@@ -159,6 +166,7 @@ class RenderOptions:
     crf: QualityOption = None
     bitrate: BitRateOption = None
     loudness: LoudnessOption = None
+    watermark: WatermarkOption = True
     force: ForceOption = False
     device: DeviceOption = "auto"
     splat: SplatOption = None
@@ -193,6 +201,7 @@ class RenderOptions:
             free_name=self.out is None,
             settings=settings,
             loudness=self.loudness,
+            watermark=self.watermark,
         )
 
 

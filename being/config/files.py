@@ -44,6 +44,7 @@ REFERENCE_SETTINGS = {
     "model.drop_prob": 0.2,
     "model.mouth": "audio",
     "data.expression": "blink",
+    "train.fine.steps": 10_000,
     "train.mixed_precision": False,
     "train.lips.warmup_steps": 0,
     "train.lips.closure_steps": 0,

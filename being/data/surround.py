@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from being import media
 from being.data.clip import head_mask, open_image, open_rgb
@@ -62,28 +59,33 @@ def refined_matte(torso: np.ndarray, background: np.ndarray) -> np.ndarray:
     of it, alpha is the share of the torso's colour in the pixel's: the colour c of the plate, that
     of the torso nearby t and the background b give (c - b)(t - b) / |t - b|^2.
     """
+    # Imported here because an installation that only renders lacks OpenCV.
+    import cv2
+
     size = torso.shape[0]
     reach = max(2, round(EDGE * size))
-    alpha = torch.from_numpy(torso[..., 3].astype(np.float32) / 255)[None, None]
-    behind = torch.from_numpy(background.astype(np.float32)).permute(2, 0, 1)[None]
-    colour = torch.from_numpy(torso[..., :3].astype(np.float32)).permute(2, 0, 1)[None]
-    plate = torch.where(alpha > 0, colour, 0) * alpha + behind * (1 - alpha)
+    alpha = torso[..., 3].astype(np.float32) / 255
+    behind = background.astype(np.float32)
+    colour = torso[..., :3].astype(np.float32)
+    plate = np.where(alpha[..., None] > 0, colour, 0) * alpha[..., None]
+    plate += behind * (1 - alpha[..., None])
 
     # The mask without its edge; beyond the borders of the picture the torso goes on.
-    hole = F.pad((alpha < 0.5).float(), [reach] * 4, mode="replicate")
-    inner = 1 - F.max_pool2d(hole, 2 * reach + 1, 1)
-    window = 4 * reach + 1
+    square = np.ones((2 * reach + 1,) * 2, np.uint8)
+    hole = (alpha < 0.5).astype(np.uint8)
+    inner = 1 - cv2.dilate(hole, square, borderType=cv2.BORDER_REPLICATE).astype(np.float32)
+    window = (4 * reach + 1,) * 2
 
-    def nearby(values: Tensor) -> Tensor:
-        return F.avg_pool2d(values, window, 1, window // 2, count_include_pad=False)
+    def nearby(values: np.ndarray) -> np.ndarray:
+        return cv2.boxFilter(values, -1, window, normalize=False, borderType=cv2.BORDER_CONSTANT)
 
-    share = nearby(inner)
-    torso_colour = nearby(inner * plate) / share.clamp(min=1e-6)
-    contrast = (torso_colour - behind).square().sum(1, keepdim=True)
-    mixed = ((plate - behind) * (torso_colour - behind)).sum(1, keepdim=True) / contrast
-    known = (inner < 0.5) & (alpha > 0) & (share > 0) & (contrast > CONTRAST_MIN)
-    found = torch.where(known, torch.minimum(mixed.clamp(0, 1), alpha), alpha)
-    return (255 * found[0, 0] + 0.5).byte().numpy()
+    count = nearby(inner)
+    torso_colour = nearby(inner[..., None] * plate) / np.maximum(count, 0.5)[..., None]
+    contrast = np.square(torso_colour - behind).sum(-1)
+    mixed = ((plate - behind) * (torso_colour - behind)).sum(-1) / np.maximum(contrast, 1e-6)
+    known = (inner < 0.5) & (alpha > 0) & (count > 0.5) & (contrast > CONTRAST_MIN)
+    found = np.where(known, np.minimum(np.clip(mixed, 0, 1), alpha), alpha)
+    return (255 * found + 0.5).astype(np.uint8)
 
 
 def surround_of(dataset: Dataset, poses: range, video: Path | None = None) -> Surround | None:

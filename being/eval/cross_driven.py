@@ -19,11 +19,11 @@ from being.console import Progress, console
 from being.conventions import FPS, SAMPLE_RATE
 from being.data.dataset import Dataset
 from being.errors import InputRejected, UsageError
-from being.eval.faces import BLOCK_FRAMES, LANDMARK_SIDE, FaceReader
 from being.eval.footage import footage_figures, footage_mouth
 from being.eval.mouth_figures import MouthMeasures, mouth_figures, weighted_mean
 from being.eval.regions import region_boxes
 from being.eval.speech_events import SpeechEvents, recognised_events, synthesised_events
+from being.face.face_reader import BLOCK_FRAMES, LANDMARK_SIDE, FaceReader
 from being.face.landmarks import lip_aperture
 from being.inference.engine import Engine
 from being.media import read_audio

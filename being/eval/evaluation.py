@@ -11,7 +11,6 @@ import numpy as np
 from being.config import Config
 from being.console import console
 from being.conventions import FPS
-from being.data.consent import consent_note
 from being.errors import InputRejected
 from being.eval.cross_driven import DrivenClip, cross_driven, expand_sources
 from being.eval.footage import frames_audio
@@ -23,8 +22,11 @@ from being.eval.report_page import ReportContent
 from being.eval.report_sheets import psnr_sheet, worst_frames_sheet
 from being.eval.report_tables import terminal_lines
 from being.eval.run_evaluation import measure_run
+from being.media.writing import FileMarks
 from being.model.device import pick_device
 from being.paths import check_not_input, cut_name, free_names, home
+from being.provenance.file_marks import file_marks
+from being.provenance.mark import Mark
 from being.reading.structured import read_json
 from being.runs.run_directory import Run
 
@@ -75,8 +77,8 @@ def evaluate(
     with report_folder(folder, "Move it away") as work:
         # Measure the held-out frames, and write them side by side.
         audio = frames_audio(dataset, measured.frames)
-        note = f"{VIDEO_NOTE}. {consent_note(dataset.manifest.get('consent'))}"
-        with ReportVideos(work, size, size, audio, note) as videos:
+        marks = file_marks(Mark.of(dataset.manifest, None), note=VIDEO_NOTE)
+        with ReportVideos(work, size, size, audio, marks) as videos:
             measurement = measure_run(measured, lips, videos.write, identity)
         figures = measurement.figures
 
@@ -129,7 +131,7 @@ def evaluate_pair(
     check_not_input(folder, [pair.pred, pair.truth])
     with report_folder(folder, "Choose another folder with --out") as work:
         audio = pair_audio(pair, frames or 10**6)
-        with ReportVideos(work, pair.width, pair.height, audio, VIDEO_NOTE) as videos:
+        with ReportVideos(work, pair.width, pair.height, audio, FileMarks(VIDEO_NOTE)) as videos:
             measurement = measure_pair(pair, videos.write, identity)
         figures = measurement.figures
         numbers = np.arange(figures["frames"])

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from being.assets import fetch, is_cached
 from being.errors import EnvironmentFault
-from being.eval.faces import LANDMARK_SIDE
+from being.face.face_reader import LANDMARK_SIDE
 from being.reading.tensors import load_tensors
 
 ASSET = "dlib_face"

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from being.eval.faces import landmark_distance, lip_width
+from being.eval.face_lengths import landmark_distance, lip_width
 from being.face.landmarks import Landmarks, lip_aperture
 
 MAX_LAG = 10  # frames in both directions within which the best lag is searched

@@ -14,11 +14,11 @@ from being.console import Progress, console
 from being.conventions import FPS, SAMPLES_PER_FRAME
 from being.errors import InputRejected
 from being.eval.evaluator import Evaluator, Measurement
-from being.eval.faces import BLOCK_FRAMES, LANDMARK_SIDE
 from being.eval.lips import MIN_FRAMES
 from being.eval.mouth_figures import MouthMeasures, mouth_figures
 from being.eval.regions import region_boxes
 from being.eval.speech_events import recognised_events
+from being.face.face_reader import BLOCK_FRAMES, LANDMARK_SIDE
 from being.media import probe, read_audio, read_frames
 from being.threads import use_free_cores
 

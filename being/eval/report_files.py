@@ -17,6 +17,7 @@ from being.eval.report_page import ReportContent, report_page
 from being.files import Part, write_json
 from being.locks import locked
 from being.media import VideoSettings, VideoWriter
+from being.media.writing import AI_NOTICE, FileMarks
 
 FILES = ("metrics.json", "report.html", "sheet.jpg", "side_by_side.mp4")
 # The short video inside the report page.
@@ -53,20 +54,22 @@ def report_folder(folder: Path, fix: str) -> Iterator[Path]:
 class ReportVideos:
     """Writes the side-by-side video and the short, small one for the report page."""
 
-    def __init__(self, work: Path, width: int, height: int, audio: np.ndarray | None, note: str):
-        """width, height: px of one image; audio: float32 [T] at 16 kHz; note: kept in the file."""
+    def __init__(
+        self, work: Path, width: int, height: int, audio: np.ndarray | None, marks: FileMarks
+    ):
+        """width, height: px of one image; audio: float32 [T] at 16 kHz; marks: of the files."""
         scale = min(1.0, SHORT_SIDE / height)
         self.short_size = (2 * round(width * scale), round(height * scale))
         self.short_path = work / "short.mp4"
         self.short_video = b""  # the mp4, after the block has ended
         self._long = VideoWriter(
-            work / "side_by_side.mp4", 2 * width, height, audio=audio, note=note
+            work / "side_by_side.mp4", 2 * width, height, audio=audio, marks=marks
         )
         self._short = VideoWriter(
             self.short_path,
             *self.short_size,
             settings=VideoSettings(crf=SHORT_QUALITY),
-            note=note,
+            marks=marks,
             audio=None if audio is None else audio[: SHORT_SECONDS * SAMPLE_RATE],
         )
 
@@ -95,7 +98,7 @@ def write_report(folder: Path, content: ReportContent, frames: np.ndarray) -> No
     frames: int [F], the numbers of the measured frames.
     """
     write_json(folder / "metrics.json", _metrics(content.measurement, frames))
-    Image.fromarray(content.sheet).save(folder / "sheet.jpg", quality=92)
+    Image.fromarray(content.sheet).save(folder / "sheet.jpg", quality=92, comment=AI_NOTICE)
     (folder / "report.html").write_text(report_page(content), encoding="utf-8")
 
 

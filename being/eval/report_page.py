@@ -22,6 +22,7 @@ from being.eval.report_tables import (
     mouth_rows,
     region_rows,
 )
+from being.provenance.mark import SOURCE_TYPE
 from being.report.frame_grid import frame_grid
 from being.report.line_chart import line_chart
 from being.report.style import STYLE
@@ -116,6 +117,7 @@ def report_page(content: ReportContent) -> str:
     title = escape(content.title)
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
+        f'<meta name="digital-source-type" content="{SOURCE_TYPE}">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{title}: evaluation</title><style>{STYLE}{PAGE_STYLE}</style><main>"
         + "".join(parts)

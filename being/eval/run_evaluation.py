@@ -16,13 +16,13 @@ import numpy as np
 from being.console import Progress
 from being.conventions import FPS
 from being.eval.evaluator import Evaluator, Measurement
-from being.eval.faces import BLOCK_FRAMES
 from being.eval.footage import footage_figures, footage_mouth, frames_audio
 from being.eval.lips import RANDOM_ORDERS, decorrelated_order
 from being.eval.measured_run import MeasuredRun, held_out_phrase, open_measured_run
 from being.eval.mouth_figures import mouth_figures
 from being.eval.regions import region_boxes
 from being.eval.speech_events import recognised_events
+from being.face.face_reader import BLOCK_FRAMES
 from being.face.landmarks import lip_aperture
 from being.runs.run_directory import Run
 from being.threads import use_free_cores

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from being.eval.faces import concatenate_landmarks
+from being.eval.face_lengths import concatenate_landmarks
 from being.face.action_units import AU45_CLOSED, AU_NAMES, BLINK_UNIT, action_units
 from being.face.landmarks import Landmarks
 

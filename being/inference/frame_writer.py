@@ -10,6 +10,8 @@ from typing import Protocol
 
 import numpy as np
 
+from being.provenance.watermark import Watermark
+
 QUEUE_FRAMES = 16  # between the renderer and the encoder; memory does not grow beyond them
 POLL_SECONDS = 0.1  # between checks whether the encoder has failed, while the queue is full
 
@@ -22,10 +24,13 @@ class PictureSink(Protocol):
 
 
 class FrameWriter:
-    """Writes frames to a video, in order, on a thread; its errors are raised here."""
+    """Writes frames to a video, in order, on a thread; its errors are raised here.
 
-    def __init__(self, video: PictureSink):
-        self._video = video
+    This is the last stage at which a frame has pixels: here it gets its watermark.
+    """
+
+    def __init__(self, video: PictureSink, watermark: Watermark | None = None):
+        self._video, self._watermark = video, watermark
         self._frames: queue.Queue[np.ndarray | None] = queue.Queue(QUEUE_FRAMES)
         self._stopped = threading.Event()
         self.busy = 0.0  # s that encoding took
@@ -36,6 +41,8 @@ class FrameWriter:
         try:
             while (frame := self._frames.get()) is not None and not self._stopped.is_set():
                 start = time.perf_counter()
+                if self._watermark is not None:
+                    frame = self._watermark.marked(frame)
                 self._video.write(frame)
                 self.busy += time.perf_counter() - start
         except BaseException as error:
@@ -44,7 +51,8 @@ class FrameWriter:
     def write(self, frame: np.ndarray) -> None:
         """Append one frame, uint8 [H, W, 3] RGB or [H, W, 4] RGBA; wait while the queue is full.
 
-        The array must not change afterwards. Raises what the encoder raised.
+        The array is used up: its pixels may change here, and nobody else may change them. Raises
+        what the encoder raised.
         """
         while self._thread.is_alive():
             try:

@@ -37,6 +37,11 @@ from being.media.loudness import check_loudness_target, normalise_loudness
 from being.media.png_sequence import PngSequenceWriter, check_picture_folder
 from being.media.resampling import resample
 from being.media.video_formats import PNG, check_png_settings
+from being.media.writing import NO_MARKS, FileMarks
+from being.provenance.content_credentials import configured_key
+from being.provenance.file_marks import file_marks
+from being.provenance.mark import Mark, identity_of
+from being.provenance.watermark import Watermark, chosen_key
 from being.threads import use_free_cores
 from being.tts.script import read_script
 from being.tts.speech import visible_characters
@@ -97,6 +102,7 @@ class VideoOutput:
     free_name: bool = False
     settings: VideoSettings = VideoSettings()
     loudness: float | None = None  # LUFS of the audio track; None: as it is
+    watermark: bool = True  # mark the pixels
 
     @property
     def is_folder(self) -> bool:
@@ -105,6 +111,9 @@ class VideoOutput:
 
     def check(self) -> None:
         """Raise, before the long work, what the writer would raise."""
+        configured_key()
+        if self.watermark:
+            chosen_key()
         if self.loudness is not None:
             check_loudness_target(self.loudness)
         if self.is_folder:
@@ -116,10 +125,12 @@ class VideoOutput:
         else:
             check_output_video(self.path, self.inputs, force=self.force, settings=self.settings)
 
-    def open(self, view: View, audio: VideoAudio, note: str) -> VideoWriter | PngSequenceWriter:
-        """A writer of the frames of `view`; note: kept in the file."""
+    def open(
+        self, view: View, audio: VideoAudio, marks: FileMarks = NO_MARKS
+    ) -> VideoWriter | PngSequenceWriter:
+        """A writer of the frames of `view`; marks: what the file says of itself."""
         if self.is_folder:
-            return PngSequenceWriter(self.path, audio.samples, audio.rate, note, self.free_name)
+            return PngSequenceWriter(self.path, audio.samples, audio.rate, marks, self.free_name)
         return VideoWriter(
             self.path,
             view.width,
@@ -128,7 +139,7 @@ class VideoOutput:
             audio.samples,
             audio.rate,
             self.settings,
-            note,
+            marks,
             self.free_name,
         )
 
@@ -237,12 +248,15 @@ def render_video(
     with times.step("features"):
         blocks = _feature_rows(engine, samples, frames, features, expression.mouth_curves)
 
+    watermark = Watermark(identity_of(avatar.manifest)) if output.watermark else None
+    marks = file_marks(Mark.of(avatar.manifest, watermark), configured_key())
+
     count = view.clock.frames(frames)
     with (
         times.step("render and encode"),
         Progress("render", count, "frames") as progress,
-        output.open(view, track, avatar.consent_note) as video,
-        FrameWriter(video) as writer,
+        output.open(view, track, marks) as video,
+        FrameWriter(video, watermark) as writer,
     ):
         images = engine.video(times.each("features", blocks), frames, expression=expression)
         for k, image in enumerate(images):
@@ -261,6 +275,8 @@ def render_video(
         "fps": view.clock.fps,
         "frames_per_second": round(count / max(spent, 1e-9), 1),
         "encoder_busy_seconds": round(writer.busy, 3),
+        "watermark": output.watermark,
+        "signed": marks.seal is not None,
         **figures,
         "times": times.rounded(),
     }

@@ -22,6 +22,7 @@ from being.media.video_reading import (
 )
 from being.media.writing import (
     AI_NOTICE,
+    FileMarks,
     VideoWriter,
     check_output_video,
     checked_output_path,
@@ -32,6 +33,7 @@ __all__ = [
     "AI_NOTICE",
     "AudioTrack",
     "DamagedAudio",
+    "FileMarks",
     "MediaInfo",
     "VideoSettings",
     "VideoWriter",

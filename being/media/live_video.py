@@ -6,6 +6,7 @@ JPEG. libx264 in the wheels of PyAV is under the GPL.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import uuid
 from fractions import Fraction
@@ -15,6 +16,7 @@ import av
 import numpy as np
 
 from being.conventions import FPS
+from being.reading.content import Unreadable
 from being.reading.structured import parse_json
 
 # Names the mark among the SEI units of a stream; docs/protocol.md states it.
@@ -23,6 +25,8 @@ KEY_INTERVAL_S = 10  # s between key frames that nobody asked for
 START_CODE = b"\x00\x00\x01"
 SEI_UNIT, USER_DATA = 6, 5  # NAL unit type, SEI payload type
 JPEG_COMMENT = b"\xff\xfe"
+IDENTITY_DIGITS = 16  # of an avatar's identity, in the mark of a picture
+MARK_MAX = 4096  # bytes of a mark that are read
 JPEG_QSCALE = 4  # 1 (best) to 31
 
 
@@ -39,15 +43,20 @@ class PictureEncoder(Protocol):
         """
 
 
-def mark_json(avatar: str, consent: bool | None, samples: int) -> bytes:
-    """The mark of one picture, JSON in UTF-8. samples: its time on the session's timeline."""
-    mark = {
+def mark_json(avatar: str, consent: bool | None, samples: int, identity: str = "") -> bytes:
+    """The mark of one picture, JSON in UTF-8.
+
+    samples: its time on the session's timeline; identity: of the avatar.
+    """
+    mark: dict[str, Any] = {
         "ai": True,
         "type": "trainedAlgorithmicMedia",
         "avatar": avatar,
         "consent": consent,
         "t": samples,
     }
+    if identity:
+        mark["id"] = identity[:IDENTITY_DIGITS]
     return json.dumps(mark, ensure_ascii=False, separators=(",", ":")).encode()
 
 
@@ -139,20 +148,29 @@ def insert_sei(unit: bytes, mark: bytes) -> bytes:
 
 
 def read_marks(unit: bytes) -> list[dict[str, Any]]:
-    """The marks in an H.264 access unit or a JPEG file."""
+    """The marks in an H.264 access unit (Annex B) or a JPEG file, which are not trusted."""
     if unit[:2] == b"\xff\xd8":
-        assert unit[2:4] == JPEG_COMMENT, unit[:4]
-        return [parse_json(bytes(unit[6 : 4 + int.from_bytes(unit[4:6], "big")]).decode())]
-    marks = []
+        comment = unit[6 : 4 + int.from_bytes(unit[4:6], "big")]
+        return _parsed([comment]) if unit[2:4] == JPEG_COMMENT else []
+    found: list[bytes] = []
     at = unit.find(START_CODE)
     while at >= 0:
         following = unit.find(START_CODE, at + 3)
         nal = unit[at + 3 : following if following >= 0 else None]
-        if nal[0] & 31 == SEI_UNIT and (found := nal.find(MARK_UUID.bytes)) > 0:
-            text = nal[found + 16 :].replace(b"\x00\x00\x03", b"\x00\x00")
-            marks.append(parse_json(bytes(text[: text.rindex(b"\x80")]).decode()))
+        if nal and nal[0] & 31 == SEI_UNIT and (start := nal.find(MARK_UUID.bytes)) > 0:
+            text = nal[start + 16 :].replace(b"\x00\x00\x03", b"\x00\x00")
+            found.append(text[: max(0, text.rfind(b"\x80"))])
         at = following
-    return marks
+    return _parsed(found)
+
+
+def _parsed(texts: list[bytes]) -> list[dict[str, Any]]:
+    """The JSON objects among the texts."""
+    marks = []
+    for text in texts:
+        with contextlib.suppress(Unreadable, UnicodeDecodeError):
+            marks.append(parse_json(bytes(text[:MARK_MAX]).decode()))
+    return [mark for mark in marks if isinstance(mark, dict)]
 
 
 def _first_slice(unit: bytes) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import wave
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +16,7 @@ import numpy as np
 
 from being.conventions import FPS, SAMPLE_RATE
 from being.errors import BeingError
-from being.files import Part, new_file
+from being.files import Part, new_file, write_bytes
 from being.media.audio_reading import LAYOUTS
 from being.media.colour import tag_stream_as_bt709, tagged_as_bt709
 from being.media.video_formats import VideoSettings, choose_format
@@ -25,6 +26,45 @@ AI_NOTICE = "AI-generated video of a person, made with being"
 # Samples of one audio packet.
 AUDIO_BLOCK = 4096
 DEFAULT_SETTINGS = VideoSettings()
+SIDECAR = ".c2pa"  # suffix of the file with a signed manifest, beside a video that cannot hold it
+# Signs a finished file in place; returns the manifest where it must lie beside the file.
+Seal = Callable[[Path], bytes | None]
+
+
+@dataclass(frozen=True)
+class FileMarks:
+    """What a written file says of itself."""
+
+    note: str = ""  # added to the notice, for people
+    facts: str = ""  # the mark, JSON on one line, for programs; see `being.provenance.mark`
+    made: str = ""  # time, ISO 8601
+    xmp: str = ""  # the same for pictures, as XMP
+    seal: Seal | None = None
+
+    @property
+    def comment(self) -> str:
+        """The text for people."""
+        return f"{AI_NOTICE}. {self.note}".strip()
+
+    def tags(self, suffix: str) -> dict[str, str]:
+        """The metadata of a video file of this type."""
+        comment, tags = self.comment, {"title": AI_NOTICE}
+        # ffmpeg writes no description into mov files.
+        if suffix == ".mov":
+            comment = f"{comment} {self.facts}".strip()
+        elif self.facts:
+            tags["description"] = self.facts
+        if self.made:
+            tags["creation_time"] = self.made
+        return {**tags, "comment": comment}
+
+
+NO_MARKS = FileMarks()
+
+
+def sidecar_of(video: Path) -> Path:
+    """The file beside a video that holds its signed manifest: `speech.webm.c2pa`."""
+    return video.with_name(video.name + SIDECAR)
 
 
 def write_wav(path: Path, samples: np.ndarray, rate: int = SAMPLE_RATE) -> None:
@@ -106,18 +146,18 @@ class VideoWriter:
         audio: np.ndarray | None = None,
         rate: int = SAMPLE_RATE,
         settings: VideoSettings = DEFAULT_SETTINGS,
-        note: str = "",
+        marks: FileMarks = NO_MARKS,
         free_name: bool = False,
     ):
         """width and height: px of the frames; audio: float32 [T] or [T, C] in [-1, 1] at `rate` Hz,
-        C is one of `LAYOUTS`; note: added to the notice in the file's metadata; free_name: replace
-        nothing, `path` is then the first free one of NAME, NAME-2, ... once it is published.
+        C is one of `LAYOUTS`; marks: what the file says of itself; free_name: replace nothing,
+        `path` is then the first free one of NAME, NAME-2, ... once it is published.
 
         Raises as `checked_output_path`.
         """
         self.path = checked_output_path(path, settings)
         self._format, self._alpha = choose_format(self.path, settings), settings.alpha
-        self._fps, self.frames = fps, 0
+        self._fps, self.frames, self._marks = fps, 0, marks
 
         # The file, under a temporary name.
         try:
@@ -128,21 +168,20 @@ class VideoWriter:
             audio = audio[:, None]
         self._samples, self._rate, self._written_samples = audio, rate, 0
         try:
-            self._open(width, height, note)
+            self._open(width, height)
         except BaseException as error:
             self._part.discard()
             if isinstance(error, OSError):
                 raise _cannot_write(path, error) from error
             raise
 
-    def _open(self, width: int, height: int, note: str) -> None:
+    def _open(self, width: int, height: int) -> None:
         """Open the container with its streams; the arguments as of `__init__`."""
         form = self._format
         self._container = av.open(
             str(self._part.path), "w", container_options=form.container_options
         )
-        comment = f"{AI_NOTICE}. {note}".strip()
-        self._container.metadata.update({"comment": comment, "title": AI_NOTICE})
+        self._container.metadata.update(self._marks.tags(self.path.suffix.lower()))
 
         # The video stream; its sides must be even.
         self._video = cast(av.VideoStream, self._container.add_stream(form.encoder, rate=self._fps))
@@ -208,9 +247,21 @@ class VideoWriter:
                     self._container.mux(self._audio.encode(None))
                 self._container.mux(self._video.encode(None))
                 self._container.close()
-                self.path = self._part.publish()
+                self._publish()
                 return
             # The error that ended the block is the one to show.
             with contextlib.suppress(av.error.FFmpegError):
                 self._container.close()
             self._part.discard()
+
+    def _publish(self) -> None:
+        """Sign the finished file, and give it its name."""
+        seal = self._marks.seal
+        manifest = seal(self._part.path) if seal is not None else None
+        self.path = self._part.publish()
+        # A manifest of an earlier video of this name is none of this one.
+        beside = sidecar_of(self.path)
+        if manifest is None:
+            beside.unlink(missing_ok=True)
+        else:
+            write_bytes(beside, manifest)

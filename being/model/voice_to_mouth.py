@@ -6,13 +6,20 @@ strips), compared with the strips of the training clip by a Gaussian kernel, and
 weighted sum of these similarities (kernel ridge regression, Saunders et al. 1998). With 10 to 40 s
 of one person this predicts lips better than a network trained by gradient steps (docs/lab_log.md).
 
-A regression predicts means, so its mouths are too small. Three steps follow:
+A regression predicts means, so its mouths are too small. Three steps follow for each frame:
 
 1. Calibration: every channel is mapped so that its distribution is the person's own (quantile
-   matching; the quantiles of the predictions are those of clip parts that were not trained on).
-2. Closures: where the features say p, b or m (`audio.articulation`), lips, jaw and teeth move to
-   the person's closed mouth. This holds for every voice.
-3. The code is limited to the person's range, with a margin.
+   matching; the quantiles of the predictions are those of clip parts that were not trained on). It
+   is enlarged by as much as the face falls short of its code (`train/face_response.py`).
+2. The code is limited to the person's range, with a margin.
+3. Closures: where the features say p, b or m (`audio.articulation`), lips, jaw and teeth move to
+   the code at which this face closes its mouth. This holds for every voice.
+
+Two more need the frames before (`VoiceToMouth.follow`):
+
+4. Pauses: where the features say that nothing is said (`audio.pauses`), for as long as this person
+   waits, the mouth closes in the same way, and opens again before the next word.
+5. No channel changes faster than this person's does.
 
 `train/voice_fit.py` makes it in seconds. C speech feature channels, K channels of the mouth code.
 """
@@ -29,11 +36,13 @@ from safetensors.numpy import save
 
 from being.audio.articulation import ARTICULATION_CHANNELS, CHANNEL_MAX
 from being.audio.feature_windows import STRIP, join_windows, strips
+from being.audio.pauses import MOST_QUIET, quiet_around, quiet_so_far, quietness
 from being.conventions import (
     ATTENTION_FUTURE,
     ATTENTION_PAST,
     ATTENTION_WINDOW,
     FEATURE_WINDOW,
+    STEPS_PER_FRAME,
 )
 from being.data.mouth import code_rows
 from being.errors import InputRejected
@@ -56,7 +65,13 @@ FREE_CHANNELS = (
 CLOSING_CHANNELS = tuple(k for k, name in enumerate(MOUTH_CHANNELS) if name not in FREE_CHANNELS)
 MAX_CLOSURE = 0.9  # how far they move where the closure channel is fully on
 OPENING_WEIGHT = 0.5  # how much an opening reduces a closure next to it
+ANTICIPATION = 0.5  # share of a closure that the frame before it shows: lips set out early
+# Steps of 20 ms in which a mouth closes in a pause and opens before the next word, and steps before
+# the word at which it is open again.
+PAUSE_RAMP, PAUSE_LEAD = 6, 2
+NEVER = round(MOST_QUIET)  # a `pause_wait` after which no mouth closes
 RANGE_MARGIN = 0.15  # codes may leave the person's range by this share of it
+ANY_SPEED = 1e3  # change from frame to frame of a code without a limit
 MAX_DELAY = 8  # frames, of `audio_delay`
 BLOCK = 512  # frames that are computed at once
 VOICE_FILE = "voice.safetensors"  # in a run and in an avatar bundle
@@ -74,7 +89,21 @@ TENSORS = (
     "predicted_quantiles",
     "true_quantiles",
     "closed",
+    "face_share",
+    "pause_readout",
+    "speed",
 )
+# Tensors and facts that files of older versions lack.
+LATER_TENSORS = ("face_share", "pause_readout", "speed")
+LATER_FACTS = {"audio_delay", "pause_wait"}
+
+
+@dataclass(frozen=True)
+class CodeState:
+    """What the next frame's code depends on."""
+
+    code: np.ndarray | None = None  # [K] of the frame before; None at the start
+    quiet: float = MOST_QUIET  # steps for which nothing has been said; audio starts after silence
 
 
 @dataclass(frozen=True)
@@ -93,8 +122,14 @@ class VoiceToMouth:
     code_mean: np.ndarray  # [K]
     predicted_quantiles: np.ndarray  # [K, Q] ascending
     true_quantiles: np.ndarray  # [K, Q] ascending
-    closed: np.ndarray  # [K] the person's closed mouth during speech
+    closed: np.ndarray  # [K] code at which the face shows a closed mouth
+    face_share: np.ndarray  # [K] how far the face goes with its code, as a share of it
+    # [C + 1] weights and bias of `audio.pauses`; [0] for features that do not say pauses
+    pause_readout: np.ndarray
+    speed: np.ndarray  # [K] largest change of the code from frame to frame
     closure_step: int  # step of a strip at the frame's time; -1: no articulation channels
+    # Quiet steps of 20 ms after which this person's mouth starts to close.
+    pause_wait: int = 0
     # Frames by which the audio of the training clip comes after its mouth (`predicted_rows`). Other
     # audio is in step.
     audio_delay: int = 0
@@ -112,14 +147,51 @@ class VoiceToMouth:
 
     def _codes(self, strips: np.ndarray) -> np.ndarray:
         code = self.calibrate(self.predict(self.reduce(strips)))
-        if self.closure_step >= 0:
-            near = strips[:, self.closure_step - 1 : self.closure_step + 1]
-            closure, opening = (near[..., -ARTICULATION_CHANNELS:].mean(1) / CHANNEL_MAX).T
-            amount = MAX_CLOSURE * np.clip(closure - OPENING_WEIGHT * opening, 0, 1)[:, None]
-            lips = list(CLOSING_CHANNELS)
-            code[:, lips] += amount * (self.closed[lips] - code[:, lips])
+        code = self.code_mean + (code - self.code_mean) / self.face_share
         margin = RANGE_MARGIN * (self.units.most - self.units.least)
-        return np.clip(code, self.units.least - margin, self.units.most + margin)
+        code = np.clip(code, self.units.least - margin, self.units.most + margin)
+        if self.closure_step >= 0:
+            said = np.maximum(
+                self._closure(strips, 0), ANTICIPATION * self._closure(strips, STEPS_PER_FRAME)
+            )
+            lips = list(CLOSING_CHANNELS)
+            code[:, lips] += MAX_CLOSURE * said[:, None] * (self.closed[lips] - code[:, lips])
+        return code.astype(np.float32)
+
+    def _closure(self, strips: np.ndarray, later: int) -> np.ndarray:
+        """How surely p, b or m closes the lips so many steps after the frame, [B] in 0..1."""
+        step = min(self.closure_step + later, STRIP - 1)
+        near = strips[:, step - 1 : step + 1, -ARTICULATION_CHANNELS:]
+        closure, opening = (near.mean(1) / CHANNEL_MAX).T
+        return np.clip(closure - OPENING_WEIGHT * opening, 0, 1)
+
+    def pauses(self, strips: np.ndarray) -> np.ndarray | None:
+        """What strips float32 [B, 30, C] say of pauses (`audio.pauses.quiet_around`), or None."""
+        if not len(self.pause_readout):
+            return None
+        return quiet_around(quietness(strips, self.pause_readout), self.closure_step)
+
+    def follow(
+        self, codes: np.ndarray, pauses: np.ndarray | None, state: CodeState
+    ) -> tuple[np.ndarray, CodeState]:
+        """Codes float32 [n, K] of successive frames with pauses and limited speed, and the state
+        after them.
+
+        codes, pauses: of the frames' strips; state: after the frame before them.
+        """
+        found, last, quiet = codes.copy(), state.code, state.quiet
+        if pauses is not None and len(codes):
+            so_far = quiet_so_far(pauses[:, :-1], quiet)
+            ramp = STRIP - self.closure_step - PAUSE_LEAD
+            amount = pause_closure(so_far, pauses[:, -1], self.pause_wait, ramp)[:, None]
+            lips = list(CLOSING_CHANNELS)
+            found[:, lips] += MAX_CLOSURE * amount * (self.closed[lips] - found[:, lips])
+            quiet = float(so_far[-1])
+        for k in range(len(found)):
+            if last is not None:
+                found[k] = np.clip(found[k], last - self.speed, last + self.speed)
+            last = found[k]
+        return found, CodeState(last, quiet)
 
     def reduce(self, strips: np.ndarray) -> np.ndarray:
         """Strips [B, 30, C] in the space of the centres, float32 [B, D]."""
@@ -149,27 +221,41 @@ class VoiceToMouth:
             "gamma": self.gamma,
             "closure_step": self.closure_step,
             "audio_delay": self.audio_delay,
+            "pause_wait": self.pause_wait,
         }
 
     @classmethod
     def from_parts(cls, tensors: dict[str, np.ndarray], facts: Any) -> VoiceToMouth:
         """The mapping of `tensors` and `facts`. Raises ValueError for parts that do not fit."""
         needed = {"units", "gamma", "closure_step"}
-        if not isinstance(facts, dict) or set(facts) - {"audio_delay"} != needed:
+        if not isinstance(facts, dict) or set(facts) - LATER_FACTS != needed:
             raise ValueError("units, gamma and closure_step are needed")
+        units = MouthUnits.from_dict(facts["units"])
+        defaults = {
+            "face_share": np.ones(len(units), np.float32),
+            "pause_readout": np.zeros(0, np.float32),
+            "speed": np.full(len(units), ANY_SPEED, np.float32),
+        }
+        tensors = {**{name: defaults[name] for name in LATER_TENSORS}, **tensors}
         if set(tensors) != set(TENSORS):
             raise ValueError(f"the tensors must be {', '.join(TENSORS)}")
-        units = MouthUnits.from_dict(facts["units"])
         gamma, step = facts["gamma"], facts["closure_step"]
-        delay = facts.get("audio_delay", 0)
+        delay, wait = facts.get("audio_delay", 0), facts.get("pause_wait", 0)
         if not isinstance(gamma, (int, float)) or not 0 < gamma < 1e6:
             raise ValueError(f"gamma is {gamma!r}")
         if not isinstance(step, int) or not -1 <= step <= STRIP:
             raise ValueError(f"closure_step is {step!r}")
         if not isinstance(delay, int) or not 0 <= delay <= MAX_DELAY:
             raise ValueError(f"audio_delay is {delay!r}")
+        if not isinstance(wait, int) or not 0 <= wait <= NEVER:
+            raise ValueError(f"pause_wait is {wait!r}")
         mapping = cls(
-            units=units, gamma=float(gamma), closure_step=step, audio_delay=delay, **tensors
+            units=units,
+            gamma=float(gamma),
+            closure_step=step,
+            audio_delay=delay,
+            pause_wait=wait,
+            **tensors,
         )
         mapping._check_shapes()
         return mapping
@@ -209,10 +295,28 @@ class VoiceToMouth:
             "predicted_quantiles": (k, quantiles),
             "true_quantiles": (k, quantiles),
             "closed": (k,),
+            "face_share": (k,),
+            "speed": (k,),
+            "pause_readout": (self.width + 1 if len(self.pause_readout) else 0,),
         }
         for name, shape in expected.items():
             if getattr(self, name).shape != shape:
                 raise ValueError(f"{name} is {getattr(self, name).shape}, expected {shape}")
+        if not (self.face_share.min() > 0 and self.speed.min() > 0):
+            raise ValueError("face_share and speed must be above 0")
+
+
+def pause_closure(
+    so_far: np.ndarray, ahead: np.ndarray, wait: float, ramp: int = PAUSE_RAMP
+) -> np.ndarray:
+    """How far a pause closes the mouth, float32 [B] in 0..1.
+
+    so_far, ahead: quiet steps [B] before and after a frame; wait: quiet steps after which the mouth
+    starts to close; ramp: steps in which it opens, where fewer than PAUSE_RAMP are known.
+    """
+    closing = np.clip((so_far - wait) / PAUSE_RAMP, 0, 1)
+    opening = (ahead - PAUSE_LEAD) / max(1, min(PAUSE_RAMP, ramp))
+    return (closing * np.clip(opening, 0, 1)).astype(np.float32)
 
 
 def gaussian_kernel(x: np.ndarray, centres: np.ndarray, gamma: float) -> np.ndarray:
@@ -238,7 +342,8 @@ class MouthRowStream:
 
     def __init__(self, voice: VoiceToMouth):
         self._voice = voice
-        # The speech rows from frame `_done` - 4 on; before the first frame they are zero.
+        # The last four speech rows and those that are not used yet; before the first they are zero.
+        self._state = CodeState()
         self._rows = np.zeros((ATTENTION_PAST, FEATURE_WINDOW, voice.width), np.float32)
 
     def push(self, rows: np.ndarray) -> np.ndarray:
@@ -248,7 +353,9 @@ class MouthRowStream:
         if not count:
             return np.zeros((0, FEATURE_WINDOW, len(self._voice.units)), np.float32)
         windows = np.lib.stride_tricks.sliding_window_view(self._rows, ATTENTION_WINDOW, axis=0)
-        codes = self._voice.codes(join_windows(np.moveaxis(windows, -1, 1)))
+        found = join_windows(np.moveaxis(windows, -1, 1))
+        voice = self._voice
+        codes, self._state = voice.follow(voice.codes(found), voice.pauses(found), self._state)
         self._rows = self._rows[count:]
         return code_rows(codes)
 
@@ -264,4 +371,10 @@ def predicted_rows(voice: VoiceToMouth, features: np.ndarray, bounds: np.ndarray
     bounds: int [F, 2], first and last frame of each frame's segment.
     """
     heard = np.minimum(np.arange(len(features)) + voice.audio_delay, bounds[:, 1])
-    return code_rows(voice.codes(strips(features, bounds)[heard]))
+    found = strips(features, bounds)[heard]
+    codes, pauses = voice.codes(found), voice.pauses(found)
+    for first, last in np.unique(bounds, axis=0):
+        part = slice(first, last + 1)
+        own = None if pauses is None else pauses[part]
+        codes[part] = voice.follow(codes[part], own, CodeState())[0]
+    return code_rows(codes)

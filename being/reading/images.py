@@ -6,7 +6,7 @@ import io
 import struct
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from being.reading.content import Unreadable, read_content, reason
 
@@ -74,6 +74,20 @@ def _jpeg_size(content: bytes) -> tuple[int, int]:
         else:
             at += 2 + int.from_bytes(content[at + 2 : at + 4], "big")
     raise Unreadable("it is a broken JPEG image")
+
+
+def image_texts(content: bytes) -> list[str]:
+    """The comments and other texts in a JPEG or PNG file. Raises Unreadable."""
+    image_size(content)
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            if isinstance(image, PngImagePlugin.PngImageFile):
+                image.load()  # texts may stand behind the pixels
+            values = image.info.values()
+            texts = [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in values]
+            return [str(text) for text in texts if isinstance(text, str)]
+    except Exception as error:  # PIL raises many types for a broken file
+        raise Unreadable(reason(error)) from error
 
 
 def decode_image(content: bytes, mode: str, draft: tuple[int, int] | None = None) -> Image.Image:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from being.inference.animation.moods import MOODS, expression_names
 from being.inference.engine import Engine
 from being.inference.mouth_stream import MouthStream, live_stream
 from being.model.voice_to_mouth import VoiceToMouth
+from being.provenance.mark import Mark
+from being.provenance.watermark import Watermark
 from being.session.motion import AvatarMotion
 
 VOICE_PREFIX = "voice."  # of the mapping's tensors in the file
@@ -39,6 +41,8 @@ class AvatarFacts:
     voice: VoiceToMouth | None = None
     # Whether the render process computes the rows, for all sessions in one batch.
     batched: bool = False
+    # What sessions say of themselves, see `being.provenance.mark`.
+    mark: dict[str, Any] = field(default_factory=dict)
 
     @property
     def can_be_batched(self) -> bool:
@@ -68,6 +72,16 @@ class AvatarFacts:
         return None if self.consent is None else bool(self.consent.get("confirmed"))
 
     @property
+    def identity(self) -> str:
+        """Identity of the avatar, hexadecimal; "" where it is not known."""
+        return str(self.mark.get("avatar", {}).get("id", ""))
+
+    @property
+    def watermark(self) -> bool:
+        """Whether the pixels of sessions carry the watermark."""
+        return self.mark.get("watermark") is not None
+
+    @property
     def moods(self) -> list[str]:
         """Names of the moods that the avatar can show."""
         names = set(self.motion.channels.names)
@@ -90,6 +104,7 @@ class AvatarFacts:
             "consent_note": self.consent_note,
             "voice": None if self.voice is None else self.voice.facts(),
             "batched": self.batched,
+            "mark": self.mark,
         }
         tensors: dict[str, Any] = {} if self.voice is None else self.voice.tensors()
         part = path.with_suffix(".part.npz")
@@ -125,11 +140,15 @@ class AvatarFacts:
             facts["consent_note"],
             voice,
             facts["batched"],
+            facts["mark"],
         )
 
 
-def avatar_facts(engine: Engine, name: str) -> AvatarFacts:
-    """The facts of an engine's avatar. Raises as `Engine.check_encoder`."""
+def avatar_facts(engine: Engine, name: str, watermark: Watermark | None = None) -> AvatarFacts:
+    """The facts of an engine's avatar. Raises as `Engine.check_encoder`.
+
+    watermark: of its pictures.
+    """
     avatar = engine.avatar
     stream = engine.feature_stream()
     silence = np.zeros(round(SILENCE_S * SAMPLE_RATE), np.float32)
@@ -145,4 +164,5 @@ def avatar_facts(engine: Engine, name: str) -> AvatarFacts:
         avatar.manifest.get("consent"),
         avatar.consent_note,
         avatar.voice if avatar.live_voice is None else avatar.live_voice,
+        mark=Mark.of({**avatar.manifest, "name": name}, watermark).facts(),
     )

@@ -26,6 +26,8 @@ from being.errors import BeingError
 from being.inference.engine import Engine
 from being.inference.i420 import JPEG_COLOURS, VIDEO_COLOURS, Colours
 from being.inference.mouth_batch import MouthBatch, MouthBatchRunner
+from being.provenance.mark import identity_of
+from being.provenance.watermark import Watermark
 from being.session.admission import Admission
 from being.session.avatar_facts import AvatarFacts, avatar_facts
 from being.session.capacity import front_capacity, measured_capacity
@@ -66,6 +68,7 @@ class RenderConfig:
     fronts: int  # front processes
     # Whether this process computes speech features; None: on a GPU, where the avatar allows it.
     batched_features: bool | None = None
+    watermark: bool = True  # of the pictures
 
     def to_json(self) -> str:
         """The configuration for the command line."""
@@ -282,8 +285,10 @@ def _start(config: RenderConfig) -> tuple[RenderProcess, int]:
         engine = Engine.load(
             Path(folder), config.device, config.precision, rasterizer=config.rasterizer
         )
-        workers[name] = RenderWorker(engine)
-        found = avatar_facts(engine, name)
+        identity = identity_of(engine.avatar.manifest)
+        watermark = Watermark(identity) if config.watermark else None
+        workers[name] = RenderWorker(engine, watermark)
+        found = avatar_facts(engine, name, watermark)
         wanted = config.batched_features
         batched = engine.device.type == "cuda" if wanted is None else wanted
         facts.append(replace(found, batched=batched and found.can_be_batched))

@@ -13,6 +13,7 @@ import torch
 from being.inference.engine import MAX_PENDING, Engine
 from being.inference.i420 import Colours, write_i420
 from being.inference.protocol import PendingFrames, PlanarRenderer
+from being.provenance.watermark import Watermark
 from being.session.live_session import RECENT_ROWS, SILENT_ROW, FrameOrder
 from being.threads import allowed_cores
 
@@ -37,9 +38,11 @@ class PictureJob:
 class RenderWorker:
     """Renders the pictures of all sessions of one avatar. Not for several threads."""
 
-    def __init__(self, engine: Engine):
-        self.engine, renderer = engine, engine.renderer
+    def __init__(self, engine: Engine, watermark: Watermark | None = None):
+        """watermark: of the pictures; None: they have none."""
+        self.engine, self._watermark = engine, watermark
         # A renderer that writes I420 itself.
+        renderer = engine.renderer
         self._planar = renderer if isinstance(renderer, PlanarRenderer) else None
         self._first: dict[Hashable, int] = {}  # first row of each session in the feature pool
         self._queue: deque[PictureJob] = deque()
@@ -143,8 +146,12 @@ class RenderWorker:
                 write_i420(images[k], jobs[k].out, jobs[k].colours)
             else:
                 jobs[k].out[:] = images[k]
+            if self._watermark is not None:
+                size = self.engine.renderer.size
+                self._watermark.add(jobs[k].out[: size * size].reshape(size, size))
 
-        if self._planar is not None or len(alive) < SHARED_CONVERSION:
+        copied_only = self._planar is not None and self._watermark is None
+        if copied_only or len(alive) < SHARED_CONVERSION:
             for k in alive:
                 write(k)
         else:

@@ -10,13 +10,14 @@ from PIL import Image
 
 from being.conventions import FPS, SAMPLE_RATE
 from being.data.clip import Clip
-from being.data.consent import consent_note
 from being.data.dataset import Dataset, Split
 from being.files import new_file
-from being.media import VideoWriter
+from being.media import AI_NOTICE, VideoWriter
 from being.metrics.image_quality import psnr
 from being.model.clip_rendering import render_clip, to_uint8
 from being.model.talking_head import TalkingHead
+from being.provenance.file_marks import file_marks
+from being.provenance.mark import Mark
 from being.report.frame_grid import frame_grid
 from being.runs.run_directory import Run
 
@@ -107,7 +108,9 @@ class Previews:
         ]
         path = self.folder / f"sheet_{stage}_{step:06d}.jpg"
         with new_file(path) as part:
-            Image.fromarray(frame_grid(rows, labels)).save(part, quality=SHEET_QUALITY)
+            Image.fromarray(frame_grid(rows, labels)).save(
+                part, quality=SHEET_QUALITY, comment=AI_NOTICE
+            )
 
         # The video: true and rendered image side by side, with audio
         if not video:
@@ -119,7 +122,7 @@ class Previews:
             2 * self.clip.size,
             self.clip.size,
             audio=audio,
-            note=consent_note(self.dataset.manifest.get("consent")),
+            marks=file_marks(Mark.of(self.dataset.manifest, None)),
         ) as out:
             for pair in video:
                 out.write(np.concatenate(pair, 1))

@@ -17,7 +17,7 @@ from being.conventions import FPS
 from being.data.clip import Clip, load_clip
 from being.data.dataset import Dataset
 from being.data.mouth import MouthCode, load_mouth_code, store_mouth_code
-from being.errors import InputRejected, UsageError
+from being.errors import EnvironmentFault, InputRejected, UsageError
 from being.model.avatar_writing import save_avatar
 from being.model.device import keep_freed_memory, pick_device
 from being.model.talking_head import ModelMismatch, TalkingHead
@@ -28,6 +28,7 @@ from being.runs.run_directory import Checkpoint, Run
 from being.splat import select_backend
 from being.train.audio_warmup import warm_up_audio_branch
 from being.train.compat import is_reference
+from being.train.face_response import CLOSED_PROBES, measure_face_response
 from being.train.initial_points import initial_cloud
 from being.train.lip_closure import distil_lip_closure, lip_closure_targets
 from being.train.trainer import Trainer, untrained_model
@@ -287,18 +288,53 @@ def finish_run(run: Run, config: Config, dataset: Dataset, clip: Clip, frames: n
             closed = True
         network.cpu()
 
+    voice = live_voice = None
+    if config.model.mouth == "code":
+        _fit_voices_to_face(run, model.to(clip.device), dataset, clip, frames)
+        voice = VoiceToMouth.load(run.path / VOICE_FILE)
+        if (run.path / LIVE_VOICE_FILE).is_file():
+            live_voice = VoiceToMouth.load(run.path / LIVE_VOICE_FILE)
+        model.cpu()
     with Progress("save avatar"):
-        voice = live_voice = None
-        if config.model.mouth == "code":
-            voice = VoiceToMouth.load(run.path / VOICE_FILE)
-            if (run.path / LIVE_VOICE_FILE).is_file():
-                live_voice = VoiceToMouth.load(run.path / LIVE_VOICE_FILE)
         save_avatar(run.path / "avatar", model, config, dataset, clip, voice, live_voice)
     run.update(finished=True, best=best.state["best"], closed=closed)
     if clip.device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(clip.device)
         run.update(peak_memory=peak)
         console.info(f"peak device memory {peak / 1e9:.1f} GB")
+
+
+def _fit_voices_to_face(
+    run: Run, model: TalkingHead, dataset: Dataset, clip: Clip, frames: np.ndarray
+) -> None:
+    """Correct the run's mappings from the voice by how far the face follows its mouth code.
+
+    Without the landmark network, and for a face that it does not find, they stay as they are.
+    """
+    try:
+        response = measure_face_response(model, clip, load_mouth_code(dataset), frames)
+    except EnvironmentFault as error:
+        console.warn(f"how far the face follows its mouth code is not measured: {error}")
+        return
+    if response is None:
+        console.warn("no face was found on the rendered frames: the lips are not corrected")
+        return
+    for name in (VOICE_FILE, LIVE_VOICE_FILE):
+        if (run.path / name).is_file():
+            response.corrected(VoiceToMouth.load(run.path / name)).save(run.path / name)
+    run.update(
+        face_response={
+            "opening": round(response.opening, 3),
+            "width": round(response.width, 3),
+            "closes": response.closes,
+            "of": CLOSED_PROBES,
+        }
+    )
+    console.info(
+        f"lips close in {response.closes} of {CLOSED_PROBES} tries; they move "
+        f"{response.opening:.0%} "
+        f"as far as they are told in height, {response.width:.0%} in width, which is made up for"
+    )
 
 
 def _new_model(config: Config, dataset: Dataset, clip: Clip, frames: np.ndarray) -> TalkingHead:

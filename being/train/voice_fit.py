@@ -16,11 +16,24 @@ from threadpoolctl import threadpool_limits
 
 from being.audio.articulation import frame_time_step, has_articulation
 from being.audio.feature_windows import STRIP, strips
+from being.audio.pauses import (
+    MOST_QUIET,
+    pause_readout,
+    quiet_around,
+    quiet_so_far,
+    quietness,
+)
 from being.console import Progress
 from being.conventions import ATTENTION_PAST, FEATURE_WINDOW, FPS, STEPS_PER_FRAME
 from being.data.mouth import MouthCode
 from being.face.mouth_code import MOUTH_CHANNELS
-from being.model.voice_to_mouth import MAX_DELAY, VoiceToMouth, gaussian_kernel
+from being.model.voice_to_mouth import (
+    ANY_SPEED,
+    MAX_DELAY,
+    VoiceToMouth,
+    gaussian_kernel,
+    pause_closure,
+)
 
 STEP_COMPONENTS = 64
 STRIP_COMPONENTS = 256
@@ -46,7 +59,7 @@ PROBABILITIES = np.array([0, 2, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 98, 1
 FULL_CORRELATION, LEAST_SHARE = 0.5, 0.5
 MOST_GAIN = 3.0  # of the calibration, as a ratio of deviations
 # How far a face moves in frames that it was not trained on, as a share of what its code says: the
-# mean of seven clips (docs/lab_log.md). Codes that the voice predicts are larger by the inverse.
+# mean of seven clips (docs/lab_log.md). `train/face_response.py` measures it for each avatar.
 FACE_RESPONSE = {
     **dict.fromkeys(("lip_opening", "opening_area", "upper_lip", "lower_lip", "jaw_open"), 0.93),
     **dict.fromkeys(("lip_width", "inner_width"), 0.75),
@@ -55,6 +68,12 @@ CLOSED_SHARE = 0.2  # of the range of the opening, below which lips count as clo
 # How far below that a closure of p, b or m aims, in ranges of the channels: lips press there, and a
 # face shows a short closure less than a long one.
 PRESSED = {"lip_opening": 0.3, "opening_area": 0.3, "upper_lip": 0.3, "lower_lip": 0.3}
+# Quiet steps of 20 ms after which a mouth may start to close, and without enough pauses to tell.
+PAUSE_WAITS, USUAL_PAUSE_WAIT = (0, 4, 8, 12, 16, 20, 25, 30, 40, 50, 75), 16
+LEAST_PAUSE, LEAST_PAUSE_FRAMES = 10, 20  # steps of a pause; frames in pauses that tell
+# Predicted codes change by at most this share of this percentile of the footage's changes between
+# frames: what a face shows is a little unsteady too.
+SPEED_SHARE, SPEED_PERCENTILE = 0.8, 99.5
 LEAST_FRAMES = FPS
 # Threads of the linear algebra. Its matrices are small, and threads that wait for each other beside
 # other work cost far more than they save: on two busy cores five fits took 16 s with one thread and
@@ -102,7 +121,7 @@ def fit_voice_to_mouth(
     frames = frames[code.found[frames]]
     if len(frames) < LEAST_FRAMES:
         return None
-    frames = frames[:: -(-len(frames) // MAX_CENTRES)]
+    every, frames = frames, frames[:: -(-len(frames) // MAX_CENTRES)]
     with Progress("voice to mouth"), threadpool_limits(MAX_THREADS):
         step_mean, step_basis = _step_components(features[frames])
         steps = (strips(features, bounds) - step_mean) @ step_basis  # [F, 30, P]
@@ -124,6 +143,11 @@ def fit_voice_to_mouth(
         reduced = _reduce(steps[heard], middle + shift, width)
         predicted = _held_out(reduced.x, frames, target)
 
+        # What closes the mouth in every voice
+        readout, now = pause_readout(encoder, features.shape[2]), -1
+        if has_articulation(encoder, features.shape[2]):
+            now = OWN_WINDOW + frame_time_step(encoder)
+
         mean, spread = target.mean(0), target.std(0) + 1e-6
         weights = _solve(reduced.x, (target - mean) / spread) * spread
         before, after = _quantiles(predicted, target)
@@ -139,17 +163,19 @@ def fit_voice_to_mouth(
             weights,
             mean,
             before,
-            _for_the_face(after.T, mean).T,
-            _for_the_face(_closed_mouth(target), mean),
-            OWN_WINDOW + frame_time_step(encoder)
-            if has_articulation(encoder, features.shape[2])
-            else -1,
+            after,
+            mean + (_closed_mouth(target) - mean) / usual_face_share(),
+            usual_face_share(),
+            np.zeros(0) if readout is None else readout,
+            _largest_steps(code, bounds, every) / usual_face_share(),
+            now,
+            _pause_wait(readout, strips(features, bounds), bounds, now, code, every, delay),
             delay,
         )
     arrays = {name: value.astype(np.float32) for name, value in mapping.tensors().items()}
     mapping = VoiceToMouth.from_parts(arrays, mapping.facts())
     calibrated = mapping.calibrate(predicted.astype(np.float32))
-    motion = _face_response() * calibrated.std(0) / (target.std(0) + 1e-9)
+    motion = calibrated.std(0) / (target.std(0) + 1e-9)
     return VoiceFit(mapping, _correlations(predicted, target), motion, middle, width)
 
 
@@ -241,14 +267,54 @@ def _quantiles(predicted: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, n
     return before, after
 
 
-def _face_response() -> np.ndarray:
+def usual_face_share() -> np.ndarray:
     """FACE_RESPONSE of each channel [K], 1 where it is not known."""
     return np.array([FACE_RESPONSE.get(name, 1.0) for name in MOUTH_CHANNELS])
 
 
-def _for_the_face(code: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """Codes [..., K] farther from their mean [K], so that the face shows what they say."""
-    return mean + (code - mean) / _face_response()
+def _pause_wait(
+    readout: np.ndarray | None,
+    strips: np.ndarray,
+    bounds: np.ndarray,
+    now: int,
+    code: MouthCode,
+    frames: np.ndarray,
+    delay: int,
+) -> int:
+    """Quiet steps after which the mouth closes, so that it does so as often as the person's.
+
+    readout: of `audio.pauses`, or None; strips: [F, 30, C]; now: their step at the frame's time;
+    frames: int [n], those that are learnt from; delay: frames by which the audio is late.
+    """
+    if readout is None:
+        return USUAL_PAUSE_WAIT
+    around = quiet_around(quietness(strips, readout), now)
+    so_far = np.zeros(len(around), np.float32)
+    for first, last in np.unique(bounds, axis=0):
+        so_far[first : last + 1] = quiet_so_far(around[first : last + 1, :-1], MOST_QUIET)
+    heard = np.minimum(frames + delay, bounds[frames, 1])
+    so_far, ahead = so_far[heard], around[heard, -1]
+
+    pauses = so_far + ahead >= LEAST_PAUSE
+    if pauses.sum() < LEAST_PAUSE_FRAMES:
+        return USUAL_PAUSE_WAIT
+    opening = code.values[frames, 0]
+    low, high = np.percentile(opening, (2, 98))
+    wanted = (opening[pauses] <= low + CLOSED_SHARE * (high - low)).mean()
+    shares = [
+        (pause_closure(so_far[pauses], ahead[pauses], wait) > 0.5).mean() for wait in PAUSE_WAITS
+    ]
+    return PAUSE_WAITS[int(np.argmin([abs(share - wanted) for share in shares]))]
+
+
+def _largest_steps(code: MouthCode, bounds: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    """Largest change [K] of the code between successive ones of the frames int [n]."""
+    next_ones = frames[:-1][np.diff(frames) == 1] + 1
+    next_ones = next_ones[bounds[next_ones, 0] < next_ones]
+    if len(next_ones) < FPS:
+        return np.full(len(code.units), ANY_SPEED)
+    steps = np.abs(code.values[next_ones] - code.values[next_ones - 1])
+    return SPEED_SHARE * np.percentile(steps, SPEED_PERCENTILE, axis=0) + 1e-3
 
 
 def _correlations(predicted: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -71,6 +71,7 @@ def test_a_text_is_spoken_with_captions_sound_and_pictures(server: LocalServer, 
     ready = client.ready
     assert ready["ai_generated"] is True and "AI-generated" in ready["notice"]
     assert ready["consent"] == {"given": True, "note": "Consent: agreed"}
+    assert ready["watermark"] is False and ready["manifest"]["session"] == ready["session"]
     assert ready["video"]["codec"] == codec and ready["width"] == 32
 
     # The sound is the voice's, at the time that was told.

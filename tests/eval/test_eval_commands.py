@@ -16,10 +16,10 @@ from being.errors import EnvironmentFault
 from being.eval import cross_driven as cross_module
 from being.eval.cross_driven import cross_driven
 from being.eval.evaluator import Measurement
-from being.eval.faces import FaceReader
 from being.eval.mouth_figures import MouthMeasures
 from being.eval.report_page import ReportContent, report_page
 from being.eval.speech_events import CLOSURE_SYMBOLS, PEAK_DELAY
+from being.face.face_reader import FaceReader
 from being.face.landmarks import Landmarks
 from being.media import VideoSettings, VideoWriter
 from being.tts import speak

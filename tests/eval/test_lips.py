@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from needs import load_or_skip
 
-from being.eval.faces import FaceReader, jitter, landmark_distance, lip_width
+from being.eval.face_lengths import jitter, landmark_distance, lip_width
 from being.eval.lips import (
     MAX_LAG,
     MIN_FRAMES,
@@ -18,6 +18,7 @@ from being.eval.lips import (
     lip_figures,
     shuffled_frames,
 )
+from being.face.face_reader import FaceReader
 from being.face.landmarks import Landmarks, lip_aperture
 from being.face.topology import EYE_OUTER_LEFT, EYE_OUTER_RIGHT
 

@@ -13,9 +13,9 @@ from PIL import Image
 
 from being.errors import BeingError, EnvironmentFault, ExitCode, InputRejected, UsageError
 from being.eval import evaluate_pair
-from being.eval.faces import FaceReader
 from being.eval.gates import check_bounds, missed_bounds, parse_bounds
 from being.eval.pair_evaluation import VideoPair, measure_pair
+from being.face.face_reader import FaceReader
 from being.media import VideoSettings, VideoWriter
 
 SIDE, FRAMES = 192, 40

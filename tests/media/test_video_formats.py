@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from being.errors import BeingError, UsageError
-from being.media import VideoSettings, VideoWriter, read_frames, read_original_audio
+from being.media import FileMarks, VideoSettings, VideoWriter, read_frames, read_original_audio
 from being.media.png_sequence import PngSequenceWriter
 from being.media.video_formats import CODECS, CONTAINERS, choose_format, parse_bitrate
 
@@ -81,7 +81,7 @@ def test_transparency_comes_back(suffix: str, tmp_path: Path) -> None:
 def test_a_folder_of_pictures_holds_frames_audio_and_the_notice(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     frames = rng.integers(0, 256, (3, SIDE, SIDE, 4), dtype=np.uint8)
-    with PngSequenceWriter(tmp_path / "a", stereo(), RATE, note="Consent: given") as video:
+    with PngSequenceWriter(tmp_path / "a", stereo(), RATE, FileMarks("Consent: given")) as video:
         for frame in frames:
             video.write(frame)
     assert sorted(p.name for p in tmp_path.glob("a/*.png")) == [f"{k:06d}.png" for k in range(3)]

@@ -35,6 +35,8 @@ def test_an_avatar_that_reads_speech_features_is_served_by_its_own_encoder(tmp_p
     facts = kept_facts(tmp_path, write_tiny_avatar(tmp_path / "a", "loudness@low", 2))
     assert facts.encoder == "loudness@low" and facts.voice is None
     assert facts.silent_row.shape == (FEATURE_WINDOW, 2) and facts.offsets == ATTENTION_OFFSETS
+    assert facts.mark["avatar"]["name"] == "tiny" and len(facts.identity) == 64
+    assert facts.mark["ai_generated"] is True and not facts.watermark
     assert isinstance(facts.stream(), FeatureStream)
 
 

@@ -11,6 +11,7 @@ from tiny_avatar import SIZE, WIDTH, tiny_avatar
 
 from being.inference.engine import Engine
 from being.inference.i420 import VIDEO_COLOURS, i420_bytes, write_i420
+from being.provenance.watermark import Watermark
 from being.session.admission import Admission
 from being.session.live_session import SILENT_ROW, FrameOrder
 from being.session.refusals import Refusal
@@ -76,6 +77,22 @@ def test_sessions_in_one_batch_get_the_pictures_of_their_own_features(
             expected = np.zeros_like(done.out)
             write_i420(image, expected, VIDEO_COLOURS)
             assert np.abs(done.out.astype(int) - expected).mean() < 0.2 * np.abs(other).mean()
+
+
+def test_pictures_of_sessions_carry_the_watermark(tmp_path: Path) -> None:
+    engine, watermark = Engine(tiny_avatar(tmp_path), precision="float32"), Watermark("5a" * 32)
+    pictures = []
+    for mark in (None, watermark):
+        worker = RenderWorker(engine, mark)
+        worker.open("a", SILENCE)
+        worker.put(job("a", order(0)))
+        pictures.append(drain(worker)[0].out.copy())
+        worker.close("a")
+    plain, marked = pictures
+    luma = plain[: SIZE * SIZE].reshape(SIZE, SIZE).copy()
+    watermark.add(luma)
+    assert (marked[: SIZE * SIZE] == luma.ravel()).all() and (marked != plain).any()
+    assert (marked[SIZE * SIZE :] == plain[SIZE * SIZE :]).all(), "colours stay"
 
 
 def test_closed_sessions_leave_nothing_behind(worker: RenderWorker) -> None:

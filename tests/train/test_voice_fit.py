@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,13 @@ from being.data.mouth import CODE_GAIN, MouthCode, code_rows
 from being.errors import InputRejected
 from being.face.mouth_code import MOUTH_CHANNELS, MouthUnits
 from being.model.voice_to_mouth import (
+    ANY_SPEED,
     CLOSING_CHANNELS,
+    NEVER,
     MouthRowStream,
     VoiceToMouth,
     match_quantiles,
+    pause_closure,
     predicted_rows,
 )
 from being.train.voice_fit import FACE_RESPONSE, VoiceFit, fit_voice_to_mouth
@@ -190,3 +194,42 @@ def test_other_audio_is_in_step_with_the_mouth_of_a_clip_whose_audio_is_late() -
     assert VoiceToMouth.from_parts(fit.mapping.tensors(), older).audio_delay == 0
     with pytest.raises(ValueError):
         VoiceToMouth.from_parts(fit.mapping.tensors(), {**facts, "audio_delay": -1})
+
+
+def test_a_pause_closes_the_mouth_and_a_word_opens_it() -> None:
+    so_far = np.array([0, 50, 50, 0, 8, 50], np.float32)
+    # In speech, in silence, as a word begins, after a word, a little later, before a word
+    ahead = np.array([0, 14, 0, 14, 14, 5], np.float32)
+    amount = pause_closure(so_far, ahead, 6)
+    np.testing.assert_allclose(amount, [0, 1, 0, 0, 1 / 3, 1 / 2], atol=1e-6)
+    assert not pause_closure(so_far, ahead, NEVER).any()
+
+
+def test_no_channel_is_faster_than_the_person(fitted) -> None:
+    fit, features, bounds, code = fitted
+    rows = predicted_rows(fit.mapping, features, bounds)[:, 0] / CODE_GAIN
+    true = np.abs(np.diff(code.values[:320], axis=0)).max(0)
+    steps = np.abs(np.diff(rows, axis=0)).max(0) * fit.mapping.face_share
+    assert (steps <= true).all(), steps / true
+    # Without a limit the codes are as they are.
+    free = replace(fit.mapping, speed=np.full(K, ANY_SPEED, np.float32))
+    codes = free.codes(strips(features, bounds))
+    np.testing.assert_array_equal(predicted_rows(free, features, bounds), code_rows(codes))
+
+
+def test_files_of_before_have_no_pauses_and_no_limits(fitted) -> None:
+    mapping = fitted[0].mapping
+    later = ("face_share", "pause_readout", "speed")
+    tensors = {name: value for name, value in mapping.tensors().items() if name not in later}
+    facts = {name: value for name, value in mapping.facts().items() if name != "pause_wait"}
+    old = VoiceToMouth.from_parts(tensors, facts)
+    assert (
+        (old.face_share == 1).all()
+        and (old.speed == ANY_SPEED).all()
+        and not len(old.pause_readout)
+    )
+    for broken in ({"face_share": np.zeros(K, np.float32)}, {"speed": -mapping.speed}):
+        with pytest.raises(ValueError):
+            VoiceToMouth.from_parts({**mapping.tensors(), **broken}, mapping.facts())
+    with pytest.raises(ValueError):
+        VoiceToMouth.from_parts(mapping.tensors(), {**mapping.facts(), "pause_wait": 9999})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from being.data.clip import head_mask, open_image, open_rgb
 from being.data.dataset import Dataset
 from being.data.manifest import FRAME_PIXELS_MAX
 from being.data.source_video import find_source, scaled_crop, source_frame_numbers, whole_frames
+from being.threads import allowed_cores
 
 HEAD_MASK_SIDE = 96  # px
 EDGE = 1 / 128  # of the picture's side: how far background shows inside the mask of a torso
+BLOCK = 64  # mattes that are computed at a time
 CONTRAST_MIN = 3 * 20.0**2  # of torso and background, squared levels, to tell them apart
 
 
@@ -44,10 +47,14 @@ def torsos_of(dataset: Dataset, poses: range, size: int) -> Torsos:
 
     background = open_rgb(dataset.path / "bc.jpg", size)
 
+    def matte(i: int) -> np.ndarray:
+        torso = np.asarray(open_image(dataset.path / f"torso_imgs/{i}.png", size, "RGBA"))
+        return refined_matte(torso, background)
+
     def mattes() -> Iterator[np.ndarray]:
-        for i in poses:
-            torso = np.asarray(open_image(dataset.path / f"torso_imgs/{i}.png", size, "RGBA"))
-            yield refined_matte(torso, background)
+        with ThreadPoolExecutor(allowed_cores()) as pool:
+            for first in range(poses.start, poses.stop, BLOCK):
+                yield from pool.map(matte, range(first, min(first + BLOCK, poses.stop)))
 
     return Torsos(background, mattes)
 

@@ -17,7 +17,6 @@ from threadpoolctl import threadpool_limits
 from being.audio.articulation import frame_time_step, has_articulation
 from being.audio.feature_windows import STRIP, strips
 from being.audio.pauses import (
-    MOST_QUIET,
     pause_readout,
     quiet_around,
     quiet_so_far,
@@ -27,13 +26,7 @@ from being.console import Progress
 from being.conventions import ATTENTION_PAST, FEATURE_WINDOW, FPS, STEPS_PER_FRAME
 from being.data.mouth import MouthCode
 from being.face.mouth_code import MOUTH_CHANNELS
-from being.model.voice_to_mouth import (
-    ANY_SPEED,
-    MAX_DELAY,
-    VoiceToMouth,
-    gaussian_kernel,
-    pause_closure,
-)
+from being.model.voice_to_mouth import ANY_SPEED, MAX_DELAY, VoiceToMouth, gaussian_kernel
 
 STEP_COMPONENTS = 64
 STRIP_COMPONENTS = 256
@@ -68,9 +61,7 @@ CLOSED_SHARE = 0.2  # of the range of the opening, below which lips count as clo
 # How far below that a closure of p, b or m aims, in ranges of the channels: lips press there, and a
 # face shows a short closure less than a long one.
 PRESSED = {"lip_opening": 0.3, "opening_area": 0.3, "upper_lip": 0.3, "lower_lip": 0.3}
-# Quiet steps of 20 ms after which a mouth may start to close, and without enough pauses to tell.
-PAUSE_WAITS, USUAL_PAUSE_WAIT = (0, 4, 8, 12, 16, 20, 25, 30, 40, 50, 75), 16
-LEAST_PAUSE, LEAST_PAUSE_FRAMES = 10, 20  # steps of a pause; frames in pauses that tell
+PAUSE_WAITS = 25, 75  # limits of the quiet steps of 20 ms after which a mouth closes
 # Predicted codes change by at most this share of this percentile of the footage's changes between
 # frames: what a face shows is a little unsteady too.
 SPEED_SHARE, SPEED_PERCENTILE = 0.8, 99.5
@@ -169,7 +160,7 @@ def fit_voice_to_mouth(
             np.zeros(0) if readout is None else readout,
             _largest_steps(code, bounds, every) / usual_face_share(),
             now,
-            _pause_wait(readout, strips(features, bounds), bounds, now, code, every, delay),
+            _pause_wait(readout, strips(features, bounds), bounds, now),
             delay,
         )
     arrays = {name: value.astype(np.float32) for name, value in mapping.tensors().items()}
@@ -273,38 +264,20 @@ def usual_face_share() -> np.ndarray:
 
 
 def _pause_wait(
-    readout: np.ndarray | None,
-    strips: np.ndarray,
-    bounds: np.ndarray,
-    now: int,
-    code: MouthCode,
-    frames: np.ndarray,
-    delay: int,
+    readout: np.ndarray | None, strips: np.ndarray, bounds: np.ndarray, now: int
 ) -> int:
-    """Quiet steps after which the mouth closes, so that it does so as often as the person's.
+    """Quiet steps after which the mouth closes: longer than the clip's own pauses.
 
-    readout: of `audio.pauses`, or None; strips: [F, 30, C]; now: their step at the frame's time;
-    frames: int [n], those that are learnt from; delay: frames by which the audio is late.
+    In those the fit knows better what the mouth does. readout: of `audio.pauses`, or None; strips:
+    [F, 30, C]; now: their step at the frame's time.
     """
     if readout is None:
-        return USUAL_PAUSE_WAIT
+        return PAUSE_WAITS[0]
     around = quiet_around(quietness(strips, readout), now)
-    so_far = np.zeros(len(around), np.float32)
+    longest = 0.0
     for first, last in np.unique(bounds, axis=0):
-        so_far[first : last + 1] = quiet_so_far(around[first : last + 1, :-1], MOST_QUIET)
-    heard = np.minimum(frames + delay, bounds[frames, 1])
-    so_far, ahead = so_far[heard], around[heard, -1]
-
-    pauses = so_far + ahead >= LEAST_PAUSE
-    if pauses.sum() < LEAST_PAUSE_FRAMES:
-        return USUAL_PAUSE_WAIT
-    opening = code.values[frames, 0]
-    low, high = np.percentile(opening, (2, 98))
-    wanted = (opening[pauses] <= low + CLOSED_SHARE * (high - low)).mean()
-    shares = [
-        (pause_closure(so_far[pauses], ahead[pauses], wait) > 0.5).mean() for wait in PAUSE_WAITS
-    ]
-    return PAUSE_WAITS[int(np.argmin([abs(share - wanted) for share in shares]))]
+        longest = max(longest, quiet_so_far(around[first : last + 1, :-1], 0.0).max())
+    return round(float(np.clip(longest, *PAUSE_WAITS)))
 
 
 def _largest_steps(code: MouthCode, bounds: np.ndarray, frames: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ Who sets OMP_NUM_THREADS gets that number, whatever others do.
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import sys
@@ -44,6 +45,16 @@ def allowed_cores() -> int:
     cores = len(_affinity()) or os.cpu_count() or 1
     quota = _quota()
     return cores if quota is None else max(1, min(cores, round(quota)))
+
+
+def forget_startup() -> None:
+    """Take all objects of the start out of garbage collection, in a process that serves for long.
+
+    A collection then looks only at what sessions made: it is short, and frequent enough that their
+    memory goes soon.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _affinity() -> set[int]:

@@ -22,11 +22,13 @@ from being.conventions import FPS
 from being.errors import BeingError
 from being.media.live_video import codec_string, mark_json, new_encoder
 from being.media.writing import AI_NOTICE
+from being.session.avatar_facts import AvatarFacts
+from being.session.batched_features import BatchedFeatures
 from being.session.clauses import ClauseCutter
 from being.session.live_session import LiveSession, Moment
 from being.session.playback import MAX_AHEAD
 from being.session.refusals import Refusal
-from being.session.speech_source import pcm16_to_float
+from being.session.speech_source import FeatureSource, pcm16_to_float
 from being.session.timeline import FRAME, RATE
 from being.session.utterance import SpeechBlock, Utterance
 from being.tts.script import Part, Pause, is_spoken, read_script
@@ -78,6 +80,7 @@ class Connection:
         self._tokens = 0
         self._key_epoch = -1  # epoch of the last encoded picture
         self._task: SpeechTask | None = None
+        self._batched: BatchedFeatures | None = None  # of the task, where there is one
         self._script, self._cutter = ScriptStream(), ClauseCutter()
         self._more = False
         self._waiting_text = 0  # characters
@@ -135,6 +138,9 @@ class Connection:
                 self._take(message)
         finally:
             place.close()
+            # The encoder holds some megabytes: it goes now, not when cycles are collected.
+            if hasattr(self, "encoder"):
+                del self.encoder
 
     async def _first_message(self) -> messages.Start:
         try:
@@ -405,9 +411,28 @@ class Connection:
         def in_store() -> int:
             return utterance.rows_received - utterance.taken
 
-        self._task = SpeechTask(
-            self.place.facts, self.front.features, self.front.speak, deliver, in_store
-        )
+        features = self.front.features
+        if self.place.facts.batched:
+            source = self._batched_features(utterance)
+
+            def features(facts: AvatarFacts) -> FeatureSource:
+                return source
+
+        self._task = SpeechTask(self.place.facts, features, self.front.speak, deliver, in_store)
+
+    def _batched_features(self, utterance: Utterance) -> BatchedFeatures:
+        """The features of an utterance that the render process computes."""
+
+        def deliver(rows: np.ndarray) -> None:
+            if self.session.utterance is utterance:
+                sound = np.zeros(0, np.int16), np.zeros(0, np.float32)
+                self.session.add_speech(utterance, SpeechBlock(*sound, rows))
+                if utterance.taken == 0 or utterance.streamed:
+                    self.tick(self.front.now())
+
+        channels, loop = self.place.facts.width, asyncio.get_running_loop()
+        self._batched = BatchedFeatures(self.place, channels, loop, deliver)
+        return self._batched
 
     def _speech_made(self, utterance: Utterance, made: SpeechBlock | Refusal | End) -> None:
         """The workshop delivers; what belongs to an utterance that is over is thrown away."""
@@ -417,7 +442,7 @@ class Connection:
         if isinstance(made, SpeechBlock):
             self._unmade = max(0, self._unmade - made.samples.size)
             session.add_speech(utterance, made)
-            if utterance.taken == 0:
+            if utterance.taken == 0 or utterance.streamed:
                 self.tick(self.front.now())
             return
         self._sound_rate, self._more = 0, False
@@ -523,6 +548,8 @@ class Connection:
 
     def _render_back(self) -> None:
         self.session.forget_rows()
+        if self._batched is not None:
+            self._batched.restart()
 
     def _stats(self, now: float) -> dict[str, Any]:
         late = np.array(self._late or [0.0]) * 1000
@@ -587,6 +614,9 @@ class Connection:
         if self._task is not None:
             self._task.cancelled = True
             self._task = None
+        if self._batched is not None:
+            self._batched.close()
+            self._batched = None
 
     async def _end(self, writer: asyncio.Task[None]) -> None:
         """Send the last messages, and close."""

@@ -96,7 +96,7 @@ class Front:
             speech = self.speak("Hello.", self.voice, 1.0)
         for facts in self.renderer.facts.values():
             self.look_ahead(facts)
-            if speech is not None:
+            if speech is not None and not facts.batched:
                 silent_step = facts.silent_row[len(facts.silent_row) // 2]
                 source = SpeechSource(self.features(facts), speech.rate, silent_step)
                 for _ in source.speak(speech, True, 0):

@@ -22,6 +22,7 @@ from being.api.limits import Access, Limits
 from being.api.server import LiveWebSocketProtocol, create_app
 from being.session.avatar_facts import AvatarFacts
 from being.session.render_client import RenderClient
+from being.threads import forget_startup
 
 QUEUE = 1024  # connections that wait to be accepted on a socket of its own
 PING_S = 10.0  # between pings, and for their answers
@@ -82,6 +83,7 @@ async def _serve(config: FrontConfig) -> None:
         client = RenderClient(config.renderer, facts, config.slots)
         front = Front(client, limits, access, voice=config.voice)
         front.warm_up()
+        forget_startup()
         return front
 
     # On a shared socket one accept at a time, so that the connections spread over the processes.

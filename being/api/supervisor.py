@@ -60,6 +60,8 @@ class ServeOptions:
     precision: str = "auto"
     rasterizer: str = "auto"
     voice: str = "hibari"
+    # Whether the render process computes speech features; None: on a GPU.
+    batched_features: bool | None = None
     watermark: bool = True  # of the pictures
 
 
@@ -222,6 +224,7 @@ class Supervisor:
             self.limit,
             options.limit_by_address,
             len(self._fronts),
+            options.batched_features,
             options.watermark,
         )
         self._run(

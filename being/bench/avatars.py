@@ -81,9 +81,9 @@ def random_avatar(
 
 def random_voice(width: int, centres: int = CENTRES, seed: int = 0) -> VoiceToMouth:
     """A mapping to the mouth code, as large as one of a clip with `centres` frames, with random
-    numbers.
+    numbers of the sizes of a fitted one: the code moves with the sound.
 
-    width: channels of the speech features.
+    width: channels of the speech features, which are about 1 large.
     """
     rng = np.random.default_rng(seed)
     parts = min(STEP_COMPONENTS, width)
@@ -102,6 +102,13 @@ def random_voice(width: int, centres: int = CENTRES, seed: int = 0) -> VoiceToMo
         "closed": (channels,),
     }
     tensors = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    tensors["step_basis"] /= np.sqrt(width)
+    tensors["strip_basis"] /= np.sqrt(STRIP * parts * reduced)
+    tensors["centres"] /= np.sqrt(reduced)
+    tensors["weights"] -= tensors["weights"].mean(0)
+    tensors["code_mean"] *= 0.1
+    for name in ("predicted_quantiles", "true_quantiles"):
+        tensors[name] = np.sort(tensors[name], 1)
     zero, one = np.zeros(channels, np.float32), np.ones(channels, np.float32)
     facts = {"units": MouthUnits(MOUTH_CHANNELS, zero, one, -one, one).to_dict()}
     return VoiceToMouth.from_parts(tensors, {**facts, "gamma": 0.5, "closure_step": -1})

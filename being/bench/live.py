@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,34 +26,35 @@ import numpy as np
 import torch
 
 from being.api.supervisor import ServeOptions, Supervisor
+from being.audio.encoder_names import CAUSAL
 from being.audio.encoders import load_encoder
 from being.bench.avatars import POSES, random_avatar, random_voice
-from being.bench.live_load import (
-    BenchClient,
-    LoadConfig,
-    audible_from,
-    is_event,
-    is_picture,
-    push_recording,
+from being.bench.live_load import LoadConfig
+from being.bench.live_measures import (
+    CONNECTS_AT_A_TIME,
+    TEXTS,
+    connect_often,
+    connection,
+    interrupts,
+    live_sound,
+    summary,
+    text,
 )
+from being.bench.live_page import page_figures
 from being.config import load as load_config
 from being.conventions import FPS
 from being.media.resampling import resample
 from being.model.avatar_writing import PoseLoop, write_avatar
 from being.report.line_chart import line_chart
-from being.session.timeline import FRAME, RATE
+from being.session.timeline import RATE
 from being.threads import allowed_cores
 from being.tts import speak
 
-TEXTS = (
-    "Hello, it is good to see you.",
-    "Yes, of course.",
-    "The trains run every ten minutes, and the last one leaves at midnight.",
-    "I am not sure about that, but let us look at it together.",
-)
 RECORDING = " ".join(TEXTS) * 3
 CLIENTS_A_PROCESS = 13
+MEMORY_STEPS = 4  # at which memory is read, of all connections
 GREY = 128
+LONGEST_S = 20.0  # of the sound of a single session
 
 
 @dataclass(frozen=True)
@@ -69,34 +70,59 @@ class LiveBenchOptions:
     repeats: int = 20  # texts, interrupts, connections
     sessions: int = 1
     seconds: float = 20.0
-    connects: int = 0  # connections in a row, for the growth of memory
+    connects: int = 0  # connections, for the growth of memory
     report: Path | None = None
+    # In headless Chromium: interrupts, and seconds of sync; None: nothing is measured there.
+    page: tuple[int, float] | None = None
+    # Whether the render process computes speech features; None: as `being serve` does.
+    batched_features: bool | None = None
 
 
-def bench_live(options: LiveBenchOptions) -> dict[str, Any]:
-    """All figures (JSON types). Raises as `Supervisor.start`."""
-    with tempfile.TemporaryDirectory() as name, _server(options, Path(name)) as supervisor:
+def bench_live(
+    options: LiveBenchOptions, told: Callable[[str, dict[str, Any]], None] = lambda name, part: None
+) -> dict[str, Any]:
+    """All figures (JSON types). told: gets each part as it comes. Raises as `Supervisor.start`."""
+    with tempfile.TemporaryDirectory() as folder, _server(options, Path(folder)) as supervisor:
         url = f"ws://127.0.0.1:{supervisor.port}/session"
-        recording = Path(name) / "recording.npy"
+        recording = Path(folder) / "recording.npy"
         speech = speak(RECORDING)
         samples = resample(speech.samples, speech.rate, RATE)
         np.save(recording, (samples.clip(-1, 1) * 32767).astype(np.int16))
 
         result: dict[str, Any] = {**_setup(options, supervisor)}
-        result["connect"] = asyncio.run(_connect(url, options.repeats))
-        result["text"] = asyncio.run(_text(url, options.repeats))
-        result["interrupt"] = asyncio.run(_interrupt(url, options.repeats))
-        result["audio"] = asyncio.run(_audio(url, np.load(recording), options.seconds))
+        sound = np.load(recording)
+        parts: dict[str, Callable[[], dict[str, Any]]] = {
+            "connect": lambda: asyncio.run(connection(url, options.repeats)),
+            "text": lambda: asyncio.run(text(url, options.repeats)),
+            "interrupt": lambda: asyncio.run(interrupts(url, options.repeats)),
+            "audio": lambda: asyncio.run(live_sound(url, sound, min(LONGEST_S, options.seconds))),
+        }
+        if options.page is not None:
+            interrupts_there, sync_s = options.page
+            page = f"http://127.0.0.1:{supervisor.port}/"
+            parts["page"] = lambda: asyncio.run(
+                page_figures(page, options.repeats, interrupts_there, sync_s)
+            )
         if options.sessions > 1:
-            result["sessions"] = _sessions(url, recording, options, supervisor)
+            parts["sessions"] = lambda: _sessions(url, recording, options, supervisor)
         if options.connects:
-            result["memory"] = asyncio.run(_memory(url, options.connects, supervisor))
+            parts["memory"] = lambda: _memory(url, options.connects, supervisor)
+        for name, measure in parts.items():
+            result[name] = measure()
+            told(name, without_series(result[name]))
     if options.report is not None:
         _write_report(options.report, result)
         result["report"] = str(options.report)
-    for part in (result["audio"], result.get("sessions", {})):
-        part.pop("series", None)
-    return result
+    return without_series(result)
+
+
+def without_series(figures: dict[str, Any]) -> dict[str, Any]:
+    """The figures without the single values."""
+    return {
+        name: without_series(value) if isinstance(value, dict) else value
+        for name, value in figures.items()
+        if name != "series"
+    }
 
 
 @contextlib.contextmanager
@@ -109,10 +135,11 @@ def _server(options: LiveBenchOptions, folder: Path) -> Iterator[Supervisor]:
         {"bench": avatar},
         port=0,
         fronts=options.fronts,
-        limit=max(options.sessions, 4),
+        limit=options.sessions + 2 * CONNECTS_AT_A_TIME,
         device=options.device,
         precision=options.precision,
         rasterizer=options.rasterizer,
+        batched_features=options.batched_features,
     )
     with Supervisor(serve) as supervisor:
         supervisor.start()
@@ -125,7 +152,7 @@ def _server(options: LiveBenchOptions, folder: Path) -> Iterator[Supervisor]:
 
 def _write_untrained(path: Path, gaussians: int) -> Path:
     """The bundle of an untrained avatar at 512 px, which reads the mouth code."""
-    config = load_config("quick", [], environment={})
+    config = load_config("quick", [f"data.encoder={CAUSAL}"], environment={})
     width = load_encoder(config.avatar.live_encoder).width
     voice = random_voice(width)
     avatar = random_avatar(gaussians, config=config.model, audio_width=len(voice.units))
@@ -163,101 +190,6 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def _summary(values: list[float]) -> dict[str, Any]:
-    """Figures in ms of times in s."""
-    found = np.array(values) * 1000
-    return {
-        "count": len(found),
-        "p50_ms": round(float(np.percentile(found, 50)), 1),
-        "p99_ms": round(float(np.percentile(found, 99)), 1),
-        "min_ms": round(float(found.min()), 1),
-        "max_ms": round(float(found.max()), 1),
-    }
-
-
-async def _connect(url: str, repeats: int) -> dict[str, Any]:
-    """Time from the connection to the first picture."""
-    times = []
-    for _ in range(repeats):
-        client = BenchClient(url)
-        await client.open()
-        _, now = await client.until(is_picture)
-        times.append(now - client.opened_s)
-        await client.close()
-    return {"to_first_picture": _summary(times)}
-
-
-async def _text(url: str, repeats: int) -> dict[str, Any]:
-    """Time from a text to its first audible sound, and to the picture that belongs to it."""
-    sounds, pictures = [], []
-    client = BenchClient(url)
-    await client.open()
-    for k in range(repeats):
-        asked = time.perf_counter()
-        await client.send({"type": "speak", "text": TEXTS[k % len(TEXTS)]})
-        first: int | None = None
-        shown: set[int] = set()
-        while True:
-            message, now = await client.receive()
-            if is_event(message, "speaking_ended"):
-                break
-            if not isinstance(message, tuple):
-                continue
-            packet, payload = message
-            if first is None and not is_picture(message):
-                first = audible_from(packet, payload)
-                if first is not None:
-                    sounds.append(now - asked)
-            elif first is not None and is_picture(message) and not shown:
-                if packet.timestamp + FRAME > first:
-                    shown.add(packet.timestamp)
-                    pictures.append(now - asked)
-        # The next text begins in the silence after this one, at another moment of a frame.
-        await asyncio.sleep(0.1 + 0.013 * (k % 7))
-    await client.close()
-    return {"to_first_sound": _summary(sounds), "to_first_picture": _summary(pictures)}
-
-
-async def _interrupt(url: str, repeats: int) -> dict[str, Any]:
-    """Time from `interrupt` until nothing of the old epoch comes any more."""
-    random = np.random.default_rng(0)
-    answers, after = [], 0
-    client = BenchClient(url)
-    await client.open()
-    for _ in range(repeats):
-        await client.send({"type": "speak", "text": TEXTS[2]})
-        await client.until(lambda m: is_event(m, "speaking_started"))
-        until = time.perf_counter() + random.uniform(0, 0.5)
-        while time.perf_counter() < until:
-            await client.receive()
-        asked = time.perf_counter()
-        await client.send({"type": "interrupt"})
-        _, now = await client.until(lambda m: is_event(m, "interrupted"))
-        answers.append(now - asked)
-        for _ in range(6):
-            message, _ = await client.receive()
-            after += isinstance(message, tuple) and message[0].epoch < client.epoch
-    await client.close()
-    return {"to_interrupted": _summary(answers), "packets_of_the_old_epoch_after_it": after}
-
-
-async def _audio(url: str, recording: np.ndarray, seconds: float) -> dict[str, Any]:
-    """Lateness of the pictures of sound that is pushed in real time, beyond the look-ahead."""
-    client = BenchClient(url)
-    await client.open()
-    lateness, pictures, sound = await push_recording(client, recording, 0, seconds)
-    await client.close()
-    values = [value for _, value in lateness.late]
-    start = lateness.late[0][0]
-    return {
-        "look_ahead_ms": client.ready["look_ahead_ms"],
-        "beyond_look_ahead": _summary(values),
-        "pictures": pictures,
-        "sound_packets": sound,
-        "series": [[at - start, 1000 * value] for at, value in lateness.late],
-    }
-
-
 def _sessions(
     url: str, recording: Path, options: LiveBenchOptions, supervisor: Supervisor
 ) -> dict[str, Any]:
@@ -277,10 +209,9 @@ def _sessions(
     after = _processor_seconds(supervisor)
 
     late = [entry for answer in answers for entry in answer["late"]]
-    values = [value / 1000 for _, value in late]
+    figures = summary([value / 1000 for _, value in late])
     pictures = sum(sum(answer["pictures"]) for answer in answers)
     sound = sum(sum(answer["sound"]) for answer in answers)
-    figures = _summary(values)
     return {
         "sessions": options.sessions,
         "seconds": options.seconds,
@@ -294,31 +225,20 @@ def _sessions(
             "load": round(sum(answer["processor_s"] for answer in answers), 1),
         },
         "elapsed_s": round(elapsed, 1),
-        "series": late,
     }
 
 
-async def _memory(url: str, connects: int, supervisor: Supervisor) -> dict[str, Any]:
+def _memory(url: str, connects: int, supervisor: Supervisor) -> dict[str, Any]:
     """Memory of the server's processes before and after many connections, MiB."""
-
-    async def once() -> None:
-        client = BenchClient(url)
-        await client.open()
-        await client.send({"type": "speak", "text": "Yes."})
-        await client.until(is_picture)
-        await client.close()
-
-    for _ in range(max(10, connects // 10)):
-        await once()
-    before = _memory_mib(supervisor)
-    for _ in range(connects):
-        await once()
-    after = _memory_mib(supervisor)
+    asyncio.run(connect_often(url, max(16, connects // 4)))
+    steps = [_memory_mib(supervisor)]
+    for _ in range(MEMORY_STEPS):
+        asyncio.run(connect_often(url, connects // MEMORY_STEPS))
+        steps.append(_memory_mib(supervisor))
     return {
         "connects": connects,
-        "before_mib": before,
-        "after_mib": after,
-        "growth_mib": round(sum(after.values()) - sum(before.values()), 1),
+        "mib": steps,
+        "growth_mib": round(sum(steps[-1].values()) - sum(steps[0].values()), 1),
     }
 
 
@@ -346,21 +266,24 @@ def _memory_mib(supervisor: Supervisor) -> dict[str, float]:
 
 
 def _write_report(path: Path, result: dict[str, Any]) -> None:
-    """A page with the figures, and the lateness over time as plots."""
+    """A page with the figures, and every latency as a plot: its values in order of size."""
     from html import escape
 
     parts = ["<!doctype html><meta charset=utf-8><title>bench-live</title>", "<h1>bench-live</h1>"]
-    for name in ("audio", "sessions"):
-        series = result.get(name, {}).pop("series", None)
-        if not series:
-            continue
-        # The worst lateness of each 40 ms.
-        times = np.array([at for at, _ in series])
-        worst = np.full(int(times.max() * FPS) + 1, np.nan)
-        for at, value in series:
-            index = int(at * FPS)
-            worst[index] = np.nanmax([worst[index], value])
-        title = f"{name}: ms after the look-ahead at which pictures arrive (worst of each 40 ms)"
-        parts.append(f"<h2>{title}</h2>" + line_chart({"ms": worst}, title, unit=" ms"))
-    parts.append(f"<pre>{escape(json.dumps(result, indent=1))}</pre>")
+    for name, values in _series(result):
+        title = f"{name}, ms, in order of size; marks at p50, p95, p99"
+        ordered = np.sort(np.array(values))
+        marks = [share * (len(ordered) - 1) for share in (0.5, 0.95, 0.99)]
+        chart = line_chart({"ms": ordered}, title, unit=" ms", marks=marks)
+        parts.append(f"<h2>{escape(title)}</h2>" + chart)
+    parts.append(f"<pre>{escape(json.dumps(without_series(result), indent=1))}</pre>")
     path.write_text("\n".join(parts), encoding="utf-8")
+
+
+def _series(figures: dict[str, Any], name: str = "") -> Iterator[tuple[str, list[float]]]:
+    """Every list of single values, by its name."""
+    for key, value in figures.items():
+        if key == "series" and value:
+            yield name, value
+        elif isinstance(value, dict):
+            yield from _series(value, f"{name} {key}".strip())

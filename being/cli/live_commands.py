@@ -160,6 +160,22 @@ def bench_live(
             "--connects", metavar="N", min=0, help="Also measure memory over N connections."
         ),
     ] = 0,
+    page: Annotated[
+        bool,
+        typer.Option("--page", help="Also measure the page in headless Chromium on this machine."),
+    ] = False,
+    page_interrupts: Annotated[
+        int, typer.Option("--page-interrupts", min=1, help="Interrupts in the page, with --page.")
+    ] = 20,
+    page_sync: Annotated[
+        float,
+        typer.Option(
+            "--page-sync",
+            metavar="SECONDS",
+            min=0,
+            help="Sync of clicks and white pictures over this time, with --page.",
+        ),
+    ] = 30.0,
     fronts: Annotated[
         int | None, typer.Option("--fronts", min=1, help="Front processes; see serve.")
     ] = None,
@@ -173,6 +189,7 @@ def bench_live(
 ) -> dict[str, Any]:
     """Measure a live server: first sound and picture, lateness, interrupts, sessions, memory."""
     _check_packages()
+    from being.bench.browser import find_chromium
     from being.bench.live import LiveBenchOptions
     from being.bench.live import bench_live as measure
     from being.cli.avatar_commands import find_folder
@@ -181,6 +198,12 @@ def bench_live(
 
     if report is not None:
         check_writable(report)
+    if page and find_chromium() is None:
+        raise EnvironmentFault(
+            "there is no Chromium for --page",
+            "none of the usual names is on the PATH",
+            "apt-get install chromium, or name one in BEING_CHROMIUM",
+        )
     options = LiveBenchOptions(
         find_folder(avatar) if random is None else None,
         gaussians=random or 0,
@@ -192,13 +215,10 @@ def bench_live(
         sessions=sessions,
         seconds=seconds,
         connects=connects,
+        page=(page_interrupts, page_sync) if page else None,
         report=report,
     )
-    result = measure(options)
-    for name in ("connect", "text", "interrupt", "audio", "sessions", "memory"):
-        if name in result:
-            console.info(f"{name:<10}{json.dumps(result[name])}")
-    return result
+    return measure(options, lambda name, part: console.info(f"{name:<10}{json.dumps(part)}"))
 
 
 def _options(

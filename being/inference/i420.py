@@ -42,6 +42,7 @@ class Colours:
 # H.264 (BT.709, limited range, as its stream says) and JPEG (BT.601, full range).
 VIDEO_COLOURS = Colours(0.2126, 0.0722, full_range=False)
 JPEG_COLOURS = Colours(0.299, 0.114, full_range=True)
+COLOURS = (VIDEO_COLOURS, JPEG_COLOURS)
 
 
 def i420_bytes(size: int) -> int:

@@ -6,12 +6,14 @@ B frames, S image side in px, E expression channels. The three implementations a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 
 from being.inference.feature_pool import FeaturePool
+from being.inference.i420 import Colours
 
 
 @runtime_checkable
@@ -68,6 +70,25 @@ class FrameRenderer(Protocol):
 
     def close(self) -> None:
         """Free the memory of the device."""
+
+
+@runtime_checkable
+class PlanarRenderer(FrameRenderer, Protocol):
+    """A renderer that writes I420 pictures on its device: half of the bytes of RGB."""
+
+    def submit_planar(
+        self,
+        rows: np.ndarray,
+        poses: np.ndarray,
+        expression: np.ndarray,
+        colours: Sequence[Colours],
+    ) -> PendingFrames:
+        """Start to render B frames in the `colours` of each; their `images` are uint8
+        [B, 1.5 S^2], as `i420.write_i420` writes them. Other arguments as for `submit`.
+        """
+
+    def warm_up(self, frames: int, planar: bool = False) -> None:
+        """See `FrameRenderer.warm_up`; planar: for `submit_planar`."""
 
 
 @runtime_checkable

@@ -20,7 +20,8 @@ class Admission:
     def enter(self, address: str, again: bool = False) -> None:
         """Count a session in. Raises Refusal where a limit is reached.
 
-        again: the session was admitted before, by a process that has ended.
+        address: of the client; "" for those that share no limit. again: the session was admitted
+        before, by a process that has ended.
         """
         if not again:
             self._check(address)
@@ -36,7 +37,7 @@ class Admission:
                 "Try again in a minute",
                 close=TRY_LATER,
             )
-        if self._addresses[address] >= self.limit_by_address:
+        if address and self._addresses[address] >= self.limit_by_address:
             raise Refusal(
                 "too_many_sessions",
                 "your address has too many sessions",

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from being.audio.encoder_names import CAUSAL
 from being.audio.feature_stream import FeatureStream
 from being.conventions import ATTENTION_OFFSETS, CODE_OFFSETS, FEATURE_WINDOW, SAMPLE_RATE
 from being.data.expression_channels import ExpressionChannels
@@ -38,8 +39,15 @@ class AvatarFacts:
     consent_note: str
     # From the encoder's features to the mouth code; None: rows are speech features.
     voice: VoiceToMouth | None = None
+    # Whether the render process computes the rows, for all sessions in one batch.
+    batched: bool = False
     # What sessions say of themselves, see `being.provenance.mark`.
     mark: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def can_be_batched(self) -> bool:
+        """Whether `inference.mouth_batch` can compute the rows."""
+        return self.encoder == CAUSAL and self.voice is not None
 
     @property
     def width(self) -> int:
@@ -95,6 +103,7 @@ class AvatarFacts:
             "consent": self.consent,
             "consent_note": self.consent_note,
             "voice": None if self.voice is None else self.voice.facts(),
+            "batched": self.batched,
             "mark": self.mark,
         }
         tensors: dict[str, Any] = {} if self.voice is None else self.voice.tensors()
@@ -130,6 +139,7 @@ class AvatarFacts:
             facts["consent"],
             facts["consent_note"],
             voice,
+            facts["batched"],
             facts["mark"],
         )
 
@@ -154,5 +164,5 @@ def avatar_facts(engine: Engine, name: str, watermark: Watermark | None = None) 
         avatar.manifest.get("consent"),
         avatar.consent_note,
         avatar.voice if avatar.live_voice is None else avatar.live_voice,
-        Mark.of({**avatar.manifest, "name": name}, watermark).facts(),
+        mark=Mark.of({**avatar.manifest, "name": name}, watermark).facts(),
     )

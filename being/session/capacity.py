@@ -24,10 +24,13 @@ MOST = 512
 
 
 def front_capacity(facts: AvatarFacts, fronts: int) -> int:
-    """The number of sessions whose speech and video `fronts` processes make, at least 1.
+    """The number of sessions whose speech and video `fronts` processes make, at least 1."""
+    seconds = _encoding_seconds(facts) + (0.0 if facts.batched else _feature_seconds(facts))
+    return max(1, min(MOST, int(SHARE * fronts / FPS / seconds)))
 
-    Each process makes speech features with one thread.
-    """
+
+def _feature_seconds(facts: AvatarFacts) -> float:
+    """Processor time of the speech features of a frame on one thread, s."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -37,10 +40,13 @@ def front_capacity(facts: AvatarFacts, fronts: int) -> int:
         start, rows = time.process_time(), 0
         for at in range(2 * SAMPLE_RATE, len(noise), SAMPLES_PER_FRAME):
             rows += len(stream.push(noise[at : at + SAMPLES_PER_FRAME]))
-        features = (time.process_time() - start) / max(1, rows)
+        return (time.process_time() - start) / max(1, rows)
     finally:
         torch.set_num_threads(threads)
 
+
+def _encoding_seconds(facts: AvatarFacts) -> float:
+    """Processor time of the H.264 of a picture, s."""
     encoder = new_encoder("h264", facts.size, facts.size)
     random = np.random.default_rng(0)
     picture = random.integers(90, 160, i420_bytes(facts.size), dtype=np.uint8)
@@ -48,8 +54,7 @@ def front_capacity(facts: AvatarFacts, fronts: int) -> int:
     start = time.process_time()
     for _ in range(BATCH):
         encoder.encode(np.roll(picture, 7), False, b"{}")
-    encoding = (time.process_time() - start) / BATCH
-    return max(1, min(MOST, int(SHARE * fronts / FPS / (features + encoding))))
+    return (time.process_time() - start) / BATCH
 
 
 def measured_capacity(worker: RenderWorker, facts: AvatarFacts) -> int:

@@ -277,15 +277,25 @@ class LiveSession:
         utterance = self._utterance
         if utterance is None:
             self.playback.relax()
-        elif self._run == 0 and self._can_speak(utterance):
+        elif self._run == 0 and self._can_speak(utterance) and not utterance.streamed:
             self.playback.hurry(now)
-        while self.playback.due(now):
+        while self.playback.due(now) or self._eager(now, in_flight):
             moment = self._moment(due, in_flight >= MAX_IN_FLIGHT)
             in_flight += moment.order is not None
             due.append(moment)
             self._end_if_finished(due)
             self.playback.produced(now, FRAME)
         return due
+
+    def _eager(self, now: float, in_flight: int) -> bool:
+        """Whether the next frame is made before its time: of streamed sound, which cannot come
+        sooner, and whose picture should not wait.
+        """
+        utterance = self._utterance
+        if utterance is None or not utterance.streamed or not utterance.open:
+            return False
+        complete = utterance.complete if self._run else self._can_speak(utterance)
+        return complete and in_flight < MAX_IN_FLIGHT - 1 and self.playback.allowed(now)
 
     def _moment(self, events: list[Event | Moment], without_picture: bool) -> Moment:
         """The next 40 ms; events that come before it are appended to `events`."""

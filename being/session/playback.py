@@ -19,6 +19,8 @@ MAX_SILENT_S = 1.0
 LEAD = 3 * FRAME
 MAX_AHEAD = round(0.3 * RATE)
 LEAD_STEP = FRAME
+# By this much more, in samples, frames of streamed sound are made ahead, as soon as they can be.
+EAGER = round(0.1 * RATE)
 # A ring buffer that holds less, in samples, is about to run dry.
 LOW_BUFFER = round(0.02 * RATE)
 RAISE_EVERY_S = 1.0
@@ -54,6 +56,12 @@ class PlaybackClock:
     def due(self, now: float) -> bool:
         """Whether the next frame must be made now."""
         return self._produced < self.position(now) + self.lead
+
+    def allowed(self, now: float) -> bool:
+        """Whether the next frame may be made now, though it is not due: its sound and its row of
+        features are there, and waiting for its moment would only delay its picture.
+        """
+        return self._produced < self.position(now) + min(self.lead + EAGER, MAX_AHEAD)
 
     def hurry(self, now: float) -> None:
         """Make the next frame due now, and the following ones 40 ms apart from it on.

@@ -29,6 +29,8 @@ from being.session.render_link import (
     pack_close,
     pack_json,
     pack_order,
+    pack_sound,
+    unpack_code,
     unpack_done,
 )
 
@@ -38,10 +40,12 @@ READ_BYTES = 1 << 16
 # Called with the token of an order and its picture, uint8 [1.5 S^2], which must be read before the
 # call returns.
 PictureReceiver = Callable[[int, np.ndarray], None]
+# Called with utterance, frame and mouth code float32 [K].
+CodeReceiver = Callable[[int, int, np.ndarray], None]
 
 
 class Place:
-    """The place of one session in the render process."""
+    """The place of one session in the render process. Implements `SoundPlace`."""
 
     def __init__(
         self, client: RenderClient, slot: int, facts: AvatarFacts, codec: str, address: str
@@ -52,6 +56,8 @@ class Place:
         # Called when the render process was lost, and when a new one has taken over.
         self.on_lost: Callable[[], None] = lambda: None
         self.on_back: Callable[[], None] = lambda: None
+        self.receive_code: CodeReceiver = lambda utterance, frame, code: None
+        self._utterance = 0  # number of the last one
         self._free = list(range(BUFFERS))
         self.opened: asyncio.Future[dict[str, Any]] | None = None
 
@@ -76,6 +82,16 @@ class Place:
             self.receive(token, self._client.memory.picture(self.slot, buffer, self.facts.size))
         finally:
             self._free.append(buffer)
+
+    def new_utterance(self) -> int:
+        """See `SoundPlace.new_utterance`."""
+        self._utterance += 1
+        self.send_sound(self._utterance, 0, 0, np.zeros(0, np.float32))
+        return self._utterance
+
+    def send_sound(self, utterance: int, first: int, frames: int, samples: np.ndarray) -> None:
+        """See `SoundPlace.send_sound`."""
+        self._client.send(pack_sound(self.slot, utterance, first, frames, samples))
 
     def lost(self) -> None:
         """Nothing that is under way will come."""
@@ -143,6 +159,11 @@ class RenderClient:
             place = self._places.get(slot)
             if place is not None and place.opened is None:
                 place.finished(buffer, token)
+        elif kind is Kind.CODE:
+            slot, utterance, frame, code = unpack_code(body)
+            place = self._places.get(slot)
+            if place is not None:
+                place.receive_code(utterance, frame, code)
         elif kind is Kind.OPENED:
             answer = json.loads(body)
             self.sessions, self.limit = answer["sessions"], answer["limit"]

@@ -33,6 +33,10 @@ _HEADER = struct.Struct("<IB")
 _ORDER = struct.Struct("<HHIiHH")
 _DONE = struct.Struct("<HHI")
 _SLOT = struct.Struct("<H")
+# Slot, utterance, first chunk, frames of the utterance; then the samples.
+_SOUND = struct.Struct("<HIIq")
+# Slot, utterance, frame; then the code.
+_CODE = struct.Struct("<HII")
 
 
 class Kind(IntEnum):
@@ -44,6 +48,8 @@ class Kind(IntEnum):
     ORDER = 4  # front: a picture to render
     OPENED = 5  # render: JSON
     DONE = 6  # render: a picture is in its buffer
+    SOUND = 7  # front: sound whose speech features are wanted
+    CODE = 8  # render: the mouth code of one frame of sound
 
 
 @dataclass(frozen=True)
@@ -138,6 +144,29 @@ def pack_order(slot: int, buffer: int, token: int, order: FrameOrder) -> bytes:
     window = np.ascontiguousarray(order.window, np.int32).tobytes()
     expression = np.ascontiguousarray(order.expression, np.float32).tobytes()
     return pack(Kind.ORDER, head + window + numbers.tobytes() + expression)
+
+
+def pack_sound(slot: int, utterance: int, first: int, frames: int, samples: np.ndarray) -> bytes:
+    """The message of chunks of sound; arguments as for `FeatureWorker.put`."""
+    head = _SOUND.pack(slot, utterance, first, frames)
+    return pack(Kind.SOUND, head + np.ascontiguousarray(samples, np.float32).tobytes())
+
+
+def pack_code(slot: int, utterance: int, frame: int, code: np.ndarray) -> bytes:
+    """The message of a mouth code float32 [K]."""
+    return pack(Kind.CODE, _CODE.pack(slot, utterance, frame) + code.tobytes())
+
+
+def unpack_sound(body: bytes) -> tuple[int, int, int, int, np.ndarray]:
+    """The arguments of `pack_sound`."""
+    slot, utterance, first, frames = _SOUND.unpack_from(body)
+    return slot, utterance, first, frames, np.frombuffer(body, np.float32, offset=_SOUND.size)
+
+
+def unpack_code(body: bytes) -> tuple[int, int, int, np.ndarray]:
+    """The arguments of `pack_code`."""
+    slot, utterance, frame = _CODE.unpack_from(body)
+    return slot, utterance, frame, np.frombuffer(body, np.float32, offset=_CODE.size)
 
 
 def unpack_slot(body: bytes) -> int:

@@ -15,30 +15,38 @@ import signal
 import socket
 import sys
 from collections.abc import Hashable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from being.audio.causal_conformer import shipped_weights
 from being.errors import BeingError
 from being.inference.engine import Engine
 from being.inference.i420 import JPEG_COLOURS, VIDEO_COLOURS, Colours
+from being.inference.mouth_batch import MouthBatch, MouthBatchRunner
 from being.provenance.mark import identity_of
 from being.provenance.watermark import Watermark
 from being.session.admission import Admission
 from being.session.avatar_facts import AvatarFacts, avatar_facts
 from being.session.capacity import front_capacity, measured_capacity
+from being.session.feature_worker import FeatureWorker
 from being.session.refusals import Refusal
 from being.session.render_link import (
     FrontMemory,
     Kind,
     MemoryLayout,
     MessageReader,
+    pack_code,
     pack_done,
     pack_json,
     unpack_order,
     unpack_slot,
+    unpack_sound,
 )
 from being.session.render_worker import PictureJob, RenderWorker
+from being.threads import forget_startup
 
 IDLE_S = 0.5  # longest wait for a message
 READ_BYTES = 1 << 16
@@ -58,6 +66,8 @@ class RenderConfig:
     limit: int  # sessions; 0: as many as the device renders
     limit_by_address: int
     fronts: int  # front processes
+    # Whether this process computes speech features; None: on a GPU, where the avatar allows it.
+    batched_features: bool | None = None
     watermark: bool = True  # of the pictures
 
     def to_json(self) -> str:
@@ -91,9 +101,10 @@ class RenderProcess:
         workers: dict[str, RenderWorker],
         facts: list[AvatarFacts],
         admission: Admission,
+        features: dict[str, FeatureWorker] | None = None,
     ):
-        """workers: by the name of the avatar."""
-        self.workers, self.admission = workers, admission
+        """workers, features: by the name of the avatar."""
+        self.workers, self.features, self.admission = workers, features or {}, admission
         self.facts = {known.name: known for known in facts}
         self._selector = selectors.DefaultSelector()
         listener.setblocking(False)
@@ -116,6 +127,7 @@ class RenderProcess:
     def step(self) -> None:
         """Read what has come, render one batch for each avatar, answer."""
         busy = any(worker.busy for worker in self.workers.values())
+        busy = busy or any(worker.busy for worker in self.features.values())
         for key, _ in self._selector.select(0 if busy else IDLE_S):
             if key.data == "parent":
                 self.running = False
@@ -123,6 +135,11 @@ class RenderProcess:
                 self._accept()
             elif isinstance(key.data, Front):
                 self._read(key.data)
+        # Features first: they are short, and the next pictures need them.
+        for features in self.features.values():
+            for made in features.tick():
+                front, slot = self._places[made.session]
+                front.outgoing += pack_code(slot, made.utterance, made.frame, made.code)
         for worker in self.workers.values():
             for job in worker.tick():
                 self._done(job)
@@ -171,6 +188,10 @@ class RenderProcess:
                 self.workers[name].put(
                     PictureJob(key, order, picture, front.colours[slot], token * 256 + buffer)
                 )
+        elif kind is Kind.SOUND:
+            slot, utterance, first, frames, samples = unpack_sound(body)
+            if (found := self.features.get(front.avatars.get(slot, ""))) is not None:
+                found.put(front.keys[slot], utterance, first, frames, samples)
         elif kind is Kind.OPEN:
             self._open(front, json.loads(body))
         elif kind is Kind.CLOSE:
@@ -197,6 +218,8 @@ class RenderProcess:
             key = front.keys[slot] = object()
             self._places[key] = (front, slot)
             self.workers[name].open(key, self.facts[name].silent_row)
+            if name in self.features:
+                self.features[name].open(key)
         answer["sessions"] = self.admission.sessions
         front.outgoing += pack_json(Kind.OPENED, answer)
 
@@ -205,6 +228,8 @@ class RenderProcess:
         if name is not None:
             key = front.keys.pop(slot)
             self.workers[name].close(key)
+            if name in self.features:
+                self.features[name].close(key)
             del self._places[key]
             self.admission.leave(front.addresses.pop(slot))
 
@@ -246,6 +271,7 @@ def main() -> None:
         fields = [error.what, error.why, error.fix, int(error.code)]
         print(json.dumps({"ready": False, "error": fields}), flush=True)
         sys.exit(int(error.code))
+    forget_startup()
     print(json.dumps({"ready": True, "limit": limit}), flush=True)
     process.run()
     process.close()
@@ -262,7 +288,10 @@ def _start(config: RenderConfig) -> tuple[RenderProcess, int]:
         identity = identity_of(engine.avatar.manifest)
         watermark = Watermark(identity) if config.watermark else None
         workers[name] = RenderWorker(engine, watermark)
-        facts.append(avatar_facts(engine, name, watermark))
+        found = avatar_facts(engine, name, watermark)
+        wanted = config.batched_features
+        batched = engine.device.type == "cuda" if wanted is None else wanted
+        facts.append(replace(found, batched=batched and found.can_be_batched))
         facts[-1].save(Path(config.facts) / f"{number}.npz")
 
     limit = config.limit
@@ -273,10 +302,26 @@ def _start(config: RenderConfig) -> tuple[RenderProcess, int]:
         )
     for worker in workers.values():
         worker.warm_up(limit)
+    features = {
+        known.name: _feature_worker(known, workers[known.name].engine.device, limit)
+        for known in facts
+        if known.batched
+    }
     listener = socket.socket(fileno=config.listener)
-    process = RenderProcess(listener, workers, facts, Admission(limit, config.limit_by_address))
+    admission = Admission(limit, config.limit_by_address)
+    process = RenderProcess(listener, workers, facts, admission, features)
     process.watch_parent(config.parent)
     return process, limit
+
+
+def _feature_worker(facts: AvatarFacts, device: torch.device, limit: int) -> FeatureWorker:
+    """The feature worker of an avatar, for `limit` sessions."""
+    assert facts.voice is not None
+    # One stream more: it fills up batches.
+    mouths = MouthBatch(shipped_weights(), facts.voice, limit + 1, device)
+    worker = FeatureWorker(MouthBatchRunner(mouths))
+    worker.warm_up(limit)
+    return worker
 
 
 if __name__ == "__main__":

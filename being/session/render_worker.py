@@ -12,7 +12,7 @@ import torch
 
 from being.inference.engine import MAX_PENDING, Engine
 from being.inference.i420 import Colours, write_i420
-from being.inference.protocol import PendingFrames
+from being.inference.protocol import PendingFrames, PlanarRenderer
 from being.provenance.watermark import Watermark
 from being.session.live_session import RECENT_ROWS, SILENT_ROW, FrameOrder
 from being.threads import allowed_cores
@@ -41,6 +41,9 @@ class RenderWorker:
     def __init__(self, engine: Engine, watermark: Watermark | None = None):
         """watermark: of the pictures; None: they have none."""
         self.engine, self._watermark = engine, watermark
+        # A renderer that writes I420 itself.
+        renderer = engine.renderer
+        self._planar = renderer if isinstance(renderer, PlanarRenderer) else None
         self._first: dict[Hashable, int] = {}  # first row of each session in the feature pool
         self._queue: deque[PictureJob] = deque()
         self._pending: deque[tuple[PendingFrames, list[PictureJob]]] = deque()
@@ -61,7 +64,11 @@ class RenderWorker:
         """Prepare for batches of up to `sessions` pictures, so that the first are not slower."""
         size = 1
         while size < 2 * min(sessions, MAX_BATCH):
-            self.engine.renderer.warm_up(min(size, MAX_BATCH))
+            frames = min(size, MAX_BATCH)
+            if self._planar is None:
+                self.engine.renderer.warm_up(frames)
+            else:
+                self._planar.warm_up(frames, planar=True)
             size *= 2
         self.engine.renderer.decode_plates(np.arange(self.engine.avatar.pose_count))
 
@@ -119,7 +126,12 @@ class RenderWorker:
             self.engine.renderer.pool.scatter(places, torch.from_numpy(np.stack(values)))
         poses = np.array([job.order.pose for job in jobs], np.int64)
         expression = np.stack([job.order.expression for job in jobs])
-        self._pending.append((self.engine.submit(rows, poses, expression), jobs))
+        if self._planar is None:
+            pending = self.engine.submit(rows, poses, expression)
+        else:
+            colours = [job.colours for job in jobs]
+            pending = self._planar.submit_planar(rows, poses, expression, colours)
+        self._pending.append((pending, jobs))
         self.batches += 1
         self.pictures += len(jobs)
 
@@ -130,13 +142,16 @@ class RenderWorker:
         alive = [k for k, job in enumerate(jobs) if job.session in self._first]
 
         def write(k: int) -> None:
-            write_i420(images[k], jobs[k].out, jobs[k].colours)
+            if self._planar is None:
+                write_i420(images[k], jobs[k].out, jobs[k].colours)
+            else:
+                jobs[k].out[:] = images[k]
             if self._watermark is not None:
-                height, width = images[k].shape[:2]
-                luma = jobs[k].out[: height * width].reshape(height, width)
-                self._watermark.add(luma)
+                size = self.engine.renderer.size
+                self._watermark.add(jobs[k].out[: size * size].reshape(size, size))
 
-        if len(alive) < SHARED_CONVERSION:
+        copied_only = self._planar is not None and self._watermark is None
+        if copied_only or len(alive) < SHARED_CONVERSION:
             for k in alive:
                 write(k)
         else:

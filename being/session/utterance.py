@@ -109,6 +109,11 @@ class Utterance:
         """Whether the sound of the next frame is there. Its row may be late."""
         return self._sound.size >= FRAME or (not self.open and self._sound.size > 0)
 
+    @property
+    def complete(self) -> bool:
+        """Whether the sound of the next frame and all rows that its picture reads are there."""
+        return self._sound.size >= FRAME and self._row_at(self._first_rows - 1) is not None
+
     def take(self) -> SpokenFrame:
         """The next frame. `ready` must be true."""
         assert self.ready

@@ -6,10 +6,9 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-from chromium import PLAIN_HOST, Chromium, LoopThread, Page
+from chromium import PLAIN_HOST, Chromium, LoopThread, Page, page_probe
 from live_stand_in import RATE, StandIn
 
 # The contrast of each text to the colour behind it, by the element's name.
@@ -39,7 +38,7 @@ CONTRASTS = """(() => {
   }
   return found;
 })()"""
-PROBE = (Path(__file__).parents[1] / "support/page_probe.js").read_text()
+PROBE = page_probe()
 ENTER, ESCAPE = ("Enter", 13, "\r"), ("Escape", 27)
 SPEAKING = "document.body.dataset.state === 'speaking'"
 IDLE = "document.body.dataset.state === 'idle' && document.getElementById('interrupt').disabled"

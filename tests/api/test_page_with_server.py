@@ -5,18 +5,17 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from chromium import PLAIN_HOST, Chromium, LoopThread, Page
+from chromium import PLAIN_HOST, Chromium, LoopThread, Page, page_probe
 
 # The server needs the extra `serve`.
 PAGE = pytest.importorskip("being.api.server").PAGE
 Access = pytest.importorskip("being.api.limits").Access
 LocalServer = pytest.importorskip("live_server").LocalServer
 
-PROBE = (Path(__file__).parents[1] / "support/page_probe.js").read_text()
+PROBE = page_probe()
 TOKEN = "a/+ &"
 ENTER = ("Enter", 13, "\r")
 SPEAKING = "document.body.dataset.state === 'speaking'"

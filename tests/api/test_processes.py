@@ -44,7 +44,7 @@ def supervisor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervisor]
             ("hama-causal", random_voice(AUDIO_WIDTH, seed=1)),
         ),
     }
-    options = ServeOptions(avatars, port=0, fronts=2, limit=8)
+    options = ServeOptions(avatars, port=0, fronts=2, limit=8, batched_features=True)
     with Supervisor(options) as started:
         started.start()
         thread = threading.Thread(target=started.watch, daemon=True)

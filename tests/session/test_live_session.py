@@ -343,6 +343,31 @@ def test_streamed_sound_waits_for_four_rows_and_then_never_for_one() -> None:
     assert session.counters.late_rows <= 1 and session.counters.starved == 0
 
 
+def test_pictures_of_streamed_sound_are_made_as_soon_as_they_can_be() -> None:
+    """Also when the client's buffer moves the playback back, and never more than 300 ms ahead."""
+    clock = VirtualClock()
+    session = LiveSession(AVATAR, SILENCE, clock.now(), offsets=CODE_OFFSETS)
+    utterance = session.open_utterance("a", streamed=True)
+    session.add_speech(utterance, speech(6, rows=0))
+    session.advance(clock.now())
+    made = 0
+    for k in range(50):
+        clock.advance(0.04)
+        # A row comes with the 40 ms of sound that end its look-ahead.
+        session.add_speech(utterance, speech(1, first=k, rows=1))
+        if k % 5 == 0:
+            session.heard(clock.now(), 0, max(0, round((clock.now() - 0.07) * RATE)))
+        spoken = [m for m in moments(session.advance(clock.now())) if m.speaking]
+        assert len(spoken) == 1 and spoken[0].order is not None, k
+        made += len(spoken)
+        ahead = session.next_at - session.playback.position(clock.now())
+        assert ahead <= 0.3 * RATE
+    assert made == 50 and session.counters.late_rows == 0
+    # A client that sends faster than time is not served further ahead than that.
+    session.add_speech(utterance, speech(50, first=50))
+    assert len(session.advance(clock.now())) <= 3
+
+
 def test_the_end_of_streamed_sound_is_spoken_though_its_row_is_lacking() -> None:
     clock = VirtualClock()
     session = LiveSession(AVATAR, SILENCE, clock.now())

@@ -130,3 +130,11 @@ def test_the_house_is_full_and_an_address_has_its_share() -> None:
     assert refused.value.name == "full"
     admission.leave("a")
     admission.enter("c")
+
+
+def test_clients_of_this_machine_share_no_limit_by_address() -> None:
+    admission = Admission(limit=20, limit_by_address=2)
+    for _ in range(20):
+        admission.enter("")
+    with pytest.raises(Refusal, match="20 of 20"):
+        admission.enter("")

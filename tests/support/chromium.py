@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Coroutine
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -64,6 +65,11 @@ class LoopThread:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
         self.loop.close()
+
+
+def page_probe() -> str:
+    """The script that watches the live page; it runs before the page's own."""
+    return (files("being.bench") / "page_probe.js").read_text(encoding="utf-8")
 
 
 def find_chromium() -> str:

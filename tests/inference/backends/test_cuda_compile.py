@@ -15,15 +15,16 @@ from ahead_of_time import for_both
 from being.inference.backends.cuda.kernels.blend import blend_part
 from being.inference.backends.cuda.kernels.deform import deform
 from being.inference.backends.cuda.kernels.finish import finish
+from being.inference.backends.cuda.kernels.i420 import to_i420
 from being.inference.backends.cuda.kernels.tokens import encode_audio, tokens
 
 INTS = {
     "input_stride", "windows", "frames", "length", "count", "pixels", "width", "height", "tiles_x",
-    "tiles", "total",
+    "tiles", "total", "height",
 }
 POINTERS = {
     "inputs": "i32", "positions": "i32", "plates": "u8", "images": "u8", "rows": "i32",
-    "bounds": "i32",
+    "bounds": "i32", "kinds": "i32", "matrices": "i32", "planes": "u8",
 }
 FACTORS = {"ffn1", "ffn2", "heads1", "small2", "sh2"}  # weights of type `product_type`
 SHAPE = {
@@ -39,6 +40,7 @@ KERNELS = [
     (deform, {**SHAPE, "product_type": float32}, "fp32"),
     (finish, {"PARTS": 4, "BLOCK": 1024}, "fp32"),
     (blend_part, {}, "fp32"),
+    (to_i420, {"BLOCK": 256}, "fp32"),
 ]
 
 

@@ -12,10 +12,17 @@ import torch
 from tiny_avatar import POSES, WIDTH, tiny_avatar
 
 from being.inference.backends.cuda.frame_batch import FrameBatch
+from being.inference.backends.cuda.kernels.i420 import to_i420
 from being.inference.backends.cuda.renderer import CudaGraphRenderer
 from being.inference.backends.torch import TorchRenderer
 from being.inference.engine import Engine
-from being.inference.protocol import FrameRenderer, KeyFrameRenderer, PendingFrames
+from being.inference.i420 import COLOURS, JPEG_COLOURS, VIDEO_COLOURS, i420_bytes, write_i420
+from being.inference.protocol import (
+    FrameRenderer,
+    KeyFrameRenderer,
+    PendingFrames,
+    PlanarRenderer,
+)
 from being.model.folding import token_records
 
 
@@ -52,6 +59,38 @@ def test_it_implements_the_protocol(tmp_path):
     assert pending.images().shape == (1, 16, 16, 3)
 
 
+def test_i420_on_the_device_is_that_of_the_native_code(tmp_path):
+    engine = Engine(tiny_avatar(tmp_path, 24, 16), "float32")
+    renderer, poses = engine.renderer, np.array([4, 0, 2])
+    assert isinstance(renderer, PlanarRenderer)
+    kinds = [VIDEO_COLOURS, JPEG_COLOURS, VIDEO_COLOURS]
+    with engine.track(noise(3)) as track:
+        rows, expression = track.rows(np.arange(3)), engine.expression[poses]
+        images = engine.submit(rows, poses).images().copy()
+        planar = renderer.submit_planar(rows, poses, expression, kinds).images()
+    assert planar.shape == (3, i420_bytes(16))
+    for image, made, kind in zip(images, planar, kinds, strict=True):
+        expected = np.zeros_like(made)
+        write_i420(image, expected, kind)
+        np.testing.assert_array_equal(made, expected)
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (34, 70)])
+def test_the_i420_kernel_gives_the_bytes_of_the_native_code(shape):
+    height, width = shape
+    images = np.random.default_rng(0).integers(0, 256, (2, height, width, 3), dtype=np.uint8)
+    images[0, :2, :2], images[1, :2, :2] = (0, 0, 255), (255, 255, 255)
+    numbers = [[*kind.native.tolist(), kind.black] for kind in COLOURS]
+    matrices, kinds = torch.tensor(numbers, dtype=torch.int32), torch.tensor([1, 0]).int()
+    planes = torch.zeros(2, height * width * 3 // 2, dtype=torch.uint8)
+    programs = -(-height * width // 4 // 64), 2
+    to_i420[programs](torch.from_numpy(images), kinds, matrices, planes, width, height, BLOCK=64)
+    for image, made, kind in zip(images, planes.numpy(), (1, 0), strict=True):
+        expected = np.zeros_like(made)
+        write_i420(image, expected, COLOURS[kind])
+        np.testing.assert_array_equal(made, expected)
+
+
 def test_records_are_those_of_the_torch_tokens(tmp_path):
     """The kernels' records against `token_records`, and these against the tokens of torch through
     the attention.
@@ -69,7 +108,7 @@ def test_records_are_those_of_the_torch_tokens(tmp_path):
     expected_records = token_records(
         folded, windows, torch.from_numpy(expression), torch.from_numpy(poses)
     )
-    batch = renderer.slots[4][-1].batch
+    batch = renderer.slots[4, False][-1].batch
     assert (batch.records[:3] - expected_records).norm() < 1e-5 * expected_records.norm()
 
     # The attention of torch, of random queries to the same tokens.

@@ -17,8 +17,10 @@ from torch.nn import functional as F
 from being.inference.backends.cuda.kernels.blend import blend_part
 from being.inference.backends.cuda.kernels.deform import deform
 from being.inference.backends.cuda.kernels.finish import finish
+from being.inference.backends.cuda.kernels.i420 import to_i420
 from being.inference.backends.cuda.kernels.tokens import PART, SCRATCH, encode_audio, tokens
 from being.inference.feature_pool import FeaturePool
+from being.inference.i420 import COLOURS, i420_bytes
 from being.inference.plates import Plates
 from being.model.avatar import Avatar
 from being.model.folding import MIN_SIDE, fold
@@ -37,7 +39,8 @@ MIN_PAIRS = 1024
 # they fill the device anyway.
 MAX_LIST_PARTS = 4
 GAUSSIANS_PER_PROGRAM = 64  # of the deformation
-PIXELS_PER_PROGRAM = 1024  # of the last kernel
+PIXELS_PER_PROGRAM = 1024  # of the composite
+SQUARES_PER_PROGRAM = 256  # of 2 x 2 pixels, of the conversion to I420
 TORCH_TYPES = {
     "float32": torch.float32,
     "float16": torch.float16,
@@ -129,6 +132,8 @@ class DeviceAvatar:
         self.raw_sh = gaussians.sh.flatten(1).contiguous()
 
         self.plates = Plates(avatar).all().to(self.device)
+        rows = [[*colours.native.tolist(), colours.black] for colours in COLOURS]
+        self.colours = torch.tensor(rows, dtype=torch.int32, device=self.device)
         self.world_to_camera = avatar.world_to_camera.contiguous()
         self.focal = torch.full((1,), float(avatar.focal), device=self.device)
         self.expression = avatar.expression.cpu().numpy()  # [P, E]
@@ -137,9 +142,19 @@ class DeviceAvatar:
 class FrameBatch:
     """The fixed buffers of a batch of frames, and the steps over them."""
 
-    def __init__(self, avatar: DeviceAvatar, pool: FeaturePool, frames: int, pairs: float):
-        """frames: B; pairs: (Gaussian, tile) pairs of a frame that memory is reserved for."""
-        self.avatar, self.pool, self.frames = avatar, pool, frames
+    def __init__(
+        self,
+        avatar: DeviceAvatar,
+        pool: FeaturePool,
+        frames: int,
+        pairs: float,
+        planar: bool = False,
+    ):
+        """frames: B; pairs: (Gaussian, tile) pairs of a frame that memory is reserved for.
+
+        planar: the output is I420, uint8 [B, 1.5 S^2], instead of RGB [B, S, S, 3].
+        """
+        self.avatar, self.pool, self.frames, self.planar = avatar, pool, frames, planar
         device, folded, size = avatar.device, avatar.folded, avatar.size
 
         # The inputs of each frame: pool rows, pose, expression (the bits of float32), in int32.
@@ -160,9 +175,13 @@ class FrameBatch:
         self.list_parts = max(1, MAX_LIST_PARTS // frames)
         self.call_size = CallSize(frames, avatar.count, size, size, avatar.degree)
         self.pair_capacity = rounded_capacity(max(pairs * frames, MIN_PAIRS))
+        self.image_bytes = i420_bytes(size) if planar else size * size * 3
         self.output = torch.zeros(
-            HEADER + frames * size * size * 3, dtype=torch.uint8, device=device
+            HEADER + frames * self.image_bytes, dtype=torch.uint8, device=device
         )
+        # Colours of each frame: numbers of `i420.COLOURS`.
+        self.colours = torch.zeros(frames, dtype=torch.int32, device=device)
+        self.host_colours = torch.zeros(frames, dtype=torch.int32, pin_memory=pinned)
 
     def steps(self) -> list[tuple[str, Callable[[], None]]]:
         """The steps of a batch in order, by name."""
@@ -172,11 +191,14 @@ class FrameBatch:
             ("attention and heads", self.deform),
             ("rasterizer", self.splat),
             ("composite", self.finish),
+            *([("I420", self.convert)] if self.planar else []),
         ]
 
     def run(self) -> None:
         """Copy the inputs to the device and run all steps."""
         self.inputs.copy_(self.host_inputs, non_blocking=True)
+        if self.planar:
+            self.colours.copy_(self.host_colours, non_blocking=True)
         for _, step in self.steps():
             step()
 
@@ -188,7 +210,7 @@ class FrameBatch:
 
     def release_intermediates(self) -> None:
         """Forget the tensors between the steps; a CUDA graph keeps their memory."""
-        for name in ("gaussians", "splats", "blended"):
+        for name in ("gaussians", "splats", "blended", "images"):
             self.__dict__.pop(name, None)
 
     def encode_audio(self) -> None:
@@ -320,16 +342,32 @@ class FrameBatch:
     def finish(self) -> None:
         """The blended parts over the plates -> images."""
         pixels = self.avatar.size**2
+        self.images = self.output[HEADER:]
+        if self.planar:
+            self.images = self.output.new_empty(self.frames * pixels * 3)
         finish[(-(-pixels // PIXELS_PER_PROGRAM), self.frames)](
             self.blended,
             self.avatar.plates,
             self.inputs,
             self.inputs.shape[1],
-            self.output[HEADER:],
+            self.images,
             pixels,
             PARTS=self.list_parts,
             BLOCK=PIXELS_PER_PROGRAM,
             **FUSED_MULTIPLY_ADD,
+        )
+
+    def convert(self) -> None:
+        """The images -> I420."""
+        size = self.avatar.size
+        to_i420[(-(-((size // 2) ** 2) // SQUARES_PER_PROGRAM), self.frames)](
+            self.images,
+            self.colours,
+            self.avatar.colours,
+            self.output[HEADER:],
+            size,
+            size,
+            BLOCK=SQUARES_PER_PROGRAM,
         )
 
 

@@ -12,6 +12,7 @@ The kernels also run in Triton's interpreter, without a graph: TRITON_INTERPRET=
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -27,6 +28,7 @@ from being.inference.backends.cuda.frame_batch import (
     FrameBatch,
 )
 from being.inference.feature_pool import FeaturePool
+from being.inference.i420 import COLOURS, Colours
 from being.model.avatar import Avatar
 from being.splat.cuda.graph_replay import MAX_PAIRS
 from being.splat.graph_capture import capture_graph
@@ -65,7 +67,8 @@ class CudaGraphRenderer:
                 ordered=self.on_stream,
                 offsets=avatar.model.network.audio_offsets,
             )
-            self.slots: dict[int, list[GraphSlot]] = {}
+            # By size, and whether the images are I420.
+            self.slots: dict[tuple[int, bool], list[GraphSlot]] = {}
             self.pairs = self._trial_pairs() * PAIR_MARGIN  # reserved pairs of a frame
 
     def on_stream(self) -> AbstractContextManager[object]:
@@ -102,17 +105,38 @@ class CudaGraphRenderer:
 
     def submit(self, rows: np.ndarray, poses: np.ndarray, expression: np.ndarray) -> PendingBatch:
         """Start to render B frames; see `FrameRenderer.submit`."""
+        return self._submit(rows, poses, expression, None)
+
+    def submit_planar(
+        self,
+        rows: np.ndarray,
+        poses: np.ndarray,
+        expression: np.ndarray,
+        colours: Sequence[Colours],
+    ) -> PendingBatch:
+        """Start to render B frames as I420; see `PlanarRenderer.submit_planar`."""
+        return self._submit(rows, poses, expression, [COLOURS.index(kind) for kind in colours])
+
+    def _submit(
+        self,
+        rows: np.ndarray,
+        poses: np.ndarray,
+        expression: np.ndarray,
+        colours: Sequence[int] | None,
+    ) -> PendingBatch:
         frames = len(poses)
         assert 0 < frames <= BATCH_SIZES[-1], (
             f"a batch of {frames} frames; it can have 1 to {BATCH_SIZES[-1]}"
         )
         size = next(size for size in BATCH_SIZES if size >= frames)
-        slots = self.slots.setdefault(size, [])
+        planar = colours is not None
+        slots = self.slots.setdefault((size, planar), [])
         with self.on_stream():
             # The slot that was used longest ago.
-            slots.append(GraphSlot(self, size) if len(slots) < SLOTS_PER_SIZE else slots.pop(0))
+            fresh = len(slots) < SLOTS_PER_SIZE
+            slots.append(GraphSlot(self, size, planar) if fresh else slots.pop(0))
             slot = slots[-1]
-            slot.write_inputs(rows, poses, expression)
+            slot.write_inputs(rows, poses, expression, colours)
             slot.launch()
         return PendingBatch(self, slot, frames)
 
@@ -129,18 +153,20 @@ class CudaGraphRenderer:
             self.pairs = pairs
             self.drop_graphs()
         expression = inputs[:, EXPRESSION:].view(np.float32)
-        return self.submit(inputs[:, :POSE], inputs[:, POSE], expression)
+        colours = slot.batch.host_colours[:frames].tolist() if slot.batch.planar else None
+        return self._submit(inputs[:, :POSE], inputs[:, POSE], expression, colours)
 
     def decode_plates(self, poses: np.ndarray) -> None:
         """Nothing to do: all plates lie on the device."""
 
-    def warm_up(self, frames: int) -> None:
-        """Make the graphs for batches of `frames` frames now."""
+    def warm_up(self, frames: int, planar: bool = False) -> None:
+        """Make the graphs for batches of `frames` frames now. planar: for `submit_planar`."""
         for _ in range(SLOTS_PER_SIZE):
-            self.submit(
+            self._submit(
                 np.zeros((frames, POSE), np.int32),
                 np.zeros(frames, np.int64),
                 self.avatar.expression[:1].repeat(frames, 0),
+                [0] * frames if planar else None,
             ).images()
 
     def close(self) -> None:
@@ -151,9 +177,9 @@ class CudaGraphRenderer:
 class GraphSlot:
     """A batch, its graph, and the pinned memory that its images are copied to."""
 
-    def __init__(self, renderer: CudaGraphRenderer, frames: int):
+    def __init__(self, renderer: CudaGraphRenderer, frames: int, planar: bool = False):
         self.renderer = renderer
-        self.batch = FrameBatch(renderer.avatar, renderer.pool, frames, renderer.pairs)
+        self.batch = FrameBatch(renderer.avatar, renderer.pool, frames, renderer.pairs, planar)
         self.host_output = torch.empty(
             len(self.batch.output), dtype=torch.uint8, pin_memory=renderer.cuda
         )
@@ -174,10 +200,16 @@ class GraphSlot:
                 self.host_output.copy_(self.batch.output, non_blocking=True)
         self.batch.release_intermediates()  # so that all graphs share this memory
 
-    def write_inputs(self, rows: np.ndarray, poses: np.ndarray, expression: np.ndarray) -> None:
+    def write_inputs(
+        self,
+        rows: np.ndarray,
+        poses: np.ndarray,
+        expression: np.ndarray,
+        colours: Sequence[int] | None = None,
+    ) -> None:
         """Write the inputs, once the device has read the last ones.
 
-        Frames that fill up the batch repeat the last frame.
+        Frames that fill up the batch repeat the last frame. colours: numbers of `i420.COLOURS`.
         """
         if self.graph is not None:
             self.copied.synchronize()
@@ -187,6 +219,8 @@ class GraphSlot:
         inputs[:frames, :POSE], inputs[:frames, POSE] = rows, poses
         inputs[:frames, EXPRESSION:] = np.ascontiguousarray(expression, np.float32).view(np.int32)
         inputs[frames:] = inputs[frames - 1]
+        if colours is not None:
+            self.batch.host_colours.numpy()[:frames] = colours
 
     def launch(self) -> None:
         """Render, then copy to the host."""
@@ -223,7 +257,7 @@ class PendingBatch:
         return self.slot.graph is None or self.slot.copied.query()
 
     def images(self) -> np.ndarray:
-        """The images uint8 [B, S, S, 3] RGB; waits until they are there.
+        """The images uint8 [B, S, S, 3] RGB, or [B, 1.5 S^2] I420; waits until they are there.
 
         Their memory belongs to the slot: the third batch of the same size after this one overwrites
         it.
@@ -237,4 +271,5 @@ class PendingBatch:
         if slot.needed_pairs > slot.batch.pair_capacity:
             return self.renderer.render_again(slot, self.frames).images()
         size = self.renderer.size
-        return slot.host_output[HEADER:].numpy().reshape(-1, size, size, 3)[: self.frames]
+        shape = (slot.batch.image_bytes,) if slot.batch.planar else (size, size, 3)
+        return slot.host_output[HEADER:].numpy().reshape(-1, *shape)[: self.frames]

@@ -1,7 +1,16 @@
 // Watches the live page from outside: what reaches the sound card, and which pictures are drawn.
 // Runs before the page's own scripts. All times are ms of the page's clock.
 
-window.probe = { frames: [], clicks: [], interrupts: [], sounds: [], context: null };
+window.probe = { frames: [], clicks: [], interrupts: [], sounds: [], context: null, opened: null };
+
+// When the page asks for its session.
+const Socket = WebSocket;
+window.WebSocket = class extends Socket {
+  constructor(...address) {
+    super(...address);
+    probe.opened ??= performance.now();
+  }
+};
 
 // Sound: everything that is connected to the sound card also goes to an analyser.
 const connect = AudioNode.prototype.connect;

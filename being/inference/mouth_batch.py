@@ -26,10 +26,12 @@ from being.conventions import (
     STEPS_PER_FRAME,
 )
 from being.model.voice_to_mouth import (
+    ANTICIPATION,
     CLOSING_CHANNELS,
     MAX_CLOSURE,
     OPENING_WEIGHT,
     RANGE_MARGIN,
+    CodeState,
     VoiceToMouth,
 )
 from being.splat.graph_capture import capture_graph
@@ -64,11 +66,15 @@ class MouthBatch:
         self._conformer = ConformerBatch(weights, streams, self.device)
         assert voice.width == self._conformer.width, (voice.width, self._conformer.width)
         self._strip = torch.zeros(streams, STRIP, voice.width, device=self.device)
+        self.voice = voice
         self._voice = _Mapping(voice, self.device)
+        # Beside the code, what the strip says of pauses
+        self.outputs = self.channels + (STEPS_PER_FRAME + 1 if len(voice.pause_readout) else 0)
         self._windows = torch.tensor(STRIP_WINDOWS, device=self.device)
 
     def push(self, streams: Tensor, chunks: Tensor, frames: Tensor, samples: Tensor) -> Tensor:
-        """The code float32 [B, K] of frame k - CODE_DELAY, after chunk k of each stream.
+        """The code float32 [B, K] of frame k - CODE_DELAY, after chunk k of each stream, and behind
+        it what `VoiceToMouth.follow` needs to know of pauses.
 
         streams, chunks, samples: as for `ConformerBatch.push`. frames: int64 [B], of each stream in
         all, or ENDLESS. Codes of frames before the first mean nothing.
@@ -86,7 +92,9 @@ class MouthBatch:
         # Windows of frames outside the stream are zero.
         windows = chunks[:, None] - CODE_DELAY + self._windows
         inside = (windows >= 0) & (windows < frames[:, None])
-        return self._voice.codes(strip.masked_fill(~inside[..., None], 0.0))
+        strip = strip.masked_fill(~inside[..., None], 0.0)
+        codes, pauses = self._voice.codes(strip), self._voice.pauses(strip)
+        return codes if pauses is None else torch.cat([codes, pauses], 1)
 
 
 class _Mapping:
@@ -103,6 +111,8 @@ class _Mapping:
         self._squares = (self._centres**2).sum(1)
         self._gamma, self._code_mean = voice.gamma, put(voice.code_mean)
         self._before, self._after = put(voice.predicted_quantiles), put(voice.true_quantiles)
+        self._face_share = put(voice.face_share)
+        self._readout = put(voice.pause_readout)
         self._closure_step = voice.closure_step
         self._closed = put(voice.closed)
         closing = np.zeros(len(voice.units), np.float32)
@@ -117,13 +127,29 @@ class _Mapping:
         x = (steps.flatten(1) - self._strip_mean) @ self._strip_basis
         squares = (x**2).sum(1, keepdim=True) + self._squares - 2 * x @ self._centres.T
         code = (-self._gamma * squares.clamp_min(0)).exp() @ self._weights + self._code_mean
-        code = self._calibrated(code)
+        code = self._code_mean + (self._calibrated(code) - self._code_mean) / self._face_share
+        code = code.clamp(self._least, self._most)
         if self._closure_step >= 0:
-            near = strips[:, self._closure_step - 1 : self._closure_step + 1]
-            sounds = near[..., -ARTICULATION_CHANNELS:].mean(1) / CHANNEL_MAX
-            amount = (sounds[:, :1] - OPENING_WEIGHT * sounds[:, 1:]).clamp(0, 1)
+            now, soon = self._closure(strips, 0), self._closure(strips, STEPS_PER_FRAME)
+            amount = torch.maximum(now, ANTICIPATION * soon)
             code = code + amount * self._closing * (self._closed - code)
-        return code.clamp(self._least, self._most)
+        return code
+
+    def _closure(self, strips: Tensor, later: int) -> Tensor:
+        """See `VoiceToMouth._closure`: [B, 1]."""
+        step = min(self._closure_step + later, STRIP - 1)
+        sounds = strips[:, step - 1 : step + 1, -ARTICULATION_CHANNELS:].mean(1) / CHANNEL_MAX
+        return (sounds[:, :1] - OPENING_WEIGHT * sounds[:, 1:]).clamp(0, 1)
+
+    def pauses(self, strips: Tensor) -> Tensor | None:
+        """See `VoiceToMouth.pauses`."""
+        if not len(self._readout):
+            return None
+        quiet = (strips @ self._readout[:-1] + self._readout[-1]).sigmoid()
+        quiet = quiet.masked_fill(~strips.any(-1), 1.0)
+        ahead = quiet[:, self._closure_step :].cumprod(1).sum(1, keepdim=True)
+        own = quiet[:, self._closure_step - STEPS_PER_FRAME : self._closure_step]
+        return torch.cat([own, ahead], 1)
 
     def _calibrated(self, code: Tensor) -> Tensor:
         """See `voice_to_mouth.match_quantiles`: each channel [B] by its own quantiles."""
@@ -188,6 +214,16 @@ class MouthBatchRunner:
             slots[-1].run(streams, chunks, frames, samples)
         return PendingCodes(slots[-1], len(streams))
 
+    def follow(self, made: np.ndarray, state: CodeState) -> tuple[np.ndarray, CodeState]:
+        """The code float32 [K] of the next frame of a stream, and the state after it.
+
+        made: a row of `PendingCodes.codes`; state: after the frame before, `CodeState()` at first.
+        """
+        count = self.channels
+        pauses = made[None, count:] if len(made) > count else None
+        codes, state = self.mouths.voice.follow(made[None, :count], pauses, state)
+        return codes[0], state
+
     def _on_stream(self) -> AbstractContextManager[object]:
         return torch.cuda.stream(self._stream) if self.cuda else nullcontext()
 
@@ -210,7 +246,7 @@ class PendingCodes:
         return self._slot.done is None or bool(self._slot.done.query())
 
     def codes(self) -> np.ndarray:
-        """The codes float32 [B, K]; waits until they are there."""
+        """What `MouthBatch.push` gives; waits until it is there."""
         if self._slot.done is not None:
             self._slot.done.synchronize()
         return self._slot.host_codes.numpy()[: self._count]
@@ -224,7 +260,7 @@ class _Slot:
         # Stream, chunk and frames of each; those that fill up the batch are of the last stream.
         self._host_numbers = torch.zeros(3, size, dtype=torch.int64, pin_memory=cuda)
         self._host_samples = torch.zeros(size, CHUNK_SAMPLES, pin_memory=cuda)
-        self.host_codes = torch.zeros(size, mouths.channels, pin_memory=cuda)
+        self.host_codes = torch.zeros(size, mouths.outputs, pin_memory=cuda)
         self._numbers = torch.zeros(3, size, dtype=torch.int64, device=mouths.device)
         self._samples = torch.zeros(size, CHUNK_SAMPLES, device=mouths.device)
         self.done: Any = None

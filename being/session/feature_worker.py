@@ -14,6 +14,7 @@ import numpy as np
 from being.audio.conformer_batch import CHUNK_SAMPLES, chunk_of
 from being.conventions import SAMPLES_PER_FRAME
 from being.inference.mouth_batch import BATCH_SIZES, CODE_DELAY, MouthBatchRunner, PendingCodes
+from being.model.voice_to_mouth import CodeState
 
 MAX_BATCH = BATCH_SIZES[-1]  # sessions
 MAX_PENDING = 2  # batches that are computed or not read yet
@@ -35,6 +36,7 @@ class _Stream:
 
     place: int  # in the batch
     utterance: int = -1
+    state: CodeState = CodeState()  # after the last code of the utterance
     # Chunks that wait: number, frames of the utterance in all, samples.
     waiting: deque[tuple[int, int, np.ndarray]] = field(default_factory=deque)
 
@@ -86,7 +88,7 @@ class FeatureWorker:
             return
         waited = bool(stream.waiting)
         if utterance != stream.utterance:
-            stream.utterance = utterance
+            stream.utterance, stream.state = utterance, CodeState()
             stream.waiting.clear()
         for k in range((samples.size - CHUNK_SAMPLES) // SAMPLES_PER_FRAME + 1):
             stream.waiting.append((first + k, frames, chunk_of(samples, k)))
@@ -129,12 +131,14 @@ class FeatureWorker:
     def _fetch(self) -> list[MadeCode]:
         """The codes of the oldest batch."""
         pending, asked = self._pending.popleft()
-        codes = pending.codes().copy()
-        return [
-            MadeCode(session, utterance, chunk - CODE_DELAY, codes[k])
-            for k, (session, utterance, chunk) in enumerate(asked)
-            if chunk >= CODE_DELAY and session in self._streams
-        ]
+        made: list[MadeCode] = []
+        for row, (session, utterance, chunk) in zip(pending.codes(), asked, strict=True):
+            stream = self._streams.get(session)
+            if stream is None or stream.utterance != utterance or chunk < CODE_DELAY:
+                continue
+            code, stream.state = self._runner.follow(row, stream.state)
+            made.append(MadeCode(session, utterance, chunk - CODE_DELAY, code))
+        return made
 
     def shut_down(self) -> None:
         """Free the memory of the device."""

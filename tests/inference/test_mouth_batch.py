@@ -15,7 +15,7 @@ from being.conventions import SAMPLE_RATE
 from being.data.mouth import CODE_GAIN, code_rows
 from being.inference.mouth_batch import CODE_DELAY, MouthBatch, MouthBatchRunner
 from being.inference.mouth_stream import live_stream
-from being.model.voice_to_mouth import VoiceToMouth
+from being.model.voice_to_mouth import CodeState, VoiceToMouth
 
 STREAMS = 3
 SECONDS = (2.0, 1.3, 0.07)
@@ -26,7 +26,18 @@ def voice() -> VoiceToMouth:
     """A mapping whose quantiles are even, so that it enlarges no rounding, and that closes lips."""
     made = random_voice(shipped_weights().width + 2, centres=60)
     even = np.tile(np.linspace(-1, 1, 15, dtype=np.float32), (len(made.units), 1))
-    return replace(made, predicted_quantiles=even, true_quantiles=0.7 * even, closure_step=16)
+    readout = np.random.default_rng(1).normal(0, 0.5, made.width + 1).astype(np.float32)
+    channels = len(made.units)
+    return replace(
+        made,
+        predicted_quantiles=even,
+        true_quantiles=0.7 * even,
+        closure_step=16,
+        face_share=np.linspace(0.7, 1.1, channels, dtype=np.float32),
+        pause_readout=readout,
+        pause_wait=3,
+        speed=np.full(channels, 0.3, np.float32),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +66,7 @@ def test_codes_are_those_of_each_stream_alone(
         cutters[-1].push(sound)
         cutters[-1].pad(cutters[-1].frames + CODE_DELAY)
     codes: list[list[np.ndarray]] = [[] for _ in sounds]
+    states = [CodeState() for _ in sounds]
     for k in range(max(cutter.complete for cutter in cutters)):
         going = [i for i, cutter in enumerate(cutters) if k < cutter.complete]
         pending = runner.submit(
@@ -64,12 +76,14 @@ def test_codes_are_those_of_each_stream_alone(
             np.stack([cutters[i].samples(k, k + 1) for i in going]),
         )
         assert pending.ready
-        for i, code in zip(going, pending.codes(), strict=True):
-            codes[i].append(code.copy())
+        for i, made in zip(going, pending.codes(), strict=True):
+            if k >= CODE_DELAY:
+                code, states[i] = runner.follow(made, states[i])
+                codes[i].append(code)
     spreads = []
     for sound, own in zip(sounds, codes, strict=True):
         expected = single_rows(voice, sound)
-        made = code_rows(np.stack(own[CODE_DELAY:]))
+        made = code_rows(np.stack(own))
         assert made.shape == expected.shape
         assert np.abs(made - expected).max() < 1e-5 * CODE_GAIN
         spreads.append(expected.std())

@@ -34,10 +34,10 @@ def _packets(path: Path) -> Iterator[bytes]:
         context = getattr(stream, "codec_context", None)
         if stream is None or context is None or context.name not in ("h264", "mjpeg"):
             return
-        annexb = None
-        if context.name == "h264":
-            annexb = av.BitStreamFilterContext("h264_mp4toannexb", stream)
         try:
+            annexb = None
+            if context.name == "h264":
+                annexb = av.BitStreamFilterContext("h264_mp4toannexb", stream)
             for packet in container.demux(stream):
                 if packet.size:
                     parts = [packet] if annexb is None else annexb.filter(packet)

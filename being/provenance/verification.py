@@ -118,7 +118,10 @@ def _verify_media(path: Path, key: bytes, trust: Path | None, pixels: bool) -> V
     if has_video:
         findings.append(_stream(stream_marks(path)))
         if pixels:
-            findings.append(_watermark(read_watermark(path, key), findings))
+            try:
+                findings.append(_watermark(read_watermark(path, key), findings))
+            except InputRejected as fault:
+                findings.append(Finding("watermark", UNREAD, f"not looked at: {fault.what}"))
     return Verdict(path, findings)
 
 

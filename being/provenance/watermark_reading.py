@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from being.media.video_reading import grey_image, read_timed_frames
+from being.media.video_reading import grey_image, probe, read_timed_frames
 from being.provenance.watermark_pattern import (
     GROUPS,
     MIN_WAVE,
@@ -72,8 +72,9 @@ NOTHING = Reading(0.0, 1.0, None, 1.0)
 def read_watermark(path: Path, key: bytes) -> Reading:
     """The watermark in the first 30 s of a video, in windows of 10 s.
 
-    Raises InputRejected where there is no video stream.
+    Raises InputRejected as `probe` does: no image that can be decoded, or too large ones.
     """
+    probe(path)
     best = NOTHING
     for number, (image, reduced) in enumerate(_windows(path), 1):
         found = find_watermark(image, key, reduced, number)

@@ -23,7 +23,6 @@ from being.provenance.watermark_pattern import (
     waves_of,
 )
 from being.provenance.watermark_reading import (
-    THRESHOLD,
     read_watermark,
     read_watermark_of_images,
 )
@@ -65,7 +64,7 @@ def video(path: Path, frames: list[np.ndarray], crf: int = 28) -> Path:
 def test_the_pattern_is_weak_and_has_the_waves_of_its_key_alone() -> None:
     tile = pattern_of(PUBLIC_KEY, 12345).astype(float)
     assert tile.shape == (PERIOD, PERIOD) and np.abs(tile).max() <= PEAK
-    assert abs(tile.mean()) < 0.02 and 10 * np.log10(255**2 / (tile**2).mean()) > 45.8
+    assert abs(tile.mean()) < 0.02 and 10 * np.log10(255**2 / (tile**2).mean()) > 45.2
     power = np.abs(np.fft.fft2(tile)) ** 2
     y, x = waves_of(PUBLIC_KEY).frequencies.T
     assert 2 * power[y, x].sum() > 0.93 * power.sum(), "the rest is rounding"
@@ -96,7 +95,7 @@ def test_each_pixel_changes_by_the_pattern_as_far_as_its_range_goes(shape: tuple
 
 def test_a_marked_frame_is_within_45_db(plain: list[np.ndarray], marked: list[np.ndarray]) -> None:
     error = (plain[3].astype(float) - marked[3]) ** 2
-    assert 45.5 < 10 * np.log10(255**2 / error.mean()) < 47
+    assert 45.1 < 10 * np.log10(255**2 / error.mean()) < 47
 
 
 @pytest.mark.parametrize("attack", ["crf28", "scaled", "cropped", "stretched"])
@@ -121,7 +120,7 @@ def test_other_files_and_other_keys_give_no_alarm(
     plain: list[np.ndarray], marked: list[np.ndarray]
 ) -> None:
     luma = [np.asarray(Image.fromarray(frame).convert("L")) for frame in plain]
-    assert read_watermark_of_images(luma, PUBLIC_KEY).z < THRESHOLD
+    assert not read_watermark_of_images(luma, PUBLIC_KEY).found
     luma = [np.asarray(Image.fromarray(frame).convert("L")) for frame in marked]
     found = read_watermark_of_images(luma, bytes(16))
     assert not found.found and found.payload is None and found.false_alarm > 1e-6

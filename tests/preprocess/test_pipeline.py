@@ -270,16 +270,23 @@ def content(folder: Path) -> dict[str, bytes]:
     return files
 
 
-def test_a_run_killed_twice_makes_the_same_dataset(
+@pytest.mark.parametrize(
+    "kills",
+    [
+        pytest.param([("plates", 31)], id="once"),
+        pytest.param([("landmarks", FRAMES), ("plates", 31)], id="twice", marks=pytest.mark.slow),
+    ],
+)
+def test_a_killed_run_makes_the_same_dataset(
     data: Path,
     clip: tuple[Path, np.ndarray, np.ndarray],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    kills: list[tuple[str, int]],
 ) -> None:
-    """SIGKILL in the middle of two steps; each run resumes after the finished steps."""
+    """SIGKILL in the middle of a step; each run resumes after the finished steps."""
     out = tmp_path / "drawn"
-    for step, frame in (("landmarks", FRAMES), ("plates", 31)):
+    for step, frame in kills:
         ended = subprocess.run(
             [sys.executable, "-c", KILLED, clip[0], out, step, str(frame)], capture_output=True
         )

@@ -1,13 +1,15 @@
 """Attacks on writing: kills, two writers at once, power cuts; every writing command is attacked.
 
-    python -m tests.support.write_attacks --kills 200 --pairs 30 --cuts 20 --seed 1
+    python -m tests.support.write_attacks --kills 200 --pairs 30 --cuts 20 --disk-cuts 28 --seed 1
 
 runs each command on tiny inputs, and ends it with SIGKILL at a random moment or at a random change
-of the disk; starts every two commands that write one target at once; and rebuilds what power cuts
-leave (`power_cuts`). After each attack the target is as it was, or whole; the same command then
-ends well, and its result is that of a run without an attack. Prints what was wrong, and as the last
-line the counts as JSON. `--only train,pack` attacks these commands. Needs Linux, and strace for the
-power cuts.
+of the disk; starts every two commands that write one target at once; rebuilds what power cuts leave
+(`power_cuts`); and cuts the power of a file system on which the command works (`loop_disk`). After
+each attack the target is as it was, or whole; the same command then ends well, and its result is
+that of a run without an attack. Prints what was wrong, and as the last line the counts as JSON.
+`--only train,pack` attacks these commands. Needs Linux, strace for the power cuts that are rebuilt,
+and root, a loop device and mkfs.ext4 for those of a file system; where these are not there, the
+last are skipped, and "disk cuts skipped" says why.
 """
 
 from __future__ import annotations
@@ -24,9 +26,11 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from loop_disk import MOUNTS, LoopDisk, cut_power, missing  # noqa: E402
 from writing_commands import (  # noqa: E402
     COMMANDS,
     Command,
@@ -84,7 +88,7 @@ class Attacks:
 
     folder: Path
     rng: random.Random
-    counts: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, Any] = field(default_factory=dict)
     found: list[str] = field(default_factory=list)
     references: dict[str, Reference] = field(default_factory=dict)
 
@@ -250,6 +254,37 @@ class Attacks:
             self.count("power cuts")
             self._look_and_repeat(command, cut, log, f"{command.name}, power cut {what}")
 
+    def cut_disk(self, command: Command, disk: LoopDisk) -> None:
+        """Cut the power of the disk on which a command works, and run it again on what is left."""
+        reference, log = self.reference(command), self.folder / "disk.log"
+        options = self.rng.choice(MOUNTS)
+        disk.format(options)
+        trial = copy_world(self.world, disk.path / "trial")
+        disk.save()
+        moment = self.rng.random()
+        if self.rng.random() < 0.5:
+            at = 1 + int(moment * reference.changes)
+            child = start(command.words, trial, log, lambda: _die_at_change(trial, at, disk.path))
+            what = f"at change {at} of {reference.changes}"
+            code = wait(child)
+        else:
+            child = start(command.words, trial, log)
+            seconds = 1.1 * moment * reference.seconds  # also just after the end
+            what = f"after {seconds:.2f} s"
+            time.sleep(seconds)
+            cut_power(disk.path)
+            _kill(child)
+            code = wait(child)
+        disk.restart()
+        self.count("disk cuts")
+        what = f"{command.name}, disk ({options}) cut {what}"
+        if code == 0:  # it had ended before the cut
+            fault = faults(command, trial, reference.whole, reference.whole)
+            if fault or target_content(command, trial) != reference.whole:
+                self.wrong("losses", f"{what}, after its end: {fault}", trial, log)
+                return
+        self._look_and_repeat(command, trial, log, what)
+
 
 def _kill(child: int) -> None:
     try:
@@ -281,21 +316,25 @@ def _count_changes(trial: Path, counter: Path) -> None:
     sys.addaudithook(hook)
 
 
-def _die_at_change(trial: Path, number: int) -> None:
-    """Kill this process just before its change of the disk with this number."""
+def _die_at_change(trial: Path, number: int, cut: Path | None = None) -> None:
+    """Kill this process just before its change of the disk with this number; cut the power of the
+    file system `cut` first.
+    """
     left = [number]
 
     def hook(event: str, arguments: tuple) -> None:
-        if _is_change(trial, event, arguments):
+        if left[0] > 0 and _is_change(trial, event, arguments):
             left[0] -= 1
-            if left[0] <= 0:
+            if left[0] == 0:
+                if cut is not None:
+                    cut_power(cut)
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(hook)
 
 
 def attack(
-    folder: Path, kills: int, pairs: int, cuts: int, seed: int, only: list[str]
+    folder: Path, kills: int, pairs: int, cuts: int, disk_cuts: int, seed: int, only: list[str]
 ) -> dict[str, object]:
     """Attack the commands `only` (all: empty). Returns counts, and what was wrong as "found"."""
     rng = random.Random(seed)
@@ -315,7 +354,26 @@ def attack(
     for number in range(pairs if chosen else 0):
         one, other = (COMMANDS[name] for name in chosen[number % len(chosen)])
         attacks.pair(one, other, attacks.folder / "pair")
+    _cut_disks(attacks, commands, disk_cuts)
     return {"seed": seed, **attacks.counts, "found": attacks.found}
+
+
+def _cut_disks(attacks: Attacks, commands: list[Command], count: int) -> None:
+    """Cut the power of a file system `count` times; each time another command works on it."""
+    if not count:
+        return
+    if reason := missing():
+        attacks.counts["disk cuts skipped"] = reason
+        print(f"power cuts of a file system are skipped: this {reason}", flush=True)
+        return
+    disk = LoopDisk(attacks.folder)
+    try:
+        for number in range(count):
+            attacks.cut_disk(commands[number % len(commands)], disk)
+            if number % len(commands) == len(commands) - 1:
+                print(f"disk cuts: {attacks.counts}", flush=True)
+    finally:
+        disk.unmount()
 
 
 def _make_world_in_a_child(world: Path, names: list[str]) -> None:
@@ -343,6 +401,9 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--pairs", type=int, default=len(PAIRS))
     parser.add_argument("--cuts", type=int, default=20, help="states of each command")
+    parser.add_argument(
+        "--disk-cuts", type=int, default=2 * len(COMMANDS), help="of a file system, in all"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", help="names of commands, separated by commas")
     parser.add_argument("--folder", type=Path, help="where the trials lie (default: temporary)")
@@ -353,7 +414,8 @@ def main() -> None:
         folder = options.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
-        counts = attack(folder, options.kills, options.pairs, options.cuts, options.seed, only)
+        numbers = (options.kills, options.pairs, options.cuts, options.disk_cuts)
+        counts = attack(folder, *numbers, options.seed, only)
     counts["seconds"] = round(time.monotonic() - began)
     print(json.dumps(counts))
     sys.exit(bool(counts["found"]))

@@ -131,35 +131,38 @@ def test_a_killed_training_ends_with_the_same_weights(
     scene: Path, whole: Run, tmp_path: Path
 ) -> None:
     assert trained(scene, tmp_path, "coarse", 27) == -signal.SIGKILL
-    assert_resumes(scene, whole, tmp_path / "runs", saved=20)
+    assert_resumes(scene, whole, tmp_path / "runs", saved=20, evaluated=5)
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
-def test_a_training_stopped_by_a_signal_ends_with_the_same_weights(
-    scene: Path, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+def test_a_training_stopped_by_signals_ends_with_the_same_weights(
+    scene: Path, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The signal comes in step 28, after which the state is saved."""
+    """SIGTERM comes in coarse step 28, SIGHUP in fine step 3; after each the state is saved."""
     draw = step_module.sample_frames
+    moments = {(0, 27): signal.SIGTERM, (1, 2): signal.SIGHUP}
 
     def interrupted(frames: np.ndarray, seed: int, step: int, batch: int) -> np.ndarray:
-        if (seed, step) == (0, 27):
-            os.kill(os.getpid(), getattr(signal, name))
+        if (seed, step) in moments:
+            os.kill(os.getpid(), moments.pop((seed, step)))
         return draw(frames, seed, step, batch)
 
     plan, runs = settings(COARSE, FINE, *PLAN), tmp_path / "runs"
     with monkeypatch.context() as patched:
         patched.setattr(step_module, "sample_frames", interrupted)
-        with pytest.raises(BeingError, match="stopped at coarse step 28") as caught:
-            train_avatar(scene, plan, "quick", runs=runs, device="cpu")
-    assert caught.value.code == ExitCode.INTERRUPTED
-    assert_resumes(scene, whole, runs, saved=28)
+        for stopped in ("coarse step 28", "fine step 3"):
+            with pytest.raises(BeingError, match=f"stopped at {stopped}") as caught:
+                train_avatar(scene, plan, "quick", runs=runs, device="cpu")
+            assert caught.value.code == ExitCode.INTERRUPTED
+    assert_resumes(scene, whole, runs, saved=3, evaluated=7)
 
 
-def assert_resumes(scene: Path, whole: Run, runs: Path, saved: int) -> None:
-    """Resume the only run under `runs`, whose `last` is of coarse step `saved`, to its end."""
+def assert_resumes(scene: Path, whole: Run, runs: Path, saved: int, evaluated: int) -> None:
+    """Resume the only run under `runs` to its end. Its `last` is of step `saved` of its stage, and
+    it was evaluated so many times.
+    """
     stopped = only_run(runs)
     last = stopped.load("last")
-    assert last is not None and last.state["step"] == saved and len(metrics(stopped)) == 5
+    assert last is not None and last.state["step"] == saved and len(metrics(stopped)) == evaluated
     with open(stopped.path / "metrics.jsonl", "a") as file:
         file.write('{"stage": "coarse", "st')  # a line that a kill has cut off
     plan = settings(COARSE, FINE, *PLAN)

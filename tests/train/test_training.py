@@ -27,7 +27,8 @@ from being.train.training import train_avatar
 
 
 def test_the_fine_stage_improves_on_the_coarse_head(scene, tmp_path):
-    run = train_avatar(scene, settings(40, 60), runs=tmp_path, fresh=True)
+    plan = settings(40, 60, "train.lips.warmup_steps=20")
+    run = train_avatar(scene, plan, runs=tmp_path, fresh=True)
     coarse, fine = metrics(run)[0], metrics(run)[-1]
     assert fine["stage"] == "fine" and fine["psnr_head"] > coarse["psnr_head"] + 2.5, (coarse, fine)
     assert coarse["gaussians"] > 400  # densified

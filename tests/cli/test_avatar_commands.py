@@ -5,10 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -362,37 +358,6 @@ def test_ctrl_c_leaves_no_part_of_a_video(
     )
     assert result.exit_code == 130 and "error: interrupted" in result.stderr, result.stderr
     assert listing(Path.cwd()) == before
-
-
-def test_sigterm_ends_a_render_and_leaves_no_file(run: Path, speech_encoder: None) -> None:
-    write_wav(Path("speech.wav"), hum(120))
-    program = [
-        sys.executable,
-        "-m",
-        "being.cli.app",
-        "render",
-        str(run),
-        "--audio",
-        "speech.wav",
-        "--out",
-        "one.mp4",
-    ]
-    process = subprocess.Popen(
-        [*program, "--device", "cpu"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 60
-    while (
-        not list(Path.cwd().glob(".one.part-*.mp4"))
-        and process.poll() is None
-        and time.monotonic() < deadline
-    ):
-        time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    _, complaint = process.communicate(timeout=60)
-    assert process.returncode == 130 and complaint.splitlines()[-1] == "error: interrupted", (
-        complaint
-    )
-    assert [p.name for p in Path.cwd().iterdir()] == ["speech.wav"]
 
 
 # --- tts-video

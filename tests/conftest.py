@@ -7,8 +7,12 @@ import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from drawn_dataset import DrawnClip
 
 # The tests' scenes are tiny. More threads would only wait for each other, and tests may share the
 # machine.
@@ -62,6 +66,31 @@ def shared_home(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tiny_home import make_home
 
     return make_home(tmp_path_factory.mktemp("home"), scene)
+
+
+@pytest.fixture(scope="session")
+def drawn_clip(tmp_path_factory: pytest.TempPathFactory) -> DrawnClip:
+    """A video of a drawn talking head, with its truth. Skips where the pretrained files of face
+    landmarks cannot be had.
+    """
+    from drawn_dataset import drawn_clip
+    from needs import load_or_skip
+
+    from being.face.landmarks import FaceLandmarker
+
+    load_or_skip(FaceLandmarker)
+
+    return drawn_clip(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def drawn_dataset(drawn_clip: DrawnClip, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The dataset of `drawn_clip` as preprocessing writes it; a test that changes files uses a
+    copy.
+    """
+    from drawn_dataset import drawn_dataset
+
+    return drawn_dataset(tmp_path_factory)
 
 
 @pytest.fixture

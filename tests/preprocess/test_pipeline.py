@@ -12,7 +12,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from drawn_face import talking_head, write_clip
+from drawn_dataset import FRAMES, LOST, SIDE, DrawnClip
+from drawn_face import write_clip
 from needs import load_or_skip
 from typer.testing import CliRunner
 
@@ -30,7 +31,6 @@ from being.preprocess.step_graph import Advance, Step
 from being.preprocess.steps import STEPS, StepContext
 from being.sample import sample_clip
 
-SIDE, FRAMES, LOST = 224, 56, (20, 21)
 # The only part of the report that differs from run to run.
 TIMES = re.compile(rb'<section id="times">.*?</section>', re.S)
 
@@ -42,26 +42,14 @@ def models() -> None:
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray, np.ndarray]:
+def clip(drawn_clip: DrawnClip) -> tuple[Path, np.ndarray, np.ndarray]:
     """A video with two frames without a face, its true angles and its true landmarks."""
-    pictures, euler, points = talking_head(FRAMES, SIDE)
-    for i in LOST:
-        pictures[i] = np.full_like(pictures[i], 120)
-    speech = read_audio(sample_clip())[: FRAMES * 640]
-    return (
-        write_clip(tmp_path_factory.mktemp("clip") / "drawn.mp4", pictures, speech),
-        euler,
-        points,
-    )
+    return drawn_clip.video, drawn_clip.euler, drawn_clip.points
 
 
 @pytest.fixture(scope="module")
-def data(
-    clip: tuple[Path, np.ndarray, np.ndarray], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    return preprocess_video(
-        clip[0], tmp_path_factory.mktemp("data") / "drawn", consent="nobody's face"
-    )
+def data(drawn_dataset: Path) -> Path:
+    return drawn_dataset
 
 
 def test_the_manifest_describes_the_dataset(data: Path) -> None:

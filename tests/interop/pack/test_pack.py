@@ -10,33 +10,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn_face import talking_head, write_clip
-from needs import load_or_skip
+from drawn_dataset import FRAMES
 from program import being
 
 from being.data.dataset import Dataset
 from being.data.frames import read_image
 from being.errors import BeingError, InputRejected
-from being.face.landmarks import FaceLandmarker
 from being.interop.pack import codecs, packing, unpacking
 from being.interop.pack.packing import INDEX, pack
 from being.interop.pack.unpacking import packed_name, unpack
-from being.media import read_audio
 from being.preprocess.pipeline import preprocess_video
 from being.preprocess.steps import FORMER_STEP_NAMES
-from being.sample import sample_clip
-
-SIDE, FRAMES = 192, 52
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def dataset(drawn_dataset: Path) -> Path:
     """A dataset of a drawn head, as `preprocess_video` writes it."""
-    load_or_skip(FaceLandmarker)
-    folder = tmp_path_factory.mktemp("dataset")
-    sound = read_audio(sample_clip())[16_000 : 16_000 + FRAMES * 640]
-    video = write_clip(folder / "drawn.mp4", talking_head(FRAMES, SIDE)[0], sound)
-    return preprocess_video(video, folder / "data", consent="nobody's face")
+    return drawn_dataset
 
 
 @pytest.fixture(scope="module")

@@ -19,15 +19,16 @@ $(STAMP): $(SOURCES)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (a minute or two) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "setuptools>=77" wheel
+	@# --no-compile: Python compiles the few files that are imported, and not all 15,000
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-	  --no-build-isolation --editable '.[dev]'
+	  --no-compile --no-build-isolation --editable '.[dev]'
 	@touch $@
 
 demo: $(STAMP)  ## do all of it on the built-in clip: video, dataset, avatar, talking video
 	@$(BIN)/being demo
 
 test: $(STAMP)  ## the fast tests, in two processes
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --durations 20
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 20
 
 test-slow: $(STAMP)  ## all tests, also the slow ones and those on shared footage
 	@$(BIN)/python -m pytest -m "" --timeout 1800

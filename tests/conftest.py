@@ -34,6 +34,32 @@ if os.environ.get("TRITON_INTERPRET") == "1":
     torch.utils.deterministic.fill_uninitialized_memory = True
 
 
+# The files that take longest begin first, so that the processes of `make test` end together.
+LONG_FILES = (
+    "test_interpreted.py",
+    "preprocess/test_pipeline.py",
+    "test_readme.py",
+    "test_write_attacks.py",
+    "api/test_page_in_browser.py",
+    "api/test_page_with_server.py",
+    "train/test_training.py",
+    "cli/test_avatar_commands.py",
+    "train/test_resume.py",
+    "cli/test_bad_inputs.py",
+    "preprocess/inspection/test_picture.py",
+    "interop/pack/test_pack.py",
+    "interop/family/test_importer.py",
+    "cli/test_commands.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of LONG_FILES first, in this order."""
+    folder = Path(__file__).parent
+    order = {folder / name: number for number, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
+
+
 @pytest.fixture(autouse=True)
 def fresh_console(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test begins with a console without `-q` and `--json`, which commands set."""

@@ -190,7 +190,7 @@ def test_sound_has_no_gap_and_each_picture_has_its_time() -> None:
         assert (own == (k + 1) * min(1.0, (k + 1) / module.ONSET_FRAMES)).all()
 
 
-@pytest.mark.parametrize("ppm", [-200.0, 200.0])
+@pytest.mark.parametrize("ppm", [-200.0, pytest.param(200.0, marks=pytest.mark.slow)])
 def test_an_hour_with_a_sound_card_that_is_off_stays_in_sync(
     ppm: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -447,7 +447,9 @@ def mouth_openings(items: list, sounds: dict[int, np.ndarray]) -> np.ndarray:
     return np.array(opened)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))]
+)
 def test_the_mouth_changes_no_faster_at_a_transition_than_inside_speech(seed: int) -> None:
     """Begin, end and interrupt against the 99.5th percentile of all changes inside speech."""
     random = np.random.default_rng(seed)

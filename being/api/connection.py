@@ -17,7 +17,8 @@ from being.api.limits import TokenBucket, is_loopback
 from being.api.messages import error_message
 from being.api.outbox import Outbox
 from being.api.packets import Flag, pack_picture, pack_sound, unpack_client_sound
-from being.api.workshop import Clause, End, Sound, SpeechTask
+from being.api.talk import SessionControl, Talk
+from being.api.workshop import Clause, End, Notes, Sound, SpeechTask
 from being.conventions import FPS
 from being.errors import BeingError
 from being.media.live_video import codec_string, mark_json, new_encoder
@@ -31,6 +32,7 @@ from being.session.refusals import Refusal
 from being.session.speech_source import FeatureSource, pcm16_to_float
 from being.session.timeline import FRAME, RATE
 from being.session.utterance import SpeechBlock, Utterance
+from being.tts.live_voice import LiveVoice, slow_voice_note
 from being.tts.script import Part, Pause, is_spoken, read_script
 from being.tts.script_stream import ScriptStream
 
@@ -91,6 +93,7 @@ class Connection:
         self._sound_from: int | None = None  # samples at which its sound is audible
         self.first_sound_ms: float | None = None
         self.first_frame_ms: float | None = None
+        self._talk: Talk | None = None
         self._sent = self._shed = 0
         self._counted_drops = 0
         self._late: deque[float] = deque(maxlen=LATENESS_KEPT)
@@ -115,6 +118,9 @@ class Connection:
         facts = self.front.facts_of(start.avatar)
         self._voice = start.voice or self.front.voice
         self.front.check_voice(self._voice)
+        self._live_voice, self._noted = LiveVoice(self.front.speak), set[str]()
+        if self.front.talk is not None:
+            self._talk = Talk(self.front.talk, self._control(), start)
         place = await self.front.renderer.open(facts.name, start.video, self._address)
         self.place = place
         try:
@@ -202,6 +208,7 @@ class Connection:
                 "ahead_ms": round(1000 * MAX_AHEAD / RATE),
             },
             "look_ahead_ms": round(1000 * self.front.look_ahead(facts)),
+            "conversation": None if self.front.talk is None else self.front.talk.facts(),
             "resume": self._resume(),
         }
 
@@ -251,7 +258,10 @@ class Connection:
         now, session = self.front.now(), self.session
         match message:
             case messages.Speak():
+                self._live_voice.begin()
                 self._speak(message, now)
+            case messages.Ask() | messages.Converse() | messages.Duck() | messages.ToolResult():
+                self._conversation().take(message)
             case messages.SpeakEnd():
                 self._speak_end()
             case messages.Interrupt():
@@ -289,6 +299,7 @@ class Connection:
         if not appends:
             voice = message.voice or self._voice
             self.front.check_voice(voice)
+            self._note(slow_voice_note(voice))
             most = limits.audio_seconds
             # A text that comes at once is read as a whole, before anything is opened.
             if not message.more:
@@ -362,6 +373,9 @@ class Connection:
 
     def _sound(self, content: bytes) -> None:
         packet, payload = unpack_client_sound(content)
+        if self._talk is not None and self._talk.listening and packet.flags & Flag.LIVE:
+            self._talk.sound(pcm16_to_float(payload), packet.rate)
+            return
         if packet.epoch < self.session.epoch:
             return  # it was on its way when the session was interrupted
         if not payload:
@@ -404,7 +418,7 @@ class Connection:
         self._asked, self._sound_from = now, None
         self.first_sound_ms = self.first_frame_ms = None
 
-        def deliver(made: SpeechBlock | Refusal | End) -> None:
+        def deliver(made: SpeechBlock | Refusal | End | Notes) -> None:
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(self._speech_made, utterance, made)
 
@@ -418,7 +432,7 @@ class Connection:
             def features(facts: AvatarFacts) -> FeatureSource:
                 return source
 
-        self._task = SpeechTask(self.place.facts, features, self.front.speak, deliver, in_store)
+        self._task = SpeechTask(self.place.facts, features, self._live_voice, deliver, in_store)
 
     def _batched_features(self, utterance: Utterance) -> BatchedFeatures:
         """The features of an utterance that the render process computes."""
@@ -434,7 +448,7 @@ class Connection:
         self._batched = BatchedFeatures(self.place, channels, loop, deliver)
         return self._batched
 
-    def _speech_made(self, utterance: Utterance, made: SpeechBlock | Refusal | End) -> None:
+    def _speech_made(self, utterance: Utterance, made: SpeechBlock | Refusal | End | Notes) -> None:
         """The workshop delivers; what belongs to an utterance that is over is thrown away."""
         session = self.session
         if session.utterance is not utterance:
@@ -445,16 +459,28 @@ class Connection:
             if utterance.taken == 0 or utterance.streamed:
                 self.tick(self.front.now())
             return
+        if isinstance(made, Notes):
+            for text in made.texts:
+                self._note(text)
+            return
         self._sound_rate, self._more = 0, False
         if isinstance(made, Refusal):
             session.abandon(utterance)
             self._refuse(made, "speak")
+            if self._talk is not None:
+                self._talk.voice_failed()
         else:
             session.end_utterance(utterance)
 
     def _interrupt(self, message: messages.Interrupt, now: float) -> None:
+        event = self._cut(message.heard, now)
+        if self._talk is not None:
+            self._talk.interrupted(event["heard"]["text"])
+        self.tick(now)
+
+    def _cut(self, heard: messages.Heard | None, now: float) -> dict[str, Any]:
+        """Empty everything; the event `interrupted`, which the client is told."""
         self._cancel_task()
-        heard = message.heard
         position = heard.samples if heard and heard.epoch == self.session.epoch else None
         event = self.session.interrupt(now, position)
         self._more, self._sound_rate, self._unmade = False, 0, 0
@@ -464,24 +490,71 @@ class Connection:
         event["resume"] = self._resume()
         self._tell(event)
         self.front.metrics.interrupts.inc()
-        self.tick(now)
+        return event
+
+    # The conversation.
+
+    def _conversation(self) -> Talk:
+        """The conversation of this session. Raises Refusal where the server has none."""
+        if self._talk is None:
+            raise Refusal(
+                "no_conversation",
+                "this server answers nothing",
+                "it was started without a chat endpoint",
+                "Send `speak` with what the avatar shall say, or start it with --llm URL",
+            )
+        return self._talk
+
+    def _control(self) -> SessionControl:
+        """What the conversation does with this session."""
+
+        def cut(heard: messages.Heard | None) -> str | None:
+            now = self.front.now()
+            if not self.session.audible(now):
+                return None
+            event = self._cut(heard, now)
+            self.front.wake()
+            return event["heard"]["text"] or ""
+
+        return SessionControl(
+            lambda message: self._speak(message, self.front.now()),
+            self._speak_end,
+            cut,
+            lambda on: self.session.listen(on),
+            lambda message: self._tell({"epoch": self.session.epoch, **message}),
+            self._refuse,
+            lambda text: self._live_voice.user_wrote(text),
+            self.front.now,
+        )
+
+    def _note(self, text: str) -> None:
+        """Tell the client something about its speech, each once."""
+        if text and text not in self._noted:
+            self._noted.add(text)
+            self._tell({"type": "notice", "epoch": self.session.epoch, "text": text})
 
     # What goes to the client.
 
     def tick(self, now: float) -> float:
         """Send all that is due; the seconds until more is due."""
+        ended = False
         for item in self.session.advance(now, self.place.in_flight):
             if isinstance(item, Moment):
                 self._send_moment(item, now)
                 continue
             if item["type"] == "speaking_ended":
                 self._cancel_task()
+                ended = True
             if "resume" in item:
                 item["resume"] = self._resume()
             if item["type"] == "words":
                 said = sum(len(word["text"]) + 1 for word in item["words"])
                 self._waiting_text = max(0, self._waiting_text - said)
             self._tell(item)
+        if self._talk is not None:
+            if ended:
+                self._talk.spoken()
+            self._talk.advance(now)
         drops = self.session.counters.dropped
         self.front.metrics.dropped.inc(drops - self._counted_drops)
         self._counted_drops = drops
@@ -607,6 +680,8 @@ class Connection:
 
     def _leave(self) -> None:
         self.front.leave(self)
+        if self._talk is not None:
+            self._talk.close()
         self._cancel_task()
 
     def _cancel_task(self) -> None:

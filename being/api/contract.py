@@ -25,6 +25,7 @@ INTEGER, NUMBER, TEXT, FLAG = (
 )
 MAYBE_TEXT = {"type": ["string", "null"]}
 OBJECT = {"type": "object"}
+MAYBE_OBJECT = {"type": ["object", "null"]}
 
 
 def _list_of(item: dict[str, Any]) -> dict[str, Any]:
@@ -66,6 +67,7 @@ SERVER_MESSAGES: dict[str, dict[str, dict[str, Any]]] = {
             text_characters=INTEGER, message_bytes=INTEGER, audio_seconds=NUMBER, ahead_ms=INTEGER
         ),
         "look_ahead_ms": INTEGER,
+        "conversation": MAYBE_OBJECT,
         "resume": OBJECT,
     },
     "state": {"epoch": INTEGER, "at": INTEGER, "state": TEXT, "resume": OBJECT},
@@ -94,6 +96,23 @@ SERVER_MESSAGES: dict[str, dict[str, dict[str, Any]]] = {
         "sessions": INTEGER,
         "resume": OBJECT,
     },
+    "hearing": {"epoch": INTEGER, "on": FLAG},
+    "turn": {"epoch": INTEGER, "turn": INTEGER, "phase": TEXT, "understood": FLAG},
+    "transcript": {
+        "epoch": INTEGER,
+        "turn": INTEGER,
+        "role": TEXT,
+        "text": TEXT,
+        "final": FLAG,
+    },
+    "tool_call": {
+        "epoch": INTEGER,
+        "turn": INTEGER,
+        "id": TEXT,
+        "name": TEXT,
+        "arguments": TEXT,
+    },
+    "notice": {"epoch": INTEGER, "text": TEXT},
     "error": {
         "code": TEXT,
         "what": TEXT,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 
 from being.api.connection import Connection
 from being.api.limits import Access, Limits
 from being.api.metrics import Metrics
+from being.api.talk import TalkService
 from being.api.workshop import FeatureFactory, Voice, Workshop
 from being.errors import BeingError
 from being.session.avatar_facts import AvatarFacts
@@ -16,6 +18,7 @@ from being.session.refusals import Refusal
 from being.session.render_client import RenderClient
 from being.session.speech_source import FeatureSource, SpeechSource
 from being.session.timeline import Clock, SystemClock
+from being.tts.speech_endpoint import URL as SPEECH_URL
 from being.tts.voices import DEFAULT_VOICE, VOICES, speak_plain
 
 # The longest and the shortest time between two looks at the sessions, s.
@@ -40,11 +43,16 @@ class Front:
         voice_maker: Voice = speak_plain,
         clock: Clock | None = None,
         voice: str = DEFAULT_VOICE,
+        talk: TalkService | None = None,
     ):
-        """features, voice_maker: make speech; other ones serve tests. voice: the default one."""
+        """features, voice_maker: make speech; other ones serve tests. voice: the default one.
+
+        talk: answers what clients say; None: they get no answers.
+        """
         self.renderer, self.limits, self.access = renderer, limits, access
         self.features, self.speak, self.voice = features, voice_maker, voice
-        self.voices = tuple(VOICES)
+        self.talk = talk
+        self.voices = tuple(name for name in VOICES if name != "speech" or SPEECH_URL in os.environ)
         self.clock: Clock = clock or SystemClock()
         self.workshop = Workshop()
         self.metrics = Metrics()
@@ -77,7 +85,7 @@ class Front:
                 "unknown_voice",
                 f"no voice is called {name!r}",
                 "this server has others",
-                f"Known are: {', '.join(self.voices)} (edge:NAME, espeak:LANGUAGE)",
+                f"Known are: {', '.join(self.voices)} (edge:NAME, espeak:LANGUAGE, speech:NAME)",
             )
 
     def look_ahead(self, facts: AvatarFacts) -> float:

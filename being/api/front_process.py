@@ -20,6 +20,7 @@ import uvicorn
 from being.api.front import Front
 from being.api.limits import Access, Limits
 from being.api.server import LiveWebSocketProtocol, create_app
+from being.api.talk_options import TalkOptions, new_service
 from being.session.avatar_facts import AvatarFacts
 from being.session.render_client import RenderClient
 from being.threads import forget_startup
@@ -44,6 +45,7 @@ class FrontConfig:
     voice: str
     certificate: str | None  # PEM files
     key: str | None
+    talk: str | None = None  # file of the options of conversations
 
     def to_json(self) -> str:
         """The configuration for the command line."""
@@ -81,7 +83,10 @@ async def _serve(config: FrontConfig) -> None:
 
     def load_front() -> Front:
         client = RenderClient(config.renderer, facts, config.slots)
-        front = Front(client, limits, access, voice=config.voice)
+        talk = None
+        if config.talk is not None:
+            talk = new_service(TalkOptions.load(Path(config.talk)))
+        front = Front(client, limits, access, voice=config.voice, talk=talk)
         front.warm_up()
         forget_startup()
         return front

@@ -30,6 +30,13 @@ class Heard(Message):
     samples: Samples
 
 
+class Said(Message):
+    """What was said earlier in a conversation."""
+
+    role: Literal["user", "assistant"]
+    text: str = Field(max_length=6000)
+
+
 class Start(Message):
     """The first message of a session."""
 
@@ -42,6 +49,8 @@ class Start(Message):
     mood: Name | None = None
     resume: dict[str, Any] | None = None
     heard: Samples | None = None
+    tools: list[dict[str, Any]] | None = Field(default=None, max_length=64)
+    transcript: list[Said] | None = Field(default=None, max_length=100)
     token: Annotated[str, Field(max_length=512)] | None = None
 
 
@@ -109,8 +118,51 @@ class StatsRequest(Message):
     type: Literal["stats"]
 
 
+class Ask(Message):
+    """The user's question to the avatar, in writing."""
+
+    type: Literal["ask"]
+    text: str = Field(min_length=1, max_length=5000)
+
+
+class Converse(Message):
+    """Sound of the microphone is speech to the avatar, or no longer."""
+
+    type: Literal["converse"]
+    on: bool = True
+    problem: str | None = Field(default=None, max_length=300)
+
+
+class Duck(Message):
+    """The client has lowered its sound, because the user may be speaking, or has raised it."""
+
+    type: Literal["duck"]
+    on: bool = True
+    heard: Heard | None = None
+
+
+class ToolResult(Message):
+    """The result of a tool that the avatar's answer calls."""
+
+    type: Literal["tool_result"]
+    call: str = Field(min_length=1, max_length=512)
+    content: str = Field(max_length=1 << 16)
+
+
 ClientMessage = (
-    Start | Speak | SpeakEnd | Interrupt | Listen | Expression | Pose | HeardReport | StatsRequest
+    Start
+    | Speak
+    | SpeakEnd
+    | Interrupt
+    | Listen
+    | Expression
+    | Pose
+    | HeardReport
+    | StatsRequest
+    | Ask
+    | Converse
+    | Duck
+    | ToolResult
 )
 MODELS: dict[str, type[Message]] = {
     "start": Start,
@@ -122,6 +174,10 @@ MODELS: dict[str, type[Message]] = {
     "pose": Pose,
     "heard": HeardReport,
     "stats": StatsRequest,
+    "ask": Ask,
+    "converse": Converse,
+    "duck": Duck,
+    "tool_result": ToolResult,
 }
 
 

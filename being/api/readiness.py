@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import socket
 
-PACKAGES = ("fastapi", "uvicorn", "websockets", "prometheus_client", "cryptography")
+PACKAGES = ("fastapi", "uvicorn", "websockets", "prometheus_client", "cryptography", "httpx")
 
 
 def missing_packages() -> list[str]:

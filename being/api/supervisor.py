@@ -27,6 +27,7 @@ from types import TracebackType
 from being.api.front_process import FrontConfig
 from being.api.metrics import DIRECTORY, forget_process
 from being.api.readiness import bound_socket
+from being.api.talk_options import TalkOptions
 from being.console import console
 from being.errors import BeingError, EnvironmentFault, ExitCode
 from being.session.render_process import RenderConfig
@@ -63,6 +64,7 @@ class ServeOptions:
     # Whether the render process computes speech features; None: on a GPU.
     batched_features: bool | None = None
     watermark: bool = True  # of the pictures
+    talk: TalkOptions | None = None  # None: no conversations
 
 
 def default_fronts() -> int:
@@ -97,6 +99,7 @@ class Supervisor:
         folder = Path(self._folder.name)
         self._facts = folder / "facts"
         self._facts.mkdir()
+        self._talk = None if options.talk is None else options.talk.save(folder / "talk.json")
         (folder / "metrics").mkdir()
         self._environment = {
             **os.environ,
@@ -253,6 +256,7 @@ class Supervisor:
             options.voice,
             str(options.certificate) if options.certificate else None,
             str(options.key) if options.key else None,
+            str(self._talk) if self._talk else None,
         )
         environment = {**self._environment, **ONE_THREAD}
         self._run(

@@ -49,6 +49,13 @@ class End:
     """No more input follows."""
 
 
+@dataclass(frozen=True)
+class Notes:
+    """What a voice says about the speech that it made, for people."""
+
+    texts: tuple[str, ...]
+
+
 class SpeechTask:
     """The speech of one utterance: input goes in, blocks come out in the workshop's threads."""
 
@@ -57,11 +64,11 @@ class SpeechTask:
         facts: AvatarFacts,
         features: FeatureFactory,
         voice: Voice,
-        deliver: Callable[[SpeechBlock | Refusal | End], None],
+        deliver: Callable[[SpeechBlock | Refusal | End | Notes], None],
         in_store: Callable[[], int],
     ):
-        """deliver: takes blocks, `End` when all sound is made (rows may follow), or a refusal (then
-        nothing follows). It is called in the workshop's threads.
+        """deliver: takes blocks, notes, `End` when all sound is made (rows may follow), or a
+        refusal (then nothing follows). It is called in the workshop's threads.
 
         in_store: frames of the utterance whose features are made and not spoken.
         """
@@ -121,7 +128,10 @@ class SpeechTask:
         """Let the voice speak the next clause."""
         item = self._texts.popleft()
         if isinstance(item, Clause):
-            self._sounds.append(self._voice(item.text, item.voice, item.speed))
+            speech = self._voice(item.text, item.voice, item.speed)
+            self._sounds.append(speech)
+            if speech.notes and not self.cancelled:
+                self._deliver(Notes(speech.notes))
         else:
             self._sounds.append(item)
 

@@ -276,4 +276,22 @@ ASSETS: dict[str, Asset] = {
         commands=("tts-video --voice kokoro",),
         commercial=True,
     ),
+    "silero_vad": Asset(
+        file="silero_vad_16k.onnx",
+        purpose="voice activity of live conversations",
+        licence="MIT",
+        size=1_289_603,
+        sha256="7ed98ddbad84ccac4cd0aeb3099049280713df825c610a8ed34543318f1b2c49",
+        sources=(
+            PackageSource(
+                package="silero-vad==6.2.3",
+                member="silero_vad/data/silero_vad_16k_op15.onnx",
+                member_size=1_289_603,
+                archive_size=11_317_527,
+                archive_sha256="7b7f5436cfcb02fae583a05b512ea96467fd449fe54cb49a5e4f06c51a1e43b8",
+            ),
+        ),
+        commands=("serve --llm",),
+        commercial=True,
+    ),
 }

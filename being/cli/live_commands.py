@@ -14,6 +14,18 @@ from being.cli.avatar_commands import AvatarArgument
 from being.cli.command import command
 from being.cli.options import DeviceOption, SplatOption, select_rasterizer
 from being.cli.render_options import PrecisionOption, WatermarkOption
+from being.cli.talk_options import (
+    HistoryOption,
+    LlmModelOption,
+    LlmOption,
+    PromptOption,
+    SpeechModelOption,
+    SpeechOption,
+    TranscribeModelOption,
+    TranscribeOption,
+    set_speech_endpoint,
+    talk_options,
+)
 from being.console import console
 from being.errors import EnvironmentFault, InputRejected, UsageError
 
@@ -99,6 +111,14 @@ def serve(
         str, typer.Option("--voice", help="Voice of sessions that name none; see tts-video.")
     ] = "hibari",
     watermark: WatermarkOption = True,
+    speech: SpeechOption = None,
+    speech_model: SpeechModelOption = None,
+    llm: LlmOption = None,
+    llm_model: LlmModelOption = "default",
+    transcribe: TranscribeOption = None,
+    transcribe_model: TranscribeModelOption = "whisper-1",
+    system_prompt: PromptOption = None,
+    history: HistoryOption = 40,
     precision: PrecisionOption = "auto",
     device: DeviceOption = "auto",
     splat: SplatOption = None,
@@ -111,6 +131,8 @@ def serve(
 
     if token is None and not no_token and not is_loopback(host):
         token = secrets.token_urlsafe(TOKEN_BYTES)
+    set_speech_endpoint(speech, speech_model, voice)
+    talk = talk_options(llm, llm_model, transcribe, transcribe_model, system_prompt, history)
     options = dataclasses.replace(
         _options(avatars, host, port, token, allow_origin, cert, key, self_signed, device, splat),
         fronts=fronts,
@@ -119,6 +141,7 @@ def serve(
         precision=precision,
         voice=voice,
         watermark=watermark,
+        talk=talk,
     )
     secure = options.certificate is not None
     with Supervisor(options) as supervisor:

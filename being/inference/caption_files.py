@@ -16,7 +16,7 @@ from being.tts.script import Script
 from being.tts.speech import Speech
 
 CAPTION_KINDS = ("none", "vtt", "burn")
-UNTIMED_VOICES = ("espeak",)
+UNTIMED_VOICES = ("espeak", "speech")
 HEAD_BYTES = 200  # of a file, in which our notice stands
 
 

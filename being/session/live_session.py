@@ -157,6 +157,13 @@ class LiveSession:
             return "speaking"
         return "listening" if self.listening else "idle"
 
+    def audible(self, now: float) -> bool:
+        """Whether speech is open, or its end is still on its way to the client's ear."""
+        spoken = self._spoken
+        if self._utterance is not None:
+            return True
+        return spoken is not None and self.playback.position(now) < spoken.stop
+
     def open_utterance(self, name: str, streamed: bool = False, live: bool = False) -> Utterance:
         """Begin an utterance; arguments as for `Utterance`.
 

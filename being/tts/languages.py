@@ -225,6 +225,8 @@ def voice_language(voice: str) -> str:
     engine, _, name = voice.partition(":")
     if engine == "hibari":
         return "en"
+    if engine == "speech":
+        return ""
     if engine == "kokoro":
         return KOKORO_CODES.get(name[:1], "en" if not name else "")
     if engine == "edge" and "multilingual" in name.lower():
@@ -233,16 +235,31 @@ def voice_language(voice: str) -> str:
     return ESPEAK_CODES.get(code, code) if engine == "espeak" else code
 
 
+def lacks_language(voice: str, code: str) -> bool:
+    """Whether `voice` does not speak the language `code`, as far as that is known."""
+    spoken = voice_language(voice)
+    if not spoken or not code or code == spoken:
+        return False
+    if any({spoken, code} <= family for family in SCRIPT_LANGUAGES):
+        return False
+    # The words of a language that has no list may be those of its neighbours.
+    return not (LANGUAGES[code].words and spoken not in LANGUAGES)
+
+
+def likelier_language(text: str, first: str, second: str) -> str:
+    """That of two languages of which `text` has more frequent words; `first` where it is equal."""
+    words = _WORD.findall(unicodedata.normalize("NFC", text).lower().replace("’", "'"))
+    counts = [
+        sum(word in _WORDS.get(code, frozenset()) for word in words) for code in (first, second)
+    ]
+    return second if counts[1] > counts[0] else first
+
+
 def language_note(text: str, voice: str) -> str:
     """A sentence where `text` is in a language that `voice` does not speak, else ""."""
     spoken = voice_language(voice)
     found = text_language(text, spoken) if spoken else ""
-    if not found or found == spoken:
-        return ""
-    if any({spoken, found} <= family for family in SCRIPT_LANGUAGES):
-        return ""
-    # The words of a language that has no list may be those of its neighbours.
-    if LANGUAGES[found].words and spoken not in LANGUAGES:
+    if not lacks_language(voice, found):
         return ""
     language = LANGUAGES[found]
     return f"the text looks like {language.title}; a voice that speaks it: {language.voice}"

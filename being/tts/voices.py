@@ -20,6 +20,7 @@ from being.tts.languages import language_note
 from being.tts.passages import join_passages
 from being.tts.script import Pause, Script, read_script
 from being.tts.speech import Speech, checked_text
+from being.tts.speech_endpoint import speak_endpoint
 
 DEFAULT_VOICE = "hibari"
 SLOWEST, FASTEST = 0.5, 2.0
@@ -30,6 +31,7 @@ VOICES: dict[str, Callable[[str, str, float], Speech]] = {
     "kokoro": speak_kokoro,
     "edge": speak_edge,
     "espeak": speak_espeak,
+    "speech": speak_endpoint,
 }
 
 
@@ -38,7 +40,8 @@ def speak(text: str, voice: str = DEFAULT_VOICE, speed: float = 1.0) -> Speech:
 
     Blocks; call it from a thread in a server. voice: "hibari" (offline, English), "kokoro:NAME"
     (offline, slower, 54 voices of nine languages, e.g. kokoro:af_heart), "edge:NAME" (online, e.g.
-    edge:en-US-AriaNeural), "espeak" or "espeak:LANGUAGE" (offline, needs the program espeak-ng).
+    edge:en-US-AriaNeural), "espeak" or "espeak:LANGUAGE" (offline, needs the program espeak-ng),
+    "speech:NAME" (of the endpoint in BEING_SPEECH_URL).
     speed: 0.5 (slow) to 2.0 (fast); pauses keep their length. Raises UsageError for an unknown
     voice or speed, InputRejected for text that is empty or that the voice cannot say and for a
     pause that cannot be used, EnvironmentFault where a package, a program or the network is
@@ -66,7 +69,7 @@ def speak_plain(text: str, voice: str = DEFAULT_VOICE, speed: float = 1.0) -> Sp
     if engine not in VOICES:
         raise UsageError(
             f"no voice is called {voice!r}",
-            fix="Voices are hibari, kokoro:NAME, edge:NAME, espeak and espeak:LANGUAGE",
+            fix="Voices: hibari, kokoro:NAME, edge:NAME, espeak, espeak:LANGUAGE, speech:NAME",
         )
     if not SLOWEST <= speed <= FASTEST:
         raise UsageError(

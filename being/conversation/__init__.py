@@ -1,0 +1,1 @@
+"""Conversation with an avatar: hearing, turns, endpoints of others. Knows no web framework."""

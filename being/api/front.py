@@ -145,6 +145,8 @@ class Front:
     async def run(self) -> None:
         """Keep the renderer's connection and the beat, for ever."""
         tasks = [asyncio.create_task(self.renderer.run()), asyncio.create_task(self.beat())]
+        if self.talk is not None:
+            tasks.append(asyncio.create_task(self.talk.greet()))
         try:
             await asyncio.gather(*tasks)
         finally:

@@ -15,7 +15,7 @@ from being.api import messages
 from being.console import printable
 from being.conversation.chat_client import ChatClient
 from being.conversation.ear import Ear, Heard
-from being.conversation.endpoints import EndpointFault
+from being.conversation.endpoints import EndpointFault, greet
 from being.conversation.history import MESSAGES_MAX, History
 from being.conversation.transcriber import Transcriber
 from being.conversation.turns import (
@@ -49,6 +49,13 @@ class TalkService:
     history: int = MESSAGES_MAX
     patience: Patience | None = None
     activity: Callable[[], VoiceActivity] = SileroActivity
+
+    async def greet(self) -> None:
+        """Connect to the endpoints, so that the first turn does not wait for it, and log faults."""
+        clients = [self.chat, *([] if self.transcriber is None else [self.transcriber])]
+        for client in clients:
+            if fault := await greet(client.endpoint, client.http):
+                log.warning("%s", printable(fault.message(), one_line=True))
 
     def facts(self) -> dict[str, Any]:
         """The field `conversation` of the message `ready`."""

@@ -44,7 +44,7 @@ class ChatClient:
     """Asks one endpoint."""
 
     def __init__(self, endpoint: Endpoint, http: httpx.AsyncClient):
-        self.endpoint, self._http = endpoint, http
+        self.endpoint, self.http = endpoint, http
 
     async def reply(
         self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]
@@ -61,7 +61,7 @@ class ChatClient:
         if tools:
             body["tools"] = list(tools)
         try:
-            async with self._http.stream(
+            async with self.http.stream(
                 "POST", self.endpoint.url, json=body, headers=self.endpoint.headers
             ) as answer:
                 if answer.status_code != 200:

@@ -84,6 +84,21 @@ def new_client(transport: httpx.AsyncBaseTransport | None = None) -> httpx.Async
     return httpx.AsyncClient(timeout=timeout, follow_redirects=False, transport=transport)
 
 
+async def greet(endpoint: Endpoint, http: httpx.AsyncClient) -> EndpointFault | None:
+    """Open a connection to the endpoint; the fault where that cannot be done.
+
+    Any answer will do: not every endpoint lists its models.
+    """
+    base = endpoint.url.rsplit("/v1/", 1)[0]
+    try:
+        await http.get(f"{base}/v1/models", headers=endpoint.headers, timeout=CONNECT_S)
+    except httpx.TimeoutException:
+        return None
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return unreachable(endpoint, error)
+    return None
+
+
 def unreachable(endpoint: Endpoint, error: Exception) -> EndpointFault:
     """The fault of a request that failed on its way."""
     return EndpointFault(

@@ -25,7 +25,7 @@ class Transcriber:
     """Asks one endpoint."""
 
     def __init__(self, endpoint: Endpoint, http: httpx.AsyncClient):
-        self.endpoint, self._http = endpoint, http
+        self.endpoint, self.http = endpoint, http
 
     async def text_of(self, samples: np.ndarray) -> str:
         """The words in samples float32 [n] at 16 kHz; "" where there are none.
@@ -36,7 +36,7 @@ class Transcriber:
         form = {"model": self.endpoint.model, "response_format": "json"}
         content = b""
         try:
-            async with self._http.stream(
+            async with self.http.stream(
                 "POST", self.endpoint.url, data=form, files=files, headers=self.endpoint.headers
             ) as answer:
                 async for chunk in answer.aiter_bytes():

@@ -20,6 +20,7 @@ from being.api.front import Front
 from being.api.front_process import uvicorn_config
 from being.api.limits import Access, Limits
 from being.api.server import create_app
+from being.api.talk import TalkService
 from being.conventions import FEATURE_WINDOW, SAMPLES_PER_FRAME
 from being.errors import InputRejected
 from being.inference.engine import Engine
@@ -85,6 +86,7 @@ class LocalServer:
     sessions: int = 8
     sessions_by_address: int = 8
     page: Path | None = None
+    talk: TalkService | None = None
 
     def __enter__(self) -> LocalServer:
         self._folder = tempfile.TemporaryDirectory()
@@ -129,7 +131,12 @@ class LocalServer:
         def load_front() -> Front:
             client = RenderClient(self._path, [self.facts], self.sessions + 2)
             self.front = Front(
-                client, self.limits, self.access, lambda facts: LoudnessFeatures(), hum
+                client,
+                self.limits,
+                self.access,
+                lambda facts: LoudnessFeatures(),
+                hum,
+                talk=self.talk,
             )
             return self.front
 

@@ -7,13 +7,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
 from live_client import LiveClient
 from live_server import LocalServer
+from talk_service import talk_service
 
 from being.api.contract import SERVER_MESSAGES, asyncapi, server_schema
 from being.api.messages import MODELS
-from being.api.packets import HEADER
+from being.api.packets import HEADER, Flag
+from being.bench.stand_ins import StandIns
 
+# Half a second of a loud tone, then silence; int16 at 24 kHz.
+LOUD = np.concatenate([9000 * np.sin(np.arange(12_000) / 20), np.zeros(24_000)]).astype(np.int16)
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 TYPES = {
     "integer": int,
@@ -60,9 +66,16 @@ def test_the_protocol_page_names_every_message_and_field() -> None:
         assert all(f"`{field}`" in row for field in fields), (kind, row)
 
 
-def test_every_message_of_the_server_fits_its_schema() -> None:
+def test_every_message_of_the_server_fits_its_schema(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("being.api.connection.slow_voice_note", lambda voice: "it is slow")
+
     async def talk() -> LiveClient:
         async with LiveClient(server.url) as client:
+            await client.send({"type": "converse"})
+            await client.send_sound(LOUD, flags=Flag.LIVE)
+            await client.until("tool_call")
+            await client.send({"type": "tool_result", "call": "a", "content": "on"})
+            await client.until("speaking_ended")
             await client.send({"type": "speak", "text": "Hello there, my friend."})
             await client.until("speaking_ended")
             await client.send({"type": "speak", "text": "Another text."})
@@ -73,7 +86,11 @@ def test_every_message_of_the_server_fits_its_schema() -> None:
             await client.until("error")
             return client
 
-    with LocalServer() as server:
+    calls = [{"id": "a", "name": "lamp", "arguments": "{}"}]
+    with (
+        StandIns(behaviour="tools", calls=calls, reply="Yes.") as stand_ins,
+        LocalServer(talk=talk_service(stand_ins)) as server,
+    ):
         client = asyncio.run(talk())
     sent = [message for _, message in client.log if isinstance(message, dict)]
     assert {message["type"] for message in sent} == set(SERVER_MESSAGES)

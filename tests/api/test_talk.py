@@ -12,14 +12,10 @@ import numpy as np
 import pytest
 from live_client import LiveClient
 from live_server import LocalServer
+from talk_service import talk_service
 
 from being.api.packets import Flag, Kind
-from being.api.talk import TalkService
 from being.bench.stand_ins import StandIns
-from being.conversation import chat_client, transcriber
-from being.conversation.chat_client import ChatClient
-from being.conversation.endpoints import endpoint, new_client
-from being.conversation.transcriber import Transcriber
 from being.conversation.turns import Patience
 
 RATE = 24_000
@@ -27,28 +23,10 @@ SOON = Patience(transcript=5.0, first_word=1.5, next_word=1.0, tool=5.0)
 REPLY = "Well, the trains run all day."
 
 
-class Loudness:
-    """Says that loud blocks are speech."""
-
-    def probability(self, block: np.ndarray) -> float:
-        return 0.9 if np.abs(block).max() > 0.1 else 0.02
-
-
 @pytest.fixture(scope="module")
 def running() -> Iterator[tuple[LocalServer, StandIns]]:
     with StandIns() as stand_ins:
-        http = new_client()
-
-        def place(title: str, path: str) -> Any:
-            return endpoint(title, stand_ins.url, path, "tiny", "NO_SUCH_VARIABLE")
-
-        talk = TalkService(
-            ChatClient(place("the chat endpoint", chat_client.PATH), http),
-            Transcriber(place("the transcription endpoint", transcriber.PATH), http),
-            "Be kind.",
-            patience=SOON,
-            activity=Loudness,
-        )
+        talk = talk_service(stand_ins, SOON)
         with LocalServer(talk=talk) as server:
             yield server, stand_ins
 

@@ -12,26 +12,27 @@ export function canListen() {
 /** An open microphone. */
 export class Microphone {
   /**
-   * Ask for the microphone and start it. send(Int16Array): takes each chunk of about 20 ms at
+   * Ask for the microphone and start it. send(Int16Array): takes each chunk of about `seconds` at
    * `Microphone.rate`. Raises the browser's DOMException where it is refused or missing.
    */
-  static async open(send) {
+  static async open(send, seconds = 0.02) {
     const stream = await navigator.mediaDevices.getUserMedia({
       audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true },
     });
     // The context has the rate of the device: some browsers refuse to connect different rates.
     const context = new AudioContext({ latencyHint: "interactive" });
     await context.audioWorklet.addModule(new URL("./worklet.js", import.meta.url));
-    return new Microphone(stream, context, send);
+    return new Microphone(stream, context, send, seconds);
   }
 
   static rate = RATE;
 
-  constructor(stream, context, send) {
+  constructor(stream, context, send, seconds) {
     this.stream = stream;
     this.context = context;
     const resampler = new Resampler(context.sampleRate, RATE);
-    const node = new AudioWorkletNode(context, "microphone", { numberOfOutputs: 1 });
+    const processorOptions = { seconds };
+    const node = new AudioWorkletNode(context, "microphone", { numberOfOutputs: 1, processorOptions });
     node.port.onmessage = ({ data }) => {
       const pcm = toPcm16(resampler.push(data));
       if (pcm.length) send(pcm);

@@ -22,6 +22,14 @@ export function hideError() {
   $("error").replaceChildren();
 }
 
+/** Tell the user something that is no error. */
+export function showNotice(text) {
+  const line = document.createElement("p");
+  line.textContent = sentence(text);
+  const close = button("Close", () => $("notice").replaceChildren());
+  $("notice").replaceChildren(line, close);
+}
+
 /** Say what a page without a secure context lacks, and how to get one. */
 export function showSecureNote({ protocol, hostname, port, pathname }) {
   const at = port || (protocol === "https:" ? "443" : "80");

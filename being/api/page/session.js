@@ -19,7 +19,8 @@ const NORMAL = 1000;
  * A session and its link. The link is made again when it is lost.
  *
  * `on` holds the callbacks: link(state, wait), ready(message), error(message), utterance(text),
- * words(words), change(). Events of the server that have a place on the time line are
+ * words(words), change(), talk(message) for messages of a conversation, cut() where the server or the
+ * user has cut the avatar, notice(text). Events of the server that have a place on the time line are
  * handled when that place is heard.
  */
 export class LiveSession {
@@ -123,6 +124,8 @@ export class LiveSession {
     if (resume) message.resume = resume;
     else if (mood) message.mood = mood;
     if (resume && lastHeard !== null) message.heard = lastHeard;
+    const transcript = this.on.transcript?.() ?? [];
+    if (transcript.length) message.transcript = transcript;
     this.send(message, true);
   }
 
@@ -178,6 +181,19 @@ export class LiveSession {
     this.on.change();
   }
 
+  /** Ask the avatar, which answers. What is being said is cut. */
+  ask(text) {
+    if (this.busy) this.interrupt();
+    this.asked = new Question();
+    this.send({ type: "ask", text });
+    this.on.change();
+  }
+
+  /** Sound of the microphone (Int16Array at RATE) that belongs to a conversation. */
+  sendMicrophone(pcm) {
+    if (this.ready) this.socket.send(packPcm(pcm, RATE, this.epoch));
+  }
+
   /** Speak sound that follows in calls of `sendSound`. What is being said is cut. */
   openSound() {
     if (this.busy) this.interrupt();
@@ -217,6 +233,7 @@ export class LiveSession {
   interrupt() {
     const samples = this.hear() ?? this.lastHeard ?? 0;
     const silence = this.cut();
+    this.on.cut?.();
     if (this.send({ type: "interrupt", heard: { epoch: this.epoch, samples } })) {
       this.unanswered += 1;
       this.acceptFrom = Infinity;
@@ -321,7 +338,8 @@ export class LiveSession {
   }
 
   serverInterrupts() {
-    this.cut();
+    this.silence = this.cut();
+    this.on.cut?.();
     this.outbox.clear();
     this.state = "idle";
     this.on.change();
@@ -336,6 +354,23 @@ export class LiveSession {
   take_words(message) {
     if (message.epoch < this.epoch || this.unanswered) return;
     this.on.words(this.outbox.words(message));
+  }
+
+  take_turn(message) {
+    if (message.phase === "transcribing") this.asked = new Question();
+    this.on.talk?.(message);
+  }
+
+  take_transcript(message) {
+    this.on.talk?.(message);
+  }
+
+  take_hearing(message) {
+    this.on.talk?.(message);
+  }
+
+  take_notice({ text }) {
+    this.on.notice?.(text);
   }
 
   take_error(message) {

@@ -55,6 +55,10 @@ class WorkletOutput {
     return new Promise((resolve) => this.cuts.push(resolve));
   }
 
+  duck(on) {
+    this.node.port.postMessage({ duck: on });
+  }
+
   close() {
     this.node.disconnect();
   }
@@ -262,6 +266,11 @@ export class Sound {
   push(position, samples, length) {
     this.pushed = position + length;
     this.output.push(position, samples, length);
+  }
+
+  /** Lower the sound to nothing while the user may be speaking; its clock goes on. */
+  duck(on) {
+    this.output.duck?.(on);
   }
 
   /** Silence at once. Resolves with the ms from now until no sound reaches the ear. */

@@ -3,6 +3,7 @@
 import { AudioRing } from "./ring.js";
 
 const REPORT_EVERY = 8; // blocks of 128 samples
+const RETURN = 1 / 16; // of the loudness, with each block after a duck
 
 /** Plays what the page sends and reports the position of the blocks where something changes. */
 class SessionPlayer extends AudioWorkletProcessor {
@@ -15,11 +16,15 @@ class SessionPlayer extends AudioWorkletProcessor {
     this.running = false;
     this.blocks = 0;
     this.late = []; // messages that came after a cut, before its silent block
+    this.ducked = false; // the sound is lowered to nothing
+    this.gain = 1;
     this.port.onmessage = ({ data }) => this.take(data);
   }
 
   take(message) {
-    if (message.cut !== undefined) {
+    if (message.duck !== undefined) {
+      this.ducked = message.duck;
+    } else if (message.cut !== undefined) {
       this.fading ||= this.cutting === null;
       this.cutting = message.cut;
       this.late = [];
@@ -38,6 +43,7 @@ class SessionPlayer extends AudioWorkletProcessor {
       for (let i = 0; i < out.length; i++) out[i] *= 1 - (i + 1) / out.length;
       this.fading = false;
     }
+    if (this.ducked || this.gain < 1) this.soften(out);
     const running = this.ring.position > before;
     if (running !== this.running || this.blocks % REPORT_EVERY === 0) this.report(before, running);
     this.running = running;
@@ -45,8 +51,18 @@ class SessionPlayer extends AudioWorkletProcessor {
     return true;
   }
 
+  /** Go to silence within this block, or come back from it within some. */
+  soften(out) {
+    const goal = this.ducked ? 0 : Math.min(1, this.gain + RETURN);
+    const step = (goal - this.gain) / out.length;
+    for (let i = 0; i < out.length; i++) out[i] *= this.gain + step * (i + 1);
+    this.gain = goal;
+  }
+
   /** This block is the first silent one. */
   finishCut() {
+    this.ducked = false;
+    this.gain = 1;
     this.port.postMessage({ silent: this.cutting, at: Date.now() });
     this.ring.cut();
     this.cuts = this.cutting;
@@ -62,15 +78,16 @@ class SessionPlayer extends AudioWorkletProcessor {
   }
 }
 
-/** Hands the microphone's samples to the page in pieces of about 20 ms. */
+/** Hands the microphone's samples to the page in pieces of `seconds`. */
 class Microphone extends AudioWorkletProcessor {
-  constructor() {
+  constructor({ processorOptions }) {
     super();
+    this.length = Math.round(sampleRate * processorOptions.seconds);
     this.renew();
   }
 
   renew() {
-    this.piece = new Float32Array(Math.round(sampleRate / 50));
+    this.piece = new Float32Array(this.length);
     this.filled = 0;
   }
 

@@ -95,7 +95,7 @@ test("a dry ring is reported at once", () => {
 });
 
 test("the microphone comes in pieces of 20 ms, complete and in order", () => {
-  const microphone = new kinds.microphone();
+  const microphone = new kinds.microphone({ processorOptions: { seconds: 0.02 } });
   for (let i = 0; i < 30; i++) {
     microphone.process([[Float32Array.from({ length: 128 }, (_, k) => 128 * i + k)]]);
   }
@@ -105,4 +105,18 @@ test("the microphone comes in pieces of 20 ms, complete and in order", () => {
     Array.from({ length: 3840 }, (_, i) => i),
   );
   assert.equal(microphone.sent[0].length, 480);
+});
+
+test("a duck is silent within one block, its clock goes on, and it comes back softly", () => {
+  for (let i = 0; i < 8; i++) push(960 * i);
+  assert.equal(loudest(block()), 0.5);
+  tell({ duck: true });
+  assert.ok(Math.abs(block()[127]) < 1e-6);
+  const position = player.ring.position;
+  assert.equal(loudest(block()), 0);
+  assert.equal(player.ring.position, position + 128);
+  tell({ duck: false });
+  assert.ok(loudest(block()) < 0.05);
+  for (let i = 0; i < 20; i++) block();
+  assert.equal(loudest(block()), 0.5);
 });

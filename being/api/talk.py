@@ -52,7 +52,9 @@ class TalkService:
 
     async def greet(self) -> None:
         """Connect to the endpoints, so that the first turn does not wait for it, and log faults."""
-        clients = [self.chat, *([] if self.transcriber is None else [self.transcriber])]
+        clients: list[ChatClient | Transcriber] = [self.chat]
+        if self.transcriber is not None:
+            clients.append(self.transcriber)
         for client in clients:
             if fault := await greet(client.endpoint, client.http):
                 log.warning("%s", printable(fault.message(), one_line=True))

@@ -26,6 +26,7 @@ import numpy as np
 import torch
 
 from being.api.supervisor import ServeOptions, Supervisor
+from being.api.talk_options import TalkOptions
 from being.audio.encoder_names import CAUSAL
 from being.audio.encoders import load_encoder
 from being.bench.avatars import POSES, random_avatar, random_voice
@@ -76,20 +77,21 @@ class LiveBenchOptions:
     page: tuple[int, float] | None = None
     # Whether the render process computes speech features; None: as `being serve` does.
     batched_features: bool | None = None
+    talk: TalkOptions | None = None  # endpoints of conversations
 
 
 def bench_live(
     options: LiveBenchOptions, told: Callable[[str, dict[str, Any]], None] = lambda name, part: None
 ) -> dict[str, Any]:
     """All figures (JSON types). told: gets each part as it comes. Raises as `Supervisor.start`."""
-    with tempfile.TemporaryDirectory() as folder, _server(options, Path(folder)) as supervisor:
+    with tempfile.TemporaryDirectory() as folder, live_server(options, Path(folder)) as supervisor:
         url = f"ws://127.0.0.1:{supervisor.port}/session"
         recording = Path(folder) / "recording.npy"
         speech = speak(RECORDING)
         samples = resample(speech.samples, speech.rate, RATE)
         np.save(recording, (samples.clip(-1, 1) * 32767).astype(np.int16))
 
-        result: dict[str, Any] = {**_setup(options, supervisor)}
+        result: dict[str, Any] = {**setup_facts(options, supervisor)}
         sound = np.load(recording)
         parts: dict[str, Callable[[], dict[str, Any]]] = {
             "connect": lambda: asyncio.run(connection(url, options.repeats)),
@@ -126,7 +128,7 @@ def without_series(figures: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _server(options: LiveBenchOptions, folder: Path) -> Iterator[Supervisor]:
+def live_server(options: LiveBenchOptions, folder: Path) -> Iterator[Supervisor]:
     """The server, watched by a thread."""
     avatar = options.avatar
     if avatar is None:
@@ -140,6 +142,7 @@ def _server(options: LiveBenchOptions, folder: Path) -> Iterator[Supervisor]:
         precision=options.precision,
         rasterizer=options.rasterizer,
         batched_features=options.batched_features,
+        talk=options.talk,
     )
     with Supervisor(serve) as supervisor:
         supervisor.start()
@@ -169,7 +172,8 @@ def _write_untrained(path: Path, gaussians: int) -> Path:
     return write_avatar(path, avatar.model, config, loop, voice, voice)
 
 
-def _setup(options: LiveBenchOptions, supervisor: Supervisor) -> dict[str, Any]:
+def setup_facts(options: LiveBenchOptions, supervisor: Supervisor) -> dict[str, Any]:
+    """What was measured, and where."""
     device = options.device
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else _processor()
     return {

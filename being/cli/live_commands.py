@@ -199,6 +199,13 @@ def bench_live(
             help="Sync of clicks and white pictures over this time, with --page.",
         ),
     ] = 30.0,
+    conversation: Annotated[
+        bool,
+        typer.Option(
+            "--conversation",
+            help="Measure answers to speech instead, with stand-ins for the endpoints.",
+        ),
+    ] = False,
     fronts: Annotated[
         int | None, typer.Option("--fronts", min=1, help="Front processes; see serve.")
     ] = None,
@@ -241,6 +248,13 @@ def bench_live(
         page=(page_interrupts, page_sync) if page else None,
         report=report,
     )
+    if conversation:
+        from being.bench.conversation import bench_conversation
+
+        result = bench_conversation(options)
+        for name in ("own_share", "with_stand_ins"):
+            console.info(f"{name:<16}{json.dumps(result[name])}")
+        return result
     return measure(options, lambda name, part: console.info(f"{name:<10}{json.dumps(part)}"))
 
 

@@ -89,11 +89,12 @@ def find_chromium() -> str:
 class Chromium:
     """A running browser. Pages come from `open` and are closed by the test."""
 
-    def __init__(self, loop: LoopThread) -> None:
+    def __init__(self, loop: LoopThread, flags: tuple[str, ...] = ()) -> None:
+        """flags: further ones of the program."""
         self.loop = loop
         self._profile = tempfile.mkdtemp(prefix="being-chromium-")
         self._process = subprocess.Popen(
-            [find_chromium(), *FLAGS, f"--user-data-dir={self._profile}", "about:blank"],
+            [find_chromium(), *FLAGS, *flags, f"--user-data-dir={self._profile}", "about:blank"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,

@@ -7,7 +7,10 @@ const LEAST = 0.004; // amplitude (rms) under which nothing counts as a sound
 const FALL = 0.1; // how fast the estimate of the noise falls to a quieter piece, and how fast it rises
 const RISE = 1.002;
 const PIECES = 2; // loud pieces of 10 ms in a row that are a sound
-const DUCK_MOST = 450; // ms that the sound stays low when the server hears no speech
+// How long the sound stays low where the server hears no speech: at most, ms, and after the last
+// loud piece, in pieces.
+const DUCK_MOST = 1500;
+const DUCK_AFTER = 30;
 const KEPT = 40; // lines that a new link is told
 
 /** Tells the first sound of the user from steady noise: pieces of about 10 ms go in. */
@@ -45,6 +48,7 @@ export class Conversation {
     this.phase = "idle";
     this.listening = false; // the microphone is open for it
     this.ducked = null; // the timer of a duck
+    this.quiet = 0; // pieces since the last loud one
     this.half = null; // 10 ms that wait to be sent with the next 10 ms
   }
 
@@ -65,7 +69,9 @@ export class Conversation {
   /** A piece of 10 ms of the microphone. */
   hear(pcm) {
     const loud = this.gate.push(pcm);
+    this.quiet = loud ? 0 : this.quiet + 1;
     if (loud && !this.ducked && this.session.state === "speaking") this.duck();
+    else if (this.ducked && this.quiet >= DUCK_AFTER) this.release(true);
     if (!this.half) return (this.half = pcm);
     const both = new Int16Array(this.half.length + pcm.length);
     both.set(this.half);

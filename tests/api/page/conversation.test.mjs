@@ -79,6 +79,14 @@ test("where the server hears no speech the sound comes back", () => {
   assert.deepEqual(sent.at(-1), { type: "duck", on: false });
 });
 
+test("a short noise lowers the sound for a third of a second", () => {
+  speak(5);
+  for (let i = 0; i < 29; i++) talk.hear(noise(0.005));
+  assert.deepEqual(ducks, [true]);
+  talk.hear(noise(0.005));
+  assert.deepEqual(ducks, [true, false]);
+});
+
 test("a cut ends the duck, and nothing is lowered while the avatar is silent", () => {
   speak(5);
   talk.cut();

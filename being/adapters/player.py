@@ -120,6 +120,11 @@ class AvatarPlayer:
         return float(event["heard"]["seconds"])
 
     @property
+    def pending(self) -> bool:
+        """Whether sound is there that has not come out."""
+        return bool(self._segments)
+
+    @property
     def epoch(self) -> int:
         """The number of interrupts so far."""
         return self.session.epoch

@@ -21,7 +21,7 @@ from being.api.talk import SessionControl, Talk
 from being.api.workshop import Clause, End, Notes, Sound, SpeechTask
 from being.conventions import FPS
 from being.errors import BeingError
-from being.media.live_video import codec_string, mark_json, new_encoder
+from being.media.live_video import PictureEncoder, codec_string, mark_json, new_encoder
 from being.media.writing import AI_NOTICE
 from being.session.avatar_facts import AvatarFacts
 from being.session.batched_features import BatchedFeatures
@@ -66,9 +66,18 @@ class Socket(Protocol):
 class Connection:
     """A client from its first message to its last."""
 
-    def __init__(self, front: Front, socket: Socket, address: str, token: str | None):
-        """address: of the client; token: from the address of the socket, if any."""
-        self.front, self._socket = front, socket
+    def __init__(
+        self,
+        front: Front,
+        socket: Socket,
+        address: str,
+        token: str | None,
+        make_encoder: Callable[[str, int, int], PictureEncoder] = new_encoder,
+    ):
+        """address: of the client; token: from the address of the socket, if any. make_encoder: of
+        (codec, width, height).
+        """
+        self.front, self._socket, self._make_encoder = front, socket, make_encoder
         # Clients of this machine, or of a proxy on it, share no limit.
         self._address = "" if is_loopback(address) else address
         self._token = token
@@ -124,7 +133,7 @@ class Connection:
         place = await self.front.renderer.open(facts.name, start.video, self._address)
         self.place = place
         try:
-            self.encoder = new_encoder(start.video, facts.size, facts.size)
+            self.encoder = self._make_encoder(start.video, facts.size, facts.size)
             resume = start.resume
             seed = secrets.randbits(31)
             now = self.front.now()

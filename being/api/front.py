@@ -57,6 +57,7 @@ class Front:
         self.workshop = Workshop()
         self.metrics = Metrics()
         self.connections: set[Connection] = set()
+        self.peers: set[asyncio.Task[None]] = set()  # sessions by WebRTC
         self._wake = asyncio.Event()
         self._look_ahead: dict[str, float] = {}
 
@@ -155,5 +156,7 @@ class Front:
 
     def close(self) -> None:
         """Stop the workshop and free the memory."""
+        for peer in self.peers:
+            peer.cancel()
         self.workshop.close()
         self.renderer.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,11 @@ def create_app(load_front: Callable[[], Front], page: Path = PAGE) -> FastAPI:
         found: Metrics = app.state.front.metrics
         return Response(found.text(), media_type="text/plain; version=0.0.4")
 
+    @app.post("/webrtc", responses={400: {}, 403: {}, 404: {}})
+    async def webrtc(request: Request) -> JSONResponse:
+        """The answer to an offer of WebRTC, which opens a session."""
+        return await answer_offer(app.state.front, request)
+
     @app.websocket("/session")
     async def session(socket: WebSocket) -> None:
         await serve_session(app.state.front, socket)
@@ -150,6 +156,39 @@ def create_app(load_front: Callable[[], Front], page: Path = PAGE) -> FastAPI:
             return Response(NO_PAGE, media_type="text/plain")
 
     return app
+
+
+async def answer_offer(front: Front, request: Request) -> JSONResponse:
+    """The answer to an offer, or the error in its place."""
+    if importlib.util.find_spec("aiortc") is None:
+        refusal = Refusal(
+            "no_webrtc",
+            "this server has no WebRTC",
+            "the package aiortc is not installed",
+            "pip install 'being[webrtc]', or use the WebSocket",
+        )
+        return JSONResponse(error_message(refusal, None), status_code=404)
+    from being.api.webrtc import OFFER_MAX, open_peer
+
+    hosts = [request.headers[n] for n in ("host", "x-forwarded-host") if n in request.headers]
+    token = request.query_params.get("token")
+    try:
+        front.access.check_origin(request.headers.get("origin"), hosts)
+        front.access.check_token(token)
+    except Refusal as refusal:
+        front.metrics.refused.labels(refusal.name).inc()
+        return JSONResponse(error_message(refusal, None), status_code=403)
+    content = b""
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > OFFER_MAX:
+            break
+    try:
+        address = request.client.host if request.client else ""
+        answer = await open_peer(front, content, address, token)
+    except Refusal as refusal:
+        return JSONResponse(error_message(refusal, None), status_code=400)
+    return JSONResponse({"type": "answer", "sdp": answer})
 
 
 async def serve_session(front: Front, socket: WebSocket) -> None:

@@ -13,7 +13,7 @@ ROOT = Path(being.__file__).parent
 ORDER = """
     conventions errors threads console names paths locks reading files onnx_runtime config assets
     media report audio tts splat face data provenance preprocess model metrics runs train inference
-    session api interop library eval bench sample demo doctor cli
+    session conversation adapters api interop library eval bench sample demo doctor cli
 """.split()
 # What each of them imports. A new edge is a decision: add it here, and say why in the commit.
 ALLOWED = {
@@ -47,7 +47,9 @@ ALLOWED = {
         "provenance model"
     ),
     "session": "conventions errors threads media audio tts data provenance model inference",
-    "api": "conventions errors threads console reading media tts session",
+    "conversation": "conventions errors console reading onnx_runtime assets media",
+    "adapters": "conventions errors media inference session",
+    "api": ("conventions errors threads console reading media tts session conversation adapters"),
     "interop": (
         "conventions errors threads console names paths locks reading files onnx_runtime config "
         "media audio face data preprocess model runs"
@@ -59,7 +61,7 @@ ALLOWED = {
     ),
     "bench": (
         "conventions errors threads console files onnx_runtime config media report audio tts splat "
-        "face data model inference session api interop"
+        "face data model inference session conversation api interop"
     ),
     "demo": "errors console files config tts splat data preprocess train inference eval sample",
     "doctor": "conventions errors paths reading assets media audio tts splat model inference api",
@@ -75,6 +77,9 @@ ONLY_DOORS = {
     "c2pa": "being.provenance.content_credentials",
     "transformers": "being.assets.hub",
     "huggingface_hub": "being.assets.hub",
+    "livekit": "being.adapters.livekit",
+    "pipecat": "being.adapters.pipecat",
+    "aiortc": "being.adapters.webrtc",
 }  # third-party packages that one package alone may import
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 
 from being.assets import is_cached
+from being.tts.speech_endpoint import URL as SPEECH_URL
 
 # Voice -> the packages that it needs, and the extra that installs them.
 PACKAGES = {
@@ -23,6 +25,8 @@ def voice_status() -> dict[str, str]:
         found["kokoro"] = "OK (its files are fetched at first use)"
     if found["edge"] == "OK":
         found["edge"] = "OK (online)"
+    url = os.environ.get(SPEECH_URL)
+    found["speech"] = "OK (an endpoint is named)" if url else f"{SPEECH_URL} is not set"
     program = shutil.which("espeak-ng")
     found["espeak"] = (
         f"OK ({program})"

@@ -38,7 +38,7 @@ import(new URL('main.js', document.baseURI)).then(({ conversation, session }) =>
   note(conversation, 'hear', ears.pieces, (pcm) => {
     const { length } = ears.pieces;
     if (length >= 1000 && length < 1400) ears.sound.push(...pcm);
-    return [now(), pcm.length];
+    return [Math.round(now() * 10) / 10, pcm.length];
   });
   note(conversation, 'duck', ears.ducks, now);
   note(session, 'serverInterrupts', ears.cuts, now);
@@ -51,7 +51,7 @@ SPEAKING = "document.body.dataset.state === 'speaking'"
 TALK = "document.getElementById('talk').innerText"
 REPLY = "Well, the trains run all day long."
 SILENCE_MS = 120
-FIRST_S = 15.0  # of noise before the first turn
+FIRST_S, EVERY_S = 15.0, 7.0  # of noise before the first turn; between two turns
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +171,7 @@ def test_a_microphone_that_is_denied_is_told_on_the_page_and_in_the_log(
     assert "NotAllowedError" in caplog.text
 
 
-def barge_ins(loop: LoopThread, folder: Path, turns: int, every_s: float = 7.0) -> dict[str, Any]:
+def barge_ins(loop: LoopThread, folder: Path, turns: int, seed: int) -> dict[str, Any]:
     """Speak `turns` times into a speaking avatar, with Silero's network and noise at 15 dB.
 
     Chromium's microphone runs from the moment it is asked for; the first turns may be over before
@@ -180,7 +180,7 @@ def barge_ins(loop: LoopThread, folder: Path, turns: int, every_s: float = 7.0) 
     from being.conversation.voice_activity import SileroActivity
 
     load_or_skip(SileroActivity)
-    sound, begins, ends = turns_in_noise(turns, FIRST_S, every_s)
+    sound, begins, ends = turns_in_noise(turns, FIRST_S, EVERY_S, seed)
     count = "one two three four five six seven eight nine ten, "
     with StandIns(reply=count * 40) as talkers:
         service = talk_service(talkers)
@@ -243,8 +243,8 @@ def judged(
         "missed": missed,
         "false_cuts": len(cuts) - len(matched),
         "false_ducks": len(false_ducks),
-        "silence_ms": figures(silences),
-        "cut_ms": figures(cut_times),
+        "silence_ms": silences,
+        "cut_ms": cut_times,
     }
 
 
@@ -260,7 +260,18 @@ def figures(values: list[float]) -> dict[str, float]:
 @pytest.mark.slow
 def test_fifty_barge_ins_in_noise(loop: LoopThread, tmp_path: Path) -> None:
     pytest.importorskip("hibari")
-    found = barge_ins(loop, tmp_path, 50)
+    # In parts: a page is asked for its log at the end of each.
+    parts = [barge_ins(loop, tmp_path, 13, seed) for seed in range(4)]
+    found = joined(parts)
     print(json.dumps(found))
-    assert found["missed"] == 0 and found["false_cuts"] == 0, found
+    assert found["turns"] >= 50 and found["missed"] == 0 and found["false_cuts"] == 0, found
     assert found["silence_ms"]["p95"] <= SILENCE_MS, found
+
+
+def joined(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """The figures of several parts."""
+    sums = ("turns", "missed", "false_cuts", "false_ducks")
+    found: dict[str, Any] = {name: sum(part[name] for part in parts) for name in sums}
+    for name in ("silence_ms", "cut_ms"):
+        found[name] = figures([value for part in parts for value in part[name]])
+    return found

@@ -187,20 +187,26 @@ def barge_ins(loop: LoopThread, folder: Path, turns: int, seed: int) -> dict[str
         service.activity = SileroActivity
         with LocalServer(page=PAGE, talk=service) as served:
             chromium = Chromium(loop, fake_microphone(folder / "turns.wav", sound))
-            page = chromium.open(f"http://localhost:{served.port}/", script=PROBE)
-            page.wait("document.body.dataset.link === 'open'")
-            page.run(EARS)
-            page.click("#text")
-            page.type("Count.")
-            page.press(*ENTER)
-            page.wait(SPEAKING)
-            page.click("#microphone")
-            page.wait("ears.pieces.length > 0 || document.getElementById('error').innerText", 30)
-            time.sleep(len(sound) / RATE + 1)
-            log = page.run("JSON.stringify({ ...ears, sounds: probe.sounds })", 60)
-            page.close()
-            chromium.close()
+            try:
+                log = _conversed(chromium, served, len(sound) / RATE)
+            finally:
+                chromium.close()
     return judged(json.loads(log), sound, begins, ends)
+
+
+def _conversed(chromium: Chromium, server: LocalServer, seconds: float) -> str:
+    """The log of a page whose microphone plays for some seconds, as JSON."""
+    page = chromium.open(f"http://localhost:{server.port}/", script=PROBE)
+    page.wait("document.body.dataset.link === 'open'", 60)
+    page.run(EARS)
+    page.click("#text")
+    page.type("Count.")
+    page.press(*ENTER)
+    page.wait(SPEAKING, 60)
+    page.click("#microphone")
+    page.wait("ears.pieces.length > 0", 60)
+    time.sleep(seconds + 1)
+    return str(page.run("JSON.stringify({ ...ears, sounds: probe.sounds })", 60))
 
 
 def judged(

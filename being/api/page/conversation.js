@@ -2,7 +2,7 @@
 
 import { toFloat } from "./resampler.js";
 
-const LOUDER = 3; // times the noise: about 10 dB
+const LOUDER = 1.6; // times the noise: 4 dB. Speech often begins softly
 const LEAST = 0.004; // amplitude (rms) under which nothing counts as a sound
 const FALL = 0.1; // how fast the estimate of the noise falls to a quieter piece, and how fast it rises
 const RISE = 1.002;

@@ -48,7 +48,7 @@ ALLOWED = {
     ),
     "session": "conventions errors threads media audio tts data provenance model inference",
     "conversation": "conventions errors console reading onnx_runtime assets media",
-    "adapters": "conventions errors media inference session",
+    "adapters": "conventions errors media provenance inference session",
     "api": ("conventions errors threads console reading media tts session conversation adapters"),
     "interop": (
         "conventions errors threads console names paths locks reading files onnx_runtime config "

@@ -17,6 +17,8 @@ import numpy as np
 from being.conventions import FPS
 from being.inference.engine import Engine
 from being.inference.i420 import VIDEO_COLOURS, i420_bytes
+from being.provenance.mark import identity_of
+from being.provenance.watermark import Watermark
 from being.session.avatar_facts import AvatarFacts, avatar_facts
 from being.session.live_session import FrameOrder, LiveSession, Moment
 from being.session.render_worker import PictureJob, RenderWorker
@@ -70,13 +72,17 @@ class AvatarPlayer:
         clock: Clock | None = None,
         features: Callable[[], FeatureSource] | None = None,
         facts: AvatarFacts | None = None,
+        watermark: bool = True,
     ):
-        """features, facts: of the avatar; others serve tests. Raises as `avatar_facts`."""
-        self.facts = avatar_facts(engine, "avatar") if facts is None else facts
+        """features, facts: of the avatar; others serve tests. watermark: the pictures say invisibly
+        that they are AI-generated. Raises as `avatar_facts`.
+        """
+        mark = Watermark(identity_of(engine.avatar.manifest)) if watermark else None
+        self.facts = avatar_facts(engine, "avatar", mark) if facts is None else facts
         self.size = self.facts.size  # px of a picture's side
         self._features = self.facts.stream if features is None else features
         self._clock: Clock = clock or SystemClock()
-        self._worker = RenderWorker(engine)
+        self._worker = RenderWorker(engine, mark)
         self._worker.open(SESSION, self.facts.silent_row)
         self.session = LiveSession(
             self.facts.motion, self.facts.silent_row, self._clock.now(), 0, None, self.facts.offsets

@@ -45,7 +45,7 @@ def marked_player(folder: Path) -> Iterator[MarkedPlayer]:
         None,
         "",
     )
-    player = MarkedPlayer(engine, features=LoudnessFeatures, facts=facts)
+    player = MarkedPlayer(engine, features=LoudnessFeatures, facts=facts, watermark=False)
     try:
         yield player
     finally:

@@ -100,6 +100,8 @@ class Front:
 
         A voice that cannot be loaded is told when it is used.
         """
+        if self.talk is not None and self.talk.transcriber is not None:
+            self.talk.activity()
         speech = None
         with contextlib.suppress(BeingError):
             speech = self.speak("Hello.", self.voice, 1.0)

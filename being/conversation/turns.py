@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from being.conventions import SAMPLE_RATE
 from being.conversation.chat_client import ToolCall
 from being.conversation.ear import Heard
 from being.conversation.endpoints import EndpointFault
@@ -32,6 +33,7 @@ class Patience:
 
 
 QUESTION_MAX, REPLY_MAX = 5_000, 6_000  # characters
+SPEECH_MOST = 120 * SAMPLE_RATE  # samples of one question
 TOOL_ROUNDS_MAX = 8  # in one turn
 
 
@@ -316,7 +318,7 @@ class Conversation:
 
     def _transcribe(self, samples: np.ndarray) -> Transcribe:
         if self._carried is not None:
-            samples = np.concatenate([self._carried, samples])
+            samples = np.concatenate([self._carried, samples])[-SPEECH_MOST:]
         self._attempt += 1
         self._speech = samples
         return Transcribe(self._attempt, samples)

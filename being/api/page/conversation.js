@@ -4,8 +4,10 @@ import { toFloat } from "./resampler.js";
 
 const LOUDER = 1.6; // times the noise: 4 dB. Speech often begins softly
 const LEAST = 0.004; // amplitude (rms) under which nothing counts as a sound
-const FALL = 0.1; // how fast the estimate of the noise falls to a quieter piece, and how fast it rises
-const RISE = 1.002;
+// The level of the noise: the least mean of SMOOTH pieces in the last BLOCKS blocks of BLOCK pieces.
+const SMOOTH = 5;
+const BLOCK = 50;
+const BLOCKS = 4;
 const PIECES = 2; // loud pieces of 10 ms in a row that are a sound
 // How long the sound stays low where the server hears no speech: at most, ms, and after the last
 // loud piece, in pieces.
@@ -13,10 +15,15 @@ const DUCK_MOST = 1500;
 const DUCK_AFTER = 30;
 const KEPT = 40; // lines that a new link is told
 
-/** Tells the first sound of the user from steady noise: pieces of about 10 ms go in. */
+/**
+ * Tells the first sound of the user from noise: pieces of about 10 ms go in. The noise is the least
+ * level of the last BLOCKS blocks of BLOCK pieces, so it is known soon after a change.
+ */
 export class SoundGate {
   constructor() {
-    this.noise = null; // rms
+    this.levels = []; // rms of the last SMOOTH pieces
+    this.least = []; // of each block, the newest first
+    this.count = 0; // pieces
     this.loud = 0; // pieces in a row
   }
 
@@ -25,12 +32,19 @@ export class SoundGate {
     const samples = toFloat(pcm);
     const power = samples.reduce((sum, sample) => sum + sample * sample, 0);
     const level = Math.sqrt(power / Math.max(1, samples.length));
-    this.noise ??= level;
-    const over = level > Math.max(LEAST, LOUDER * this.noise);
-    if (level < this.noise) this.noise += FALL * (level - this.noise);
-    else this.noise = Math.min(level, Math.max(this.noise, 1e-5) * RISE);
+    const noise = Math.min(...this.least);
+    const over = this.count > BLOCK && level > Math.max(LEAST, LOUDER * noise);
     this.loud = over ? this.loud + 1 : 0;
+    this.learn(level);
     return this.loud >= PIECES;
+  }
+
+  learn(level) {
+    this.levels = [level, ...this.levels].slice(0, SMOOTH);
+    const smooth = this.levels.reduce((sum, one) => sum + one, 0) / this.levels.length;
+    if (this.count % BLOCK === 0) this.least = [Infinity, ...this.least].slice(0, BLOCKS);
+    this.least[0] = Math.min(this.least[0], smooth);
+    this.count += 1;
   }
 }
 

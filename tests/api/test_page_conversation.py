@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from chromium import Chromium, LoopThread, Page
+from chromium import Chromium, LoopThread, Page, page_probe
 from needs import load_or_skip
 from spoken_turns import RATE, turns_in_noise, write_wav
 
@@ -22,7 +22,7 @@ from talk_service import talk_service  # noqa: E402
 from being.api.server import PAGE  # noqa: E402
 from being.bench.stand_ins import StandIns  # noqa: E402
 
-PROBE = (Path(__file__).parents[1] / "support/page_probe.js").read_text()
+PROBE = page_probe()
 # Notes what the microphone brings, and when the server's decisions arrive.
 EARS = """
 import(new URL('main.js', document.baseURI)).then(({ conversation, session }) => {

@@ -2,6 +2,7 @@
 
 const $ = (id) => document.getElementById(id);
 const MOST = 40; // lines that stay
+const WRITE_AFTER = 50; // ms
 
 /** The list of what both have said. Lines are written again as they grow. */
 export class TalkView {
@@ -9,6 +10,7 @@ export class TalkView {
   constructor(element, name) {
     Object.assign(this, { element, name });
     this.shown = new WeakMap(); // line -> its paragraph
+    this.changed = new Set(); // lines that are written soon
   }
 
   /** Word the controls for what the server offers. */
@@ -24,8 +26,20 @@ export class TalkView {
       : "The avatar repeats what you say";
   }
 
-  /** A line is new or has changed. */
+  /** A line is new or has changed. A reply may come in hundreds of pieces at once. */
   write(line) {
+    if (!this.changed.size) setTimeout(() => this.writeAll(), WRITE_AFTER);
+    this.changed.add(line);
+  }
+
+  writeAll() {
+    for (const line of this.changed) this.show(line);
+    this.changed.clear();
+    this.element.hidden = false;
+    this.element.scrollTop = this.element.scrollHeight;
+  }
+
+  show(line) {
     let place = this.shown.get(line);
     if (!place) {
       place = document.createElement("p");
@@ -39,7 +53,5 @@ export class TalkView {
     }
     place.lastElementChild.textContent = line.text;
     place.hidden = !line.text.trim();
-    this.element.hidden = false;
-    this.element.scrollTop = this.element.scrollHeight;
   }
 }

@@ -798,6 +798,53 @@ class Video(Target):
         return frames, read_audio_track(self.valid / name)
 
 
+class Marks(Target):
+    """Marked and signed files, as `being verify` reads them."""
+
+    SIDE = 128
+
+    def make(self) -> None:
+        from being.media import VideoWriter
+        from being.media.png_sequence import PngSequenceWriter
+        from being.provenance.content_credentials import read_key
+        from being.provenance.file_marks import file_marks
+        from being.provenance.mark import Mark
+        from being.provenance.watermark import Watermark
+        from being.provenance.watermark_pattern import PUBLIC_KEY
+        from tests.support.signing_chain import write_chain
+
+        mark = Mark.of({"name": "a", "encoder": "hama"}, Watermark("5a" * 32, PUBLIC_KEY))
+        chain = write_chain(self.valid)
+        marks = file_marks(mark, read_key(chain["chain"], chain["key"]))
+        sound = (0.1 * np.sin(np.arange(3 * 640) * 0.1)).astype(np.float32)
+        image = np.full((self.SIDE, self.SIDE, 3), 100, np.uint8)
+        for name in ("a.mp4", "a.webm"):
+            with VideoWriter(
+                self.valid / name, self.SIDE, self.SIDE, audio=sound, marks=marks
+            ) as video:
+                for _ in range(3):
+                    video.write(image)
+        with PngSequenceWriter(self.valid / "p", sound, 16_000, marks) as pictures:
+            pictures.write(image)
+        for found in (self.valid / "p").iterdir():
+            found.replace(self.valid / f"p{found.suffix}")
+        (self.valid / "s.json").write_text(mark.text())
+
+    def victims(self) -> dict[str, Mutate]:
+        files = ("a.mp4", "a.webm", "a.webm.c2pa", "p.png", "p.wav")
+        return {
+            **dict.fromkeys(files, m.changed_bytes),
+            "s.json": lambda rng, content: m.json_bytes(rng, json.loads(content)),
+        }
+
+    def read(self, place: Path) -> object:
+        from being.provenance.verification import verify
+        from being.provenance.watermark_pattern import PUBLIC_KEY
+
+        name = self._changed[0].name if self._changed else "a.mp4"
+        return verify(self.valid / name.removesuffix(".c2pa"), PUBLIC_KEY)
+
+
 TARGETS: dict[str, type[Target]] = {
     "config_yaml": ConfigYaml,
     "config_python": ConfigPython,
@@ -824,4 +871,5 @@ TARGETS: dict[str, type[Target]] = {
     "carriers": Carriers,
     "sound": Sound,
     "video": Video,
+    "marks": Marks,
 }

@@ -17,7 +17,12 @@ from being.inference.backends.cpu.head import status
 from being.inference.backends.cpu.renderer import NativeRenderer
 from being.inference.backends.torch import TorchRenderer
 from being.inference.engine import Engine
-from being.inference.protocol import FrameRenderer, KeyFrameRenderer, PendingFrames
+from being.inference.protocol import (
+    FrameRenderer,
+    KeyFrameRenderer,
+    PendingFrames,
+    PlanarRenderer,
+)
 
 RENDERERS = {
     "torch": "TorchRenderer",
@@ -31,8 +36,11 @@ def test_the_methods_have_the_parameters_of_the_protocol(module):
     if module.startswith("cuda"):
         pytest.importorskip("triton")
     renderer = getattr(import_module(f"being.inference.backends.{module}"), RENDERERS[module])
-    for method in ("submit", "decode_plates", "warm_up", "close"):
-        expected = inspect.signature(getattr(FrameRenderer, method)).parameters
+    protocol, methods = FrameRenderer, ["submit", "decode_plates", "warm_up", "close"]
+    if hasattr(renderer, "submit_planar"):
+        protocol, methods = PlanarRenderer, [*methods, "submit_planar"]
+    for method in methods:
+        expected = inspect.signature(getattr(protocol, method)).parameters
         assert list(inspect.signature(getattr(renderer, method)).parameters) == list(expected)
 
 

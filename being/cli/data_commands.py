@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,10 +12,12 @@ import typer
 
 from being.cli.command import command
 from being.console import Progress, console
-from being.errors import InputRejected, UsageError
+from being.errors import BeingError, InputRejected
+from being.paths import user_path
 
 if TYPE_CHECKING:
     from being.data.consent import Consent
+    from being.preprocess.inspection.clip_parts import ClipPart
 
 DATA_GROUP = "data"
 FACE_QUESTION = (
@@ -97,8 +101,9 @@ def preprocess(
     videos: Annotated[
         list[Path],
         typer.Argument(
-            metavar="VIDEO",
-            help="Video of one person who speaks to the camera, with audio, 2 s or longer.",
+            metavar="VIDEO...",
+            help="Video of one person who speaks to the camera, with audio, 2 s or longer; or "
+            "several clips of this person in one framing, which become one dataset.",
         ),
     ],
     check: Annotated[
@@ -113,7 +118,7 @@ def preprocess(
         Path | None, typer.Option("--out", help="Dataset directory (default: data/<name>).")
     ] = None,
     name: Annotated[
-        str | None, typer.Option("--name", help="Name of the subject (default: the video's).")
+        str | None, typer.Option("--name", help="Name of the subject (default: the first video's).")
     ] = None,
     size: Annotated[
         int | None,
@@ -172,7 +177,7 @@ def preprocess(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing dataset.")] = False,
 ) -> dict[str, Any]:
-    """Turn a video into a dataset: frames, landmarks, head poses, masks, plates, speech features.
+    """Turn videos of a person into a dataset: frames, landmarks, poses, masks, plates, speech.
 
     If it is stopped at any moment, the same command continues after the finished steps.
     """
@@ -181,15 +186,14 @@ def preprocess(
     from being.preprocess.pipeline import preprocess_video
     from being.preprocess.speech_features import DEFAULT_ENCODER
 
-    video = _one_clip(videos)
     chosen_encoder = load(config, override, {"data.encoder": encoder}).data.encoder
     if check:
-        return _inspect(video, size, tight, audio)
-    subject = name or video.stem
+        return _inspect(videos, size, tight, audio, au)
+    subject = name or videos[0].stem
     folder = out or home() / "data" / subject
     ask = ask_consent if consent is None and console.can_ask() else None
     path = preprocess_video(
-        video,
+        videos,
         folder,
         name=subject,
         size=size,
@@ -275,19 +279,6 @@ def unpack(
     return {"dataset": str(path)}
 
 
-def _one_clip(videos: list[Path]) -> Path:
-    """The one video that is given. Raises UsageError, with the way to join them, for several."""
-    if len(videos) == 1:
-        return videos[0]
-    raise UsageError(
-        f"{len(videos)} videos are given, and a dataset is made of one",
-        "head, light and framing must be the same throughout, which is checked within one video",
-        "Join clips of one framing first (ffmpeg -f concat -safe 0 -i LIST.txt -c copy ALL.mp4, a "
-        "line file 'CLIP.mp4' for each): the joints become breaks, and what has another framing is "
-        "named",
-    )
-
-
 def _added_features(dataset: Path) -> str | None:
     """Name of the first speech features of a dataset that are not the default ones."""
     from being.data.dataset import Dataset
@@ -299,18 +290,43 @@ def _added_features(dataset: Path) -> str | None:
     return None
 
 
-def _inspect(video: Path, size: int | None, tight: bool, audio: Path | None) -> dict[str, Any]:
-    """Inspect a clip, print and return the findings.
+def _inspect(
+    videos: list[Path], size: int | None, tight: bool, audio: Path | None, au: Path | None
+) -> dict[str, Any]:
+    """Inspect a clip, or several clips joined; print and return the findings.
 
-    Raises InputRejected, with the findings as its details, for a clip that cannot be used.
+    Raises InputRejected, with the findings as its details, for what cannot be used.
     """
+    if len(videos) == 1:
+        return _inspect_video(videos[0], size, tight, audio)
+    from being.preprocess.clips import check_clips, join_clips
+
+    videos = [user_path(video) for video in videos]
+    digests = check_clips(videos, audio, au)
+    with tempfile.TemporaryDirectory(prefix="being-") as folder:
+        with Progress("joining", None, "frames") as progress:
+            joined = join_clips(videos, digests, Path(folder), progress.advance)
+        try:
+            return _inspect_video(joined.video, size, tight, None, joined.clips)
+        except BeingError as error:
+            raise joined.named(error) from error
+
+
+def _inspect_video(
+    video: Path,
+    size: int | None,
+    tight: bool,
+    audio: Path | None,
+    parts: Sequence[ClipPart] = (),
+) -> dict[str, Any]:
+    """Inspect one video, print and return the findings. parts: the clips that it was joined of."""
     from being.face.landmarks import FaceLandmarker
     from being.preprocess.inspection.clip import findings_table, inspect_clip, raise_rejection
     from being.preprocess.inspection.picture import PICTURE_SIDE
 
     with Progress("inspection", None, "frames") as progress:
         inspection = inspect_clip(
-            video, FaceLandmarker(), size or PICTURE_SIDE, progress.advance, tight, audio
+            video, FaceLandmarker(), size or PICTURE_SIDE, progress.advance, tight, audio, parts
         )
     console.info(findings_table(inspection.findings))
     result = {
@@ -329,7 +345,8 @@ def _inspect(video: Path, size: int | None, tight: bool, audio: Path | None) -> 
         raise
     count = len(inspection.segments)
     segments = f" in {count} segments" if count > 1 else ""
-    console.info(f"the clip can be used: {inspection.seconds:.1f} s{segments}")
+    what = "the clips" if parts else "the clip"
+    console.info(f"{what} can be used: {inspection.seconds:.1f} s{segments}")
     return result
 
 

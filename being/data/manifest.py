@@ -23,6 +23,7 @@ SIDES = (16, 4096)  # px: smallest and largest side of the images
 FRAME_PIXELS_MAX = 1 << 24  # of a source frame: the decoded ones that are kept take under 1 GB
 FEATURES_MAX = 64  # encoders whose features one dataset holds
 WIDTH_MAX = 100_000  # channels of a speech feature
+CLIPS_MAX = 16  # videos that one dataset is made of
 TEXT_MAX = 1000  # characters of a name or finding
 SECONDS_MAX = 1e6
 # What every manifest holds.
@@ -193,7 +194,24 @@ def _source_fault(source: Any, frames: int) -> str:
     starts = source.get("starts", [])
     if not isinstance(starts, list) or not all(map(is_seconds, starts)):
         return "starts is not a list of seconds"
-    return _recording_fault(source.get("audio"))
+    return _clips_fault(source.get("clips")) or _recording_fault(source.get("audio"))
+
+
+def _clips_fault(clips: Any) -> str:
+    """What is wrong with the record of the clips that a source was joined of, empty if nothing."""
+    if clips is None:
+        return ""
+    if not isinstance(clips, list) or len(clips) > CLIPS_MAX:
+        return f"clips is not a list of at most {CLIPS_MAX}"
+    for clip in clips:
+        if not isinstance(clip, dict) or not is_count(clip.get("frames"), 1 << 40):
+            return "clips has no number of frames of each"
+        if not all(
+            isinstance(clip.get(key), str) and len(clip[key]) <= TEXT_MAX
+            for key in ("file", "sha256")
+        ):
+            return "clips has no file and sha256 of each"
+    return ""
 
 
 def _recording_fault(audio: Any) -> str:

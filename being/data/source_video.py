@@ -17,15 +17,15 @@ SOURCE_STEM = "source"  # of the video's name in a dataset; its suffix stays
 RATE_MAX = 3_000_000 / 8  # bytes a second of the dataset: a larger video is not kept
 
 
-def keep_source(video: Path, folder: Path, frames: int) -> None:
+def keep_source(video: Path, folder: Path, frames: int, always: bool = False) -> None:
     """Put the video into the dataset at `folder`, which has this number of frames.
 
     It becomes a hard link where the disk allows one, which takes no space, else a copy. A video
-    above RATE_MAX is not kept.
+    above RATE_MAX is not kept, unless `always`.
     """
     kept = folder / f"{SOURCE_STEM}{video.suffix.lower()}"
     kept.unlink(missing_ok=True)
-    if video.stat().st_size > RATE_MAX * frames / FPS:
+    if not always and video.stat().st_size > RATE_MAX * frames / FPS:
         return
     try:
         os.link(video.resolve(), kept)

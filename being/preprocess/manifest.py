@@ -9,6 +9,7 @@ from typing import Any
 from being.conventions import FPS
 from being.data.consent import Consent
 from being.data.manifest import SCHEMA
+from being.data.source_video import SOURCE_STEM
 from being.media import read_audio
 from being.preprocess.inspection.clip import recheck_all_frames
 from being.preprocess.speech_features import feature_entry
@@ -40,17 +41,19 @@ def build_manifest(
         for choice in context.settings.all_features
     }
     recording = {"audio": record.recording.manifest()} if record.recording else {}
+    clips = {"clips": [asdict(part) for part in context.parts]} if context.parts else {}
     return {
         "schema": SCHEMA,
         "name": name,
         "source": {
-            "file": context.video.name,
+            "file": f"{SOURCE_STEM}{context.video.suffix}" if clips else context.video.name,
             "sha256": source,
             "seconds": round(record.source_seconds, 3),
             "crop": list(record.crop),
             "frames": [list(run) for run in record.source_runs],
             "starts": [round(start, 3) for start in record.segment_starts],
             **recording,
+            **clips,
         },
         "fps": FPS,
         "width": record.size,

@@ -28,6 +28,7 @@ from being.face.openface import read_openface, read_openface_columns, write_open
 from being.face.topology import BROW_TOP, CHIN
 from being.preprocess import dataset_files
 from being.preprocess.inspection.clip import inspect_clip, raise_rejection
+from being.preprocess.inspection.clip_parts import ClipPart
 from being.preprocess.inspection.picture import PICTURE_SIDE, ClipInspection
 from being.preprocess.inspection.record import InspectionRecord
 from being.preprocess.segmentation.background import background_plate
@@ -100,6 +101,8 @@ class StepContext:
     folder: Path
     settings: Settings
     stop: StopFlag
+    # the clips that the video was joined of; none for a video of one clip
+    parts: tuple[ClipPart, ...] = ()
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _landmarker: FaceLandmarker | None = None
     _inspection: ClipInspection | None = None
@@ -122,6 +125,7 @@ class StepContext:
                     advance,
                     self.settings.tight,
                     self.settings.audio,
+                    self.parts,
                 )
                 raise_rejection(self.video, self._inspection.findings)
             return self._inspection

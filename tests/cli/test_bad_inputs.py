@@ -341,7 +341,7 @@ SETTINGS: dict[str, tuple[int, str, list[str]]] = {
     "out where nothing can be made": (1, "cannot write", ["--out", "/proc/new/data"]),
     "out is a dataset": (1, "exists already.*--force", ["--out", "old"]),
     "a flag that is none": (2, "--sizes", ["--sizes", "3"]),
-    "two videos": (2, "2 videos are given", ["second.mp4"]),
+    "a second video that is not there": (4, "second.mp4 does not exist", ["second.mp4"]),
 }
 
 

@@ -25,7 +25,15 @@ WRONG: dict[str, list[Any]] = {
     "steps": [[], {"frames": 3}, {"frames": {"digest": None}}],
     "findings": [{}, [3], [{"check": 1, "level": "ok", "what": "w"}], [{"at": 3}]],
     "consent": [[], 3, {"statement": 3}, {"statement": "x" * (STATEMENT_MAX + 1)}],
-    "source": [[], {"crop": [0, 0]}, {"crop": [0, 0, 0]}, {"frames": [[0, 10**12]]}, {"sha256": 3}],
+    "source": [
+        [],
+        {"crop": [0, 0]},
+        {"crop": [0, 0, 0]},
+        {"frames": [[0, 10**12]]},
+        {"sha256": 3},
+        {"clips": [{}]},
+        {"clips": [{"file": 3, "sha256": "0", "frames": 9}]},
+    ],
     "schema": [2, None, "1"],
 }
 

@@ -13,6 +13,7 @@ from being.conventions import FPS
 from being.errors import InputRejected
 from being.face.landmarks import FaceLandmarker
 from being.preprocess.inspection.audio_checks import check_audio, repaired_audio
+from being.preprocess.inspection.clip_parts import CLIPS_CHECK, ClipPart
 from being.preprocess.inspection.drift import AudioDrift, audio_drift, check_drift
 from being.preprocess.inspection.face_samples import FaceSamples
 from being.preprocess.inspection.findings import Finding
@@ -41,6 +42,7 @@ def inspect_clip(
     advance: Advance | None = None,
     tight: bool = False,
     audio: Path | None = None,
+    parts: Sequence[ClipPart] = (),
 ) -> ClipInspection:
     """How a clip becomes a dataset, with all findings on picture and audio, rejections among them.
 
@@ -60,7 +62,7 @@ def inspect_clip(
             return Lateness(drift.start, drift.rate)
         return Lateness(drift.whole.shift) if drift.whole.shift else None
 
-    inspection = inspect_picture(video, landmarker, size, lip_offset, advance, tight, audio)
+    inspection = inspect_picture(video, landmarker, size, lip_offset, advance, tight, audio, parts)
     if not measured:  # there is no audio to analyse, which is among the findings
         return inspection
 
@@ -110,7 +112,8 @@ def raise_rejection(video: Path, findings: tuple[Finding, ...]) -> None:
     """Raise InputRejected for the first rejection among the findings, if there is one."""
     for finding in findings:
         if finding.level == "rejection":
-            what = finding.what if str(video) in finding.what else f"{video}: {finding.what}"
+            named = finding.check == CLIPS_CHECK or str(video) in finding.what
+            what = finding.what if named else f"{video}: {finding.what}"
             raise InputRejected(what, fix=finding.fix)
 
 

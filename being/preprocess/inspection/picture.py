@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from being.errors import InputRejected
 from being.face.landmarks import BLENDSHAPES, POINTS, FaceLandmarker
 from being.media.resampling import resample
 from being.preprocess.inspection import picture_checks as checks
+from being.preprocess.inspection.clip_parts import ClipPart, check_parts, cut_at_joins
 from being.preprocess.inspection.covered import check_covered, find_covered
 from being.preprocess.inspection.crop import face_boxes, head_square
 from being.preprocess.inspection.face_region import (
@@ -137,6 +138,7 @@ def inspect_picture(
     advance: Advance | None = None,
     tight: bool = False,
     audio: Path | None = None,
+    parts: Sequence[ClipPart] = (),
 ) -> ClipInspection:
     """The inspection of a clip's picture; after a rejection it may have no frames.
 
@@ -144,8 +146,9 @@ def inspect_picture(
     segments): by how much the audio is later than the lips, or None where that cannot be measured,
     for audio float32 [T] at 16 kHz from the first picture on; the audio is moved by it. advance(n):
     n more frames of the clip have been decoded. tight: crop tightly round the head. audio: a
-    separate recording of the voice, used instead of the clip's audio. Raises InputRejected only
-    when the file has no picture.
+    separate recording of the voice, used instead of the clip's audio. parts: the clips that the
+    video was joined of; each join becomes a cut. Raises InputRejected only when the file has no
+    picture.
     """
     video = Path(video)
     info = media.probe(video)
@@ -163,10 +166,11 @@ def inspect_picture(
     region = small_region(measured)
     if region is not None:
         measured = measured_at_face(measured)
+    measured = cut_at_joins(measured, parts)
     breaks = sorted({*measured.cuts, *measured.resized})
     timing = find_timing(measured.timestamps, measured.change, info.fps, breaks)
     return _PictureInspection(
-        measured, region, timing, track, recording, audio_error, size, lip_offset, tight
+        measured, region, timing, track, recording, audio_error, size, lip_offset, tight, parts
     ).result()
 
 
@@ -184,9 +188,10 @@ class _PictureInspection:
         size: int,
         lip_offset: LipOffset | None,
         tight: bool,
+        parts: Sequence[ClipPart],
     ):
         self.measured, self.timing, self.size, self.tight = measured, timing, size, tight
-        self.region = region
+        self.region, self.parts = region, parts
         self.audio, self.recording, self.audio_error = audio, recording, audio_error
         self.info, self.times = measured.info, timing.times
         self.begin = float(measured.timestamps[0])
@@ -266,6 +271,7 @@ class _PictureInspection:
         """
         measured, spans, times = self.measured, self.spans, self.times
         findings = [
+            *check_parts(self.parts, self.with_audio, self.kept, self.measured.samples),
             checks.check_file(self.info),
             checks.check_length(self.info, self.length, kept),
             self._check_audio_track(),

@@ -83,15 +83,16 @@ def preprocess_video(
     record = _consent_record(consent)
 
     with Workspace(out, force) as workspace:
-        joined = None
+        joined: JoinedClips | None = None
         try:
             workspace.resume(clips_key(digests) if len(videos) > 1 else digests[0])
-            source, digest = videos[0], digests[0]
-            parts: tuple[ClipPart, ...] = ()
             if len(videos) > 1:
                 with progress("joining", None, "frames") as shown:
                     work = workspace.folder / WORK_FOLDER
                     joined = join_clips(videos, digests, work, shown.advance)
+            source, digest = videos[0], digests[0]
+            parts: tuple[ClipPart, ...] = ()
+            if joined is not None:
                 source, digest, parts = joined.video, joined.sha256, joined.clips
             stop = StopFlag()
             context = StepContext(source, workspace.folder, settings, stop, parts)
@@ -107,16 +108,18 @@ def preprocess_video(
                 write_report(workspace.folder)
             workspace.publish()
         except (InputRejected, UsageError) as error:
-            raise _named(error, joined) from error
+            if joined is None:
+                raise
+            raise joined.named(error) from error
         except OSError as error:
             fix = "Free some space on the disk or choose another folder with --out"
             raise BeingError(
                 f"cannot write {out}", str(error), _sentences(fix, _resume_note(workspace))
             ) from error
         except BeingError as error:
-            error = _named(error, joined)
+            shown_error = error if joined is None else joined.named(error)
             fix = _sentences(error.fix, _resume_note(workspace))
-            raise BeingError(error.what, error.why, fix, error.code) from error
+            raise BeingError(shown_error.what, error.why, fix, error.code) from error
         except KeyboardInterrupt as error:
             raise BeingError(
                 "interrupted", fix=_resume_note(workspace), code=ExitCode.INTERRUPTED
@@ -126,15 +129,12 @@ def preprocess_video(
 
 def _checked_clips(videos: Sequence[Path], audio: Path | None, au: Path | None) -> tuple[str, ...]:
     """sha256 of each video, after the checks that need no network."""
+    if not videos:
+        raise UsageError("no video was given", fix="Give a video of a person who speaks")
     if len(videos) > 1:
         return check_clips(videos, audio, au)
     probe_clip(videos[0], audio)
     return (sha256(videos[0]),)
-
-
-def _named(error: BeingError, joined: JoinedClips | None) -> BeingError:
-    """The error with the names that the user knows."""
-    return error if joined is None else joined.named(error)
 
 
 def _choose_features(

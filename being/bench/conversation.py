@@ -18,8 +18,9 @@ import numpy as np
 
 from being.api.packets import HEADER, Flag, Kind
 from being.api.talk_options import TalkOptions
-from being.bench.live import LiveBenchOptions, live_server, setup_facts
+from being.bench.live import LiveBenchOptions, live_server, setup_facts, without_series
 from being.bench.live_load import BenchClient, audible_from, is_event, is_picture
+from being.bench.live_measures import summary
 from being.bench.stand_ins import StandIns
 from being.conversation.ear import EARLY_S, END_S
 from being.media.resampling import resample
@@ -61,7 +62,7 @@ def bench_conversation(options: LiveBenchOptions) -> dict[str, Any]:
                 for field in DELAYS:
                     setattr(stand_ins, field, delays.get(field, 0.0))
                 turns = asyncio.run(_turns(url, question, options.repeats))
-                result[part] = {"delays": delays, **_figures(turns)}
+                result[part] = {"delays": delays, **without_series(_figures(turns))}
     return result
 
 
@@ -138,20 +139,9 @@ class _Microphone:
 
 def _figures(turns: list[Turn]) -> dict[str, Any]:
     return {
-        "to_first_sound": _summary([turn.first_sound - turn.end for turn in turns]),
-        "to_first_picture": _summary([turn.first_picture - turn.end for turn in turns]),
-        "from_last_sound_to_first_sound": _summary(
+        "to_first_sound": summary([turn.first_sound - turn.end for turn in turns]),
+        "to_first_picture": summary([turn.first_picture - turn.end for turn in turns]),
+        "from_last_sound_to_first_sound": summary(
             [turn.first_sound - turn.last_sound for turn in turns]
         ),
-    }
-
-
-def _summary(values: list[float]) -> dict[str, Any]:
-    """Figures in ms of times in s."""
-    found = np.array(values) * 1000
-    return {
-        "count": len(found),
-        "p50_ms": round(float(np.percentile(found, 50)), 1),
-        "p95_ms": round(float(np.percentile(found, 95)), 1),
-        "max_ms": round(float(found.max()), 1),
     }

@@ -17,8 +17,8 @@ A regression predicts means, so its mouths are too small. Three steps follow for
 
 Two more need the frames before (`VoiceToMouth.follow`):
 
-4. Pauses: where the features say that nothing is said (`audio.pauses`), for as long as this person
-   waits, the mouth closes in the same way, and opens again before the next word.
+4. Pauses: where the features say that nothing is said (`audio.pauses`) for longer than in any pause
+   of the clip, the mouth closes in the same way, and opens again before the next word.
 5. No channel changes faster than this person's does.
 
 `train/voice_fit.py` makes it in seconds. C speech feature channels, K channels of the mouth code.
@@ -69,7 +69,6 @@ ANTICIPATION = 0.5  # share of a closure that the frame before it shows: lips se
 # Steps of 20 ms in which a mouth closes in a pause and opens before the next word, and steps before
 # the word at which it is open again.
 PAUSE_RAMP, PAUSE_LEAD = 6, 2
-NEVER = round(MOST_QUIET)  # a `pause_wait` after which no mouth closes
 RANGE_MARGIN = 0.15  # codes may leave the person's range by this share of it
 ANY_SPEED = 1e3  # change from frame to frame of a code without a limit
 MAX_DELAY = 8  # frames, of `audio_delay`
@@ -128,7 +127,7 @@ class VoiceToMouth:
     pause_readout: np.ndarray
     speed: np.ndarray  # [K] largest change of the code from frame to frame
     closure_step: int  # step of a strip at the frame's time; -1: no articulation channels
-    # Quiet steps of 20 ms after which this person's mouth starts to close.
+    # Quiet steps of 20 ms after which the mouth starts to close.
     pause_wait: int = 0
     # Frames by which the audio of the training clip comes after its mouth (`predicted_rows`). Other
     # audio is in step.
@@ -247,7 +246,7 @@ class VoiceToMouth:
             raise ValueError(f"closure_step is {step!r}")
         if not isinstance(delay, int) or not 0 <= delay <= MAX_DELAY:
             raise ValueError(f"audio_delay is {delay!r}")
-        if not isinstance(wait, int) or not 0 <= wait <= NEVER:
+        if not isinstance(wait, int) or not 0 <= wait <= MOST_QUIET:
             raise ValueError(f"pause_wait is {wait!r}")
         mapping = cls(
             units=units,

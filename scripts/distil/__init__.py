@@ -1,1 +1,1 @@
-"""Distils the live speech encoder (`being.audio.tcn_encoder`) from the phoneme conformer."""
+"""Trains what the package ships: the live speech encoder and the readout of pauses."""

@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 
 from being.audio.feature_windows import strips
-from being.conventions import FEATURE_WINDOW
+from being.conventions import FEATURE_WINDOW, STEPS_PER_FRAME
 from being.data.mouth import CODE_GAIN, MouthCode, code_rows
 from being.errors import InputRejected
 from being.face.mouth_code import MOUTH_CHANNELS, MouthUnits
 from being.model.voice_to_mouth import (
+    ANTICIPATION,
     ANY_SPEED,
     CLOSING_CHANNELS,
-    NEVER,
+    MAX_CLOSURE,
+    CodeState,
     MouthRowStream,
     VoiceToMouth,
     match_quantiles,
@@ -123,6 +125,14 @@ def test_closures_close_the_lips_in_any_voice() -> None:
     assert (distance < 0.15).all(), distance
     np.testing.assert_allclose(closed[100], without[100], atol=1e-5)
 
+    # A frame before the closure the lips are on their way.
+    strip = strips(wide, bounds)[100:101].copy()
+    soon = fit.mapping.closure_step + STEPS_PER_FRAME
+    strip[:, soon - 1 : soon + 1, -2] = 8.0
+    way = (fit.mapping.codes(strip)[0] - without[100])[lips]
+    whole = fit.mapping.closed[lips] - without[100, lips]
+    np.testing.assert_allclose(way, ANTICIPATION * MAX_CLOSURE * whole, atol=1e-4)
+
 
 def test_files_are_written_and_checked(fitted, tmp_path: Path) -> None:
     fit, features, bounds, _ = fitted
@@ -202,7 +212,6 @@ def test_a_pause_closes_the_mouth_and_a_word_opens_it() -> None:
     ahead = np.array([0, 14, 0, 14, 14, 5], np.float32)
     amount = pause_closure(so_far, ahead, 6)
     np.testing.assert_allclose(amount, [0, 1, 0, 0, 1 / 3, 1 / 2], atol=1e-6)
-    assert not pause_closure(so_far, ahead, NEVER).any()
 
 
 def test_no_channel_is_faster_than_the_person(fitted) -> None:
@@ -233,3 +242,33 @@ def test_files_of_before_have_no_pauses_and_no_limits(fitted) -> None:
             VoiceToMouth.from_parts({**mapping.tensors(), **broken}, mapping.facts())
     with pytest.raises(ValueError):
         VoiceToMouth.from_parts(mapping.tensors(), {**mapping.facts(), "pause_wait": 9999})
+
+
+def test_silence_closes_the_mouth_after_its_wait(fitted) -> None:
+    mapping = replace(
+        fitted[0].mapping,
+        closure_step=FEATURE_WINDOW,
+        pause_readout=np.zeros(WIDTH + 1, np.float32),
+        pause_wait=10,
+        speed=np.full(K, ANY_SPEED, np.float32),
+    )
+    codes = np.tile(mapping.closed + 1, (20, 1)).astype(np.float32)
+    silence = np.tile(np.float32([1, 1, 14]), (20, 1))  # both steps of a frame, and 14 to come
+    made, state = mapping.follow(codes, silence, CodeState(quiet=0.0))
+    assert state.quiet == 40
+    lips = list(CLOSING_CHANNELS)
+    np.testing.assert_array_equal(made[:5], codes[:5])
+    np.testing.assert_allclose(made[8:, lips], codes[8:, lips] - MAX_CLOSURE, atol=1e-6)
+    # The rest of the mouth stays, and so does all of it where something is said.
+    free = [k for k in range(K) if k not in lips]
+    np.testing.assert_array_equal(made[:, free], codes[:, free])
+    np.testing.assert_array_equal(mapping.follow(codes, 0 * silence, CodeState())[0], codes)
+
+
+def test_a_face_that_goes_half_as_far_gets_codes_twice_as_far(fitted) -> None:
+    fit, features, bounds, _ = fitted
+    some = strips(features, bounds)[100:140]
+    whole = replace(fit.mapping, face_share=np.full(K, 4, np.float32))
+    half = replace(fit.mapping, face_share=np.full(K, 2, np.float32))
+    mean = fit.mapping.code_mean
+    np.testing.assert_allclose(half.codes(some) - mean, 2 * (whole.codes(some) - mean), atol=1e-5)

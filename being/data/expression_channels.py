@@ -22,6 +22,7 @@ import numpy as np
 from being.data.dataset import Dataset, is_in_range
 from being.data.manifest import PREPROCESS_AGAIN
 from being.errors import InputRejected, UsageError
+from being.face.gaze import BLINK_HIDES_GAZE, GAZE_BLENDSHAPES
 from being.reading.arrays import load_arrays
 
 # Values of `data.expression`: all channels, the blink alone, or a blink that is always 0.
@@ -33,7 +34,6 @@ RANGE_PERCENTILES = (1.0, 99.0)  # of a channel's values: its range in the train
 # not amplified.
 SCALE_MIN = {"unit": 0.5, "gaze": 0.1}
 BLENDSHAPES_MAX = 1000  # names that are read
-BLINK_HIDES_GAZE = 0.3  # blink above which the gaze cannot be measured
 
 
 @dataclass(frozen=True)
@@ -52,15 +52,9 @@ CHANNEL_SOURCES = (
     ChannelSource("brow_outer_up", "AU02"),
     ChannelSource("brow_down", "AU04"),
     ChannelSource("lid_up", "AU05"),
-    ChannelSource(
-        "gaze_right",
-        plus=("eyeLookOutLeft", "eyeLookInRight"),
-        minus=("eyeLookInLeft", "eyeLookOutRight"),
-    ),
-    ChannelSource(
-        "gaze_up",
-        plus=("eyeLookUpLeft", "eyeLookUpRight"),
-        minus=("eyeLookDownLeft", "eyeLookDownRight"),
+    *(
+        ChannelSource(name, plus=plus, minus=minus)
+        for name, (plus, minus) in GAZE_BLENDSHAPES.items()
     ),
     ChannelSource("cheek_up", "AU06", is_mouth=True),
     ChannelSource("lid_tight", "AU07", is_mouth=True),

@@ -50,6 +50,8 @@ FACE_CHARTS = (
         "mean in the true frames.",
     ),
     ("Closure of the eyelids", "closure", "0 open, 1 closed; from 0.5 on it is a blink."),
+    ("Gaze sideways", "gaze_right", "Blendshapes, where the lids are open; to the right is above."),
+    ("Gaze up and down", "gaze_up", "Blendshapes, where the lids are open."),
 )
 MOUTH_CELL = 96  # px: side of a mouth in the sheet of another audio
 LINE_NAMES = {"true": "true", "rendered": "rendered", "shuffled": "audio shuffled"}

@@ -165,7 +165,22 @@ def _upper_face_rows(upper: dict[str, Any]) -> list[Row]:
     meaning = (
         f"reproduced: {upper['blink_rule']}; {blinks['extra']} rendered blinks have no true one"
     )
-    return [units, ("Blinks", share, meaning)]
+    return [units, ("Blinks", share, meaning), *_gaze_rows(upper["gaze"])]
+
+
+def _gaze_rows(gaze: dict[str, Any]) -> list[Row]:
+    """A row for each direction in which the true eyes move."""
+    titles = {"gaze_right": "Gaze sideways", "gaze_up": "Gaze up and down"}
+    return [
+        (
+            titles[name],
+            format_figure(figures["correlation"]),
+            "correlation with the true gaze, from blendshapes where the lids are open; motion "
+            f"{format_figure(figures['motion'], '{:.0%}')} of the true one",
+        )
+        for name, figures in gaze.items()
+        if figures["motion"] is not None
+    ]
 
 
 def _jitter_row(steadiness: dict[str, Any]) -> Row:

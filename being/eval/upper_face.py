@@ -1,4 +1,4 @@
-"""Action units and blinks of rendered frames compared with those of the true frames."""
+"""Action units, blinks and gaze of rendered frames compared with those of the true frames."""
 
 from __future__ import annotations
 
@@ -8,29 +8,32 @@ import numpy as np
 
 from being.eval.face_lengths import concatenate_landmarks
 from being.face.action_units import AU45_CLOSED, AU_NAMES, BLINK_UNIT, action_units
+from being.face.gaze import BLINK_HIDES_GAZE, GAZE_BLENDSHAPES, gaze
 from being.face.landmarks import Landmarks
 
 BLINK_START = 0.5  # closure of the lids, 0 open to 1 closed, from which a frame is part of a blink
 BLINK_NEAR = 2  # frames by which a rendered blink may be off the true one
 BLINK_GAP = 2  # frames for which the lids may part within one blink
+GAZE_MOVES = 0.03  # least spread of the true gaze, in blendshapes, for which it is compared
 UPPER_FACE_UNITS = ("AU01", "AU02", "AU04", "AU05", "AU06", "AU07", BLINK_UNIT)
 
 
 def upper_face_figures(
     true: Landmarks, rendered: Landmarks, segment: np.ndarray | None = None
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Figures of action units and blinks (JSON types), and the series [F] that they come from.
+    """Figures of action units, blinks, gaze (JSON types), and the series [F] that they come from.
 
     Units are intensities from 0 to 5, read as preprocessing reads them. Both sequences share one
     neutral face and one open eye, so a face that is stiffer or brighter as a whole counts as an
-    error. Frames in which either face is missing are left out.
+    error. Frames in which either face is missing are left out. The gaze is compared where the lids
+    are open in both: its correlation, and its spread as a share of the true spread ("motion").
 
     true, rendered: landmarks of the same frames; segment: int [F], the clip's segment of each
     frame.
     """
     both = true.found & rendered.found
     if not both.any():
-        return {"action_unit_error": None, "blinks": None}, {}
+        return {"action_unit_error": None, "blinks": None, "gaze": None}, {}
 
     # Action units of both sequences together, [2 F, units].
     count = len(true)
@@ -47,6 +50,12 @@ def upper_face_figures(
     }
     series["closure.true"][~true.found] = np.nan
     series["closure.rendered"][~rendered.found] = np.nan
+
+    true_gaze, rendered_gaze = gaze(true.blendshapes), gaze(rendered.blendshapes)
+    true_gaze[~(series["closure.true"] < BLINK_HIDES_GAZE)] = np.nan
+    rendered_gaze[~(series["closure.rendered"] < BLINK_HIDES_GAZE)] = np.nan
+    for k, name in enumerate(GAZE_BLENDSHAPES):
+        series |= {f"{name}.true": true_gaze[:, k], f"{name}.rendered": rendered_gaze[:, k]}
 
     matched, extra = match_blinks(series["closure.true"], series["closure.rendered"])
     upper = [k for k, name in enumerate(AU_NAMES) if name in UPPER_FACE_UNITS]
@@ -66,7 +75,22 @@ def upper_face_figures(
             "extra": extra,
             "share": float(np.mean(matched)) if matched else None,
         },
+        "gaze": {
+            name: _gaze_figures(true_gaze[:, k], rendered_gaze[:, k])
+            for k, name in enumerate(GAZE_BLENDSHAPES)
+        },
     }, series
+
+
+def _gaze_figures(true: np.ndarray, rendered: np.ndarray) -> dict[str, float | None]:
+    """Correlation and motion of one direction of the gaze, float [F]; NaN: not measured."""
+    both = np.isfinite(true) & np.isfinite(rendered)
+    true, rendered = true[both], rendered[both]
+    moves = len(true) > 1 and true.std() >= GAZE_MOVES
+    return {
+        "correlation": _pearson(true, rendered) if moves else None,
+        "motion": float(rendered.std() / true.std()) if moves else None,
+    }
 
 
 def match_blinks(true: np.ndarray, rendered: np.ndarray) -> tuple[list[bool], int]:

@@ -9,6 +9,7 @@ from being.eval.upper_face import find_blinks, match_blinks, upper_face_figures
 from being.face.action_units import LOWER_LID, UPPER_LID
 from being.face.canonical_mesh import canonical_mesh
 from being.face.landmarks import Landmarks
+from being.face.topology import BLENDSHAPE_NAMES
 
 
 def closure(*frames: int, count: int = 100, depth: float = 1.0) -> np.ndarray:
@@ -73,4 +74,26 @@ def test_a_face_without_a_counterpart_has_no_figures():
         np.zeros((100, 52), np.float32),
         np.zeros(100, np.float32),
     )
-    assert upper_face_figures(face(shut), lost) == ({"action_unit_error": None, "blinks": None}, {})
+    assert upper_face_figures(face(shut), lost) == (
+        {"action_unit_error": None, "blinks": None, "gaze": None},
+        {},
+    )
+
+
+def looking(right: np.ndarray, shut: np.ndarray) -> Landmarks:
+    """The canonical face whose left eye looks outwards as far as `right` [F] says."""
+    landmarks = face(shut)
+    landmarks.blendshapes[:, BLENDSHAPE_NAMES.index("eyeLookOutLeft")] = right
+    return landmarks
+
+
+def test_a_gaze_of_half_the_motion_and_none_behind_closed_lids():
+    shut = closure(20, 60, 130, count=200)
+    right = 0.5 + 0.5 * np.sin(np.arange(200) / 9)
+    seen = np.where(shut > 0, 0.9, 0.5 * right)  # nobody sees it while the lids are closed
+    figures, series = upper_face_figures(looking(right, shut), looking(seen, shut))
+    sideways = figures["gaze"]["gaze_right"]
+    assert sideways["correlation"] == pytest.approx(1, abs=0.02)
+    assert sideways["motion"] == pytest.approx(0.5, abs=0.03)
+    assert figures["gaze"]["gaze_up"] == {"correlation": None, "motion": None}
+    assert np.isnan(series["gaze_right.true"][[20, 60, 130]]).all()

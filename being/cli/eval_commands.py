@@ -37,7 +37,8 @@ def evaluate(
             "--cross",
             metavar="SOURCE,...",
             help="Let the avatar speak these too: audio files, folders of them, voices (hibari, "
-            "kokoro:af_heart, espeak:fr); may be repeated.",
+            "kokoro:af_heart, espeak:fr), held-out (three voices on which lips are judged); may be "
+            "repeated.",
         ),
     ] = None,
     pred: Annotated[

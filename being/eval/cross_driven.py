@@ -20,6 +20,7 @@ from being.conventions import FPS, SAMPLE_RATE
 from being.data.dataset import Dataset
 from being.errors import InputRejected, UsageError
 from being.eval.footage import footage_figures, footage_mouth
+from being.eval.held_out_speech import HELD_OUT, held_out_sources, voice_and_text
 from being.eval.mouth_figures import MouthMeasures, mouth_figures, weighted_mean
 from being.eval.regions import region_boxes
 from being.eval.speech_events import SpeechEvents, recognised_events, synthesised_events
@@ -91,7 +92,8 @@ class DrivenClip:
 def expand_sources(names: Iterable[str]) -> list[str]:
     """The audio files and voices that --cross names, one by one.
 
-    Commas separate names; a folder stands for the audio files in it. Raises UsageError for a name
+    Commas separate names; a folder stands for the audio files in it, `held-out` for the speech of
+    `held_out_speech.py`. Raises UsageError for a name
     that is neither a file, a folder with audio files, nor a voice.
     """
     sources: list[str] = []
@@ -104,12 +106,14 @@ def expand_sources(names: Iterable[str]) -> list[str]:
             files = [str(file) for file in inside if file.suffix.lower() in AUDIO_SUFFIXES]
         if files:
             sources += files
+        elif name == HELD_OUT:
+            sources += held_out_sources()
         elif path.is_file() or name.partition(":")[0] in VOICES:
             sources.append(name)
         elif name:
             raise UsageError(
                 f"'{name}' is neither an audio file nor a voice",
-                f"voices are {', '.join(VOICES)}",
+                f"voices are {', '.join(VOICES)}, and {HELD_OUT} is three of them",
                 "Give audio files, a folder of them, or voices, separated by commas",
             )
     return sources
@@ -254,7 +258,8 @@ def _load_speech(source: str, max_frames: int | None) -> tuple[np.ndarray, Speec
     if Path(source).is_file():
         audio = read_audio(Path(source))[:limit]
         return audio, recognised_events(audio)
-    speech = speak(TEXT, source)
+    voice, text = voice_and_text(source) or (source, TEXT)
+    speech = speak(text, voice)
     audio = resample(speech.samples, speech.rate, SAMPLE_RATE)[:limit]
     return audio, synthesised_events(speech, audio)
 

@@ -113,12 +113,14 @@ def espeak_speech(texts: int, seed: int) -> Iterator[np.ndarray]:
                 yield _said(random_text(language, rng), f"espeak:{name}{variant}", rng)
 
 
-def kokoro_speech(rounds: int, seed: int) -> Iterator[np.ndarray]:
-    """`rounds` texts in each of Kokoro's voices. A text takes about as long as it sounds."""
+def kokoro_speech(rounds: int, seed: int, left_out: tuple[str, ...] = ()) -> Iterator[np.ndarray]:
+    """`rounds` texts in each of Kokoro's voices but those left out. A text takes about as long as
+    it sounds.
+    """
     rng = np.random.default_rng((seed, 2))
     voice = load_kokoro()
     for _ in range(rounds):
-        for name in VOICE_NAMES:
+        for name in (name for name in VOICE_NAMES if name not in left_out):
             others = [language for language in KOKORO_LANGUAGES if language != "en"]
             language = "en" if rng.random() < ENGLISH_SHARE else str(rng.choice(others))
             text, speed = random_text(language, rng, 2), float(rng.uniform(*SPEEDS))

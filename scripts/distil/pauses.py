@@ -3,9 +3,10 @@
     python -m scripts.distil.pauses FILE.safetensors [--seed 0]
 
 The package's own voices say sentences of random words (`corpus.py`), each as it is and in other
-voices and rooms (`being.audio.voice_augmentation`). A frame is quiet where the level of the clean
-speech is QUIET_DB below its loud parts. Logistic regression from one step of speech features. Every
-HELD_OUT-th text is kept out of it; the figures of these are printed. About 4 min of processor time.
+voices and rooms (`being.audio.voice_augmentation`). The voices on which lips are judged are left
+out (`being.eval.held_out_speech`). A frame is quiet where the level of the clean speech is QUIET_DB
+below its loud parts. Logistic regression from one step of speech features. Every HELD_OUT-th text
+is kept out of it; the figures of these are printed. About 4 min of processor time.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from being.conventions import (
     SAMPLES_PER_FRAME,
     STEPS_PER_FRAME,
 )
+from being.eval.held_out_speech import HELD_OUT_VOICES
 from scripts.distil.corpus import espeak_speech, hibari_speech, kokoro_speech
 
 HIBARI_TEXTS, ESPEAK_TEXTS, KOKORO_TEXTS = 16, 1, 18
@@ -73,7 +75,7 @@ def main() -> None:
     texts = [
         *hibari_speech(HIBARI_TEXTS, arguments.seed),
         *espeak_speech(ESPEAK_TEXTS, arguments.seed),
-        *islice(kokoro_speech(1, arguments.seed), KOKORO_TEXTS),
+        *islice(kokoro_speech(1, arguments.seed, HELD_OUT_VOICES), KOKORO_TEXTS),
     ]
     silence = np.zeros(round(SILENCE_S * SAMPLE_RATE), np.float32)
     samples: dict[str, list[tuple[bool, np.ndarray, np.ndarray]]] = {

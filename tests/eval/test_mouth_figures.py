@@ -9,6 +9,7 @@ from needs import load_or_skip
 from being.conventions import SAMPLE_RATE
 from being.errors import UsageError
 from being.eval.cross_driven import expand_sources
+from being.eval.held_out_speech import HELD_OUT_SENTENCES, HELD_OUT_VOICES, voice_and_text
 from being.eval.mouth_figures import MouthMeasures, mouth_figures, weighted_mean
 from being.eval.speech_events import LIP_LEAD, SpeechEvents, recognised_events, synthesised_events
 from being.media.resampling import resample
@@ -142,5 +143,10 @@ def test_the_sources_that_cross_names(tmp_path):
         "espeak:fr",
         str(tmp_path / "b.wav"),
     ]
-    with pytest.raises(UsageError, match="neither an audio file nor a voice"):
-        expand_sources(["hibary"])
+    spoken = [voice_and_text(name) for name in expand_sources(["held-out"])]
+    assert [voice for voice, _ in spoken] == [f"kokoro:{name}" for name in HELD_OUT_VOICES]
+    assert {text for _, text in spoken} == {" ".join(HELD_OUT_SENTENCES)}
+    assert voice_and_text("held-out:nobody") is None and voice_and_text("hibari") is None
+    for name in ("hibary", "held-out:nobody"):
+        with pytest.raises(UsageError, match="neither an audio file nor a voice"):
+            expand_sources([name])

@@ -1,4 +1,4 @@
-"""The figures of bench-live --conversation: each moment of a turn, with stand-ins of known delay."""
+"""What bench-live --conversation measures: the moments of a turn, with stand-ins of known delay."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from being.cli.avatar_commands import AvatarArgument
 from being.cli.command import command
 from being.cli.options import DeviceOption, SplatOption, select_rasterizer
 from being.cli.render_options import PrecisionOption, WatermarkOption
+from being.cli.server_packages import check_server_packages
 from being.cli.talk_options import (
     HistoryOption,
     LlmModelOption,
@@ -124,7 +125,7 @@ def serve(
     splat: SplatOption = None,
 ) -> dict[str, Any]:
     """Serve avatars live: a page and a WebSocket on one port, until Ctrl-C."""
-    _check_packages()
+    check_server_packages()
     from being.api.addresses import address_lines, page_address
     from being.api.limits import is_loopback
     from being.api.supervisor import Supervisor, end_on_signals
@@ -218,7 +219,7 @@ def bench_live(
     splat: SplatOption = None,
 ) -> dict[str, Any]:
     """Measure a live server: first sound and picture, lateness, interrupts, sessions, memory."""
-    _check_packages()
+    check_server_packages()
     from being.bench.browser import find_chromium
     from being.bench.live import LiveBenchOptions
     from being.bench.live import bench_live as measure
@@ -318,15 +319,3 @@ def _named_avatars(folders: list[Path] | None) -> dict[str, Path]:
         named[name] = folder
         console.info(f"avatar {name}: {folder}")
     return named
-
-
-def _check_packages() -> None:
-    """Raise EnvironmentFault where the packages of the server are missing."""
-    from being.api.readiness import missing_packages
-
-    if missing := missing_packages():
-        raise EnvironmentFault(
-            "the live server is not installed",
-            f"these packages are missing: {', '.join(missing)}",
-            "pip install 'being[serve]'",
-        )

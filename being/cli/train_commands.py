@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +12,7 @@ import typer
 
 from being.cli.command import command
 from being.cli.options import ConfigOption, DeviceOption, OverrideOption, SplatOption
+from being.cli.server_packages import check_server_packages
 from being.console import console
 from being.errors import UsageError
 
@@ -86,6 +89,18 @@ def train(
             "written).",
         ),
     ] = None,
+    page: Annotated[
+        bool,
+        typer.Option(
+            "--page",
+            help="Show figures, sheets and previews as they come in a page on this machine "
+            "(needs being[serve]).",
+        ),
+    ] = False,
+    port: Annotated[
+        int | None,
+        typer.Option("--port", metavar="PORT", help="Port of --page (default 8092).", min=1),
+    ] = None,
 ) -> dict[str, Any]:
     """Train an avatar: the coarse stage (a still head), then the fine stage (driven by audio)."""
     from being.config import load
@@ -120,17 +135,20 @@ def train(
         console.info(f"dataset {data}")
 
     flags = {"data.holdout": holdout, "train.until_plateau": until_plateau or None}
-    trained = train_avatar(
-        data,
-        load(config, override, flags),
-        config.stem if config else "",
-        stage,
-        run,
-        fresh,
-        device,
-        splat=splat,
-        log=log,
-    )
+    settings = load(config, override, flags)
+    with _page(page, port) as started:
+        trained = train_avatar(
+            data,
+            settings,
+            config.stem if config else "",
+            stage,
+            run,
+            fresh,
+            device,
+            splat=splat,
+            log=log,
+            started=started,
+        )
     finished = bool(trained.record.get("finished"))
     if finished:
         console.info(
@@ -155,6 +173,22 @@ def _config_for_device(device: str) -> Path:
     why = "the model of record" if gpu else f"no GPU is used; with one: {GPU_CONFIG}"
     console.info(f"config {config} ({why})")
     return Path(config)
+
+
+@contextmanager
+def _page(wanted: bool, port: int | None) -> Iterator[Callable[[Path], None]]:
+    """Serve the page of the training if `wanted`; gives what tells it the run."""
+    if not wanted:
+        if port is not None:
+            raise UsageError("--port belongs to --page", fix="Add --page, or leave --port out")
+        yield lambda run: None
+        return
+    check_server_packages("the page of a training")
+    from being.run_page.server import DEFAULT_PORT, RunPage
+
+    with RunPage(port or DEFAULT_PORT) as server:
+        console.info(f"page {server.url}")
+        yield server.show
 
 
 def config_(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -49,6 +50,7 @@ def train_avatar(
     runs: Path | None = None,
     splat: str | None = None,
     log: str | None = None,
+    started: Callable[[Path], None] = lambda run: None,
 ) -> Run:
     """Train on the dataset at `data` through `stage`; returns the new or continued run.
 
@@ -58,6 +60,7 @@ def train_avatar(
     Without it, an unfinished run of the same dataset and config continues from its last checkpoint,
     unless `fresh`. runs: the folder of new runs (default: `runs/` under BEING_HOME). splat: the
     rasterizer backend (default: that of the config). log: "wandb" also sends the metrics there.
+    started: is told the folder of the run before its first step.
 
     Raises InputRejected for a dataset that cannot be used, UsageError for a wrong argument,
     EnvironmentFault for a device, backend or logger that is not available, and BeingError when
@@ -78,13 +81,15 @@ def train_avatar(
     if current is None and not fresh:
         current = find_unfinished_run(runs, dataset, config, label)
     if current is None:
-        return _train(None, dataset, config, label, stage, torch_device, runs, splat, log)
+        return _train(None, dataset, config, label, stage, torch_device, runs, splat, log, started)
     with current.locked():
         # What another process wrote just before the lock was free
         current = Run.open(current.path)
         console.info(f"continuing run {current.path}")
         config = current.config
-        return _train(current, dataset, config, label, stage, torch_device, runs, splat, log)
+        return _train(
+            current, dataset, config, label, stage, torch_device, runs, splat, log, started
+        )
 
 
 def _train(
@@ -97,6 +102,7 @@ def _train(
     runs: Path,
     splat: str | None,
     log: str | None,
+    started: Callable[[Path], None],
 ) -> Run:
     """The work of `train_avatar`, for a run whose lock is held, or for a new one (None)."""
     # Load everything before a new run directory is made: a wrong config or dataset leaves none.
@@ -154,6 +160,7 @@ def _train(
             live_voice.mapping.save(current.path / LIVE_VOICE_FILE)
             current.update(live_voice_fit=_voice_figures(live_voice))
         trainer = Trainer(current, config, dataset, clip, split, model)
+        started(current.path)
         if _train_stages(stage, trainer, last):
             finish_run(current, config, dataset, clip, split.train)
     return current

@@ -52,7 +52,6 @@ REFERENCE_SETTINGS = {
     "train.augment.voices": 0,
     "train.augment.silence_share": 0.0,
     "train.oversample.blink_share": 0.0,
-    "train.oversample.gaze_share": 0.0,
     "train.oversample.rare_mouths": False,
     "train.loss.feature": 0.01,
     "train.loss.eyes": 0.0,

@@ -67,7 +67,6 @@ UPPER_BOUNDS = {
     "train.lips.true_mouth_share": 1.0,
     "train.augment.silence_share": 0.9,
     "train.oversample.blink_share": 0.9,
-    "train.oversample.gaze_share": 0.9,
     "train.plateau.cool_down": 1.0,
     "avatar.plate_quality": 100,
 }
@@ -268,9 +267,6 @@ class OversampleConfig:
     """Share of the fine stage's samples in which the eyes close. When the clip has fewer, such
     frames are repeated, and the copies train the eyes only. Without them a short training leaves
     the eyes open (docs/expression.md)."""
-    gaze_share: float = 0.0
-    """Share of the fine stage's samples that are copies of frames in which the eyes look where they
-    rarely look in the clip. The copies train the eyes only."""
     rare_mouths: bool = True
     """Repeat frames in the fine stage whose mouth is rare in the clip: wide open, rounded, toothy.
     It has no effect with `model.mouth: audio`."""

@@ -1,4 +1,4 @@
-"""Oversampling of rare frames: closing eyes, rare gazes and rare mouths are repeated in training.
+"""Oversampling of rare frames: closing eyes and rare mouths are repeated in the training set.
 
 Eyes close in 1 to 8 % of a clip's frames, and a short training without their copies leaves the eyes
 open. Wide, rounded and toothy mouths are as rare, and without copies they are learnt last.
@@ -23,7 +23,6 @@ PARTS = 8
 LEAST_SHARE = 0.02  # of the frames in a part: a part with fewer counts as having so many
 USUAL_COPIES = 2  # of a frame of mean rarity, so that common mouths can be drawn less often
 MOST_COPIES = 8  # of the rarest
-MOST_GAZE_COPIES = 24  # of the rarest gaze
 
 
 def oversample_blinks(
@@ -49,33 +48,6 @@ def oversample_blinks(
     return every, np.arange(len(every)) >= len(frames)
 
 
-def oversample_gazes(
-    frames: np.ndarray, copies: np.ndarray, blink: np.ndarray, gaze: np.ndarray, share: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """`frames` with copies of those whose eyes look where they rarely look, int [M], and which are
-    copies, bool [M].
-
-    frames: int [N]; copies: bool [N], those that are copies already; blink: float [N] in [0, 1];
-    gaze: float [N, D], each direction in its own unit. share: the new copies become about this
-    share of all. The range of each direction is divided into PARTS; a frame's rarity is the mean
-    of the inverse shares of its parts. Eyes that close have no gaze.
-    """
-    assert len(frames) == len(copies) == len(blink) == len(gaze), (frames.shape, gaze.shape)
-    own = np.flatnonzero(~copies & (blink <= BLINK_THRESHOLD))
-    if not gaze.shape[1] or not len(own) or not share:
-        return frames, copies
-    rarity = np.sum([_rarity(direction) for direction in gaze[own].T], 0)
-    # The commonest gaze needs no copies.
-    wanted = rarity - rarity.min()
-    if wanted.sum() <= 0:
-        return frames, copies
-    count = share / (1 - share) * len(frames)
-    times = np.minimum(np.round(count * wanted / wanted.sum()), MOST_GAZE_COPIES).astype(int)
-    added = np.repeat(frames[own], times)
-    every = np.concatenate([frames, added])
-    return every, np.concatenate([copies, np.ones(len(added), bool)])
-
-
 def balance_mouths(frames: np.ndarray, codes: np.ndarray) -> np.ndarray:
     """Training frames repeated so that rare mouths are drawn more often, int [M], each at least
     once.
@@ -86,19 +58,16 @@ def balance_mouths(frames: np.ndarray, codes: np.ndarray) -> np.ndarray:
     assert len(frames) == len(codes), (len(frames), len(codes))
     if not len(frames):
         return frames
-    channels = [codes[:, MOUTH_CHANNELS.index(name)] for name in BALANCED_CHANNELS]
-    rarity = np.sum([_rarity(channel) for channel in channels], 0)
+    rarity = np.zeros(len(frames))
+    for name in BALANCED_CHANNELS:
+        channel = codes[:, MOUTH_CHANNELS.index(name)]
+        low, high = np.percentile(channel, RANGE_PERCENTILES)
+        place = (channel - low) / max(high - low, 1e-6) * PARTS
+        part = np.clip(place.astype(int), 0, PARTS - 1)
+        share = np.bincount(part, minlength=PARTS) / len(frames)
+        rarity += 1 / np.maximum(share[part], LEAST_SHARE)
     copies = np.round(USUAL_COPIES * rarity / rarity.mean()).astype(int)
     return np.repeat(frames, np.clip(copies, 1, MOST_COPIES))
-
-
-def _rarity(channel: np.ndarray) -> np.ndarray:
-    """The inverse share of the part of its range that each value of a channel [N] lies in, [N]."""
-    low, high = np.percentile(channel, RANGE_PERCENTILES)
-    place = (channel - low) / max(high - low, 1e-6) * PARTS
-    part = np.clip(place.astype(int), 0, PARTS - 1)
-    share = np.bincount(part, minlength=PARTS) / len(channel)
-    return 1 / np.maximum(share[part], LEAST_SHARE)
 
 
 def restrict_gradient_to_eyes(output: RenderOutput, boxes: Tensor, copied: Tensor) -> RenderOutput:

@@ -18,7 +18,6 @@ from being.config import Config, StageConfig
 from being.console import Progress, console
 from being.data.clip import Clip
 from being.data.dataset import Dataset, Split
-from being.data.expression_channels import GAZE_CHANNELS
 from being.errors import BeingError, ExitCode
 from being.model.device import has_bfloat16
 from being.model.gaussians import CanonicalGaussians
@@ -34,7 +33,7 @@ from being.train.optimizer import (
     optimizer_state,
     set_learning_rates,
 )
-from being.train.oversampling import balance_mouths, oversample_blinks, oversample_gazes
+from being.train.oversampling import balance_mouths, oversample_blinks
 from being.train.plateau import Plateau
 from being.train.preview import Previews, evaluate
 from being.train.step import TrainingStep
@@ -180,7 +179,9 @@ class Trainer:
                 # Every step of a row holds the frame's code; its scale does not matter here.
                 codes = self.clip.features[torch.from_numpy(frames).to(self.clip.device), 0]
                 frames = balance_mouths(frames, codes.cpu().numpy())
-            frames, copies = self._oversample_eyes(frames)
+            blink = self.clip.expression[frames, 0].cpu().numpy()
+            share = self.config.train.oversample.blink_share
+            frames, copies = oversample_blinks(frames, blink, share)
         return TrainingStep(
             self.config,
             stage,
@@ -193,16 +194,6 @@ class Trainer:
             self.low_precision,
             copies,
         )
-
-    def _oversample_eyes(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Frames int [N] with copies of closing eyes and rare gazes, and which are copies."""
-        shares = self.config.train.oversample
-        names = self.clip.channels.names
-        directions = [k for k, name in enumerate(names) if name in GAZE_CHANNELS]
-        expression = self.clip.expression.cpu().numpy()
-        frames, copies = oversample_blinks(frames, expression[frames, 0], shares.blink_share)
-        face = expression[frames]
-        return oversample_gazes(frames, copies, face[:, 0], face[:, directions], shares.gaze_share)
 
     def _has_code(self) -> bool:
         """Whether the network reads the mouth code."""

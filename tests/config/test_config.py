@@ -53,7 +53,7 @@ REFERENCE = {
         "mixed_precision": False,
         "lips": {"warmup_steps": 0, "closure_steps": 0},
         "augment": {"audio_features": False, "voices": 0, "silence_share": 0.0},
-        "oversample": {"blink_share": 0.0, "gaze_share": 0.0, "rare_mouths": False},
+        "oversample": {"blink_share": 0.0, "rare_mouths": False},
         "sh_degree_every": 1000,
         "loss": {
             "l1": 0.8,

@@ -8,12 +8,7 @@ import torch
 
 from being.face.mouth_code import MOUTH_CHANNELS
 from being.splat import RenderOutput
-from being.train.oversampling import (
-    balance_mouths,
-    oversample_blinks,
-    oversample_gazes,
-    restrict_gradient_to_eyes,
-)
+from being.train.oversampling import balance_mouths, oversample_blinks, restrict_gradient_to_eyes
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.3])
@@ -48,22 +43,6 @@ def test_a_copy_of_a_blinking_frame_has_gradients_only_at_the_eyes():
     wanted = torch.zeros(3, 1, 12, 10)
     wanted[0], wanted[1, :, 3:6, :4] = 1, 1
     assert torch.equal(alpha.grad, wanted) and torch.equal(rgb.grad, wanted.expand_as(rgb))
-
-
-def test_rare_gazes_are_copied_to_their_share_and_closing_eyes_are_not():
-    frames, gaze, blink = np.arange(50, 350), np.zeros((300, 2)), np.zeros(300)
-    aside, closing = np.arange(40, 60), [45, 200]
-    gaze[aside, 0] = 1.0
-    blink[closing] = 1.0
-    copies = np.arange(300) >= 290  # copies of before stay as they are, and get none
-    often, copied = oversample_gazes(frames, copies, blink, gaze, 0.3)
-    added = often[300:]
-    assert np.array_equal(often[:300], frames) and np.array_equal(copied[:300], copies)
-    assert copied[300:].all() and set(added) == set(50 + aside) - {95}
-    assert len(added) / len(often) == pytest.approx(0.3, abs=0.02)
-    for share, still in ((0.0, gaze), (0.3, 0 * gaze), (0.3, gaze[:, :0])):
-        same, _ = oversample_gazes(frames, copies, blink, still, share)
-        assert np.array_equal(same, frames)
 
 
 def test_rare_mouths_are_repeated_and_every_frame_is_kept():

@@ -23,7 +23,8 @@ class SessionPlayer extends AudioWorkletProcessor {
 
   take(message) {
     if (message.duck !== undefined) {
-      this.ducked = message.duck;
+      // A cut ends the duck by itself, once it is silent: nothing of the old sound comes back.
+      this.ducked = message.duck || (this.ducked && this.cutting !== null);
     } else if (message.cut !== undefined) {
       this.fading ||= this.cutting === null;
       this.cutting = message.cut;

@@ -120,3 +120,17 @@ test("a duck is silent within one block, its clock goes on, and it comes back so
   for (let i = 0; i < 20; i++) block();
   assert.equal(loudest(block()), 0.5);
 });
+
+test("a cut during a duck lets nothing of the old sound through, and the next one is loud", () => {
+  for (let i = 0; i < 8; i++) push(960 * i);
+  block();
+  tell({ duck: true });
+  block();
+  tell({ cut: 1 });
+  tell({ duck: false });
+  for (let i = 0; i < 5; i++) assert.equal(loudest(block()), 0);
+  for (let i = 0; i < 4; i++) push(50_000 + 960 * i);
+  let heard = 0;
+  for (let i = 0; i < 40; i++) heard = Math.max(heard, loudest(block()));
+  assert.equal(heard, 0.5);
+});

@@ -6,7 +6,7 @@ STAMP = $(VENV)/.being-installed
 SOURCES = pyproject.toml constraints.txt setup.py $(shell git ls-files '*.cpp' '*.h' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format type bench dist clean
+.PHONY: help setup demo test test-slow lint format type docs bench dist clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,11 @@ format: $(STAMP)  ## format Python and native code
 
 type: $(STAMP)  ## mypy
 	@$(BIN)/mypy being
+
+# The variable silences the theme's notice that its maintenance ends in May 2027.
+docs: $(STAMP)  ## the site of the documentation, in build/site; every warning is an error
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs --quiet build --strict
+	@echo "build/site/index.html"
 
 bench: $(STAMP)  ## rasterizer and, where a trained avatar is, frames per second
 	@$(BIN)/python -m being.bench.splat

@@ -98,6 +98,10 @@ COVERED = {
     "test_a_speech_endpoint_is_told_to_the_voices",
     "being serve": f"{SERVING}test_many_connections_spread_over_the_fronts",
     'being tts-video --text "Hello" --voice speech:alloy': ENDPOINT,
+    "being eval --pred other.mp4 --truth clip.mp4 --syncnet": "tests/eval/test_syncnet.py::"
+    "test_eval_has_sync_c_and_sync_d_in_its_figures_report_and_gates",
+    "being eval --syncnet": "tests/eval/test_syncnet.py::"
+    "test_eval_has_sync_c_and_sync_d_in_its_figures_report_and_gates",
     "being bench-live": "tests/bench/test_live_load.py::"
     "test_the_untrained_avatar_of_bench_live_can_be_served",
 }

@@ -69,6 +69,15 @@ def evaluate(
             help="Download the network of the identity measure if it is missing (100 MB, once).",
         ),
     ] = False,
+    syncnet: Annotated[
+        Path | None,
+        typer.Option(
+            "--syncnet",
+            metavar="FILE",
+            help="Weights of SyncNet (syncnet_v2.model), for Sync-C and Sync-D; needs the extra "
+            "syncnet.",
+        ),
+    ] = None,
     override: Annotated[
         list[str] | None,
         typer.Option(
@@ -104,6 +113,7 @@ def evaluate(
                 identity=identity,
                 override=override or (),
                 rasterizer=rasterizer,
+                syncnet=syncnet,
             ),
             "splat": rasterizer,
         }
@@ -112,8 +122,14 @@ def evaluate(
     if run is not None or cross or part != "test" or splat is not None or override:
         raise UsageError(
             "a pair of videos has no run, no part and no avatar",
-            fix="Give only --pred, --truth, --out, --frames, --require and --identity",
+            fix="Give only --pred, --truth, --out, --frames, --require, --identity and --syncnet",
         )
     return evaluation.evaluate_pair(
-        pred, truth, out=out, require=require, frames=frames, identity=identity
+        pred,
+        truth,
+        out=out,
+        require=require,
+        frames=frames,
+        identity=identity,
+        syncnet=syncnet,
     )

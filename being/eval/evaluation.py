@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from being.console import console
 from being.conventions import FPS
 from being.errors import InputRejected
 from being.eval.cross_driven import DrivenClip, cross_driven, expand_sources
+from being.eval.evaluator import Measurement
 from being.eval.footage import frames_audio
 from being.eval.gates import check_bounds, parse_bounds
 from being.eval.measured_run import open_measured_run
@@ -22,6 +23,7 @@ from being.eval.report_page import ReportContent
 from being.eval.report_sheets import psnr_sheet, worst_frames_sheet
 from being.eval.report_tables import terminal_lines
 from being.eval.run_evaluation import measure_run
+from being.eval.syncnet import PROTOCOL, SyncNet
 from being.media.writing import FileMarks
 from being.model.device import pick_device
 from being.paths import check_not_input, cut_name, free_names, home
@@ -46,13 +48,15 @@ def evaluate(
     identity: bool = False,
     override: Sequence[str] = (),
     rasterizer: str = "auto",
+    syncnet: Path | None = None,
 ) -> dict[str, Any]:
     """Figures of the run at `run_path` (default: the most recent one), and "files": the paths of
     its report.
 
     cross: audio files and voices that the avatar also speaks (`expand_sources`); require: bounds
     (`parse_bounds`); frames: measure only the first so many frames of the part; identity: download
-    the network of that measure; override: settings instead of the run's (`open_measured_run`).
+    the network of that measure; override: settings instead of the run's (`open_measured_run`);
+    syncnet: weights of SyncNet, for Sync-C and Sync-D.
 
     Writes `<run>/eval/` for the test part, `<run>/eval_<part>/` for another one, and
     `<run>/eval_size512/` and the like with other settings; the folder appears whole or not at all.
@@ -64,6 +68,7 @@ def evaluate(
     bounds, sources = parse_bounds(require), expand_sources(cross)
     run = Run.find(run_path)
     console.info(f"run {run.path}")
+    network = None if syncnet is None else SyncNet(syncnet)
     if sources and not (run.path / "avatar/manifest.json").is_file():
         raise InputRejected(
             f"{run.path} has no avatar yet",
@@ -81,6 +86,17 @@ def evaluate(
         with ReportVideos(work, size, size, audio, marks) as videos:
             measurement = measure_run(measured, lips, videos.write, identity)
         figures = measurement.figures
+        if network is not None:
+            figures["syncnet"] = _sync_figures(
+                network,
+                measurement,
+                lambda key: (
+                    measured.render(measured.frames)
+                    if key == "rendered"
+                    else (measured.true_frame(int(i)) for i in measured.frames)
+                ),
+                audio,
+            )
 
         # Let the avatar speak other audio.
         cross_figures: dict[str, Any] | None = None
@@ -118,6 +134,7 @@ def evaluate_pair(
     require: str = "",
     frames: int | None = None,
     identity: bool = False,
+    syncnet: Path | None = None,
 ) -> dict[str, Any]:
     """Figures of the video `pred` against the true one `truth`, and "files": the paths of the
     report.
@@ -127,13 +144,21 @@ def evaluate_pair(
     """
     bounds = parse_bounds(require)
     pair = VideoPair.open(pred, truth, frames)
+    network = None if syncnet is None else SyncNet(syncnet)
     folder = out or _default_folder(pair)
     check_not_input(folder, [pair.pred, pair.truth])
     with report_folder(folder, "Choose another folder with --out") as work:
-        audio = pair_audio(pair, frames or 10**6)
+        audio = pair_audio(pair, frames or pair.frames_at_most())
         with ReportVideos(work, pair.width, pair.height, audio, FileMarks(VIDEO_NOTE)) as videos:
             measurement = measure_pair(pair, videos.write, identity)
         figures = measurement.figures
+        if network is not None:
+            figures["syncnet"] = _sync_figures(
+                network,
+                measurement,
+                lambda key: (images[key == "rendered"] for images in pair.frames()),
+                audio,
+            )
         numbers = np.arange(figures["frames"])
         content = ReportContent(
             f"{Path(pred).name} against {Path(truth).name}",
@@ -150,6 +175,28 @@ def evaluate_pair(
         _print_figures(figures, f"{figures['frames']} frames; target: {figures['target']}")
         write_report(work, content, numbers)
     return _finish(folder, figures, bounds)
+
+
+def _sync_figures(
+    network: SyncNet,
+    measurement: Measurement,
+    images_of: Callable[[str], Iterable[np.ndarray]],
+    audio: np.ndarray | None,
+) -> dict[str, Any]:
+    """SyncNet's figures of "rendered" and "true" frames, or the reasons why there are none.
+
+    images_of: the images uint8 [H, W, 3] of one of the two, all frames in order; audio: at 16 kHz.
+    """
+    result: dict[str, Any] = {"protocol": PROTOCOL, "weights": network.weights}
+    for key in ("rendered", "true"):
+        faces = measurement.landmarks.get(key)
+        if audio is None or faces is None:
+            reason = "there is no audio" if audio is None else measurement.figures["lips_reason"]
+            result |= {key: None, f"{key}_reason": reason}
+            continue
+        found, reason = network.figures(images_of(key), faces, audio)
+        result |= {key: found, f"{key}_reason": reason}
+    return result
 
 
 def _folder_name(part: str, own: Config, used: Config) -> str:

@@ -6,7 +6,7 @@ Runs and pairs of videos use the same one, so their figures can be compared.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,8 @@ class Measurement:
     series: dict[str, np.ndarray]
     # int64 [F, 4] a region: top, bottom, left, right in px; zeros where there is no box
     boxes: dict[str, np.ndarray]
+    # of "true" and "rendered", where faces were measured
+    landmarks: dict[str, Landmarks] = field(default_factory=dict)
 
 
 class Evaluator:
@@ -147,7 +149,8 @@ class Evaluator:
             figures |= face_figures
             series |= face_series
         boxes = {name: np.stack(boxes) for name, boxes in self.boxes.items()}
-        return Measurement(figures, series, boxes)
+        landmarks = {key: self.landmarks(key) for key in self.landmark_blocks}
+        return Measurement(figures, series, boxes, landmarks)
 
     def _face_figures(
         self, segment: np.ndarray | None

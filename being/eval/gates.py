@@ -38,6 +38,8 @@ GATES = {
     "cross.silence": Gate("cross.against_footage.closed_in_silence", ">="),
     "cross.jumps": Gate("cross.jumps", "<="),
     "identity": Gate("identity.distance", "<="),
+    "sync_c": Gate("syncnet.rendered.confidence", ">="),
+    "sync_d": Gate("syncnet.rendered.distance", "<="),
     "jitter": Gate("steadiness.ratio", "<="),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +77,10 @@ class VideoPair:
                 predicted = np.asarray(resized)
             yield true, predicted
 
+    def frames_at_most(self) -> int:
+        """Frames at 25 frames/s of the longer video, by the lengths that the files state."""
+        return max(math.ceil(probe(path).duration * FPS) for path in (self.pred, self.truth)) + 1
+
     def image_pairs(self, positions: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """True and predicted images of the frames at `positions` [n], in that order."""
         wanted = set(positions.tolist())
@@ -142,7 +147,7 @@ def measure_pair(
         **result.figures,
         "speech": _phoneme_figures(pair, result, count),
     }
-    return Measurement(figures, result.series, result.boxes)
+    return Measurement(figures, result.series, result.boxes, result.landmarks)
 
 
 def pair_audio(pair: VideoPair, count: int) -> np.ndarray | None:

@@ -101,6 +101,7 @@ def face_rows(figures: dict[str, Any]) -> list[Row]:
         _jitter_row(figures["steadiness"]),
         _offset_row(figures["steadiness"]),
         _identity_row(figures["identity"], figures["identity_reason"]),
+        *_sync_rows(figures.get("syncnet")),
     ]
 
 
@@ -211,6 +212,23 @@ def _identity_row(identity: dict[str, Any] | None, reason: str) -> Row:
         f"{identity['worst']:.2f}; below {SAME_PERSON} it is the same person; between true frames "
         f"{format_figure(identity['true_apart'], '{:.2f}')}; cosine {identity['similarity']:.3f}",
     )
+
+
+def _sync_rows(sync: dict[str, Any] | None) -> list[Row]:
+    """Sync-C and Sync-D, where SyncNet was given."""
+    if sync is None:
+        return []
+    rows = []
+    for name, key, side in (
+        ("Sync-C", "confidence", "higher is better"),
+        ("Sync-D", "distance", "lower is better"),
+    ):
+        values = {who: (sync[who] or {}).get(key) for who in ("rendered", "true")}
+        meaning = f"{side}; of the true video {format_figure(values['true'])}; {sync['protocol']}"
+        if sync["rendered"] is None:
+            meaning = sync["rendered_reason"]
+        rows.append((name, format_figure(values["rendered"]), meaning))
+    return rows
 
 
 def mouth_rows(columns: list[dict[str, Any] | None]) -> list[list[str]]:

@@ -91,7 +91,7 @@ def measure_run(
         figures["lips"] |= {"shuffled": SHUFFLED, "shuffled_truth": order_correlation}
         if measured.config.data.holdout <= 0 and measured.part == "test":
             figures["lips"]["hint"] = SHORT_HINT
-    return Measurement(figures, result.series, result.boxes)
+    return Measurement(figures, result.series, result.boxes, result.landmarks)
 
 
 def _compare_frames(

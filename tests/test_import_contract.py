@@ -65,7 +65,10 @@ ALLOWED = {
         "face data model inference session conversation api interop"
     ),
     "demo": "errors console files config tts splat data preprocess train inference eval sample",
-    "doctor": "conventions errors paths reading assets media audio tts splat model inference api",
+    "doctor": (
+        "conventions errors paths reading assets media audio tts splat provenance model inference "
+        "api"
+    ),
     "cli": (
         "errors threads console paths reading config assets media tts splat face data preprocess "
         "provenance model runs train inference api run_page interop library eval bench demo doctor"

@@ -31,7 +31,6 @@ EPILOG = (
 app = typer.Typer(
     name="being",
     cls=Commands,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help=HELP,
     epilog=EPILOG,

@@ -61,6 +61,14 @@ class Commands(TyperGroup):
         except BrokenPipeError as error:  # while the help is printed
             drop_stream("stdout", error)
             code = ExitCode.FAILED
+        except OSError as error:  # commands catch their own: this is --install-completion
+            code = _print_error(
+                BeingError(
+                    "the completion of the shell cannot be installed",
+                    reason(error),
+                    "Print it with --show-completion, and put it where your shell reads it",
+                )
+            )
         sys.exit(code or ExitCode.DONE)
 
 

@@ -32,6 +32,8 @@ def examine(avatar: Path | None = None, address: tuple[str, int] | None = None) 
         ("disk", machine.check_disk),
         ("files", parts.check_assets),
         ("voices", parts.check_voices),
+        ("content credentials", parts.check_credentials),
+        ("shell completion", machine.check_completion),
     ):
         yield from guarded(name, check)
     if address is not None:

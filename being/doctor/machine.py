@@ -1,4 +1,4 @@
-"""Checks of Python, packages, GPU and disk."""
+"""Checks of Python, packages, GPU, disk and the shell's completion."""
 
 from __future__ import annotations
 
@@ -12,9 +12,17 @@ from pathlib import Path
 from being.assets import cache_folder
 from being.doctor.check import FAILURE, OK, WARNING, Check, of_status
 from being.paths import home
+from being.reading.content import Unreadable, read_text
 
 PYTHON_FIRST, PYTHON_LAST = (3, 10), (3, 13)
 GB = 1_000_000_000
+COMPLETION_VARIABLE = "_BEING_COMPLETE"
+# Shell -> the script that typer writes, the file that loads it at the start, and by which text.
+COMPLETIONS = {
+    "bash": ("{home}/.bash_completions/being.sh", "{home}/.bashrc", ".bash_completions/being.sh"),
+    "zsh": ("{home}/.zfunc/_being", "{home}/.zshrc", ".zfunc"),
+    "fish": ("{home}/.config/fish/completions/being.fish", "", ""),
+}
 # Free bytes: a dataset of some minutes and its runs take some GB.
 FREE_WANTED, FREE_NEEDED = 5 * GB, GB // 2
 
@@ -95,6 +103,33 @@ def check_gpu() -> Iterator[Check]:
     from being.model.gpu import gpu_status
 
     yield of_status("GPU", gpu_status(), WARNING)
+
+
+def check_completion() -> Iterator[Check]:
+    """Whether the user's shell completes commands, as `being --install-completion` sets it up."""
+    name, shell = "shell completion", Path(os.environ.get("SHELL", "")).name
+    install = "being --install-completion"
+    if shell not in COMPLETIONS:
+        yield Check(name, OK, f"not looked for: the shell is {shell or 'not known'}", install)
+        return
+    script, start_file, loads = (part.format(home=Path.home()) for part in COMPLETIONS[shell])
+    texts = [_text_of(Path(file)) for file in (script, start_file) if file]
+    if not texts[0]:
+        yield Check(name, OK, f"not installed for {shell} (optional)", install)
+    elif COMPLETION_VARIABLE not in texts[0]:
+        yield Check(name, WARNING, f"{script} is damaged", install)
+    elif start_file and loads not in texts[1]:
+        yield Check(name, WARNING, f"{start_file} does not load {script}", install)
+    else:
+        yield Check(name, OK, f"installed for {shell}")
+
+
+def _text_of(file: Path) -> str:
+    """The text of a file of the user's; "" where it cannot be read."""
+    try:
+        return read_text(file)
+    except (OSError, Unreadable):
+        return ""
 
 
 def check_disk() -> Iterator[Check]:

@@ -1,13 +1,16 @@
-"""Checks of encoders, pretrained files, voices and the live server."""
+"""Checks of encoders, pretrained files, voices, the signing key and the live server."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from datetime import datetime, timezone
 
 from being.doctor.check import FAILURE, OK, WARNING, Check, of_status
 
 DEFAULT_CODECS = ("h264", "aac")  # of videos without --codec
 DEFAULT_VOICE = "hibari"
+RENEWAL_DAYS = 14  # before the end of a certificate
 
 
 def check_codecs() -> Iterator[Check]:
@@ -53,6 +56,40 @@ def check_voices() -> Iterator[Check]:
         if check.level != OK and name != DEFAULT_VOICE:
             check = Check(check.name, OK, f"{check.what} (optional)", check.fix)
         yield check
+
+
+def check_credentials() -> Iterator[Check]:
+    """Content Credentials: the package, and whether the key that is set can sign now."""
+    from being.provenance import content_credentials as credentials
+
+    name = "content credentials"
+    package = of_status(name, credentials.status(), FAILURE)
+    switches = (credentials.CERTIFICATE, credentials.KEY)
+    wanted = [switch for switch in switches if os.environ.get(switch)]
+    if package.level != OK and not wanted:
+        yield Check(name, OK, f"{package.what} (optional)", package.fix)
+        return
+    if not wanted:
+        yield Check(name, OK, "no key is set: what is made is marked, but not signed")
+        return
+    if package.level != OK:
+        yield Check(name, FAILURE, f"{wanted[0]} is set, but {package.what}", package.fix)
+        return
+    key = credentials.configured_key()
+    assert key is not None
+    starts, ends = credentials.validity(key)
+    now = datetime.now(timezone.utc)
+    renew = f"Set {credentials.CERTIFICATE} to a certificate that is valid now"
+    if not starts <= now <= ends:
+        what = f"the certificate is valid from {starts:%Y-%m-%d %H:%M} to {ends:%Y-%m-%d %H:%M} UTC"
+        yield Check(name, FAILURE, what, renew)
+        return
+    credentials.try_key(key)
+    text = f"the key signs ({key.algorithm}); its certificates are valid until {ends:%Y-%m-%d}"
+    if (ends - now).days < RENEWAL_DAYS:
+        yield Check(name, WARNING, text, "Renew the certificate")
+        return
+    yield Check(name, OK, text)
 
 
 def check_server(host: str, port: int) -> Iterator[Check]:

@@ -14,6 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,25 @@ def read_key(certificate: Path, key: Path) -> SigningKey:
             "Put the certificate of the key first",
         )
     return SigningKey(chain.decode("ascii", "replace"), algorithm, sign)
+
+
+def validity(key: SigningKey) -> tuple[datetime, datetime]:
+    """From when and until when all certificates of a chain are valid, UTC."""
+    from cryptography import x509
+
+    chain = x509.load_pem_x509_certificates(key.chain.encode())
+    starts = max(certificate.not_valid_before_utc for certificate in chain)
+    return starts, min(certificate.not_valid_after_utc for certificate in chain)
+
+
+def try_key(key: SigningKey) -> None:
+    """Sign a small picture in a temporary folder. Raises EnvironmentFault as `Seal`."""
+    from PIL import Image
+
+    with tempfile.TemporaryDirectory(prefix="being-") as folder:
+        picture = Path(folder) / "trial.png"
+        Image.new("L", (8, 8)).save(picture)
+        Seal(key, {"made": datetime.now(timezone.utc).isoformat(timespec="seconds")})(picture)
 
 
 def _signature(key: Any) -> tuple[str, Callable[[bytes], bytes]]:

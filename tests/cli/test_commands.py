@@ -64,6 +64,34 @@ def test_every_command_has_help_and_an_example(command: str) -> None:
     assert "Example" in result.stdout
 
 
+def completed(words: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What bash is offered for the last of these words."""
+    for name, value in (
+        ("_BEING_COMPLETE", "complete_bash"),
+        ("COMP_WORDS", words),
+        ("COMP_CWORD", str(len(words.split(" ")) - 1)),
+    ):
+        monkeypatch.setenv(name, value)
+    return being().stdout.split()
+
+
+def test_commands_and_options_are_completed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert completed("being tr", monkeypatch) == ["train"]
+    assert completed("being train --st", monkeypatch) == ["--stage"]
+    assert set(completed("being assets ", monkeypatch)) == {"list", "pull", "verify"}
+
+
+def test_a_completion_that_cannot_be_written_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    monkeypatch.setattr("shellingham.detect_shell", lambda: ("bash", "/bin/bash"))
+    result = being("--install-completion")
+    assert result.exit_code == 1 and result.stderr.count("\n") == 1, result.stderr
+    assert "completion of the shell cannot be installed" in result.stderr
+
+
 def test_without_arguments_the_help_is_shown() -> None:
     assert being().exit_code == 0 and being().stdout == being("--help").stdout
 

@@ -19,6 +19,8 @@ from typing import Any
 import pytest
 import tiny_avatar as tiny
 import torch
+from program import being
+from signing_chain import write_chain
 
 from being import assets
 from being.assets import Asset
@@ -74,6 +76,7 @@ def test_a_sound_machine_has_no_failure_and_no_connection_is_made(
     wanted |= {f"codec {name}" for name in ("h264", "hevc", "vp9", "av1", "prores", "aac", "opus")}
     wanted |= {f"file {name}" for name in assets.registry()}
     wanted |= {f"voice {name}" for name in ("hibari", "kokoro", "edge", "espeak")}
+    wanted |= {"content credentials", "shell completion"}
     assert wanted <= names
 
 
@@ -291,6 +294,110 @@ def test_a_server_without_its_packages_or_port(monkeypatch: pytest.MonkeyPatch) 
     found = by_name(parts.check_server("127.0.0.1", port))
     the(found["server"], "failure", "fastapi", "pip install 'being[serve]'")
     the(found["port"], "ok", f"{port} is free")
+
+
+# --- the signing key, the shell's completion
+
+
+@pytest.fixture
+def key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    """A key that is set and signs: the files of its chain."""
+    pytest.importorskip("c2pa")
+    return use_key(tmp_path, monkeypatch)
+
+
+def use_key(folder: Path, monkeypatch: pytest.MonkeyPatch, **times: Any) -> dict[str, Path]:
+    """Write a chain into `folder` and set it; times: as of `write_chain`."""
+    files = write_chain(folder, **times)
+    monkeypatch.setenv("BEING_C2PA_CERTIFICATE", str(files["chain"]))
+    monkeypatch.setenv("BEING_C2PA_KEY", str(files["key"]))
+    return files
+
+
+def credentials() -> Check:
+    """The line of the signing key."""
+    (found,) = guarded("content credentials", parts.check_credentials)
+    return found
+
+
+def test_without_a_signing_key_nothing_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("BEING_C2PA_CERTIFICATE", "BEING_C2PA_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    the(credentials(), "ok", "no key is set")
+    monkeypatch.setitem(sys.modules, "c2pa", None)
+    found = credentials()
+    the(found, "ok", "(optional)", "pip install 'being[provenance]'")
+
+
+def test_a_signing_key_that_signs(key: dict[str, Path]) -> None:
+    the(credentials(), "ok", "the key signs (ES256); its certificates are valid until 20")
+
+
+def test_a_signing_key_without_its_package(
+    key: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "c2pa", None)
+    the(credentials(), "failure", "BEING_C2PA_CERTIFICATE is set, but", "being[provenance]")
+
+
+def test_a_signing_key_that_cannot_be_used(
+    key: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("BEING_C2PA_KEY")
+    the(credentials(), "failure", "BEING_C2PA_KEY is not set", "Set both")
+    monkeypatch.setenv("BEING_C2PA_KEY", str(tmp_path / "gone.pem"))
+    the(credentials(), "failure", "gone.pem is missing", "PEM")
+    other = tmp_path / "other"
+    other.mkdir()
+    monkeypatch.setenv("BEING_C2PA_KEY", str(write_chain(other)["key"]))
+    the(credentials(), "failure", "does not belong to the certificate", "first")
+    key["chain"].write_text("no certificate")
+    the(credentials(), "failure", "chain.pem", "PEM")
+
+
+@pytest.mark.parametrize(
+    "times, level, what, fix",
+    [
+        ({"start": -9, "end": -1}, "failure", "is valid from", "valid now"),
+        ({"start": 1, "end": 9}, "failure", "is valid from", "valid now"),
+        ({"end": 5}, "warning", "the key signs", "Renew"),
+        ({"for_signing": False}, "failure", "could not be signed", "Check the certificate"),
+    ],
+    ids=["ended", "not begun", "ends soon", "of a web server"],
+)
+def test_certificates_that_do_not_sign_now_or_not_for_long(
+    times: Any, level: str, what: str, fix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("c2pa")
+    use_key(tmp_path, monkeypatch, **times)
+    the(credentials(), level, what, fix)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_completion_of_the_shell(
+    shell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found() -> Check:
+        return by_name(machine.check_completion())["shell completion"]
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SHELL", f"/bin/{shell}")
+    monkeypatch.setattr("shellingham.detect_shell", lambda: (shell, f"/bin/{shell}"))
+    the(found(), "ok", f"not installed for {shell}", "being --install-completion")
+    assert being("--install-completion").exit_code == 0
+    the(found(), "ok", f"installed for {shell}")
+    script, start, _ = (part.format(home=tmp_path) for part in machine.COMPLETIONS[shell])
+    if start:
+        content = Path(start).read_text()
+        Path(start).write_text("# nothing of being")
+        the(found(), "warning", f"{start} does not load {script}", "being --install-completion")
+        Path(start).write_text(content)
+    Path(script).write_text("cut off")
+    the(found(), "warning", "is damaged", "being --install-completion")
+    assert being("--install-completion").exit_code == 0
+    the(found(), "ok", f"installed for {shell}")
+    monkeypatch.setenv("SHELL", "/bin/tcsh")
+    the(found(), "ok", "not looked for: the shell is tcsh")
 
 
 # --- an avatar

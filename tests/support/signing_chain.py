@@ -24,11 +24,18 @@ USAGES = (
 )
 
 
-def write_chain(folder: Path) -> dict[str, Path]:
-    """Write `chain.pem` (leaf, then root), `key.pem` of the leaf and `root.pem`."""
+def write_chain(
+    folder: Path, start: int = -1, end: int = 30, for_signing: bool = True
+) -> dict[str, Path]:
+    """Write `chain.pem` (leaf, then root), `key.pem` of the leaf and `root.pem`.
+
+    start, end: of the leaf's time, days from now; for_signing: whether it may sign documents.
+    """
     root_key, leaf_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     root = certificate("Test root", "Test root", root_key, root_key, authority=True)
-    leaf = certificate("Test signer", "Test root", leaf_key, root_key, authority=False)
+    leaf = certificate(
+        "Test signer", "Test root", leaf_key, root_key, False, start, end, for_signing
+    )
     pem = serialization.Encoding.PEM
     files = {name: folder / f"{name}.pem" for name in ("chain", "key", "root")}
     files["chain"].write_bytes(leaf.public_bytes(pem) + root.public_bytes(pem))
@@ -45,6 +52,9 @@ def certificate(
     key: ec.EllipticCurvePrivateKey,
     signer: ec.EllipticCurvePrivateKey,
     authority: bool,
+    start: int = -1,
+    end: int = 30,
+    for_signing: bool = True,
 ) -> x509.Certificate:
     """A certificate as C2PA wants it: usage, extended usage and key identifiers."""
     now = datetime.datetime.now(datetime.timezone.utc)
@@ -56,8 +66,8 @@ def certificate(
         .issuer_name(_named(issuer))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - DAY)
-        .not_valid_after(now + 30 * DAY)
+        .not_valid_before(now + start * DAY)
+        .not_valid_after(now + end * DAY)
         .add_extension(x509.BasicConstraints(authority, None), True)
         .add_extension(usage, True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
@@ -66,7 +76,9 @@ def certificate(
         )
     )
     if not authority:
-        extended = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION])
+        usages = ExtendedKeyUsageOID
+        use = usages.EMAIL_PROTECTION if for_signing else usages.SERVER_AUTH
+        extended = x509.ExtendedKeyUsage([use])
         builder = builder.add_extension(extended, False)
     return builder.sign(signer, hashes.SHA256())
 

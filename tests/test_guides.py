@@ -53,6 +53,7 @@ COVERED = {
     "make setup": LONG,
     "make lint": LONG,
     "make format": LONG,
+    "make docs": "tests/site/test_site.py::test_all_pages_of_docs_and_all_generated_ones_are_there",
     "make dist": "tests/packaging/test_distributions.py::"
     "test_wheel_and_source_distribution_hold_all_files",
     ". .venv/bin/activate": SHELL,

@@ -23,6 +23,7 @@ def examine(avatar: Path | None = None, address: tuple[str, int] | None = None) 
     """
     for name, check in (
         ("Python", machine.check_python),
+        ("platform", machine.check_platform),
         ("packages", machine.check_packages),
         ("Triton", machine.check_triton),
         ("GPU", machine.check_gpu),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import platform
 import shutil
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,13 @@ from being.doctor.check import FAILURE, OK, WARNING, Check, of_status
 from being.paths import home
 from being.reading.content import Unreadable, read_text
 
+TESTED = (("Linux", "x86_64"),)
+# System -> what is known of it.
+UNTESTED = {
+    "Linux": "native code is built for the processor's baseline alone",
+    "Darwin": "files, cache and native code know it; no GPU of it is used",
+    "Windows": "files, cache and locks know it; without a GNU compiler rendering is slow",
+}
 PYTHON_FIRST, PYTHON_LAST = (3, 10), (3, 13)
 GB = 1_000_000_000
 COMPLETION_VARIABLE = "_BEING_COMPLETE"
@@ -40,6 +48,18 @@ def check_python() -> Iterator[Check]:
         f"{version} is not supported",
         f"Make an environment with Python {first} to {last}",
     )
+
+
+def check_platform() -> Iterator[Check]:
+    """The system and the processor: one pair is tested."""
+    found = (platform.system(), platform.machine())
+    text = " ".join(found)
+    if found in TESTED:
+        yield Check("platform", OK, text)
+        return
+    known = UNTESTED.get(found[0], "nothing is known about it")
+    fix = "Run being demo first, and report what does not work"
+    yield Check("platform", WARNING, f"{text} is not tested: {known}", fix)
 
 
 def check_packages() -> Iterator[Check]:

@@ -71,7 +71,17 @@ def test_a_sound_machine_has_no_failure_and_no_connection_is_made(
     checks = list(examine(address=("127.0.0.1", 0)))
     assert not [check for check in checks if check.level == "failure"]
     names = {check.name for check in checks}
-    wanted = {"Python", "packages", "torch", "Triton", "GPU", "native rasterizer", "server", "port"}
+    wanted = {
+        "Python",
+        "platform",
+        "packages",
+        "torch",
+        "Triton",
+        "GPU",
+        "native rasterizer",
+        "server",
+        "port",
+    }
     wanted |= {"rasterizer cpu", "rasterizer reference", "rasterizer triton", "disk of the cache"}
     wanted |= {f"codec {name}" for name in ("h264", "hevc", "vp9", "av1", "prores", "aac", "opus")}
     wanted |= {f"file {name}" for name in assets.registry()}
@@ -116,6 +126,21 @@ def test_python_versions(version: Any, level: str, monkeypatch: pytest.MonkeyPat
     assert by_name(machine.check_python())["Python"].level == "ok"
     monkeypatch.setattr(machine, "sys", SimpleNamespace(version_info=version))
     the(by_name(machine.check_python())["Python"], level, "not supported", "3.10 to 3.13")
+
+
+@pytest.mark.parametrize(
+    "system, processor, what",
+    [("Linux", "aarch64", "baseline"), ("Darwin", "arm64", "no GPU"), ("Plan9", "mips", "nothing")],
+)
+def test_platforms_that_are_not_tested(
+    system: str, processor: str, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine.platform, "system", lambda: system)
+    monkeypatch.setattr(machine.platform, "machine", lambda: processor)
+    the(by_name(machine.check_platform())["platform"], "warning", what, "being demo")
+    monkeypatch.setattr(machine.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(machine.platform, "machine", lambda: "x86_64")
+    the(by_name(machine.check_platform())["platform"], "ok", "Linux x86_64")
 
 
 def with_versions(monkeypatch: pytest.MonkeyPatch, **versions: str | None) -> None:

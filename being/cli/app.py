@@ -8,6 +8,7 @@ import being
 from being.cli import (
     avatar_commands,
     data_commands,
+    deploy_commands,
     eval_commands,
     interop_commands,
     library_commands,
@@ -57,6 +58,7 @@ for group in (
     train_commands,
     avatar_commands,
     live_commands,
+    deploy_commands,
     eval_commands,
     interop_commands,
     library_commands,

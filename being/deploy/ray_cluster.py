@@ -1,0 +1,104 @@
+"""The door to Ray: starts it on this machine, or joins a cluster; says what a cluster lacks.
+
+A Ray that is started here listens on the loopback address only, wants a random token from whoever
+connects, has no dashboard, and reports no usage.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import secrets
+from collections.abc import Iterator
+from typing import Any
+
+from being.console import console
+from being.errors import BeingError, EnvironmentFault
+from being.reading.content import reason
+from being.threads import allowed_cores
+
+# Set before Ray is imported: no reports of usage.
+ALWAYS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
+# For a Ray of our own: all its ports on the loopback address, as Ray has them on other systems;
+# time to start on a busy machine; no warning about the number of processes.
+LOCAL = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_raylet_start_wait_time_s": "300",
+    "RAY_AUTH_MODE": "token",
+}
+TOKEN = "RAY_AUTH_TOKEN"
+TOKEN_BYTES = 32
+NAMESPACE = "being"
+
+
+def check_ray() -> None:
+    """Raise EnvironmentFault where Ray is not installed."""
+    if importlib.util.find_spec("ray") is None:
+        raise EnvironmentFault(
+            "Ray is not installed", "this command needs it", "pip install 'being[ray]'"
+        )
+
+
+@contextlib.contextmanager
+def cluster(address: str | None, cores: int | None = None) -> Iterator[Any]:
+    """The module `ray`, connected while the block runs.
+
+    address: HOST:PORT of a cluster, or "auto" for the one of this machine; None: a Ray of our own,
+    which ends with the block. cores: of our own Ray (default: all that this process may use).
+    Raises EnvironmentFault where Ray is not installed or no cluster answers.
+    """
+    check_ray()
+    os.environ.update(ALWAYS)
+    if address is None:
+        os.environ.update(LOCAL)
+        os.environ[TOKEN] = secrets.token_hex(TOKEN_BYTES)
+    import ray
+
+    console.info("starting Ray ..." if address is None else f"joining the cluster at {address} ...")
+    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    try:
+        if address is None:
+            count = cores or allowed_cores()
+            ray.init("local", num_cpus=count, include_dashboard=False, **settings)
+        else:
+            ray.init(address, **settings)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
+        what = "Ray cannot start here" if address is None else f"no Ray cluster is at {address}"
+        fix = "Look at its logs in /tmp/ray" if address is None else "Leave --address out, or start"
+        raise EnvironmentFault(what, reason(error), fix + " one there" * bool(address)) from error
+    except Exception as error:  # Ray raises a plain Exception where a process does not start
+        raise BeingError(
+            "Ray cannot start", reason(error), "Look at its logs in /tmp/ray"
+        ) from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def nodes_resources(ray: Any) -> list[dict[str, float]]:
+    """The resources of each machine of the cluster, used or not."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def check_resources(nodes: list[dict[str, float]], name: str, cpus: float, gpus: float) -> None:
+    """Raise EnvironmentFault where no machine has what `name` asks for."""
+    most_gpus = max((node.get("GPU", 0) for node in nodes), default=0)
+    if gpus > most_gpus:
+        lack = (
+            "no machine of the cluster has one" if not most_gpus else f"a machine has {most_gpus:g}"
+        )
+        raise EnvironmentFault(
+            f"{name} asks for {gpus:g} GPU{'s' * (gpus != 1)}",
+            lack,
+            "Nothing was begun; ask for fewer, or name a cluster with GPUs: --address HOST:PORT",
+        )
+    fitting = [node for node in nodes if node.get("GPU", 0) >= gpus]
+    most_cpus = max((node.get("CPU", 0) for node in fitting), default=0)
+    if cpus > most_cpus:
+        raise EnvironmentFault(
+            f"{name} asks for {cpus:g} CPUs",
+            f"a machine has {most_cpus:g}",
+            "Nothing was begun; ask for fewer",
+        )

@@ -87,6 +87,7 @@ class Connection:
         self._bucket = TokenBucket(limits.messages_per_s, limits.message_burst, front.now())
         self._told_fast = False
         self._closing: tuple[int, str] | None = None
+        self._closer: asyncio.Task[None] | None = None  # kept, or it could be collected
         self._orders: dict[int, tuple[Moment, float]] = {}
         self._tokens = 0
         self._key_epoch = -1  # epoch of the last encoded picture
@@ -123,7 +124,9 @@ class Connection:
 
     async def _converse(self) -> None:
         start = await self._first_message()
-        self.front.access.check_token(start.token if start.token is not None else self._token)
+        given = start.token if start.token is not None else self._token
+        self.front.access.check_token(given)
+        placed = self.front.access.session_of(given)
         facts = self.front.facts_of(start.avatar)
         self._voice = start.voice or self.front.voice
         self.front.check_voice(self._voice)
@@ -144,7 +147,9 @@ class Connection:
                 self.session.express(start.mood, None)
             place.receive = self._picture
             place.on_lost, place.on_back = self._render_lost, self._render_back
-            if isinstance(resume, dict) and isinstance(resume.get("session"), str):
+            if placed is not None:
+                self.id = placed
+            elif isinstance(resume, dict) and isinstance(resume.get("session"), str):
                 self.id = resume["session"][:64]
             self._tell(self._ready(resumed=resume is not None))
             self.front.enter(self)
@@ -680,6 +685,12 @@ class Connection:
         while True:
             letter = await self.outbox.next()
             await self._socket.send(letter.content)
+
+    def end(self) -> None:
+        """End the session, which somebody else has asked for."""
+        if self._closing is None:
+            self._closing = (1000, "ended")
+            self._closer = asyncio.create_task(self._socket.close(*self._closing))
 
     def fail(self) -> None:
         """A fault of the server ends this session, and no other."""

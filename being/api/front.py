@@ -10,6 +10,7 @@ import os
 from being.api.connection import Connection
 from being.api.limits import Access, Limits
 from being.api.metrics import Metrics
+from being.api.session_ledger import LedgerClient
 from being.api.talk import TalkService
 from being.api.workshop import FeatureFactory, Voice, Workshop
 from being.errors import BeingError
@@ -44,10 +45,12 @@ class Front:
         clock: Clock | None = None,
         voice: str = DEFAULT_VOICE,
         talk: TalkService | None = None,
+        ledger: str | None = None,
     ):
         """features, voice_maker: make speech; other ones serve tests. voice: the default one.
 
-        talk: answers what clients say; None: they get no answers.
+        talk: answers what clients say; None: they get no answers. ledger: path of the supervisor's
+        `SessionLedger`, where it keeps one.
         """
         self.renderer, self.limits, self.access = renderer, limits, access
         self.features, self.speak, self.voice = features, voice_maker, voice
@@ -57,6 +60,7 @@ class Front:
         self.workshop = Workshop()
         self.metrics = Metrics()
         self.connections: set[Connection] = set()
+        self.ledger = None if ledger is None else LedgerClient(ledger, self._end)
         self.peers: set[asyncio.Task[None]] = set()  # sessions by WebRTC
         self._wake = asyncio.Event()
         self._look_ahead: dict[str, float] = {}
@@ -116,6 +120,8 @@ class Front:
     def enter(self, connection: Connection) -> None:
         """A session begins."""
         self.connections.add(connection)
+        if self.ledger is not None:
+            self.ledger.opened(connection.id)
         self.metrics.sessions.inc()
         self.wake()
 
@@ -123,7 +129,14 @@ class Front:
         """A session ends; done for one that never began, it does nothing."""
         if connection in self.connections:
             self.connections.discard(connection)
+            if self.ledger is not None:
+                self.ledger.closed(connection.id)
             self.metrics.sessions.dec()
+
+    def _end(self, session: str) -> None:
+        """End the session with this id, if it runs here."""
+        for connection in [c for c in self.connections if c.id == session]:
+            connection.end()
 
     def wake(self) -> None:
         """Look at the sessions now."""
@@ -150,6 +163,8 @@ class Front:
         tasks = [asyncio.create_task(self.renderer.run()), asyncio.create_task(self.beat())]
         if self.talk is not None:
             tasks.append(asyncio.create_task(self.talk.greet()))
+        if self.ledger is not None:
+            tasks.append(asyncio.create_task(self.ledger.run()))
         try:
             await asyncio.gather(*tasks)
         finally:

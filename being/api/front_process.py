@@ -21,6 +21,7 @@ from being.api.front import Front
 from being.api.limits import Access, Limits
 from being.api.server import LiveWebSocketProtocol, create_app
 from being.api.talk_options import TalkOptions, new_service
+from being.api.tickets import TicketAccess
 from being.session.avatar_facts import AvatarFacts
 from being.session.render_client import RenderClient
 from being.threads import forget_startup
@@ -46,6 +47,8 @@ class FrontConfig:
     certificate: str | None  # PEM files
     key: str | None
     talk: str | None = None  # file of the options of conversations
+    ticket_key: str | None = None  # hexadecimal; sessions are placed, and need a ticket
+    ledger: str | None = None  # path of the supervisor's `SessionLedger`
 
     def to_json(self) -> str:
         """The configuration for the command line."""
@@ -80,13 +83,15 @@ async def _serve(config: FrontConfig) -> None:
     facts = [AvatarFacts.load(Path(file)) for file in config.facts]
     limits = Limits()
     access = Access(config.token, frozenset(config.origins))
+    if config.ticket_key is not None:
+        access = TicketAccess(key=bytes.fromhex(config.ticket_key))
 
     def load_front() -> Front:
         client = RenderClient(config.renderer, facts, config.slots)
         talk = None
         if config.talk is not None:
             talk = new_service(TalkOptions.load(Path(config.talk)))
-        front = Front(client, limits, access, voice=config.voice, talk=talk)
+        front = Front(client, limits, access, voice=config.voice, talk=talk, ledger=config.ledger)
         front.warm_up()
         forget_startup()
         return front

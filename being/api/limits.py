@@ -47,6 +47,10 @@ class Access:
                 close=4401,
             )
 
+    def session_of(self, given: str | None) -> str | None:
+        """The id of the session that a token is for; None where it is for any."""
+        return None
+
     def check_origin(self, origin: str | None, hosts: list[str]) -> None:
         """Raise Refusal for a page of another host.
 

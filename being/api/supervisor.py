@@ -27,6 +27,7 @@ from types import TracebackType
 from being.api.front_process import FrontConfig
 from being.api.metrics import DIRECTORY, forget_process
 from being.api.readiness import bound_socket
+from being.api.session_ledger import SessionLedger
 from being.api.talk_options import TalkOptions
 from being.console import console
 from being.errors import BeingError, EnvironmentFault, ExitCode
@@ -65,6 +66,8 @@ class ServeOptions:
     batched_features: bool | None = None
     watermark: bool = True  # of the pictures
     talk: TalkOptions | None = None  # None: no conversations
+    # Signs the tickets of sessions that are placed, hexadecimal; None: no tickets are needed.
+    ticket_key: str | None = None
 
 
 def default_fronts() -> int:
@@ -110,6 +113,11 @@ class Supervisor:
         import prometheus_client  # noqa: F401
 
         os.environ[DIRECTORY] = str(folder / "metrics")
+        self.ledger: SessionLedger | None = None
+        self._ledger_path: str | None = None
+        if options.ticket_key is not None:
+            self._ledger_path = str(folder / "ledger")
+            self.ledger = SessionLedger(Path(self._ledger_path))
         self._path = str(folder / "render")
         self._renderer_listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._renderer_listener.bind(self._path)
@@ -191,6 +199,8 @@ class Supervisor:
             os.close(self._parent_read)
         self._listener.close()
         self._renderer_listener.close()
+        if self.ledger is not None:
+            self.ledger.close()
         if os.environ.get(DIRECTORY, "").startswith(self._folder.name):
             del os.environ[DIRECTORY]
         self._folder.cleanup()
@@ -257,6 +267,8 @@ class Supervisor:
             str(options.certificate) if options.certificate else None,
             str(options.key) if options.key else None,
             str(self._talk) if self._talk else None,
+            options.ticket_key,
+            self._ledger_path,
         )
         environment = {**self._environment, **ONE_THREAD}
         self._run(
@@ -316,19 +328,25 @@ class Supervisor:
     def _wait_for_fronts(self) -> None:
         """Wait until a front answers. Raises BeingError when all have ended."""
         deadline = time.monotonic() + START_S
-        host = "127.0.0.1" if self.options.host in ("0.0.0.0", "::", "") else self.options.host
         while time.monotonic() < deadline:
             if all(front.ended() for front in self._fronts):
                 break
-            with contextlib.suppress(OSError):
-                if self._healthy(host):
-                    return
+            if self.healthy():
+                return
             time.sleep(0.05)
         raise BeingError(
             "no front process could start",
             "they ended, or do not answer",
             "Their messages stand above",
         )
+
+    def healthy(self) -> bool:
+        """Whether a front answers that it can serve."""
+        host = "127.0.0.1" if self.options.host in ("0.0.0.0", "::", "") else self.options.host
+        try:
+            return self._healthy(host)
+        except OSError:
+            return False
 
     def _healthy(self, host: str) -> bool:
         """Whether a front answers that it can serve. Raises OSError while none answers.

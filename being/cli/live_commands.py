@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from being.api.supervisor import ServeOptions
 
 TOKEN_BYTES = 18
+TICKET_KEY_BYTES = 32
 CERTIFICATE_FOLDER = "certificate"
 
 
@@ -111,6 +112,48 @@ def serve(
     voice: Annotated[
         str, typer.Option("--voice", help="Voice of sessions that name none; see tts-video.")
     ] = "hibari",
+    ray: Annotated[
+        bool,
+        typer.Option(
+            "--ray",
+            help="Place sessions on replicas of the server, by Ray Serve; needs --max-sessions, "
+            "those of a replica. Clients ask for a place with POST sessions; docs/scaling.md.",
+        ),
+    ] = False,
+    replicas: Annotated[
+        str,
+        typer.Option(
+            "--replicas",
+            metavar="N or MIN:MAX",
+            help="With --ray: replicas; MIN:MAX come and go with the number of sessions.",
+        ),
+    ] = "1",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            "--address",
+            metavar="HOST:PORT",
+            help="With --ray: the cluster (default: this machine alone). Avatars must lie under "
+            "the same paths on all its machines, and replicas use a GPU with --device cuda.",
+        ),
+    ] = None,
+    proxy: Annotated[
+        bool,
+        typer.Option(
+            "--proxy",
+            help="With --ray: pass all media through the one port; default: they go straight to "
+            "the port of the replica.",
+        ),
+    ] = False,
+    drain: Annotated[
+        float,
+        typer.Option(
+            "--drain",
+            metavar="SECONDS",
+            min=0,
+            help="With --ray: how long a replica that is no longer needed waits for its sessions.",
+        ),
+    ] = 3600.0,
     watermark: WatermarkOption = True,
     speech: SpeechOption = None,
     speech_model: SpeechModelOption = None,
@@ -133,9 +176,15 @@ def serve(
     if token is None and not no_token and not is_loopback(host):
         token = secrets.token_urlsafe(TOKEN_BYTES)
     set_speech_endpoint(speech, speech_model, voice)
+    if ray:
+        _check_placed(max_sessions, host, address)
+    elif replicas != "1" or address is not None or proxy:
+        raise UsageError("--replicas, --address and --proxy need --ray", fix="Give --ray too")
     talk = talk_options(llm, llm_model, transcribe, transcribe_model, system_prompt, history)
     options = dataclasses.replace(
-        _options(avatars, host, port, token, allow_origin, cert, key, self_signed, device, splat),
+        _options(
+            avatars, host, port, token, allow_origin, cert, key, self_signed, device, splat, address
+        ),
         fronts=fronts,
         limit=max_sessions or 0,
         limit_by_address=max_per_address,
@@ -145,6 +194,8 @@ def serve(
         talk=talk,
     )
     secure = options.certificate is not None
+    if ray:
+        return _serve_placed(options, replicas, address, proxy, drain)
     with Supervisor(options) as supervisor:
         console.info("loading ...")
         supervisor.start()
@@ -270,8 +321,11 @@ def _options(
     self_signed: bool,
     device: str,
     splat: str | None,
+    address: str | None,
 ) -> ServeOptions:
-    """The options that need to be checked or looked up."""
+    """The options that need to be checked or looked up. address: of a cluster, whose machines have
+    the device, not this one.
+    """
     from being.api.certificates import checked_pair, self_signed_pair
     from being.api.supervisor import ServeOptions
     from being.model.device import pick_device
@@ -293,9 +347,81 @@ def _options(
         origins=[origin.rstrip("/") for origin in origins or []],
         certificate=cert,
         key=key,
-        device=str(pick_device(device)),
-        rasterizer=select_rasterizer(device, splat),
+        device=_cluster_device(device) if address else str(pick_device(device)),
+        rasterizer=splat or "auto" if address else select_rasterizer(device, splat),
     )
+
+
+def _cluster_device(device: str) -> str:
+    """The device of replicas on a cluster. Raises UsageError for an unknown one."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"there is no device '{device}'", fix="Give --device cpu or cuda")
+    return "cpu" if device == "auto" else device
+
+
+def _check_placed(max_sessions: int | None, host: str, address: str | None) -> None:
+    """Raise where sessions cannot be placed by Ray."""
+    from being.api.limits import is_loopback
+    from being.deploy.ray_cluster import check_ray
+
+    check_ray()
+    if max_sessions is None:
+        raise UsageError(
+            "--ray needs --max-sessions N",
+            "N is the number of sessions of one replica",
+            "`being serve` measures how many a machine serves, and prints it",
+        )
+    if address is not None and is_loopback(host):
+        raise UsageError(
+            f"--host {host} cannot be reached from other machines",
+            "a cluster was named with --address",
+            "Give --host 0.0.0.0",
+        )
+
+
+def _serve_placed(
+    options: ServeOptions, replicas: str, address: str | None, proxy: bool, drain: float
+) -> dict[str, Any]:
+    """Serve by Ray until Ctrl-C."""
+    from being.api.addresses import address_lines, page_address
+    from being.api.readiness import bound_socket
+    from being.deploy.plan import Plan, parse_replicas
+    from being.deploy.serve_run import serve_sessions
+
+    fewest_most = parse_replicas(replicas)
+    port = options.port
+    if address is None:
+        # Serve takes no port 0, and tells late where a port is taken.
+        try:
+            with bound_socket(options.host, port) as free:
+                port = free.getsockname()[1]
+        except OSError as error:
+            raise EnvironmentFault(
+                f"cannot listen on {options.host} port {port}",
+                error.strerror or str(error),
+                "Choose another port with --port, or 0 for any free one",
+            ) from error
+    absolute = {name: folder.absolute() for name, folder in options.avatars.items()}
+    plan = Plan(
+        dataclasses.replace(options, port=port, avatars=absolute),
+        secrets.token_hex(TICKET_KEY_BYTES),
+        fewest_most,
+        proxied=proxy,
+        cpus=float(options.fronts or 1),
+        gpus=1.0 if options.device.startswith("cuda") else 0.0,
+        drain_s=drain,
+    )
+    secure = plan.secure
+
+    def ready() -> None:
+        for line in address_lines(options.host, port, options.token, secure):
+            console.info(line)
+        console.info(f"{plan.limit} sessions a replica, {replicas} replicas; Ctrl-C ends them")
+
+    serve_sessions(plan, address, ready)
+    scheme = "https" if secure else "http"
+    url = page_address(scheme, options.host, port, options.token)
+    return {"url": url, "limit": plan.limit, "replicas": list(fewest_most)}
 
 
 def _named_avatars(folders: list[Path] | None) -> dict[str, Path]:

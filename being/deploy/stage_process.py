@@ -27,6 +27,7 @@ GRACE_S = 30.0
 POLL_S = 0.1
 WAIT_S = 2 * GRACE_S  # for the process of an earlier attempt
 PROGRAM = [sys.executable, "-m", "being.cli.app"]
+MODULE = ["-m", "being.deploy.stage_process"]
 STILL_RUNNING = 75  # exit code where that process does not end
 
 
@@ -89,7 +90,7 @@ def run_attached(lock: Path, log: Path, words: list[str]) -> subprocess.Complete
     """
     with tempfile.TemporaryFile("w+") as answer, tempfile.TemporaryFile("w+") as faults:
         process = subprocess.Popen(
-            [sys.executable, "-m", "being.deploy.stage_process", str(lock), str(log), *words],
+            [sys.executable, *MODULE, str(lock), str(log), *words],
             stdin=subprocess.PIPE,
             stdout=answer,
             stderr=faults,

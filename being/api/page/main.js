@@ -7,6 +7,7 @@ import { canListen, Microphone } from "./microphone.js";
 import { hideError, showError, showNotice, showSecureNote } from "./notes.js";
 import { Panel } from "./panel.js";
 import { PictureQueue } from "./pictures.js";
+import { isPlaced } from "./placement.js";
 import { RATE } from "./protocol.js";
 import { LiveSession } from "./session.js";
 import { Settings } from "./settings.js";
@@ -87,6 +88,7 @@ async function firstOptions() {
     resume: same ? kept.resume : undefined,
     matte: query.get("background") === "none" && canDrawMatte(),
     video: (await canDecodeH264()) ? "h264" : "jpeg",
+    placed: await isPlaced(document.baseURI),
   };
 }
 

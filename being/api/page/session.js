@@ -2,6 +2,7 @@
 
 import { H264Decoder, JpegDecoder } from "./decoders.js";
 import { Outbox } from "./outbox.js";
+import { askForPlace } from "./placement.js";
 import { packetSamples, packPcm, parsePacket, PROTOCOL, RATE, sessionAddress } from "./protocol.js";
 import { Question } from "./question.js";
 
@@ -26,7 +27,7 @@ const NORMAL = 1000;
 export class LiveSession {
   /**
    * page: address of the page. sound: a Sound. pictures: a PictureQueue. options: { token, video,
-   * matte, avatar } for `start`.
+   * matte, avatar } for `start`, and placed: the server has a place for a session only on request.
    */
   constructor(page, sound, pictures, options, on) {
     Object.assign(this, { page, sound, pictures, options, on });
@@ -65,7 +66,24 @@ export class LiveSession {
     this.over = this.paused = false;
     this.fatal = null;
     this.on.link("connecting");
-    const socket = new WebSocket(sessionAddress(this.page, this.options.token));
+    if (!this.options.placed) return this.open(sessionAddress(this.page, this.options.token));
+    // Another attempt, or `leave`, makes the answer of this one worthless.
+    const attempt = (this.attempt = {});
+    const session = this.resume?.session ?? null;
+    askForPlace(this.page, this.options.token, session).then(
+      (address) => attempt === this.attempt && this.open(address),
+      (refusal) => attempt === this.attempt && this.refused(refusal),
+    );
+  }
+
+  /** There is no place: `refusal` is a message `error` of the server, or null where none came. */
+  refused(refusal) {
+    if (refusal) this.take_error(refusal);
+    this.lost();
+  }
+
+  open(address) {
+    const socket = new WebSocket(address);
     socket.binaryType = "arraybuffer";
     socket.onopen = () => this.start();
     socket.onmessage = ({ data }) => {
@@ -110,7 +128,7 @@ export class LiveSession {
 
   leave() {
     const { socket } = this;
-    this.socket = null;
+    this.socket = this.attempt = null;
     socket?.close(NORMAL);
     this.reset();
   }

@@ -1,0 +1,226 @@
+"""`serve_sessions`: live sessions placed by Ray Serve, from a plan to a running application."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from fastapi import FastAPI
+
+from being.console import console
+from being.deploy.board import Board, Report
+from being.deploy.holds import full
+from being.deploy.ingress import Placed, create_ingress
+from being.deploy.plan import TARGET_SHARE, Plan
+from being.deploy.ray_cluster import NAMESPACE, check_resources, cluster, nodes_resources
+from being.deploy.session_replica import SessionReplica
+from being.errors import BeingError
+from being.session.refusals import Refusal
+
+APPLICATION, REPLICA, INGRESS, BOARD = "being", "SessionReplica", "Ingress", "being-board"
+START_S = 600.0  # for the first replica to load its avatars
+FIRST_WAIT_S = 3.0  # for a place; longer than Serve takes to find one that is free
+PLACE_S = 9.0  # for a place where replicas die meanwhile
+RETRY_S = 0.2
+INGRESS_REQUESTS = 10_000  # at a time: each proxied session is one
+CPUS_OF_RAY = 1  # of our own Ray, beside those of the replicas
+
+
+class RayPlacer:
+    """Implements `Placer`: Serve's router chooses the replica, by its count of sessions."""
+
+    def __init__(self) -> None:
+        """In a replica of the ingress."""
+        import ray
+        from ray import serve
+
+        self._ray = ray
+        handle = serve.get_deployment_handle(REPLICA, APPLICATION)
+        self._hold = handle.options(method_name="hold", stream=True)
+        self._board = ray.get_actor(BOARD, NAMESPACE)
+        self._node = ray.get_runtime_context().get_node_id()
+        self._kept: set[asyncio.Task[None]] = set()
+
+    async def place(self, session: str) -> Placed:
+        """See `Placer.place`."""
+        deadline = time.monotonic() + PLACE_S
+        while True:
+            reports = [r for r in await self.reports() if session not in r.sessions]
+            if reports and not any(report.free for report in reports):
+                raise self._full(reports)
+            request: Any = self._hold.remote(session)
+            try:
+                first = await asyncio.wait_for(anext(request), FIRST_WAIT_S)
+            except (asyncio.TimeoutError, StopAsyncIteration):
+                request.cancel()
+                raise self._full(reports) from None
+            except self._ray.exceptions.RayError:  # the replica has just died
+                if time.monotonic() > deadline:
+                    raise self._full(reports) from None
+                await asyncio.sleep(RETRY_S)
+                continue
+            if "refused" in first:
+                raise self._full(reports)
+            # The request lasts as long as the session: Serve counts it.
+            task = asyncio.create_task(self._keep(request))
+            self._kept.add(task)
+            task.add_done_callback(self._kept.discard)
+            return Placed(first["replica"], first["address"], first["node"] == self._node)
+
+    async def _keep(self, request: Any) -> None:
+        # The replica may die: its clients ask for a place again.
+        with contextlib.suppress(Exception):
+            async for _ in request:
+                pass
+
+    def _full(self, reports: Sequence[Report]) -> Refusal:
+        return full(sum(len(r.sessions) for r in reports), sum(r.limit for r in reports))
+
+    async def reports(self) -> Sequence[Report]:
+        """See `Placer.reports`."""
+        try:
+            found: list[Report] = await self._board.reports.remote()
+            return found
+        except self._ray.exceptions.RayError:  # it is being started again
+            return []
+
+    async def end(self, session: str) -> bool:
+        """See `Placer.end`."""
+        return bool(await self._board.end.remote(session))
+
+
+def deploy(ray: Any, plan: Plan) -> None:
+    """Deploy the plan, or change what runs to it; returns when sessions can be placed.
+
+    Raises BeingError where no replica can start.
+    """
+    from ray import serve
+    from ray.serve.config import HTTPOptions
+
+    options: dict[str, Any] = {
+        "host": plan.serve.host,
+        "port": plan.serve.port,
+        "location": "HeadOnly",
+    }
+    if plan.serve.certificate is not None:
+        options |= {
+            "ssl_certfile": str(plan.serve.certificate),
+            "ssl_keyfile": str(plan.serve.key),
+        }
+    serve.start(http_options=HTTPOptions(**options))
+    board = ray.remote(Board).options(
+        name=BOARD, namespace=NAMESPACE, get_if_exists=True, num_cpus=0, max_restarts=-1
+    )
+    application = _ingress(serve, plan).bind(
+        _replica(serve, plan).bind(_replica_plan(plan), board.remote())
+    )
+    try:
+        serve.run(application, name=APPLICATION, route_prefix="/", blocking=False)
+    except RuntimeError as error:
+        raise BeingError(
+            "no replica can start", _why_not(serve) or str(error).splitlines()[0], "See above"
+        ) from error
+
+
+def _replica_plan(plan: Plan) -> Plan:
+    """The plan as a replica gets it: its number of replicas may change while it runs."""
+    return dataclasses.replace(plan, replicas=(1, 1))
+
+
+def _replica(serve: Any, plan: Plan) -> Any:
+    """The deployment of the replicas."""
+    fewest, most = plan.replicas
+    scaling: dict[str, Any] = {"num_replicas": fewest}
+    if most > fewest:
+        scaling = {
+            "autoscaling_config": {
+                "min_replicas": fewest,
+                "max_replicas": most,
+                "target_ongoing_requests": max(1.0, TARGET_SHARE * plan.limit),
+                "upscale_delay_s": plan.upscale_delay_s,
+                "downscale_delay_s": plan.downscale_delay_s,
+            }
+        }
+    return serve.deployment(SessionReplica).options(
+        name=REPLICA,
+        max_ongoing_requests=plan.limit,
+        graceful_shutdown_timeout_s=plan.drain_s,
+        graceful_shutdown_wait_loop_s=1.0,
+        health_check_period_s=5.0,
+        health_check_timeout_s=60.0,
+        ray_actor_options={"num_cpus": plan.cpus, "num_gpus": plan.gpus},
+        **scaling,
+    )
+
+
+class Ingress:
+    """The class that Serve wraps round the application of `create_ingress`."""
+
+    def __init__(self, replica: Any):
+        """replica: the handle; it makes Serve deploy both together."""
+
+
+def _ingress(serve: Any, plan: Plan) -> Any:
+    """The deployment of the application that clients talk to."""
+
+    def make_app() -> FastAPI:  # Serve takes a plain function without arguments
+        return create_ingress(plan, RayPlacer)
+
+    return serve.deployment(serve.ingress(make_app)(Ingress)).options(
+        name=INGRESS,
+        num_replicas=1,
+        max_ongoing_requests=INGRESS_REQUESTS,
+        graceful_shutdown_timeout_s=plan.drain_s if plan.proxied else 10.0,
+        ray_actor_options={"num_cpus": 0},
+    )
+
+
+def _why_not(serve: Any) -> str:
+    """Why a deployment failed, in one line."""
+    with contextlib.suppress(Exception):
+        for deployment in serve.status().applications[APPLICATION].deployments.values():
+            lines = [line.strip() for line in deployment.message.splitlines() if line.strip()]
+            errors = [line for line in lines if "Error" in line or "Refus" in line]
+            if errors:
+                return errors[-1][:300]
+    return ""
+
+
+@contextlib.contextmanager
+def running(plan: Plan, address: str | None) -> Iterator[Any]:
+    """The module `ray`, connected, with the plan deployed while the block runs.
+
+    address: of a cluster; None: a Ray of our own, which ends with the block, and all sessions with
+    it. On a cluster the application is deleted: its sessions may end first, for `drain_s`. Raises
+    EnvironmentFault where the cluster lacks what a replica needs.
+    """
+    cores = round(plan.replicas[1] * plan.cpus) + CPUS_OF_RAY
+    with cluster(address, cores if address is None else None) as ray:
+        check_resources(nodes_resources(ray), "a replica", plan.cpus, plan.gpus)
+        from ray import serve
+
+        try:
+            deploy(ray, plan)
+            yield ray
+        finally:
+            if address is not None:
+                with contextlib.suppress(Exception):
+                    serve.delete(APPLICATION, _blocking=False)
+
+
+def serve_sessions(plan: Plan, address: str | None, ready: Any) -> None:
+    """Serve until Ctrl-C or SIGTERM. ready: called when sessions can be placed."""
+    stop = threading.Event()
+    with running(plan, address):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stop.set())
+        ready()
+        while not stop.wait(0.5):
+            pass
+        console.info("ending ...")

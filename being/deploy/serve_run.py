@@ -24,7 +24,8 @@ from being.errors import BeingError
 from being.session.refusals import Refusal
 
 APPLICATION, REPLICA, INGRESS, BOARD = "being", "SessionReplica", "Ingress", "being-board"
-START_S = 600.0  # for the first replica to load its avatars
+LOGGING = {"enable_access_log": False, "log_level": "WARNING"}
+START_ATTEMPTS = 3  # of a replica, before its error is told
 FIRST_WAIT_S = 3.0  # for a place; longer than Serve takes to find one that is free
 PLACE_S = 9.0  # for a place where replicas die meanwhile
 RETRY_S = 0.2
@@ -59,14 +60,14 @@ class RayPlacer:
                 first = await asyncio.wait_for(anext(request), FIRST_WAIT_S)
             except (asyncio.TimeoutError, StopAsyncIteration):
                 request.cancel()
-                raise self._full(reports) from None
+                raise self._full(await self.reports()) from None
             except self._ray.exceptions.RayError:  # the replica has just died
                 if time.monotonic() > deadline:
                     raise self._full(reports) from None
                 await asyncio.sleep(RETRY_S)
                 continue
             if "refused" in first:
-                raise self._full(reports)
+                raise self._full(await self.reports())
             # The request lasts as long as the session: Serve counts it.
             task = asyncio.create_task(self._keep(request))
             self._kept.add(task)
@@ -113,7 +114,8 @@ def deploy(ray: Any, plan: Plan) -> None:
             "ssl_certfile": str(plan.serve.certificate),
             "ssl_keyfile": str(plan.serve.key),
         }
-    serve.start(http_options=HTTPOptions(**options))
+    # Addresses hold tokens.
+    serve.start(http_options=HTTPOptions(**options), logging_config=LOGGING)
     board = ray.remote(Board).options(
         name=BOARD, namespace=NAMESPACE, get_if_exists=True, num_cpus=0, max_restarts=-1
     )
@@ -149,9 +151,11 @@ def _replica(serve: Any, plan: Plan) -> Any:
         }
     return serve.deployment(SessionReplica).options(
         name=REPLICA,
+        logging_config=LOGGING,
         max_ongoing_requests=plan.limit,
         graceful_shutdown_timeout_s=plan.drain_s,
         graceful_shutdown_wait_loop_s=1.0,
+        max_constructor_retry_count=START_ATTEMPTS,
         health_check_period_s=5.0,
         health_check_timeout_s=60.0,
         ray_actor_options={"num_cpus": plan.cpus, "num_gpus": plan.gpus},
@@ -174,6 +178,7 @@ def _ingress(serve: Any, plan: Plan) -> Any:
 
     return serve.deployment(serve.ingress(make_app)(Ingress)).options(
         name=INGRESS,
+        logging_config=LOGGING,
         num_replicas=1,
         max_ongoing_requests=INGRESS_REQUESTS,
         graceful_shutdown_timeout_s=plan.drain_s if plan.proxied else 10.0,

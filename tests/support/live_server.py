@@ -87,6 +87,7 @@ class LocalServer:
     sessions_by_address: int = 8
     page: Path | None = None
     talk: TalkService | None = None
+    ledger: str | None = None  # path of a `SessionLedger`
 
     def __enter__(self) -> LocalServer:
         self._folder = tempfile.TemporaryDirectory()
@@ -137,6 +138,7 @@ class LocalServer:
                 lambda facts: LoudnessFeatures(),
                 hum,
                 talk=self.talk,
+                ledger=self.ledger,
             )
             return self.front
 

@@ -13,7 +13,8 @@ ROOT = Path(being.__file__).parent
 ORDER = """
     conventions errors threads console names paths locks reading files onnx_runtime config assets
     media report audio tts splat face data provenance preprocess model metrics runs train inference
-    session conversation adapters api run_page interop library eval bench sample demo doctor cli
+    session conversation adapters api deploy run_page interop library eval bench sample demo doctor
+    cli
 """.split()
 # What each of them imports. A new edge is a decision: add it here, and say why in the commit.
 ALLOWED = {
@@ -51,6 +52,10 @@ ALLOWED = {
     "adapters": "conventions errors media provenance inference session",
     "api": ("conventions errors threads console reading media tts session conversation adapters"),
     "run_page": "errors reading runs api",
+    "deploy": (
+        "errors threads console names paths locks reading files config data preprocess runs "
+        "session api"
+    ),
     "interop": (
         "conventions errors threads console names paths locks reading files onnx_runtime config "
         "media audio face data preprocess model runs"
@@ -71,7 +76,8 @@ ALLOWED = {
     ),
     "cli": (
         "errors threads console paths reading config assets media tts splat face data preprocess "
-        "provenance model runs train inference api run_page interop library eval bench demo doctor"
+        "provenance model runs train inference api deploy run_page interop library eval bench demo "
+        "doctor"
     ),
 }
 ONLY_DOORS = {
@@ -84,6 +90,7 @@ ONLY_DOORS = {
     "livekit": "being.adapters.livekit",
     "pipecat": "being.adapters.pipecat",
     "aiortc": "being.adapters.webrtc",
+    "ray": "being.deploy",
 }  # third-party packages that one package alone may import
 
 

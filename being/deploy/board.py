@@ -66,6 +66,14 @@ class Board:
         }
         return [report for _, report in self._reports.values()]
 
+    def room(self, session: str) -> tuple[int, int, bool]:
+        """Sessions that run, places in all, and whether one is free for `session`."""
+        reports = self.reports()
+        free = any(
+            len(report.sessions) - (session in report.sessions) < report.limit for report in reports
+        )
+        return sum(len(r.sessions) for r in reports), sum(r.limit for r in reports), free
+
     def end(self, session: str) -> bool:
         """Have a session ended; whether a replica holds it."""
         held = any(session in report.sessions for report in self.reports())

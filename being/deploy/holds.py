@@ -25,11 +25,12 @@ class Holds:
     def __init__(self, limit: int):
         self.limit = limit
         self._holds: dict[str, Hold] = {}
+        self._running: set[str] = set()
 
     @property
     def sessions(self) -> list[str]:
-        """The ids of the sessions that hold a place."""
-        return list(self._holds)
+        """The ids of the sessions that have a place: those that run, and those that shall come."""
+        return sorted({*self._holds, *self._running})
 
     def take(self, session: str, now: float) -> Hold:
         """A place for a session. A client that asks again gets its own again.
@@ -38,8 +39,9 @@ class Holds:
         """
         if (old := self._holds.pop(session, None)) is not None:
             old.ended.set()
-        if len(self._holds) >= self.limit:
-            raise full(len(self._holds), self.limit)
+        others = set(self.sessions) - {session}
+        if len(others) >= self.limit:
+            raise full(len(others), self.limit)
         self._holds[session] = hold = Hold(now + CLAIM_S)
         return hold
 
@@ -48,10 +50,17 @@ class Holds:
 
         running: the sessions that are open now.
         """
+        self._running = running
         for session, hold in list(self._holds.items()):
             if session in running:
                 hold.came = True
             elif hold.came or now > hold.until:
+                self.end(session)
+
+    def give_up(self, hold: Hold) -> None:
+        """Nobody waits for this hold any more: free its place, unless the session runs."""
+        if not hold.came:
+            for session in [name for name, held in self._holds.items() if held is hold]:
                 self.end(session)
 
     def end(self, session: str) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import importlib.util
 import os
 import secrets
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -51,8 +52,7 @@ def cluster(address: str | None, cores: int | None = None) -> Iterator[Any]:
     check_ray()
     os.environ.update(ALWAYS)
     if address is None:
-        os.environ.update(LOCAL)
-        os.environ[TOKEN] = secrets.token_hex(TOKEN_BYTES)
+        _close_own_ray()
     import ray
 
     console.info("starting Ray ..." if address is None else f"joining the cluster at {address} ...")
@@ -75,6 +75,23 @@ def cluster(address: str | None, cores: int | None = None) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _close_own_ray() -> None:
+    """Have a Ray that this process starts listen on the loopback address, and want a token.
+
+    Raises EnvironmentFault where Ray has been imported without: it reads this once.
+    """
+    if all(os.environ.get(name) == value for name, value in LOCAL.items()):
+        return
+    if "ray" in sys.modules:
+        raise EnvironmentFault(
+            "Ray was imported before its ports were closed",
+            "it would listen on all addresses, for everybody",
+            "Let being import it, or name a cluster that runs",
+        )
+    os.environ.update(LOCAL)
+    os.environ[TOKEN] = secrets.token_hex(TOKEN_BYTES)
 
 
 def nodes_resources(ray: Any) -> list[dict[str, float]]:

@@ -19,15 +19,14 @@ from being.deploy.holds import full
 from being.deploy.ingress import Placed, create_ingress
 from being.deploy.plan import TARGET_SHARE, Plan
 from being.deploy.ray_cluster import NAMESPACE, check_resources, cluster, nodes_resources
-from being.deploy.session_replica import SessionReplica
+from being.deploy.session_replica import HEALTH_PERIOD_S, SessionReplica
 from being.errors import BeingError
-from being.session.refusals import Refusal
 
 APPLICATION, REPLICA, INGRESS, BOARD = "being", "SessionReplica", "Ingress", "being-board"
 LOGGING = {"enable_access_log": False, "log_level": "WARNING"}
 START_ATTEMPTS = 3  # of a replica, before its error is told
-FIRST_WAIT_S = 3.0  # for a place; longer than Serve takes to find one that is free
-PLACE_S = 9.0  # for a place where replicas die meanwhile
+FIRST_WAIT_S = 1.5  # for the answer of a replica; then another one is asked
+PLACE_S = 8.0  # for a place, where replicas die or start meanwhile
 RETRY_S = 0.2
 INGRESS_REQUESTS = 10_000  # at a time: each proxied session is one
 CPUS_OF_RAY = 1  # of our own Ray, beside those of the replicas
@@ -52,22 +51,22 @@ class RayPlacer:
         """See `Placer.place`."""
         deadline = time.monotonic() + PLACE_S
         while True:
-            reports = [r for r in await self.reports() if session not in r.sessions]
-            if reports and not any(report.free for report in reports):
-                raise self._full(reports)
+            # Serve would let the request wait for a free replica, without end.
+            sessions, places, free = await self._room(session)
+            if places and not free:
+                raise full(sessions, places)
             request: Any = self._hold.remote(session)
             try:
                 first = await asyncio.wait_for(anext(request), FIRST_WAIT_S)
-            except (asyncio.TimeoutError, StopAsyncIteration):
+            except (asyncio.TimeoutError, StopAsyncIteration, self._ray.exceptions.RayError):
+                # The replica has just died, or none is ready.
                 request.cancel()
-                raise self._full(await self.reports()) from None
-            except self._ray.exceptions.RayError:  # the replica has just died
                 if time.monotonic() > deadline:
-                    raise self._full(reports) from None
+                    raise full(sessions, places) from None
                 await asyncio.sleep(RETRY_S)
                 continue
             if "refused" in first:
-                raise self._full(await self.reports())
+                raise full(sessions, places)
             # The request lasts as long as the session: Serve counts it.
             task = asyncio.create_task(self._keep(request))
             self._kept.add(task)
@@ -80,8 +79,13 @@ class RayPlacer:
             async for _ in request:
                 pass
 
-    def _full(self, reports: Sequence[Report]) -> Refusal:
-        return full(sum(len(r.sessions) for r in reports), sum(r.limit for r in reports))
+    async def _room(self, session: str) -> tuple[int, int, bool]:
+        """Sessions, places, and whether one is free; 0, 0, False where nobody knows."""
+        try:
+            found: tuple[int, int, bool] = await self._board.room.remote(session)
+            return found
+        except self._ray.exceptions.RayError:  # the board is being started again
+            return 0, 0, False
 
     async def reports(self) -> Sequence[Report]:
         """See `Placer.reports`."""
@@ -156,7 +160,7 @@ def _replica(serve: Any, plan: Plan) -> Any:
         graceful_shutdown_timeout_s=plan.drain_s,
         graceful_shutdown_wait_loop_s=1.0,
         max_constructor_retry_count=START_ATTEMPTS,
-        health_check_period_s=5.0,
+        health_check_period_s=HEALTH_PERIOD_S,
         health_check_timeout_s=60.0,
         ray_actor_options={"num_cpus": plan.cpus, "num_gpus": plan.gpus},
         **scaling,

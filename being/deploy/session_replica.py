@@ -20,6 +20,9 @@ from being.deploy.holds import Holds
 from being.deploy.plan import Plan
 from being.session.refusals import Refusal
 
+HEALTH_PERIOD_S = 5.0
+# Serve asks a replica that must go for its health no longer: after this time it knows.
+DRAINING_S = 4 * HEALTH_PERIOD_S
 UNHEALTHY_S = 120.0  # without a render process, after which Serve starts another replica
 
 
@@ -53,6 +56,7 @@ class SessionReplica:
         self._watching.start()
         self._reporting: asyncio.Task[None] | None = None
         self._unhealthy_since: float | None = None
+        self._asked = time.monotonic()  # for its health, last
 
     async def hold(self, session: str) -> AsyncIterator[dict[str, Any]]:
         """Hold a place for a session until it has ended.
@@ -65,12 +69,16 @@ class SessionReplica:
         except Refusal as refusal:
             yield {"refused": refusal.why}
             return
-        yield {"replica": self._name, "address": self._address, "node": self._node}
-        await hold.ended.wait()
+        try:
+            yield {"replica": self._name, "address": self._address, "node": self._node}
+            await hold.ended.wait()
+        finally:  # also where the one who asked has gone
+            self._holds.give_up(hold)
 
     async def check_health(self) -> None:
         """Serve asks from time to time. Raises RuntimeError where this replica serves nobody."""
         self._report_from_now_on()
+        self._asked = time.monotonic()
         if not self._watching.is_alive():
             raise RuntimeError("the live server is no longer watched")
         ok = await asyncio.to_thread(self._supervisor.healthy)
@@ -104,6 +112,7 @@ class SessionReplica:
             self._node,
             self._holds.limit,
             tuple(self._holds.sessions),
+            time.monotonic() - self._asked > DRAINING_S,
         )
 
     async def __del__(self) -> None:

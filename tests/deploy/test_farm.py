@@ -263,7 +263,9 @@ def test_a_stage_returns_what_its_command_made(
 def test_an_honest_failure_is_not_repeated_and_a_crash_is(
     tmp_path: Path, program: Callable[[str], list[str]]
 ) -> None:
-    refusal = '{"ok": False, "error": {"what": "no face", "why": "black", "fix": "Record", "code": 4}}'
+    refusal = (
+        '{"ok": False, "error": {"what": "no face", "why": "black", "fix": "Record", "code": 4}}'
+    )
     program(f"print(json.dumps({refusal})); sys.exit(4)")
     with pytest.raises(BeingError) as error:
         run(tmp_path)
@@ -290,7 +292,7 @@ def test_a_stage_ends_with_the_worker_that_holds_it(
             "-c",
             "from pathlib import Path; from being.deploy import stage_process as s; "
             f"s.MODULE = [{str(tmp_path / 'launcher.py')!r}]; "
-            f"s.run_attached(Path({str(tmp_path / 'lock')!r}), Path({str(tmp_path / 'log')!r}), [])",
+            f"s.run_attached(Path({str(tmp_path / 'l')!r}), Path({str(tmp_path / 'log')!r}), [])",
         ]
     )
     deadline = time.monotonic() + 20

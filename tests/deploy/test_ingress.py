@@ -108,7 +108,15 @@ def test_pages_of_other_hosts_get_no_place(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"{", b"[]", b'{"session": 3}', b'{"session": "a/b"}', b'{"sesion": "a"}', b"x" * 5000, b"\xff"],
+    [
+        b"{",
+        b"[]",
+        b'{"session": 3}',
+        b'{"session": "a/b"}',
+        b'{"sesion": "a"}',
+        b"x" * 5000,
+        b"\xff",
+    ],
 )
 def test_a_request_that_cannot_be_read_is_refused(tmp_path: Path, body: bytes) -> None:
     placer = FakePlacer()

@@ -43,6 +43,25 @@ def test_a_client_that_asks_again_keeps_one_place() -> None:
     assert second.ended.is_set() and holds.sessions == []
 
 
+def test_a_place_of_which_nobody_knows_any_more_is_free_unless_its_session_runs() -> None:
+    holds = Holds(2)
+    holds.give_up(holds.take("a", 0.0))
+    assert holds.sessions == []
+    came = holds.take("a", 0.0)
+    holds.look({"a"}, 1.0)
+    holds.give_up(came)
+    assert holds.sessions == ["a"]
+
+
+def test_sessions_that_run_count_also_where_no_request_holds_them() -> None:
+    holds = Holds(1)
+    holds.look({"a"}, 0.0)
+    with pytest.raises(Refusal):
+        holds.take("b", 1.0)
+    holds.take("a", 1.0)
+    assert holds.sessions == ["a"]
+
+
 def report(name: str, *sessions: str, draining: bool = False) -> Report:
     return Report(name, f"10.0.0.1:{len(name)}", "node", 3, sessions, draining)
 
@@ -63,6 +82,16 @@ def test_the_board_forgets_replicas_that_do_not_report() -> None:
 
 def test_a_draining_replica_has_no_free_place() -> None:
     assert report("one", "a", draining=True).free == 0
+
+
+def test_the_board_says_whether_a_place_is_free() -> None:
+    board = Board(lambda: 0.0)
+    assert board.room("a") == (0, 0, False)
+    board.report(report("one", "a", "b", "c"))
+    assert board.room("d") == (3, 3, False)
+    assert board.room("a") == (3, 3, True)  # it has one
+    board.report(report("two"))
+    assert board.room("d") == (3, 6, True)
 
 
 def test_the_wish_to_end_a_session_reaches_its_replica_once() -> None:

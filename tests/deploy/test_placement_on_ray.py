@@ -139,9 +139,13 @@ def test_sessions_of_a_killed_replica_go_on_elsewhere_and_the_others_lose_nothin
             assert {client.replicas[0] for client in kept} == {other}
             assert spread(clients) == {other: SESSIONS}
             back = sorted(client.first_media_at[1] - at for client in lost)
+            noticed = max(client.lost_at[0] - at for client in lost)
+            placed = sorted(client.placed_at[1] - at for client in lost)
             dropped = sum(client.stats[-1]["frames_dropped"] for client in kept)
             print(
-                f"\n{dict(before)}; back after {back[0]:.1f} to {back[-1]:.1f} s; missing sound of "
+                f"\n{dict(before)}; loss noticed after at most {noticed:.1f} s, placed again after "
+                f"{placed[0]:.1f} to {placed[-1]:.1f} s, back after {back[0]:.1f} to "
+                f"{back[-1]:.1f} s (load {os.getloadavg()[0]:.0f}); missing sound of "
                 f"the others {sum(client.gaps() for client in kept)} packets; they left out "
                 f"{dropped} late pictures and sent {sum(sum(c.pictures) for c in kept)}"
             )

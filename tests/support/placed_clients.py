@@ -47,6 +47,7 @@ class PlacedClient:
     replicas: list[str] = field(default_factory=list)
     resume: dict[str, Any] | None = None
     lost_at: list[float] = field(default_factory=list)
+    placed_at: list[float] = field(default_factory=list)
     # When the first media of each connection came.
     first_media_at: list[float] = field(default_factory=list)
     # Timestamps of sound, and the number of pictures, of each connection.
@@ -69,6 +70,7 @@ class PlacedClient:
                 await asyncio.sleep(RETRY_S)
                 continue
             self.session = answer["session"]
+            self.placed_at.append(time.monotonic())
             try:
                 await self._talk(answer, stop)
             except (ConnectionClosed, OSError):

@@ -1,4 +1,4 @@
-"""Machines, bandwidth and cost from one laptop to 100,000 live sessions: the table of docs/scaling.md.
+"""Machines, bandwidth and cost up to 100,000 live sessions: the table of docs/scaling.md.
 
     python -m scripts.scaling            # prints the table, as Markdown
     python -m scripts.scaling --write    # puts it into docs/scaling.md
@@ -106,8 +106,8 @@ def row(sessions: int, way: Way) -> Row:
 def table() -> str:
     """The table, as Markdown."""
     lines = [
-        "| sessions at a time | sent | H200 | machines of 8 | Gbit/s out | USD a session-hour: GPU | "
-        "data out | together |",
+        "| sessions at a time | sent | H200 | machines of 8 | Gbit/s out | "
+        "USD a session-hour: GPU | data out | together |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for way in ways():

@@ -31,6 +31,7 @@ LOCAL = {
 TOKEN = "RAY_AUTH_TOKEN"
 TOKEN_BYTES = 32
 NAMESPACE = "being"
+LOGS = "Look at its logs in /tmp/ray/session_latest/logs"
 
 
 def check_ray() -> None:
@@ -64,13 +65,15 @@ def cluster(address: str | None, cores: int | None = None) -> Iterator[Any]:
         else:
             ray.init(address, **settings)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
-        what = "Ray cannot start here" if address is None else f"no Ray cluster is at {address}"
-        fix = "Look at its logs in /tmp/ray" if address is None else "Leave --address out, or start"
-        raise EnvironmentFault(what, reason(error), fix + " one there" * bool(address)) from error
+        if address is not None:
+            raise EnvironmentFault(
+                f"no Ray cluster is at {address}",
+                reason(error),
+                "Leave --address out, or start one there: ray start --head",
+            ) from error
+        raise EnvironmentFault("Ray cannot start here", reason(error), LOGS) from error
     except Exception as error:  # Ray raises a plain Exception where a process does not start
-        raise BeingError(
-            "Ray cannot start", reason(error), "Look at its logs in /tmp/ray"
-        ) from error
+        raise BeingError("Ray cannot start", reason(error), LOGS) from error
     try:
         yield ray
     finally:

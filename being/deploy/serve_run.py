@@ -108,18 +108,14 @@ def deploy(ray: Any, plan: Plan) -> None:
     from ray import serve
     from ray.serve.config import HTTPOptions
 
-    options: dict[str, Any] = {
-        "host": plan.serve.host,
-        "port": plan.serve.port,
-        "location": "HeadOnly",
-    }
+    options: dict[str, Any] = {"host": plan.serve.host, "port": plan.serve.port}
     if plan.serve.certificate is not None:
         options |= {
             "ssl_certfile": str(plan.serve.certificate),
             "ssl_keyfile": str(plan.serve.key),
         }
     # Addresses hold tokens.
-    serve.start(http_options=HTTPOptions(**options), logging_config=LOGGING)
+    serve.start("HeadOnly", http_options=HTTPOptions(**options), logging_config=LOGGING)
     board = ray.remote(Board).options(
         name=BOARD, namespace=NAMESPACE, get_if_exists=True, num_cpus=0, max_restarts=-1
     )

@@ -386,6 +386,7 @@ def _serve_placed(
     from being.api.addresses import address_lines, page_address
     from being.api.readiness import bound_socket
     from being.deploy.plan import Plan, parse_replicas
+    from being.deploy.ray_cluster import own_environment
     from being.deploy.serve_run import serve_sessions
 
     fewest_most = parse_replicas(replicas)
@@ -409,6 +410,7 @@ def _serve_placed(
         proxied=proxy,
         cpus=float(options.fronts or 1),
         gpus=1.0 if options.device.startswith("cuda") else 0.0,
+        environment=own_environment(),
         drain_s=drain,
     )
     secure = plan.secure

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from being.api.supervisor import ServeOptions
 from being.errors import UsageError
@@ -22,6 +22,7 @@ class Plan:
     proxied: bool = False  # media pass through the one port; else they go to the replica's own
     cpus: float = 1.0  # of a replica, as Ray counts them
     gpus: float = 0.0
+    environment: dict[str, str] = field(default_factory=dict)  # of a replica: endpoints, keys
     drain_s: float = 3600.0  # that a replica which is no longer needed waits for its sessions
     upscale_delay_s: float = 5.0
     downscale_delay_s: float = 60.0

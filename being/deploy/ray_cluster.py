@@ -31,6 +31,7 @@ LOCAL = {
 TOKEN = "RAY_AUTH_TOKEN"
 TOKEN_BYTES = 32
 NAMESPACE = "being"
+OF_THIS_MACHINE = ("BEING_HOME", "BEING_CACHE")
 LOGS = "Look at its logs in /tmp/ray/session_latest/logs"
 
 
@@ -95,6 +96,15 @@ def _close_own_ray() -> None:
         )
     os.environ.update(LOCAL)
     os.environ[TOKEN] = secrets.token_hex(TOKEN_BYTES)
+
+
+def own_environment() -> dict[str, str]:
+    """What this program's environment variables say, for its processes on other machines."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith("BEING_") and name not in OF_THIS_MACHINE
+    }
 
 
 def nodes_resources(ray: Any) -> list[dict[str, float]]:

@@ -12,6 +12,7 @@ from being.deploy.farm import Beginning, Outcome
 from being.deploy.farm_display import last_line
 from being.deploy.farm_manifest import Subject
 from being.deploy.farm_stages import Place, SubjectStages
+from being.deploy.ray_cluster import own_environment
 from being.deploy.stage_process import GRACE_S, STILL_RUNNING, run_attached
 from being.errors import BeingError, ExitCode
 from being.paths import hidden_name
@@ -29,19 +30,22 @@ class StageCrashed(Exception):
 def run_stage(subject: Subject, stage: str, place: Place, environment: dict[str, str]) -> str:
     """Run a stage of a subject in a process of its own; returns what it made.
 
-    environment: of the stage, besides that of this process. Raises BeingError for an honest
-    failure, which another attempt would repeat, else StageCrashed.
+    environment: of the stage, besides that of this process; config values are part of it. Raises
+    BeingError for an honest failure, which another attempt would repeat, else StageCrashed.
     """
-    stages = SubjectStages(subject, place)
+    with _environment(environment):
+        return _run_stage(SubjectStages(subject, place), stage)
+
+
+def _run_stage(stages: SubjectStages, stage: str) -> str:
+    subject, place = stages.subject, stages.place
     if found := stages.result(stage):  # an earlier attempt ended just after its work
         stages.finish(stage, found)
         return found
     stages.begin(stage)
     log = place.log_file(subject.name)
     lock = place.state / hidden_name(subject.name, ".stage")
-    words = stages.command(stage)
-    with _environment(environment):
-        ended = run_attached(lock, log, words)
+    ended = run_attached(lock, log, stages.command(stage))
     answer = _answer(ended.stdout)
     if ended.returncode == 0 and answer.get("ok") is True:
         result = stages.result_of(stage, answer)
@@ -123,7 +127,7 @@ class RayWorkers:
         self._notes = ray.remote(Notes).options(num_cpus=0, max_restarts=0).remote()
         self._running: dict[Any, tuple[str, str]] = {}  # task -> subject, stage
         # Tasks run elsewhere: what they make belongs here.
-        self._environment = {"BEING_HOME": str(place.home), "COLUMNS": "200"}
+        self._environment = {**own_environment(), "BEING_HOME": str(place.home), "COLUMNS": "200"}
 
     def start(self, subject: Subject, stage: str) -> None:
         """See `Workers.start`."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -43,6 +44,7 @@ class SessionReplica:
         options = dataclasses.replace(
             plan.serve, host=host, port=0, ticket_key=plan.key, token=None
         )
+        os.environ.update(plan.environment)
         self._board, self._holds = board, Holds(plan.limit)
         self._closing = False
         self._supervisor = Supervisor(options)

@@ -15,19 +15,21 @@ from collections.abc import Iterator
 from typing import Any
 
 from being.console import console
-from being.errors import BeingError, EnvironmentFault
+from being.errors import EnvironmentFault
 from being.reading.content import reason
 from being.threads import allowed_cores
 
 # Set before Ray is imported: no reports of usage.
 ALWAYS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
-# For a Ray of our own: all its ports on the loopback address, as Ray has them on other systems;
-# time to start on a busy machine; no warning about the number of processes.
+# For a Ray of our own: all its ports on the loopback address, as Ray has them on other systems; a
+# token; time to start on a busy machine.
 LOCAL = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-    "RAY_raylet_start_wait_time_s": "300",
     "RAY_AUTH_MODE": "token",
+    "RAY_gcs_server_port_wait_time_s": "120",
 }
+START_ATTEMPTS = 3  # Ray gives a process 30 s to start
+SETTINGS: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
 TOKEN = "RAY_AUTH_TOKEN"
 TOKEN_BYTES = 32
 NAMESPACE = "being"
@@ -57,28 +59,36 @@ def cluster(address: str | None, cores: int | None = None) -> Iterator[Any]:
         _close_own_ray()
     import ray
 
-    console.info("starting Ray ..." if address is None else f"joining the cluster at {address} ...")
-    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
-    try:
-        if address is None:
-            count = cores or allowed_cores()
-            ray.init("local", num_cpus=count, include_dashboard=False, **settings)
-        else:
-            ray.init(address, **settings)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
-        if address is not None:
+    if address is None:
+        console.info("starting Ray ...")
+        _start(ray, cores or allowed_cores())
+    else:
+        console.info(f"joining the cluster at {address} ...")
+        try:
+            ray.init(address, **SETTINGS)
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
             raise EnvironmentFault(
                 f"no Ray cluster is at {address}",
                 reason(error),
                 "Leave --address out, or start one there: ray start --head",
             ) from error
-        raise EnvironmentFault("Ray cannot start here", reason(error), LOGS) from error
-    except Exception as error:  # Ray raises a plain Exception where a process does not start
-        raise BeingError("Ray cannot start", reason(error), LOGS) from error
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _start(ray: Any, cores: int) -> None:
+    """Start a Ray of our own. Raises EnvironmentFault."""
+    for attempt in range(1, START_ATTEMPTS + 1):
+        try:
+            ray.init("local", num_cpus=cores, include_dashboard=False, **SETTINGS)
+            return
+        except Exception as error:  # Ray raises a plain one where a process is too slow
+            ray.shutdown()
+            if attempt == START_ATTEMPTS:
+                raise EnvironmentFault("Ray cannot start here", reason(error), LOGS) from error
+            console.info("Ray did not start in time: trying again ...")
 
 
 def _close_own_ray() -> None:

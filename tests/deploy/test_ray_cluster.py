@@ -99,3 +99,14 @@ def test_a_ray_that_somebody_else_imported_is_not_started_open(
     with pytest.raises(EnvironmentFault, match="imported before its ports were closed"):
         with ray_cluster.cluster(None):
             pass
+
+
+def test_a_ray_that_is_slow_to_start_is_tried_again(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = FakeRay(Exception("The current node timed out during startup."))
+    importing(monkeypatch, ray)
+    with pytest.raises(EnvironmentFault, match="Ray cannot start here: The current node timed out"):
+        with ray_cluster.cluster(None, 1):
+            pass
+    assert [call for call in ray.calls if call != "shutdown"] == [ray.calls[0]] * 3

@@ -126,7 +126,7 @@ def resampled(avatar: Avatar, count: int) -> Avatar:
     raw = {name: getattr(own, name).detach()[chosen] for name in PARAMETER_NAMES}
     raw["means"] = raw["means"] + COPY_SPREAD * raw["log_scales"].exp() * noise
     raw["log_scales"] = raw["log_scales"] + 0.5 * np.log(min(1.0, len(own) / count))
-    return with_gaussians(avatar, CanonicalGaussians(*raw.values()))
+    return with_gaussians(avatar, CanonicalGaussians(*raw.values()), chosen)
 
 
 def screen_coverage(avatar: Avatar) -> tuple[int, float]:

@@ -16,8 +16,11 @@ from being.splat import Cameras, Gaussians, rasterize
 VIEWS = 8  # poses over which contributions are summed
 
 
-def with_gaussians(avatar: Avatar, gaussians: CanonicalGaussians) -> Avatar:
-    """The avatar with other canonical Gaussians and the same network, poses and plates."""
+def with_gaussians(avatar: Avatar, gaussians: CanonicalGaussians, own: Tensor) -> Avatar:
+    """The avatar with other canonical Gaussians and the same network, poses and plates.
+
+    own: int64 [n], the avatar's own Gaussians whose bases they take.
+    """
     old = avatar.model
     model = TalkingHead(
         old.network.config, old.network.audio_width, gaussians, old.network.expression_width
@@ -25,7 +28,8 @@ def with_gaussians(avatar: Avatar, gaussians: CanonicalGaussians) -> Avatar:
     model.network.load_state_dict(old.network.state_dict())
     model.backend = old.backend
     model = model.eval().requires_grad_(False).to(old.gaussians.means.device)
-    return replace(avatar, model=model)
+    bases = None if avatar.bases is None else avatar.bases.selected(own)
+    return replace(avatar, model=model, bases=bases)
 
 
 def pruned(avatar: Avatar, share: float) -> Avatar:
@@ -43,7 +47,7 @@ def pruned(avatar: Avatar, share: float) -> Avatar:
     count = max(1, round(share * len(own)))
     keep = contributions(avatar).argsort(descending=True)[:count].sort().values
     kept = (getattr(own, name).detach()[keep] for name in PARAMETER_NAMES)
-    return with_gaussians(avatar, CanonicalGaussians(*kept))
+    return with_gaussians(avatar, CanonicalGaussians(*kept), keep)
 
 
 def contributions(avatar: Avatar) -> Tensor:

@@ -14,7 +14,9 @@ The folder holds:
 - `background.jpg` and `mattes/%06d.png`, where the manifest has `matte`: what shows through the
   plates, and how much of each is torso (`being.model.avatar_parts`);
 - `surround.mp4` and `surround.safetensors`, where the manifest has `surround`: the whole source
-  frame of each pose.
+  frame of each pose;
+- `bases.safetensors`, where the manifest has `bases`: linear bases of the offsets, and the net that
+  computes a frame's coefficients (`being.model.bases`).
 
 No path inside is absolute. Bundles of schema 1 have the blink as their only channel, as `blink`
 [P, 1]. P poses, E expression channels, S image side.
@@ -45,10 +47,12 @@ from being.model.avatar_parts import (
     PoseImages,
     SourceSurround,
     TorsoMattes,
+    load_bases,
     load_mattes,
     load_surround,
     part_files,
 )
+from being.model.bases import Bases
 from being.model.talking_head import TalkingHead
 from being.model.voice_to_mouth import LIVE_VOICE_FILE, VOICE_FILE, VoiceToMouth
 from being.paths import check_folder, user_path
@@ -83,6 +87,8 @@ class Avatar:
     surround: SourceSurround | None = None
     # Takes the place of the stored plates and mattes.
     images: PoseImages | None = None
+    # Give the offsets of a frame without the network.
+    bases: Bases | None = None
 
     @property
     def live_encoder(self) -> str:
@@ -200,6 +206,7 @@ def load_avatar(path: Path, device: torch.device | str = "cpu") -> Avatar:
         live_voice,
         load_mattes(folder, manifest, content),
         load_surround(folder, manifest, content),
+        bases=load_bases(folder, manifest, model),
     )
 
 

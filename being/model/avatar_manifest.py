@@ -29,6 +29,7 @@ POSES_MAX = 25_000  # a loop of 1000 s
 AUDIO_WIDTH_MAX = 100_000
 FOCAL_MAX = 1e6  # px
 TEXT_MAX = 1000  # characters of a name
+BASES_MAX = 64
 FRAME_SIDES = (16, 8192)  # px of a source frame
 
 
@@ -68,6 +69,7 @@ def _values_out_of_range(manifest: dict[str, Any]) -> list[str]:
         "poses": not 0 < manifest["poses"] <= POSES_MAX,
         "consent": bool(consent_fault(manifest.get("consent"))),
         "surround": surround_fault(manifest.get("surround")),
+        "bases": bases_fault(manifest),
     }
     return [name for name, fault in faults.items() if fault]
 
@@ -95,6 +97,17 @@ def surround_fault(entry: object) -> bool:
     width, height = map(int, sides)  # type: ignore[arg-type]
     inside = left > -2 and top > -2 and left + side < width + 2 and top + side < height + 2
     return not (inside and side >= FRAME_SIDES[0] and width * height <= FRAME_PIXELS_MAX)
+
+
+def bases_fault(manifest: dict[str, Any]) -> bool:
+    """Whether the entry "bases" of a manifest is wrong, or its avatar cannot have bases."""
+    entry = manifest.get("bases")
+    if entry is None:
+        return False
+    if not isinstance(entry, dict) or manifest["model"].get("mouth") != "code":
+        return True
+    count = entry.get("count")
+    return type(count) is not int or not 0 < count <= BASES_MAX
 
 
 def _is_side(side: int) -> bool:

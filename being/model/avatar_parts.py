@@ -1,7 +1,8 @@
-"""Optional parts of an avatar bundle: torso mattes with the background, and the surround.
+"""Optional parts of an avatar bundle: torso mattes with the background, the surround, bases.
 
 The mattes allow another background. The surround is the whole source frame of each pose, into which
-the head is put back. P poses, S image side of the avatar.
+the head is put back. The bases give the offsets of a frame without the network. P poses, S image
+side of the avatar.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from being.data.surround import HEAD_MASK_SIDE, Surround, Torsos
 from being.errors import InputRejected
 from being.files import save_tensors
 from being.media.pose_video import DamagedVideo, PoseVideo, write_pose_video
+from being.model.bases import BASES_FILE, Bases, check_fits
+from being.model.talking_head import TalkingHead
 from being.reading.content import Unreadable, rejected
 from being.reading.images import decode_image, image_size
 from being.reading.tensors import load_tensors
@@ -110,6 +113,8 @@ def part_files(manifest: dict[str, Any]) -> list[str]:
         files += [BACKGROUND_FILE, *(MATTE_FILE.format(k) for k in range(manifest["poses"]))]
     if manifest.get("surround"):
         files += [SURROUND_VIDEO, SURROUND_HEADS]
+    if manifest.get("bases"):
+        files.append(BASES_FILE)
     return files
 
 
@@ -152,6 +157,23 @@ def load_surround(
         heads.numpy(),
         content[SURROUND_VIDEO],
     )
+
+
+def load_bases(folder: Path, manifest: dict[str, Any], model: TalkingHead) -> Bases | None:
+    """The bases of a bundle with this model. Raises InputRejected."""
+    entry = manifest.get("bases")
+    if not entry:
+        return None
+    bases = Bases.load(folder / BASES_FILE)
+    network = model.network
+    try:
+        if bases.count != entry["count"]:
+            raise ValueError(f"{bases.count} bases, the manifest says {entry['count']}")
+        check_fits(bases, network.audio_width, network.expression_width, model.gaussians)
+    except ValueError as error:
+        raise _damaged(folder / BASES_FILE, str(error)) from error
+    device = model.gaussians.means.device
+    return bases.to(device).eval().requires_grad_(False)
 
 
 def _damaged(file: Path, why: str) -> InputRejected:

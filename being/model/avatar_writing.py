@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from being.files import new_folder, save_tensors, write_json
 from being.model.avatar import LICENCE_NOTE, digest, load_avatar
 from being.model.avatar_manifest import SCHEMA
 from being.model.avatar_parts import write_parts
+from being.model.bases import BASES_FILE, Bases
 from being.model.talking_head import TalkingHead
 from being.model.voice_to_mouth import LIVE_VOICE_FILE, VOICE_FILE, VoiceToMouth
 
@@ -152,12 +153,32 @@ def add_parts(path: Path, torsos: Torsos, surround: Surround | None) -> Path:
 
     Both are of the bundle's own poses. It appears complete or not at all.
     """
+    return _add(path, lambda part: write_parts(part, torsos, surround))
+
+
+def add_bases(path: Path, bases: Bases, figures: dict[str, Any]) -> Path:
+    """Write the bundle at `path` again with these bases; return its folder.
+
+    figures: JSON types, what the bases keep. It appears complete or not at all.
+    """
+
+    def write(part: Path) -> dict[str, Any]:
+        bases.save(part / BASES_FILE)
+        return {"bases": {"count": bases.count, **figures}}
+
+    return _add(path, write)
+
+
+def _add(path: Path, write: Callable[[Path], dict[str, Any]]) -> Path:
+    """Write the bundle at `path` again with the parts of `write`; return its folder.
+
+    write: writes the files into the new folder and returns their entries of the manifest.
+    """
     avatar = load_avatar(path)
     with new_folder(avatar.path) as part:
         for name in avatar.manifest["files"]:
             (part / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(avatar.path / name, part / name)
-        parts = write_parts(part, torsos, surround)
-        manifest = {**avatar.manifest, **parts, "files": file_digests(part)}
-        write_json(part / "manifest.json", manifest)
+        manifest = {**avatar.manifest, **write(part)}
+        write_json(part / "manifest.json", {**manifest, "files": file_digests(part)})
     return avatar.path

@@ -39,6 +39,7 @@ from being.inference.pose_path import pose_path
 from being.inference.protocol import FrameRenderer, KeyFrameRenderer, PendingFrames
 from being.inference.pruning import pruned
 from being.model.avatar import Avatar, load_avatar
+from being.model.bases import Bases, required_bases
 from being.model.voice_to_mouth import MouthRowStream
 from being.splat import select_backend
 
@@ -46,6 +47,7 @@ DEFAULT_BATCH = 8  # frames
 MAX_PENDING = 2  # batches that render or are copied while the one before is used
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 RENDERERS = ("auto", "torch")
+DEFORMATIONS = ("network", "bases")
 DATASET_CLOCK = FrameClock()
 
 
@@ -71,8 +73,9 @@ class Engine:
         deform_every: int = 1,
         rasterizer: str = "auto",
         view: View | None = None,
+        deform: str = "network",
     ):
-        """precision, deform_every: as for `load`.
+        """precision, deform_every, deform: as for `load`.
 
         view: the avatar prepared for another look, `avatar` is then `view.avatar`.
 
@@ -100,7 +103,11 @@ class Engine:
         self.expression = avatar.expression.cpu().numpy()
         wanted = avatar.model.backend if rasterizer == "auto" else rasterizer
         self.rasterizer = select_backend(wanted, self.device)
-        self.renderer = _choose_renderer(avatar, self.camera, precision, renderer, self.rasterizer)
+        bases = _bases_of(avatar, deform)
+        self.deform = deform
+        self.renderer = _choose_renderer(
+            avatar, self.camera, precision, renderer, self.rasterizer, bases
+        )
         self.precision = self.renderer.precision
         if deform_every > 1 and not isinstance(self.renderer, KeyFrameRenderer):
             raise UsageError(
@@ -119,6 +126,7 @@ class Engine:
         deform_every: int = 1,
         rasterizer: str = "auto",
         look: Look | None = None,
+        deform: str = "network",
     ) -> Engine:
         """The engine of the bundle, or of the run's bundle, at `path`.
 
@@ -129,17 +137,19 @@ class Engine:
         renderer on a CPU).
         rasterizer: a backend of `being.splat`, by name.
         look: frame rate and background of `video`.
+        deform: what moves the Gaussians: the avatar's "network", or its "bases" (`model.bases`).
 
         Raises as `load_avatar`, `select_backend` and `view_of`; UsageError for an unknown
-        precision, one that the device has no products for, a share out of range, and `deform_every`
-        above 1 where the renderer cannot interpolate.
+        precision or deformation, a precision that the device has no products for, a share out of
+        range, and `deform_every` above 1 where the renderer cannot interpolate; InputRejected for
+        bases that the avatar lacks.
         """
         avatar = load_avatar(path, device)
         avatar.model.backend = select_backend(rasterizer, avatar.world_to_camera.device)
         if prune_to is not None:
             avatar = pruned(avatar, prune_to)
         view = view_of(avatar, look or Look())
-        return cls(view.avatar, precision, deform_every=deform_every, view=view)
+        return cls(view.avatar, precision, deform_every=deform_every, view=view, deform=deform)
 
     def feature_stream(self, latency: str | None = None) -> FeatureStream | MouthStream:
         """A stream of the avatar's encoder: chunks of audio in, rows for `FeatureTrack.push` out.
@@ -366,8 +376,23 @@ class Engine:
         self.renderer.close()
 
 
+def _bases_of(avatar: Avatar, deform: str) -> Bases | None:
+    """The bases by which an avatar is deformed, if it is.
+
+    Raises UsageError for an unknown deformation, InputRejected for an avatar without bases.
+    """
+    if deform not in DEFORMATIONS:
+        raise UsageError(f"unknown deformation '{deform}'", fix=f"Use {' or '.join(DEFORMATIONS)}")
+    return required_bases(avatar) if deform == "bases" else None
+
+
 def _choose_renderer(
-    avatar: Avatar, camera: Tensor, precision: str, renderer: str, rasterizer: str
+    avatar: Avatar,
+    camera: Tensor,
+    precision: str,
+    renderer: str,
+    rasterizer: str,
+    bases: Bases | None,
 ) -> FrameRenderer:
     """The renderer of the avatar here.
 
@@ -386,9 +411,9 @@ def _choose_renderer(
         from being.inference.backends.cuda.frame_batch import supports
         from being.inference.backends.cuda.renderer import CudaGraphRenderer
 
-        if supports(avatar.model.network):
+        if bases is not None or supports(avatar.model.network):
             return CudaGraphRenderer(
-                avatar, camera, "float16" if precision == "auto" else precision
+                avatar, camera, "float16" if precision == "auto" else precision, bases=bases
             )
 
     if renderer == "auto" and on_cpu and rasterizer == "cpu":
@@ -397,8 +422,8 @@ def _choose_renderer(
         if head.status().startswith("OK"):
             from being.inference.backends.cpu.renderer import NativeRenderer
 
-            return NativeRenderer(avatar, camera, precision)
+            return NativeRenderer(avatar, camera, precision, bases=bases)
 
     return TorchRenderer(
-        avatar, camera, "float32" if precision == "auto" else precision, rasterizer
+        avatar, camera, "float32" if precision == "auto" else precision, rasterizer, bases
     )

@@ -16,6 +16,7 @@ from being.inference.feature_pool import FeaturePool
 from being.inference.plates import Plates
 from being.inference.protocol import FinishedFrames
 from being.model.avatar import Avatar
+from being.model.bases import Bases
 from being.model.gaussiantalker import Offsets
 from being.splat import Cameras, Gaussians, RenderOutput, composite, rasterize
 
@@ -35,10 +36,12 @@ class TorchRenderer:
         camera: Tensor,
         precision: str = "float32",
         rasterizer: str = "auto",
+        bases: Bases | None = None,
     ):
         """camera: float32 [P, 12], the camera values of every pose.
 
         precision: "float32", "bfloat16" or "float16"; rasterizer: a backend of `being.splat`.
+        bases: deform by them, and not by the network; they are computed in float32.
         """
         network = avatar.model.network
         self.avatar, self.camera = avatar, camera
@@ -49,6 +52,10 @@ class TorchRenderer:
         self.pool = FeaturePool(network.audio_width, self.device, offsets=network.audio_offsets)
         # Other callables of the same arguments may take their place: compiled ones, for example.
         self.make_tokens, self.make_offsets = network.tokens, network.deform
+        if bases is not None:
+            self._autocast = None
+            self.make_tokens = bases.coefficients_of
+            self.make_offsets = lambda queries, coefficients: bases.offsets(coefficients)
         with torch.no_grad():
             self.queries = network.queries(avatar.model.gaussians.means)
 
@@ -59,7 +66,7 @@ class TorchRenderer:
         return Conditions(self.pool.table[row].swapaxes(2, 3), values, self.camera[pose])
 
     def tokens(self, conditions: Conditions) -> Tensor:
-        """Tokens [B, 4, D] of the frames."""
+        """Tokens [B, 4, D] of the frames, or coefficients [B, K] of the bases."""
         return self.make_tokens(conditions)
 
     def deform(self, tokens: Tensor) -> Offsets:

@@ -41,6 +41,7 @@ struct CanonicalBlocks {
 
         // Each tensor is [count, size]; its columns become rows of the blocks.
         for (const auto& [first, size] : fields) {
+            if (!size) continue;  // a head of bases has no queries
             const float* from = *reader.at++;
             for (int64_t i = 0; i < blocks() * BLOCK; i++) {
                 const float* source = from + std::min(i, count - 1) * size;
@@ -92,49 +93,16 @@ private:
     std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
 
-// Computes blocks of one frame of one head.
-template <class Format>
-struct BlockRenderer {
+// Projects blocks of deformed Gaussians of one frame of one head, and appends them to the drawn
+// ones.
+struct BlockScreen {
     const CanonicalBlocks& canonical;
-    const Network<Format>& network;
-    const std::vector<FoldedTokens>& folded;
     const Scene& scene;
     const Camera& camera;
-    int tokens, degree;
+    int degree;
 
-    // Deforms and projects the Gaussians of block `number`. Appends the drawn ones to `sort_items`
-    // and returns their number.
-    int deform_and_project(int64_t number, Scratch<Format>& s, ScreenGaussians& out,
-                           SortItem* sort_items, PartTimes& parts) const {
-        alignas(64) float deformed[12][BLOCK], basis[16][BLOCK], colour[3][BLOCK];
-        bool visible[BLOCK];
-        deform(number, s, deformed, parts);
-        Stopwatch stopwatch;
-        const int visible_count = project(number, deformed, basis, visible, out);
-        stopwatch.lap(parts.projection);
-        if (!visible_count) return 0;
-        compute_colours(canonical.block(number), basis, s, colour);
-        stopwatch.lap(parts.colour_head);
-        return append_drawn(number, colour, visible, out, sort_items);
-    }
-
-    // Deforms the Gaussians of block `number` and writes them to `kept` [KEY_FRAME_ROWS][BLOCK].
-    void deform_key_frame(int64_t number, Scratch<Format>& s, float* kept, PartTimes& parts) const {
-        alignas(64) float deformed[12][BLOCK], basis[16][BLOCK], colour[3][BLOCK];
-        deform(number, s, deformed, parts);
-        Stopwatch stopwatch;
-        for (int v = 0; v < VECTORS; v++) {
-            const vfloat mean[3] = {load(deformed[0] + v * LANES), load(deformed[1] + v * LANES),
-                                    load(deformed[2] + v * LANES)};
-            evaluate_sh(mean, v, basis);
-        }
-        compute_colours(canonical.block(number), basis, s, colour);
-        std::memcpy(kept, deformed, sizeof(float) * CanonicalBlocks::DEFORMED_ROWS * BLOCK);
-        std::memcpy(kept + CanonicalBlocks::DEFORMED_ROWS * BLOCK, colour, sizeof colour);
-        stopwatch.lap(parts.colour_head);
-    }
-
-    // As `deform_and_project`, for the Gaussians between two blocks of key frames.
+    // Projects the Gaussians between two blocks of key frames. Appends the drawn ones to
+    // `sort_items` and returns their number.
     int interpolate(int64_t number, const float* before, const float* after, float share,
                     ScreenGaussians& out, SortItem* sort_items, PartTimes& parts) const {
         alignas(64) float between[CanonicalBlocks::KEY_FRAME_ROWS + 1][BLOCK], colour[3][BLOCK];
@@ -154,52 +122,20 @@ struct BlockRenderer {
         return drawn;
     }
 
-    // Carries block `number` through the network. Writes its rows without the harmonics to
-    // `deformed`, and the inputs of the SH head to s.packed.
-    void deform(int64_t number, Scratch<Format>& s, float (&deformed)[12][BLOCK],
-                PartTimes& parts) const {
-        const float* raw = canonical.block(number);
-        const float* query = raw + canonical.query() * BLOCK;
-        Stopwatch stopwatch;
-        prefetch(raw, query);
-        for (size_t l = 0; l < network.layers.size(); l++) {
-            network.attend(network.layers[l], folded[l], tokens, l ? s.x : query, s);
-            stopwatch.lap(parts.attention);
-            network.feed_forward(network.layers[l], s);
-            stopwatch.lap(parts.feed_forward);
+    // Writes the basis of the harmonics [16][BLOCK] at the view directions of deformed Gaussians.
+    void evaluate_sh(const float (&deformed)[12][BLOCK], float (*basis)[BLOCK]) const {
+        for (int v = 0; v < VECTORS; v++) {
+            const vfloat mean[3] = {load(deformed[0] + v * LANES), load(deformed[1] + v * LANES),
+                                    load(deformed[2] + v * LANES)};
+            evaluate_sh(mean, v, basis);
         }
-        prefetch(query + canonical.rows() * BLOCK,
-                 query + (canonical.rows() + padded(canonical.width)) * BLOCK);  // the next block
-        decode(MEANS_HEAD, CanonicalBlocks::MEAN, 3, raw, s, deformed);
-        decode(SCALES_HEAD, CanonicalBlocks::LOG_SCALE, 3, raw, s, deformed);
-        decode(ROTATIONS_HEAD, CanonicalBlocks::QUATERNION, 4, raw, s, deformed);
-        decode(OPACITY_HEAD, CanonicalBlocks::OPACITY_LOGIT, 1, raw, s, deformed);
-        stopwatch.lap(parts.geometry_heads);
     }
 
-    // Prefetches memory that is read soon; past the end of all blocks it does nothing.
-    static void prefetch(const float* from, const float* to) {
-        for (; from < to; from += 16) __builtin_prefetch(from, 0, 2);
-    }
-
-    // deformed[row ...] = canonical rows + outputs of the decoder.
-    INLINE void decode(DecoderName head, int row, int outputs, const float* raw, Scratch<Format>& s,
-                       float (&deformed)[12][BLOCK]) const {
-        network.decode(head, s, [&](int output, int v, vfloat even, vfloat odd) {
-            const float* from = raw + (row + output) * BLOCK + v * LANES;
-            if (output < outputs) store(deformed[row + output] + v * LANES, load(from) + even);
-            if (output + 1 < outputs)
-                store(deformed[row + output + 1] + v * LANES, load(from + BLOCK) + odd);
-        });
-    }
-
-    // Writes the basis of the harmonics at the view directions of vector `v` of the means.
-    INLINE void evaluate_sh(const vfloat (&mean)[3], int v, float (*basis)[BLOCK]) const {
-        const Harmonics harmonics(mean, camera, degree);
-        const int used = (degree + 1) * (degree + 1);
-        for (int k = 0; k < padded(used); k++) {
-            store(basis[k] + v * LANES, k < used ? harmonics.basis[k] : vfloat{});
-        }
+    // Writes deformed Gaussians and their colours to `kept` [KEY_FRAME_ROWS][BLOCK].
+    static void keep(const float (&deformed)[12][BLOCK], const float (&colour)[3][BLOCK],
+                     float* kept) {
+        std::memcpy(kept, deformed, sizeof(float) * CanonicalBlocks::DEFORMED_ROWS * BLOCK);
+        std::memcpy(kept + CanonicalBlocks::DEFORMED_ROWS * BLOCK, colour, sizeof colour);
     }
 
     // Projects the deformed Gaussians (mean, log scale, quaternion, opacity logit; one row of
@@ -245,6 +181,110 @@ struct BlockRenderer {
         return visible_count;
     }
 
+    // Writes the basis of the harmonics at the view directions of vector `v` of the means.
+    INLINE void evaluate_sh(const vfloat (&mean)[3], int v, float (*basis)[BLOCK]) const {
+        const Harmonics harmonics(mean, camera, degree);
+        const int used = (degree + 1) * (degree + 1);
+        for (int k = 0; k < padded(used); k++) {
+            store(basis[k] + v * LANES, k < used ? harmonics.basis[k] : vfloat{});
+        }
+    }
+
+    // Writes the colours of the visible Gaussians, and appends those with a finite colour to
+    // `sort_items`. Returns their number.
+    int append_drawn(int64_t number, const float (&colour)[3][BLOCK], const bool (&visible)[BLOCK],
+                     ScreenGaussians& out, SortItem* sort_items) const {
+        int drawn = 0;
+        for (int at = 0; at < BLOCK; at++) {
+            if (!visible[at] || !finite(colour[0][at] + colour[1][at] + colour[2][at])) continue;
+            const int64_t id = number * BLOCK + at;
+            BlendSplat& splat = out.splats[id];
+            uint32_t key;
+            // Depths are positive, so their bits are in the order of their values.
+            std::memcpy(&key, &splat.colour[0], 4);
+            sort_items[drawn++] = {key, uint32_t(id)};
+            for (int c = 0; c < 3; c++) splat.colour[c] = std::max(0.0f, colour[c][at]);
+        }
+        return drawn;
+    }
+
+    // Prefetches memory that is read soon; past the end of all blocks it does nothing.
+    static void prefetch(const float* from, const float* to) {
+        for (; from < to; from += 16) __builtin_prefetch(from, 0, 2);
+    }
+};
+
+// Computes blocks of one frame of one head by the network.
+template <class Format>
+struct BlockRenderer : BlockScreen {
+    const Network<Format>& network;
+    const std::vector<FoldedTokens>& folded;
+    int tokens;
+    Scratch<Format>& scratch;
+
+    // Deforms and projects the Gaussians of block `number`. Appends the drawn ones to `sort_items`
+    // and returns their number.
+    int deform_and_project(int64_t number, ScreenGaussians& out, SortItem* sort_items,
+                           PartTimes& parts) const {
+        Scratch<Format>& s = scratch;
+        alignas(64) float deformed[12][BLOCK], basis[16][BLOCK], colour[3][BLOCK];
+        bool visible[BLOCK];
+        deform(number, s, deformed, parts);
+        Stopwatch stopwatch;
+        const int visible_count = project(number, deformed, basis, visible, out);
+        stopwatch.lap(parts.projection);
+        if (!visible_count) return 0;
+        compute_colours(canonical.block(number), basis, s, colour);
+        stopwatch.lap(parts.colour_head);
+        return append_drawn(number, colour, visible, out, sort_items);
+    }
+
+    // Deforms the Gaussians of block `number` and writes them to `kept` [KEY_FRAME_ROWS][BLOCK].
+    void deform_key_frame(int64_t number, float* kept, PartTimes& parts) const {
+        Scratch<Format>& s = scratch;
+        alignas(64) float deformed[12][BLOCK], basis[16][BLOCK], colour[3][BLOCK];
+        deform(number, s, deformed, parts);
+        Stopwatch stopwatch;
+        evaluate_sh(deformed, basis);
+        compute_colours(canonical.block(number), basis, s, colour);
+        keep(deformed, colour, kept);
+        stopwatch.lap(parts.colour_head);
+    }
+
+    // Carries block `number` through the network. Writes its rows without the harmonics to
+    // `deformed`, and the inputs of the SH head to s.packed.
+    void deform(int64_t number, Scratch<Format>& s, float (&deformed)[12][BLOCK],
+                PartTimes& parts) const {
+        const float* raw = canonical.block(number);
+        const float* query = raw + canonical.query() * BLOCK;
+        Stopwatch stopwatch;
+        prefetch(raw, query);
+        for (size_t l = 0; l < network.layers.size(); l++) {
+            network.attend(network.layers[l], folded[l], tokens, l ? s.x : query, s);
+            stopwatch.lap(parts.attention);
+            network.feed_forward(network.layers[l], s);
+            stopwatch.lap(parts.feed_forward);
+        }
+        prefetch(query + canonical.rows() * BLOCK,
+                 query + (canonical.rows() + padded(canonical.width)) * BLOCK);  // the next block
+        decode(MEANS_HEAD, CanonicalBlocks::MEAN, 3, raw, s, deformed);
+        decode(SCALES_HEAD, CanonicalBlocks::LOG_SCALE, 3, raw, s, deformed);
+        decode(ROTATIONS_HEAD, CanonicalBlocks::QUATERNION, 4, raw, s, deformed);
+        decode(OPACITY_HEAD, CanonicalBlocks::OPACITY_LOGIT, 1, raw, s, deformed);
+        stopwatch.lap(parts.geometry_heads);
+    }
+
+    // deformed[row ...] = canonical rows + outputs of the decoder.
+    INLINE void decode(DecoderName head, int row, int outputs, const float* raw, Scratch<Format>& s,
+                       float (&deformed)[12][BLOCK]) const {
+        network.decode(head, s, [&](int output, int v, vfloat even, vfloat odd) {
+            const float* from = raw + (row + output) * BLOCK + v * LANES;
+            if (output < outputs) store(deformed[row + output] + v * LANES, load(from) + even);
+            if (output + 1 < outputs)
+                store(deformed[row + output + 1] + v * LANES, load(from + BLOCK) + odd);
+        });
+    }
+
     // The colours at the view directions. Each output of the SH head is used at once and not
     // stored.
     void compute_colours(const float* raw, const float (&basis)[16][BLOCK], Scratch<Format>& s,
@@ -277,23 +317,5 @@ struct BlockRenderer {
                 }
             }
         });
-    }
-
-    // Writes the colours of the visible Gaussians, and appends those with a finite colour to
-    // `sort_items`. Returns their number.
-    int append_drawn(int64_t number, const float (&colour)[3][BLOCK], const bool (&visible)[BLOCK],
-                     ScreenGaussians& out, SortItem* sort_items) const {
-        int drawn = 0;
-        for (int at = 0; at < BLOCK; at++) {
-            if (!visible[at] || !finite(colour[0][at] + colour[1][at] + colour[2][at])) continue;
-            const int64_t id = number * BLOCK + at;
-            BlendSplat& splat = out.splats[id];
-            uint32_t key;
-            // Depths are positive, so their bits are in the order of their values.
-            std::memcpy(&key, &splat.colour[0], 4);
-            sort_items[drawn++] = {key, uint32_t(id)};
-            for (int c = 0; c < 3; c++) splat.colour[c] = std::max(0.0f, colour[c][at]);
-        }
-        return drawn;
     }
 };

@@ -1,14 +1,16 @@
 // The native renderer of a talking head, and its C functions: tokens, cameras and plates to images.
 //
 // The steps of a frame: fold its tokens into the attention; carry all Gaussians, block by block,
-// through the network, the activations and the projection; sort the drawn Gaussians by depth; list
-// them for each tile; blend the tiles over the plate. As many whole frames as there are threads are
-// rendered side by side, one thread each; each frame left over is rendered by all threads.
+// through the network (or add the bases), the activations and the projection; sort the drawn
+// Gaussians by depth; list them for each tile; blend the tiles over the plate. As many whole frames
+// as there are threads are rendered side by side, one thread each; each frame left over is rendered
+// by all threads.
 
 #include <memory>
 #include <stdexcept>
 
 #include "../../../splat/cpu/thread_pool.h"
+#include "bases.h"
 #include "tile_image.h"
 
 namespace {
@@ -41,9 +43,11 @@ void parallel_for(int64_t jobs, int threads, Body&& body) {
 // deformed by their tokens and kept in these slots, not rendered. With `before`, they are rendered
 // from kept key frames: before + share (after - before).
 struct FrameBatch {
-    const float *tokens, *world_to_camera;  // [count, tokens_per_frame, width], [count, 4, 4]
-    const uint8_t* plates;                  // [count, size, size, 3]
-    uint8_t* out;                           // [count, size, size, 3]
+    // [count, tokens_per_frame, width], of a head of bases the coefficients [count, 1, bases];
+    // [count, 4, 4]
+    const float *tokens, *world_to_camera;
+    const uint8_t* plates;  // [count, size, size, 3]
+    uint8_t* out;           // [count, size, size, 3]
     int64_t count, tokens_per_frame, threads;
     double* seconds;                        // [STAGES] of all frames together
     const int64_t *slots, *before, *after;  // [count] or null
@@ -63,9 +67,69 @@ enum Stage {
     STAGES
 };
 
+// The network, as `HeadImpl` uses it. A deformation has the type of what it computes once a frame
+// (`Frame`), and renders blocks.
+template <class Format>
+class NetworkDeformation {
+public:
+    typedef std::vector<FoldedTokens> Frame;
+
+    NetworkDeformation(const HeadDescription& d, TensorReader& reader, CanonicalBlocks& canonical) {
+        network_.fill(d, reader);
+        canonical.fill(d, reader);
+    }
+    void prepare(const float* tokens, int count, Frame& frame) const {
+        network_.fold(tokens, count, frame);
+    }
+    // Calls body(renderer) on this thread. The renderer has deform_and_project(block, out,
+    // sort_items, parts) and deform_key_frame(block, kept, parts).
+    template <class Body>
+    void with_renderer(const BlockScreen& screen, const Frame& frame, int tokens,
+                       Body&& body) const {
+        static thread_local Scratch<Format> scratch;
+        [[maybe_unused]] const typename Format::ThreadState thread_state;
+        scratch.resize(network_.width, std::max(network_.hidden, network_.decoder_width),
+                       network_.heads * tokens);
+        const BlockRenderer<Format> renderer{screen, network_, frame, tokens, scratch};
+        body(renderer);
+    }
+    int64_t width() const { return network_.width; }
+
+private:
+    Network<Format> network_;
+};
+
+// Bases, as `HeadImpl` uses them.
+template <class Format>
+class BasesDeformation {
+public:
+    typedef std::vector<float> Frame;  // coefficients, padded to whole steps
+
+    BasesDeformation(const HeadDescription& d, TensorReader& reader, CanonicalBlocks& canonical)
+        : count_(int(d.bases)) {
+        canonical.fill(d, reader);
+        bases_.fill(*reader.at++, count_, canonical);
+    }
+    void prepare(const float* coefficients, int, Frame& frame) const {
+        frame.assign(size_t(bases_.steps) * Format::DEPTH, 0.0f);
+        std::copy_n(coefficients, count_, frame.begin());
+    }
+    template <class Body>
+    void with_renderer(const BlockScreen& screen, const Frame& frame, int, Body&& body) const {
+        const BasesRenderer<Format> renderer{screen, bases_, frame.data()};
+        body(renderer);
+    }
+    int64_t width() const { return count_; }
+
+private:
+    BasisBlocks<Format> bases_;
+    int count_;
+};
+
 // The memory of one frame while it is rendered.
+template <class Prepared>
 struct FrameState {
-    std::vector<FoldedTokens> folded;
+    Prepared prepared;
     ScreenGaussians screen;
     Buffer<SortItem> sorted, spare;
     Buffer<uint32_t> positions;      // [parts, tiles] counts, then positions in the tile lists
@@ -89,15 +153,12 @@ public:
     virtual void render(const FrameBatch& frames) = 0;
 };
 
-template <class Format>
+template <class Deformation>
 class HeadImpl final : public Head {
 public:
-    explicit HeadImpl(const HeadDescription& d)
-        : degree_(int(d.degree)), focal_(float(d.focal)), size_(d.size) {
-        TensorReader reader{d.tensors};
-        network_.fill(d, reader);
-        canonical_.fill(d, reader);
-    }
+    typedef FrameState<typename Deformation::Frame> State;
+
+    explicit HeadImpl(const HeadDescription& d) : HeadImpl(d, TensorReader{d.tensors}) {}
 
     void render(const FrameBatch& frames) override {
         std::lock_guard<std::mutex> turn(turn_);
@@ -108,7 +169,7 @@ public:
         const int64_t whole = threads > 1 ? frames.count / threads * threads : 0;
         while (int64_t(states_.size()) <
                std::max<int64_t>(1, std::min<int64_t>(frames.count, threads))) {
-            states_.push_back(std::make_unique<FrameState>());
+            states_.push_back(std::make_unique<State>());
         }
 
         // Whole frames side by side, then the frames left over with all threads. A thread takes the
@@ -126,11 +187,15 @@ public:
 
         // Free the memory of a frame that needed far more than usual.
         for (auto& state : states_) {
-            if (state->bytes() > MAX_KEPT_BYTES) state = std::make_unique<FrameState>();
+            if (state->bytes() > MAX_KEPT_BYTES) state = std::make_unique<State>();
         }
     }
 
 private:
+    HeadImpl(const HeadDescription& d, TensorReader reader)
+        : deformation_(d, reader, canonical_), degree_(int(d.degree)), focal_(float(d.focal)),
+          size_(d.size) {}
+
     // A state that no other thread renders with meanwhile. There are as many as threads.
     struct BorrowedState {
         explicit BorrowedState(HeadImpl& head) : head(head) {
@@ -143,7 +208,7 @@ private:
             head.idle_.push_back(state);
         }
         HeadImpl& head;
-        FrameState* state;
+        State* state;
     };
 
     Scene scene_of(const FrameBatch& frames, int64_t frame) const {
@@ -155,27 +220,25 @@ private:
         return scene;
     }
 
-    void fold(const FrameBatch& frames, int64_t frame, FrameState& state) const {
+    void prepare(const FrameBatch& frames, int64_t frame, State& state) const {
         Stopwatch stopwatch;
-        network_.fold(frames.tokens + frame * frames.tokens_per_frame * network_.width,
-                      int(frames.tokens_per_frame), state.folded);
+        deformation_.prepare(frames.tokens + frame * frames.tokens_per_frame * deformation_.width(),
+                             int(frames.tokens_per_frame), state.prepared);
         stopwatch.lap(state.nanoseconds[FOLD]);
     }
 
     // Deforms key frames and keeps their Gaussians.
     void deform_key_frames(const FrameBatch& frames, int threads) {
-        if (states_.empty()) states_.push_back(std::make_unique<FrameState>());
-        FrameState& state = *states_[0];
+        if (states_.empty()) states_.push_back(std::make_unique<State>());
+        State& state = *states_[0];
         for (int64_t frame = 0; frame < frames.count; frame++) {
             const size_t slot = size_t(frames.slots[frame]);
             if (key_frames_.size() <= slot) key_frames_.resize(slot + 1);
             key_frames_[slot].resize(canonical_.blocks() * CanonicalBlocks::KEY_FRAME_ROWS * BLOCK);
-            fold(frames, frame, state);
+            prepare(frames, frame, state);
             deform_blocks(scene_of(frames, frame), int(frames.tokens_per_frame), state, threads,
-                          [&](const BlockRenderer<Format>& renderer, int64_t b,
-                              Scratch<Format>& scratch, SortItem*, PartTimes& parts) {
-                              renderer.deform_key_frame(b, scratch, key_frame(int64_t(slot), b),
-                                                        parts);
+                          [&](const auto& renderer, int64_t b, SortItem*, PartTimes& parts) {
+                              renderer.deform_key_frame(b, key_frame(int64_t(slot), b), parts);
                               return 0;
                           });
         }
@@ -189,27 +252,24 @@ private:
         return key_frames_[size_t(slot)].data() + block * CanonicalBlocks::KEY_FRAME_ROWS * BLOCK;
     }
 
-    void render_frame(const FrameBatch& frames, int64_t frame, FrameState& state,
-                      int threads) const {
+    void render_frame(const FrameBatch& frames, int64_t frame, State& state, int threads) const {
         const Scene scene = scene_of(frames, frame);
         if (frames.before) {
             const int64_t before = frames.before[frame], after = frames.after[frame];
             const float share = frames.share[frame];
-            deform_blocks(scene, 0, state, threads,
-                          [&](const BlockRenderer<Format>& renderer, int64_t b, Scratch<Format>&,
-                              SortItem* sort_items, PartTimes& parts) {
-                              return renderer.interpolate(b, key_frame(before, b),
-                                                          key_frame(after, b), share, state.screen,
-                                                          sort_items, parts);
-                          });
+            deform_blocks(
+                scene, 0, state, threads,
+                [&](const auto& renderer, int64_t b, SortItem* sort_items, PartTimes& parts) {
+                    return renderer.interpolate(b, key_frame(before, b), key_frame(after, b), share,
+                                                state.screen, sort_items, parts);
+                });
         } else {
-            fold(frames, frame, state);
-            deform_blocks(scene, int(frames.tokens_per_frame), state, threads,
-                          [&](const BlockRenderer<Format>& renderer, int64_t b,
-                              Scratch<Format>& scratch, SortItem* sort_items, PartTimes& parts) {
-                              return renderer.deform_and_project(b, scratch, state.screen,
-                                                                 sort_items, parts);
-                          });
+            prepare(frames, frame, state);
+            deform_blocks(
+                scene, int(frames.tokens_per_frame), state, threads,
+                [&](const auto& renderer, int64_t b, SortItem* sort_items, PartTimes& parts) {
+                    return renderer.deform_and_project(b, state.screen, sort_items, parts);
+                });
         }
 
         // Order and list the drawn Gaussians.
@@ -242,10 +302,10 @@ private:
 
     int64_t chunks() const { return (canonical_.blocks() + CHUNK - 1) / CHUNK; }
 
-    // Calls on_block(renderer, block, scratch, sort_items, parts) for every block. It returns how
+    // Calls on_block(renderer, block, sort_items, parts) for every block. It returns how
     // many items it has appended to `sort_items`.
     template <class BlockFunction>
-    void deform_blocks(const Scene& scene, int tokens, FrameState& state, int threads,
+    void deform_blocks(const Scene& scene, int tokens, State& state, int threads,
                        BlockFunction&& on_block) const {
         ScreenGaussians& screen = state.screen;
         screen.splats.resize(canonical_.count);
@@ -254,24 +314,21 @@ private:
         screen.drawn.resize(chunks());
 
         const Camera camera(scene, 0);
-        const BlockRenderer<Format> renderer{canonical_, network_, state.folded, scene,
-                                             camera,     tokens,   degree_};
+        const BlockScreen block_screen{canonical_, scene, camera, degree_};
         std::atomic<int64_t> spent[5] = {};
 
         Stopwatch stopwatch;
         int64_t elapsed = 0;
         parallel_for(chunks(), threads, [&](int64_t chunk) {
-            static thread_local Scratch<Format> scratch;
-            [[maybe_unused]] const typename Format::ThreadState thread_state;
-            scratch.resize(network_.width, std::max(network_.hidden, network_.decoder_width),
-                           network_.heads * tokens);
             PartTimes parts;
             int drawn = 0;
             SortItem* sort_items = screen.sort_items.data() + chunk * CHUNK * BLOCK;
-            for (int64_t b = chunk * CHUNK; b < std::min((chunk + 1) * CHUNK, canonical_.blocks());
-                 b++) {
-                drawn += on_block(renderer, b, scratch, sort_items + drawn, parts);
-            }
+            const int64_t end = std::min((chunk + 1) * CHUNK, canonical_.blocks());
+            deformation_.with_renderer(
+                block_screen, state.prepared, tokens, [&](const auto& renderer) {
+                    for (int64_t b = chunk * CHUNK; b < end; b++)
+                        drawn += on_block(renderer, b, sort_items + drawn, parts);
+                });
             screen.drawn[chunk] = drawn;
             const int64_t laps[5] = {parts.attention, parts.feed_forward, parts.geometry_heads,
                                      parts.projection, parts.colour_head};
@@ -290,7 +347,7 @@ private:
 
     // Sorts the drawn Gaussians by depth, equal depths by number, into state.sorted. Returns their
     // number.
-    int64_t sort(FrameState& state) const {
+    int64_t sort(State& state) const {
         state.sorted.resize(canonical_.count + 1);
         state.spare.resize(canonical_.count + 1);
         uint32_t least = ~0u;
@@ -310,7 +367,7 @@ private:
         return drawn;
     }
 
-    void build_lists(const Scene& scene, int64_t drawn, FrameState& state, int threads) const {
+    void build_lists(const Scene& scene, int64_t drawn, State& state, int threads) const {
         const int64_t parts = std::min(MAX_PARTS, 1 + drawn / PART), tiles = scene.tiles();
         state.positions.resize(parts * tiles);
         state.tile_starts.resize(tiles + 1);
@@ -342,13 +399,13 @@ private:
         });
     }
 
-    Network<Format> network_;
-    CanonicalBlocks canonical_;
+    CanonicalBlocks canonical_;  // before the deformation, which fills it
+    Deformation deformation_;
     const int degree_;
     const float focal_;
     const int64_t size_;
-    std::vector<std::unique_ptr<FrameState>> states_;
-    std::vector<FrameState*> idle_;  // of them, those that no thread renders with
+    std::vector<std::unique_ptr<State>> states_;
+    std::vector<State*> idle_;  // of them, those that no thread renders with
     std::mutex idle_mutex_;
     std::vector<Buffer<float>> key_frames_;  // [slots][blocks][KEY_FRAME_ROWS][BLOCK]
     std::mutex turn_;                        // one call at a time: the calls share the states
@@ -360,7 +417,7 @@ extern "C" {
 
 // The version of these functions. INTERFACE in library.py: raise both with every change.
 int32_t head_interface() {
-    return 2;
+    return 3;
 }
 
 const char* head_isa() {
@@ -376,16 +433,22 @@ int32_t head_has_bfloat16() {
 // Creates a head, which head_release frees; null when there is no memory left.
 Head* head_create(const HeadDescription* description) {
     try {
+        if (description->bases) {
+            if (description->low_precision)
+                return new HeadImpl<BasesDeformation<PairedBases>>(*description);
+            return new HeadImpl<BasesDeformation<FloatBases>>(*description);
+        }
 #if HAS_TILES
         const auto& d = *description;
         const bool fits = Tiled::usable(int(d.width)) && Tiled::usable(int(d.hidden)) &&
                           Tiled::usable(int(d.decoder_width));
-        if (d.low_precision && fits) return new HeadImpl<Tiled>(d);
+        if (d.low_precision && fits) return new HeadImpl<NetworkDeformation<Tiled>>(d);
 #endif
 #if HAS_BFLOAT16
-        if (description->low_precision) return new HeadImpl<Bfloat16>(*description);
+        if (description->low_precision)
+            return new HeadImpl<NetworkDeformation<Bfloat16>>(*description);
 #endif
-        return new HeadImpl<Float32>(*description);
+        return new HeadImpl<NetworkDeformation<Float32>>(*description);
     } catch (const std::bad_alloc&) {
         return nullptr;
     }

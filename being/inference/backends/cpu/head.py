@@ -1,5 +1,7 @@
 """The native head model: passes tokens, cameras and background images to the C++ library.
 
+A model of bases gets coefficients in the place of tokens.
+
 What does not depend on the frame is folded at load: the tri-plane features of all Gaussians, and
 the projections of queries, keys, values and output of each attention layer
 (`being.model.folding.attention_maps`). The library (`head.cpp`) then carries each block of
@@ -16,6 +18,7 @@ from torch import Tensor
 from being.errors import EnvironmentFault, UsageError
 from being.inference.backends.cpu import library as native_library
 from being.model.attention import AttentionLayer
+from being.model.bases import FIELD_WIDTHS, Bases
 from being.model.folding import attention_maps
 from being.model.talking_head import TalkingHead
 
@@ -42,11 +45,15 @@ class NativeHeadModel:
         threads: int | None = None,
         precision: str = "auto",
         library: str | None = None,
+        bases: Bases | None = None,
     ):
         """focal: px; size: S in px; threads: default as many as torch uses.
 
+        bases: deform by them, and not by the network.
+
         precision: number format of the network's layers, "float32" or "bfloat16" (sums are
-        float32); "auto" is bfloat16 where the processor multiplies it. library: one of
+        float32); "auto" is bfloat16 where the processor multiplies it. Of bases it is the format in
+        which they are kept; every processor reads bfloat16. library: one of
         `library.LIBRARIES` by name; default the best. Raises UsageError for an unknown precision,
         EnvironmentFault where this machine lacks what was asked for.
         """
@@ -61,7 +68,7 @@ class NativeHeadModel:
         loaded, detail = native_library.load(library)
         if loaded is None:
             raise EnvironmentFault("the native renderer cannot run here", detail)
-        has_bfloat16 = bool(loaded.head_has_bfloat16())
+        has_bfloat16 = bases is not None or bool(loaded.head_has_bfloat16())
         if precision == "bfloat16" and not has_bfloat16:
             raise EnvironmentFault(
                 "this processor does not multiply bfloat16", f"it has {detail}", "Use float32"
@@ -72,10 +79,11 @@ class NativeHeadModel:
         self.times: dict[str, float] = {}
         self._slots = 0  # key frames that are kept: slots 0 to _slots - 1
         config = model.network.config
-        self.width, self.count = config.d_model, len(model.gaussians)
+        self.width = config.d_model if bases is None else bases.count
+        self.count = len(model.gaussians)
         description = native_library.HeadDescription(
             self.count,
-            config.d_model,
+            config.d_model if bases is None else 0,
             config.n_head,
             config.n_layer,
             config.ffn_hidden,
@@ -83,15 +91,17 @@ class NativeHeadModel:
             config.sh_degree,
             size,
             self.precision == "bfloat16",
+            0 if bases is None else bases.count,
             focal,
         )
-        self._handle = native_library.NativeHandle(loaded, description, native_tensors(model))
+        tensors = native_tensors(model) if bases is None else native_bases(model, bases)
+        self._handle = native_library.NativeHandle(loaded, description, tensors)
 
     def render(self, tokens: Tensor, world_to_camera: Tensor, plates: Tensor) -> Tensor:
         """Images uint8 [B, S, S, 3] RGB of B frames.
 
-        tokens float32 [B, T, D], world_to_camera float32 [B, 4, 4], plates uint8 [B, S, S, 3], all
-        on the CPU. A Gaussian that is not finite is left out, as in the rasterizer.
+        tokens float32 [B, T, D], of bases the coefficients [B, 1, K]; world_to_camera float32
+        [B, 4, 4], plates uint8 [B, S, S, 3], all on the CPU. A Gaussian that is not finite is left out, as in the rasterizer.
         """
         frames = tokens.shape[0]
         assert tokens.dim() == 3 and tokens.shape[2] == self.width, (
@@ -183,6 +193,18 @@ def native_tensors(model: TalkingHead) -> list[Tensor]:
     raw = model.gaussians
     queries = network.queries(raw.means)[0]
     tensors += [raw.means, raw.log_scales, raw.quaternions, raw.opacity_logits, raw.sh, queries]
+    return [tensor.detach().to("cpu", torch.float32).contiguous() for tensor in tensors]
+
+
+@torch.no_grad()
+def native_bases(model: TalkingHead, bases: Bases) -> list[Tensor]:
+    """The tensors that the library copies for a model of bases, float32, in its order.
+
+    Raw parameters of the mean frame, as the canonical Gaussians of `native_tensors`, then bases.
+    """
+    widths = [*FIELD_WIDTHS.values()][:-1]
+    base = bases.base(model.gaussians)
+    tensors = [*base.split([*widths, base.shape[1] - sum(widths)], 1), bases.basis]
     return [tensor.detach().to("cpu", torch.float32).contiguous() for tensor in tensors]
 
 

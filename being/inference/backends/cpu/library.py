@@ -26,7 +26,7 @@ LIBRARIES = (
 # processor yet.
 ONLY_BY_NAME = ("x86_64_v4_amx",)
 # Version of the C functions; as in head.cpp, raised with every change of them.
-INTERFACE = 2
+INTERFACE = 3
 STAGES = (
     "fold",
     "attention",
@@ -58,6 +58,7 @@ class HeadDescription(ctypes.Structure):
                 "degree",
                 "size",
                 "low_precision",
+                "bases",
             )
         ),
         ("focal", ctypes.c_double),

@@ -12,8 +12,10 @@
 // same fields. Weights are [outputs, inputs], as torch stores them.
 struct HeadDescription {
     int64_t count, width, heads, layers, hidden, decoder_width, degree, size, low_precision;
+    int64_t bases;  // of a head of bases, which has no network; else 0
     double focal;
-    // In the order of `Network::fill`, then of `CanonicalBlocks::fill`.
+    // In the order of `Network::fill`, then of `CanonicalBlocks::fill`. Of a head of bases: those
+    // of `CanonicalBlocks::fill` without the queries, then the bases [bases, count, 14].
     const float* const* tensors;
 };
 

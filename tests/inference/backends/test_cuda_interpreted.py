@@ -10,7 +10,9 @@ if not INTERPRETED:
 
 import torch
 from tiny_avatar import POSES, WIDTH, tiny_avatar
+from tiny_bases import avatar_with_bases
 
+from being.data.mouth import code_rows
 from being.inference.backends.cuda.frame_batch import FrameBatch
 from being.inference.backends.cuda.kernels.i420 import to_i420
 from being.inference.backends.cuda.renderer import CudaGraphRenderer
@@ -201,3 +203,22 @@ def test_tracks_of_one_batch_do_not_mix(engine):
     for track in tracks:
         track.close()
     assert pool._free == [(1, len(pool.table))]
+
+
+@pytest.mark.parametrize(
+    ("degree", "count", "precision", "least"),
+    [(3, 5, "float32", 60), (0, 1, "float16", 45)],
+)
+def test_frames_by_bases_are_those_of_the_torch_renderer(
+    tmp_path, degree, count, precision, least
+):
+    avatar = avatar_with_bases(tmp_path, 70, 16, degree=degree, channels=3, count=count)
+    engine = Engine(avatar, precision, deform="bases")
+    reference = Engine(avatar, renderer="torch", deform="bases")
+    assert isinstance(engine.renderer, CudaGraphRenderer)
+    features = torch.from_numpy(code_rows(np.random.default_rng(0).normal(0, 0.7, (3, WIDTH))))
+    images, expected = (np.stack(list(e.stream(features, batch=2))) for e in (engine, reference))
+    assert min(map(psnr, images, expected)) >= least
+    assert np.abs(expected[0].astype(int) - expected[1]).max() > 3
+    network = np.stack(list(Engine(avatar, "float32", renderer="torch").stream(features)))
+    assert max(map(psnr, network, expected)) < 40, "the bases are seen"

@@ -101,7 +101,8 @@ class NativeHeadModel:
         """Images uint8 [B, S, S, 3] RGB of B frames.
 
         tokens float32 [B, T, D], of bases the coefficients [B, 1, K]; world_to_camera float32
-        [B, 4, 4], plates uint8 [B, S, S, 3], all on the CPU. A Gaussian that is not finite is left out, as in the rasterizer.
+        [B, 4, 4], plates uint8 [B, S, S, 3], all on the CPU. A Gaussian that is not finite is left
+        out, as in the rasterizer.
         """
         frames = tokens.shape[0]
         assert tokens.dim() == 3 and tokens.shape[2] == self.width, (

@@ -114,8 +114,7 @@ class DeviceAvatar:
     def __init__(self, avatar: Avatar, camera: Tensor, precision: str):
         """camera: float32 [P, 12], the camera values of every pose; precision: of the products."""
         network, gaussians = avatar.model.network, avatar.model.gaussians
-        self.device, self.size, self.count = camera.device, avatar.size, len(gaussians)
-        self.degree, self.channels = network.config.sh_degree, network.audio_width
+        self._set_common(avatar, camera)
         self.product_type = TRITON_TYPES[precision]
         self.weights = DeformationWeights(network, TORCH_TYPES[precision], self.device)
         self.folded = fold(network, camera).to(self.device)
@@ -131,6 +130,12 @@ class DeviceAvatar:
         self.raw = torch.cat(small, 1).contiguous()
         self.raw_sh = gaussians.sh.flatten(1).contiguous()
 
+    def _set_common(self, avatar: Avatar, camera: Tensor) -> None:
+        """Set what a frame needs whatever deforms its Gaussians."""
+        network = avatar.model.network
+        self.device, self.size = camera.device, avatar.size
+        self.count = len(avatar.model.gaussians)
+        self.degree, self.channels = network.config.sh_degree, network.audio_width
         self.plates = Plates(avatar).all().to(self.device)
         rows = [[*colours.native.tolist(), colours.black] for colours in COLOURS]
         self.colours = torch.tensor(rows, dtype=torch.int32, device=self.device)
@@ -155,7 +160,7 @@ class FrameBatch:
         planar: the output is I420, uint8 [B, 1.5 S^2], instead of RGB [B, S, S, 3].
         """
         self.avatar, self.pool, self.frames, self.planar = avatar, pool, frames, planar
-        device, folded, size = avatar.device, avatar.folded, avatar.size
+        device, size = avatar.device, avatar.size
 
         # The inputs of each frame: pool rows, pose, expression (the bits of float32), in int32.
         numbers = EXPRESSION + avatar.expression.shape[1]
@@ -163,15 +168,7 @@ class FrameBatch:
         self.inputs = torch.zeros(frames, numbers, dtype=torch.int32, device=device)
         self.host_inputs = torch.zeros(frames, numbers, dtype=torch.int32, pin_memory=pinned)
 
-        # The audio net's and the token MLPs' rows, and the records.
-        rows, window_rows = _padded(frames), _padded(frames * WINDOWS)
-        self.vectors = torch.zeros(rows * WINDOWS, 32, device=device)
-        self.column_parts = -(-len(folded.null_columns) // PART.value)  # of a token's columns
-        scratch_rows = max(rows * self.column_parts, window_rows)
-        self.scratch1 = torch.zeros(scratch_rows, SCRATCH.value, device=device)
-        self.scratch2 = torch.zeros(scratch_rows, SCRATCH.value, device=device)
-        self.records = folded.empty_records(rows)
-
+        self._allocate_deformation()
         self.list_parts = max(1, MAX_LIST_PARTS // frames)
         self.call_size = CallSize(frames, avatar.count, size, size, avatar.degree)
         self.pair_capacity = rounded_capacity(max(pairs * frames, MIN_PAIRS))
@@ -183,12 +180,30 @@ class FrameBatch:
         self.colours = torch.zeros(frames, dtype=torch.int32, device=device)
         self.host_colours = torch.zeros(frames, dtype=torch.int32, pin_memory=pinned)
 
-    def steps(self) -> list[tuple[str, Callable[[], None]]]:
-        """The steps of a batch in order, by name."""
+    def _allocate_deformation(self) -> None:
+        """Make the buffers of `deformation_steps`."""
+        device, folded, frames = self.avatar.device, self.avatar.folded, self.frames
+        # The audio net's and the token MLPs' rows, and the records.
+        rows, window_rows = _padded(frames), _padded(frames * WINDOWS)
+        self.vectors = torch.zeros(rows * WINDOWS, 32, device=device)
+        self.column_parts = -(-len(folded.null_columns) // PART.value)  # of a token's columns
+        scratch_rows = max(rows * self.column_parts, window_rows)
+        self.scratch1 = torch.zeros(scratch_rows, SCRATCH.value, device=device)
+        self.scratch2 = torch.zeros(scratch_rows, SCRATCH.value, device=device)
+        self.records = folded.empty_records(rows)
+
+    def deformation_steps(self) -> list[tuple[str, Callable[[], None]]]:
+        """The steps from the inputs to the Gaussians."""
         return [
             ("audio net", self.encode_audio),
             ("tokens", self.make_tokens),
             ("attention and heads", self.deform),
+        ]
+
+    def steps(self) -> list[tuple[str, Callable[[], None]]]:
+        """The steps of a batch in order, by name."""
+        return [
+            *self.deformation_steps(),
             ("rasterizer", self.splat),
             ("composite", self.finish),
             *([("I420", self.convert)] if self.planar else []),
@@ -204,8 +219,9 @@ class FrameBatch:
 
     def count_pairs(self) -> int:
         """The (Gaussian, tile) pairs that the frames in `inputs` need; waits for the device."""
-        for step in (self.encode_audio, self.make_tokens, self.deform, self.project):
+        for _, step in self.deformation_steps():
             step()
+        self.project()
         return int(self.splats.needed)
 
     def release_intermediates(self) -> None:
@@ -264,14 +280,8 @@ class FrameBatch:
     def deform(self) -> None:
         """Records and canonical Gaussians -> the frames' activated Gaussians."""
         avatar, weights, frames = self.avatar, self.avatar.weights, self.frames
-        count, like = avatar.count, avatar.raw
-        self.gaussians = [
-            like.new_empty(frames, count, 3),  # means
-            like.new_empty(frames, count, 4),  # quaternions
-            like.new_empty(frames, count, 3),  # scales
-            like.new_empty(frames, count),  # opacities
-            like.new_empty(frames, count, weights.coefficients // 3, 3),  # SH
-        ]
+        count = avatar.count
+        self.gaussians = self.new_gaussians(weights.coefficients)
         deform[(-(-count // GAUSSIANS_PER_PROGRAM), frames)](
             avatar.queries,
             self.records,
@@ -305,6 +315,17 @@ class FrameBatch:
             num_warps=4,
             **FUSED_MULTIPLY_ADD,
         )
+
+    def new_gaussians(self, harmonics: int) -> list[Tensor]:
+        """Memory for the activated Gaussians; harmonics: of all colours together."""
+        count, frames, like = self.avatar.count, self.frames, self.avatar.raw
+        return [
+            like.new_empty(frames, count, 3),  # means
+            like.new_empty(frames, count, 4),  # quaternions
+            like.new_empty(frames, count, 3),  # scales
+            like.new_empty(frames, count),  # opacities
+            like.new_empty(frames, count, harmonics // 3, 3),  # SH
+        ]
 
     def project(self) -> None:
         """The Gaussians -> splats on the screen, and the pairs that they need."""

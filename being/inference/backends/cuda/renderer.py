@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from being.inference.backends.cuda.bases_batch import BasesAvatar, BasesBatch
 from being.inference.backends.cuda.frame_batch import (
     EXPRESSION,
     HEADER,
@@ -30,6 +31,7 @@ from being.inference.backends.cuda.frame_batch import (
 from being.inference.feature_pool import FeaturePool
 from being.inference.i420 import COLOURS, Colours
 from being.model.avatar import Avatar
+from being.model.bases import Bases
 from being.splat.cuda.graph_replay import MAX_PAIRS
 from being.splat.graph_capture import capture_graph
 
@@ -47,10 +49,11 @@ MAX_FRAMES_COPIED_IN_GRAPH = 2
 class CudaGraphRenderer:
     """One avatar on one CUDA device. Implements `FrameRenderer`. Not for several threads."""
 
-    def __init__(self, avatar: Avatar, camera: Tensor, precision: str):
+    def __init__(self, avatar: Avatar, camera: Tensor, precision: str, bases: Bases | None = None):
         """camera: float32 [P, 12], the camera values of every pose.
 
         precision: number format of the network's products, "float32", "float16" or "bfloat16".
+        bases: deform by them, and not by the network; they are kept in this format.
         """
         self.device, self.size, self.precision = camera.device, avatar.size, precision
         self.cuda = self.device.type == "cuda"
@@ -59,7 +62,12 @@ class CudaGraphRenderer:
         if self.cuda:
             torch.cuda.synchronize(self.device)  # the model may still be on its way there
         with self.on_stream(), torch.no_grad():
-            self.avatar = DeviceAvatar(avatar, camera, precision)
+            self._batch: type[FrameBatch] = FrameBatch
+            if bases is None:
+                self.avatar = DeviceAvatar(avatar, camera, precision)
+            else:
+                self._batch = BasesBatch
+                self.avatar = BasesAvatar(avatar, camera, precision, bases)
             self.pool = FeaturePool(
                 avatar.model.network.audio_width,
                 self.device,
@@ -70,6 +78,10 @@ class CudaGraphRenderer:
             # By size, and whether the images are I420.
             self.slots: dict[tuple[int, bool], list[GraphSlot]] = {}
             self.pairs = self._trial_pairs() * PAIR_MARGIN  # reserved pairs of a frame
+
+    def new_batch(self, frames: int, pairs: float, planar: bool = False) -> FrameBatch:
+        """The buffers of a batch; arguments as for `FrameBatch`."""
+        return self._batch(self.avatar, self.pool, frames, pairs, planar)
 
     def on_stream(self) -> AbstractContextManager[object]:
         """A context in which work is ordered with the frames."""
@@ -93,7 +105,7 @@ class CudaGraphRenderer:
 
     def _trial_pairs(self) -> int:
         """(Gaussian, tile) pairs of a frame: the largest of some poses."""
-        trial = FrameBatch(self.avatar, self.pool, 1, 0.0)
+        trial = self.new_batch(1, 0.0)
         expression, most = self.avatar.expression, 1
         poses = np.linspace(0, len(expression) - 1, TRIAL_POSES).round().astype(int)
         for pose in np.unique(poses):
@@ -179,7 +191,7 @@ class GraphSlot:
 
     def __init__(self, renderer: CudaGraphRenderer, frames: int, planar: bool = False):
         self.renderer = renderer
-        self.batch = FrameBatch(renderer.avatar, renderer.pool, frames, renderer.pairs, planar)
+        self.batch = renderer.new_batch(frames, renderer.pairs, planar)
         self.host_output = torch.empty(
             len(self.batch.output), dtype=torch.uint8, pin_memory=renderer.cuda
         )

@@ -5,6 +5,7 @@ one resampled to N Gaussians.
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,10 @@ from being.config import ModelConfig
 from being.face.mouth_code import MOUTH_CHANNELS, MouthUnits
 from being.inference.pruning import with_gaussians
 from being.model.avatar import Avatar
+from being.model.bases import BASIS_WIDTH, GEOMETRY_WIDTH, Bases
 from being.model.gaussians import PARAMETER_NAMES, CanonicalGaussians
 from being.model.talking_head import TalkingHead
+from being.model.tokens import CAMERA_WIDTH
 from being.model.voice_to_mouth import VoiceToMouth
 from being.splat import Cameras
 
@@ -27,6 +30,8 @@ POSES = 50
 CENTRES, STEP_COMPONENTS, STRIP_COMPONENTS, QUANTILES = 1250, 64, 256, 15
 AUDIO_WIDTH = 44  # channels of the untrained avatar's speech features
 DEFAULT_MODEL = ModelConfig()
+# Of random bases: their number, the width of their net, and how far they move a Gaussian.
+RANDOM_BASES, BASES_HIDDEN, BASES_SIZE = 16, 128, 1e-3
 COPY_SPREAD = 0.5  # deviation of the copies of a Gaussian, in its own deviations
 
 
@@ -77,6 +82,32 @@ def random_avatar(
         blink.to(device),
         [file.getvalue()] * POSES,
     )
+
+
+def with_random_bases(count: int, device: torch.device | str = "cpu") -> Avatar:
+    """As `random_avatar`, of an avatar that reads the mouth code and has random bases."""
+    avatar = random_avatar(
+        count,
+        device=device,
+        config=replace(DEFAULT_MODEL, mouth="code"),
+        audio_width=len(MOUTH_CHANNELS),
+    )
+    inputs = len(MOUTH_CHANNELS) + avatar.expression.shape[1] + CAMERA_WIDTH
+    columns = GEOMETRY_WIDTH + 3 * (avatar.model.network.config.sh_degree + 1) ** 2
+    generator = torch.Generator().manual_seed(0)
+    sides = [inputs, BASES_HIDDEN, BASES_HIDDEN, RANDOM_BASES]
+    layers = [
+        (torch.randn(b, a, generator=generator) / a**0.5, torch.zeros(b))
+        for a, b in zip(sides, sides[1:], strict=False)
+    ]
+    bases = Bases(
+        torch.zeros(count, columns),
+        BASES_SIZE * torch.randn(RANDOM_BASES, count, BASIS_WIDTH, generator=generator),
+        torch.zeros(inputs),
+        torch.ones(inputs),
+        layers,
+    )
+    return replace(avatar, bases=bases.to(device).requires_grad_(False))
 
 
 def random_voice(width: int, centres: int = CENTRES, seed: int = 0) -> VoiceToMouth:

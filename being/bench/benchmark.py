@@ -13,8 +13,9 @@ import torch
 from being.audio.clip_features import encode_frames
 from being.audio.feature_windows import frame_count
 from being.bench import variants
-from being.bench.avatars import random_avatar, resampled, screen_coverage
+from being.bench.avatars import random_avatar, resampled, screen_coverage, with_random_bases
 from being.bench.cold_start import cold_start
+from being.bench.deformations import compare_deformations, comparison_table
 from being.bench.fps import memory_growth, result_table, time_engine
 from being.bench.sessions import bench_sessions
 from being.console import console
@@ -41,6 +42,7 @@ class BenchmarkOptions:
 
     frames: int = 200
     precision: str = "auto"
+    deform: str = "network"  # or "bases"; measured beside the network
     random: int | None = None  # Gaussians of an untrained avatar
     gaussians: int | None = None  # number to which a trained avatar is resampled
     compare: bool = False  # compare all variants instead
@@ -60,7 +62,8 @@ def run_benchmark(
     # The avatar.
     if folder is None:
         assert options.random, "an avatar or a number of Gaussians"
-        avatar = random_avatar(options.random, device=device)
+        make = with_random_bases if options.deform == "bases" else random_avatar
+        avatar = make(options.random, device=device)
     else:
         avatar = load_avatar(folder, device)
     avatar.model.backend = options.rasterizer
@@ -79,7 +82,7 @@ def run_benchmark(
     if options.compare:
         result |= _compare_variants(avatar, options)
     elif options.sessions:
-        engine = Engine(avatar, options.precision)
+        engine = Engine(avatar, options.precision, deform=options.deform)
         result["sessions"] = bench_sessions(engine, options.sessions, options.seconds)
         console.info(sessions_summary(result["sessions"]))
     else:
@@ -93,11 +96,14 @@ def _measure_engine(
     avatar: Avatar, folder: Path | None, options: BenchmarkOptions
 ) -> dict[str, Any]:
     """Times of the engine, of a cold start, and the number of sessions."""
-    engine = Engine(avatar, options.precision)
+    engine = Engine(avatar, options.precision, deform=options.deform)
     result = time_engine(engine, options.frames)
     console.info(result_table(result))
+    if options.deform == "bases":
+        result["deformations"] = compare_deformations(avatar, options.precision, options.frames)
+        console.info(comparison_table(result["deformations"]))
     if folder is not None:
-        result["start"] = cold_start(folder, str(engine.device), options.precision)
+        result["start"] = cold_start(folder, str(engine.device), options.precision, options.deform)
         console.info(f"cold start: {_listed(result['start'])}")
     result["sessions"] = find_max_sessions(engine, result["rows"][-1]["flowing_ms_a_frame"])
     console.info(sessions_summary(result["sessions"]))

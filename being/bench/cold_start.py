@@ -1,6 +1,6 @@
 """Time from the start of a new process to its first rendered frame.
 
-python -m being.bench.cold_start AVATAR DEVICE PRECISION prints the times as JSON.
+python -m being.bench.cold_start AVATAR DEVICE PRECISION DEFORMATION prints the times as JSON.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import time
 from pathlib import Path
 
 
-def cold_start(path: Path, device: str, precision: str) -> dict[str, float]:
+def cold_start(path: Path, device: str, precision: str, deform: str) -> dict[str, float]:
     """Seconds from the start of Python to the first image in host memory, and of its parts: import,
     load, first frame.
     """
     start = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-m", "being.bench.cold_start", str(path), device, precision],
+        [sys.executable, "-m", "being.bench.cold_start", str(path), device, precision, deform],
         capture_output=True,
         text=True,
         check=False,
@@ -37,7 +37,8 @@ def main() -> None:
     from being.bench.fps import start_seconds
 
     imported = time.perf_counter() - start
-    _, times = start_seconds(Path(sys.argv[1]), torch.device(sys.argv[2]), sys.argv[3])
+    path, device, precision, deform = sys.argv[1:]
+    _, times = start_seconds(Path(path), torch.device(device), precision, deform)
     print(json.dumps({"import_s": round(imported, 3), **times}))
 
 

@@ -69,7 +69,10 @@ def time_engine(
 
 def describe_setup(engine: Engine) -> dict[str, Any]:
     """Device, renderer, image size, network and speed of the machine."""
-    config = engine.avatar.model.network.config
+    config, bases = engine.avatar.model.network.config, engine.avatar.bases
+    deformation = f"{config.d_model} wide, {config.n_layer} layers, heads {config.net_width}"
+    if engine.deform == "bases" and bases is not None:
+        deformation = f"none: {bases.count} bases"
     return {
         "device": device_name(engine.device),
         "torch": torch.__version__,
@@ -79,7 +82,7 @@ def describe_setup(engine: Engine) -> dict[str, Any]:
         "size": engine.avatar.size,
         "gaussians": len(engine.avatar.model.gaussians),
         "sh_degree": config.sh_degree,
-        "network": f"{config.d_model} wide, {config.n_layer} layers, heads {config.net_width}",
+        "network": deformation,
         "threads": torch.get_num_threads(),
         "matmul_2048_ms": round(matmul_ms(), 2),
     }
@@ -189,11 +192,11 @@ def memory_growth(engine: Engine, frames: int, batch: int = 8) -> dict[str, floa
 
 
 def start_seconds(
-    path: Path, device: torch.device, precision: str
+    path: Path, device: torch.device, precision: str, deform: str = "network"
 ) -> tuple[Engine, dict[str, float]]:
     """A newly loaded engine, and the seconds until it was ready and until its first frame."""
     start = time.perf_counter()
-    engine = Engine.load(path, device, precision)
+    engine = Engine.load(path, device, precision, deform=deform)
     ready = time.perf_counter() - start
     engine.render(random_features(engine, 8), np.array([0]), np.array([0]))
     return engine, {

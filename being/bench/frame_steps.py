@@ -32,6 +32,13 @@ NATIVE_STAGES = {
 }
 
 
+# The same for bases, which have no attention.
+BASES_STAGES = {
+    "bases": NATIVE_STAGES["heads"],
+    "rasterizer and composite": NATIVE_STAGES["rasterizer and composite"],
+}
+
+
 @torch.no_grad()
 def step_times(engine: Engine, features: torch.Tensor, frames: int) -> dict[str, float]:
     """Median ms of each step of a single frame; the tri-plane is 0 where it is computed at load.
@@ -74,11 +81,15 @@ def _torch_steps(
             poses = path[k : k + 1]
             rows = track.rows(np.array([k % 64]))
             conditions = renderer.conditions(rows, poses, engine.expression[poses])
-            timed("audio net", network.speech_vector, conditions.audio)
-            tokens = renderer.tokens(conditions)
-            timed("tri-plane", network.queries, engine.avatar.model.gaussians.means)
-            mixed = timed("attention", network.transformer, renderer.queries, tokens)
-            timed("heads", network._decode, mixed[0])
+            if engine.deform == "bases":
+                tokens = timed("coefficients", renderer.tokens, conditions)
+                timed("bases", renderer.deform, tokens)
+            else:
+                timed("audio net", network.speech_vector, conditions.audio)
+                tokens = renderer.tokens(conditions)
+                timed("tri-plane", network.queries, engine.avatar.model.gaussians.means)
+                mixed = timed("attention", network.transformer, renderer.queries, tokens)
+                timed("heads", network._decode, mixed[0])
             gaussians = renderer.activate(renderer.deform(tokens))
             output = timed("rasterizer", renderer.splat, gaussians, poses)
             timed("composite and copy", to_images, output, poses)
@@ -91,6 +102,8 @@ def _native_steps(
     """Wall clock of the tokens; the native code measures its own stages."""
     spent: dict[str, list[float]] = {}
     path = pose_path(frames, engine.avatar.pose_count)
+    by_bases = engine.deform == "bases"
+    tokens = "coefficients" if by_bases else "audio net and tokens"
     with engine.track() as track:
         for k in range(frames):
             # The newest frame whose attention window is complete.
@@ -100,10 +113,10 @@ def _native_steps(
             poses = path[k : k + 1]
             renderer.tokens(rows, poses, engine.expression[poses])
             elapsed = (time.perf_counter() - start) * 1000
-            spent.setdefault("audio net and tokens", []).append(elapsed)
+            spent.setdefault(tokens, []).append(elapsed)
 
             renderer.submit(rows, poses, engine.expression[poses])
-            for name, stages in NATIVE_STAGES.items():
+            for name, stages in (BASES_STAGES if by_bases else NATIVE_STAGES).items():
                 seconds = sum(renderer.native.times[stage] for stage in stages)
                 spent.setdefault(name, []).append(seconds * 1000)
     return {**_medians(spent), "tri-plane": 0.0}

@@ -161,6 +161,9 @@ def _engine_variants(
         _engine_variant(frames, f"engine, {precision}", partial(Engine, avatar, precision))
         for precision in precisions
     ]
+    if avatar.bases is not None:
+        name = f"engine, {avatar.bases.count} bases"
+        variants.append(_engine_variant(frames, name, partial(Engine, avatar, deform="bases")))
     for share in shares:
         name = f"engine, {share:.0%} of the Gaussians"
         variants.append(_engine_variant(frames, name, partial(_pruned_engine, avatar, share)))

@@ -10,6 +10,7 @@ import typer
 from being.cli.command import command
 from being.cli.options import DeviceOption, SplatOption, select_rasterizer
 from being.cli.render_options import (
+    DeformationOption,
     ForceOption,
     PrecisionOption,
     RenderOptions,
@@ -176,11 +177,13 @@ def bench_fps(
         typer.Option("--gaussians", metavar="N", min=1, help="Resample the avatar to N Gaussians."),
     ] = None,
     precision: PrecisionOption = "auto",
+    deform: DeformationOption = "network",
     compare: Annotated[
         bool,
         typer.Option(
             "--compare",
-            help="Compare all renderers and precisions: frames/s, and PSNR against float32.",
+            help="Compare all renderers and precisions, and bases where the avatar has them: "
+            "frames/s, and PSNR against float32.",
         ),
     ] = False,
     prune_to: Annotated[
@@ -222,6 +225,7 @@ def bench_fps(
     options = BenchmarkOptions(
         frames=frames,
         precision=precision,
+        deform=deform,
         random=random,
         gaussians=gaussians,
         compare=compare,
@@ -342,6 +346,7 @@ def _engine(avatar: Path | None, options: RenderOptions) -> tuple[Path, Engine]:
         options.deform_every,
         options.splat or "auto",
         options.look,
+        options.deform,
     )
 
 

@@ -134,7 +134,16 @@ WatermarkOption = Annotated[
         help="Mark the pixels invisibly as AI-generated; being verify reads it.",
     ),
 ]
-DeformOption = Annotated[
+DeformationOption = Annotated[
+    str,
+    typer.Option(
+        "--deform",
+        metavar="network|bases",
+        help="What moves the Gaussians: the avatar's network, or its linear bases, faster "
+        "(being export --bases adds them).",
+    ),
+]
+DeformEveryOption = Annotated[
     int,
     typer.Option(
         "--deform-every",
@@ -157,7 +166,8 @@ class RenderOptions:
     seed: SeedOption = 0
     precision: PrecisionOption = "auto"
     prune_to: PruneOption = None
-    deform_every: DeformOption = 1
+    deform: DeformationOption = "network"
+    deform_every: DeformEveryOption = 1
     into_source: SourceOption = False
     background: BackgroundOption = None
     fps: RateOption = 25

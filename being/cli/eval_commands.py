@@ -9,6 +9,7 @@ import typer
 
 from being.cli.command import command
 from being.cli.options import DeviceOption, SplatOption, select_rasterizer
+from being.cli.render_options import DeformationOption
 from being.errors import UsageError
 
 
@@ -88,6 +89,7 @@ def evaluate(
             "data.size=512; may be repeated.",
         ),
     ] = None,
+    deform: DeformationOption = "network",
     device: DeviceOption = "auto",
     splat: SplatOption = None,
 ) -> dict[str, Any]:
@@ -114,12 +116,15 @@ def evaluate(
                 override=override or (),
                 rasterizer=rasterizer,
                 syncnet=syncnet,
+                deform=deform,
             ),
             "splat": rasterizer,
+            "deform": deform,
         }
     if pred is None or truth is None:
         raise UsageError("--pred and --truth belong together", fix="Give both videos")
-    if run is not None or cross or part != "test" or splat is not None or override:
+    changed = part != "test" or deform != "network" or splat is not None or override
+    if run is not None or cross or changed:
         raise UsageError(
             "a pair of videos has no run, no part and no avatar",
             fix="Give only --pred, --truth, --out, --frames, --require, --identity and --syncnet",

@@ -126,12 +126,14 @@ def cross_driven(
     device: torch.device | str = "cpu",
     max_frames: int | None = None,
     rasterizer: str = "auto",
+    deform: str = "network",
 ) -> tuple[dict[str, Any], list[DrivenClip]]:
     """Figures (JSON types) of the run's avatar speaking each source, and the clips behind them.
 
     sources: of `expand_sources`; max_frames: measure only the first so many frames of each;
-    rasterizer: a backend of `being.splat`. Raises InputRejected for a run without an avatar or a
-    clip without a face, EnvironmentFault where a voice or the landmark networks cannot be loaded.
+    rasterizer: a backend of `being.splat`; deform: "network" or "bases". Raises InputRejected for a
+    run without an avatar, an avatar without bases and a clip without a face, EnvironmentFault where
+    a voice or the landmark networks cannot be loaded.
     """
     mouth = footage_mouth(dataset)
     if mouth is None:
@@ -140,7 +142,8 @@ def cross_driven(
             "there is no real mouth to compare the avatar with",
             "Leave --cross out",
         )
-    engine, reader = Engine.load(run_path, device, rasterizer=rasterizer), FaceReader()
+    engine = Engine.load(run_path, device, rasterizer=rasterizer, deform=deform)
+    reader = FaceReader()
     try:
         clips = [_drive(engine, reader, source, mouth, max_frames) for source in sources]
     finally:

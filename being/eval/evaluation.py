@@ -49,17 +49,19 @@ def evaluate(
     override: Sequence[str] = (),
     rasterizer: str = "auto",
     syncnet: Path | None = None,
+    deform: str = "network",
 ) -> dict[str, Any]:
     """Figures of the run at `run_path` (default: the most recent one), and "files": the paths of
     its report.
 
     cross: audio files and voices that the avatar also speaks (`expand_sources`); require: bounds
     (`parse_bounds`); frames: measure only the first so many frames of the part; identity: download
-    the network of that measure; override: settings instead of the run's (`open_measured_run`);
-    syncnet: weights of SyncNet, for Sync-C and Sync-D.
+    the network of that measure; override: settings instead of the run's, and deform: "network" or
+    "bases" (`open_measured_run`); syncnet: weights of SyncNet, for Sync-C and Sync-D.
 
     Writes `<run>/eval/` for the test part, `<run>/eval_<part>/` for another one, and
-    `<run>/eval_size512/` and the like with other settings; the folder appears whole or not at all.
+    `<run>/eval_size512/`, `<run>/eval_bases/` and the like with other settings; the folder appears
+    whole or not at all.
 
     Raises UsageError, InputRejected, EnvironmentFault as `open_measured_run`, `cross_driven` and
     `Run.find` do; BeingError for a folder that cannot be made, and with exit code 5, after
@@ -75,9 +77,11 @@ def evaluate(
             "only a finished run can speak other audio",
             f"Train it to its end: being train --run {run.path}",
         )
-    measured = open_measured_run(run, part, pick_device(device), frames, override, rasterizer)
+    measured = open_measured_run(
+        run, part, pick_device(device), frames, override, rasterizer, deform=deform
+    )
     dataset, size = measured.dataset, measured.clip.size
-    folder = run.path / _folder_name(part, run.config, measured.config)
+    folder = run.path / _folder_name(part, run.config, measured.config, deform)
     check_not_input(folder, (Path(source) for source in sources))
     with report_folder(folder, "Move it away") as work:
         # Measure the held-out frames, and write them side by side.
@@ -103,7 +107,12 @@ def evaluate(
         driven: list[DrivenClip] = []
         if sources:
             cross_figures, driven = cross_driven(
-                run.path, dataset, sources, measured.clip.device, rasterizer=rasterizer
+                run.path,
+                dataset,
+                sources,
+                measured.clip.device,
+                rasterizer=rasterizer,
+                deform=deform,
             )
             figures["cross"] = cross_figures
 
@@ -199,7 +208,7 @@ def _sync_figures(
     return result
 
 
-def _folder_name(part: str, own: Config, used: Config) -> str:
+def _folder_name(part: str, own: Config, used: Config, deform: str) -> str:
     """Name of the report's folder: "eval", the part unless it is "test", and changed settings."""
     words = ["eval"]
     if part != "test":
@@ -208,6 +217,8 @@ def _folder_name(part: str, own: Config, used: Config) -> str:
         value = getattr(used.data, name)
         if value != getattr(own.data, name):
             words.append(f"{name}{value:g}")
+    if deform != "network":
+        words.append(deform)
     return "_".join(words)
 
 

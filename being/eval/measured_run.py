@@ -15,6 +15,8 @@ from being.data.clip import Clip, load_clip
 from being.data.dataset import Dataset
 from being.data.mouth import load_mouth_code
 from being.errors import InputRejected, UsageError
+from being.model.avatar import load_avatar
+from being.model.bases import required_bases
 from being.model.clip_rendering import render_clip, to_uint8
 from being.model.talking_head import TalkingHead
 from being.model.voice_to_mouth import VOICE_FILE, VoiceToMouth, predicted_rows
@@ -70,15 +72,17 @@ def open_measured_run(
     override: Sequence[str] = (),
     rasterizer: str = "auto",
     mouth: str = "voice",
+    deform: str = "network",
 ) -> MeasuredRun:
     """The checkpoint of the run's avatar (`Run.avatar_checkpoint`), and the frames of `part`.
 
     max_frames: measure only the first so many frames; override: "data.size=512" and the like
     (REPLACEABLE_SETTINGS) instead of the run's settings; rasterizer: a backend of `being.splat`;
-    mouth: "true" drives a run that reads the mouth code by the true code instead of the voice.
+    mouth: "true" drives a run that reads the mouth code by the true code instead of the voice;
+    deform: "bases" moves the Gaussians by the bases of the run's avatar instead of the network.
 
-    Raises UsageError for an unknown part or setting, InputRejected for a run without checkpoint or
-    one that does not fit its dataset.
+    Raises UsageError for an unknown part or setting, InputRejected for a run without checkpoint,
+    one that does not fit its dataset, and an avatar without bases.
     """
     if part not in PARTS:
         raise UsageError(f"unknown part '{part}'", fix=f"One of {', '.join(PARTS)}")
@@ -109,6 +113,9 @@ def open_measured_run(
         clip.features = torch.from_numpy(rows).to(clip.device)
     model = _load_model(run, name, checkpoint, config, clip)
     model.backend = rasterizer
+    if deform == "bases":
+        bases = required_bases(load_avatar(run.path, device))
+        model.deformation = bases.forward
     return MeasuredRun(run, config, dataset, model, clip, frames, part, checkpoint.state, name)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -47,6 +48,8 @@ class TalkingHead(nn.Module):
         self.backend = "auto"
         # True in GaussianTalker's own coarse stage: opacity and SH come from the tri-plane only.
         self.triplane_only = False
+        # Takes the place of the network: gives the offsets of conditions. For measurements.
+        self.deformation: Callable[[Conditions], Offsets] | None = None
         self.fit_box(gaussians.means.detach())
 
     def fit_box(self, points: Tensor) -> None:
@@ -102,7 +105,10 @@ class TalkingHead(nn.Module):
         offsets = None
         if conditions is not None:
             with torch.autocast(world_to_camera.device.type, torch.bfloat16, enabled=low_precision):
-                offsets = self.network(self.gaussians.means, conditions).float()
+                if self.deformation is None:
+                    offsets = self.network(self.gaussians.means, conditions).float()
+                else:
+                    offsets = self.deformation(conditions)
         gaussians = self.canonical() if offsets is None else self.gaussians.activate(offsets)
 
         output = rasterize(

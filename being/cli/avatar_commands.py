@@ -262,6 +262,24 @@ def export(
             "--background and --into-source; new avatars have them.",
         ),
     ] = False,
+    bases: Annotated[
+        bool,
+        typer.Option(
+            "--bases",
+            help="Fit linear bases of the network's offsets and write them into the avatar itself, "
+            "for --deform bases: about a minute on a GPU, some minutes on a CPU.",
+        ),
+    ] = False,
+    count: Annotated[
+        int | None,
+        typer.Option(
+            "--bases-count",
+            metavar="K",
+            min=1,
+            max=32,
+            help="With --bases: their number (default: the fewest that are good enough).",
+        ),
+    ] = None,
     source: Annotated[
         Path | None,
         typer.Option(
@@ -271,20 +289,31 @@ def export(
         ),
     ] = None,
     force: ForceOption = False,
+    device: DeviceOption = "auto",
 ) -> dict[str, Any]:
     """Write an avatar's network or Gaussians for other programs, or add parts to the avatar."""
-    if not (onnx or ply or surround):
-        raise UsageError("there is nothing to export", fix="Give --onnx, --ply or --surround")
+    if not (onnx or ply or surround or bases):
+        raise UsageError(
+            "there is nothing to export", fix="Give --onnx, --ply, --surround or --bases"
+        )
+    if count is not None and not bases:
+        raise UsageError("--bases-count was given without --bases", fix="Give --bases too")
     if source is not None and not surround:
         raise UsageError("--source was given without --surround", fix="Give --surround too")
     folder = find_folder(avatar)
+    result: dict[str, Any] = {"files": {}}
     if surround:
         from being.interop.surround import add_surround
 
-        parts = add_surround(folder, source)
-        console.info(f"{'surround':<12}{', '.join(parts)}")
-        if not (onnx or ply):
-            return {"files": {}, "parts": parts}
+        result["parts"] = add_surround(folder, source)
+        console.info(f"{'surround':<12}{', '.join(result['parts'])}")
+    if bases:
+        from being.train.avatar_bases import add_bases
+
+        result["bases"] = add_bases(folder, device, count)
+        result["parts"] = [*result.get("parts", []), "bases"]
+    if not (onnx or ply):
+        return result
     from being.interop.export_files import check_export_files, exported_together
     from being.interop.onnx import ONNX_FILES, export_onnx
     from being.interop.ply import PLY_FILE, write_ply
@@ -294,7 +323,6 @@ def export(
     names = [*(ONNX_FILES.values() if onnx else ()), *([PLY_FILE] if ply else ())]
     check_export_files([target / name for name in names], force)
     loaded = load_avatar(folder)
-    result: dict[str, Any] = {"files": {}}
     with exported_together(target) as part:
         if onnx:
             result |= export_onnx(loaded, part)

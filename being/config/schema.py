@@ -341,6 +341,10 @@ class AvatarConfig:
     """Keep the whole source frame of each pose, where the dataset holds its source video and its
     square is a part of the picture: `being render --into-source` needs it. At most 120 kB a pose at
     1080p."""
+    bases: bool = False
+    """Fit linear bases of the network's offsets after the fine stage, for `--deform bases` (about a
+    minute on a GPU, some minutes on a CPU; docs/engine.md). `being export --bases` adds them later.
+    It has no effect with `model.mouth: audio`."""
     live_encoder: str = "hama-causal"
     """Speech encoder of live sessions. Training fits a second mapping from the voice to the mouth
     on it; the network stays the same. "none": live sessions use `data.encoder`. It has no effect

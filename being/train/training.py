@@ -28,6 +28,7 @@ from being.runs.metric_loggers import check_metric_logger
 from being.runs.run_directory import Checkpoint, Run
 from being.splat import select_backend
 from being.train.audio_warmup import warm_up_audio_branch
+from being.train.avatar_bases import add_bases
 from being.train.compat import is_reference
 from being.train.face_response import CLOSED_PROBES, measure_face_response
 from being.train.initial_points import initial_cloud
@@ -304,6 +305,9 @@ def finish_run(run: Run, config: Config, dataset: Dataset, clip: Clip, frames: n
         model.cpu()
     with Progress("save avatar"):
         save_avatar(run.path / "avatar", model, config, dataset, clip, voice, live_voice)
+    if config.avatar.bases and voice is not None:
+        figures = add_bases(run.path, str(clip.device), seed=config.train.seed)
+        run.update(bases={name: figures[name] for name in ("count", "variance", "psnr")})
     run.update(finished=True, best=best.state["best"], closed=closed)
     if clip.device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(clip.device)

@@ -94,6 +94,7 @@ REFERENCE = {
 # Keys of the split, the encoder, evaluation and output, and keys that another key turns off
 NOT_IN_THE_REFERENCE = {
     "avatar.surround",
+    "avatar.bases",
     "data.holdout",
     "data.fold",
     "data.seconds",

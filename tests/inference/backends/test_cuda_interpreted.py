@@ -209,9 +209,7 @@ def test_tracks_of_one_batch_do_not_mix(engine):
     ("degree", "count", "precision", "least"),
     [(3, 5, "float32", 60), (0, 1, "float16", 45)],
 )
-def test_frames_by_bases_are_those_of_the_torch_renderer(
-    tmp_path, degree, count, precision, least
-):
+def test_frames_by_bases_are_those_of_the_torch_renderer(tmp_path, degree, count, precision, least):
     avatar = avatar_with_bases(tmp_path, 70, 16, degree=degree, channels=3, count=count)
     engine = Engine(avatar, precision, deform="bases")
     reference = Engine(avatar, renderer="torch", deform="bases")

@@ -40,8 +40,8 @@ ALLOWED = {
     "model": "conventions errors names paths reading files config media audio splat face data",
     "runs": "errors console names paths locks reading files config",
     "train": (
-        "conventions errors threads console paths reading files config assets media report audio "
-        "splat face data provenance model metrics runs"
+        "conventions errors threads console paths locks reading files config assets media report "
+        "audio splat face data provenance model metrics runs"
     ),
     "inference": (
         "conventions errors threads console paths reading files media audio tts splat face data "

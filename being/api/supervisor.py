@@ -65,6 +65,7 @@ class ServeOptions:
     # Whether the render process computes speech features; None: on a GPU.
     batched_features: bool | None = None
     watermark: bool = True  # of the pictures
+    deform: str = "network"  # what moves the Gaussians, or "bases"
     talk: TalkOptions | None = None  # None: no conversations
     # Signs the tickets of sessions that are placed, hexadecimal; None: no tickets are needed.
     ticket_key: str | None = None
@@ -239,6 +240,7 @@ class Supervisor:
             len(self._fronts),
             options.batched_features,
             options.watermark,
+            options.deform,
         )
         self._run(
             self._renderer,

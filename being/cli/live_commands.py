@@ -13,7 +13,7 @@ import typer
 from being.cli.avatar_commands import AvatarArgument
 from being.cli.command import command
 from being.cli.options import DeviceOption, SplatOption, select_rasterizer
-from being.cli.render_options import PrecisionOption, WatermarkOption
+from being.cli.render_options import DeformationOption, PrecisionOption, WatermarkOption
 from being.cli.server_packages import check_server_packages
 from being.cli.talk_options import (
     HistoryOption,
@@ -164,6 +164,7 @@ def serve(
     system_prompt: PromptOption = None,
     history: HistoryOption = 40,
     precision: PrecisionOption = "auto",
+    deform: DeformationOption = "network",
     device: DeviceOption = "auto",
     splat: SplatOption = None,
 ) -> dict[str, Any]:
@@ -189,6 +190,7 @@ def serve(
         limit=max_sessions or 0,
         limit_by_address=max_per_address,
         precision=precision,
+        deform=deform,
         voice=voice,
         watermark=watermark,
         talk=talk,

@@ -142,8 +142,12 @@ class Bases(nn.Module):
             self.basis[:, index],
             self.input_mean,
             self.input_scale,
-            [(layer.weight, layer.bias) for layer in self.net],
+            self.layers(),
         ).to(self.mean.device)
+
+    def layers(self) -> list[tuple[Tensor, Tensor]]:
+        """Weight [out, in] and bias [out] of each layer of the coefficient net."""
+        return [(net.get_parameter("weight"), net.get_parameter("bias")) for net in self.net]
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors of the bundle's file by name; `basis` is float16."""
@@ -195,11 +199,12 @@ def code_of(audio: Tensor) -> Tensor:
 def offsets_of(mean: Tensor, moved: Tensor) -> Offsets:
     """The offsets mean [N, 11 + 3 S] + moved [B, N, 14]."""
     widths = [*FIELD_WIDTHS.values()][:-1]
-    geometry = (mean[:, :GEOMETRY_WIDTH] + moved[..., :GEOMETRY_WIDTH]).split(widths, -1)
+    geometry = mean[:, :GEOMETRY_WIDTH] + moved[..., :GEOMETRY_WIDTH]
+    means, log_scales, quaternions, opacity_logits = geometry.split(widths, -1)
     constant = mean[:, GEOMETRY_WIDTH : GEOMETRY_WIDTH + 3] + moved[..., GEOMETRY_WIDTH:]
     rest = mean[:, GEOMETRY_WIDTH + 3 :].expand(len(moved), -1, -1)
     sh = torch.cat([constant, rest], -1).unflatten(-1, (-1, 3))
-    return Offsets(*geometry, sh)
+    return Offsets(means, log_scales, quaternions, opacity_logits, sh)
 
 
 def required_bases(avatar: Avatar) -> Bases:

@@ -69,6 +69,7 @@ class RenderConfig:
     # Whether this process computes speech features; None: on a GPU, where the avatar allows it.
     batched_features: bool | None = None
     watermark: bool = True  # of the pictures
+    deform: str = "network"  # what moves the Gaussians, or "bases"
 
     def to_json(self) -> str:
         """The configuration for the command line."""
@@ -283,7 +284,11 @@ def _start(config: RenderConfig) -> tuple[RenderProcess, int]:
     facts: list[AvatarFacts] = []
     for number, (name, folder) in enumerate(config.avatars.items()):
         engine = Engine.load(
-            Path(folder), config.device, config.precision, rasterizer=config.rasterizer
+            Path(folder),
+            config.device,
+            config.precision,
+            rasterizer=config.rasterizer,
+            deform=config.deform,
         )
         identity = identity_of(engine.avatar.manifest)
         watermark = Watermark(identity) if config.watermark else None

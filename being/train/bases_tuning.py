@@ -10,6 +10,8 @@ B frames, N Gaussians, K bases.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -65,11 +67,15 @@ class _Tuned(nn.Module):
     @torch.no_grad()
     def result(self) -> Bases:
         """The tuned bases."""
-        layers = [(layer.weight, layer.bias) for layer in self.bases.net]
         old = self.bases
-        return Bases(self.mean(), self.basis(), old.input_mean, old.input_scale, layers).to(
+        return Bases(self.mean(), self.basis(), old.input_mean, old.input_scale, old.layers()).to(
             self.scale.device
         )
+
+
+def _note(loss: Tensor) -> str:
+    """The progress note of a step."""
+    return f"difference {loss.item():.5f}"
 
 
 def tune_bases(
@@ -99,5 +105,5 @@ def tune_bases(
             optimizer.step()
             for group in optimizer.param_groups:
                 group["lr"] *= decay
-            progress.advance(1, lambda value=loss: f"difference {value.item():.5f}")
+            progress.advance(1, partial(_note, loss.detach()))
     return tuned.result()

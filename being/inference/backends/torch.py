@@ -6,6 +6,7 @@ The other renderers are tested against it.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -51,7 +52,8 @@ class TorchRenderer:
         self.plates = Plates(avatar)
         self.pool = FeaturePool(network.audio_width, self.device, offsets=network.audio_offsets)
         # Other callables of the same arguments may take their place: compiled ones, for example.
-        self.make_tokens, self.make_offsets = network.tokens, network.deform
+        self.make_tokens: Callable[[Conditions], Tensor] = network.tokens
+        self.make_offsets: Callable[[Tensor, Tensor], Offsets] = network.deform
         if bases is not None:
             self._autocast = None
             self.make_tokens = bases.coefficients_of

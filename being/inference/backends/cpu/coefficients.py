@@ -21,8 +21,8 @@ class CoefficientNet:
         self._mean = bases.input_mean.cpu().numpy()
         self._scale = bases.input_scale.cpu().numpy()
         self._layers = [
-            (layer.weight.detach().T.cpu().numpy(), layer.bias.detach().cpu().numpy())
-            for layer in bases.net
+            (weight.detach().T.cpu().numpy(), bias.detach().cpu().numpy())
+            for weight, bias in bases.layers()
         ]
 
     def coefficients(

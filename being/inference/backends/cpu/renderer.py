@@ -4,6 +4,8 @@ model.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -47,6 +49,7 @@ class NativeRenderer:
         self.plates = Plates(avatar)
         self.world_to_camera = avatar.world_to_camera
         self.networks: TokenNetworks | CoefficientNet
+        prepare: Callable[[np.ndarray], np.ndarray]
         if bases is None:
             self.networks = TokenNetworks(network, camera)
             prepare = self.networks.audio_vectors

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +20,7 @@ from being.bench.avatars import random_voice
 from being.data.expression_channels import ExpressionChannels
 from being.model.avatar import Avatar, load_avatar
 from being.model.bases import BASIS_WIDTH, offsets_of
-from being.train import bases_fit, bases_tuning
+from being.train import avatar_bases, bases_fit, bases_tuning
 from being.train.bases_fit import (
     NetworkOffsets,
     Pictures,
@@ -200,6 +203,36 @@ def test_a_bundle_alone_gives_frames(bundle: Path) -> None:
     assert frames.known.code.shape[1] == avatar.manifest["audio_width"]
     drawn = frames.draw(50, torch.Generator().manual_seed(0))
     assert drawn.inputs.shape[1] == 16 + 1 + 12
+
+
+def test_frames_of_the_clip_leave_the_mouth_to_the_code(
+    avatar: Avatar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = driven(avatar).known
+    channels = driven(avatar).channels
+    code, expression = frames.code.numpy(), frames.expression.numpy()
+    monkeypatch.setattr(avatar_bases, "load_mouth_code", lambda _: SimpleNamespace(values=code))
+    monkeypatch.setattr(avatar_bases, "load_expression", lambda *_: (channels, expression))
+    dataset: Any = SimpleNamespace(world_to_camera=frames.world_to_camera.numpy())
+    train, held_out = np.arange(20), np.arange(20, 30)
+    found = avatar_bases.frames_of_clip(avatar, dataset, "full", train, held_out)
+    assert found.together and len(found.known) == 20 and len(found.held_out) == 10
+    assert (found.known.expression[:, 2] == 0).all(), "the smile belongs to the mouth"
+    assert torch.equal(found.held_out.expression[:, :2], frames.expression[20:, :2])
+    assert torch.equal(found.held_out.code, frames.code[20:])
+    assert torch.equal(found.held_out.camera, frames.camera[20:])
+
+
+def test_without_its_dataset_a_run_uses_the_frames_of_its_bundle(
+    bundle: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    avatar, lines = load_avatar(bundle), []
+    monkeypatch.setattr(avatar_bases.console, "info", lines.append)
+    assert not avatar_bases._driven_frames(run, avatar).together
+    alone = shutil.copytree(run, tmp_path / "home/runs/scene/alone")
+    assert not avatar_bases._driven_frames(alone, avatar).together
+    assert "was made again" in lines[0] and len(lines) == 2
+    assert all(line.startswith("the frames of the bundle are used") for line in lines)
 
 
 def test_export_adds_bases_and_render_uses_them(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from being.bench.avatars import random_voice
 from being.data.expression_channels import ExpressionChannels
+from being.errors import InputRejected
 from being.model.avatar import Avatar, load_avatar
 from being.model.bases import BASIS_WIDTH, offsets_of
 from being.train import avatar_bases, bases_fit, bases_tuning
@@ -224,15 +224,19 @@ def test_frames_of_the_clip_leave_the_mouth_to_the_code(
 
 
 def test_without_its_dataset_a_run_uses_the_frames_of_its_bundle(
-    bundle: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bundle: Path, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     avatar, lines = load_avatar(bundle), []
     monkeypatch.setattr(avatar_bases.console, "info", lines.append)
     assert not avatar_bases._driven_frames(run, avatar).together
-    alone = shutil.copytree(run, tmp_path / "home/runs/scene/alone")
-    assert not avatar_bases._driven_frames(alone, avatar).together
-    assert "was made again" in lines[0] and len(lines) == 2
-    assert all(line.startswith("the frames of the bundle are used") for line in lines)
+
+    def gone(_: Path) -> None:
+        raise InputRejected("there is no dataset")
+
+    monkeypatch.setattr(avatar_bases.Dataset, "open", gone)
+    assert not avatar_bases._driven_frames(run, avatar).together
+    assert "was made again" in lines[0] and "there is no dataset" in lines[-1]
+    assert lines[-1].startswith("the frames of the bundle are used")
 
 
 def test_export_adds_bases_and_render_uses_them(

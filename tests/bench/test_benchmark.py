@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 import torch
 from tiny_avatar import WIDTH, tiny_avatar
+from tiny_bases import avatar_with_bases
 
-from being.bench.avatars import random_avatar, resampled, screen_coverage
+from being.bench.avatars import random_avatar, resampled, screen_coverage, with_random_bases
 from being.bench.benchmark import find_max_sessions
 from being.bench.compared_frames import ComparedFrames, worst_psnr
+from being.bench.deformations import compare_deformations, comparison_table
 from being.bench.fps import memory_growth, time_engine
 from being.bench.sessions import bench_sessions
 from being.bench.torch_variants import interpolated_images, onnx_row
-from being.bench.variants import compare
+from being.bench.variants import all_variants, compare
 from being.inference.engine import Engine
 from being.inference.pruning import contributions, pruned
 from being.interop.onnx import export_onnx
@@ -146,3 +148,33 @@ def test_onnx_files_compute_what_torch_does_at_any_batch(tmp_path, layers, degre
     assert [part.shape for part in outputs] == [
         (5, 40, k) for k in (3, 3, 4, 1, 3 * (degree + 1) ** 2)
     ]
+
+
+@pytest.mark.parametrize("renderer", ["torch", "auto"])
+def test_steps_of_an_engine_by_bases(tmp_path, renderer):
+    engine = Engine(avatar_with_bases(tmp_path, 300, 64), renderer=renderer, deform="bases")
+    result = time_engine(engine, 16)
+    assert result["network"] == "none: 5 bases" and {"coefficients", "bases"} <= set(
+        result["split_ms"]
+    )
+    assert not {"attention", "heads"} & set(result["split_ms"])
+
+
+def test_network_and_bases_are_timed_in_turn():
+    avatar = with_random_bases(400)
+    assert avatar.bases.size == 400 and avatar.model.network.config.mouth == "code"
+    rows = compare_deformations(avatar, "auto", 8)
+    assert [row["batch"] for row in rows] == [1, 8] and json.dumps(rows)
+    for row in rows:
+        times = [row[deform]["p50_ms"] for deform in ("network", "bases")]
+        assert row["ratio"] == pytest.approx(times[0] / times[1], abs=0.02)
+        assert row["calls"] == 8 and row["bases"]["processor_ms_a_frame"] > 0
+    assert f"{rows[1]['ratio']:.2f}" in comparison_table(rows)
+
+
+def test_bases_are_compared_with_the_other_variants(tmp_path, monkeypatch):
+    monkeypatch.setattr("being.bench.compared_frames.MAX_PASSES", 1)
+    avatar = avatar_with_bases(tmp_path, 60, 32)
+    frames = ComparedFrames(avatar, torch.zeros(2, 16, WIDTH))
+    names = [variant.name for variant in all_variants(frames, ())]
+    assert "engine, 5 bases" in names

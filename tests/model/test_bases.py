@@ -150,3 +150,18 @@ def test_the_formula(tmp_path: Path) -> None:
     gaussians = avatar.model.gaussians
     assert torch.equal(base[:, :3], gaussians.means + bases.mean[:, :3])
     assert torch.allclose(base[:, 11:], gaussians.sh.flatten(1) + bases.mean[:, 11:])
+
+
+def test_a_model_can_be_deformed_by_bases_instead(tmp_path: Path) -> None:
+    avatar = tiny_avatar(tmp_path, 30, mouth="code")
+    bases, model = random_bases(avatar), avatar.model
+    code = np.random.default_rng(0).normal(size=(1, 7)).astype(np.float32)
+    audio = torch.from_numpy(code_rows(code)).transpose(1, 2)[:, None].expand(-1, 8, -1, -1)
+    conditions = Conditions(audio, avatar.expression[:1], torch.zeros(1, 12))
+    arguments = conditions, avatar.world_to_camera[:1], avatar.focal, avatar.size
+    network = model(*arguments)
+    model.deformation = bases.forward
+    found = model(*arguments)
+    assert torch.equal(found.offsets.means, bases(conditions).means)
+    assert (found.output.rgb - network.output.rgb).abs().max() > 0.01
+    assert not any("bases" in name for name in model.state_dict()), "checkpoints stay as they are"

@@ -23,7 +23,7 @@ from being.model.avatar import Avatar
 # Of drawn frames: the share that keeps code, expression and camera of one frame; of the others, the
 # share whose expression is that of a frame, and not one that is held.
 OWN_SHARE, USUAL_FACE_SHARE = 0.4, 0.5
-# A drawn code lies between two codes of the clip, or a little outside of them.
+# A drawn code lies between two codes of the clip, or a little outside of them; a camera likewise.
 BETWEEN = (-0.2, 1.2)
 HELD_CHANNELS = 2  # expression channels that a drawn frame holds at a random value
 HELD_OUT_SHARE = 0.1  # at the end of a bundle's poses and codes, for measurements
@@ -104,10 +104,12 @@ class DrivenFrames:
         alone = chance(OWN_SHARE if self.together else 0.0)
 
         # Another code: between two codes of the clip
+        def share() -> Tensor:
+            low, high = BETWEEN
+            return low + (high - low) * torch.rand(count, 1, generator=generator)
+
         first, second = known.code.cpu()[pick()], known.code.cpu()[pick()]
-        low, high = BETWEEN
-        share = low + (high - low) * torch.rand(count, 1, generator=generator)
-        code = torch.where(alone, known.code.cpu()[own], first + share * (second - first))
+        code = torch.where(alone, known.code.cpu()[own], first + share() * (second - first))
 
         # Another expression: that of another frame, or some channels held at any value
         expression = known.expression.cpu()[pick()]
@@ -118,17 +120,26 @@ class DrivenFrames:
         expression = torch.where(held, anything, expression)
         expression = torch.where(alone, known.expression.cpu()[own], expression)
 
-        drawn = Frames(code, expression, *(part.cpu()[own] for part in self._cameras()))
-        return drawn.to(device)
-
-    def _cameras(self) -> tuple[Tensor, Tensor]:
-        return self.known.world_to_camera, self.known.camera
+        # Another camera: between those of two frames
+        matrices = known.world_to_camera.cpu()
+        other = between(matrices[own], matrices[pick()], share())
+        matrix = torch.where(alone[..., None], matrices[own], other)
+        return Frames.of(code.numpy(), expression.numpy(), matrix.numpy()).to(device)
 
     def to(self, device: torch.device) -> DrivenFrames:
         """The same frames on another device."""
         return DrivenFrames(
             self.known.to(device), self.held_out.to(device), self.channels, self.together
         )
+
+
+def between(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
+    """Rigid matrices [B, 4, 4] between `first` and `second`; share [B, 1], 0 is the first."""
+    mixed = torch.lerp(first, second, share[..., None])
+    # The nearest rotation
+    left, _, right = torch.linalg.svd(mixed[:, :3, :3])
+    mixed[:, :3, :3] = left @ right
+    return mixed
 
 
 def frames_of_bundle(avatar: Avatar) -> DrivenFrames:

@@ -184,7 +184,11 @@ def test_drawn_frames_mix_codes_faces_and_cameras(avatar: Avatar) -> None:
 
     own = of_clip(drawn.code, frames.known.code)
     assert 0.3 < own.float().mean() < 0.5, "frames of the clip as they are"
-    assert of_clip(drawn.camera, frames.known.camera).all()
+    kept = of_clip(drawn.camera, frames.known.camera)
+    assert 0.3 < kept.float().mean() < 0.6
+    rotation = drawn.world_to_camera[:, :3, :3]
+    assert torch.allclose(rotation @ rotation.transpose(1, 2), torch.eye(3), atol=1e-5)
+    assert torch.allclose(torch.linalg.det(rotation), torch.ones(400), atol=1e-5)
     least = torch.tensor(frames.channels.least) - 1e-6
     most = torch.tensor(frames.channels.most) + 1e-6
     assert ((drawn.expression >= least) & (drawn.expression <= most)).all()

@@ -12,6 +12,7 @@ SHARED_MEMORY = 160 * 1024  # bytes that a block may have on an A100
 
 COMPILE = """
 from ahead_of_time import for_both
+from being.inference.backends.cuda.kernels.bases import deform_by_bases
 from being.inference.backends.cuda.kernels.blend import blend_part
 from being.inference.backends.cuda.kernels.deform import deform
 from being.inference.backends.cuda.kernels.finish import finish
@@ -26,7 +27,9 @@ POINTERS = {
     "inputs": "i32", "positions": "i32", "plates": "u8", "images": "u8", "rows": "i32",
     "bounds": "i32", "kinds": "i32", "matrices": "i32", "planes": "u8",
 }
-FACTORS = {"ffn1", "ffn2", "heads1", "small2", "sh2"}  # weights of type `product_type`
+# Weights, and bases, of type `product_type`
+FACTORS = {"ffn1", "ffn2", "heads1", "small2", "sh2", "basis"}
+BASES = {"bases": 16, "harmonics": 48, "sh_padded": 64, "rows_": 64}
 SHAPE = {
     "width": 64, "heads": 4, "layers": 1, "ffn": 128, "decoder_width": 128, "coefficients": 48,
     "sh_padded": 64, "eps": 1e-12, "rows_": 64,
@@ -38,6 +41,8 @@ KERNELS = [
     (deform, {**SHAPE, "product_type": float16}, "fp16"),
     (deform, {**SHAPE, "product_type": bfloat16, "layers": 2}, "bf16"),
     (deform, {**SHAPE, "product_type": float32}, "fp32"),
+    (deform_by_bases, BASES, "fp16"),
+    (deform_by_bases, {**BASES, "bases": 7, "harmonics": 3, "sh_padded": 16}, "fp32"),
     (finish, {"PARTS": 4, "BLOCK": 1024}, "fp32"),
     (blend_part, {}, "fp32"),
     (to_i420, {"BLOCK": 256}, "fp32"),

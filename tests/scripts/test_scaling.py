@@ -1,4 +1,4 @@
-"""The arithmetic of docs/scaling.md: its table is what the script computes, from figures measured."""
+"""The arithmetic of docs/scaling.md: its table is what the script computes from the figures."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ lint: $(STAMP)  ## ruff: rules and format; clang-format of the native code; synt
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet . || { echo "not formatted: run make format"; exit 1; }
 	@$(BIN)/clang-format --dry-run -Werror $$(git ls-files '*.cpp' '*.h')
-	@if command -v node >/dev/null; then for file in $$(git ls-files 'being/api/page/*.js' 'being/run_page/page/*.js'); do \
+	@if command -v node >/dev/null; then for file in $$(git ls-files 'being/*/page/*.js'); do \
 	  node --check --input-type=module - <$$file || { echo "$$file: see above"; exit 1; }; done; fi
 
 format: $(STAMP)  ## format Python and native code

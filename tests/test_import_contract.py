@@ -58,7 +58,7 @@ ALLOWED = {
     ),
     "interop": (
         "conventions errors threads console names paths locks reading files onnx_runtime config "
-        "media audio face data preprocess model runs"
+        "media audio face data provenance preprocess model runs"
     ),
     "library": "errors paths locks reading files data model runs interop",
     "eval": (

@@ -288,13 +288,23 @@ def export(
             help="With --surround: the recorded video, where the dataset does not hold it.",
         ),
     ] = None,
+    web: Annotated[
+        Path | None,
+        typer.Option(
+            "--web",
+            metavar="DIR",
+            help="Write a static page into DIR that renders the avatar in the browser, and speaks "
+            "without a server.",
+        ),
+    ] = None,
     force: ForceOption = False,
     device: DeviceOption = "auto",
 ) -> dict[str, Any]:
-    """Write an avatar's network or Gaussians for other programs, or add parts to the avatar."""
-    if not (onnx or ply or surround or bases):
+    """Write an avatar as a web page or for other programs, or add parts to the avatar."""
+    if not (onnx or ply or surround or bases or web):
         raise UsageError(
-            "there is nothing to export", fix="Give --onnx, --ply, --surround or --bases"
+            "there is nothing to export",
+            fix="Give --web DIR, --onnx, --ply, --surround or --bases",
         )
     if count is not None and not bases:
         raise UsageError("--bases-count was given without --bases", fix="Give --bases too")
@@ -312,6 +322,8 @@ def export(
 
         result["bases"] = add_bases(folder, device, count)
         result["parts"] = [*result.get("parts", []), "bases"]
+    if web is not None:
+        result["web"] = _export_web(folder, web, force)
     if not (onnx or ply):
         return result
     from being.interop.export_files import check_export_files, exported_together
@@ -335,6 +347,30 @@ def export(
     for name, file in result["files"].items():
         console.info(f"{name:<12}{file}")
     return result
+
+
+def _export_web(folder: Path, target: Path, force: bool) -> dict[str, Any]:
+    """Write the page of the avatar in `folder` and tell its sizes."""
+    from being.interop.web import export_web
+    from being.model.avatar import load_avatar
+
+    made = export_web(load_avatar(folder), target, force)
+    for part, size in made.sizes.items():
+        console.info(f"{part:<12}{size / 1e6:8.2f} MB")
+    console.info(f"{'avatar':<12}{made.bundle_bytes / 1e6:8.2f} MB, {made.bases} bases")
+    if not made.speaks:
+        console.warn(
+            "the page needs a server to speak: the avatar has no mapping from the live speech "
+            "encoder (avatar.live_encoder)"
+        )
+    console.info(f"page {made.folder}\nlook at it: python -m http.server -d {made.folder}")
+    return {
+        "folder": str(made.folder),
+        "bytes": made.bundle_bytes,
+        "sizes": made.sizes,
+        "bases": made.bases,
+        "speaks": made.speaks,
+    }
 
 
 def demo(

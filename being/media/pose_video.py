@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections import OrderedDict
 from collections.abc import Iterable
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
@@ -30,11 +31,16 @@ class DamagedVideo(Exception):
 
 
 def write_pose_video(
-    path: Path, frames: Iterable[np.ndarray], width: int, height: int, frame_bytes: int
+    path: Path,
+    frames: Iterable[np.ndarray],
+    width: int,
+    height: int,
+    frame_bytes: int,
+    quality: int = QUALITY,
 ) -> int:
     """Write frames uint8 [height, width, 3] RGB, of even sides, as mp4; returns how many.
 
-    frame_bytes: the mean size of a frame is at most this.
+    frame_bytes: the mean size of a frame is at most this. quality: crf of x264, lower is better.
     """
     assert width % 2 == 0 and height % 2 == 0, (width, height)
     rate = str(8 * frame_bytes * FPS)
@@ -44,7 +50,7 @@ def write_pose_video(
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         tag_stream_as_bt709(stream)
         stream.options = {
-            "crf": str(QUALITY),
+            "crf": str(quality),
             "preset": "veryfast",
             "maxrate": rate,
             "bufsize": rate,
@@ -115,3 +121,25 @@ class PoseVideo:
         if len(frames) != len(packets) or sizes != {(self.width, self.height)}:
             raise DamagedVideo(f"{len(frames)} frames of {len(packets)}, sizes {sorted(sizes)}")
         return [rgb_image(frame, self.width, self.height) for frame in frames]
+
+
+@dataclass(frozen=True)
+class SampleTable:
+    """Where the frames of an mp4 lie, for a decoder that gets them one by one (WebCodecs)."""
+
+    codec: str  # by RFC 6381, for instance "avc1.64001f"
+    description: bytes  # AVCDecoderConfigurationRecord
+    frames: list[tuple[int, int, bool]]  # offset and size in bytes, and whether it is a key frame
+
+
+def sample_table(path: Path) -> SampleTable:
+    """The table of a video of `write_pose_video`."""
+    with av.open(str(path), "r", format="mp4") as container:
+        stream = container.streams.video[0]
+        frames = [
+            (int(packet.pos), packet.size, packet.is_keyframe)
+            for packet in container.demux(stream)
+            if packet.size and packet.pos is not None
+        ]
+        description = bytes(stream.codec_context.extradata or b"")
+    return SampleTable("avc1." + description[1:4].hex(), description, frames)

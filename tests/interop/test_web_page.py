@@ -10,6 +10,7 @@ import shutil
 import threading
 import wave
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -21,7 +22,8 @@ from web_avatar import COUNT, SIZE, write_web_avatar
 
 from being.conventions import SAMPLE_RATE
 from being.data.cameras import camera_vector
-from being.data.mouth import CODE_GAIN
+from being.data.mouth import CODE_GAIN, code_rows
+from being.inference.engine import Engine
 from being.inference.look import TransparentTorso
 from being.inference.mouth_stream import live_stream
 from being.interop.web import export_web
@@ -153,38 +155,42 @@ def head(avatar: Avatar, code: np.ndarray, pose: int, bases: Bases) -> tuple[np.
     return tuple(part[0].permute(1, 2, 0).numpy() for part in (output.rgb, output.alpha))
 
 
-def over_plate(avatar: Avatar, code: np.ndarray, pose: int, bases: Bases) -> np.ndarray:
-    """The frame uint8 [S, S, 3] over its plate."""
-    colour, alpha = head(avatar, code, pose, bases)
-    image = colour + (1 - alpha) * (avatar.plate(pose) / 255)
-    return (image.clip(0, 1) * 255 + 0.5).astype(np.uint8)
+def by_engine(avatar: Avatar, code: np.ndarray, poses: list[int], bases: Bases) -> np.ndarray:
+    """The engine's frames uint8 [B, S, S, 3] of codes [B, 16] at poses, by these bases."""
+    engine = Engine(replace(avatar, bases=bases), "float32", "torch", deform="bases")
+    rows = torch.from_numpy(code_rows(code))
+    return engine.render(rows, np.arange(len(code)), np.array(poses))
 
 
 def psnr(one: np.ndarray, other: np.ndarray) -> float:
     return float(10 * np.log10(255**2 / np.mean((one.astype(float) - other) ** 2)))
 
 
-def test_its_pictures_are_those_of_our_rasterizer(open_page: Open, avatar: Avatar) -> None:
+def stored(avatar: Avatar) -> Bases:
+    """The bases as the export holds them."""
+    gaussians = avatar.model.gaussians
+    return stored_bases(gaussians, scene_tensors(gaussians, required_bases(avatar)))
+
+
+def test_its_pictures_are_those_of_the_engine(open_page: Open, avatar: Avatar) -> None:
     page = open_page()
     poses = [k * 7 % avatar.pose_count for k in range(FRAMES)]  # back and forth between the groups
-    frames = list(zip(codes(), poses, strict=True))
-    made = [shown(page, code, pose) for code, pose in frames]
-    gaussians, own = avatar.model.gaussians, required_bases(avatar)
-    stored = stored_bases(gaussians, scene_tensors(gaussians, own))
-    for name, bases in (("as stored", stored), ("as trained", own)):
-        wanted = [over_plate(avatar, code, pose, bases) for code, pose in frames]
+    made = np.stack([shown(page, code, pose) for code, pose in zip(codes(), poses, strict=True)])
+    exact = stored(avatar)
+    for name, bases in (("as stored", exact), ("as trained", required_bases(avatar))):
+        wanted = by_engine(avatar, codes(), poses, bases)
         figures = [psnr(a[..., :3], b) for a, b in zip(made, wanted, strict=True)]
         print(f"bases {name}: PSNR mean {np.mean(figures):.1f}, least {min(figures):.1f} dB")
         assert np.mean(figures) >= PSNR_MIN
-        assert bases is own or min(figures) >= PSNR_MIN, figures
-    assert all((image[..., 3] == 255).all() for image in made)
+        assert bases is not exact or min(figures) >= PSNR_MIN, figures
+    assert (made[..., 3] == 255).all()
+
     # The head itself, which no video has compressed
-    inside = head(avatar, codes()[0], poses[0], stored)[1][..., 0] > 0.999
-    assert inside.sum() > 100
-    first = over_plate(avatar, codes()[0], poses[0], stored)
-    assert psnr(made[0][inside][:, :3], first[inside]) > 50
+    wanted = by_engine(avatar, codes()[:1], poses[:1], exact)[0]
+    inside = head(avatar, codes()[0], poses[0], exact)[1][..., 0] > 0.999
+    assert inside.sum() > 100 and psnr(made[0][inside][:, :3], wanted[inside]) > 50
     # The mouth counts: with another code the picture is another one.
-    assert psnr(first, over_plate(avatar, codes()[5], poses[0], stored)) < 30
+    assert psnr(wanted, by_engine(avatar, codes()[5:6], poses[:1], exact)[0]) < 30
 
 
 def test_a_larger_picture_shows_the_same(open_page: Open, avatar: Avatar) -> None:
@@ -198,9 +204,7 @@ def test_a_transparent_picture_has_torso_and_head_alone(open_page: Open, avatar:
     page = open_page()
     page.run(f"{AVATAR}.setAttribute('background', 'transparent')")
     made = shown(page, codes()[1], 4).astype(float)
-    gaussians = avatar.model.gaussians
-    stored = stored_bases(gaussians, scene_tensors(gaussians, required_bases(avatar)))
-    colour, alpha = head(avatar, codes()[1], 4, stored)
+    colour, alpha = head(avatar, codes()[1], 4, stored(avatar))
     front = (np.concatenate([colour, alpha], -1).clip(0, 1) * 255 + 0.5).astype(np.uint8)
     wanted = TransparentTorso(avatar)(4, front).astype(float)
     wanted[..., :3] *= wanted[..., 3:] / 255
@@ -405,7 +409,7 @@ def test_coefficients_of_a_server_drive_it(open_page: Open) -> None:
           return drawn.filter((value) => value >= 50);
         }})()"""
     )
-    assert drawn == sorted(drawn) and drawn[-1] == 59 and len(set(drawn)) >= 3
+    assert drawn == sorted(drawn) and drawn[-1] == 59 and len(set(drawn)) >= 2
     message = page.run(
         f"{AVATAR}.pushCoefficients(new Float32Array({COUNT + 1})).catch((e) => e.message)"
     )
@@ -432,7 +436,8 @@ def test_expressions_move_it_and_unknown_ones_are_refused(open_page: Open) -> No
 def test_without_a_video_decoder_it_keeps_one_pose(open_page: Open, avatar: Avatar) -> None:
     page = open_page("delete globalThis.VideoDecoder;")
     made = shown(page, codes()[0], 0)
-    assert psnr(made[..., :3], over_plate(avatar, codes()[0], 0, required_bases(avatar))) > 34
+    wanted = by_engine(avatar, codes()[:1], [0], required_bases(avatar))[0]
+    assert psnr(made[..., :3], wanted) > 34
     page.run(f"{AVATAR}.advance()")
     assert page.run(f"{AVATAR}.shownPose") == 0
 

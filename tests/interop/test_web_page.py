@@ -59,6 +59,7 @@ AVATAR = "document.querySelector('being-avatar')"
 SMALL = "addEventListener('DOMContentLoaded', () => document.querySelector('being-avatar')" + (
     ".setAttribute('resolution', 64));"
 )
+STILL = "window.requestAnimationFrame = () => 0;"  # the page draws its first frame alone
 FRAMES = 24
 PSNR_MIN = 40.0  # dB
 # ms of processor time a frame: coefficients, order and upload, at 20,000 Gaussians and 32 bases;
@@ -173,7 +174,7 @@ def stored(avatar: Avatar) -> Bases:
 
 
 def test_its_pictures_are_those_of_the_engine(open_page: Open, avatar: Avatar) -> None:
-    page = open_page()
+    page = open_page(STILL)
     poses = [k * 7 % avatar.pose_count for k in range(FRAMES)]  # back and forth between the groups
     made = np.stack([shown(page, code, pose) for code, pose in zip(codes(), poses, strict=True)])
     exact = stored(avatar)
@@ -194,14 +195,14 @@ def test_its_pictures_are_those_of_the_engine(open_page: Open, avatar: Avatar) -
 
 
 def test_a_larger_picture_shows_the_same(open_page: Open, avatar: Avatar) -> None:
-    page = open_page()
+    page = open_page(STILL)
     small, large = (shown(page, codes()[0], 3, side)[..., :3] for side in (SIZE, 3 * SIZE))
     mean = large.reshape(SIZE, 3, SIZE, 3, 3).mean((1, 3))
     assert psnr(small, mean) > 33
 
 
 def test_a_transparent_picture_has_torso_and_head_alone(open_page: Open, avatar: Avatar) -> None:
-    page = open_page()
+    page = open_page(STILL)
     page.run(f"{AVATAR}.setAttribute('background', 'transparent')")
     made = shown(page, codes()[1], 4).astype(float)
     colour, alpha = head(avatar, codes()[1], 4, stored(avatar))
@@ -232,7 +233,7 @@ def test_its_mouth_codes_are_those_of_the_live_stream(
     assert avatar.voice is not None
     stream = live_stream(avatar.live_encoder, avatar.voice, 0)
     rows = np.concatenate([stream.push(samples), stream.finish()])[:, 0] / CODE_GAIN
-    page = open_page()
+    page = open_page(STILL)
     data = base64.b64encode(samples.tobytes()).decode()
     found, cost = page.run(
         f"""(async () => {{
@@ -275,7 +276,7 @@ def processor_ms(page: Page, script: str, rounds: int) -> float:
 
 def test_a_frame_takes_little_processor_time(open_page: Open) -> None:
     """Measured at 20,000 Gaussians and 32 bases, on the thread of the page."""
-    page = open_page()
+    page = open_page(STILL)
     page.run(
         """(async () => {
           const avatar = await stop();
@@ -417,7 +418,7 @@ def test_coefficients_of_a_server_drive_it(open_page: Open) -> None:
 
 
 def test_expressions_move_it_and_unknown_ones_are_refused(open_page: Open) -> None:
-    page = open_page()
+    page = open_page(STILL)
     before = shown(page, codes()[0], 0)
     page.run(
         f"{AVATAR}.setExpression({{ smile: 1 }});"
@@ -434,7 +435,7 @@ def test_expressions_move_it_and_unknown_ones_are_refused(open_page: Open) -> No
 
 
 def test_without_a_video_decoder_it_keeps_one_pose(open_page: Open, avatar: Avatar) -> None:
-    page = open_page("delete globalThis.VideoDecoder;")
+    page = open_page(STILL + "delete globalThis.VideoDecoder;")
     made = shown(page, codes()[0], 0)
     wanted = by_engine(avatar, codes()[:1], [0], required_bases(avatar))[0]
     assert psnr(made[..., :3], wanted) > 34

@@ -351,13 +351,18 @@ def export(
 
 def _export_web(folder: Path, target: Path, force: bool) -> dict[str, Any]:
     """Write the page of the avatar in `folder` and tell its sizes."""
-    from being.interop.web import export_web
+    from being.interop.web.exporter import BUNDLE_MAX, export_web
     from being.model.avatar import load_avatar
 
     made = export_web(load_avatar(folder), target, force)
     for part, size in made.sizes.items():
         console.info(f"{part:<12}{size / 1e6:8.2f} MB")
     console.info(f"{'avatar':<12}{made.bundle_bytes / 1e6:8.2f} MB, {made.bases} bases")
+    if made.bundle_bytes > BUNDLE_MAX:
+        console.warn(
+            f"the avatar is larger than {BUNDLE_MAX / 1e6:g} MB: train it with fewer Gaussians, "
+            "or a shorter avatar.seconds"
+        )
     if not made.speaks:
         console.warn(
             "the page needs a server to speak: the avatar has no mapping from the live speech "

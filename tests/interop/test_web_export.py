@@ -62,7 +62,7 @@ def test_the_tensors_give_the_bases_back(site: Path, avatar: Avatar) -> None:
     )
     own = required_bases(avatar)
     # Half a step of 8 bits for bases and higher harmonics, of 16 bits for the rest
-    step = own.basis.abs().amax(1, keepdim=True) / 127
+    step = own.basis.abs().amax((0, 1), keepdim=True) / 127
     assert ((stored.basis - own.basis).abs() <= 0.501 * step).all()
     base, wanted = (bases.base(avatar.model.gaussians) for bases in (stored, own))
     span = wanted.amax(0) - wanted.amin(0)
@@ -131,6 +131,25 @@ def test_an_avatar_of_another_speech_encoder_is_driven_by_a_server(tmp_path: Pat
     assert not manifest["plates"]["stacked"]
     assert not any(name.startswith("speech.") for name in manifest["tensors"])
     assert made.sizes["speech"] == 0
+
+
+def test_the_plates_get_what_the_tensors_leave(
+    avatar: Avatar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bounds = []
+    write = exporter.write_pose_video
+
+    def noted(*arguments: object) -> int:
+        bounds.append(arguments[4])
+        return write(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(exporter, "write_pose_video", noted)
+    made = export_web(avatar, tmp_path / "web")
+    tensors = (made.folder / "avatar" / "tensors.bin").stat().st_size
+    assert 0.97 < bounds[0] * POSES / (exporter.BUNDLE_MAX - tensors) <= 1
+    monkeypatch.setattr(exporter, "BUNDLE_MAX", tensors)
+    export_web(avatar, tmp_path / "web")
+    assert bounds[1] == exporter.PLATE_BYTES
 
 
 def test_the_command_prints_the_sizes(avatar: Avatar, tmp_path: Path) -> None:

@@ -41,8 +41,11 @@ PAGE = Path(__file__).with_name("page")
 SHARED = (Path(being.__file__).with_name("api") / "page" / "resampler.js",)
 BUNDLE = "avatar"  # folder of the bundle
 FORMAT, VERSION = "being-web-avatar", 1  # also in page/bundle.js
-# The plates: crf of x264, and the largest mean size of one, px of which bytes.
-PLATE_QUALITY, PLATE_BYTES = 14, 24_000
+PLATE_QUALITY = 14  # crf of x264; the bound of the bundle may lower it
+# Bytes that a browser loads for the avatar. The plates get what the tensors leave of it, but at
+# least PLATE_BYTES a pose.
+BUNDLE_MAX, PLATE_BYTES = 12_000_000, 2_000
+MANIFEST_BYTES = 80  # about, a pose
 STILL_QUALITY = 92  # of JPEG
 RANGE_FACTOR = 1.25  # expressions may leave the clip's range by this
 
@@ -112,7 +115,8 @@ def write_bundle(folder: Path, avatar: Avatar) -> tuple[dict[str, int], bool]:
         parts["speech"] = speech_tensors(voice)
     content, entries = pack_tensors({k: v for part in parts.values() for k, v in part.items()})
     (folder / "tensors.bin").write_bytes(content)
-    plates = _write_plates(folder, avatar)
+    left = BUNDLE_MAX - len(content) - MANIFEST_BYTES * avatar.pose_count
+    plates = _write_plates(folder, avatar, left)
 
     limits = _expression_limits(avatar)
     files = sorted(file for file in folder.iterdir())
@@ -166,8 +170,11 @@ def _sizes(
     return sizes
 
 
-def _write_plates(folder: Path, avatar: Avatar) -> dict[str, Any]:
-    """Write the pictures behind the head; returns their entry of the manifest."""
+def _write_plates(folder: Path, avatar: Avatar, budget: int) -> dict[str, Any]:
+    """Write the pictures behind the head; returns their entry of the manifest.
+
+    budget: bytes of all.
+    """
     size, stacked = avatar.size, avatar.torsos is not None
     even = size + size % 2
     height = 2 * even if stacked else even
@@ -180,13 +187,14 @@ def _write_plates(folder: Path, avatar: Avatar) -> dict[str, Any]:
                 frame[even : even + size, :size] = avatar.matte(pose)[..., None]
             yield frame
 
-    file = folder / "plates.mp4"
-    budget = max(1, PLATE_BYTES * size * size // 512**2)
-    write_pose_video(file, frames(), even, height, budget, PLATE_QUALITY)
-    table = sample_table(file)
     Image.fromarray(avatar.plate(0)).save(folder / "plate.jpg", quality=STILL_QUALITY)
     if stacked:
         shutil.copyfile(avatar.path / BACKGROUND_FILE, folder / BACKGROUND_FILE)
+    budget -= sum(file.stat().st_size for file in folder.glob("*.jpg"))
+    file = folder / "plates.mp4"
+    bound = max(PLATE_BYTES, budget // avatar.pose_count)
+    write_pose_video(file, frames(), even, height, bound, PLATE_QUALITY)
+    table = sample_table(file)
     return {
         "codec": table.codec,
         "description": base64.b64encode(table.description).decode(),

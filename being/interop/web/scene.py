@@ -25,15 +25,17 @@ def scene_tensors(gaussians: CanonicalGaussians, bases: Bases) -> dict[str, np.n
     count, width, size = basis.shape
     main, least, step = spread(base[:BASIS_WIDTH])
     rest, rest_step = symmetric(base[BASIS_WIDTH:], 8)
-    numbers, basis_step = symmetric(basis.reshape(-1, size), 8)
+    # One step a field for all bases: weak ones then take few numbers, which pack well. On a trained
+    # head this is 60 dB from the bases in float32, where a step for each basis is 62 dB.
+    numbers, basis_step = symmetric(basis.transpose(1, 0, 2).reshape(width, -1), 8)
     tensors = {
         "base.main": main,
         "base.main.least": least,
         "base.main.step": step,
         "base.rest": rest,
         "base.rest.step": rest_step,
-        "basis": numbers.reshape(count, width, size),
-        "basis.step": basis_step.reshape(count, width),
+        "basis": numbers.reshape(width, count, size).transpose(1, 0, 2),
+        "basis.step": np.tile(basis_step, (count, 1)),
     }
     own = bases.tensors()
     for name in ("input_mean", "input_scale", *(n for n in own if n.startswith("net."))):

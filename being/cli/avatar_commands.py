@@ -250,6 +250,10 @@ def export(
     ply: Annotated[
         bool, typer.Option("--ply", help="Write the canonical Gaussians as point_cloud.ply.")
     ] = False,
+    spz: Annotated[
+        bool,
+        typer.Option("--spz", help="Write them as gaussians.spz, rounded to a tenth of the size."),
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Output folder (default: export/ in the run)."),
@@ -301,10 +305,10 @@ def export(
     device: DeviceOption = "auto",
 ) -> dict[str, Any]:
     """Write an avatar as a web page or for other programs, or add parts to the avatar."""
-    if not (onnx or ply or surround or bases or web):
+    if not (onnx or ply or spz or surround or bases or web):
         raise UsageError(
             "there is nothing to export",
-            fix="Give --web DIR, --onnx, --ply, --surround or --bases",
+            fix="Give --web DIR, --onnx, --ply, --spz, --surround or --bases",
         )
     if count is not None and not bases:
         raise UsageError("--bases-count was given without --bases", fix="Give --bases too")
@@ -324,15 +328,17 @@ def export(
         result["parts"] = [*result.get("parts", []), "bases"]
     if web is not None:
         result["web"] = _export_web(folder, web, force)
-    if not (onnx or ply):
+    if not (onnx or ply or spz):
         return result
     from being.interop.export_files import check_export_files, exported_together
     from being.interop.onnx import ONNX_FILES, export_onnx
     from being.interop.ply import PLY_FILE, write_ply
+    from being.interop.spz import SPZ_FILE, write_spz
     from being.model.avatar import load_avatar
 
     target = out or folder / "export"
     names = [*(ONNX_FILES.values() if onnx else ()), *([PLY_FILE] if ply else ())]
+    names += [SPZ_FILE] if spz else []
     check_export_files([target / name for name in names], force)
     loaded = load_avatar(folder)
     with exported_together(target) as part:
@@ -341,6 +347,9 @@ def export(
         if ply:
             write_ply(part / PLY_FILE, loaded.model.gaussians)
             result["files"]["ply"] = part / PLY_FILE
+        if spz:
+            write_spz(part / SPZ_FILE, loaded.model.gaussians)
+            result["files"]["spz"] = part / SPZ_FILE
     result["files"] = {
         name: str(target / Path(file).name) for name, file in result["files"].items()
     }

@@ -49,7 +49,7 @@ type: $(STAMP)  ## mypy
 
 # The variable silences the theme's notice that its maintenance ends in May 2027.
 docs: $(STAMP)  ## the site of the documentation, in build/site; every warning is an error
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs --quiet build --strict
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "build/site/index.html"
 
 bench: $(STAMP)  ## rasterizer and, where a trained avatar is, frames per second

@@ -103,6 +103,9 @@ COVERED = {
     "test_eval_has_sync_c_and_sync_d_in_its_figures_report_and_gates",
     "being eval --syncnet": "tests/eval/test_syncnet.py::"
     "test_eval_has_sync_c_and_sync_d_in_its_figures_report_and_gates",
+    "being farm people.yaml": "tests/deploy/test_farm_on_ray.py::"
+    "test_five_avatars_and_one_honest_line",
+    "being farm people.yaml --address": "not run: it needs a cluster",
     "being bench-live": "tests/bench/test_live_load.py::"
     "test_the_untrained_avatar_of_bench_live_can_be_served",
 }

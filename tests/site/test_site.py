@@ -79,6 +79,16 @@ def test_all_pages_of_docs_and_all_generated_ones_are_there(site: Path) -> None:
         assert f'href="examples.html#{anchor}"' in (site / "commands.html").read_text()
 
 
+def test_every_page_is_in_the_navigation_and_make_counts_warnings() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text().partition("\nnav:")[2]
+    listed = set(re.findall(r": (\w+\.md)$", navigation, re.M))
+    made = {"index.md", "contributing.md", "changelog.md", "examples.md", "licences.md"}
+    assert listed == {page.name for page in (ROOT / "docs").glob("*.md")} | made | {"errors.md"}
+    # With --quiet, warnings are not counted, and --strict has no effect.
+    recipe = re.search(r"mkdocs.*build.*", (ROOT / "Makefile").read_text())
+    assert recipe and "--strict" in recipe[0] and "--quiet" not in recipe[0]
+
+
 def text_of(page: Path) -> str:
     """The text of a page, without tags."""
     return re.sub(r"<[^>]+>", "", page.read_text("utf-8"))

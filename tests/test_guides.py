@@ -106,6 +106,8 @@ COVERED = {
     "being farm people.yaml": "tests/deploy/test_farm_on_ray.py::"
     "test_five_avatars_and_one_honest_line",
     "being farm people.yaml --address": "not run: it needs a cluster",
+    "being export --web": "tests/interop/test_web_export.py::test_the_command_prints_the_sizes",
+    "python -m http.server": "not run: it serves a folder until it is ended",
     "being bench-live": "tests/bench/test_live_load.py::"
     "test_the_untrained_avatar_of_bench_live_can_be_served",
 }

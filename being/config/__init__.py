@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from being.config.loader import KeyDescription, describe, field_help, from_dict, load
+from being.config.loader import KeyDescription, describe, from_dict, load
 from being.config.schema import (
     AugmentConfig,
     AvatarConfig,
@@ -35,7 +35,6 @@ __all__ = [
     "StageConfig",
     "TrainConfig",
     "describe",
-    "field_help",
     "from_dict",
     "load",
 ]

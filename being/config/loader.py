@@ -1,33 +1,31 @@
 """Load a config: merge files, environment, overrides and flags, and check every value.
 
 Precedence: flag > `-o key.path=value` > environment `BEING_SECTION__KEY` > file > `_base_` >
-default. The docstring under a field in `schema.py` is its help text. An error about a value shows
-it, and `describe` lists it for every key.
+default. pydantic checks the values by the types of `schema.py`; an error about a value shows what
+its key may hold, and `describe` lists it for every key.
 """
 
 from __future__ import annotations
 
-import ast
-import dataclasses
 import difflib
-import inspect
 import math
 import os
-import textwrap
-import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cache, reduce
+from operator import attrgetter, getitem
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
+
 from being.config.files import COMPAT_KEY, REFERENCE_SETTINGS, read_file, resolve, set_key
-from being.config.schema import CHOICES, INTEGER_MAX, LOWER_BOUNDS, UPPER_BOUNDS, Config
+from being.config.schema import INTEGER_MAX, Config, Section
 from being.errors import UsageError
 from being.reading.content import Unreadable
 from being.reading.structured import parse_yaml
 
 SHOWN = 120  # characters of a wrong value that an error shows
-ITEMS_MAX = 16  # numbers in one list
 RESERVED_ENV = ("BEING_HOME", "BEING_CACHE", "BEING_OFFLINE", "BEING_SHARED")
 
 # Old key -> new key. An old key is refused with its new name, wherever it is set.
@@ -43,10 +41,6 @@ RENAMED_KEYS = {
     "train.sh_every": "train.sh_degree_every",
     "data.gaussians": "data.initial_gaussians",
 }
-
-
-# What `field_help` has read.
-_FIELD_HELP: dict[type, dict[str, str]] = {}
 
 
 class Setting(NamedTuple):
@@ -117,22 +111,10 @@ def from_dict(tree: dict[str, Any]) -> Config:
     if not isinstance(tree, dict):
         raise UsageError(f"the config is {type(tree).__name__}, not keys with values")
     _refuse_renamed_keys(tree)
-    config = _build_section(Config, tree, "")
-    if config.model.d_model % config.model.n_head:
-        raise UsageError(
-            f"config key 'model.d_model' is {config.model.d_model}",
-            f"not a multiple of model.n_head, {config.model.n_head}",
-            "Change one of the two",
-        )
-    features = config.model.plane_channels * len(config.model.plane_scales)
-    if features != config.model.d_model:
-        raise UsageError(
-            f"config key 'model.d_model' is {config.model.d_model}",
-            f"the tri-planes give {features} features: model.plane_channels times the number of "
-            "model.plane_scales",
-            "Make both equal",
-        )
-    return config
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise _explain(error, tree) from None
 
 
 def _refuse_renamed_keys(tree: dict[str, Any]) -> None:
@@ -161,28 +143,13 @@ def _dotted_keys(tree: dict[str, Any]) -> list[str]:
 
 def describe(config: Config | None = None) -> list[KeyDescription]:
     """Every key of `config` (default: the defaults) with its value, help text and bounds."""
-    return list(_describe_section(config or Config(), ""))
-
-
-def field_help(section: type) -> dict[str, str]:
-    """Help text of each field of a section class: the docstring under the field in its source."""
-    if section not in _FIELD_HELP:
-        _FIELD_HELP[section] = _parse_field_help(section)
-    return _FIELD_HELP[section]
-
-
-def _parse_field_help(section: type) -> dict[str, str]:
-    source = textwrap.dedent(inspect.getsource(section))
-    body = ast.parse(source).body[0].body  # type: ignore[attr-defined]
-    texts = {}
-    for item, after in zip(body, body[1:], strict=False):
-        if (
-            isinstance(item, ast.AnnAssign)
-            and isinstance(after, ast.Expr)
-            and isinstance(after.value, ast.Constant)
-        ):
-            texts[item.target.id] = str(after.value.value)  # type: ignore[union-attr]
-    return texts
+    config = config or Config()
+    return [
+        KeyDescription(
+            name, attrgetter(name)(config), _one_line(rule["description"]), _bounds(rule)
+        )
+        for name, rule in _rules().items()
+    ]
 
 
 # --- settings of environment, overrides and flags -------------------------------------------------
@@ -237,139 +204,121 @@ def _parse_value(text: str, source: str) -> Any:
         ) from error
 
 
-# --- typed sections -------------------------------------------------------------------------------
+# --- what a key may hold --------------------------------------------------------------------------
 
 
-def _build_section(section: Any, tree: Any, prefix: str) -> Any:
-    """An instance of the dataclass `section` from a dict; `prefix` is its dotted key and a dot."""
-    if not isinstance(tree, dict):
-        raise UsageError(
-            f"config section '{prefix.rstrip('.')}' cannot be {_shown(tree)}",
+@cache
+def _rules() -> dict[str, dict[str, Any]]:
+    """The JSON Schema of every dotted key."""
+    return dict(_rules_of_section(Config, ""))
+
+
+def _rules_of_section(section: type[Section], prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    rules = section.model_json_schema()["properties"]
+    for key in section.model_fields:
+        inner = _section_at(section, [key])
+        if inner is None:
+            yield prefix + key, rules[key]
+        else:
+            yield from _rules_of_section(inner, f"{prefix}{key}.")
+
+
+def _section_at(section: type[Section], keys: Iterable[str]) -> type[Section] | None:
+    """The section inside `section` that `keys` lead to; None when they lead to a value."""
+    for key in keys:
+        kind = section.model_fields[key].annotation
+        if not isinstance(kind, type) or not issubclass(kind, Section):
+            return None
+        section = kind
+    return section
+
+
+def _numbers(rule: dict[str, Any]) -> dict[str, Any]:
+    """The rule of one number of a key: that of its items when it holds several."""
+    return rule.get("items") or rule.get("prefixItems", [rule])[0]
+
+
+def _bounds(rule: dict[str, Any]) -> tuple[float, float] | None:
+    """Smallest and largest number that a key may hold; None when it holds no numbers."""
+    rule = _numbers(rule)
+    if rule["type"] not in ("integer", "number"):
+        return None
+    highest = rule.get("maximum", math.inf)
+    return rule["minimum"], math.inf if highest == INTEGER_MAX else highest
+
+
+def _allowed(rule: dict[str, Any]) -> str:
+    """What a key may hold, in words, for instance "a whole number, at least 1 and at most 9"."""
+    if "enum" in rule:
+        return f"one of {', '.join(rule['enum'])}"
+    if rule["type"] in ("boolean", "string"):
+        return {"boolean": "true or false", "string": "text"}[rule["type"]]
+    number = _numbers(rule)
+    text = "whole number" if number["type"] == "integer" else "number"
+    least, most = rule.get("minItems"), rule.get("maxItems")
+    if rule["type"] != "array":
+        text = f"a {text},"
+    elif least == most:
+        text = f"a list of {least} {text}s, each"
+    else:
+        text = f"a list of {least} to {most} {text}s, each"
+    limit = f"at most {number['maximum']}" if "maximum" in number else "finite"
+    return f"{text} at least {number['minimum']} and {limit}"
+
+
+# --- errors ---------------------------------------------------------------------------------------
+
+
+def _explain(error: ValidationError, tree: dict[str, Any]) -> UsageError:
+    """The first fault that pydantic found in `tree`, in the words of this package."""
+    faults = error.errors(include_url=False, include_context=False)
+    unknown = ("extra_forbidden", "invalid_key")
+    fault = next((item for item in faults if item["type"] in unknown), faults[0])
+    place = fault["loc"]
+    if fault["type"] in unknown:
+        return _unknown_key([str(key) for key in place])
+
+    # The number of an item of a list is no key.
+    keys = [key for key in place if isinstance(key, str)]
+    name, value = ".".join(keys), reduce(getitem, keys, tree)
+    section = _section_at(Config, keys)
+    if section is not None:
+        return UsageError(
+            f"config section '{name}' cannot be {_shown(value)}",
             "it must be a mapping",
-            f"Its keys: {', '.join(typing.get_type_hints(section))}",
+            f"Its keys: {', '.join(section.model_fields)}",
         )
-    hints = typing.get_type_hints(section)
-    for key in tree:
-        if key not in hints:
-            raise _unknown_key(f"{prefix}{key}", sorted(hints))
-
-    values = {}
-    for key, value in tree.items():
-        hint, name = hints[key], prefix + key
-        if dataclasses.is_dataclass(hint):
-            values[key] = _build_section(hint, value, f"{name}.")
-            continue
-        try:
-            values[key] = _check_bounds(_convert(hint, value, name), name)
-        except UsageError as error:
-            help_text = _one_line(field_help(section)[key])
-            raise UsageError(error.what, error.why, help_text) from None
-    return section(**values)
+    rule = _rules()[name]
+    return UsageError(
+        f"config key '{name}' cannot be {_shown(value)}",
+        f"it must be {_allowed(rule)}",
+        _one_line(rule["description"]),
+    )
 
 
-def _unknown_key(name: str, siblings: list[str]) -> UsageError:
-    """The error for the unknown dotted key `name`; `siblings` are the known keys of its section."""
+def _unknown_key(keys: list[str]) -> UsageError:
+    """The error for an unknown key; `keys` are its sections and itself."""
+    name = ".".join(keys)
     what = f"unknown config key '{name}'"
     if name in RENAMED_KEYS:
         return UsageError(what, f"{name} is now {RENAMED_KEYS[name]}", "Use the new name")
-    every_key = [item.name for item in describe()]
-    near = difflib.get_close_matches(name[:SHOWN], every_key, 1, 0.5)
+    near = difflib.get_close_matches(name[:SHOWN], _rules(), 1, 0.5)
     if not near:  # perhaps the right key without its section
-        near = [key for key in every_key if key.split(".")[-1] == name.split(".")[-1]][:1]
-    fix = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(siblings)}"
-    return UsageError(what, fix=fix)
-
-
-def _check_bounds(value: Any, name: str) -> Any:
-    """`value`, whose numbers must be finite and within the bounds of the key `name`."""
-    lowest, highest = _bounds(name)
-    if name in CHOICES and value not in CHOICES[name]:
-        raise UsageError(
-            f"config key '{name}' is {value!r}", f"it must be one of {', '.join(CHOICES[name])}"
-        )
-    for number in value if isinstance(value, tuple) else (value,):
-        if not isinstance(number, (int, float)):
-            continue
-        if isinstance(number, int) and highest == math.inf:
-            highest = INTEGER_MAX
-        if not (lowest <= number <= highest and number < math.inf):
-            limit = f"at most {highest}" if highest < math.inf else "finite"
-            raise UsageError(
-                f"config key '{name}' is {_shown(number)}",
-                f"it must be at least {lowest} and {limit}",
-            )
-    return value
-
-
-def _bounds(name: str) -> tuple[float, float]:
-    return LOWER_BOUNDS.get(name, 0), UPPER_BOUNDS.get(name, math.inf)
-
-
-def _convert(hint: Any, value: Any, name: str) -> Any:
-    """`value` as the type `hint`: bool, int, float, str or a tuple of them.
-
-    Raises UsageError, which names the key `name`, for a value of another type.
-    """
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-
-    # Optional values
-    if origin in (typing.Union, types.UnionType):
-        if value is None:
-            return None
-        return _convert(next(a for a in arguments if a is not type(None)), value, name)
-
-    # Lists
-    if origin is tuple and isinstance(value, (list, tuple)):
-        if Ellipsis not in arguments and len(value) != len(arguments):
-            raise UsageError(
-                f"config key '{name}' cannot be {_shown(value)}",
-                f"it needs {len(arguments)} values",
-            )
-        if not value:
-            raise UsageError(f"config key '{name}' is empty", "it needs at least one value")
-        if len(value) > ITEMS_MAX:
-            raise UsageError(f"config key '{name}' has {len(value)} values", f"{ITEMS_MAX} at most")
-        return tuple(_convert(arguments[0], item, name) for item in value)
-
-    # Numbers; YAML 1.1 reads 1e-4 as text
-    if hint is float and isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except OverflowError:  # an integer beyond every float
-            return math.inf
-
-    # A bool is an int for Python, but not in a config.
-    right_type = isinstance(value, hint if origin is None else origin)
-    if right_type and (hint is bool or not isinstance(value, bool)):
-        return value
-    raise UsageError(
-        f"config key '{name}' cannot be {_shown(value)}",
-        f"it must be {getattr(hint, '__name__', hint)}",
-    )
+        near = [key for key in _rules() if key.split(".")[-1] == name.split(".")[-1]][:1]
+    if near:
+        return UsageError(what, fix=f"Did you mean '{near[0]}'?")
+    section = _section_at(Config, keys[:-1])
+    assert section is not None
+    return UsageError(what, fix=f"Known: {', '.join(sorted(section.model_fields))}")
 
 
 def _shown(value: Any) -> str:
     """A wrong value as an error shows it."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python does not write whole numbers of thousands of digits
+        return "a number of thousands of digits"
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
-
-
-def _describe_section(section: Any, prefix: str) -> Iterator[KeyDescription]:
-    texts = field_help(type(section))
-    for item in dataclasses.fields(section):
-        name, value = prefix + item.name, getattr(section, item.name)
-        if dataclasses.is_dataclass(value):
-            yield from _describe_section(value, f"{name}.")
-            continue
-        first = value[0] if isinstance(value, tuple) else value
-        is_number = isinstance(first, (int, float)) and not isinstance(first, bool)
-        bounds = _bounds(name) if is_number else None
-        yield KeyDescription(name, value, _one_line(texts[item.name]), bounds)
 
 
 def _one_line(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -126,7 +125,7 @@ def _write_bundle(
         "encoder": config.data.encoder,
         "audio_width": model.network.audio_width,
         "expression": loop.channels.to_dict(),
-        "model": dataclasses.asdict(config.model),
+        "model": config.model.to_dict(),
         "poses": len(loop.expression),
         "gaussians": len(model.gaussians),
         "consent": loop.consent,

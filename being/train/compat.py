@@ -9,23 +9,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from being.errors import UsageError
 from being.model.talking_head import TalkingHead
 from being.train.density import DensityControl
 
-CHOICES = ("none", "reference")
 # The reference's rates decay over this many steps, so they are far from their end when it stops.
 DECAY_STEPS = 20_000
 EXTENT_MARGIN = 1.1  # times the largest distance of a camera from the mean (3DGS)
 FRESH_UNTIL_STEP = 1000  # up to this step its pruning uses the rendered opacity
 FRESH_FROM_COUNT = 50_000  # with this many Gaussians and more, too
-
-
-def is_reference(compat: str) -> bool:
-    """True for "reference". Raises UsageError for an unknown value of `train.compat`."""
-    if compat not in CHOICES:
-        raise UsageError(f"unknown train.compat '{compat}'", fix=f"One of {', '.join(CHOICES)}")
-    return compat == "reference"
 
 
 def camera_extent(world_to_camera: Tensor) -> float:

@@ -24,7 +24,7 @@ from being.model.gaussians import CanonicalGaussians
 from being.model.talking_head import TalkingHead
 from being.runs.run_directory import Checkpoint, Run
 from being.threads import use_free_cores
-from being.train.compat import DECAY_STEPS, camera_extent, is_reference
+from being.train.compat import DECAY_STEPS, camera_extent
 from being.train.density import DensityControl
 from being.train.objective import Objective
 from being.train.optimizer import (
@@ -66,7 +66,7 @@ class Trainer:
     ):
         self.run, self.config, self.dataset = run, config, dataset
         self.clip, self.split, self.model = clip, split, model
-        self.reference = is_reference(config.train.compat)
+        self.reference = config.train.compat == "reference"
         model.triplane_only = self.reference
         self.low_precision = config.train.mixed_precision and has_bfloat16(clip.device)
         self.objective = Objective(

@@ -29,7 +29,6 @@ from being.runs.run_directory import Checkpoint, Run
 from being.splat import select_backend
 from being.train.audio_warmup import warm_up_audio_branch
 from being.train.avatar_bases import add_bases
-from being.train.compat import is_reference
 from being.train.face_response import CLOSED_PROBES, measure_face_response
 from being.train.initial_points import initial_cloud
 from being.train.lip_closure import distil_lip_closure, lip_closure_targets
@@ -107,7 +106,6 @@ def _train(
 ) -> Run:
     """The work of `train_avatar`, for a run whose lock is held, or for a new one (None)."""
     # Load everything before a new run directory is made: a wrong config or dataset leaves none.
-    is_reference(config.train.compat)
     rasterizer = select_backend(splat or config.train.splat, torch_device)
     split = dataset.split(config.data.holdout, config.data.seconds, config.data.fold)
     mouth = load_mouth_code(dataset) if config.model.mouth == "code" else None

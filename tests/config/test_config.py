@@ -1,17 +1,18 @@
 """The config loader: `_base_`, precedence, types, bounds, renamed keys and error messages."""
 
-import dataclasses
+import copy
 import json
 import math
-import typing
+import pickle
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
-from being.config import Config, ModelConfig, StageConfig, describe, field_help, from_dict, load
+from being.config import Config, ModelConfig, StageConfig, describe, from_dict, load
 from being.config.files import CONFIG_DIR, REFERENCE_SETTINGS
 from being.config.loader import RENAMED_KEYS
-from being.config.schema import LOWER_BOUNDS, UPPER_BOUNDS
+from being.config.schema import INTEGER_MAX
 from being.errors import ExitCode, UsageError
 from being.runs.run_directory import Run
 
@@ -25,10 +26,10 @@ def test_shipped_configs_load_and_survive_a_round_trip(name):
 def test_the_record_config_is_the_reference_schedule():
     config = load("64_dim_1_transformer", environment={})
     # GaussianTalker drops 0.2, being nothing; its network reads audio, being's the mouth code.
-    assert dataclasses.replace(config.model, drop_prob=0.2, mouth="audio") == ModelConfig()
-    assert config.train.coarse == StageConfig(7999, 1)
+    assert config.model.replace(drop_prob=0.2, mouth="audio") == ModelConfig()
+    assert config.train.coarse == StageConfig(steps=7999, batch=1)
     # A quarter of GaussianTalker's fine stage; more steps gain nothing (docs/lab_log.md).
-    assert config.train.fine == StageConfig(2500, 32)
+    assert config.train.fine == StageConfig(steps=2500, batch=32)
 
 
 # GaussianTalker's own settings, from its config files and its code
@@ -205,24 +206,58 @@ def test_an_unknown_key_suggests_the_nearest(override, hint):
     assert caught.value.code == ExitCode.USAGE
 
 
+WHOLE = "a whole number, at least 16 and at most 4096"
+PAIR = "a list of 2 numbers, each at least 0 and finite"
+SCALES = "a list of 1 to 16 whole numbers, each at least 1 and at most 64"
+
+
 @pytest.mark.parametrize(
-    "override",
+    "override, allowed",
     [
-        "data.size=big",
-        "train.rate.means=[1]",
-        "train.fine=3",
-        "data.size=1.5",
-        "model.plane_scales=2",
-        "model.plane_scales=[]",
-        "data.size",
+        ("data.size=big", WHOLE),
+        ("data.size=1.5", WHOLE),
+        ("data.size=1.0", WHOLE),
+        ("data.size=true", WHOLE),
+        ("data.size=null", WHOLE),
+        ("data.size='64'", WHOLE),
+        (f"data.size=0x{'f' * 5000}", WHOLE),
+        ("train.loss.l1=true", "a number, at least 0 and finite"),
+        ("train.loss.l1=.nan", "a number, at least 0 and finite"),
+        ("train.loss.l1=inf", "a number, at least 0 and finite"),
+        (f"train.loss.l1=1{'0' * 400}", "a number, at least 0 and finite"),
+        ("train.until_plateau=1", "true or false"),
+        ("data.encoder=3", "text"),
+        ("model.mouth=lips", "one of code, audio"),
+        ("train.compat=reverence", "one of none, reference"),
+        ("train.rate.means=[1]", PAIR),
+        ("train.rate.means=[1, 2, 3]", PAIR),
+        ("train.rate.means=[1, true]", PAIR),
+        ("train.rate.means=!!set {1, 2}", PAIR),
+        ("model.plane_scales=2", SCALES),
+        ("model.plane_scales=[]", SCALES),
+        (f"model.plane_scales={[1] * 17}", SCALES),
+        ("train.fine=3", "a mapping"),
+        ("train.fine=null", "a mapping"),
     ],
 )
-def test_values_of_the_wrong_type_are_refused(override):
-    with pytest.raises(UsageError):
+def test_a_wrong_value_is_refused_with_its_key_its_source_and_what_is_allowed(override, allowed):
+    with pytest.raises(UsageError) as refused:
         load(None, [override], environment={})
+    key = override.partition("=")[0]
+    assert f"'{key}' cannot be " in str(refused.value)
+    assert f"it must be {allowed}; set by -o {key}=" in str(refused.value)
+    assert refused.value.code == ExitCode.USAGE
+
+
+def test_an_override_without_a_value_is_refused():
+    with pytest.raises(UsageError, match="not of the form key.path=value"):
+        load(None, ["data.size"], environment={})
 
 
 def test_numbers_without_a_point_are_read_as_numbers():
+    assert load(None, ["train.loss.l1=1e-3"], environment={}).train.loss.l1 == 1e-3
+    l1 = load(None, ["train.loss.l1=2"], environment={}).train.loss.l1
+    assert l1 == 2 and isinstance(l1, float)
     assert load(None, ["train.rate.means=[1e-4, 1e-6]"], environment={}).train.rate.means == (
         1e-4,
         1e-6,
@@ -282,18 +317,11 @@ def test_gaussiantalker_python_config_is_read_without_running_it(tmp_path):
 
 
 def test_field_docstrings_are_help_texts():
-    assert field_help(ModelConfig)["n_head"] == "Attention heads."
+    assert ModelConfig.model_fields["n_head"].description == "Attention heads."
     with pytest.raises(
         UsageError, match="at least 0 and at most 3.*Degree of the spherical harmonics"
     ):
         load("quick", ["model.sh_degree=4"], environment={})
-    sections = [Config]
-    for section in sections:
-        for name, kind in typing.get_type_hints(section).items():
-            if dataclasses.is_dataclass(kind):
-                sections.append(kind)
-            else:
-                assert field_help(section).get(name), f"{section.__name__}.{name} has no help"
     assert isinstance(Config().to_dict()["train"]["rate"]["means"], list)
 
 
@@ -315,9 +343,43 @@ def test_describe_lists_every_key_with_value_help_and_bounds():
         assert rows[name].bounds is None
 
 
-def test_bounds_and_compat_name_existing_keys():
-    known = {row.name for row in describe()}
-    assert {*LOWER_BOUNDS, *UPPER_BOUNDS, *REFERENCE_SETTINGS} <= known
+def test_compat_names_existing_keys():
+    assert set(REFERENCE_SETTINGS) <= {row.name for row in describe()}
+
+
+def test_every_number_is_refused_just_outside_its_bounds():
+    """The values at the bounds are taken, unless the widths of the model then contradict."""
+    for name, value, _, limits in describe():
+        if limits is None:
+            continue
+        whole = isinstance(value[0] if isinstance(value, tuple) else value, int)
+        highest = INTEGER_MAX if whole and limits[1] == math.inf else limits[1]
+        step = 1 if whole else 1e-3
+        inside = [limits[0], *([highest] if highest < math.inf else [])]
+        outside = [limits[0] - step, highest + step]
+        for number in [*inside, *outside]:
+            given = [number] * len(value) if isinstance(value, tuple) else number
+            try:
+                load(None, flags={name: given}, environment={})
+                refused = ""
+            except UsageError as error:
+                refused = str(error)
+            wrong = f"config key '{name}' cannot be" in refused
+            assert wrong == (number in outside), (name, number, refused)
+            assert not refused or wrong or "model.d_model" in refused
+
+
+def test_a_section_is_frozen_checked_copied_and_pickled():
+    config = load("quick", environment={})
+    with pytest.raises(ValidationError):
+        config.train.seed = 3
+    other = config.train.replace(seed=3)
+    assert (other.seed, config.train.seed) == (3, 0) and other.replace(seed=0) == config.train
+    for changes in ({"seed": -1}, {"sead": 1}, {"seed": True}):
+        with pytest.raises(ValidationError):
+            config.train.replace(**changes)
+    assert pickle.loads(pickle.dumps(config)) == config == copy.deepcopy(config)
+    assert hash(config) == hash(load("quick", environment={}))
 
 
 def test_every_renamed_key_points_at_an_existing_key():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +38,7 @@ def write_placed_avatar(path: Path, encoder: str = "hama", width: int = 6) -> Pa
     made = tiny_avatar(path, width=width)
     settings = [f"data.encoder={encoder}", "avatar.live_encoder=none", "model.mouth=audio"]
     config = load("quick", settings, environment={})
-    config = replace(config, model=made.model.network.config)
+    config = config.replace(model=made.model.network.config)
     plate, matte = torso()
 
     def frames() -> Iterator[np.ndarray]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -83,7 +82,7 @@ def write_tiny_avatar(
     made = tiny_avatar(path, width=width if voice is None else len(voice.units), mouth=mouth)
     settings = [f"data.encoder={encoder}", f"avatar.live_encoder={live[0] if live else 'none'}"]
     config = load("quick", settings, environment={})
-    config = replace(config, model=made.model.network.config)
+    config = config.replace(model=made.model.network.config)
     plates = [made.plate(k) for k in range(POSES)]
     return write_avatar(
         path,

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from being.config import ModelConfig
-from being.errors import InputRejected
+from being.config import ModelConfig, from_dict
+from being.errors import InputRejected, UsageError
 from being.interop.ply import read_ply
 from being.model.gaussians import CanonicalGaussians
 from being.model.talking_head import TalkingHead
@@ -259,15 +259,22 @@ def _model_config(
             "Give its config with --config",
         )
 
-    config = ModelConfig(
-        plane_resolution=resolutions[0],
-        plane_scales=tuple(side // resolutions[0] for side in resolutions),
-        plane_channels=size("tri_plane.grid.grids.0.0", 1),
-        net_width=size("pos_deform.1.weight", 0),
-        d_model=width,
-        n_head=heads,
-        n_layer=layers,
-        ffn_hidden=size("transformer.layers.0.ffn.linear1.weight", 0),
-        sh_degree=round(coefficients**0.5) - 1,
-    )
+    sizes = {
+        "plane_resolution": resolutions[0],
+        "plane_scales": [side // resolutions[0] for side in resolutions],
+        "plane_channels": size("tri_plane.grid.grids.0.0", 1),
+        "net_width": size("pos_deform.1.weight", 0),
+        "d_model": width,
+        "n_head": heads,
+        "n_layer": layers,
+        "ffn_hidden": size("transformer.layers.0.ffn.linear1.weight", 0),
+        "sh_degree": round(coefficients**0.5) - 1,
+    }
+    try:
+        config = from_dict({"model": sizes}).model
+    except UsageError as error:
+        why = f"{reason(error)}; {EXPECTED}"
+        raise InputRejected(
+            f"{file} has a network that cannot be used", why, GIVE_CHECKPOINT
+        ) from error
     return config, size("audio_net.encoder_conv.0.weight", 1)

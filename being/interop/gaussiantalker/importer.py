@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,9 +97,9 @@ def import_checkpoint(
         trained, trained_on = model, encoder
     config = from_dict(
         {
-            "model": dataclasses.asdict(checkpoint.config),
+            "model": checkpoint.config.to_dict(),
             "data": {"size": clip.loop.size, "encoder": trained_on},
-            "avatar": dataclasses.asdict(avatar),
+            "avatar": avatar.to_dict(),
         }
     )
 
@@ -147,9 +146,7 @@ def _write_run(
     }
     for name in ("best", "last"):
         run.save(name, trained.state_dict(), state)
-    avatar_config = dataclasses.replace(
-        config, data=dataclasses.replace(config.data, encoder=encoder)
-    )
+    avatar_config = config.replace(data=config.data.replace(encoder=encoder))
     write_avatar(run.path / "avatar", model, avatar_config, loop)
     run.update(
         finished=True,

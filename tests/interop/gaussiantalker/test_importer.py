@@ -408,6 +408,9 @@ class Malice:
         return print, ("code was run",)
 
 
+GRIDS = "deformation_net.tri_plane.grid.grids"
+
+
 def edit_state(folder: Path, change) -> None:
     state = torch.load(folder / "deformation.pth", weights_only=True)
     change(state)
@@ -481,6 +484,13 @@ FAULTS = {
     "a weight that is not finite": (
         lambda p: edit_state(p, lambda s: s["pos_poc"].fill_(torch.nan)),
         "not finite",
+    ),
+    "a tri-plane too many": (
+        lambda p: edit_state(
+            p,
+            lambda s: s.update({f"{GRIDS}.2.{k}": s[f"{GRIDS}.1.{k}"] for k in range(3)}),
+        ),
+        "a network that cannot be used: config key 'model.d_model'",
     ),
     "harmonics of another degree": (
         lambda p: write_ply(p / "point_cloud.ply", random_gaussians(2)),

@@ -1,11 +1,13 @@
-"""Console output: lines of text, and progress of running steps with the time left."""
+"""Console output: lines of text, and progress of running steps with the time left.
+
+On a terminal, rich draws the progress (`progress_bars`). All other lines are written here.
+"""
 
 from __future__ import annotations
 
 import itertools
 import os
 import re
-import shutil
 import sys
 import threading
 import time
@@ -13,6 +15,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from being.progress_bars import Bars, Row
 
 # Off a terminal, a line of progress is printed every few seconds, so that log files stay readable.
 LINE_EVERY_S = 5.0
@@ -145,17 +151,18 @@ def clock(seconds: float) -> str:
 
 
 class _Screen:
-    """The progress lines at the bottom of a terminal, one a running step.
+    """The progress of running steps.
 
-    Lines of finished steps scroll up above them. Off a terminal, each line is printed below the
-    others. While steps run, a thread keeps the lines fresh.
+    On a terminal, each step has one row at the bottom, and lines of finished steps scroll up above.
+    Off a terminal, each line is printed below the others. While steps run, a thread keeps the
+    progress fresh. Only the holder of `lock` draws.
     """
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.running: list[Progress] = []
         self.last_text = time.monotonic()  # when something was printed
-        self._drawn_lines = 0
+        self._bars: Bars | None = None
         self._idle = threading.Event()
 
     def add(self, step: Progress) -> None:
@@ -172,24 +179,25 @@ class _Screen:
             self.running.remove(step)
             if not self.running:
                 self._idle.set()
-            if step.terminal:
-                self.draw(last_line)
-            elif last_line:
-                self.print_line(last_line)
+            drawn = self._erase()
+            if last_line:
+                self.print_line(printable(last_line, one_line=True))
+            if drawn and self.running:
+                self.draw()
 
-    def draw(self, finished: str = "") -> None:
-        """Draw the lines of all running steps again, below the line `finished` if there is one."""
+    def draw(self) -> None:
+        """Draw the rows of all running steps again."""
         with self.lock:
-            self._erase()
-            now, columns = time.monotonic(), shutil.get_terminal_size().columns - 1
-            lines = [finished] if finished else []
-            lines += [step.text(now)[:columns] for step in self.running]
-            text = "".join(printable(line, one_line=True) + "\n" for line in lines)
-            write_line(text, "stderr", end="")
-            self._drawn_lines, self.last_text = len(self.running), now
+            if self._bars is None:
+                from being.progress_bars import Bars
+
+                encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
+                self._bars = Bars(lambda text: _write(text, "stderr"), encoding)
+            self._bars.draw([step.row() for step in self.running])
+            self.last_text = time.monotonic()
 
     def print_line(self, line: str) -> None:
-        """Print a line of progress off a terminal."""
+        """Print a line of progress."""
         with self.lock:
             write_line(line, "stderr")
             self.last_text = time.monotonic()
@@ -207,10 +215,9 @@ class _Screen:
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """Erase the progress lines while other text is printed, then draw them below it."""
+        """Erase the progress while other text is printed, then draw it below."""
         with self.lock:
-            drawn = self._drawn_lines
-            self._erase()
+            drawn = self._erase()
             yield
             self.last_text = time.monotonic()
             if drawn:
@@ -220,10 +227,9 @@ class _Screen:
         while not idle.wait(TICK_S):
             self.tick()
 
-    def _erase(self) -> None:
-        if self._drawn_lines:
-            _write(f"\x1b[{self._drawn_lines}A\r\x1b[J", "stderr")
-        self._drawn_lines = 0
+    def _erase(self) -> bool:
+        """Erase the rows on a terminal; whether there were any."""
+        return self._bars is not None and self._bars.erase()
 
 
 _screen = _Screen()
@@ -270,6 +276,11 @@ class Pace:
         return sum(seconds for seconds, _ in kept) / sum(units for _, units in kept)
 
 
+def is_dumb_terminal() -> bool:
+    """Whether the terminal cannot erase what it shows."""
+    return os.environ.get("TERM", "").lower() in ("dumb", "unknown")
+
+
 class Progress:
     """Progress of one step: `with Progress("landmarks", total=1259) as p: p.advance()`.
 
@@ -282,7 +293,7 @@ class Progress:
         """total: number of units, if known; done: units that an earlier run has done."""
         self.label, self.total, self.unit, self.done = label, total, unit, done
         self.seconds = 0.0
-        self.terminal = sys.stderr is not None and sys.stderr.isatty()
+        self.terminal = sys.stderr is not None and sys.stderr.isatty() and not is_dumb_terminal()
         self._note = ""
         self._write_note: Callable[[], str] | None = None
         self._noted = 0.0  # when the note was written
@@ -343,19 +354,38 @@ class Progress:
 
     def text(self, now: float) -> str:
         """The progress line at the time `now` of the monotonic clock."""
-        parts = [self.label]
+        texts = (self.label, self._counts(), self._left(), clock(now - self._start), self._note)
+        return "  ".join(text for text in texts if text)
+
+    def row(self) -> Row:
+        """What a terminal shows of the step now."""
+        from being.progress_bars import Row
+
+        def shown(text: str) -> str:
+            return printable(text, one_line=True)
+
+        return Row(
+            shown(self.label),
+            shown(self._counts()),
+            self._left(),
+            clock(time.monotonic() - self._start),
+            shown(self._note),
+            self.done,
+            self.total or None,
+        )
+
+    def _counts(self) -> str:
         unit = f" {self.unit}" if self.unit else ""
         if self.total:
-            parts.append(f"{self.done}/{self.total}{unit}")
-            pace = self._pace.seconds_per_unit()
-            if pace is not None and self.done < self.total:
-                parts.append(f"{clock(pace * (self.total - self.done))} left")
-        elif self.done:
-            parts.append(f"{self.done}{unit}")
-        parts.append(clock(now - self._start))
-        if self._note:
-            parts.append(self._note)
-        return "  ".join(parts)
+            return f"{self.done}/{self.total}{unit}"
+        return f"{self.done}{unit}" if self.done else ""
+
+    def _left(self) -> str:
+        """The time left; empty as long as it is not known."""
+        pace = self._pace.seconds_per_unit()
+        if not self.total or pace is None or self.done >= self.total:
+            return ""
+        return f"{clock(pace * (self.total - self.done))} left"
 
     def _update_note(self) -> None:
         if self._write_note is not None and not console.quiet:

@@ -1,11 +1,15 @@
-"""Console: the time left of a step without its start-up, and lines while a step does not advance.
+"""Console: the time left of a step without its start-up, lines while a step does not advance, bars.
 
 A virtual clock replaces the monotonic one, and the test calls what the thread would call.
 """
 
 from __future__ import annotations
 
+import errno
 import io
+import re
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -33,6 +37,38 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     monkeypatch.setattr(being.console, "TICK_S", 3600.0)
     monkeypatch.setattr(being.console, "_screen", being.console._Screen())
     return clock
+
+
+class Terminal(io.StringIO):
+    """A terminal as stderr, which can also say what it shows."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, columns: int = 80) -> None:
+        super().__init__()
+        monkeypatch.setattr("sys.stderr", self)
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setenv("COLUMNS", str(columns))
+
+    def isatty(self) -> bool:
+        return True
+
+    def lines(self) -> list[str]:
+        """The lines on the screen, without empty ones and spaces at the end."""
+        lines, row = [""], 0
+        for part in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|[\r\n]|[^\x1b\r\n]+", self.getvalue()):
+            if part == "\n":
+                row += 1
+                lines += [""] * (row + 1 - len(lines))
+            elif part.endswith("A") and part.startswith("\x1b"):
+                row -= int(part[2:-1])
+            elif part == "\x1b[2K":
+                lines[row] = ""
+            elif part[0] not in "\x1b\r":
+                lines[row] += part
+        return [line.rstrip() for line in lines if line.strip()]
+
+
+def fail_as_closed(text: str) -> int:
+    raise OSError(errno.EIO, "Input/output error")
 
 
 def steps(progress: Progress, clock: Clock, *seconds: float) -> None:
@@ -125,15 +161,102 @@ def test_the_first_line_is_due_five_seconds_after_the_text_before_the_step(
 def test_a_terminal_is_redrawn_while_a_step_does_not_advance(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    terminal = io.StringIO()
-    monkeypatch.setattr(terminal, "isatty", lambda: True)
-    monkeypatch.setattr("sys.stderr", terminal)
+    terminal = Terminal(monkeypatch)
     with Progress("save avatar"):
         for _ in range(12):
             clock.pass_time(0.25)
             being.console._screen.tick()
-    shown = [line for line in terminal.getvalue().split("\n") if "save avatar" in line]
-    assert [line[-4:] for line in shown] == ["0:01", "0:02", "0:03", "0:03"]
+    assert re.findall("0:0.", terminal.getvalue())[:3] == ["0:01", "0:02", "0:03"]
+    assert terminal.lines() == ["save avatar  0:03"]
+
+
+def test_a_terminal_shows_a_bar_with_counts_time_left_and_note(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = Terminal(monkeypatch, columns=80)
+    with Progress("fine [red]", 200, "steps") as fine, Progress("save \x1b[2J", 8) as save:
+        steps(fine, clock, *[1.0] * 50)
+        fine.advance(50, "loss 0.012")
+        save.advance(0)
+        being.console._screen.draw()
+        first, second = terminal.lines()
+        words = first.split()
+        assert words[:2] == ["fine", "[red]"] and words[3:5] == ["100/200", "steps"]
+        assert words[6] == "left" and words[-2:] == ["loss", "0.012"]
+        assert 10 < len(words[2]) <= 40 and set(words[2]) <= set("━╸╺")
+        assert second.startswith(r"save \x1b[2J") and "0/8" in second
+        assert first.index("100/200") == second.index("0/8"), "the columns are aligned"
+    assert terminal.lines()[0].split()[:2] == ["save", r"\x1b[2J"]
+    assert "100/200" in terminal.lines()[1] and "━" not in "".join(terminal.lines())
+
+
+def test_a_narrow_terminal_has_no_bar_and_no_line_longer_than_it(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = Terminal(monkeypatch, columns=40)
+    with Progress("fine", 200, "steps") as fine, Progress("lip closure: other voices", 8):
+        steps(fine, clock, *[1.0] * 50)
+        fine.advance(50, "loss 0.012")
+        being.console._screen.draw()
+        first, second = terminal.lines()
+        assert first.split()[:5] == ["fine", "100/200", "steps", "1:40", "left"]
+        assert second.startswith("lip") and "0/8" in second
+        assert max(len(first), len(second)) <= 40
+
+
+def test_lines_scroll_up_above_the_bars_and_stdout_gets_its_own(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    terminal, stdout = Terminal(monkeypatch), sys.stdout
+    with Progress("outer", 3), Progress("inner", 3) as inner:
+        steps(inner, clock, 1)
+        assert sys.stdout is stdout, "what others print on stdout stays there"
+        being.console.console.warn("a fan is loud")
+        being.console.console.info("run runs/me")
+        assert [line.split()[0] for line in terminal.lines()] == ["warning:", "outer", "inner"]
+    assert capsys.readouterr().out == "run runs/me\n"
+    assert [line.split()[0] for line in terminal.lines()] == ["warning:", "inner", "outer"]
+    assert "?25l" not in terminal.getvalue(), "a killed process could not show the cursor again"
+
+
+def test_a_closed_terminal_does_not_end_the_work(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = Terminal(monkeypatch)
+    with Progress("fine", 9) as progress:
+        steps(progress, clock, 1)
+        monkeypatch.setattr(terminal, "write", fail_as_closed)
+        steps(progress, clock, *[1] * 8)
+        being.console.console.warn("a fan is loud")
+    assert progress.done == 9 and progress.seconds == 9
+
+
+def test_a_terminal_that_cannot_erase_gets_lines(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = Terminal(monkeypatch)
+    monkeypatch.setenv("TERM", "dumb")
+    with Progress("fine", 9) as progress:
+        steps(progress, clock, 6)
+    assert terminal.getvalue() == "fine  1/9  0:06\n" * 2
+
+
+def test_steps_of_many_threads_share_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(being.console, "_screen", being.console._Screen())
+    monkeypatch.setattr(being.console, "REDRAW_EVERY_S", 0.0)
+    terminal = Terminal(monkeypatch)
+
+    def work(label: str) -> None:
+        with Progress(label, 20) as progress:
+            for _ in range(20):
+                progress.advance()
+        being.console.console.notice(f"{label} is done")
+
+    labels = [f"step{k}" for k in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(work, labels))
+    lines = [line.split()[0:2] for line in terminal.lines()]
+    assert sorted(lines) == sorted([[x, "20/20"] for x in labels] + [[x, "is"] for x in labels])
 
 
 def test_only_advance_calls_the_function_of_a_note(

@@ -27,6 +27,8 @@ LOCAL = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_AUTH_MODE": "token",
     "RAY_gcs_server_port_wait_time_s": "120",
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
 }
 START_ATTEMPTS = 3  # Ray gives a process 30 s to start
 SETTINGS: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}

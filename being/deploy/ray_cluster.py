@@ -19,8 +19,13 @@ from being.errors import EnvironmentFault
 from being.reading.content import reason
 from being.threads import allowed_cores
 
-# Set before Ray is imported: no reports of usage.
-ALWAYS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
+# Set before Ray is imported: no reports of usage, and nothing of its own on stdout, which may carry
+# our JSON (a worker that was killed, for instance).
+ALWAYS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",
+}
 # For a Ray of our own: all its ports on the loopback address, as Ray has them on other systems; a
 # token; time to start on a busy machine.
 LOCAL = {

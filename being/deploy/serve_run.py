@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import logging
 import signal
 import threading
 import time
@@ -108,6 +109,7 @@ def deploy(ray: Any, plan: Plan) -> None:
     from ray import serve
     from ray.serve.config import HTTPOptions
 
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     options: dict[str, Any] = {"host": plan.serve.host, "port": plan.serve.port}
     if plan.serve.certificate is not None:
         options |= {

@@ -95,3 +95,20 @@ def test_five_avatars_and_one_honest_line(tmp_path: Path) -> None:
     # Nothing is left behind: no hidden folder of a dataset, no process.
     assert not [path for path in (home / "data").iterdir() if path.name.endswith(".part")]
     assert not any(worker_of(name) for name in NAMES)
+
+
+def test_a_worker_that_dies_puts_nothing_of_ray_on_stdout() -> None:
+    """There the JSON of the command is."""
+    script = (
+        "import os, time\n"
+        "from being.console import console\n"
+        "from being.deploy.ray_cluster import cluster\n"
+        "console.json = True\n"
+        "def die(): os.kill(os.getpid(), 9)\n"
+        "with cluster(None, 1) as ray:\n"
+        "    try: ray.get(ray.remote(die).options(max_retries=1).remote())\n"
+        "    except ray.exceptions.WorkerCrashedError: print('crashed')\n"
+        "    time.sleep(3)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "crashed\n", done

@@ -127,7 +127,7 @@ def test_where_all_places_are_taken_clients_are_told_at_once(served: Served) -> 
     time.sleep(1)  # until the replicas have reported
     asked = time.monotonic()
     status, answer, headers = ask(served.base)
-    assert (status, answer["code"]) == (429, "full") and int(headers["Retry-After"]) > 0
+    assert (status, answer["code"]) == (429, "full") and int(headers["retry-after"]) > 0
     assert time.monotonic() - asked < 2
     # Nobody came: the places are free again.
     deadline = time.monotonic() + 40

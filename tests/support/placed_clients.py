@@ -27,9 +27,13 @@ def ask(base: str, path: str = "sessions", method: str = "POST", body: Any = Non
     request = urllib.request.Request(urljoin(base, path), data=content, method=method)
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:
-            return answer.status, json.load(answer), dict(answer.headers)
+            return answer.status, json.load(answer), _lowered(answer.headers)
     except urllib.error.HTTPError as error:
-        return error.code, json.load(error), dict(error.headers)
+        return error.code, json.load(error), _lowered(error.headers)
+
+
+def _lowered(headers: Any) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
 
 
 def socket_address(base: str, answer: dict[str, Any]) -> str:

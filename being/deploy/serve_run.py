@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import hashlib
 import logging
 import signal
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+import being
 from being.console import console
 from being.deploy.board import Board, Report
 from being.deploy.holds import full
@@ -122,7 +124,7 @@ def deploy(ray: Any, plan: Plan) -> None:
         name=BOARD, namespace=NAMESPACE, get_if_exists=True, num_cpus=0, max_restarts=-1
     )
     application = _ingress(serve, plan).bind(
-        _replica(serve, plan).bind(_replica_plan(plan), board.remote())
+        _replica(serve, plan).bind(_lasting(plan), board.remote())
     )
     try:
         serve.run(application, name=APPLICATION, route_prefix="/", blocking=False)
@@ -132,9 +134,15 @@ def deploy(ray: Any, plan: Plan) -> None:
         ) from error
 
 
-def _replica_plan(plan: Plan) -> Plan:
-    """The plan as a replica gets it: its number of replicas may change while it runs."""
+def _lasting(plan: Plan) -> Plan:
+    """The plan without what may change while replicas run: their number."""
     return dataclasses.replace(plan, replicas=(1, 1))
+
+
+def _version(plan: Plan) -> str:
+    """Of the deployments: Serve starts other replicas where it is another one."""
+    text = f"{being.__version__} {_lasting(plan)!r}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _replica(serve: Any, plan: Plan) -> Any:
@@ -153,6 +161,7 @@ def _replica(serve: Any, plan: Plan) -> Any:
         }
     return serve.deployment(SessionReplica).options(
         name=REPLICA,
+        version=_version(plan),
         logging_config=LOGGING,
         max_ongoing_requests=plan.limit,
         graceful_shutdown_timeout_s=plan.drain_s,
@@ -176,10 +185,11 @@ def _ingress(serve: Any, plan: Plan) -> Any:
     """The deployment of the application that clients talk to."""
 
     def make_app() -> FastAPI:  # Serve takes a plain function without arguments
-        return create_ingress(plan, RayPlacer)
+        return create_ingress(_lasting(plan), RayPlacer)
 
     return serve.deployment(serve.ingress(make_app)(Ingress)).options(
         name=INGRESS,
+        version=_version(plan),
         logging_config=LOGGING,
         num_replicas=1,
         max_ongoing_requests=INGRESS_REQUESTS,

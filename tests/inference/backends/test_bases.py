@@ -100,10 +100,12 @@ def test_the_coefficient_net_in_numpy_gives_that_in_torch(tmp_path: Path) -> Non
         poses = np.array([0, 3, 1])
         rows = track.rows(np.array([0, 4, 2]))
         conditions = engine.renderer.conditions(rows, poses, engine.expression[poses])
-    want = avatar.bases.coefficients_of(conditions).numpy()
     net = CoefficientNet(avatar.bases, engine.camera)
-    got = net.coefficients(code_of(conditions.audio).numpy(), engine.expression[poses], poses)
-    assert np.abs(got - want).max() < 1e-5 < np.abs(want).max()
+    for factor in (1, 50):  # inputs beyond the limit too
+        conditions.audio = factor * conditions.audio
+        want = avatar.bases.coefficients_of(conditions).numpy()
+        got = net.coefficients(code_of(conditions.audio).numpy(), engine.expression[poses], poses)
+        assert np.abs(got - want).max() < 1e-5 * max(1, np.abs(want).max())
 
 
 def test_pruning_keeps_the_bases_of_the_kept_gaussians(tmp_path: Path) -> None:

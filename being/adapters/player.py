@@ -19,7 +19,8 @@ from being.inference.engine import Engine
 from being.inference.i420 import VIDEO_COLOURS, i420_bytes
 from being.provenance.mark import identity_of
 from being.provenance.watermark import Watermark
-from being.session.avatar_facts import AvatarFacts, avatar_facts
+from being.session.avatar_facts import AvatarFacts
+from being.session.engine_facts import avatar_facts
 from being.session.live_session import FrameOrder, LiveSession, Moment
 from being.session.render_worker import PictureJob, RenderWorker
 from being.session.speech_source import FeatureSource, SpeechSource

@@ -15,6 +15,7 @@ from being.api.talk import TalkService
 from being.api.workshop import FeatureFactory, Voice, Workshop
 from being.errors import BeingError
 from being.session.avatar_facts import AvatarFacts
+from being.session.batched_features import BatchedFeatures
 from being.session.refusals import Refusal
 from being.session.render_client import RenderClient
 from being.session.speech_source import FeatureSource, SpeechSource
@@ -95,6 +96,8 @@ class Front:
 
     def look_ahead(self, facts: AvatarFacts) -> float:
         """Sound after a frame's time that must come before the frame, s."""
+        if facts.batched:
+            return BatchedFeatures.seconds
         if facts.encoder not in self._look_ahead:
             self._look_ahead[facts.encoder] = self.features(facts).seconds
         return self._look_ahead[facts.encoder]

@@ -115,9 +115,6 @@ async def _serve(config: FrontConfig) -> None:
 def main() -> None:
     """Run the process; see the module."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    import torch
-
-    torch.set_num_threads(1)
     asyncio.run(_serve(FrontConfig(**json.loads(sys.argv[1]))))
 
 

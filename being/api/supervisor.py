@@ -31,7 +31,7 @@ from being.api.session_ledger import SessionLedger
 from being.api.talk_options import TalkOptions
 from being.console import console
 from being.errors import BeingError, EnvironmentFault, ExitCode
-from being.session.render_process import RenderConfig
+from being.session.render_config import RenderConfig
 from being.threads import allowed_cores
 
 START_S = 300.0  # for the render process to load its avatars

@@ -24,10 +24,10 @@ from pathlib import Path
 import numpy as np
 
 from being.audio.articulation import CHANNEL_MAX
-from being.audio.phoneme_conformer import HEADS, MEL_FLOOR, MEL_HOP, MEL_WINDOW, SUBSAMPLING
+from being.audio.conformer_shape import HEADS, MEL_FLOOR, MEL_HOP, MEL_WINDOW, SUBSAMPLING
 from being.conventions import FEATURE_RATE
 from being.errors import EnvironmentFault
-from being.reading.tensors import load_tensors
+from being.reading.tensors import load_tensor_arrays
 
 WEIGHTS = Path(__file__).with_name("causal_conformer.safetensors")
 BLOCKS = 2
@@ -155,16 +155,11 @@ def shipped_weights() -> ConformerWeights:
     Raises EnvironmentFault where the file is damaged.
     """
     try:
-        return ConformerWeights.of(expand(read_arrays(WEIGHTS)))
+        return ConformerWeights.of(expand(load_tensor_arrays(WEIGHTS)))
     except (KeyError, ValueError, IndexError) as error:
         raise EnvironmentFault(
             f"{WEIGHTS} holds no causal conformer", str(error), "Install the package again"
         ) from error
-
-
-def read_arrays(path: Path) -> dict[str, Array]:
-    """The tensors of a safetensors file as arrays. Raises as `load_tensors`."""
-    return {name: value.numpy() for name, value in load_tensors(path).items()}
 
 
 def compress(state: dict[str, Array]) -> dict[str, Array]:

@@ -12,9 +12,9 @@ import numpy as np
 
 from being.audio.articulation import ARTICULATION_CHANNELS
 from being.audio.causal_conformer import AHEAD, CausalConformer, ConformerWeights, shipped_weights
+from being.audio.conformer_shape import MEL_WINDOW
 from being.audio.encoder_interface import PIECE_STEPS, piece_samples
 from being.audio.encoder_names import CAUSAL, CAUSAL_LATENCY
-from being.audio.phoneme_conformer import MEL_WINDOW
 from being.audio.waveform import checked_samples
 from being.conventions import FEATURE_RATE, SAMPLES_PER_FRAME, SAMPLES_PER_STEP, STEPS_PER_FRAME
 

@@ -5,10 +5,9 @@ stream lies in tensors on one device, and a call advances any of the streams by 
 are fixed and nothing passes between host and device, so that a call can be captured as a CUDA
 graph (`torch.where` with a number would copy it there).
 
-A call reads a *chunk* of each stream. Chunk k holds the samples from 640 k - 520 to 640 k + 520
-(zeros before the audio). It brings the mel frames of the steps 2 k - 1 and 2 k; the convolutions
-read five later steps, so that the steps 2 k - 6 and 2 k - 5 come out. Steps before the audio are
-computed like others, and masked where later ones would read them.
+A call reads a *chunk* of each stream (`sound_chunks.py`). It brings the mel frames of the steps
+2 k - 1 and 2 k; the convolutions read five later steps, so that the steps 2 k - 6 and 2 k - 5 come
+out. Steps before the audio are computed like others, and masked where later ones would read them.
 
 B streams of a call, S streams in all, C hidden channels, H heads of D channels.
 """
@@ -24,7 +23,6 @@ from torch.nn import functional as F
 
 from being.audio.articulation import ARTICULATION_CHANNELS, CHANNEL_MAX
 from being.audio.causal_conformer import (
-    AHEAD,
     EPSILON,
     HEAD_KERNEL,
     MEL_FRAMES,
@@ -33,15 +31,10 @@ from being.audio.causal_conformer import (
     ConformerWeights,
     Linear,
 )
-from being.audio.phoneme_conformer import HEADS, MEL_FLOOR, MEL_HOP, MEL_WINDOW, SUBSAMPLING
-from being.conventions import SAMPLES_PER_FRAME, SAMPLES_PER_STEP, STEPS_PER_FRAME
+from being.audio.conformer_shape import HEADS, MEL_FLOOR, MEL_HOP, MEL_WINDOW, SUBSAMPLING
+from being.audio.sound_chunks import CHUNK_SAMPLES, FIRST_IN, FIRST_OUT
+from being.conventions import STEPS_PER_FRAME
 
-# Samples of a chunk after and before the first of its frame.
-CHUNK_REACH = SAMPLES_PER_STEP + MEL_WINDOW // 2
-CHUNK_SAMPLES = 2 * CHUNK_REACH
-# Chunk k brings the steps from 2 k + FIRST_IN on, and gives those from 2 k + FIRST_OUT on.
-FIRST_IN = -1
-FIRST_OUT = FIRST_IN - sum(AHEAD)
 MEL_OF_CHUNK = SUBSAMPLING * (STEPS_PER_FRAME - 1) + MEL_FRAMES
 assert MEL_HOP * (MEL_OF_CHUNK - 1) + MEL_WINDOW == CHUNK_SAMPLES
 # Steps whose keys and values are kept: those that two new steps read.
@@ -186,56 +179,6 @@ class ConformerBatch:
         spectra = samples.unfold(1, MEL_WINDOW, MEL_HOP) @ self._waves
         real, imaginary = spectra.chunk(2, 2)
         return ((real**2 + imaginary**2) @ self._mel).clamp_min(MEL_FLOOR).log()
-
-
-class ChunkCutter:
-    """Cuts the audio of one stream into chunks, as it comes.
-
-    It keeps what chunks from `first` on read, so that they can be given again.
-    """
-
-    def __init__(self) -> None:
-        self.first = 0  # the chunk that the kept samples begin with
-        self.received = 0  # samples
-        self._samples = np.zeros(CHUNK_REACH, np.float32)
-
-    @property
-    def complete(self) -> int:
-        """Chunks that are complete, those before `first` included."""
-        return self.first + max(0, (self._samples.size - CHUNK_SAMPLES) // SAMPLES_PER_FRAME + 1)
-
-    @property
-    def frames(self) -> int:
-        """Frames that the audio begins."""
-        return -(-self.received // SAMPLES_PER_FRAME)
-
-    def push(self, samples: np.ndarray) -> None:
-        """Append samples float32 [n]."""
-        self._samples = np.concatenate([self._samples, samples])
-        self.received += samples.size
-
-    def pad(self, chunks: int) -> None:
-        """Silence follows, until `chunks` chunks are complete."""
-        size = (chunks - 1 - self.first) * SAMPLES_PER_FRAME + CHUNK_SAMPLES
-        self._samples = np.pad(self._samples, (0, max(0, size - self._samples.size)))
-
-    def samples(self, first: int, stop: int) -> np.ndarray:
-        """The samples float32 [640 (stop - first) + 400] of the chunks from `first` to `stop`."""
-        start = (first - self.first) * SAMPLES_PER_FRAME
-        end = (stop - 1 - self.first) * SAMPLES_PER_FRAME + CHUNK_SAMPLES
-        assert 0 <= start < end <= self._samples.size, (first, stop, self.first)
-        return self._samples[start:end]
-
-    def forget(self, first: int) -> None:
-        """Drop what only the chunks before `first` read."""
-        self._samples = self._samples[(first - self.first) * SAMPLES_PER_FRAME :]
-        self.first = first
-
-
-def chunk_of(samples: np.ndarray, number: int) -> np.ndarray:
-    """Chunk `number`, float32 [1040], of the samples of several chunks in a row."""
-    start = number * SAMPLES_PER_FRAME
-    return samples[start : start + CHUNK_SAMPLES]
 
 
 def _heads(x: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ by its hub name or folder, and `deepspeech`, whose features are read from disk. 
 `NAME@low` are the same encoder with bounded look-ahead (`bounded_encoder.py`). `hama-causal` is the
 encoder of live sessions (`causal_encoder.py`). docs/encoders.md says which features predict the
 lips best.
+
+Networks in torch are loaded when they are asked for: live sessions need none.
 """
 
 from __future__ import annotations
@@ -19,19 +21,29 @@ from being.audio.causal_encoder import CausalEncoder
 from being.audio.encoder_interface import Encoder
 from being.audio.encoder_names import CAUSAL, EncoderName, find_latency
 from being.audio.feature_files import FeatureFileEncoder
-from being.audio.hama_encoder import HamaEncoder
-from being.audio.transformers_encoder import TransformersEncoder
 from being.errors import UsageError
 
 
+def _hama() -> Encoder:
+    from being.audio.hama_encoder import HamaEncoder
+
+    return HamaEncoder()
+
+
+def _transformers(name: str, model: str, layer: str, width: int | None = None) -> Encoder:
+    from being.audio.transformers_encoder import TransformersEncoder
+
+    return TransformersEncoder(name, model, layer, width=width)
+
+
 def _wav2vec2_eo() -> Encoder:
-    return TransformersEncoder(
+    return _transformers(
         "wav2vec2-eo", "cpierse/wav2vec2-large-xlsr-53-esperanto", "logits", width=44
     )
 
 
 def _hubert() -> Encoder:
-    return TransformersEncoder("hubert", "facebook/hubert-large-ls960-ft", "last", width=1024)
+    return _transformers("hubert", "facebook/hubert-large-ls960-ft", "last", width=1024)
 
 
 def _deepspeech() -> Encoder:
@@ -39,7 +51,7 @@ def _deepspeech() -> Encoder:
 
 
 ENCODERS: dict[str, Callable[[], Encoder]] = {
-    "hama": HamaEncoder,
+    "hama": _hama,
     CAUSAL: CausalEncoder,
     "wav2vec2-eo": _wav2vec2_eo,
     "hubert": _hubert,
@@ -70,7 +82,7 @@ def _load_base(name: str, parts: EncoderName) -> Encoder:
     if parts.base in ENCODERS and not parts.layer:
         return ENCODERS[parts.base]()
     if "/" in parts.base or "\\" in parts.base or Path(parts.base).is_dir():
-        return TransformersEncoder(name, parts.base, parts.layer or "last")
+        return _transformers(name, parts.base, parts.layer or "last")
 
     near = difflib.get_close_matches(parts.base, ENCODERS, 1)
     raise UsageError(

@@ -15,7 +15,7 @@ import numpy as np
 from being.audio.articulation import has_articulation
 from being.audio.encoder_names import CAUSAL, EncoderName
 from being.conventions import STEPS_PER_FRAME
-from being.reading.tensors import load_tensors
+from being.reading.tensors import load_tensor_arrays
 
 READOUT_ENCODERS = ("hama", CAUSAL)
 MOST_QUIET = 1000.0  # steps: a longer silence counts as this long
@@ -34,7 +34,7 @@ def pause_readout(encoder: str, width: int) -> np.ndarray | None:
 
 @cache
 def _readouts() -> dict[str, np.ndarray]:
-    return {name: value.numpy() for name, value in load_tensors(WEIGHTS).items()}
+    return load_tensor_arrays(WEIGHTS)
 
 
 def quietness(strips: np.ndarray, readout: np.ndarray) -> np.ndarray:

@@ -18,17 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from being import assets
+from being.audio.conformer_shape import HEADS, MEL_FLOOR, MEL_HOP, MEL_WINDOW, SUBSAMPLING
 from being.errors import EnvironmentFault
 
-# Samples at 16 kHz between mel frames.
-MEL_HOP = 160
-# Samples under one mel frame.
-MEL_WINDOW = 400
-# Power below which the logarithm is clamped.
-MEL_FLOOR = 1e-10
-# Mel frames a step: 50 steps/s.
-SUBSAMPLING = 2
-HEADS = 4
 BLOCKS = 4
 
 # The .hama file: alignment of its data in bytes, element types by their number, and limits.

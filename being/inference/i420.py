@@ -12,8 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-from being.splat.cpu.library import load_best_library
-
 # Version of the C functions, as in i420.cpp; raise both with every change.
 INTERFACE = 1
 FOLDER = Path(__file__).parent / "backends/cpu"
@@ -84,6 +82,8 @@ def i420_by_numpy(image: np.ndarray, colours: Colours) -> np.ndarray:
 
 def status() -> str:
     """Return "OK", or why the native library cannot be used and what to do."""
+    from being.splat.cpu.library import load_best_library
+
     library, reason = load_best_library(FOLDER, "i420", "picture converter", INTERFACE)
     return "OK" if library else reason
 
@@ -91,6 +91,9 @@ def status() -> str:
 @functools.cache
 def _load() -> ctypes.CDLL | None:
     """The native library, or None where it was not built."""
+    # It comes with torch, which front processes do not load: they need the sizes alone.
+    from being.splat.cpu.library import load_best_library
+
     library, _ = load_best_library(FOLDER, "i420", "picture converter", INTERFACE)
     if library is None:
         return None

@@ -16,15 +16,15 @@ from torch import Tensor
 
 from being.audio.articulation import ARTICULATION_CHANNELS, CHANNEL_MAX
 from being.audio.causal_conformer import ConformerWeights
-from being.audio.conformer_batch import CHUNK_SAMPLES, FIRST_OUT, ConformerBatch
-from being.audio.encoder_names import CAUSAL_LATENCY
+from being.audio.conformer_batch import ConformerBatch
 from being.audio.feature_windows import STRIP
+from being.audio.sound_chunks import CHUNK_SAMPLES, FIRST_OUT
 from being.conventions import (
-    ATTENTION_FUTURE,
     ATTENTION_PAST,
     FEATURE_WINDOW,
     STEPS_PER_FRAME,
 )
+from being.inference.mouth_stream import CODE_DELAY
 from being.model.voice_to_mouth import (
     ANTICIPATION,
     CLOSING_CHANNELS,
@@ -36,16 +36,10 @@ from being.model.voice_to_mouth import (
 )
 from being.splat.graph_capture import capture_graph
 
-# The strip of frame i ends with the step 2 i + STRIP_END. So the code of frame k - CODE_DELAY can
-# be computed when chunk k is in.
-STRIP_END = STEPS_PER_FRAME * ATTENTION_FUTURE + FEATURE_WINDOW // 2 - 1 - CAUSAL_LATENCY.shift
-CODE_DELAY = (STRIP_END - FIRST_OUT - STEPS_PER_FRAME + 1) // STEPS_PER_FRAME
-assert STEPS_PER_FRAME * CODE_DELAY == STRIP_END - FIRST_OUT - STEPS_PER_FRAME + 1
 # The window, relative to the frame, that each step of a strip is of: windows outside are zero.
 STRIP_WINDOWS = [-ATTENTION_PAST] * FEATURE_WINDOW + [
     1 - ATTENTION_PAST + k // STEPS_PER_FRAME for k in range(STRIP - FEATURE_WINDOW)
 ]
-ENDLESS = 1 << 40  # frames of a stream whose end is not known
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
 SLOTS_PER_SIZE = 2  # one is computed while the other is read
 

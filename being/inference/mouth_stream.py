@@ -1,12 +1,25 @@
-"""Mouth codes of live audio: a stream of speech features, then the mapping from voice to mouth."""
+"""Mouth codes of live audio: a stream of speech features, then the mapping from voice to mouth.
+
+`mouth_batch` computes the same for many streams at once, from chunks of sound.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
+from being.audio.encoder_names import CAUSAL_LATENCY
 from being.audio.feature_stream import FeatureStream
+from being.audio.sound_chunks import FIRST_OUT
+from being.conventions import ATTENTION_FUTURE, FEATURE_WINDOW, STEPS_PER_FRAME
 from being.errors import InputRejected
 from being.model.voice_to_mouth import MouthRowStream, VoiceToMouth
+
+# The strip of frame i ends with the step 2 i + STRIP_END. So the code of frame k - CODE_DELAY can
+# be computed when chunk k is in.
+STRIP_END = STEPS_PER_FRAME * ATTENTION_FUTURE + FEATURE_WINDOW // 2 - 1 - CAUSAL_LATENCY.shift
+CODE_DELAY = (STRIP_END - FIRST_OUT - STEPS_PER_FRAME + 1) // STEPS_PER_FRAME
+assert STEPS_PER_FRAME * CODE_DELAY == STRIP_END - FIRST_OUT - STEPS_PER_FRAME + 1
+ENDLESS = 1 << 40  # frames of a stream whose end is not known
 
 
 def live_stream(

@@ -50,7 +50,7 @@ from being.face.mouth_code import MOUTH_CHANNELS, MouthUnits
 from being.files import write_bytes
 from being.reading.content import RESTORE_HINT, Unreadable, reason
 from being.reading.structured import parse_json
-from being.reading.tensors import load_metadata, load_tensors
+from being.reading.tensors import load_metadata, load_tensor_arrays
 
 # Channels that keep their values at p, b and m, because these have any width and protrusion. The
 # others move to the closed mouth, so that lips, jaw and teeth agree as in the footage.
@@ -266,7 +266,7 @@ class VoiceToMouth:
     @classmethod
     def load(cls, path: Path) -> VoiceToMouth:
         """The mapping in a file of `save`. Raises InputRejected for anything else."""
-        tensors = {name: value.float().numpy() for name, value in load_tensors(path).items()}
+        tensors = {k: v.astype(np.float32) for k, v in load_tensor_arrays(path).items()}
         try:
             facts = parse_json(load_metadata(path).get(FACTS, "{}"))
             return cls.from_parts(tensors, facts)

@@ -7,6 +7,8 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from being.console import printable
 from being.errors import InputRejected
 from being.reading.content import (
@@ -55,6 +57,26 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise InputRejected(f"{path} holds values that are not finite", name, RESTORE_HINT)
     return tensors
+
+
+def load_tensor_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of a safetensors file as arrays by name, without torch. Raises as `load_tensors`.
+
+    numpy has no bfloat16: such a file is refused.
+    """
+    from safetensors.numpy import load
+
+    try:
+        check_regular(path, FILE_MAX)
+        arrays: dict[str, np.ndarray] = load(path.read_bytes())
+    except Exception as error:  # safetensors raises many types for a broken file
+        raise rejected(path, error) from error
+    for name, value in arrays.items():
+        if value.dtype.kind not in "fiub":
+            raise InputRejected(f"{path} holds values of {value.dtype}", name, RESTORE_HINT)
+        if value.dtype.kind == "f" and not bool(np.isfinite(value).all()):
+            raise InputRejected(f"{path} holds values that are not finite", name, RESTORE_HINT)
+    return arrays
 
 
 def load_metadata(path: Path) -> dict[str, str]:

@@ -12,18 +12,14 @@ import numpy as np
 
 from being.audio.encoder_names import CAUSAL
 from being.audio.feature_stream import FeatureStream
-from being.conventions import ATTENTION_OFFSETS, CODE_OFFSETS, FEATURE_WINDOW, SAMPLE_RATE
+from being.conventions import ATTENTION_OFFSETS, CODE_OFFSETS
 from being.data.expression_channels import ExpressionChannels
 from being.inference.animation.moods import MOODS, expression_names
-from being.inference.engine import Engine
 from being.inference.mouth_stream import MouthStream, live_stream
 from being.model.voice_to_mouth import VoiceToMouth
-from being.provenance.mark import Mark
-from being.provenance.watermark import Watermark
 from being.session.motion import AvatarMotion
 
 VOICE_PREFIX = "voice."  # of the mapping's tensors in the file
-SILENCE_S = 3.0  # of silence from whose middle the features of silence are taken
 
 
 @dataclass(frozen=True)
@@ -142,27 +138,3 @@ class AvatarFacts:
             facts["batched"],
             facts["mark"],
         )
-
-
-def avatar_facts(engine: Engine, name: str, watermark: Watermark | None = None) -> AvatarFacts:
-    """The facts of an engine's avatar. Raises as `Engine.check_encoder`.
-
-    watermark: of its pictures.
-    """
-    avatar = engine.avatar
-    stream = engine.feature_stream()
-    silence = np.zeros(round(SILENCE_S * SAMPLE_RATE), np.float32)
-    rows = np.concatenate([stream.push(silence), stream.finish()])
-    silent_row = rows[len(rows) // 2].astype(np.float32)
-    assert silent_row.shape[0] == FEATURE_WINDOW, silent_row.shape
-    return AvatarFacts(
-        name,
-        avatar.size,
-        avatar.live_encoder,
-        silent_row,
-        AvatarMotion(avatar.pose_count, avatar.channels, engine.expression),
-        avatar.manifest.get("consent"),
-        avatar.consent_note,
-        avatar.voice if avatar.live_voice is None else avatar.live_voice,
-        mark=Mark.of({**avatar.manifest, "name": name}, watermark).facts(),
-    )

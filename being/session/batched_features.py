@@ -13,12 +13,12 @@ from typing import Protocol
 
 import numpy as np
 
-from being.audio.conformer_batch import ChunkCutter
 from being.audio.encoder_names import CAUSAL_LATENCY
+from being.audio.sound_chunks import ChunkCutter
 from being.audio.waveform import checked_samples
 from being.conventions import FEATURE_WINDOW
 from being.data.mouth import code_rows
-from being.inference.mouth_batch import CODE_DELAY, ENDLESS
+from being.inference.mouth_stream import CODE_DELAY, ENDLESS
 
 
 class SoundPlace(Protocol):

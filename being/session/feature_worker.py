@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from being.audio.conformer_batch import CHUNK_SAMPLES, chunk_of
+from being.audio.sound_chunks import CHUNK_SAMPLES, chunk_of
 from being.conventions import SAMPLES_PER_FRAME
-from being.inference.mouth_batch import BATCH_SIZES, CODE_DELAY, MouthBatchRunner, PendingCodes
+from being.inference.mouth_batch import BATCH_SIZES, MouthBatchRunner, PendingCodes
+from being.inference.mouth_stream import CODE_DELAY
 from being.model.voice_to_mouth import CodeState
 
 MAX_BATCH = BATCH_SIZES[-1]  # sessions
@@ -81,7 +82,7 @@ class FeatureWorker:
 
         utterance: a number; with a new one, what waits of the last one is thrown away. first:
         number of the first chunk, without gaps from 0 on. frames: of the utterance in all, or
-        `mouth_batch.ENDLESS`. samples: float32 [640 (n - 1) + 1040] of n chunks, n may be 0.
+        `mouth_stream.ENDLESS`. samples: float32 [640 (n - 1) + 1040] of n chunks, n may be 0.
         """
         stream = self._streams.get(session)
         if stream is None:

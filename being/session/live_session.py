@@ -35,6 +35,8 @@ CLOSING_FRAMES = 5
 ONSET_FRAMES = 6
 # Rows that are kept in case the worker needs them again.
 RECENT_ROWS = 4 * ATTENTION_WINDOW
+# Rows of a session that the worker keeps; more than any order in flight reads.
+KEPT_ROWS = 2 * RECENT_ROWS
 # Pictures of a session that may be rendered at the same time.
 MAX_IN_FLIGHT = 3
 # Name and value of an event, which becomes a JSON message.

@@ -22,8 +22,7 @@ import numpy as np
 from being.conventions import ATTENTION_WINDOW, FEATURE_WINDOW
 from being.inference.i420 import i420_bytes
 from being.session.avatar_facts import AvatarFacts
-from being.session.live_session import FrameOrder
-from being.session.render_worker import KEPT_ROWS
+from being.session.live_session import KEPT_ROWS, FrameOrder
 
 # Pictures of a session that may be under way or are being encoded.
 BUFFERS = 6

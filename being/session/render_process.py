@@ -2,9 +2,9 @@
 
     python -m being.session.render_process CONFIG
 
-CONFIG is JSON, see `RenderConfig`. The process listens on a socket that it inherits, so fronts can
-connect while it is being started again. It writes the facts of its avatars, then `ready` to stdout.
-It ends when its parent ends.
+CONFIG is JSON, see `render_config.py`. The process listens on a socket that it inherits, so fronts
+can connect while it is being started again. It writes the facts of its avatars, then `ready` to
+stdout. It ends when its parent ends.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 from collections.abc import Hashable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,12 @@ from being.inference.mouth_batch import MouthBatch, MouthBatchRunner
 from being.provenance.mark import identity_of
 from being.provenance.watermark import Watermark
 from being.session.admission import Admission
-from being.session.avatar_facts import AvatarFacts, avatar_facts
+from being.session.avatar_facts import AvatarFacts
 from being.session.capacity import front_capacity, measured_capacity
+from being.session.engine_facts import avatar_facts
 from being.session.feature_worker import FeatureWorker
 from being.session.refusals import Refusal
+from being.session.render_config import RenderConfig
 from being.session.render_link import (
     FrontMemory,
     Kind,
@@ -50,30 +52,6 @@ from being.threads import forget_startup
 
 IDLE_S = 0.5  # longest wait for a message
 READ_BYTES = 1 << 16
-
-
-@dataclass(frozen=True)
-class RenderConfig:
-    """What the render process is told, as JSON on its command line."""
-
-    avatars: dict[str, str]  # name -> folder of the bundle
-    facts: str  # folder where the facts of the avatars are written, NAME.npz by their order
-    listener: int  # descriptor of the listening socket
-    parent: int  # descriptor of a pipe that closes when the parent ends
-    device: str
-    precision: str
-    rasterizer: str
-    limit: int  # sessions; 0: as many as the device renders
-    limit_by_address: int
-    fronts: int  # front processes
-    # Whether this process computes speech features; None: on a GPU, where the avatar allows it.
-    batched_features: bool | None = None
-    watermark: bool = True  # of the pictures
-    deform: str = "network"  # what moves the Gaussians, or "bases"
-
-    def to_json(self) -> str:
-        """The configuration for the command line."""
-        return json.dumps(asdict(self))
 
 
 class Front:

@@ -14,12 +14,10 @@ from being.inference.engine import MAX_PENDING, Engine
 from being.inference.i420 import Colours, write_i420
 from being.inference.protocol import PendingFrames, PlanarRenderer
 from being.provenance.watermark import Watermark
-from being.session.live_session import RECENT_ROWS, SILENT_ROW, FrameOrder
+from being.session.live_session import KEPT_ROWS, SILENT_ROW, FrameOrder
 from being.threads import allowed_cores
 
 MAX_BATCH = 32  # pictures
-# Rows of speech features of a session that are kept; more than any order in flight reads.
-KEPT_ROWS = 2 * RECENT_ROWS
 # From this many pictures on, the conversion to I420 uses several threads.
 SHARED_CONVERSION = 4
 

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from being.audio.causal_conformer import AHEAD, BLOCKS, HEAD_KERNEL, HEAD_WIDTH, MEMORY
-from being.audio.phoneme_conformer import HEADS, Attention, Block, Conformer
+from being.audio.conformer_shape import HEADS
+from being.audio.phoneme_conformer import Attention, Block, Conformer
 
 ARTICULATION = 2
 

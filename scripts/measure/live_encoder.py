@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from being.audio.causal_conformer import ConformerWeights, expand, read_arrays
+from being.audio.causal_conformer import ConformerWeights, expand
 from being.audio.causal_encoder import CausalEncoder
 from being.audio.encoder_names import CAUSAL
 from being.audio.feature_stream import FeatureStream
@@ -33,6 +33,7 @@ from being.data.dataset import Dataset
 from being.data.mouth import load_mouth_code
 from being.face.mouth_code import MOUTH_CHANNELS
 from being.model.voice_to_mouth import MouthRowStream
+from being.reading.tensors import load_tensor_arrays
 from being.train.voice_fit import fit_voice_to_mouth
 
 WHOLE = "hama"
@@ -74,7 +75,7 @@ def main() -> None:
         name: (lambda name=name: FeatureStream(name)) for name in options.encoders
     }
     for file in options.weights:
-        encoder = CausalEncoder(ConformerWeights.of(expand(read_arrays(file))))
+        encoder = CausalEncoder(ConformerWeights.of(expand(load_tensor_arrays(file))))
         streams[file.stem] = lambda encoder=encoder: _Stream(encoder)
 
     print("| encoder | ms a frame, 40 / 80 ms at a time | " + " | ".join(c.name for c in clips))

@@ -109,13 +109,13 @@ def correct(options: argparse.Namespace) -> dict[str, Any]:
 def codes_on_the_device(device: str) -> dict[str, Any]:
     """Mouth codes of 64 streams against those of single ones, and the time of a batch."""
     from being.audio.causal_conformer import shipped_weights
-    from being.audio.conformer_batch import CHUNK_SAMPLES, ChunkCutter
     from being.audio.encoder_names import CAUSAL
+    from being.audio.sound_chunks import CHUNK_SAMPLES, ChunkCutter
     from being.bench.avatars import random_voice
     from being.conventions import SAMPLE_RATE
     from being.data.mouth import CODE_GAIN
-    from being.inference.mouth_batch import CODE_DELAY, MouthBatch, MouthBatchRunner
-    from being.inference.mouth_stream import live_stream
+    from being.inference.mouth_batch import MouthBatch, MouthBatchRunner
+    from being.inference.mouth_stream import CODE_DELAY, live_stream
     from being.media.resampling import resample
     from being.tts import speak
 
@@ -189,7 +189,8 @@ def steps_on_the_device(sounds: list[np.ndarray], device: str) -> float:
     """The largest difference of feature steps, which are up to 8 large."""
     from being.audio.causal_conformer import shipped_weights
     from being.audio.causal_encoder import CausalEncoder
-    from being.audio.conformer_batch import FIRST_OUT, ChunkCutter, ConformerBatch
+    from being.audio.conformer_batch import ConformerBatch
+    from being.audio.sound_chunks import FIRST_OUT, ChunkCutter
 
     batch = ConformerBatch(shipped_weights(), len(sounds), device)
     cutters, made = [], []

@@ -8,7 +8,8 @@ import torch
 
 from being.audio.causal_conformer import shipped_weights
 from being.audio.causal_encoder import CausalEncoder
-from being.audio.conformer_batch import CHUNK_SAMPLES, FIRST_OUT, ChunkCutter, ConformerBatch
+from being.audio.conformer_batch import ConformerBatch
+from being.audio.sound_chunks import CHUNK_SAMPLES, FIRST_OUT, ChunkCutter
 from being.conventions import SAMPLE_RATE
 
 

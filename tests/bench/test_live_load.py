@@ -10,7 +10,7 @@ from being.api.packets import Flag, Kind, Packet
 from being.bench.live import _write_untrained
 from being.bench.live_load import Lateness, audible_from
 from being.inference.engine import Engine
-from being.session.avatar_facts import avatar_facts
+from being.session.engine_facts import avatar_facts
 from being.session.timeline import FRAME, RATE
 
 

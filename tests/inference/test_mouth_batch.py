@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from being.audio.causal_conformer import shipped_weights
-from being.audio.conformer_batch import ChunkCutter
 from being.audio.encoder_names import CAUSAL
+from being.audio.sound_chunks import ChunkCutter
 from being.bench.avatars import random_voice
 from being.conventions import SAMPLE_RATE
 from being.data.mouth import CODE_GAIN, code_rows
-from being.inference.mouth_batch import CODE_DELAY, MouthBatch, MouthBatchRunner
-from being.inference.mouth_stream import live_stream
+from being.inference.mouth_batch import MouthBatch, MouthBatchRunner
+from being.inference.mouth_stream import CODE_DELAY, live_stream
 from being.model.voice_to_mouth import CodeState, VoiceToMouth
 
 STREAMS = 3

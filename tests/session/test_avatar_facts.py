@@ -15,8 +15,9 @@ from being.conventions import ATTENTION_OFFSETS, CODE_OFFSETS, FEATURE_WINDOW, S
 from being.errors import InputRejected, UsageError
 from being.inference.engine import Engine
 from being.model.voice_to_mouth import LIVE_VOICE_FILE, MouthRowStream
-from being.session.avatar_facts import AvatarFacts, avatar_facts
+from being.session.avatar_facts import AvatarFacts
 from being.session.capacity import front_capacity
+from being.session.engine_facts import avatar_facts
 from being.session.speech_source import SpeechSource
 
 LIVE = "hama-causal"

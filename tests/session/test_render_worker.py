@@ -13,9 +13,9 @@ from being.inference.engine import Engine
 from being.inference.i420 import VIDEO_COLOURS, i420_bytes, write_i420
 from being.provenance.watermark import Watermark
 from being.session.admission import Admission
-from being.session.live_session import SILENT_ROW, FrameOrder
+from being.session.live_session import KEPT_ROWS, SILENT_ROW, FrameOrder
 from being.session.refusals import Refusal
-from being.session.render_worker import KEPT_ROWS, MAX_BATCH, PictureJob, RenderWorker
+from being.session.render_worker import MAX_BATCH, PictureJob, RenderWorker
 
 SILENCE = np.full((16, WIDTH), 0.1, np.float32)
 

@@ -1,0 +1,38 @@
+"""The facts of the avatar that an engine renders."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from being.conventions import FEATURE_WINDOW, SAMPLE_RATE
+from being.inference.engine import Engine
+from being.provenance.mark import Mark
+from being.provenance.watermark import Watermark
+from being.session.avatar_facts import AvatarFacts
+from being.session.motion import AvatarMotion
+
+SILENCE_S = 3.0  # of silence from whose middle the features of silence are taken
+
+
+def avatar_facts(engine: Engine, name: str, watermark: Watermark | None = None) -> AvatarFacts:
+    """The facts of an engine's avatar. Raises as `Engine.check_encoder`.
+
+    watermark: of its pictures.
+    """
+    avatar = engine.avatar
+    stream = engine.feature_stream()
+    silence = np.zeros(round(SILENCE_S * SAMPLE_RATE), np.float32)
+    rows = np.concatenate([stream.push(silence), stream.finish()])
+    silent_row = rows[len(rows) // 2].astype(np.float32)
+    assert silent_row.shape[0] == FEATURE_WINDOW, silent_row.shape
+    return AvatarFacts(
+        name,
+        avatar.size,
+        avatar.live_encoder,
+        silent_row,
+        AvatarMotion(avatar.pose_count, avatar.channels, engine.expression),
+        avatar.manifest.get("consent"),
+        avatar.consent_note,
+        avatar.voice if avatar.live_voice is None else avatar.live_voice,
+        mark=Mark.of({**avatar.manifest, "name": name}, watermark).facts(),
+    )

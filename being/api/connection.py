@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -45,6 +46,9 @@ LATENESS_KEPT = 1000  # pictures of which the lateness is kept
 # Close code where `start` cannot be used.
 BAD_START = 4400
 CLOSE_S = 1.0  # for the last messages
+# Between two looks at what is due, s: at most, with a conversation, and at least.
+LONGEST_TICK_S, TALK_TICK_S, LEAST_TICK_S = 0.25, 0.01, 0.001
+log = logging.getLogger("being")
 
 
 class Socket(Protocol):
@@ -53,8 +57,18 @@ class Socket(Protocol):
     async def receive(self) -> bytes | str | None:
         """The next message; None when the client has gone."""
 
-    async def send(self, content: bytes | str) -> None:
-        """Send a message; waits while the client does not read."""
+    def listen(self, take: Callable[[bytes | str], None], refill: Callable[[], None]) -> None:
+        """Give messages to `take` from here on; `receive` then waits for the client to go.
+
+        refill: called when the socket is writable again.
+        """
+
+    @property
+    def writable(self) -> bool:
+        """Whether the client reads what is sent."""
+
+    def write(self, contents: Sequence[bytes | str]) -> None:
+        """Send messages; nothing once the client has gone."""
 
     async def close(self, code: int, reason: str) -> None:
         """Close it."""
@@ -81,17 +95,19 @@ class Connection:
         # Clients of this machine, or of a proxy on it, share no limit.
         self._address = "" if is_loopback(address) else address
         self._token = token
-        self.outbox = Outbox()
+        self.outbox = Outbox(self._send_soon)
         self.id = secrets.token_urlsafe(12)
         limits = front.limits
         self._bucket = TokenBucket(limits.messages_per_s, limits.message_burst, front.now())
         self._told_fast = False
         self._closing: tuple[int, str] | None = None
-        self._closer: asyncio.Task[None] | None = None  # kept, or it could be collected
+        self._must_close = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None  # of the next tick
         self._orders: dict[int, tuple[Moment, float]] = {}
         self._tokens = 0
         self._key_epoch = -1  # epoch of the last encoded picture
         self._task: SpeechTask | None = None
+        self._at_once = False  # the task is run in the event loop, not in the workshop
         self._batched: BatchedFeatures | None = None  # of the task, where there is one
         self._script, self._cutter = ScriptStream(), ClauseCutter()
         self._more = False
@@ -111,7 +127,6 @@ class Connection:
 
     async def run(self) -> None:
         """Serve the client until it goes, or must go."""
-        writer = asyncio.create_task(self._write())
         try:
             await self._converse()
         except Refusal as refusal:
@@ -120,7 +135,7 @@ class Connection:
             self.front.metrics.refused.labels(refusal.name).inc()
         finally:
             self._leave()
-            await self._end(writer)
+            await self._end()
 
     async def _converse(self) -> None:
         start = await self._first_message()
@@ -154,8 +169,8 @@ class Connection:
             self._tell(self._ready(resumed=resume is not None))
             self.front.enter(self)
             self.tick(self.front.now())
-            while self._closing is None and (message := await self._socket.receive()) is not None:
-                self._take(message)
+            self._socket.listen(self._take_safely, self._send)
+            await self._until_end()
         finally:
             place.close()
             # The encoder holds some megabytes: it goes now, not when cycles are collected.
@@ -238,7 +253,29 @@ class Connection:
             **self.session.resume(),
         }
 
+    async def _until_end(self) -> None:
+        """Wait until the client goes, or must go."""
+        gone = asyncio.ensure_future(self._socket.receive())
+        must_close = asyncio.ensure_future(self._must_close.wait())
+        waits = (gone, must_close)
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+
     # What comes from the client.
+
+    def _take_safely(self, message: bytes | str) -> None:
+        """Handle one message; a fault of ours ends this session alone."""
+        if self._closing is not None:
+            return
+        try:
+            self._take(message)
+        except Exception:
+            log.exception("a session failed and is ended")
+            self.fail()
 
     def _take(self, message: bytes | str) -> None:
         """Handle one message; what is wrong with it is told, and the session goes on."""
@@ -288,6 +325,7 @@ class Connection:
                 session.pose(message.mode, message.at)
             case messages.HeardReport():
                 session.heard(now, message.epoch, message.samples, message.buffered)
+                self._plan(now)
             case messages.StatsRequest():
                 self._tell(self._stats(now))
             case _:
@@ -348,7 +386,7 @@ class Connection:
                 self._task.put(part)
             else:
                 self._put_clauses(self._cutter.push(part))
-        self.front.workshop.schedule(self._task)
+        self._work()
 
     def _put_clauses(self, clauses: list[str]) -> None:
         assert self._task is not None
@@ -363,6 +401,14 @@ class Connection:
         finally:
             self._put_clauses(self._cutter.finish())
             self._task.put(End())
+            self._work()
+
+    def _work(self) -> None:
+        """Make the speech that was asked for."""
+        assert self._task is not None
+        if self._at_once:
+            self._task.run()
+        else:
             self.front.workshop.schedule(self._task)
 
     def _speak_end(self) -> None:
@@ -377,7 +423,7 @@ class Connection:
         if self._sound_rate:
             self._sound_rate = 0
             self._task.put(End())
-            self.front.workshop.schedule(self._task)
+            self._work()
         else:
             self._end_text()
 
@@ -418,7 +464,7 @@ class Connection:
         assert self._task is not None
         self._unmade += pending
         self._task.put(Sound(pcm16_to_float(payload), packet.rate))
-        self.front.workshop.schedule(self._task)
+        self._work()
 
     def _open(
         self, name: str | None, now: float, streamed: bool = False, live: bool = False
@@ -432,7 +478,13 @@ class Connection:
         self._asked, self._sound_from = now, None
         self.first_sound_ms = self.first_frame_ms = None
 
+        # Only resampling is left to do where the render process computes the features of sound.
+        self._at_once = streamed and self.place.facts.batched
+
         def deliver(made: SpeechBlock | Refusal | End | Notes) -> None:
+            if self._at_once:
+                self._speech_made(utterance, made)
+                return
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(self._speech_made, utterance, made)
 
@@ -470,7 +522,8 @@ class Connection:
         if isinstance(made, SpeechBlock):
             self._unmade = max(0, self._unmade - made.samples.size)
             session.add_speech(utterance, made)
-            if utterance.taken == 0 or utterance.streamed:
+            # Where features come later, the frame waits for them.
+            if not self._at_once and (utterance.taken == 0 or utterance.streamed):
                 self.tick(self.front.now())
             return
         if isinstance(made, Notes):
@@ -527,7 +580,7 @@ class Connection:
             if not self.session.audible(now):
                 return None
             event = self._cut(heard, now)
-            self.front.wake()
+            self._plan(now)
             return event["heard"]["text"] or ""
 
         return SessionControl(
@@ -549,8 +602,8 @@ class Connection:
 
     # What goes to the client.
 
-    def tick(self, now: float) -> float:
-        """Send all that is due; the seconds until more is due."""
+    def tick(self, now: float) -> None:
+        """Send all that is due, and again when more is due."""
         ended = False
         for item in self.session.advance(now, self.place.in_flight):
             if isinstance(item, Moment):
@@ -569,11 +622,30 @@ class Connection:
             if ended:
                 self._talk.spoken()
             self._talk.advance(now)
-        drops = self.session.counters.dropped
-        self.front.metrics.dropped.inc(drops - self._counted_drops)
-        self._counted_drops = drops
+        if drops := self.session.counters.dropped - self._counted_drops:
+            self.front.metrics.dropped.inc(drops)
+            self._counted_drops += drops
         self._check_reader(now)
-        return self.session.playback.seconds_to_due(now)
+        self._plan(now)
+
+    def _plan(self, now: float) -> None:
+        """Tick again when something can be due."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._closing is None:
+            seconds = min(LONGEST_TICK_S, self.session.seconds_to_next(now))
+            if self._talk is not None:
+                seconds = min(seconds, TALK_TICK_S)
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(max(LEAST_TICK_S, seconds), self._tick_safely)
+
+    def _tick_safely(self) -> None:
+        """A tick; a fault of ours ends this session alone."""
+        try:
+            self.tick(self.front.now())
+        except Exception:
+            log.exception("a session failed and is ended")
+            self.fail()
 
     def _send_moment(self, moment: Moment, now: float) -> None:
         flags = Flag.SPEECH if moment.speaking else Flag.NONE
@@ -670,6 +742,7 @@ class Connection:
         self.front.metrics.errors.labels(refusal.name).inc()
         if refusal.close:
             self._closing = (refusal.close, refusal.name)
+            self._must_close.set()
 
     def _check_reader(self, now: float) -> None:
         """End a session whose client does not read."""
@@ -680,26 +753,32 @@ class Connection:
             self.front.metrics.errors.labels("slow_client").inc()
             self._socket.abort()
 
-    async def _write(self) -> None:
-        """Send what is in the outbox, in order."""
-        while True:
-            letter = await self.outbox.next()
-            await self._socket.send(letter.content)
+    def _send_soon(self) -> None:
+        """Send what is in the outbox when all that is due now is in it."""
+        asyncio.get_running_loop().call_soon(self._send)
+
+    def _send(self) -> None:
+        """Send what is in the outbox, in order; the socket says when a slow client has read."""
+        if self._socket.writable and (contents := self.outbox.take_all()):
+            self._socket.write(contents)
 
     def end(self) -> None:
         """End the session, which somebody else has asked for."""
         if self._closing is None:
             self._closing = (1000, "ended")
-            self._closer = asyncio.create_task(self._socket.close(*self._closing))
+            self._must_close.set()
 
     def fail(self) -> None:
         """A fault of the server ends this session, and no other."""
         self.front.leave(self)
         self._closing = (1011, "internal")
+        self._must_close.set()
         self._socket.abort()
 
     def _leave(self) -> None:
         self.front.leave(self)
+        if self._timer is not None:
+            self._timer.cancel()
         if self._talk is not None:
             self._talk.close()
         self._cancel_task()
@@ -713,21 +792,20 @@ class Connection:
             self._batched.close()
             self._batched = None
 
-    async def _end(self, writer: asyncio.Task[None]) -> None:
+    async def _end(self) -> None:
         """Send the last messages, and close."""
         code, reason = self._closing or (1000, "")
         if reason != "slow_client":
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._drained(writer), CLOSE_S)
-        writer.cancel()
-        with contextlib.suppress(asyncio.CancelledError, Exception):
-            await writer
+                await asyncio.wait_for(self._drained(), CLOSE_S)
         with contextlib.suppress(asyncio.TimeoutError, Exception):
             await asyncio.wait_for(self._socket.close(code, reason), CLOSE_S)
 
-    async def _drained(self, writer: asyncio.Task[None]) -> None:
-        while self.outbox.oldest() is not None and not writer.done():
+    async def _drained(self) -> None:
+        self._send()
+        while self.outbox.oldest() is not None:
             await asyncio.sleep(0.005)
+            self._send()
 
 
 def _accepted(read: Callable[[], list[Part]]) -> list[Part]:

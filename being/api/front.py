@@ -1,10 +1,9 @@
-"""What the connections of one front process share: renderer, workshop, limits, the beat."""
+"""What the connections of one front process share: renderer, workshop, limits."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 
 from being.api.connection import Connection
@@ -22,10 +21,6 @@ from being.session.speech_source import FeatureSource, SpeechSource
 from being.session.timeline import Clock, SystemClock
 from being.tts.speech_endpoint import URL as SPEECH_URL
 from being.tts.voices import DEFAULT_VOICE, VOICES, speak_plain
-
-# The longest and the shortest time between two looks at the sessions, s.
-BEAT_S, LEAST_BEAT_S = 0.01, 0.001
-log = logging.getLogger("being")
 
 
 def stream_features(facts: AvatarFacts) -> FeatureSource:
@@ -63,7 +58,6 @@ class Front:
         self.connections: set[Connection] = set()
         self.ledger = None if ledger is None else LedgerClient(ledger, self._end)
         self.peers: set[asyncio.Task[None]] = set()  # sessions by WebRTC
-        self._wake = asyncio.Event()
         self._look_ahead: dict[str, float] = {}
 
     def now(self) -> float:
@@ -126,7 +120,6 @@ class Front:
         if self.ledger is not None:
             self.ledger.opened(connection.id)
         self.metrics.sessions.inc()
-        self.wake()
 
     def leave(self, connection: Connection) -> None:
         """A session ends; done for one that never began, it does nothing."""
@@ -141,29 +134,9 @@ class Front:
         for connection in [c for c in self.connections if c.id == session]:
             connection.end()
 
-    def wake(self) -> None:
-        """Look at the sessions now."""
-        self._wake.set()
-
-    async def beat(self) -> None:
-        """Send what is due to all clients, for ever."""
-        while True:
-            if not self.connections:
-                await self._wake.wait()
-            self._wake.clear()
-            now, until_due = self.now(), BEAT_S
-            for connection in list(self.connections):
-                try:
-                    until_due = min(until_due, connection.tick(now))
-                except Exception:
-                    log.exception("a session failed and is ended")
-                    connection.fail()
-            timer = max(LEAST_BEAT_S, until_due)
-            await asyncio.sleep(timer)
-
     async def run(self) -> None:
-        """Keep the renderer's connection and the beat, for ever."""
-        tasks = [asyncio.create_task(self.renderer.run()), asyncio.create_task(self.beat())]
+        """Keep the renderer's connection, for ever."""
+        tasks = [asyncio.create_task(self.renderer.run())]
         if self.talk is not None:
             tasks.append(asyncio.create_task(self.talk.greet()))
         if self.ledger is not None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,9 +22,10 @@ class Letter:
 class Outbox:
     """A queue of messages for one writer."""
 
-    def __init__(self) -> None:
+    def __init__(self, filled: Callable[[], None] = lambda: None) -> None:
+        """filled: called when a message comes and none waited."""
         self._letters: deque[Letter] = deque()
-        self._filled = asyncio.Event()
+        self._filled = filled
         self.bytes = 0
         self.pictures = 0
 
@@ -48,18 +49,17 @@ class Outbox:
         """When the first message that waits was put here, s."""
         return self._letters[0].time if self._letters else None
 
-    async def next(self) -> Letter:
-        """The next message; waits for one."""
-        while not self._letters:
-            self._filled.clear()
-            await self._filled.wait()
-        letter = self._letters.popleft()
-        self.bytes -= len(letter.content)
-        self.pictures -= letter.picture
-        return letter
+    def take_all(self) -> list[bytes | str]:
+        """All messages that wait, in order; none waits any more."""
+        found = [letter.content for letter in self._letters]
+        self._letters.clear()
+        self.bytes = self.pictures = 0
+        return found
 
     def _put(self, letter: Letter) -> None:
+        first = not self._letters
         self._letters.append(letter)
         self.bytes += len(letter.content)
         self.pictures += letter.picture
-        self._filled.set()
+        if first:
+            self._filled()

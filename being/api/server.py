@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from fastapi import FastAPI, Request, Response, WebSocket
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.exceptions import InvalidState
 
 import being
 from being.api.connection import Connection
@@ -22,7 +23,7 @@ from being.api.metrics import Metrics
 from being.session.refusals import Refusal
 
 PAGE = Path(__file__).parent / "page"
-TRANSPORT = "being.transport"  # in the state of a WebSocket's scope
+PROTOCOL_OBJECT = "being.protocol"  # in the state of a WebSocket's scope
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",  # the address holds the token
@@ -32,15 +33,71 @@ NO_PAGE = "The page is not installed. The session is at ./session, see docs/prot
 
 
 class LiveWebSocketProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's WebSocket, whose transport the application can abort.
+    """uvicorn's WebSocket with a short way for the messages of a session.
 
-    A client that does not read would otherwise keep its connection until TCP gives up.
+    Messages go to the session at once, without a queue and without pauses of reading: a session
+    takes each of them in well under a millisecond, or throws it away. What the session sends at
+    one moment is written at once. And the session can abort: a client that does not read would
+    otherwise keep its connection until TCP gives up.
     """
 
+    take: Callable[[bytes | str], None] | None = None  # gets the messages
+    refill: Callable[[], None] | None = None  # called when more can be written
+
     async def run_asgi(self) -> None:
-        """Run the application with the transport in its scope."""
-        self.scope["state"][TRANSPORT] = self.transport
+        """Run the application with this protocol in its scope."""
+        self.scope["state"][PROTOCOL_OBJECT] = self
         await super().run_asgi()
+
+    def listen(self, take: Callable[[bytes | str], None], refill: Callable[[], None]) -> None:
+        """Give all messages from here on, and those that wait, to `take`."""
+        waiting = [self.queue.get_nowait() for _ in range(self.queue.qsize())]
+        self.take, self.refill = take, refill
+        for event in waiting:
+            if event["type"] == "websocket.receive":
+                content = event.get("bytes")
+                take(content if content is not None else str(event.get("text")))
+            else:
+                self.queue.put_nowait(event)
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
+
+    def send_receive_event_to_app(self) -> None:
+        """Hand a message on."""
+        if self.take is None or self.close_sent:
+            super().send_receive_event_to_app()
+            return
+        content = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
+        if self.curr_msg_data_type == "bytes":
+            self.frames = []
+            self.take(bytes(content))
+            return
+        try:
+            text = bytes(content).decode()
+        except UnicodeDecodeError:
+            super().send_receive_event_to_app()  # it closes the connection
+            return
+        self.frames = []
+        self.take(text)
+
+    def write(self, contents: Sequence[bytes | str]) -> None:
+        """Send messages; nothing where the connection is closed or being closed."""
+        if self.disconnected or self.close_sent or self.transport.is_closing():
+            return
+        with contextlib.suppress(InvalidState):
+            for content in contents:
+                if isinstance(content, bytes):
+                    self.conn.send_binary(content)
+                else:
+                    self.conn.send_text(content.encode())
+        self.transport.write(b"".join(self.conn.data_to_send()))
+
+    def resume_writing(self) -> None:
+        """The client has read: more can be written."""
+        super().resume_writing()
+        if self.refill is not None:
+            self.refill()
 
     def keepalive_timeout(self) -> None:
         """End the connection of a client that does not answer."""
@@ -48,11 +105,12 @@ class LiveWebSocketProtocol(WebSocketsSansIOProtocol):
         self.transport.abort()
 
 
-class FastApiSocket:
-    """A WebSocket of FastAPI. Implements `connection.Socket`."""
+class LiveSocket:
+    """A WebSocket of FastAPI on a `LiveWebSocketProtocol`. Implements `connection.Socket`."""
 
     def __init__(self, socket: WebSocket):
         self._socket = socket
+        self._protocol: LiveWebSocketProtocol = socket.scope["state"][PROTOCOL_OBJECT]
 
     async def receive(self) -> bytes | str | None:
         """See `Socket.receive`."""
@@ -62,12 +120,18 @@ class FastApiSocket:
         content = message.get("bytes")
         return content if content is not None else str(message.get("text"))
 
-    async def send(self, content: bytes | str) -> None:
-        """See `Socket.send`."""
-        if isinstance(content, bytes):
-            await self._socket.send_bytes(content)
-        else:
-            await self._socket.send_text(content)
+    def listen(self, take: Callable[[bytes | str], None], refill: Callable[[], None]) -> None:
+        """See `Socket.listen`."""
+        self._protocol.listen(take, refill)
+
+    @property
+    def writable(self) -> bool:
+        """See `Socket.writable`."""
+        return self._protocol.writable.is_set()
+
+    def write(self, contents: Sequence[bytes | str]) -> None:
+        """See `Socket.write`."""
+        self._protocol.write(contents)
 
     async def close(self, code: int, reason: str) -> None:
         """See `Socket.close`."""
@@ -75,9 +139,7 @@ class FastApiSocket:
 
     def abort(self) -> None:
         """See `Socket.abort`."""
-        transport = self._socket.scope.get("state", {}).get(TRANSPORT)
-        if transport is not None:
-            transport.abort()
+        self._protocol.transport.abort()
 
 
 def create_app(load_front: Callable[[], Front], page: Path = PAGE) -> FastAPI:
@@ -208,4 +270,4 @@ async def serve_session(front: Front, socket: WebSocket) -> None:
             await socket.close(refusal.close, refusal.name)
         return
     address = socket.client.host if socket.client else ""
-    await Connection(front, FastApiSocket(socket), address, token).run()
+    await Connection(front, LiveSocket(socket), address, token).run()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -59,13 +60,30 @@ class PeerSocket:
         self._incoming.put_nowait(start)
         self.peer = Peer(self._take, self._take_sound, lambda: self._take(None))
         self._size = 0
+        self._listener: Callable[[bytes | str], None] | None = None
 
     async def receive(self) -> bytes | str | None:
         """See `Socket.receive`."""
         return await self._incoming.get()
 
-    async def send(self, content: bytes | str) -> None:
-        """See `Socket.send`."""
+    def listen(self, take: Callable[[bytes | str], None], refill: Callable[[], None]) -> None:
+        """See `Socket.listen`."""
+        waiting = [self._incoming.get_nowait() for _ in range(self._incoming.qsize())]
+        self._listener = take
+        for message in waiting:
+            self._take(message)
+
+    @property
+    def writable(self) -> bool:
+        """See `Socket.writable`; the tracks drop what is not taken."""
+        return True
+
+    def write(self, contents: Sequence[bytes | str]) -> None:
+        """See `Socket.write`."""
+        for content in contents:
+            self._send(content)
+
+    def _send(self, content: bytes | str) -> None:
         if isinstance(content, str):
             message = json.loads(content)
             if message["type"] == "interrupted":
@@ -92,6 +110,9 @@ class PeerSocket:
 
     def _take(self, message: bytes | str | None) -> None:
         """Something of the peer; where it sends more than is read, the newest is thrown away."""
+        if self._listener is not None and message is not None:
+            self._listener(message)
+            return
         if self._incoming.full():
             if message is not None:
                 return

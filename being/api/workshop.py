@@ -105,6 +105,13 @@ class SpeechTask:
             return bool(self._texts)
         return bool(self._sounds or self._rows)
 
+    def run(self) -> None:
+        """Do all steps of features now, in the caller's thread: for sound of a client whose
+        features are computed elsewhere, so that little is to be done.
+        """
+        while self.has_work("features"):
+            self.step("features")
+
     def step(self, thread: str) -> None:
         """One short piece of work of that thread. Errors are told to the session and end it."""
         try:

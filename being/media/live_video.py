@@ -185,6 +185,8 @@ def _first_slice(unit: bytes) -> int:
 
 def _escaped(body: bytes) -> bytes:
     """The bytes of a NAL unit with emulation prevention (H.264, 7.4.1)."""
+    if b"\x00\x00" not in body:
+        return body
     out, zeros = bytearray(), 0
     for value in body:
         if zeros >= 2 and value <= 3:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Callable
 from typing import Protocol
 
@@ -38,6 +39,7 @@ class BatchedFeatures:
     """The feature source of one utterance. Implements `FeatureSource`.
 
     `push` and `finish` are for any thread and give no rows: these are delivered in the event loop.
+    In the loop's own thread they act at once.
     """
 
     seconds = CAUSAL_LATENCY.seconds
@@ -53,6 +55,7 @@ class BatchedFeatures:
         this must be called.
         """
         self._place, self._loop, self._deliver = place, loop, deliver
+        self._thread = threading.get_ident()
         self._none = np.zeros((0, FEATURE_WINDOW, channels), np.float32)
         self._cutter = ChunkCutter()
         self._frames = ENDLESS
@@ -82,6 +85,9 @@ class BatchedFeatures:
             self._place.new_utterance()
 
     def _call(self, function: Callable[..., None], *arguments: np.ndarray) -> None:
+        if threading.get_ident() == self._thread:
+            function(*arguments)
+            return
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(function, *arguments)
 

@@ -39,6 +39,7 @@ RECENT_ROWS = 4 * ATTENTION_WINDOW
 KEPT_ROWS = 2 * RECENT_ROWS
 # Pictures of a session that may be rendered at the same time.
 MAX_IN_FLIGHT = 3
+LOOK_AGAIN_S = 0.01  # between looks whether a picture that holds others up has come
 # Name and value of an event, which becomes a JSON message.
 Event = dict[str, Any]
 
@@ -296,15 +297,26 @@ class LiveSession:
             self.playback.produced(now, FRAME)
         return due
 
+    def seconds_to_next(self, now: float) -> float:
+        """Time until a moment can be due, s, where nothing arrives before."""
+        due = self.playback.seconds_to_due(now)
+        if self._complete():
+            # A picture that is under way may hold the next one up: that shows by looking again.
+            due = min(due, self.playback.seconds_to_allowed(now) or LOOK_AGAIN_S)
+        return due
+
     def _eager(self, now: float, in_flight: int) -> bool:
         """Whether the next frame is made before its time: of streamed sound, which cannot come
         sooner, and whose picture should not wait.
         """
+        return self._complete() and in_flight < MAX_IN_FLIGHT - 1 and self.playback.allowed(now)
+
+    def _complete(self) -> bool:
+        """Whether all that the next frame of streamed sound needs is there."""
         utterance = self._utterance
         if utterance is None or not utterance.streamed or not utterance.open:
             return False
-        complete = utterance.complete if self._run else self._can_speak(utterance)
-        return complete and in_flight < MAX_IN_FLIGHT - 1 and self.playback.allowed(now)
+        return utterance.complete if self._run else self._can_speak(utterance)
 
     def _moment(self, events: list[Event | Moment], without_picture: bool) -> Moment:
         """The next 40 ms; events that come before it are appended to `events`."""

@@ -61,7 +61,14 @@ class PlaybackClock:
         """Whether the next frame may be made now, though it is not due: its sound and its row of
         features are there, and waiting for its moment would only delay its picture.
         """
-        return self._produced < self.position(now) + min(self.lead + EAGER, MAX_AHEAD)
+        return self.seconds_to_allowed(now) == 0
+
+    def seconds_to_allowed(self, now: float) -> float:
+        """Time until the next frame may be made, s; 0 when it may."""
+        ahead = min(self.lead + EAGER, MAX_AHEAD)
+        # Frames lie whole samples apart.
+        missing = self._produced + 1 - self.position(now) - ahead
+        return max(0.0, missing / RATE)
 
     def hurry(self, now: float) -> None:
         """Make the next frame due now, and the following ones 40 ms apart from it on.

@@ -59,8 +59,7 @@ PARTS: dict[str, list[tuple[str, str]]] = {
     ],
     "WebSocket out": [
         ("being.api.server", "FastApiSocket.send"),
-        ("being.api.server", "LiveSocket.send"),
-        ("being.api.server", "LiveSocket.send_all"),
+        ("being.api.server", "LiveWebSocketProtocol.write"),
     ],
     "write to the sockets (kernel)": [
         ("asyncio.selector_events", "_SelectorSocketTransport.write"),
@@ -71,11 +70,14 @@ PARTS: dict[str, list[tuple[str, str]]] = {
     ],
     "outbox": [
         ("being.api.connection", "Connection._write"),
+        ("being.api.connection", "Connection._send"),
         ("being.api.outbox", "Outbox.put_media"),
         ("being.api.outbox", "Outbox.put_json"),
     ],
     "ticks": [
         ("being.api.front", "Front.beat"),
+        ("being.api.connection", "Connection._tick_safely"),
+        ("being.api.connection", "Connection._plan"),
         ("being.api.connection", "Connection.tick"),
         ("being.api.connection", "Connection._send_moment"),
     ],

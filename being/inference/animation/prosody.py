@@ -7,6 +7,7 @@ memory does not grow.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,20 +53,30 @@ class ProsodyTracker:
     """Loudness and pitch of audio as it comes in."""
 
     def __init__(self) -> None:
-        # Samples from MARGIN before frame `known` on; silence comes before the audio.
+        # Samples from MARGIN before frame `_measured` on; silence comes before the audio.
         self._samples = np.zeros(MARGIN, np.float32)
         self._loudness, self._pitch = np.zeros(0), np.zeros(0)  # from frame `_first` on
         self._first = 0
-        self.known = 0  # frames that are processed
+        self._measured = 0  # frames
         self.end: int | None = None  # frames in all, once known
 
+    @property
+    def known(self) -> int:
+        """Frames whose audio has come in."""
+        return self._measured + max(0, (len(self._samples) - 2 * MARGIN) // FRAME_SAMPLES)
+
     def push(self, samples: np.ndarray) -> None:
-        """Append the next samples, float32 [n] at 16 kHz, n of any size."""
+        """Append the next samples, float32 [n] at 16 kHz, n of any size.
+
+        They are measured when they are asked for: several frames at once take little more time
+        than one.
+        """
         assert self.end is None, "the audio has ended"
         step = MAX_FRAMES * FRAME_SAMPLES
         for start in range(0, len(samples), step):
             self._samples = np.concatenate([self._samples, samples[start : start + step]])
-            self._process((len(self._samples) - 2 * MARGIN) // FRAME_SAMPLES)
+            if self.known - self._measured >= MAX_FRAMES:
+                self._measure()
 
     def finish(self, frames: int | None = None) -> None:
         """End the audio here.
@@ -73,18 +84,20 @@ class ProsodyTracker:
         frames: the number of frames in all, where silence is to follow; default: as many as the
         audio begins.
         """
+        self._measure()
         if frames is None:
             frames = self.known + max(0, -(-(len(self._samples) - MARGIN) // FRAME_SAMPLES))
         assert frames >= self.known, (frames, self.known)
-        while self.known < frames:
-            count = min(MAX_FRAMES, frames - self.known)
+        while self._measured < frames:
+            count = min(MAX_FRAMES, frames - self._measured)
             missing = count * FRAME_SAMPLES + 2 * MARGIN - len(self._samples)
             self._samples = np.pad(self._samples, (0, max(0, missing)))
-            self._process(count)
+            self._measure(count)
         self.end = frames
 
-    def _process(self, count: int) -> None:
-        """Measure `count` frames more."""
+    def _measure(self, count: int = MAX_FRAMES) -> None:
+        """Measure the frames that have come in, at most `count`."""
+        count = min(count, self.known - self._measured)
         if count > 0:
             loudness, pitch = _loudness_and_pitch(
                 self._samples[: count * FRAME_SAMPLES + 2 * MARGIN]
@@ -92,7 +105,7 @@ class ProsodyTracker:
             self._loudness = np.concatenate([self._loudness, loudness])
             self._pitch = np.concatenate([self._pitch, pitch])
             self._samples = self._samples[count * FRAME_SAMPLES :]
-            self.known += count
+            self._measured += count
 
     def around(self, frame: int, look_ahead: int) -> Prosody:
         """The prosody of a frame's last PAST_SECONDS and of the `look_ahead` frames from it on.
@@ -102,6 +115,7 @@ class ProsodyTracker:
         """
         stop = frame + look_ahead
         assert self.known >= stop or self.end is not None, (frame, look_ahead, self.known)
+        self._measure()
         first = max(0, frame - round(PAST_SECONDS * FPS))
         self._loudness = self._loudness[first - self._first :]
         self._pitch = self._pitch[first - self._first :]
@@ -146,9 +160,11 @@ def _loudness_and_pitch(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     middle = windows[:, MARGIN : MARGIN + FRAME_SAMPLES].astype(np.float64)
     loudness = 10 * np.log10((middle**2).mean(1) + 1e-12)
 
+    if not windows.any():
+        return loudness, np.full(len(windows), np.nan)  # most of a live session is silence
+
     # The autocorrelation of each window, divided by that of the window function.
-    shape = np.hanning(PITCH_SAMPLES).astype(np.float32)
-    taper = np.fft.irfft(np.abs(np.fft.rfft(shape, 2 * PITCH_SAMPLES)) ** 2)[:PITCH_SAMPLES]
+    shape, taper = _pitch_window()
     centred = (windows - windows.mean(1, keepdims=True)) * shape
     power = np.abs(np.fft.rfft(centred, 2 * PITCH_SAMPLES)) ** 2
     correlation = np.fft.irfft(power)[:, :PITCH_SAMPLES] / taper
@@ -159,6 +175,14 @@ def _loudness_and_pitch(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     peak = correlation[np.arange(len(windows)), best]
     voiced = peak > VOICED * np.maximum(correlation[:, 0], 1e-9)
     return loudness, np.where(voiced, np.log2(SAMPLE_RATE / best), np.nan)
+
+
+@functools.cache
+def _pitch_window() -> tuple[np.ndarray, np.ndarray]:
+    """The window function [PITCH_SAMPLES], and its autocorrelation."""
+    shape = np.hanning(PITCH_SAMPLES).astype(np.float32)
+    taper = np.fft.irfft(np.abs(np.fft.rfft(shape, 2 * PITCH_SAMPLES)) ** 2)[:PITCH_SAMPLES]
+    return shape, taper
 
 
 def _excess(values: np.ndarray, known: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A front process: it serves clients on a port that other front processes serve too.
+"""A front process: it serves the clients whose connections the supervisor passes to it.
 
     python -m being.api.front_process CONFIG
 
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import uvicorn
 
+from being.api.door import Door
 from being.api.front import Front
 from being.api.limits import Access, Limits
 from being.api.server import LiveWebSocketProtocol, create_app
@@ -26,17 +27,16 @@ from being.session.avatar_facts import AvatarFacts
 from being.session.render_client import RenderClient
 from being.threads import forget_startup
 
-QUEUE = 1024  # connections that wait to be accepted on a socket of its own
 PING_S = 10.0  # between pings, and for their answers
 SHUTDOWN_S = 3
+START_LOOK_S = 0.01  # between looks whether the server has started
 
 
 @dataclass(frozen=True)
 class FrontConfig:
     """What a front process is told, as JSON on its command line."""
 
-    listener: int  # descriptor of the socket to listen on
-    own: bool  # it is this process's own and does not listen yet; else the parent listens on it
+    door: int  # descriptor of the socket through which connections come, see `placement.py`
     parent: int  # descriptor of a pipe that closes when the parent ends
     renderer: str  # path of the render process's socket
     facts: list[str]  # files of the avatars' facts
@@ -53,13 +53,6 @@ class FrontConfig:
     def to_json(self) -> str:
         """The configuration for the command line."""
         return json.dumps(asdict(self))
-
-
-class SharedListener(socket.socket):
-    """The listening socket of the parent. Its queue is the parent's; one accept each time."""
-
-    def listen(self, backlog: int = 0) -> None:
-        """The parent listens already; another length would shrink its queue."""
 
 
 def uvicorn_config(app: object, limits: Limits, **settings: object) -> uvicorn.Config:
@@ -96,8 +89,7 @@ async def _serve(config: FrontConfig) -> None:
         forget_startup()
         return front
 
-    # On a shared socket one accept at a time, so that the connections spread over the processes.
-    settings: dict[str, object] = {"backlog": QUEUE if config.own else 1}
+    settings: dict[str, object] = {}
     if config.certificate is not None:
         settings |= {"ssl_certfile": config.certificate, "ssl_keyfile": config.key}
     server = uvicorn.Server(uvicorn_config(create_app(load_front), limits, **settings))
@@ -107,9 +99,17 @@ async def _serve(config: FrontConfig) -> None:
 
     loop = asyncio.get_running_loop()
     loop.add_reader(config.parent, stop)
-    listener = (socket.socket if config.own else SharedListener)(fileno=config.listener)
-    await server.serve(sockets=[listener])
+    door = asyncio.create_task(_open_door(socket.socket(fileno=config.door), server))
+    await server.serve(sockets=[])
+    door.cancel()
     loop.remove_reader(config.parent)
+
+
+async def _open_door(end: socket.socket, server: uvicorn.Server) -> None:
+    """Take connections once the server has started."""
+    while not server.started:
+        await asyncio.sleep(START_LOOK_S)
+    await Door(end, server).run()
 
 
 def main() -> None:

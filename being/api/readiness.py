@@ -22,13 +22,11 @@ def port_status(host: str, port: int) -> str:
     return "OK"
 
 
-def bound_socket(host: str, port: int, reuse_port: bool = False) -> socket.socket:
+def bound_socket(host: str, port: int) -> socket.socket:
     """A socket bound to the address, which does not listen. Raises OSError."""
     made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if reuse_port:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         made.bind((host, port))
     except OSError:
         made.close()

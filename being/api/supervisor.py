@@ -1,10 +1,8 @@
 """Runs the processes of the live server: one render process, N front processes; restarts them.
 
-The supervisor holds the port and serves nobody itself. So a front that is killed takes only its own
-sessions along, and clients can connect while the render process starts again. On Linux each of
-several fronts listens on a socket of its own (SO_REUSEPORT), and the kernel spreads connections
-over them by their addresses. Elsewhere, and for one front, they share a socket of the supervisor:
-then whichever is awake takes a connection, and one of them may take all.
+The supervisor holds the port and serves nobody itself: it accepts connections and passes each to
+the front with the fewest (`placement.py`). So a front that is killed takes only its own sessions
+along, and clients can connect while the render process, or a front, starts again.
 """
 
 from __future__ import annotations
@@ -26,6 +24,7 @@ from types import TracebackType
 
 from being.api.front_process import FrontConfig
 from being.api.metrics import DIRECTORY, forget_process
+from being.api.placement import Placement
 from being.api.readiness import bound_socket
 from being.api.session_ledger import SessionLedger
 from being.api.talk_options import TalkOptions
@@ -97,8 +96,8 @@ class Supervisor:
         """Raises EnvironmentFault where the port cannot be used."""
         self.options = options
         fronts = options.fronts or default_fronts()
-        self._own_sockets = fronts > 1 and sys.platform == "linux"
-        self._listener = _bind(options.host, options.port, self._own_sockets)
+        self._listener = _listen(options.host, options.port)
+        self._placement = Placement(self._listener)
         self._folder = tempfile.TemporaryDirectory(prefix="being-")
         folder = Path(self._folder.name)
         self._facts = folder / "facts"
@@ -184,6 +183,7 @@ class Supervisor:
     def close(self) -> None:
         """End all processes and free everything."""
         self._stopping.set()
+        self._placement.close()
         children = [child.process for child in [*self._fronts, self._renderer] if child.process]
         with contextlib.suppress(OSError):
             os.close(self._parent_write)
@@ -225,6 +225,11 @@ class Supervisor:
         """The ids of the front processes."""
         return [front.process.pid for front in self._fronts if front.process is not None]
 
+    @property
+    def serving(self) -> int:
+        """Front processes that take connections."""
+        return self._placement.serving
+
     def _start_renderer(self) -> None:
         options = self.options
         config = RenderConfig(
@@ -252,13 +257,9 @@ class Supervisor:
 
     def _start_front(self, child: _Child) -> None:
         options = self.options
-        listener = self._listener
-        if self._own_sockets:
-            # It is closed here, so that the kernel sends nobody to a front that has ended.
-            listener = bound_socket(options.host, self.port, reuse_port=True)
+        door = self._placement.new_door()
         config = FrontConfig(
-            listener.fileno(),
-            self._own_sockets,
+            door.fileno(),
             self._parent_read,
             self._path,
             [str(self._facts / f"{number}.npz") for number in range(len(options.avatars))],
@@ -273,22 +274,21 @@ class Supervisor:
             self._ledger_path,
         )
         environment = {**self._environment, **ONE_THREAD}
-        self._run(
-            child, "being.api.front_process", config.to_json(), listener.fileno(), environment
-        )
-        if listener is not self._listener:
-            listener.close()
+        with door:
+            self._run(
+                child, "being.api.front_process", config.to_json(), door.fileno(), environment
+            )
 
     def _run(
-        self, child: _Child, module: str, config: str, listener: int, environment: dict[str, str]
+        self, child: _Child, module: str, config: str, descriptor: int, environment: dict[str, str]
     ) -> None:
-        """Start a process with a listening socket and the pipe that tells it of our end."""
+        """Start a process with a socket and the pipe that tells it of our end."""
         renders = child is self._renderer
         if child.process is not None and child.process.stdout is not None:
             child.process.stdout.close()
         child.process = subprocess.Popen(
             [sys.executable, "-m", module, config],
-            pass_fds=[listener, self._parent_read],
+            pass_fds=[descriptor, self._parent_read],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE if renders else None,
@@ -353,7 +353,7 @@ class Supervisor:
     def _healthy(self, host: str) -> bool:
         """Whether a front answers that it can serve. Raises OSError while none answers.
 
-        The listening socket is ours, so a connection alone says nothing.
+        The port is ours, so a connection alone says nothing.
         """
         with socket.create_connection((host, self.port), HEALTH_S) as plain:
             connection: socket.socket = plain
@@ -366,19 +366,12 @@ class Supervisor:
                 return b" 200 " in connection.recv(64)
 
 
-def _bind(host: str, port: int, own_sockets: bool) -> socket.socket:
-    """The socket that holds the port: a listening one, or for `own_sockets` one that is only bound.
-
-    Raises EnvironmentFault where the port cannot be used.
-    """
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket that listens on the port. Raises EnvironmentFault where it cannot be used."""
     try:
-        if not own_sockets:
-            listener = bound_socket(host, port)
-            listener.listen(QUEUE)
-            return listener
-        # Sockets that share a port do not see each other: another server is found without sharing.
-        bound_socket(host, port).close()
-        return bound_socket(host, port, reuse_port=True)
+        listener = bound_socket(host, port)
+        listener.listen(QUEUE)
+        return listener
     except OSError as error:
         raise EnvironmentFault(
             f"cannot listen on {host} port {port}",

@@ -241,6 +241,7 @@ def load_process(slow: float, config: str) -> None:
 def once(options: argparse.Namespace) -> dict[str, Any]:
     """One run: start the processes, let the clients push, and read the front's time and memory."""
     from being.api.front_process import FrontConfig
+    from being.api.placement import Placement
     from being.api.readiness import bound_socket
     from being.bench.live_load import LoadConfig
 
@@ -255,8 +256,12 @@ def once(options: argparse.Namespace) -> dict[str, Any]:
         renderer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         renderer.bind(str(folder / "render"))
         renderer.listen(8)
-        listener = bound_socket("127.0.0.1", 0)
+        listener = stack.enter_context(bound_socket("127.0.0.1", 0))
+        listener.listen(64)
         port = listener.getsockname()[1]
+        placement = Placement(listener)
+        stack.callback(placement.close)
+        door = placement.new_door()
         metrics = folder / "metrics"
         metrics.mkdir()
         environment["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
@@ -273,8 +278,7 @@ def once(options: argparse.Namespace) -> dict[str, Any]:
             [renderer.fileno(), read],
         )
         config = FrontConfig(
-            listener=listener.fileno(),
-            own=True,
+            door=door.fileno(),
             parent=read,
             renderer=str(folder / "render"),
             facts=[str(folder / "0.npz")],
@@ -287,8 +291,8 @@ def once(options: argparse.Namespace) -> dict[str, Any]:
         ).to_json()
         parts_file = folder / "parts.json" if options.parts else None
         command = [*me, "--as", "front", str(options.slow), config, str(parts_file or "")]
-        front = run(command, [listener.fileno(), read])
-        listener.close()
+        front = run(command, [door.fileno(), read])
+        door.close()
         stack.callback(os.close, write)  # ends both processes
         wait_for(port, front)
         idle = memory(front.pid)
@@ -319,6 +323,8 @@ def once(options: argparse.Namespace) -> dict[str, Any]:
             pictures * options.slow / (25 * options.sessions * (last["s"] - first["s"])), 3
         ),
         "ms_a_picture": round(1000 * (last["processor_s"] - first["processor_s"]) / pictures, 3),
+        "of_it_kernel": round(1000 * (last["kernel_s"] - first["kernel_s"]) / pictures, 3),
+        "page_faults_a_picture": round((last["faults"] - first["faults"]) / pictures, 1),
         "lateness_ms": {
             f"p{share}": round(float(np.percentile(late, share)), 1) for share in (50, 95, 99)
         },
@@ -379,10 +385,12 @@ def reading(front: subprocess.Popen[str], port: int, parts: Path | None) -> dict
             time.sleep(0.005)
         found |= json.loads(parts.read_text())
     fields = Path(f"/proc/{front.pid}/stat").read_text().rpartition(")")[2].split()
-    ticks = int(fields[11]) + int(fields[12])
+    tick = os.sysconf("SC_CLK_TCK")
     return found | {
         "s": time.monotonic(),
-        "processor_s": ticks / os.sysconf("SC_CLK_TCK"),
+        "processor_s": (int(fields[11]) + int(fields[12])) / tick,
+        "kernel_s": int(fields[12]) / tick,
+        "faults": int(fields[7]),
         "pictures": counter(port, "being_frames_sent_total"),
     }
 

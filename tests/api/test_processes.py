@@ -59,22 +59,16 @@ def url(supervisor: Supervisor) -> str:
 
 
 async def clients_of_both_fronts(supervisor: Supervisor) -> dict[int, LiveClient]:
-    """One client for each front process, by its id.
-
-    The kernel chooses the front by the client's port, so clients come until both have one.
-    """
+    """One client for each front process, by its id: the second goes to the emptier one."""
+    wait_for_fronts(supervisor)
     found: dict[int, LiveClient] = {}
-    for _ in range(40):
+    for _ in range(2):
         client = LiveClient(url(supervisor))
         await client.open()
         assert client.socket is not None and client.ready, client.log
-        front = front_of(client.socket.local_address[1], supervisor)
-        if front in found:
-            await client.socket.close()
-        found.setdefault(front, client)
-        if len(found) == 2:
-            return found
-    raise AssertionError("all connections went to one front process")
+        found[front_of(client.socket.local_address[1], supervisor)] = client
+    assert len(found) == 2
+    return found
 
 
 def front_of(port: int, supervisor: Supervisor) -> int:
@@ -95,28 +89,44 @@ def front_of(port: int, supervisor: Supervisor) -> int:
     raise AssertionError("no front process holds the connection")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="fronts share one socket elsewhere")
-def test_many_connections_spread_over_the_fronts(supervisor: Supervisor) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
+def test_connections_spread_evenly_over_the_fronts_also_after_some_have_left(
+    supervisor: Supervisor,
+) -> None:
     wait_for_fronts(supervisor)
-    clients = [socket.create_connection(("127.0.0.1", supervisor.port), 10) for _ in range(60)]
+
+    def connect(count: int) -> dict[socket.socket, int]:
+        """Connections that say nothing yet, with the front of each."""
+        clients = [
+            socket.create_connection(("127.0.0.1", supervisor.port), 10) for _ in "k" * count
+        ]
+        time.sleep(0.2)  # until they are there
+        return {client: front_of(client.getsockname()[1], supervisor) for client in clients}
+
+    fronts = connect(20)
     try:
-        for client in clients:
-            client.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            assert b" 200 " in client.recv(64)
-        fronts = [front_of(client.getsockname()[1], supervisor) for client in clients]
-    finally:
-        for client in clients:
+        counts = [list(fronts.values()).count(pid) for pid in supervisor.front_pids]
+        assert sum(counts) == 20 and max(counts) - min(counts) <= 1, counts
+
+        # Most clients of one front leave; the next ones take their places.
+        left = [client for client, pid in fronts.items() if pid == supervisor.front_pids[0]][:8]
+        for client in left:
             client.close()
-    counts = [fronts.count(pid) for pid in supervisor.front_pids]
-    # Each goes to one of two by chance: fewer than 15 of 60 come once in 30,000 times.
-    assert sum(counts) == 60 and min(counts) >= 15, counts
+            del fronts[client]
+        time.sleep(0.5)
+        fronts |= connect(8)
+        counts = [list(fronts.values()).count(pid) for pid in supervisor.front_pids]
+        assert sum(counts) == 20 and max(counts) - min(counts) <= 1, counts
+    finally:
+        for client in fronts:
+            client.close()
 
 
 def test_nobody_is_sent_to_a_front_that_has_ended(supervisor: Supervisor) -> None:
     wait_for_fronts(supervisor)
     os.kill(supervisor.front_pids[0], signal.SIGKILL)
-    while listening_sockets(supervisor) == 2:
-        time.sleep(0.01)
+    while supervisor.serving == 2:
+        time.sleep(0.005)
     for _ in range(30):
         with socket.create_connection(("127.0.0.1", supervisor.port), 10) as client:
             client.sendall(b"GET /health HTTP/1.0\r\n\r\n")
@@ -125,19 +135,11 @@ def test_nobody_is_sent_to_a_front_that_has_ended(supervisor: Supervisor) -> Non
 
 
 def wait_for_fronts(supervisor: Supervisor) -> None:
-    """Wait until both fronts listen."""
+    """Wait until both fronts serve."""
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if listening_sockets(supervisor) == 2 and not killed_fronts(supervisor):
-            return
-        time.sleep(0.1)
-    raise AssertionError("a front does not listen")
-
-
-def listening_sockets(supervisor: Supervisor) -> int:
-    """How many sockets listen on the server's port."""
-    fields = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return sum(f[3] == "0A" and int(f[1].split(":")[1], 16) == supervisor.port for f in fields)
+    while supervisor.serving < 2 or killed_fronts(supervisor):
+        assert time.monotonic() < deadline, "a front does not serve"
+        time.sleep(0.05)
 
 
 def test_an_avatar_that_reads_the_mouth_code_speaks_by_its_live_encoder(

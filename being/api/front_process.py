@@ -8,7 +8,9 @@ CONFIG is JSON, see `FrontConfig`. The process ends when its parent ends.
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
+import os
 import signal
 import socket
 import sys
@@ -29,6 +31,7 @@ from being.threads import forget_startup
 
 PING_S = 10.0  # between pings, and for their answers
 SHUTDOWN_S = 3
+PLAIN_LOOP = "BEING_PLAIN_LOOP"  # a variable of the environment; set: asyncio's own event loop
 START_LOOK_S = 0.01  # between looks whether the server has started
 
 
@@ -115,7 +118,14 @@ async def _open_door(end: socket.socket, server: uvicorn.Server) -> None:
 def main() -> None:
     """Run the process; see the module."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    asyncio.run(_serve(FrontConfig(**json.loads(sys.argv[1]))))
+    work = _serve(FrontConfig(**json.loads(sys.argv[1])))
+    # Where it is installed, an event loop in C.
+    if importlib.util.find_spec("uvloop") and not os.environ.get(PLAIN_LOOP):
+        import uvloop
+
+        uvloop.run(work)
+    else:
+        asyncio.run(work)
 
 
 if __name__ == "__main__":

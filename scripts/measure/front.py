@@ -215,6 +215,8 @@ def front_process(slow: float, config: str, file: str) -> None:
     from being.api import front_process as module
 
     run_slowly(slow)
+    if slow != 1 or file:
+        os.environ[module.PLAIN_LOOP] = "1"  # the other one has a clock of its own, and no parts
     if file:
         from scripts.measure.front_parts import Ledger
 

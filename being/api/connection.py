@@ -45,6 +45,7 @@ AUDIBLE = round(32768 * 10 ** (-40 / 20))
 LATENESS_KEPT = 1000  # pictures of which the lateness is kept
 # Close code where `start` cannot be used.
 BAD_START = 4400
+TRANSPARENT = "transparent"  # the look with a matte, see `inference.live_look`
 CLOSE_S = 1.0  # for the last messages
 # Between two looks at what is due, s: at most, with a conversation, and at least.
 LONGEST_TICK_S, TALK_TICK_S, LEAST_TICK_S = 0.25, 0.01, 0.001
@@ -142,16 +143,16 @@ class Connection:
         given = start.token if start.token is not None else self._token
         self.front.access.check_token(given)
         placed = self.front.access.session_of(given)
-        facts = self.front.facts_of(start.avatar)
+        facts = self._chosen_facts(start)
         self._voice = start.voice or self.front.voice
         self.front.check_voice(self._voice)
         self._live_voice, self._noted = LiveVoice(self.front.speak), set[str]()
         if self.front.talk is not None:
             self._talk = Talk(self.front.talk, self._control(), start)
-        place = await self.front.renderer.open(facts.name, start.video, self._address)
+        place = await self.front.renderer.open(facts.key, start.video, self._address)
         self.place = place
         try:
-            self.encoder = self._make_encoder(start.video, facts.size, facts.size)
+            self.encoder = self._make_encoder(start.video, *facts.coded)
             resume = start.resume
             seed = secrets.randbits(31)
             now = self.front.now()
@@ -176,6 +177,15 @@ class Connection:
             # The encoder holds some megabytes: it goes now, not when cycles are collected.
             if hasattr(self, "encoder"):
                 del self.encoder
+
+    def _chosen_facts(self, start: messages.Start) -> AvatarFacts:
+        """The facts of the avatar and the look that the client chose. Raises Refusal."""
+        if start.background is not None or not start.matte:
+            return self.front.facts_of(start.avatar, start.background)
+        # A matte is made where the server offers it; `ready` says so.
+        facts = self.front.facts_of(start.avatar)
+        offered = TRANSPARENT in self.front.looks(facts.name)
+        return self.front.facts_of(facts.name, TRANSPARENT) if offered else facts
 
     async def _first_message(self) -> messages.Start:
         try:
@@ -212,15 +222,17 @@ class Connection:
             "rate": RATE,
             "fps": FPS,
             "frame": FRAME,
-            "width": facts.size,
-            "height": facts.size,
+            "width": facts.picture[0],
+            "height": facts.picture[1],
             "video": {
                 "codec": self.encoder.codec,
-                "string": codec_string(facts.size, facts.size),
-                "matte": False,
+                "string": codec_string(*facts.coded),
+                "matte": facts.matte,
             },
             "avatar": facts.name,
-            "avatars": list(self.front.renderer.facts),
+            "avatars": self.front.avatars,
+            "background": facts.look,
+            "backgrounds": self.front.looks(facts.name),
             "moods": facts.moods,
             "expressions": facts.expressions,
             "voices": list(self.front.voices),
@@ -681,6 +693,7 @@ class Connection:
         content, key = self.encoder.encode(i420, moment.epoch != self._key_epoch, mark)
         self._key_epoch = moment.epoch
         flags = (Flag.KEY if key else Flag.NONE) | (Flag.SPEECH if moment.speaking else Flag.NONE)
+        flags |= Flag.MATTE if facts.matte else Flag.NONE
         packet = pack_picture(self.encoder.codec, flags, moment.epoch, moment.at, content)
         now = self.front.now()
         self.outbox.put_media(packet, moment.epoch, True, now)

@@ -54,6 +54,8 @@ SERVER_MESSAGES: dict[str, dict[str, dict[str, Any]]] = {
         "video": _object(codec=TEXT, string=TEXT, matte=FLAG),
         "avatar": TEXT,
         "avatars": _list_of(TEXT),
+        "background": TEXT,
+        "backgrounds": _list_of(TEXT),
         "moods": _list_of(TEXT),
         "expressions": _list_of(TEXT),
         "voices": _list_of(TEXT),

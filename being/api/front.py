@@ -64,10 +64,22 @@ class Front:
         """The time, s."""
         return self.clock.now()
 
-    def facts_of(self, name: str | None) -> AvatarFacts:
-        """The facts of the avatar called `name`, or of the first. Raises Refusal."""
-        known = self.renderer.facts
-        name = next(iter(known)) if name is None else name
+    @property
+    def avatars(self) -> list[str]:
+        """Names of the avatars."""
+        return list(dict.fromkeys(facts.name for facts in self.renderer.facts.values()))
+
+    def looks(self, name: str) -> list[str]:
+        """The looks of an avatar; the first one is that of the clip."""
+        return [facts.look for facts in self.renderer.facts.values() if facts.name == name]
+
+    def facts_of(self, name: str | None, look: str | None = None) -> AvatarFacts:
+        """The facts of the avatar called `name`, or of the first, in a look, or as filmed.
+
+        Raises Refusal.
+        """
+        known = self.avatars
+        name = known[0] if name is None else name
         if name not in known:
             raise Refusal(
                 "unknown_avatar",
@@ -76,7 +88,17 @@ class Front:
                 f"Known are: {', '.join(known)}",
                 close=4404,
             )
-        return known[name]
+        looks = self.looks(name)
+        if look is not None and look not in looks:
+            raise Refusal(
+                "unknown_background",
+                f"no background is called {look!r}",
+                "a client can choose what the server offers",
+                f"Known are: {', '.join(looks)}; being serve --background adds some",
+                close=4404,
+            )
+        found = (facts for facts in self.renderer.facts.values() if facts.name == name)
+        return next(facts for facts in found if look is None or facts.look == look)
 
     def check_voice(self, name: str) -> None:
         """Raise Refusal for a voice that does not exist."""

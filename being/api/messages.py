@@ -45,6 +45,7 @@ class Start(Message):
     avatar: Name | None = None
     video: Literal["h264", "jpeg"] = "h264"
     matte: bool = False
+    background: Name | None = None
     voice: Name | None = None
     mood: Name | None = None
     resume: dict[str, Any] | None = None

@@ -175,7 +175,8 @@ def create_app(load_front: Callable[[], Front], page: Path = PAGE) -> FastAPI:
         return {
             "protocol": PROTOCOL,
             "version": being.__version__,
-            "avatars": list(front.renderer.facts),
+            "avatars": front.avatars,
+            "backgrounds": {name: front.looks(name) for name in front.avatars},
             "token_needed": front.access.token is not None,
             "limits": {
                 "text_characters": front.limits.text_characters,

@@ -65,6 +65,7 @@ class ServeOptions:
     batched_features: bool | None = None
     watermark: bool = True  # of the pictures
     deform: str = "network"  # what moves the Gaussians, or "bases"
+    looks: tuple[str, ...] = ()  # that clients may choose, see `inference.live_look`
     talk: TalkOptions | None = None  # None: no conversations
     # Signs the tickets of sessions that are placed, hexadecimal; None: no tickets are needed.
     ticket_key: str | None = None
@@ -246,6 +247,7 @@ class Supervisor:
             options.batched_features,
             options.watermark,
             options.deform,
+            options.looks,
         )
         self._run(
             self._renderer,
@@ -262,7 +264,10 @@ class Supervisor:
             door.fileno(),
             self._parent_read,
             self._path,
-            [str(self._facts / f"{number}.npz") for number in range(len(options.avatars))],
+            [
+                str(self._facts / f"{number}.npz")
+                for number in range(len(options.avatars) * (1 + len(options.looks)))
+            ],
             self.limit,
             options.token,
             options.origins,

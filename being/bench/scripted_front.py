@@ -117,15 +117,15 @@ class ScriptedRenderer:
         motion = AvatarMotion(2, channels, np.zeros((2, 1), np.float32))
         row = np.zeros((FEATURE_WINDOW, 1), np.float32)
         facts = AvatarFacts("clicks", SIZE, "clicks", row, motion, None, "scripted")
-        self.facts = {facts.name: facts}
+        self.facts = {facts.key: facts}
 
     async def run(self) -> None:
         """Serve for ever."""
         await asyncio.Event().wait()
 
-    async def open(self, avatar: str, codec: str, address: str) -> ScriptedPlace:
+    async def open(self, key: str, codec: str, address: str) -> ScriptedPlace:
         """A place for a session."""
-        return ScriptedPlace(self.facts[avatar])
+        return ScriptedPlace(self.facts[key])
 
     def close(self) -> None:
         """Nothing is held."""

@@ -154,6 +154,19 @@ def serve(
             help="With --ray: how long a replica that is no longer needed waits for its sessions.",
         ),
     ] = 3600.0,
+    background: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--background",
+            metavar="COLOUR|FILE|transparent",
+            help="Offer clients this background beside the filmed one: a colour, a picture, or "
+            "transparent; may be repeated.",
+        ),
+    ] = None,
+    into_source: Annotated[
+        bool,
+        typer.Option("--into-source", help="Offer clients the head in the whole recorded frame."),
+    ] = False,
     watermark: WatermarkOption = True,
     speech: SpeechOption = None,
     speech_model: SpeechModelOption = None,
@@ -193,6 +206,7 @@ def serve(
         deform=deform,
         voice=voice,
         watermark=watermark,
+        looks=_looks(background, into_source),
         talk=talk,
     )
     secure = options.certificate is not None
@@ -208,6 +222,22 @@ def serve(
         supervisor.watch()
     scheme = "https" if secure else "http"
     return {"url": page_address(scheme, host, supervisor.port, token), "limit": supervisor.limit}
+
+
+def _looks(backgrounds: list[str] | None, into_source: bool) -> tuple[str, ...]:
+    """The looks that clients may choose. Raises UsageError where two have one name."""
+    from being.inference.live_look import FILMED, SOURCE, look_name
+
+    looks = [*(backgrounds or []), *([SOURCE] if into_source else [])]
+    names = [FILMED, *(look_name(text) for text in looks)]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(
+                f"two backgrounds are called {name!r}",
+                "clients choose them by name; a picture has that of its file",
+                "Give another one, or rename the file",
+            )
+    return tuple(looks)
 
 
 def bench_live(

@@ -10,7 +10,7 @@ import dataclasses
 
 import numpy as np
 
-from being.model.avatar import Avatar
+from being.model.avatar import Avatar, PoseImages
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +27,25 @@ class _OverBackground:
 
     def matte(self, pose: int) -> np.ndarray:
         return self.avatar.matte(pose)
+
+
+@dataclasses.dataclass(frozen=True)
+class _TorsoOnBlackAndWhite:
+    """The torso of each of the P poses on black, then of each on white."""
+
+    avatar: Avatar
+    background: np.ndarray  # float32 [S, S, 3], of the avatar's own plates
+
+    def plate(self, pose: int) -> np.ndarray:
+        poses = self.avatar.pose_count
+        through = 1 - self.avatar.matte(pose % poses).astype(np.float32)[..., None] / 255
+        # What of the plate is torso: plate = torso + through background.
+        torso = (self.avatar.plate(pose % poses) - through * self.background).clip(0, 255)
+        level = 0 if pose < poses else 255
+        return (torso + through * level + 0.5).clip(0, 255).astype(np.uint8)
+
+    def matte(self, pose: int) -> np.ndarray:
+        raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +72,16 @@ def over_background(avatar: Avatar, background: np.ndarray) -> Avatar:
     return dataclasses.replace(avatar, images=_OverBackground(avatar, background - old))
 
 
+def torso_on_black_and_white(avatar: Avatar) -> Avatar:
+    """The avatar with 2 P poses: all with the torso on black, then all with it on white.
+
+    A pixel that is k on black and w on white has the transparency (w - k) / 255, and k is its
+    colour times its opacity. Raises InputRejected where the avatar has no mattes.
+    """
+    background = avatar.torso_mattes.background.astype(np.float32)
+    return _twice(avatar, _TorsoOnBlackAndWhite(avatar, background))
+
+
 def mix(one: np.ndarray, other: np.ndarray, share: float) -> np.ndarray:
     """Image uint8 between two of one size: one + share (other - one)."""
     weight = round(256 * share)
@@ -65,9 +94,14 @@ def on_black_and_white(avatar: Avatar) -> Avatar:
 
     A pixel that is k on black and w on white has the transparency (w - k) / 255.
     """
+    return _twice(avatar, _BlackAndWhite(avatar.size, avatar.pose_count))
+
+
+def _twice(avatar: Avatar, images: PoseImages) -> Avatar:
+    """The avatar with each pose twice, over the plates of `images`."""
     return dataclasses.replace(
         avatar,
         world_to_camera=avatar.world_to_camera.repeat(2, 1, 1),
         expression=avatar.expression.repeat(2, 1),
-        images=_BlackAndWhite(avatar.size, avatar.pose_count),
+        images=images,
     )

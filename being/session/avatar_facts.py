@@ -39,6 +39,32 @@ class AvatarFacts:
     batched: bool = False
     # What sessions say of themselves, see `being.provenance.mark`.
     mark: dict[str, Any] = field(default_factory=dict)
+    # The look of its pictures, see `inference.live_look`; an avatar has facts for each look.
+    look: str = "filmed"
+    shown: tuple[int, int] | None = None  # px, width and height; None: size x size
+    matte: bool = False  # a matte is stacked under the colours
+
+    @property
+    def key(self) -> str:
+        """Names the avatar and its look."""
+        return f"{self.name}\n{self.look}"
+
+    @property
+    def picture(self) -> tuple[int, int]:
+        """Width and height of a picture, px, without its matte."""
+        return self.shown or (self.size, self.size)
+
+    @property
+    def coded(self) -> tuple[int, int]:
+        """Width and height of what is encoded, px: with the matte."""
+        width, height = self.picture
+        return width, 2 * height if self.matte else height
+
+    @property
+    def picture_bytes(self) -> int:
+        """Bytes of what is encoded, as I420."""
+        width, height = self.coded
+        return width * height * 3 // 2
 
     @property
     def can_be_batched(self) -> bool:
@@ -101,6 +127,9 @@ class AvatarFacts:
             "voice": None if self.voice is None else self.voice.facts(),
             "batched": self.batched,
             "mark": self.mark,
+            "look": self.look,
+            "shown": self.shown,
+            "matte": self.matte,
         }
         tensors: dict[str, Any] = {} if self.voice is None else self.voice.tensors()
         part = path.with_suffix(".part.npz")
@@ -137,4 +166,7 @@ class AvatarFacts:
             voice,
             facts["batched"],
             facts["mark"],
+            facts["look"],
+            tuple(facts["shown"]) if facts["shown"] else None,
+            facts["matte"],
         )

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from being.conventions import ATTENTION_WINDOW, FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
-from being.inference.i420 import VIDEO_COLOURS, i420_bytes
+from being.inference.i420 import VIDEO_COLOURS
 from being.media.live_video import new_encoder
 from being.session.avatar_facts import AvatarFacts
 from being.session.live_session import SILENT_ROW, FrameOrder
@@ -47,9 +47,9 @@ def _feature_seconds(facts: AvatarFacts) -> float:
 
 def _encoding_seconds(facts: AvatarFacts) -> float:
     """Processor time of the H.264 of a picture, s."""
-    encoder = new_encoder("h264", facts.size, facts.size)
+    encoder = new_encoder("h264", *facts.coded)
     random = np.random.default_rng(0)
-    picture = random.integers(90, 160, i420_bytes(facts.size), dtype=np.uint8)
+    picture = random.integers(90, 160, facts.picture_bytes, dtype=np.uint8)
     encoder.encode(picture, True, b"{}")
     start = time.process_time()
     for _ in range(BATCH):
@@ -62,7 +62,7 @@ def measured_capacity(worker: RenderWorker, facts: AvatarFacts) -> int:
     worker.open("capacity", facts.silent_row)
     expression = np.zeros(len(facts.motion.channels), np.float32)
     window = np.full(ATTENTION_WINDOW, SILENT_ROW, np.int32)
-    out = np.zeros(i420_bytes(facts.size), np.uint8)
+    out = np.zeros(facts.picture_bytes, np.uint8)
 
     def render(batch: int) -> None:
         for k in range(batch):

@@ -6,6 +6,7 @@ import numpy as np
 
 from being.conventions import FEATURE_WINDOW, SAMPLE_RATE
 from being.inference.engine import Engine
+from being.inference.live_look import FILMED, LiveLook, live_look
 from being.provenance.mark import Mark
 from being.provenance.watermark import Watermark
 from being.session.avatar_facts import AvatarFacts
@@ -14,11 +15,14 @@ from being.session.motion import AvatarMotion
 SILENCE_S = 3.0  # of silence from whose middle the features of silence are taken
 
 
-def avatar_facts(engine: Engine, name: str, watermark: Watermark | None = None) -> AvatarFacts:
+def avatar_facts(
+    engine: Engine, name: str, watermark: Watermark | None = None, look: LiveLook | None = None
+) -> AvatarFacts:
     """The facts of an engine's avatar. Raises as `Engine.check_encoder`.
 
-    watermark: of its pictures.
+    watermark: of its pictures. look: whose avatar the engine renders; default: as filmed.
     """
+    look = look or live_look(engine.avatar, FILMED)
     avatar = engine.avatar
     stream = engine.feature_stream()
     silence = np.zeros(round(SILENCE_S * SAMPLE_RATE), np.float32)
@@ -30,9 +34,12 @@ def avatar_facts(engine: Engine, name: str, watermark: Watermark | None = None) 
         avatar.size,
         avatar.live_encoder,
         silent_row,
-        AvatarMotion(avatar.pose_count, avatar.channels, engine.expression),
+        AvatarMotion(look.poses, avatar.channels, engine.expression[: look.poses]),
         avatar.manifest.get("consent"),
         avatar.consent_note,
         avatar.voice if avatar.live_voice is None else avatar.live_voice,
         mark=Mark.of({**avatar.manifest, "name": name}, watermark).facts(),
+        look=look.name,
+        shown=(look.width, look.height),
+        matte=look.matte,
     )

@@ -79,7 +79,9 @@ class Place:
     def finished(self, buffer: int, token: int) -> None:
         """A picture is in its buffer."""
         try:
-            self.receive(token, self._client.memory.picture(self.slot, buffer, self.facts.size))
+            self.receive(
+                token, self._client.memory.picture(self.slot, buffer, self.facts.picture_bytes)
+            )
         finally:
             self._free.append(buffer)
 
@@ -109,7 +111,7 @@ class RenderClient:
     def __init__(self, path: str, facts: list[AvatarFacts], slots: int):
         """path: of the render process's socket; slots: the most sessions of this front."""
         self._path = path
-        self.facts = {known.name: known for known in facts}
+        self.facts = {known.key: known for known in facts}
         self._layout = MemoryLayout.of(facts, slots)
         self.memory = FrontMemory(self._layout)
         self._free = list(range(slots - 1, -1, -1))
@@ -181,8 +183,11 @@ class RenderClient:
         if self._writer is not None:
             self._writer.write(message)
 
-    async def open(self, avatar: str, codec: str, address: str, timeout_s: float = 10.0) -> Place:
-        """A place for a session. Raises Refusal where it is not admitted."""
+    async def open(self, key: str, codec: str, address: str, timeout_s: float = 10.0) -> Place:
+        """A place for a session. Raises Refusal where it is not admitted.
+
+        key: of the facts of its avatar.
+        """
         if not self._free:
             raise Refusal(
                 "full",
@@ -191,7 +196,7 @@ class RenderClient:
                 "Try again in a minute",
                 close=4429,
             )
-        place = Place(self, self._free.pop(), self.facts[avatar], codec, address)
+        place = Place(self, self._free.pop(), self.facts[key], codec, address)
         place.opened = asyncio.get_running_loop().create_future()
         self._places[place.slot] = place
         self._send_open(place, again=False)
@@ -219,7 +224,7 @@ class RenderClient:
     def _send_open(self, place: Place, again: bool) -> None:
         fields = {
             "slot": place.slot,
-            "avatar": place.facts.name,
+            "avatar": place.facts.key,
             "codec": place.codec,
             "address": place.address,
             "again": again,

@@ -11,7 +11,7 @@ class RenderConfig:
     """What the render process is told, as JSON on its command line."""
 
     avatars: dict[str, str]  # name -> folder of the bundle
-    facts: str  # folder where the facts of the avatars are written, NAME.npz by their order
+    facts: str  # folder where the facts are written, NUMBER.npz: avatar by avatar, look by look
     listener: int  # descriptor of the listening socket
     parent: int  # descriptor of a pipe that closes when the parent ends
     device: str
@@ -24,6 +24,7 @@ class RenderConfig:
     batched_features: bool | None = None
     watermark: bool = True  # of the pictures
     deform: str = "network"  # what moves the Gaussians, or "bases"
+    looks: tuple[str, ...] = ()  # beside that of the clip, see `inference.live_look`
 
     def to_json(self) -> str:
         """The configuration for the command line."""

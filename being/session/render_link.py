@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 
 from being.conventions import ATTENTION_WINDOW, FEATURE_WINDOW
-from being.inference.i420 import i420_bytes
 from being.session.avatar_facts import AvatarFacts
 from being.session.live_session import KEPT_ROWS, FrameOrder
 
@@ -57,12 +56,12 @@ class MemoryLayout:
 
     slots: int
     width: int  # the largest C of the avatars
-    size: int  # the largest S of the avatars, px
+    picture_bytes: int  # of the largest picture
 
     @classmethod
     def of(cls, facts: list[AvatarFacts], slots: int) -> MemoryLayout:
         """The layout for sessions of these avatars."""
-        return cls(slots, max(f.width for f in facts), max(f.size for f in facts))
+        return cls(slots, max(f.width for f in facts), max(f.picture_bytes for f in facts))
 
     @property
     def row_bytes(self) -> int:
@@ -72,7 +71,7 @@ class MemoryLayout:
     @property
     def slot_bytes(self) -> int:
         """Bytes of one slot: rows, then pictures."""
-        return KEPT_ROWS * self.row_bytes + BUFFERS * i420_bytes(self.size)
+        return KEPT_ROWS * self.row_bytes + BUFFERS * self.picture_bytes
 
 
 class FrontMemory:
@@ -94,11 +93,11 @@ class FrontMemory:
         found = np.frombuffer(self._map, np.float32, count, start)
         return found.reshape(FEATURE_WINDOW, width)
 
-    def picture(self, slot: int, buffer: int, size: int) -> np.ndarray:
-        """The place of a picture of a session, uint8 [1.5 S^2]."""
+    def picture(self, slot: int, buffer: int, count: int) -> np.ndarray:
+        """The place of a picture of a session, uint8 [count]: its I420 bytes."""
         pictures = slot * self.layout.slot_bytes + KEPT_ROWS * self.layout.row_bytes
-        start = pictures + buffer * i420_bytes(self.layout.size)
-        return np.frombuffer(self._map, np.uint8, i420_bytes(size), start)
+        start = pictures + buffer * self.layout.picture_bytes
+        return np.frombuffer(self._map, np.uint8, count, start)
 
     def close(self) -> None:
         """Close the descriptor. The mapping goes with the last array that reads it."""

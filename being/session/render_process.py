@@ -25,6 +25,7 @@ from being.audio.causal_conformer import shipped_weights
 from being.errors import BeingError
 from being.inference.engine import Engine
 from being.inference.i420 import JPEG_COLOURS, VIDEO_COLOURS, Colours
+from being.inference.live_look import FILMED, live_look
 from being.inference.mouth_batch import MouthBatch, MouthBatchRunner
 from being.provenance.mark import identity_of
 from being.provenance.watermark import Watermark
@@ -61,7 +62,7 @@ class Front:
         self.connection = connection
         self.reader = MessageReader()
         self.memory: FrontMemory | None = None
-        # Slot -> key of its session, which no later session of the slot has; name of the avatar,
+        # Slot -> key of its session, which no later session of the slot has; key of its facts,
         # address, colours, width of its features.
         self.keys: dict[int, Hashable] = {}
         self.avatars: dict[int, str] = {}
@@ -82,9 +83,9 @@ class RenderProcess:
         admission: Admission,
         features: dict[str, FeatureWorker] | None = None,
     ):
-        """workers, features: by the name of the avatar."""
+        """workers, features: by the key of the avatar's facts."""
         self.workers, self.features, self.admission = workers, features or {}, admission
-        self.facts = {known.name: known for known in facts}
+        self.facts = {known.key: known for known in facts}
         self._selector = selectors.DefaultSelector()
         listener.setblocking(False)
         self._listener = listener
@@ -162,7 +163,7 @@ class RenderProcess:
             slot, buffer, token, order = unpack_order(body, front.memory, front.widths)
             if slot in front.avatars:
                 name = front.avatars[slot]
-                picture = front.memory.picture(slot, buffer, self.facts[name].size)
+                picture = front.memory.picture(slot, buffer, self.facts[name].picture_bytes)
                 key = front.keys[slot]
                 self.workers[name].put(
                     PictureJob(key, order, picture, front.colours[slot], token * 256 + buffer)
@@ -260,33 +261,42 @@ def _start(config: RenderConfig) -> tuple[RenderProcess, int]:
     """The process with its avatars loaded, and its limit of sessions."""
     workers: dict[str, RenderWorker] = {}
     facts: list[AvatarFacts] = []
-    for number, (name, folder) in enumerate(config.avatars.items()):
-        engine = Engine.load(
+    for name, folder in config.avatars.items():
+        filmed = Engine.load(
             Path(folder),
             config.device,
             config.precision,
             rasterizer=config.rasterizer,
             deform=config.deform,
         )
-        identity = identity_of(engine.avatar.manifest)
+        identity = identity_of(filmed.avatar.manifest)
         watermark = Watermark(identity) if config.watermark else None
-        workers[name] = RenderWorker(engine, watermark)
-        found = avatar_facts(engine, name, watermark)
-        wanted = config.batched_features
-        batched = engine.device.type == "cuda" if wanted is None else wanted
-        facts.append(replace(found, batched=batched and found.can_be_batched))
-        facts[-1].save(Path(config.facts) / f"{number}.npz")
+        for text in (FILMED, *config.looks):
+            look, engine = live_look(filmed.avatar, text), filmed
+            if look.avatar is not filmed.avatar:
+                engine = Engine(
+                    look.avatar,
+                    config.precision,
+                    rasterizer=config.rasterizer,
+                    deform=config.deform,
+                )
+            found = avatar_facts(engine, name, watermark, look)
+            workers[found.key] = RenderWorker(engine, watermark, look)
+            wanted = config.batched_features
+            batched = engine.device.type == "cuda" if wanted is None else wanted
+            facts.append(replace(found, batched=batched and found.can_be_batched))
+            facts[-1].save(Path(config.facts) / f"{len(facts) - 1}.npz")
 
     limit = config.limit
     if not limit:
         limit = min(
-            min(measured_capacity(workers[known.name], known), front_capacity(known, config.fronts))
+            min(measured_capacity(workers[known.key], known), front_capacity(known, config.fronts))
             for known in facts
         )
     for worker in workers.values():
         worker.warm_up(limit)
     features = {
-        known.name: _feature_worker(known, workers[known.name].engine.device, limit)
+        known.key: _feature_worker(known, workers[known.key].engine.device, limit)
         for known in facts
         if known.batched
     }

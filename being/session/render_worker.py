@@ -12,6 +12,7 @@ import torch
 
 from being.inference.engine import MAX_PENDING, Engine
 from being.inference.i420 import Colours, write_i420
+from being.inference.live_look import FILMED, LiveLook, live_look, stack_matte
 from being.inference.protocol import PendingFrames, PlanarRenderer
 from being.provenance.watermark import Watermark
 from being.session.live_session import KEPT_ROWS, SILENT_ROW, FrameOrder
@@ -28,7 +29,7 @@ class PictureJob:
 
     session: Hashable
     order: FrameOrder
-    out: np.ndarray  # uint8 [1.5 S^2], where the I420 picture is written
+    out: np.ndarray  # uint8 [n], where the I420 picture is written, with its matte
     colours: Colours
     token: int  # of the caller
 
@@ -36,12 +37,19 @@ class PictureJob:
 class RenderWorker:
     """Renders the pictures of all sessions of one avatar. Not for several threads."""
 
-    def __init__(self, engine: Engine, watermark: Watermark | None = None):
-        """watermark: of the pictures; None: they have none."""
+    def __init__(
+        self, engine: Engine, watermark: Watermark | None = None, look: LiveLook | None = None
+    ):
+        """watermark: of the pictures; None: they have none. look: whose avatar the engine renders;
+        default: as filmed.
+        """
         self.engine, self._watermark = engine, watermark
-        # A renderer that writes I420 itself.
+        self._look = look or live_look(engine.avatar, FILMED)
+        # A renderer that writes I420 itself; an image that is finished here is RGB.
         renderer = engine.renderer
-        self._planar = renderer if isinstance(renderer, PlanarRenderer) else None
+        planar = isinstance(renderer, PlanarRenderer) and self._look.finish is None
+        self._planar = renderer if planar else None
+        self._images = 2 if self._look.matte else 1  # of a picture
         self._first: dict[Hashable, int] = {}  # first row of each session in the feature pool
         self._queue: deque[PictureJob] = deque()
         self._pending: deque[tuple[PendingFrames, list[PictureJob]]] = deque()
@@ -109,7 +117,8 @@ class RenderWorker:
 
     def _start(self) -> None:
         """Submit one batch."""
-        jobs = [self._queue.popleft() for _ in range(min(MAX_BATCH, len(self._queue)))]
+        most = MAX_BATCH // self._images
+        jobs = [self._queue.popleft() for _ in range(min(most, len(self._queue)))]
         places: list[int] = []
         values: list[np.ndarray] = []
         rows = np.empty((len(jobs), len(jobs[0].order.window)), np.int32)
@@ -124,10 +133,14 @@ class RenderWorker:
             self.engine.renderer.pool.scatter(places, torch.from_numpy(np.stack(values)))
         poses = np.array([job.order.pose for job in jobs], np.int64)
         expression = np.stack([job.order.expression for job in jobs])
+        colours = [job.colours for job in jobs]
+        if self._look.matte:
+            rows, expression = (np.concatenate([part, part]) for part in (rows, expression))
+            poses = np.concatenate([poses, poses + self._look.poses])
+            colours *= 2
         if self._planar is None:
             pending = self.engine.submit(rows, poses, expression)
         else:
-            colours = [job.colours for job in jobs]
             pending = self._planar.submit_planar(rows, poses, expression, colours)
         self._pending.append((pending, jobs))
         self.batches += 1
@@ -139,17 +152,31 @@ class RenderWorker:
         images = pending.images()
         alive = [k for k, job in enumerate(jobs) if job.session in self._first]
 
-        def write(k: int) -> None:
-            if self._planar is None:
-                write_i420(images[k], jobs[k].out, jobs[k].colours)
-            else:
-                jobs[k].out[:] = images[k]
-            if self._watermark is not None:
-                size = self.engine.renderer.size
-                self._watermark.add(jobs[k].out[: size * size].reshape(size, size))
+        def planes(k: int, colours: Colours) -> np.ndarray:
+            """Image k as I420."""
+            if self._planar is not None:
+                return np.asarray(images[k])
+            made = np.empty(images[k].size // 2, np.uint8)
+            write_i420(images[k], made, colours)
+            return made
 
-        copied_only = self._planar is not None and self._watermark is None
-        if copied_only or len(alive) < SHARED_CONVERSION:
+        def write(k: int) -> None:
+            job, look = jobs[k], self._look
+            if look.matte:
+                both = planes(k, job.colours), planes(k + len(jobs), job.colours)
+                stack_matte(*both, look.width, job.colours, job.out)
+            elif look.finish is not None:
+                write_i420(look.finish(job.order.pose, images[k]), job.out, job.colours)
+            elif self._planar is None:
+                write_i420(images[k], job.out, job.colours)
+            else:
+                job.out[:] = images[k]
+            if self._watermark is not None:
+                luma = job.out[: look.width * look.height]
+                self._watermark.add(luma.reshape(look.height, look.width))
+
+        copied_only = self._planar is not None and self._watermark is None and not self._look.matte
+        if self._look.finish is not None or copied_only or len(alive) < SHARED_CONVERSION:
             for k in alive:
                 write(k)
         else:

@@ -200,9 +200,9 @@ def render_process(facts_file: str, listener: int, parent: int) -> None:
     from being.session.render_process import RenderProcess
 
     facts = AvatarFacts.load(Path(facts_file))
-    workers: dict[str, Any] = {facts.name: ScriptedWorker(clip_pictures())}
+    workers: dict[str, Any] = {facts.key: ScriptedWorker(clip_pictures())}
     features: dict[str, Any] = {
-        facts.name: ScriptedFeatures(CHUNK_SAMPLES, SAMPLES_PER_FRAME, CODE_DELAY)
+        facts.key: ScriptedFeatures(CHUNK_SAMPLES, SAMPLES_PER_FRAME, CODE_DELAY)
     }
     admission = Admission(1000, 1000)
     process = RenderProcess(socket.socket(fileno=listener), workers, [facts], admission, features)

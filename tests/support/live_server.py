@@ -8,12 +8,13 @@ import socket
 import tempfile
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 import uvicorn
+from placed_avatar import write_placed_avatar
 from tiny_avatar import tiny_avatar
 
 from being.api.front import Front
@@ -24,6 +25,8 @@ from being.api.talk import TalkService
 from being.conventions import FEATURE_WINDOW, SAMPLES_PER_FRAME
 from being.errors import InputRejected
 from being.inference.engine import Engine
+from being.inference.live_look import FILMED, live_look
+from being.model.avatar import load_avatar
 from being.session.admission import Admission
 from being.session.avatar_facts import AvatarFacts
 from being.session.motion import AvatarMotion
@@ -88,11 +91,14 @@ class LocalServer:
     page: Path | None = None
     talk: TalkService | None = None
     ledger: str | None = None  # path of a `SessionLedger`
+    looks: tuple[str, ...] = ()  # beside the filmed one; then the avatar has mattes and a surround
 
     def __enter__(self) -> LocalServer:
         self._folder = tempfile.TemporaryDirectory()
         folder = Path(self._folder.name)
         avatar = tiny_avatar(folder)
+        if self.looks:
+            avatar = load_avatar(write_placed_avatar(folder / "placed", width=WIDTH))
         self.engine = Engine(avatar, precision="float32")
         self.facts = AvatarFacts(
             "tiny",
@@ -103,6 +109,11 @@ class LocalServer:
             {"confirmed": True, "statement": "agreed"},
             "Consent: agreed",
         )
+        self._looks = [live_look(avatar, text) for text in (FILMED, *self.looks)]
+        self.all_facts = [
+            replace(self.facts, look=x.name, shown=(x.width, x.height), matte=x.matte)
+            for x in self._looks
+        ]
         self._path = str(folder / "render")
         self._unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._unix.bind(self._path)
@@ -114,9 +125,13 @@ class LocalServer:
     def start_renderer(self) -> None:
         """Start a render process, as a thread."""
         admission = Admission(self.sessions, self.sessions_by_address)
-        worker = RenderWorker(self.engine)
+        workers = {}
+        for facts, look in zip(self.all_facts, self._looks, strict=True):
+            own = look.avatar is self.engine.avatar
+            engine = self.engine if own else Engine(look.avatar, precision="float32")
+            workers[facts.key] = RenderWorker(engine, None, look)
         duplicate = self._unix.dup()
-        self.process = RenderProcess(duplicate, {"tiny": worker}, [self.facts], admission)
+        self.process = RenderProcess(duplicate, workers, self.all_facts, admission)
         read, self._write = os.pipe()
         self.process.watch_parent(read)
         self._renderer = threading.Thread(target=self.process.run, daemon=True)
@@ -130,7 +145,7 @@ class LocalServer:
 
     def _start_front(self, folder: Path) -> None:
         def load_front() -> Front:
-            client = RenderClient(self._path, [self.facts], self.sessions + 2)
+            client = RenderClient(self._path, self.all_facts, self.sessions + 2)
             self.front = Front(
                 client,
                 self.limits,
@@ -171,7 +186,7 @@ class LocalServer:
         """Whether no session is left, anywhere."""
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:
-            worker = self.process.workers["tiny"]
+            worker = self.process.workers[self.facts.key]
             left = (len(self.front.connections), self.process.admission.sessions, worker.sessions)
             if left == (0, 0, 0):
                 return True

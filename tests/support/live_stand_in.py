@@ -163,7 +163,7 @@ class Session:
             return
         self.mood = kept.get("mood", self.mood)
         self.epoch, self.at = kept.get("epoch", 0) + 1, kept.get("at", 0)
-        self.matte = bool(message.get("matte"))
+        self.matte = message.get("matte") or message.get("background") == "transparent"
         self.encoder = Encoder(message.get("video", "h264"))
         await self.say(
             "ready",
@@ -179,6 +179,8 @@ class Session:
             video={"codec": self.encoder.codec, "string": "avc1.42E01F", "matte": self.matte},
             avatar=self.avatar,
             avatars=["Ada", "Ben"],
+            background="transparent" if self.matte else "filmed",
+            backgrounds=["filmed", "transparent"],
             moods=["neutral", "happy", "serious", "surprised"],
             expressions=["smile", "brow_raise", "look_left"],
             voices=["hibari", "espeak"],

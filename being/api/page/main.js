@@ -36,7 +36,7 @@ const settings = new Settings({
   mood: (mood) => session.express({ mood }),
   voice: (voice) => (session.options.voice = voice),
   values: (values) => session.express({ values }),
-  background: (name) => session.restart({ matte: name === "none" }),
+  background: (name) => session.restart({ background: name, matte: false }),
 });
 const session = new LiveSession(document.baseURI, sound, pictures, await firstOptions(), {
   link: showLink,
@@ -273,9 +273,8 @@ function showReady(ready) {
   settings.offer(ready, session.options.mood ?? "neutral");
   talkView.offer(ready);
   conversation.ready();
-  const background = ready.video.matte ? "none" : "filmed";
-  document.body.dataset.background = background;
-  settings.showBackground(background, canDrawMatte());
+  document.body.dataset.background = ready.video.matte ? "none" : "filmed";
+  settings.showBackgrounds(ready.backgrounds ?? [], ready.background, canDrawMatte());
   if (session.options.matte && !ready.video.matte) {
     session.options.matte = false;
     showError({ what: "This avatar has no transparent background" });

@@ -99,7 +99,10 @@ export class LiveSession {
 
   /** Begin again with other options: another avatar, with a matte, without H.264. */
   restart(options) {
-    if ("avatar" in options) this.resume = null;
+    if ("avatar" in options) {
+      this.resume = null;
+      this.options.background = undefined; // another avatar may not have it
+    }
     Object.assign(this.options, options);
     this.leave();
     this.attempts = 0;
@@ -135,10 +138,11 @@ export class LiveSession {
 
   start() {
     const { resume, lastHeard } = this;
-    const { video, matte, mood } = this.options;
+    const { video, matte, background, mood } = this.options;
     const avatar = resume?.avatar ?? this.options.avatar;
     const message = { type: "start", protocol: PROTOCOL, video, matte };
     if (avatar) message.avatar = avatar;
+    if (background) message.background = background;
     if (resume) message.resume = resume;
     else if (mood) message.mood = mood;
     if (resume && lastHeard !== null) message.heard = lastHeard;

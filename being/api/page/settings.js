@@ -2,6 +2,8 @@
 
 const $ = (id) => document.getElementById(id);
 
+const BACKGROUNDS = { filmed: "As filmed", transparent: "Transparent", source: "Whole recording" };
+
 /** The form of settings. It shows what `ready` offers and calls back what is chosen. */
 export class Settings {
   /** on: callbacks avatar(name), mood(name), voice(name), values(object), background(name). */
@@ -49,12 +51,18 @@ export class Settings {
     this.values = {};
   }
 
-  /** Mark the background that is shown, and whether there is a choice. */
-  showBackground(name, possible) {
-    for (const input of $("backgrounds").querySelectorAll("input")) {
-      input.checked = input.value === name;
-      input.disabled = !possible && input.value === "none";
-    }
+  /** Offer backgrounds; chosen: the one that is shown, drawable: whether a matte can be drawn. */
+  showBackgrounds(names, chosen, drawable) {
+    const choices = names.map((name) => {
+      const label = choice("background", name, name === chosen);
+      label.lastChild.textContent = BACKGROUNDS[name] ?? name;
+      label.querySelector("input").disabled = name === "transparent" && !drawable;
+      return label;
+    });
+    $("backgrounds")
+      .querySelector(".choices")
+      .replaceChildren(...choices);
+    $("backgrounds").hidden = names.length < 2;
   }
 
   change() {

@@ -49,6 +49,22 @@ class RawPictures:
         return i420.tobytes(), True
 
 
+def raw_pictures(codec: str, width: int, height: int) -> RawPictures:
+    """In place of an encoder of pictures of this size.
+
+    Raises Refusal where they are not square: with a matte, or whole source frames.
+    """
+    if width != height:
+        raise Refusal(
+            "unknown_background",
+            "this background is not sent by WebRTC",
+            "its pictures are square and have no matte",
+            "Choose another one, or use the WebSocket",
+            close=4404,
+        )
+    return RawPictures()
+
+
 class PeerSocket:
     """A peer, as a connection uses it. Implements `connection.Socket`."""
 
@@ -146,7 +162,7 @@ async def open_peer(front: Front, content: bytes, address: str, token: str | Non
         answer = await socket.peer.answer(offer.sdp)
     except InputRejected as error:
         raise Refusal("bad_message", error.what, error.why, error.fix) from error
-    connection = Connection(front, socket, address, token, lambda *_: RawPictures())
+    connection = Connection(front, socket, address, token, raw_pictures)
     task = asyncio.get_running_loop().create_task(_serve(connection))
     front.peers.add(task)
     task.add_done_callback(front.peers.discard)

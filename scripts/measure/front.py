@@ -10,6 +10,7 @@ pictures that came.
 
 --parts       add up the own time of each part (`front_parts`), which itself takes some
 --against     the same with the code of another checkout that has this script, in turns
+--connects    memory of the front over N connections, each with a text, in place of the above
 --slow        time runs this many times slower for the front and its clients, so that a machine that
               others use keeps up; processor time is counted as it is
 
@@ -19,6 +20,7 @@ The last line is JSON. Say how busy the machine was: processor time grows with i
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import json
 import os
@@ -46,6 +48,7 @@ SIZE, CHANNELS = 512, 16
 SETTLE_S = 4.0  # after the clients begin, before the time counts
 START_S = 120.0
 VOICE_S = 20.0
+WARM_UP = 64  # connections before memory is read
 
 
 @dataclass
@@ -299,6 +302,9 @@ def once(options: argparse.Namespace) -> dict[str, Any]:
         wait_for(port, front)
         idle = memory(front.pid)
 
+        if options.connects:
+            url = f"ws://127.0.0.1:{port}/session"
+            return connections(url, front.pid, options.connects)
         counts = [CLIENTS_A_PROCESS] * (options.sessions // CLIENTS_A_PROCESS)
         counts += [rest] if (rest := options.sessions % CLIENTS_A_PROCESS) else []
         url = f"ws://127.0.0.1:{port}/session"
@@ -343,6 +349,18 @@ def once(options: argparse.Namespace) -> dict[str, Any]:
             part: round(value, 4) for part, value in sorted(parts.items(), key=lambda x: -x[1])
         }
     return found
+
+
+def connections(url: str, pid: int, count: int) -> dict[str, Any]:
+    """Memory of the front before and after each quarter of the connections, MiB."""
+    from being.bench.live_measures import connect_often
+
+    asyncio.run(connect_often(url, WARM_UP))
+    steps = [memory(pid)["rss"]]
+    for _ in range(4):
+        asyncio.run(connect_often(url, count // 4))
+        steps.append(memory(pid)["rss"])
+    return {"connects": count, "rss_mib": steps, "pss_mib": memory(pid)["pss"]}
 
 
 def wait_for(port: int, front: subprocess.Popen[str]) -> None:
@@ -439,6 +457,7 @@ def main() -> None:
     parser.add_argument("--parts", action="store_true")
     parser.add_argument("--against", type=Path)
     parser.add_argument("--slow", type=float, default=1.0)
+    parser.add_argument("--connects", type=int, default=0)
     options = parser.parse_args()
     checkouts = {"own": Path.cwd()} | ({"against": options.against} if options.against else {})
     if options.rounds == 1 and not options.against:
@@ -471,6 +490,8 @@ def print_run(found: dict[str, Any]) -> None:
     print(f"{platform.processor() or platform.machine()}, load {os.getloadavg()[0]:.1f}")
     for part, value in found.get("parts_ms", {}).items():
         print(f"{value:8.3f} ms  {part}")
+    if "ms_a_picture" not in found:
+        return
     print(f"{found['ms_a_picture']:8.3f} ms  processor time of a picture, all of the front")
 
 

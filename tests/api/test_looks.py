@@ -14,9 +14,11 @@ from placed_avatar import BACKGROUND, HEIGHT, WIDTH
 from tiny_avatar import SIZE
 
 from being.api.packets import Flag, Kind
+from being.api.webrtc import raw_pictures
 from being.cli.live_commands import _looks
 from being.errors import UsageError
 from being.media.live_video import LivePictureDecoder, read_marks
+from being.session.refusals import Refusal
 
 OFFERED = ["filmed", "green", "transparent", "source"]
 
@@ -117,3 +119,9 @@ def test_two_backgrounds_of_one_name_are_refused() -> None:
     for texts in (["a/room.png", "b/room.jpg"], ["filmed"]):
         with pytest.raises(UsageError, match="two backgrounds are called"):
             _looks(texts, False)
+
+
+def test_webrtc_refuses_pictures_that_are_not_square() -> None:
+    assert raw_pictures("h264", SIZE, SIZE).codec == "h264"
+    with pytest.raises(Refusal, match="not sent by WebRTC"):
+        raw_pictures("h264", SIZE, 2 * SIZE)

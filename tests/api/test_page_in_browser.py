@@ -373,7 +373,21 @@ def test_a_transparent_background_shows_the_page(open_page: Open) -> None:
     assert page.run(f"{pixel}([5, 5])")[3] == 0
     red, green, blue, alpha = page.run(f"{pixel}([50, 45])")
     assert alpha > 250 and red > green > blue > 100
-    assert page.run("document.querySelector('[value=none]').checked")
+    assert page.run("document.querySelector('[value=transparent]').checked")
+
+
+def test_the_settings_offer_the_backgrounds_of_the_server(open_page: Open, server: StandIn) -> None:
+    page = open_page()
+    page.click("#settings-toggle")
+    labels = "[...document.querySelectorAll('#backgrounds label')].map(l => l.innerText.trim())"
+    assert page.run(labels) == ["As filmed", "Transparent"]
+    page.click("#backgrounds [value=transparent]")
+    page.wait("document.body.dataset.background === 'none'")
+    page.wait("document.querySelector('#backgrounds [value=transparent]').checked")
+    assert server.said("start")[-1]["background"] == "transparent"
+    page.click("#backgrounds [value=filmed]")
+    page.wait("document.body.dataset.background === 'filmed'")
+    assert server.said("start")[-1]["background"] == "filmed"
 
 
 def test_a_screen_reader_and_the_keyboard_find_everything(open_page: Open) -> None:

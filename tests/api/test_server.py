@@ -389,6 +389,30 @@ def test_a_token_and_a_full_house() -> None:
         assert guarded.settled()
 
 
+def test_messages_that_come_before_ready_are_taken_in_order(server: LocalServer) -> None:
+    async def talk() -> list[Any]:
+        async with connect(server.url, compression=None, proxy=None) as client:
+            for message in ('{"type": "start"}', "no json", HEADER.pack(9, 0, 0, 0, 0, 0)):
+                await client.send(message)
+            await client.send('{"type": "listen", "on": true}')
+            await client.send('{"type": "stats"}')
+            told: list[Any] = []
+            while not told or told[-1]["type"] != "stats":
+                content = await client.recv()
+                if isinstance(content, str):
+                    told.append(json.loads(content))
+            return told
+
+    told = run(talk())
+    names = [message.get("code", message["type"]) for message in told]
+    assert [name for name in names if name != "state"] == [
+        "ready",
+        "bad_json",
+        "bad_packet",
+        "stats",
+    ]
+
+
 def test_a_client_that_never_reads_sheds_pictures_and_is_let_go() -> None:
     """Its neighbour stays on time."""
     with LocalServer(limits=Limits(slow_s=1.0, queued_bytes=1 << 20)) as server:
@@ -412,8 +436,11 @@ def never_read(server: LocalServer) -> None:
 
     async def neighbour() -> LiveClient:
         async with LiveClient(server.url) as client:
+            deadline = time.monotonic() + 20
+            while len(server.front.connections) < 2 and time.monotonic() < deadline:
+                await asyncio.sleep(0.02)
             # The kernel holds some megabytes for the silent client: fill them.
-            for connection in server.front.connections:
+            for connection in list(server.front.connections):
                 for _ in range(200):
                     content = bytes(1 << 16)
                     if connection.id != client.ready["session"]:

@@ -46,9 +46,8 @@ class RenderWorker:
         self.engine, self._watermark = engine, watermark
         self._look = look or live_look(engine.avatar, FILMED)
         # A renderer that writes I420 itself; an image that is finished here is RGB.
-        renderer = engine.renderer
-        planar = isinstance(renderer, PlanarRenderer) and self._look.finish is None
-        self._planar = renderer if planar else None
+        renderer, finished = engine.renderer, self._look.finish is None
+        self._planar = renderer if isinstance(renderer, PlanarRenderer) and finished else None
         self._images = 2 if self._look.matte else 1  # of a picture
         self._first: dict[Hashable, int] = {}  # first row of each session in the feature pool
         self._queue: deque[PictureJob] = deque()

@@ -97,7 +97,10 @@ COVERED = {
     "test_addresses_and_prompts_are_checked_at_the_start",
     "being serve --speech": "tests/cli/test_talk_options.py::"
     "test_a_speech_endpoint_is_told_to_the_voices",
-    "being serve": f"{SERVING}test_many_connections_spread_over_the_fronts",
+    "being serve --background": "tests/api/test_looks.py::"
+    "test_a_background_stands_behind_the_avatar",
+    "being serve": f"{SERVING}"
+    "test_connections_spread_evenly_over_the_fronts_also_after_some_have_left",
     'being tts-video --text "Hello" --voice speech:alloy': ENDPOINT,
     "being eval --pred other.mp4 --truth clip.mp4 --syncnet": "tests/eval/test_syncnet.py::"
     "test_eval_has_sync_c_and_sync_d_in_its_figures_report_and_gates",

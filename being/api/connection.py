@@ -813,6 +813,7 @@ class Connection:
                 await asyncio.wait_for(self._drained(), CLOSE_S)
         with contextlib.suppress(asyncio.TimeoutError, Exception):
             await asyncio.wait_for(self._socket.close(code, reason), CLOSE_S)
+        self.outbox = Outbox()  # it calls this session, which is freed now
 
     async def _drained(self) -> None:
         self._send()

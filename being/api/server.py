@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response, WebSocket
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.websockets import WebSocketState
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import InvalidState
 
@@ -135,7 +136,13 @@ class LiveSocket:
 
     async def close(self, code: int, reason: str) -> None:
         """See `Socket.close`."""
-        await self._socket.close(code, reason[:100])
+        try:
+            # To a client that has gone nothing can be said.
+            if self._socket.client_state is WebSocketState.CONNECTED:
+                await self._socket.close(code, reason[:100])
+        finally:
+            # So the session is freed now, and not when cycles are collected.
+            self._protocol.take = self._protocol.refill = None
 
     def abort(self) -> None:
         """See `Socket.abort`."""

@@ -118,6 +118,7 @@ class PeerSocket:
 
     async def close(self, code: int, reason: str) -> None:
         """See `Socket.close`."""
+        self._listener = None
         await self.peer.close()
 
     def abort(self) -> None:

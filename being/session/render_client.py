@@ -52,14 +52,18 @@ class Place:
     ):
         self._client, self.slot, self.facts = client, slot, facts
         self.codec, self.address = codec, address
+        self._tell_nobody()
+        self._utterance = 0  # number of the last one
+        self._free = list(range(BUFFERS))
+        self.opened: asyncio.Future[dict[str, Any]] | None = None
+
+    def _tell_nobody(self) -> None:
+        """Let go of who is told."""
         self.receive: PictureReceiver = lambda token, picture: None
         # Called when the render process was lost, and when a new one has taken over.
         self.on_lost: Callable[[], None] = lambda: None
         self.on_back: Callable[[], None] = lambda: None
         self.receive_code: CodeReceiver = lambda utterance, frame, code: None
-        self._utterance = 0  # number of the last one
-        self._free = list(range(BUFFERS))
-        self.opened: asyncio.Future[dict[str, Any]] | None = None
 
     @property
     def in_flight(self) -> int:
@@ -101,8 +105,9 @@ class Place:
         self.on_lost()
 
     def close(self) -> None:
-        """Free the place."""
+        """Free the place. Nobody is told of it any more, so the session is freed at once."""
         self._client.close_place(self)
+        self._tell_nobody()
 
 
 class RenderClient:

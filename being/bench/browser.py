@@ -47,6 +47,10 @@ def find_chromium() -> str | None:
 class Browser:
     """A running browser with one page at a time. Use it as an asynchronous context."""
 
+    def __init__(self, flags: tuple[str, ...] = ()):
+        """flags: further ones of the program."""
+        self._flags = flags
+
     async def __aenter__(self) -> Browser:
         """Start it. Raises EnvironmentFault where there is none, or it does not start."""
         path = find_chromium()
@@ -58,7 +62,7 @@ class Browser:
             )
         self._profile = tempfile.mkdtemp(prefix="being-chromium-")
         self._process = subprocess.Popen(
-            [path, *FLAGS, f"--user-data-dir={self._profile}", "about:blank"],
+            [path, *FLAGS, *self._flags, f"--user-data-dir={self._profile}", "about:blank"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,

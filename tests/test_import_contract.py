@@ -14,7 +14,7 @@ ORDER = """
     conventions errors threads progress_bars console names paths locks reading files onnx_runtime
     config assets media report audio tts splat face data provenance preprocess model metrics runs
     train inference session conversation adapters api deploy run_page interop library eval bench
-    sample demo doctor cli
+    sample view demo doctor cli
 """.split()
 # What each of them imports. A new edge is a decision: add it here, and say why in the commit.
 ALLOWED = {
@@ -70,6 +70,10 @@ ALLOWED = {
         "conventions errors threads console files onnx_runtime config media report audio tts splat "
         "face data model inference session conversation api interop"
     ),
+    "view": (
+        "conventions errors console paths reading files media report audio splat data provenance "
+        "model runs inference interop sample"
+    ),
     "demo": "errors console files config tts splat data preprocess train inference eval sample",
     "doctor": (
         "conventions errors paths reading assets media audio tts splat provenance model inference "
@@ -77,14 +81,15 @@ ALLOWED = {
     ),
     "cli": (
         "errors threads console paths reading config assets media tts splat face data preprocess "
-        "provenance model runs train inference api deploy run_page interop library eval bench demo "
-        "doctor"
+        "provenance model runs train inference api deploy run_page interop library eval bench view "
+        "demo doctor"
     ),
 }
 ONLY_DOORS = {
     "av": "being.media",
     "imageio_ffmpeg": "being.media",
     "onnxruntime": "being.onnx_runtime",
+    "open3d": "being.view.window",
     "c2pa": "being.provenance.content_credentials",
     "transformers": "being.assets.hub",
     "huggingface_hub": "being.assets.hub",

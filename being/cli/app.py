@@ -16,6 +16,7 @@ from being.cli import (
     machine_commands,
     provenance_commands,
     train_commands,
+    view_commands,
 )
 from being.cli.command import Commands, keep_standard_streams, stop_on_signals
 from being.threads import prepare_threads
@@ -62,6 +63,7 @@ for group in (
     eval_commands,
     interop_commands,
     library_commands,
+    view_commands,
     provenance_commands,
     machine_commands,
 ):

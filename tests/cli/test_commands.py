@@ -55,6 +55,7 @@ def test_help_imports_little() -> None:
         "bench-fps",
         "export",
         "demo",
+        "view",
         "list",
         "rm",
     ],

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from being.audio.causal_conformer import SCALE, WEIGHTS, read_arrays
+from being.audio.causal_conformer import SCALE, WEIGHTS
 from being.audio.encoder_names import CAUSAL
 from being.audio.feature_stream import FeatureStream
 from being.conventions import SAMPLE_RATE
@@ -19,6 +19,7 @@ from being.data.mouth import CODE_GAIN
 from being.interop.web.quantisation import symmetric
 from being.model.avatar import Avatar
 from being.model.voice_to_mouth import CLOSING_CHANNELS, MouthRowStream, VoiceToMouth
+from being.reading.tensors import load_tensor_arrays
 
 STEP = ".step"
 # Matrices of the mapping that are stored in int16, a step for each row.
@@ -36,7 +37,7 @@ def causal_voice(avatar: Avatar) -> VoiceToMouth | None:
 def speech_tensors(voice: VoiceToMouth) -> dict[str, np.ndarray]:
     """The tensors of the encoder and the mapping."""
     tensors: dict[str, np.ndarray] = {}
-    for name, value in read_arrays(WEIGHTS).items():
+    for name, value in load_tensor_arrays(WEIGHTS).items():
         stored = name.removesuffix(SCALE) + STEP if name.endswith(SCALE) else name
         tensors[f"speech.{stored}"] = value
     for name, value in voice.tensors().items():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import hashlib
 import logging
 import signal
 import threading
@@ -15,7 +14,6 @@ from typing import Any
 
 from fastapi import FastAPI
 
-import being
 from being.console import console
 from being.deploy.board import Board, Report
 from being.deploy.holds import full
@@ -139,12 +137,6 @@ def _lasting(plan: Plan) -> Plan:
     return dataclasses.replace(plan, replicas=(1, 1))
 
 
-def _version(plan: Plan) -> str:
-    """Of the deployments: Serve starts other replicas where it is another one."""
-    text = f"{being.__version__} {_lasting(plan)!r}"
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 def _replica(serve: Any, plan: Plan) -> Any:
     """The deployment of the replicas."""
     fewest, most = plan.replicas
@@ -161,7 +153,6 @@ def _replica(serve: Any, plan: Plan) -> Any:
         }
     return serve.deployment(SessionReplica).options(
         name=REPLICA,
-        version=_version(plan),
         logging_config=LOGGING,
         max_ongoing_requests=plan.limit,
         graceful_shutdown_timeout_s=plan.drain_s,
@@ -189,7 +180,6 @@ def _ingress(serve: Any, plan: Plan) -> Any:
 
     return serve.deployment(serve.ingress(make_app)(Ingress)).options(
         name=INGRESS,
-        version=_version(plan),
         logging_config=LOGGING,
         num_replicas=1,
         max_ongoing_requests=INGRESS_REQUESTS,

@@ -167,9 +167,3 @@ def test_the_command_says_what_it_lacks(tmp_path: Path, monkeypatch: pytest.Monk
     refused(2, "--ray needs --max-sessions", "serve", "--ray")
     cluster = ["--max-sessions", "4", "--address", "10.0.0.5:6379"]
     refused(2, "cannot be reached from other machines", "serve", "--ray", *cluster)
-
-
-def test_another_number_of_replicas_starts_no_replica_anew() -> None:
-    plan = Plan(ServeOptions({}, limit=50), "ab", (2, 2))
-    fewer, other = Plan(plan.serve, "ab", (1, 8)), Plan(plan.serve, "cd", (2, 2))
-    assert serve_run._version(plan) == serve_run._version(fewer) != serve_run._version(other)

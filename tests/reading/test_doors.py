@@ -44,7 +44,6 @@ OWN = {
     "session/avatar_facts.py": {"json.loads", "np.load"},
     "session/render_client.py": {"json.loads"},
     "session/render_process.py": {"json.loads"},
-    "config/loader.py": {"ast.parse"},
     "sample/__init__.py": {"np.load"},
     "interop/family/export_steps.py": {"np.load"},
 }

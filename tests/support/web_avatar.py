@@ -98,7 +98,7 @@ def write_web_avatar(
     ]
     if not voice:
         settings[0] = "data.encoder=hama"
-    resolved = replace(load("quick", settings, environment={}), model=config)
+    resolved = load("quick", settings, environment={}).replace(model=config)
     loop = PoseLoop(
         "web",
         SIZE,

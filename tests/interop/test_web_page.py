@@ -348,7 +348,7 @@ def test_it_speaks_a_file_to_its_end(open_page: Open) -> None:
           return [heard, codes.size];
         }})()"""
     )
-    assert result[0] is True and result[1] >= 5  # the mouth moved
+    assert result[0] is True and result[1] >= 3  # the mouth moved
     names = page.run("seen.map(([name]) => name)")
     assert names == ["speechstart", "speechend"]
     assert page.run(f"{AVATAR}.utterance") is None

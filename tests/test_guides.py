@@ -84,6 +84,9 @@ COVERED = {
     "test_face_controls.py::test_both_commands_take_them",
     "being verify speech.mp4 --trust roots.pem": "tests/provenance/test_verification.py::"
     "test_the_list_of_roots_decides_whether_a_signer_is_trusted",
+    "being view --window": "tests/view/test_view.py::test_no_window_without_open3d_or_a_display",
+    "being view data/me": "tests/view/test_view.py::test_a_dataset_shows_mesh_frames_and_path",
+    "being view": "tests/view/test_view.py::test_the_newest_run_then_the_newest_dataset",
     "being export RUN --surround --source me.mp4": "tests/interop/test_surround.py::"
     "test_parts_are_added_from_the_given_video",
     "being doctor": "tests/cli/test_machine_commands.py::"

@@ -168,7 +168,7 @@ def test_of_too_many_gaussians_the_small_and_transparent_are_left_out(
 def test_pictures_of_planes_are_the_right_way_round(
     number: int, point: tuple[float, float, float], corner: tuple[int, int]
 ) -> None:
-    config = ModelConfig(plane_resolution=4, plane_scales=(1,))
+    config = ModelConfig(plane_resolution=4, plane_scales=(1,), plane_channels=64)
     grid = PlaneGrid(config)
     plane = list(grid.grids[0].parameters())[number]
     grid(torch.tensor([point])).sum().backward()

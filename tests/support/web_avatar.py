@@ -73,7 +73,7 @@ def write_web_avatar(
     points = torch.nn.functional.normalize(torch.randn(gaussians, 3), dim=1) * 0.42
     cloud = CanonicalGaussians.from_points(points, torch.rand(gaussians, 3), degree, 0.7)
     with torch.no_grad():
-        cloud.sh_rest.normal_(std=0.1, generator=generator)
+        cloud.sh_rest.normal_(std=0.6, generator=generator)
         cloud.opacity_logits.normal_(mean=1, std=2, generator=generator)
         cloud.quaternions.normal_(generator=generator)
         cloud.log_scales += 0.4 * torch.randn_like(cloud.log_scales) - 0.3

@@ -71,6 +71,12 @@ class Placement:
         with self._lock:
             return sum(door.serves for door in self._doors)
 
+    @property
+    def loads(self) -> list[int]:
+        """Connections that count of each front that serves, as it reported last."""
+        with self._lock:
+            return [door.load for door in self._doors if door.serves]
+
     def close(self) -> None:
         """Accept no more."""
         self._open = False

@@ -89,7 +89,7 @@ def with_random_bases(count: int, device: torch.device | str = "cpu") -> Avatar:
     avatar = random_avatar(
         count,
         device=device,
-        config=replace(DEFAULT_MODEL, mouth="code"),
+        config=DEFAULT_MODEL.replace(mouth="code"),
         audio_width=len(MOUTH_CHANNELS),
     )
     inputs = len(MOUTH_CHANNELS) + avatar.expression.shape[1] + CAMERA_WIDTH

@@ -103,6 +103,7 @@ def test_connections_spread_evenly_over_the_fronts_also_after_some_have_left(
         time.sleep(0.2)  # until they are there
         return {client: front_of(client.getsockname()[1], supervisor) for client in clients}
 
+    wait_for_load(supervisor, 0)  # connections of other tests have gone
     fronts = connect(20)
     try:
         counts = [list(fronts.values()).count(pid) for pid in supervisor.front_pids]
@@ -113,7 +114,7 @@ def test_connections_spread_evenly_over_the_fronts_also_after_some_have_left(
         for client in left:
             client.close()
             del fronts[client]
-        time.sleep(0.5)
+        wait_for_load(supervisor, 12)
         fronts |= connect(8)
         counts = [list(fronts.values()).count(pid) for pid in supervisor.front_pids]
         assert sum(counts) == 20 and max(counts) - min(counts) <= 1, counts
@@ -132,6 +133,14 @@ def test_nobody_is_sent_to_a_front_that_has_ended(supervisor: Supervisor) -> Non
             client.sendall(b"GET /health HTTP/1.0\r\n\r\n")
             assert b" 200 " in client.recv(64)
     wait_for_fronts(supervisor)
+
+
+def wait_for_load(supervisor: Supervisor, connections: int) -> None:
+    """Wait until the fronts have reported that they hold so many connections in all."""
+    deadline = time.monotonic() + 60
+    while sum(loads := supervisor._placement.loads) != connections:
+        assert time.monotonic() < deadline, loads
+        time.sleep(0.05)
 
 
 def wait_for_fronts(supervisor: Supervisor) -> None:

@@ -318,12 +318,16 @@ class StandIn:
         app = web.Application()
         app.router.add_get(self.prefix, self._index)
         app.router.add_get(f"{self.prefix}session", self._session)
+        app.router.add_get(f"{self.prefix}info", self._info)
         app.router.add_static(self.prefix, PAGE)
         self.runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self.runner.setup()
         site = web.TCPSite(self.runner, "127.0.0.1", self.port, reuse_address=True)
         await site.start()
         self.port = self.runner.addresses[0][1]
+
+    async def _info(self, request: web.Request) -> web.Response:
+        return web.json_response({"ai_generated": True, "placement": False})
 
     async def stop(self) -> None:
         """Go away as a killed server does: no close frame."""

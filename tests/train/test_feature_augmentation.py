@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -143,7 +142,7 @@ def test_the_audio_network_learns_at_its_multiple_of_the_rate(scene: Path):
     rate = RateConfig(network=(1e-3, 1e-5), audio=0.1)
     groups = {group["name"]: group for group in make_optimizer(model, rate).param_groups}
     assert {id(p) for p in groups["sound"]["params"]} == audio
-    together = make_optimizer(model, replace(rate, audio=1.0))
+    together = make_optimizer(model, rate.replace(audio=1.0))
     assert "sound" not in [group["name"] for group in together.param_groups], (
         "no group of its own at the full rate"
     )
@@ -159,6 +158,6 @@ def test_the_audio_network_learns_at_its_multiple_of_the_rate(scene: Path):
         assert rates["network"] == pytest.approx(network) and rates["sound"] == pytest.approx(
             network / 10
         )
-    frozen = make_optimizer(model, replace(rate, audio=0.0))
+    frozen = make_optimizer(model, rate.replace(audio=0.0))
     set_learning_rates(frozen, 3, 100)
     assert {group["name"]: group["lr"] for group in frozen.param_groups}["sound"] == 0

@@ -101,7 +101,7 @@ def test_compat_reference_trains_with_the_faults_of_the_reference(scene, tmp_pat
         / "checkpoints/last/model.safetensors"
     )
     assert not torch.allclose(corrected["gaussians.opacity_logits"], torch.logit(torch.tensor(0.1)))
-    with pytest.raises(UsageError, match="unknown train.compat 'peer'"):
+    with pytest.raises(UsageError, match="'train.compat' cannot be 'peer': it must be one of none"):
         train_avatar(scene, settings(1, 1, "train.compat=peer"), runs=tmp_path / "bad", fresh=True)
     assert not (tmp_path / "bad").exists()
     turned = torch.eye(4).repeat(2, 1, 1)

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 SECONDS_MAX = 5.0
-BYTES_MAX = 2 << 30
+BYTES_MAX = 1 << 30
 # What a worker prints when the parser has read its valid input.
 READY = "ready"
 OWN_FAULT = 3  # exit code of a worker whose mutation failed
@@ -192,6 +192,7 @@ def _run_case(target: Any, rng: random.Random, place: Path, watch: Watch, count:
         os._exit(OWN_FAULT)
     watch.seen = []
     _reset_peak()
+    before = _peak()
     faulthandler.dump_traceback_later(KILL_AFTER, exit=True)
     # Time of the processor: other programs may keep this one waiting.
     start = time.process_time()
@@ -203,7 +204,7 @@ def _run_case(target: Any, rng: random.Random, place: Path, watch: Watch, count:
     faulthandler.cancel_dump_traceback_later()
 
     # What it took, and what it did.
-    seconds, peak = time.process_time() - start, _peak()
+    seconds, peak = time.process_time() - start, _peak() - before
     count.slowest, count.most_bytes = max(count.slowest, seconds), max(count.most_bytes, peak)
     own = [w for w in warned if issubclass(w.category, RuntimeWarning) and "/being/" in w.filename]
     faults = (

@@ -450,8 +450,10 @@ def never_read(server: LocalServer) -> None:
 
     client = run(neighbour())
     assert len(client.media(Kind.H264)) > 60
-    # It was let go: its connection is gone on the server's side, though it is open here.
-    assert len(server.front.connections) == 0
+    # It was let go: its connection is gone on the server's side, though it is open here. That of
+    # the neighbour may still be closing.
+    left = {connection.id for connection in server.front.connections}
+    assert left <= {client.ready["session"]}
     raw.close()
 
 

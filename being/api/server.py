@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from websockets.exceptions import InvalidState
 import being
 from being.api.connection import Connection
 from being.api.front import Front
+from being.api.http_headers import add_headers
 from being.api.messages import PROTOCOL, error_message
 from being.api.metrics import Metrics
 from being.session.refusals import Refusal
@@ -166,14 +167,7 @@ def create_app(load_front: Callable[[], Front], page: Path = PAGE) -> FastAPI:
         title="being", version=being.__version__, lifespan=lifespan, docs_url=None, redoc_url=None
     )
 
-    @app.middleware("http")
-    async def add_headers(
-        request: Request, following: Callable[[Request], Awaitable[Response]]
-    ) -> Response:
-        response = await following(request)
-        for name, value in HEADERS.items():
-            response.headers.setdefault(name, value)
-        return response
+    add_headers(app, HEADERS)
 
     @app.get("/info")
     def info() -> dict[str, Any]:

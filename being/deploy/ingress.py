@@ -15,19 +15,20 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
-from fastapi import FastAPI, Request, Response, WebSocket
+from fastapi import FastAPI, Request, WebSocket
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 import being
+from being.api.http_headers import add_headers
 from being.api.limits import Access, Limits
 from being.api.messages import PROTOCOL, error_message
 from being.api.server import HEADERS, PAGE
@@ -83,14 +84,7 @@ def create_ingress(
             found.append(make_placer())
         return found[0]
 
-    @app.middleware("http")
-    async def add_headers(
-        request: Request, following: Callable[[Request], Awaitable[Response]]
-    ) -> Response:
-        response = await following(request)
-        for name, value in HEADERS.items():
-            response.headers.setdefault(name, value)
-        return response
+    add_headers(app, HEADERS)
 
     @app.exception_handler(Refusal)
     async def refuse(request: Request, refusal: Refusal) -> JSONResponse:

@@ -21,6 +21,7 @@ from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 
+from being.api.http_headers import add_headers
 from being.api.limits import is_loopback
 from being.errors import BeingError, EnvironmentFault
 from being.reading.content import Unreadable
@@ -95,9 +96,9 @@ def create_app(current: Any) -> FastAPI:
         if not is_loopback(_host(request.headers.get("host", ""))):
             return JSONResponse({"error": "only requests for localhost are answered"}, 403)
         response: Response = await following(request)
-        for name, value in HEADERS.items():
-            response.headers.setdefault(name, value)
         return response
+
+    add_headers(app, HEADERS)
 
     def folder() -> Path:
         run: Path | None = current()

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 from short_clips import broken_clip, short_clips
+from tiny_home import TINY
 
 pytestmark = [
     pytest.mark.slow,
@@ -22,21 +23,7 @@ pytestmark = [
     pytest.mark.timeout(3600),
     pytest.mark.usefixtures("speech_encoder"),
 ]
-LEAST = [
-    "data.size=48",
-    "data.initial_gaussians=200",
-    "train.coarse.steps=4",
-    "train.fine.steps=2",
-    "train.fine.batch=2",
-    "train.lips.warmup_steps=0",
-    "train.lips.closure_steps=0",
-    "train.preview_seconds=0",
-    "train.loss.feature=0",
-    "train.augment.voices=0",
-    "model.plane_resolution=16",
-    "model.mouth=audio",
-    "avatar.live_encoder=none",
-]
+LEAST = [*TINY, "train.augment.voices=0", "avatar.live_encoder=none"]
 NAMES = ["a", "b", "c", "d", "e"]
 
 

@@ -55,7 +55,9 @@ class Linear:
     bias: Array  # float32 [O]
 
     def __call__(self, x: Array) -> Array:
-        return x @ self.weight + self.bias
+        made = x @ self.weight
+        made += self.bias
+        return made
 
     def after_norm(self, gain: Array, offset: Array) -> Linear:
         """This layer after a layer norm's gain and offset [I]."""

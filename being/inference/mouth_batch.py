@@ -19,12 +19,8 @@ from being.audio.causal_conformer import ConformerWeights
 from being.audio.conformer_batch import ConformerBatch
 from being.audio.feature_windows import STRIP
 from being.audio.sound_chunks import CHUNK_SAMPLES, FIRST_OUT
-from being.conventions import (
-    ATTENTION_PAST,
-    FEATURE_WINDOW,
-    STEPS_PER_FRAME,
-)
-from being.inference.mouth_stream import CODE_DELAY
+from being.conventions import STEPS_PER_FRAME
+from being.inference.mouth_stream import CODE_DELAY, MOST_STREAMS, STRIP_WINDOWS
 from being.model.voice_to_mouth import (
     ANTICIPATION,
     CLOSING_CHANNELS,
@@ -36,11 +32,7 @@ from being.model.voice_to_mouth import (
 )
 from being.splat.graph_capture import capture_graph
 
-# The window, relative to the frame, that each step of a strip is of: windows outside are zero.
-STRIP_WINDOWS = [-ATTENTION_PAST] * FEATURE_WINDOW + [
-    1 - ATTENTION_PAST + k // STEPS_PER_FRAME for k in range(STRIP - FEATURE_WINDOW)
-]
-BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
+BATCH_SIZES = (1, 2, 4, 8, 16, 32, MOST_STREAMS)
 SLOTS_PER_SIZE = 2  # one is computed while the other is read
 
 
@@ -159,7 +151,12 @@ class _Mapping:
 
 
 class MouthBatchRunner:
-    """Runs a `MouthBatch` for arrays of the host. Not for several threads."""
+    """Runs a `MouthBatch` for arrays of the host. Not for several threads.
+
+    Implements `session.feature_worker.MouthRunner`.
+    """
+
+    most_chunks = 1
 
     def __init__(self, mouths: MouthBatch):
         """The last stream of `mouths` fills up batches, and serves nobody."""
@@ -208,15 +205,13 @@ class MouthBatchRunner:
             slots[-1].run(streams, chunks, frames, samples)
         return PendingCodes(slots[-1], len(streams))
 
-    def follow(self, made: np.ndarray, state: CodeState) -> tuple[np.ndarray, CodeState]:
-        """The code float32 [K] of the next frame of a stream, and the state after it.
-
-        made: a row of `PendingCodes.codes`; state: after the frame before, `CodeState()` at first.
-        """
-        count = self.channels
-        pauses = made[None, count:] if len(made) > count else None
-        codes, state = self.mouths.voice.follow(made[None, :count], pauses, state)
-        return codes[0], state
+    def follow(
+        self, made: PendingCodes, index: list[int], states: list[CodeState]
+    ) -> tuple[np.ndarray, list[CodeState]]:
+        """See `MouthRunner.follow`."""
+        rows, count = made.codes()[index], self.channels
+        pauses = rows[:, count:] if rows.shape[1] > count else None
+        return self.mouths.voice.follow_each(rows[:, :count], pauses, states)
 
     def _on_stream(self) -> AbstractContextManager[object]:
         return torch.cuda.stream(self._stream) if self.cuda else nullcontext()

@@ -1,6 +1,7 @@
 """Mouth codes of live audio: a stream of speech features, then the mapping from voice to mouth.
 
-`mouth_batch` computes the same for many streams at once, from chunks of sound.
+`mouth_batch` (torch) and `mouth_streams` (numpy) compute the same for many streams at once, from
+chunks of sound.
 """
 
 from __future__ import annotations
@@ -9,8 +10,14 @@ import numpy as np
 
 from being.audio.encoder_names import CAUSAL_LATENCY
 from being.audio.feature_stream import FeatureStream
+from being.audio.feature_windows import STRIP
 from being.audio.sound_chunks import FIRST_OUT
-from being.conventions import ATTENTION_FUTURE, FEATURE_WINDOW, STEPS_PER_FRAME
+from being.conventions import (
+    ATTENTION_FUTURE,
+    ATTENTION_PAST,
+    FEATURE_WINDOW,
+    STEPS_PER_FRAME,
+)
 from being.errors import InputRejected
 from being.model.voice_to_mouth import MouthRowStream, VoiceToMouth
 
@@ -19,6 +26,11 @@ from being.model.voice_to_mouth import MouthRowStream, VoiceToMouth
 STRIP_END = STEPS_PER_FRAME * ATTENTION_FUTURE + FEATURE_WINDOW // 2 - 1 - CAUSAL_LATENCY.shift
 CODE_DELAY = (STRIP_END - FIRST_OUT - STEPS_PER_FRAME + 1) // STEPS_PER_FRAME
 assert STEPS_PER_FRAME * CODE_DELAY == STRIP_END - FIRST_OUT - STEPS_PER_FRAME + 1
+# The window, relative to the frame, that each step of a strip is of: windows outside are zero.
+STRIP_WINDOWS = [-ATTENTION_PAST] * FEATURE_WINDOW + [
+    1 - ATTENTION_PAST + k // STEPS_PER_FRAME for k in range(STRIP - FEATURE_WINDOW)
+]
+MOST_STREAMS = 64  # of a batch
 ENDLESS = 1 << 40  # frames of a stream whose end is not known
 
 

@@ -29,6 +29,7 @@ from being.data.mouth import CODE_GAIN
 from being.errors import InputRejected
 from being.files import save_tensors
 from being.model.avatar_manifest import BASES_MAX
+from being.model.coefficient_net import INPUT_LIMIT
 from being.model.gaussians import PARAMETER_NAMES, CanonicalGaussians
 from being.model.gaussiantalker import Offsets
 from being.model.tokens import CAMERA_WIDTH
@@ -42,7 +43,6 @@ BASES_FILE = "bases.safetensors"  # in an avatar bundle
 FIELD_WIDTHS = {"means": 3, "log_scales": 3, "quaternions": 4, "opacity_logits": 1, "sh_dc": 3}
 BASIS_WIDTH = sum(FIELD_WIDTHS.values())
 GEOMETRY_WIDTH = BASIS_WIDTH - FIELD_WIDTHS["sh_dc"]  # columns of `mean` before the harmonics
-INPUT_LIMIT = 4.0  # of a normalised input: the net is not asked far outside what it has seen
 MOST_HIDDEN = 1024  # width of a hidden layer
 NET_LAYERS = 3
 ADD_BASES = "Add them with: being export AVATAR --bases"

@@ -27,7 +27,9 @@ Two more need the frames before (`VoiceToMouth.follow`):
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +140,11 @@ class VoiceToMouth:
         """Channels C of the speech features."""
         return len(self.step_mean)
 
+    @cached_property
+    def _centre_squares(self) -> np.ndarray:
+        """Squared lengths [N] of the centres."""
+        return (self.centres**2).sum(1)
+
     def codes(self, strips: np.ndarray) -> np.ndarray:
         """Mouth codes float32 [B, K] of strips float32 [B, 30, C]."""
         assert strips.shape[1:] == (STRIP, self.width), strips.shape
@@ -145,7 +152,11 @@ class VoiceToMouth:
         return np.concatenate(parts or [np.zeros((0, len(self.units)), np.float32)])
 
     def _codes(self, strips: np.ndarray) -> np.ndarray:
-        code = self.calibrate(self.predict(self.reduce(strips)))
+        return self.codes_of(self.project(strips.reshape(-1, self.width)), strips)
+
+    def codes_of(self, projected: np.ndarray, strips: np.ndarray) -> np.ndarray:
+        """As `codes`, where the steps of the strips are `project`ed already: float32 [30 B, P]."""
+        code = self.calibrate(self.predict(self._reduced(projected)))
         code = self.code_mean + (code - self.code_mean) / self.face_share
         margin = RANGE_MARGIN * (self.units.most - self.units.least)
         code = np.clip(code, self.units.least - margin, self.units.most + margin)
@@ -192,14 +203,45 @@ class VoiceToMouth:
             last = found[k]
         return found, CodeState(last, quiet)
 
+    def follow_each(
+        self, codes: np.ndarray, pauses: np.ndarray | None, states: Sequence[CodeState]
+    ) -> tuple[np.ndarray, list[CodeState]]:
+        """As `follow`, for the next frame of each of B streams: codes float32 [B, K], and states.
+
+        codes, pauses: of the frames' strips, [B, ...]; states: of the streams, before the frames.
+        """
+        found, quiet = codes.copy(), np.array([state.quiet for state in states], np.float32)
+        if pauses is not None and len(codes):
+            for k in range(STEPS_PER_FRAME):
+                quiet = np.minimum((quiet + 1) * pauses[:, k], np.float32(MOST_QUIET))
+            ramp = STRIP - self.closure_step - PAUSE_LEAD
+            amount = pause_closure(quiet, pauses[:, -1], self.pause_wait, ramp)[:, None]
+            lips = list(CLOSING_CHANNELS)
+            found[:, lips] += MAX_CLOSURE * amount * (self.closed[lips] - found[:, lips])
+        rows = [k for k, state in enumerate(states) if state.code is not None]
+        if rows:
+            last = np.stack([code for state in states if (code := state.code) is not None])
+            found[rows] = np.clip(found[rows], last - self.speed, last + self.speed)
+        after = zip(found, quiet.tolist(), strict=True)
+        return found, [CodeState(code, still) for code, still in after]
+
+    def project(self, steps: np.ndarray) -> np.ndarray:
+        """Steps float32 [n, C] in the space of their principal components, [n, P]."""
+        # One product of all steps: a product for each strip takes twice as long.
+        return (steps - self.step_mean) @ self.step_basis
+
     def reduce(self, strips: np.ndarray) -> np.ndarray:
         """Strips [B, 30, C] in the space of the centres, float32 [B, D]."""
-        steps = (strips - self.step_mean) @ self.step_basis * self.window[:, None]
+        return self._reduced(self.project(strips.reshape(-1, self.width)))
+
+    def _reduced(self, projected: np.ndarray) -> np.ndarray:
+        steps = projected.reshape(-1, STRIP, projected.shape[1]) * self.window[:, None]
         return (steps.reshape(len(steps), -1) - self.strip_mean) @ self.strip_basis
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """Predicted mean codes float32 [B, K] of reduced strips [B, D]."""
-        return gaussian_kernel(x, self.centres, self.gamma) @ self.weights + self.code_mean
+        squares = self._centre_squares
+        return gaussian_kernel(x, self.centres, self.gamma, squares) @ self.weights + self.code_mean
 
     def calibrate(self, code: np.ndarray) -> np.ndarray:
         """Predicted codes [B, K] mapped so that each channel has the person's distribution."""
@@ -318,9 +360,16 @@ def pause_closure(
     return (closing * np.clip(opening, 0, 1)).astype(np.float32)
 
 
-def gaussian_kernel(x: np.ndarray, centres: np.ndarray, gamma: float) -> np.ndarray:
-    """exp(-gamma |x - c|^2) [B, N] of x [B, D] and centres [N, D]."""
-    squares = (x**2).sum(1)[:, None] + (centres**2).sum(1) - 2 * x @ centres.T
+def gaussian_kernel(
+    x: np.ndarray, centres: np.ndarray, gamma: float, centre_squares: np.ndarray | None = None
+) -> np.ndarray:
+    """exp(-gamma |x - c|^2) [B, N] of x [B, D] and centres [N, D].
+
+    centre_squares: |c|^2 [N], where it is known.
+    """
+    if centre_squares is None:
+        centre_squares = (centres**2).sum(1)
+    squares = (x**2).sum(1)[:, None] + centre_squares - 2 * x @ centres.T
     return np.exp(-gamma * np.maximum(squares, 0))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from being.conventions import SAMPLE_RATE
 from being.data.mouth import CODE_GAIN, code_rows
 from being.inference.mouth_batch import MouthBatch, MouthBatchRunner
 from being.inference.mouth_stream import CODE_DELAY, live_stream
+from being.inference.mouth_streams import MouthStreams
 from being.model.voice_to_mouth import CodeState, VoiceToMouth
 
 STREAMS = 3
@@ -55,10 +57,13 @@ def single_rows(voice: VoiceToMouth, sound: np.ndarray) -> np.ndarray:
     return np.concatenate([stream.push(sound), stream.finish()])
 
 
+@pytest.mark.parametrize("kind", ["torch", "numpy"])
 def test_codes_are_those_of_each_stream_alone(
-    voice: VoiceToMouth, sounds: list[np.ndarray]
+    voice: VoiceToMouth, sounds: list[np.ndarray], kind: str
 ) -> None:
-    runner = MouthBatchRunner(MouthBatch(shipped_weights(), voice, STREAMS + 1, "cpu"))
+    runner: Any = MouthStreams(shipped_weights(), voice, STREAMS)
+    if kind == "torch":
+        runner = MouthBatchRunner(MouthBatch(shipped_weights(), voice, STREAMS + 1, "cpu"))
     runner.warm_up(STREAMS)
     cutters = []
     for sound in sounds:
@@ -76,10 +81,12 @@ def test_codes_are_those_of_each_stream_alone(
             np.stack([cutters[i].samples(k, k + 1) for i in going]),
         )
         assert pending.ready
-        for i, made in zip(going, pending.codes(), strict=True):
-            if k >= CODE_DELAY:
-                code, states[i] = runner.follow(made, states[i])
+        if k >= CODE_DELAY:
+            index = list(range(len(going)))
+            made, after = runner.follow(pending, index, [states[i] for i in going])
+            for i, code, state in zip(going, made, after, strict=True):
                 codes[i].append(code)
+                states[i] = state
     spreads = []
     for sound, own in zip(sounds, codes, strict=True):
         expected = single_rows(voice, sound)

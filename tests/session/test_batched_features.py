@@ -14,9 +14,10 @@ from being.bench.avatars import random_voice
 from being.conventions import SAMPLE_RATE
 from being.inference.mouth_batch import MouthBatch, MouthBatchRunner
 from being.inference.mouth_stream import live_stream
+from being.inference.mouth_streams import MouthStreams
 from being.model.voice_to_mouth import VoiceToMouth
 from being.session.batched_features import BatchedFeatures
-from being.session.feature_worker import FeatureWorker
+from being.session.feature_worker import FeatureWorker, MouthRunner
 
 SESSIONS = 3
 
@@ -26,13 +27,16 @@ def voice() -> VoiceToMouth:
     return random_voice(shipped_weights().width + 2, centres=40)
 
 
-@pytest.fixture(scope="module")
-def runner(voice: VoiceToMouth) -> MouthBatchRunner:
+@pytest.fixture(scope="module", params=["torch", "numpy"])
+def runner(voice: VoiceToMouth, request: pytest.FixtureRequest) -> MouthRunner:
+    """That of the render process, and that of a front."""
+    if request.param == "numpy":
+        return MouthStreams(shipped_weights(), voice, SESSIONS)
     return MouthBatchRunner(MouthBatch(shipped_weights(), voice, SESSIONS + 1, "cpu"))
 
 
 @pytest.fixture
-def worker(runner: MouthBatchRunner) -> FeatureWorker:
+def worker(runner: MouthRunner) -> FeatureWorker:
     return FeatureWorker(runner)
 
 

@@ -70,8 +70,11 @@ class Utterance:
         """Append sound, rows and words. After `close`, only rows come."""
         assert self.open or not block.samples.size, "the utterance has ended"
         self._samples += block.samples.size
-        self._sound = np.concatenate([self._sound, block.samples])
-        self._hearing = np.concatenate([self._hearing, block.hearing])
+        # Rows often come without sound; then what waits is not copied.
+        if block.samples.size:
+            self._sound = np.concatenate([self._sound, block.samples])
+        if block.hearing.size:
+            self._hearing = np.concatenate([self._hearing, block.hearing])
         self._rows.extend(block.rows)
         self.rows_received += len(block.rows)
         self.words += block.words

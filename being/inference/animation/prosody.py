@@ -135,7 +135,7 @@ def prosody(loudness: np.ndarray, pitch: np.ndarray, first: int = 0, ended: bool
     audio follows. If some follows, a short quiet at the end is not yet taken for a pause.
     """
     # Phrases.
-    threshold = max(np.percentile(loudness, 95) - QUIET_DB, SILENT_DB)
+    threshold = max(_loud(loudness) - QUIET_DB, SILENT_DB)
     speaking = _fill_gaps(loudness > threshold, round(PAUSE_SECONDS * FPS), ended)
     starts, stops = _runs(speaking)
     ends = stops[(stops - starts >= PHRASE_SECONDS * FPS) & (stops < len(loudness))]
@@ -149,6 +149,15 @@ def prosody(loudness: np.ndarray, pitch: np.ndarray, first: int = 0, ended: bool
         left[max(0, at - gap + 1) : at + gap] = -np.inf
     order = np.array(sorted(accents), np.int64)
     return Prosody(first, speaking, ends + first, order + first, excess[order], ended)
+
+
+def _loud(loudness: np.ndarray) -> float:
+    """The 95th percentile of values [K]; `np.percentile` takes five times as long to call."""
+    place = 0.95 * (len(loudness) - 1)
+    below = int(place)
+    ordered = np.partition(loudness, [below, min(below + 1, len(loudness) - 1)])
+    low, high = ordered[below], ordered[min(below + 1, len(loudness) - 1)]
+    return float(low + (high - low) * (place - below))
 
 
 def _loudness_and_pitch(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -195,7 +204,7 @@ def _excess(values: np.ndarray, known: np.ndarray) -> np.ndarray:
     weight, filled = known.astype(np.float64), np.where(known, values, 0.0)
 
     def average(seconds: float) -> np.ndarray:
-        kernel = np.hanning(round(seconds * FPS) + 2)[1:-1]
+        kernel = _average_window(seconds)
         first = (len(kernel) - 1) // 2
         count = np.convolve(weight, kernel)[first : first + len(values)]
         total = np.convolve(filled, kernel)[first : first + len(values)]
@@ -203,6 +212,12 @@ def _excess(values: np.ndarray, known: np.ndarray) -> np.ndarray:
 
     excess = np.where(known, average(SHORT_AVERAGE) - average(LONG_AVERAGE), 0.0)
     return excess / max(excess[known].std(), 1e-9)
+
+
+@functools.cache
+def _average_window(seconds: float) -> np.ndarray:
+    """The weights of an average over about so many seconds."""
+    return np.hanning(round(seconds * FPS) + 2)[1:-1]
 
 
 def _fill_gaps(flags: np.ndarray, gap: int, ended: bool) -> np.ndarray:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
@@ -17,7 +18,14 @@ from being.api import messages
 from being.api.limits import TokenBucket, is_loopback
 from being.api.messages import error_message
 from being.api.outbox import Outbox
-from being.api.packets import Flag, pack_picture, pack_sound, unpack_client_sound
+from being.api.packets import (
+    MOST_DRAWN,
+    Flag,
+    pack_coefficients,
+    pack_picture,
+    pack_sound,
+    unpack_client_sound,
+)
 from being.api.talk import SessionControl, Talk
 from being.api.workshop import Clause, End, Notes, Sound, SpeechTask
 from being.conventions import FPS
@@ -25,11 +33,18 @@ from being.errors import BeingError
 from being.media.live_video import PictureEncoder, codec_string, mark_json, new_encoder
 from being.media.writing import AI_NOTICE
 from being.session.avatar_facts import AvatarFacts
-from being.session.batched_features import BatchedFeatures
+from being.session.batched_features import BatchedFeatures, SoundPlace
 from being.session.clauses import ClauseCutter
-from being.session.live_session import LiveSession, Moment
-from being.session.playback import MAX_AHEAD
+from being.session.coefficient_worker import (
+    MOST_ORDERS,
+    CoefficientPlace,
+    DrawnFrame,
+    FrontSound,
+)
+from being.session.live_session import MAX_IN_FLIGHT, LiveSession, Moment
+from being.session.playback import EAGER, MAX_AHEAD
 from being.session.refusals import Refusal
+from being.session.render_client import Place
 from being.session.speech_source import FeatureSource, pcm16_to_float
 from being.session.timeline import FRAME, RATE
 from being.session.utterance import SpeechBlock, Utterance
@@ -88,11 +103,13 @@ class Connection:
         address: str,
         token: str | None,
         make_encoder: Callable[[str, int, int], PictureEncoder] = new_encoder,
+        can_draw: bool = True,
     ):
         """address: of the client; token: from the address of the socket, if any. make_encoder: of
-        (codec, width, height).
+        (codec, width, height). can_draw: whether the client may draw by itself.
         """
         self.front, self._socket, self._make_encoder = front, socket, make_encoder
+        self._can_draw = can_draw
         # Clients of this machine, or of a proxy on it, share no limit.
         self._address = "" if is_loopback(address) else address
         self._token = token
@@ -106,6 +123,7 @@ class Connection:
         self._timer: asyncio.TimerHandle | None = None  # of the next tick
         self._orders: dict[int, tuple[Moment, float]] = {}
         self._tokens = 0
+        self.encoder: PictureEncoder | None = None  # of pictures that the server renders
         self._key_epoch = -1  # epoch of the last encoded picture
         self._task: SpeechTask | None = None
         self._at_once = False  # the task is run in the event loop, not in the workshop
@@ -121,6 +139,8 @@ class Connection:
         self.first_sound_ms: float | None = None
         self.first_frame_ms: float | None = None
         self._talk: Talk | None = None
+        self._front_sound: FrontSound | None = None  # once the client draws
+        self._switching: asyncio.Task[None] | None = None  # between server and client
         self._sent = self._shed = 0
         self._counted_drops = 0
         self._late: deque[float] = deque(maxlen=LATENESS_KEPT)
@@ -149,10 +169,9 @@ class Connection:
         self._live_voice, self._noted = LiveVoice(self.front.speak), set[str]()
         if self.front.talk is not None:
             self._talk = Talk(self.front.talk, self._control(), start)
-        place = await self.front.renderer.open(facts.key, start.video, self._address)
-        self.place = place
+        self._codec = start.video
+        self.place = await self._new_place(facts, start.render)
         try:
-            self.encoder = self._make_encoder(start.video, *facts.coded)
             resume = start.resume
             seed = secrets.randbits(31)
             now = self.front.now()
@@ -161,8 +180,7 @@ class Connection:
             )
             if start.mood is not None:
                 self.session.express(start.mood, None)
-            place.receive = self._picture
-            place.on_lost, place.on_back = self._render_lost, self._render_back
+            self._use_place()
             if placed is not None:
                 self.id = placed
             elif isinstance(resume, dict) and isinstance(resume.get("session"), str):
@@ -173,10 +191,102 @@ class Connection:
             self._socket.listen(self._take_safely, self._send)
             await self._until_end()
         finally:
-            place.close()
+            if self._switching is not None:
+                self._switching.cancel()
+            self.place.close()
+            if self._front_sound is not None:
+                self._front_sound.close()
             # The encoder holds some megabytes: it goes now, not when cycles are collected.
-            if hasattr(self, "encoder"):
-                del self.encoder
+            self.encoder = None
+
+    # Who renders.
+
+    @property
+    def render(self) -> str:
+        """ "server", or "client" where the client draws."""
+        return "client" if isinstance(self.place, CoefficientPlace) else "server"
+
+    async def _new_place(self, facts: AvatarFacts, render: str) -> Place | CoefficientPlace:
+        """A place for pictures, or for a client that draws. Raises Refusal."""
+        if render == "client" and not self._can_draw:
+            raise Refusal(
+                "not_drawable",
+                "clients of WebRTC do not draw",
+                "their pictures are a track of video",
+                'Use the WebSocket, or start with "render": "server"',
+            )
+        if render == "client":
+            return await self.front.open_drawn(facts, self._address)
+        return await self.front.renderer.open(facts.key, self._codec, self._address)
+
+    def _use_place(self) -> None:
+        """Order from the place that this session has now."""
+        place = self.place
+        if isinstance(place, CoefficientPlace):
+            place.receive = self._drawn_safely
+            self.session.most_in_flight = MOST_ORDERS
+            # Frames cost little. So all whose sound is there are made at once, and sound that comes
+            # unevenly holds up none.
+            self.session.playback.eager = MAX_AHEAD
+            self.encoder = None
+            return
+        place.receive = self._picture
+        place.on_lost, place.on_back = self._render_lost, self._render_back
+        self.session.most_in_flight, self.session.playback.eager = MAX_IN_FLIGHT, EAGER
+        self.encoder = self._make_encoder(self._codec, *place.facts.coded)
+        self._key_epoch = -1
+
+    def _switch(self, render: str) -> None:
+        """Begin to change between server and client. Raises Refusal while one change is made."""
+        if self._switching is not None:
+            raise Refusal(
+                "already_switching",
+                "another change of `render` is being made",
+                "one is made at a time",
+                "Wait for the message `render`",
+            )
+        self._switching = asyncio.get_running_loop().create_task(self._change_place(render))
+
+    async def _change_place(self, render: str) -> None:
+        """Take a new place and give the old one back; the session goes on as it was."""
+        try:
+            if render != self.render:
+                new = await self._new_place(self.place.facts, render)
+                old, self.place = self.place, new
+                self._orders.clear()
+                self.session.forget_rows()
+                self._use_place()
+                if render == "client" and self._batched is not None:
+                    sound = self._sound_place()
+                    assert sound is not None
+                    self._batched.move(sound)
+                old.close()
+            facts = {"render": self.render, "watermark": self._watermark}
+            self._tell({"type": "render", "epoch": self.session.epoch, **facts})
+        except Refusal as refusal:
+            refusal.close = 0  # the session goes on as before
+            self._refuse(refusal, "render")
+        except Exception:
+            log.exception("a session failed and is ended")
+            self.fail()
+        finally:
+            self._switching = None
+
+    @property
+    def _watermark(self) -> bool:
+        """Whether the pixels that the client sees carry the watermark: not those that it draws."""
+        return self.place.facts.watermark and self.render == "server"
+
+    def _sound_place(self) -> SoundPlace | None:
+        """Where mouth codes are computed in batches; None: by this session alone."""
+        facts, place = self.place.facts, self.place
+        if isinstance(place, Place) and self._front_sound is None:
+            return place if facts.batched else None
+        if not facts.can_be_batched:
+            return None
+        if self._front_sound is None:
+            self._front_sound = self.front.coefficients.open_sound(facts)
+        return self._front_sound
 
     def _chosen_facts(self, start: messages.Start) -> AvatarFacts:
         """The facts of the avatar and the look that the client chose. Raises Refusal."""
@@ -225,10 +335,12 @@ class Connection:
             "width": facts.picture[0],
             "height": facts.picture[1],
             "video": {
-                "codec": self.encoder.codec,
+                "codec": self._codec,
                 "string": codec_string(*facts.coded),
                 "matte": facts.matte,
             },
+            "render": self.render,
+            "drawing": self._drawing(),
             "avatar": facts.name,
             "avatars": self.front.avatars,
             "background": facts.look,
@@ -240,7 +352,7 @@ class Connection:
             "ai_generated": True,
             "notice": AI_NOTICE,
             "consent": {"given": facts.consent_given, "note": facts.consent_note},
-            "watermark": facts.watermark,
+            "watermark": self._watermark,
             "manifest": self._manifest(),
             "limits": {
                 "text_characters": limits.text_characters,
@@ -256,7 +368,17 @@ class Connection:
     def _manifest(self) -> dict[str, Any]:
         """What the session makes, of whom, and when it began."""
         began = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        return {**self.place.facts.mark, "made": began, "session": self.id}
+        mark = self.place.facts.mark
+        if self.render == "client" and "watermark" in mark:
+            mark = {**mark, "watermark": None}
+        return {**mark, "made": began, "session": self.id}
+
+    def _drawing(self) -> dict[str, Any] | None:
+        """What a client needs that draws by itself; None where it cannot."""
+        facts = self.place.facts
+        if facts.net is None or not self._can_draw:
+            return None
+        return {"bases": facts.net.count, "bundle": self.front.web.address_of(facts.name)}
 
     def _resume(self) -> dict[str, Any]:
         return {
@@ -338,6 +460,8 @@ class Connection:
             case messages.HeardReport():
                 session.heard(now, message.epoch, message.samples, message.buffered)
                 self._plan(now)
+            case messages.Render():
+                self._switch(message.render)
             case messages.StatsRequest():
                 self._tell(self._stats(now))
             case _:
@@ -490,8 +614,9 @@ class Connection:
         self._asked, self._sound_from = now, None
         self.first_sound_ms = self.first_frame_ms = None
 
-        # Only resampling is left to do where the render process computes the features of sound.
-        self._at_once = streamed and self.place.facts.batched
+        # Only resampling is left to do where the features of sound are computed in batches.
+        sound_place = self._sound_place()
+        self._at_once = streamed and sound_place is not None
 
         def deliver(made: SpeechBlock | Refusal | End | Notes) -> None:
             if self._at_once:
@@ -504,26 +629,29 @@ class Connection:
             return utterance.rows_received - utterance.taken
 
         features = self.front.features
-        if self.place.facts.batched:
-            source = self._batched_features(utterance)
+        if sound_place is not None:
+            source = self._batched_features(utterance, sound_place)
 
             def features(facts: AvatarFacts) -> FeatureSource:
                 return source
 
         self._task = SpeechTask(self.place.facts, features, self._live_voice, deliver, in_store)
 
-    def _batched_features(self, utterance: Utterance) -> BatchedFeatures:
-        """The features of an utterance that the render process computes."""
+    def _batched_features(self, utterance: Utterance, place: SoundPlace) -> BatchedFeatures:
+        """The features of an utterance that are computed in `place`."""
 
         def deliver(rows: np.ndarray) -> None:
             if self.session.utterance is utterance:
                 sound = np.zeros(0, np.int16), np.zeros(0, np.float32)
                 self.session.add_speech(utterance, SpeechBlock(*sound, rows))
                 if utterance.taken == 0 or utterance.streamed:
-                    self.tick(self.front.now())
+                    if self._front_sound is not None:
+                        self.front.coefficients.when_delivered(self._tick_safely)
+                    else:
+                        self.tick(self.front.now())
 
         channels, loop = self.place.facts.width, asyncio.get_running_loop()
-        self._batched = BatchedFeatures(self.place, channels, loop, deliver)
+        self._batched = BatchedFeatures(place, channels, loop, deliver)
         return self._batched
 
     def _speech_made(self, utterance: Utterance, made: SpeechBlock | Refusal | End | Notes) -> None:
@@ -689,6 +817,7 @@ class Connection:
             self.front.metrics.shed.inc()
             return
         facts = self.place.facts
+        assert self.encoder is not None
         mark = mark_json(facts.name, facts.consent_given, moment.at, facts.identity)
         content, key = self.encoder.encode(i420, moment.epoch != self._key_epoch, mark)
         self._key_epoch = moment.epoch
@@ -697,12 +826,61 @@ class Connection:
         packet = pack_picture(self.encoder.codec, flags, moment.epoch, moment.at, content)
         now = self.front.now()
         self.outbox.put_media(packet, moment.epoch, True, now)
-        self._sent += 1
-        self._late.append(now - due)
         self.front.metrics.frames.inc()
+        self._count_sent(moment.at, now, due)
+
+    def _drawn_safely(self, frames: list[DrawnFrame]) -> None:
+        """Frames to draw; a fault of ours ends this session alone."""
+        begin = time.thread_time()
+        try:
+            self._drawn(frames)
+        except Exception:
+            log.exception("a session failed and is ended")
+            self.fail()
+        self.front.coefficients.spent.sending += time.thread_time() - begin
+
+    def _drawn(self, frames: list[DrawnFrame]) -> None:
+        """Send the coefficients of frames, those in a row together."""
+        group: list[tuple[Moment, DrawnFrame, float]] = []
+        for frame in frames:
+            moment, due = self._orders.pop(frame.token, (None, 0.0))
+            if moment is None or moment.epoch != self.session.epoch or self._closing is not None:
+                continue
+            follows = not group or (
+                moment.at == group[-1][0].at + FRAME
+                and moment.speaking == group[-1][0].speaking
+                and len(group) < MOST_DRAWN
+            )
+            if not follows:
+                self._send_group(group)
+                group = []
+            group.append((moment, frame, due))
+        if group:
+            self._send_group(group)
+
+    def _send_group(self, group: list[tuple[Moment, DrawnFrame, float]]) -> None:
+        """Send the coefficients of frames in a row. Lateness is that of the oldest."""
+        first, _, due = group[0]
+        if self.outbox.pictures >= self.front.limits.queued_pictures:
+            self._shed += len(group)
+            self.front.metrics.shed.inc(len(group))
+            return
+        flags = Flag.SPEECH if first.speaking else Flag.NONE
+        contents = [(frame.pose, frame.step, frame.numbers) for _, frame, _ in group]
+        packet = pack_coefficients(flags, first.epoch, first.at, contents)
+        now = self.front.now()
+        self.outbox.put_media(packet, first.epoch, True, now)
+        self.front.metrics.frames.inc(len(group))
+        self._count_sent(first.at, now, due, len(group))
+
+    def _count_sent(self, at: int, now: float, due: float, frames: int = 1) -> None:
+        """Note pictures on their way to the client, the first of time `at`."""
+        self._sent += frames
+        self._late.append(now - due)
         self.front.metrics.lateness.observe(now - due)
-        self.session.picture_sent(now, moment.at)
-        begun = self._sound_from is not None and moment.at + FRAME > self._sound_from
+        self.session.picture_sent(now, at)
+        end = at + FRAME * frames
+        begun = self._sound_from is not None and end > self._sound_from
         if self._asked is not None and begun and self.first_frame_ms is None:
             self.first_frame_ms = round(1000 * (now - self._asked), 1)
 
@@ -773,7 +951,10 @@ class Connection:
     def _send(self) -> None:
         """Send what is in the outbox, in order; the socket says when a slow client has read."""
         if self._socket.writable and (contents := self.outbox.take_all()):
+            begin = time.thread_time()
             self._socket.write(contents)
+            if self.render == "client":
+                self.front.coefficients.spent.sending += time.thread_time() - begin
 
     def end(self) -> None:
         """End the session, which somebody else has asked for."""

@@ -52,6 +52,8 @@ SERVER_MESSAGES: dict[str, dict[str, dict[str, Any]]] = {
         "width": INTEGER,
         "height": INTEGER,
         "video": _object(codec=TEXT, string=TEXT, matte=FLAG),
+        "render": TEXT,
+        "drawing": MAYBE_OBJECT,
         "avatar": TEXT,
         "avatars": _list_of(TEXT),
         "background": TEXT,
@@ -98,6 +100,7 @@ SERVER_MESSAGES: dict[str, dict[str, dict[str, Any]]] = {
         "sessions": INTEGER,
         "resume": OBJECT,
     },
+    "render": {"epoch": INTEGER, "render": TEXT, "watermark": FLAG},
     "hearing": {"epoch": INTEGER, "on": FLAG},
     "turn": {"epoch": INTEGER, "turn": INTEGER, "phase": TEXT, "understood": FLAG},
     "transcript": {

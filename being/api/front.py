@@ -5,22 +5,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from dataclasses import asdict
 
 from being.api.connection import Connection
 from being.api.limits import Access, Limits
 from being.api.metrics import Metrics
 from being.api.session_ledger import LedgerClient
 from being.api.talk import TalkService
+from being.api.web_avatars import WebAvatars
 from being.api.workshop import FeatureFactory, Voice, Workshop
 from being.errors import BeingError
 from being.session.avatar_facts import AvatarFacts
 from being.session.batched_features import BatchedFeatures
+from being.session.coefficient_worker import CoefficientPlace, CoefficientWorker
 from being.session.refusals import Refusal
 from being.session.render_client import RenderClient
 from being.session.speech_source import FeatureSource, SpeechSource
 from being.session.timeline import Clock, SystemClock
 from being.tts.speech_endpoint import URL as SPEECH_URL
 from being.tts.voices import DEFAULT_VOICE, VOICES, speak_plain
+
+COUNT_S = 0.5  # between two times at which processor time is counted
 
 
 def stream_features(facts: AvatarFacts) -> FeatureSource:
@@ -42,11 +47,14 @@ class Front:
         voice: str = DEFAULT_VOICE,
         talk: TalkService | None = None,
         ledger: str | None = None,
+        web: WebAvatars | None = None,
+        drawn_sessions: int = 0,
     ):
         """features, voice_maker: make speech; other ones serve tests. voice: the default one.
 
         talk: answers what clients say; None: they get no answers. ledger: path of the supervisor's
-        `SessionLedger`, where it keeps one.
+        `SessionLedger`, where it keeps one. web: what clients load that draw. drawn_sessions: the
+        most whose clients draw.
         """
         self.renderer, self.limits, self.access = renderer, limits, access
         self.features, self.speak, self.voice = features, voice_maker, voice
@@ -55,6 +63,8 @@ class Front:
         self.clock: Clock = clock or SystemClock()
         self.workshop = Workshop()
         self.metrics = Metrics()
+        self.web = web or WebAvatars()
+        self.coefficients = CoefficientWorker(drawn_sessions)
         self.connections: set[Connection] = set()
         self.ledger = None if ledger is None else LedgerClient(ledger, self._end)
         self.peers: set[asyncio.Task[None]] = set()  # sessions by WebRTC
@@ -99,6 +109,26 @@ class Front:
             )
         found = (facts for facts in self.renderer.facts.values() if facts.name == name)
         return next(facts for facts in found if look is None or facts.look == look)
+
+    async def open_drawn(self, facts: AvatarFacts, address: str) -> CoefficientPlace:
+        """A place for a session whose client draws. Raises Refusal where that cannot be."""
+        if facts.net is None:
+            filmed = self.facts_of(facts.name)
+            if filmed.net is not None:
+                raise Refusal(
+                    "not_drawable",
+                    f"clients cannot draw the background {facts.look!r}",
+                    "they draw the avatar as filmed, or transparent in their own way",
+                    'Leave `background` and `matte` out, or start with "render": "server"',
+                )
+            raise Refusal(
+                "not_drawable",
+                f"clients cannot draw the avatar {facts.name!r}",
+                "it has no bases",
+                "Add them on the server with: being export AVATAR --bases",
+            )
+        counted = await self.renderer.open(facts.key, "none", address, drawn=True)
+        return CoefficientPlace(self.coefficients, facts, counted.close)
 
     def check_voice(self, name: str) -> None:
         """Raise Refusal for a voice that does not exist."""
@@ -158,7 +188,10 @@ class Front:
 
     async def run(self) -> None:
         """Keep the renderer's connection, for ever."""
-        tasks = [asyncio.create_task(self.renderer.run())]
+        tasks = [
+            asyncio.create_task(self.renderer.run()),
+            asyncio.create_task(self._count_spent()),
+        ]
         if self.talk is not None:
             tasks.append(asyncio.create_task(self.talk.greet()))
         if self.ledger is not None:
@@ -168,6 +201,16 @@ class Front:
         finally:
             for task in tasks:
                 task.cancel()
+
+    async def _count_spent(self) -> None:
+        """Count the processor time for clients that draw, for ever."""
+        known: dict[str, float] = {}
+        while True:
+            await asyncio.sleep(COUNT_S)
+            for part, seconds in asdict(self.coefficients.spent).items():
+                if seconds > known.get(part, 0.0):
+                    self.metrics.drawn_seconds.labels(part).inc(seconds - known.get(part, 0.0))
+                    known[part] = seconds
 
     def close(self) -> None:
         """Stop the workshop and free the memory."""

@@ -25,6 +25,7 @@ from being.api.limits import Access, Limits
 from being.api.server import LiveWebSocketProtocol, create_app
 from being.api.talk_options import TalkOptions, new_service
 from being.api.tickets import TicketAccess
+from being.api.web_avatars import WebAvatars
 from being.session.avatar_facts import AvatarFacts
 from being.session.render_client import RenderClient
 from being.threads import forget_startup
@@ -52,6 +53,9 @@ class FrontConfig:
     talk: str | None = None  # file of the options of conversations
     ticket_key: str | None = None  # hexadecimal; sessions are placed, and need a ticket
     ledger: str | None = None  # path of the supervisor's `SessionLedger`
+    drawn_slots: int = 0  # the most sessions whose clients draw
+    web_bundles: dict[str, str] | None = None  # by avatar, see `ServeOptions`
+    web_modules: str | None = None
 
     def to_json(self) -> str:
         """The configuration for the command line."""
@@ -82,12 +86,26 @@ async def _serve(config: FrontConfig) -> None:
     if config.ticket_key is not None:
         access = TicketAccess(key=bytes.fromhex(config.ticket_key))
 
+    web = WebAvatars(
+        {name: Path(folder) for name, folder in (config.web_bundles or {}).items()},
+        None if config.web_modules is None else Path(config.web_modules),
+    )
+
     def load_front() -> Front:
-        client = RenderClient(config.renderer, facts, config.slots)
+        client = RenderClient(config.renderer, facts, config.slots, config.drawn_slots)
         talk = None
         if config.talk is not None:
             talk = new_service(TalkOptions.load(Path(config.talk)))
-        front = Front(client, limits, access, voice=config.voice, talk=talk, ledger=config.ledger)
+        front = Front(
+            client,
+            limits,
+            access,
+            voice=config.voice,
+            talk=talk,
+            ledger=config.ledger,
+            web=web,
+            drawn_sessions=config.drawn_slots,
+        )
         front.warm_up()
         forget_startup()
         return front
@@ -95,7 +113,7 @@ async def _serve(config: FrontConfig) -> None:
     settings: dict[str, object] = {}
     if config.certificate is not None:
         settings |= {"ssl_certfile": config.certificate, "ssl_keyfile": config.key}
-    server = uvicorn.Server(uvicorn_config(create_app(load_front), limits, **settings))
+    server = uvicorn.Server(uvicorn_config(create_app(load_front, web=web), limits, **settings))
 
     def stop() -> None:
         server.should_exit = True

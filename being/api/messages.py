@@ -44,6 +44,7 @@ class Start(Message):
     protocol: Literal[1] = 1
     avatar: Name | None = None
     video: Literal["h264", "jpeg"] = "h264"
+    render: Literal["server", "client"] = "server"
     matte: bool = False
     background: Name | None = None
     voice: Name | None = None
@@ -113,6 +114,13 @@ class HeardReport(Message):
     dropped: Samples | None = None
 
 
+class Render(Message):
+    """From here on the server renders, or the client draws."""
+
+    type: Literal["render"]
+    render: Literal["server", "client"]
+
+
 class StatsRequest(Message):
     """Asks for `stats`."""
 
@@ -159,6 +167,7 @@ ClientMessage = (
     | Expression
     | Pose
     | HeardReport
+    | Render
     | StatsRequest
     | Ask
     | Converse
@@ -174,6 +183,7 @@ MODELS: dict[str, type[Message]] = {
     "expression": Expression,
     "pose": Pose,
     "heard": HeardReport,
+    "render": Render,
     "stats": StatsRequest,
     "ask": Ask,
     "converse": Converse,

@@ -24,7 +24,9 @@ class Metrics:
             multiprocess_mode="livesum",
             registry=registry,
         )
-        self.frames = Counter("being_frames_sent", "Pictures sent.", registry=registry)
+        self.frames = Counter(
+            "being_frames_sent", "Pictures and coefficients of frames sent.", registry=registry
+        )
         self.dropped = Counter(
             "being_frames_dropped", "Pictures left out because they were late.", registry=registry
         )
@@ -37,6 +39,13 @@ class Metrics:
         )
         self.errors = Counter(
             "being_errors", "Errors told to clients.", ["code"], registry=registry
+        )
+        self.drawn_seconds = Counter(
+            "being_drawn_seconds",
+            "Processor time for sessions whose clients draw: speech encoder, coefficient net, "
+            "sending.",
+            ["part"],
+            registry=registry,
         )
         self.lateness = Histogram(
             "being_frame_lateness_seconds",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
@@ -12,6 +13,9 @@ from being.session.refusals import Refusal
 from being.session.timeline import FRAME, RATE
 
 HEADER = struct.Struct("<BBHIQI")
+# Before the numbers of a frame that the client draws: pose, nothing, step.
+DRAWN = struct.Struct("<HHf")
+MOST_DRAWN = 4  # such frames of a packet
 CLIENT_RATES = (16_000, 24_000, 48_000)
 
 
@@ -21,6 +25,7 @@ class Kind(IntEnum):
     H264 = 1
     JPEG = 2
     PCM = 3
+    COEFFICIENTS = 4
 
 
 class Flag(IntFlag):
@@ -43,7 +48,7 @@ class Packet:
 
     kind: Kind
     flags: Flag
-    rate: int
+    rate: int  # samples/s of sound; of frames to draw: K, numbers of each
     epoch: int
     timestamp: int
     length: int
@@ -53,6 +58,32 @@ def pack_picture(codec: str, flags: Flag, epoch: int, at: int, content: bytes) -
     """The packet of an encoded picture; codec: "h264" or "jpeg"."""
     kind = Kind.H264 if codec == "h264" else Kind.JPEG
     return HEADER.pack(kind, flags, 0, epoch, at, FRAME) + content
+
+
+def pack_coefficients(
+    flags: Flag, epoch: int, at: int, frames: Sequence[tuple[int, float, np.ndarray]]
+) -> bytes:
+    """The packet of frames in a row that the client draws: pose, step and int16 [K] of each."""
+    assert 0 < len(frames) <= MOST_DRAWN, len(frames)
+    length, count = FRAME * len(frames), len(frames[0][2])
+    parts = [HEADER.pack(Kind.COEFFICIENTS, flags, count, epoch, at, length)]
+    for pose, step, numbers in frames:
+        parts += [DRAWN.pack(pose, 0, step), numbers.astype("<i2", copy=False).tobytes()]
+    return b"".join(parts)
+
+
+def unpack_coefficients(packet: Packet, payload: bytes) -> list[tuple[int, np.ndarray]]:
+    """Pose and coefficients float32 [K] of the frames of a packet. Raises Refusal `bad_packet`."""
+    size = DRAWN.size + 2 * packet.rate
+    frames = packet.length // FRAME
+    if packet.kind is not Kind.COEFFICIENTS or len(payload) != frames * size:
+        raise _refusal(f"it has {len(payload)} bytes of {frames} frames of {packet.rate} numbers")
+    found = []
+    for start in range(0, len(payload), size):
+        pose, _, step = DRAWN.unpack_from(payload, start)
+        numbers = np.frombuffer(payload, "<i2", packet.rate, start + DRAWN.size)
+        found.append((pose, np.float32(step) * numbers.astype(np.float32)))
+    return found
 
 
 def pack_sound(flags: Flag, epoch: int, at: int, samples: np.ndarray | None) -> bytes:

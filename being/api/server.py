@@ -22,6 +22,7 @@ from being.api.front import Front
 from being.api.http_headers import add_headers
 from being.api.messages import PROTOCOL, error_message
 from being.api.metrics import Metrics
+from being.api.web_avatars import WebAvatars
 from being.session.refusals import Refusal
 
 PAGE = Path(__file__).parent / "page"
@@ -150,8 +151,12 @@ class LiveSocket:
         self._protocol.transport.abort()
 
 
-def create_app(load_front: Callable[[], Front], page: Path = PAGE) -> FastAPI:
-    """The application. load_front: makes the front, in the loop that serves it."""
+def create_app(
+    load_front: Callable[[], Front], page: Path = PAGE, web: WebAvatars | None = None
+) -> FastAPI:
+    """The application. load_front: makes the front, in the loop that serves it. web: what clients
+    load that draw.
+    """
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -192,7 +197,14 @@ def create_app(load_front: Callable[[], Front], page: Path = PAGE) -> FastAPI:
         """Whether sessions can be served."""
         front: Front = app.state.front
         ok = front.renderer.connected
-        body = {"ok": ok, "sessions": front.renderer.sessions, "limit": front.renderer.limit}
+        renderer = front.renderer
+        body = {
+            "ok": ok,
+            "sessions": renderer.sessions,
+            "limit": renderer.limit,
+            "drawn_sessions": renderer.drawn_sessions,
+            "drawn_limit": renderer.drawn_limit,
+        }
         return JSONResponse(body, status_code=200 if ok else 503)
 
     @app.get("/metrics", response_class=Response)
@@ -209,6 +221,8 @@ def create_app(load_front: Callable[[], Front], page: Path = PAGE) -> FastAPI:
     @app.websocket("/session")
     async def session(socket: WebSocket) -> None:
         await serve_session(app.state.front, socket)
+
+    (web or WebAvatars()).serve(app)
 
     if (page / "index.html").is_file():
         app.mount("/", StaticFiles(directory=page, html=True), name="page")

@@ -53,6 +53,11 @@ class ServeOptions:
     fronts: int | None = None  # default: the number of cores less one
     limit: int = 0  # sessions; 0: as many as the device renders
     limit_by_address: int = 8
+    drawn_limit: int = 0  # sessions whose clients draw; 0: as many as the fronts serve
+    # Name of an avatar -> its bundle for clients that draw (`being export --web`), offered to them.
+    web_bundles: dict[str, Path] = field(default_factory=dict)
+    # Modules with which the page draws them; None: the page has its pictures from the server.
+    web_modules: Path | None = None
     token: str | None = None
     origins: list[str] = field(default_factory=list)
     certificate: Path | None = None
@@ -125,7 +130,7 @@ class Supervisor:
         self._renderer_listener.listen(64)
         self.port: int = self._listener.getsockname()[1]
         self._parent_read, self._parent_write = os.pipe()
-        self.limit = options.limit
+        self.limit, self.drawn_limit = options.limit, options.drawn_limit
         self._renderer = _Child("render")
         self._fronts = [_Child(f"front {number}") for number in range(fronts)]
         self._stopping = threading.Event()
@@ -248,6 +253,7 @@ class Supervisor:
             options.watermark,
             options.deform,
             options.looks,
+            self.drawn_limit,
         )
         self._run(
             self._renderer,
@@ -277,6 +283,9 @@ class Supervisor:
             str(self._talk) if self._talk else None,
             options.ticket_key,
             self._ledger_path,
+            self.drawn_limit,
+            {name: str(folder) for name, folder in options.web_bundles.items()},
+            None if options.web_modules is None else str(options.web_modules),
         )
         environment = {**self._environment, **ONE_THREAD}
         with door:
@@ -321,7 +330,7 @@ class Supervisor:
             what, why, fix, code = answer["error"]
             raise BeingError(what, why, fix, ExitCode(code))
         # A render process that is started again admits as many as this one measured.
-        self.limit = answer["limit"]
+        self.limit, self.drawn_limit = answer["limit"], answer["drawn_limit"]
         threading.Thread(target=self._drain_renderer, daemon=True).start()
 
     def _drain_renderer(self) -> None:

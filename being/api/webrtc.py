@@ -163,7 +163,7 @@ async def open_peer(front: Front, content: bytes, address: str, token: str | Non
         answer = await socket.peer.answer(offer.sdp)
     except InputRejected as error:
         raise Refusal("bad_message", error.what, error.why, error.fix) from error
-    connection = Connection(front, socket, address, token, raw_pictures)
+    connection = Connection(front, socket, address, token, raw_pictures, can_draw=False)
     task = asyncio.get_running_loop().create_task(_serve(connection))
     front.peers.add(task)
     task.add_done_callback(front.peers.discard)

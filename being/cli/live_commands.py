@@ -28,7 +28,7 @@ from being.cli.talk_options import (
     talk_options,
 )
 from being.console import console
-from being.errors import EnvironmentFault, InputRejected, UsageError
+from being.errors import BeingError, EnvironmentFault, InputRejected, UsageError
 
 if TYPE_CHECKING:
     from being.api.supervisor import ServeOptions
@@ -93,6 +93,15 @@ def serve(
             "--max-sessions",
             min=1,
             help="Sessions at a time (default: as many as the machine serves, measured at start).",
+        ),
+    ] = None,
+    max_client_sessions: Annotated[
+        int | None,
+        typer.Option(
+            "--max-client-sessions",
+            min=1,
+            help="Sessions at a time whose clients draw, beside the others (default: as many as "
+            "the fronts serve, measured at start).",
         ),
     ] = None,
     max_per_address: Annotated[
@@ -201,6 +210,7 @@ def serve(
         ),
         fronts=fronts,
         limit=max_sessions or 0,
+        drawn_limit=max_client_sessions or 0,
         limit_by_address=max_per_address,
         precision=precision,
         deform=deform,
@@ -212,16 +222,40 @@ def serve(
     secure = options.certificate is not None
     if ray:
         return _serve_placed(options, replicas, address, proxy, drain)
+    options = _with_web_bundles(options)
     with Supervisor(options) as supervisor:
         console.info("loading ...")
         supervisor.start()
         for line in address_lines(host, supervisor.port, token, secure):
             console.info(line)
+        if supervisor.drawn_limit:
+            console.info(f"{supervisor.drawn_limit} sessions more whose clients draw")
         console.info(f"{supervisor.limit} sessions at a time; Ctrl-C ends the server")
         end_on_signals(supervisor)
         supervisor.watch()
     scheme = "https" if secure else "http"
     return {"url": page_address(scheme, host, supervisor.port, token), "limit": supervisor.limit}
+
+
+def _with_web_bundles(options: ServeOptions) -> ServeOptions:
+    """The options with the bundles of avatars that clients can draw; made where they are missing.
+
+    A bundle that cannot be made is told: then clients need one of their own.
+    """
+    from being.assets.cache import cache_folder
+    from being.interop.web.cached import cached_bundle
+    from being.interop.web.exporter import PAGE
+
+    bundles: dict[str, Path] = {}
+    for name, folder in options.avatars.items():
+        try:
+            bundle = cached_bundle(folder, cache_folder() / "web")
+        except (BeingError, OSError) as error:
+            console.warn(f"the page cannot draw {name} by itself: {error}")
+            continue
+        if bundle is not None:
+            bundles[name] = bundle
+    return dataclasses.replace(options, web_bundles=bundles, web_modules=PAGE)
 
 
 def _looks(backgrounds: list[str] | None, into_source: bool) -> tuple[str, ...]:
@@ -255,6 +289,15 @@ def bench_live(
         int,
         typer.Option("--sessions", metavar="N", min=1, help="Also measure N sessions at a time."),
     ] = 1,
+    client_render: Annotated[
+        int,
+        typer.Option(
+            "--client-render",
+            metavar="N",
+            min=0,
+            help="Also measure N sessions at a time whose clients draw (needs bases).",
+        ),
+    ] = 0,
     seconds: Annotated[
         float, typer.Option("--seconds", min=2, help="Sound that each session pushes.")
     ] = 20.0,
@@ -329,6 +372,7 @@ def bench_live(
         sessions=sessions,
         seconds=seconds,
         connects=connects,
+        drawn=client_render,
         page=(page_interrupts, page_sync) if page else None,
         report=report,
     )

@@ -16,10 +16,12 @@ from being.conventions import ATTENTION_OFFSETS, CODE_OFFSETS
 from being.data.expression_channels import ExpressionChannels
 from being.inference.animation.moods import MOODS, expression_names
 from being.inference.mouth_stream import MouthStream, live_stream
+from being.model.coefficient_net import CoefficientNet
 from being.model.voice_to_mouth import VoiceToMouth
 from being.session.motion import AvatarMotion
 
-VOICE_PREFIX = "voice."  # of the mapping's tensors in the file
+# Of the tensors of the mapping, and of the coefficient net, in the file.
+VOICE_PREFIX, NET_PREFIX = "voice.", "net."
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,9 @@ class AvatarFacts:
     look: str = "filmed"
     shown: tuple[int, int] | None = None  # px, width and height; None: size x size
     matte: bool = False  # a matte is stacked under the colours
+    # What a client needs that draws by itself, computed by the front; None: the avatar has no
+    # bases, or this look cannot be drawn so.
+    net: CoefficientNet | None = None
 
     @property
     def key(self) -> str:
@@ -68,7 +73,7 @@ class AvatarFacts:
 
     @property
     def can_be_batched(self) -> bool:
-        """Whether `inference.mouth_batch` can compute the rows."""
+        """Whether `inference.mouth_batch` and `mouth_streams` can compute the rows."""
         return self.encoder == CAUSAL and self.voice is not None
 
     @property
@@ -131,14 +136,17 @@ class AvatarFacts:
             "shown": self.shown,
             "matte": self.matte,
         }
-        tensors: dict[str, Any] = {} if self.voice is None else self.voice.tensors()
+        tensors: dict[str, Any] = {}
+        for prefix, owner in ((VOICE_PREFIX, self.voice), (NET_PREFIX, self.net)):
+            if owner is not None:
+                tensors |= {prefix + name: value for name, value in owner.tensors().items()}
         part = path.with_suffix(".part.npz")
         np.savez(
             part,
             facts=np.frombuffer(json.dumps(facts).encode(), np.uint8),
             silent_row=self.silent_row,
             expression=self.motion.expression,
-            **{VOICE_PREFIX + name: value for name, value in tensors.items()},
+            **tensors,
         )
         os.replace(part, path)
 
@@ -148,12 +156,15 @@ class AvatarFacts:
         with np.load(path) as file:
             facts = json.loads(file["facts"].tobytes())
             silent_row, expression = file["silent_row"], file["expression"]
-            tensors = {
-                name.removeprefix(VOICE_PREFIX): file[name]
-                for name in file.files
-                if name.startswith(VOICE_PREFIX)
-            }
-        voice = VoiceToMouth.from_parts(tensors, facts["voice"]) if facts["voice"] else None
+            mapping, net = (
+                {
+                    name.removeprefix(prefix): file[name]
+                    for name in file.files
+                    if name.startswith(prefix)
+                }
+                for prefix in (VOICE_PREFIX, NET_PREFIX)
+            )
+        voice = VoiceToMouth.from_parts(mapping, facts["voice"]) if facts["voice"] else None
         channels = ExpressionChannels.from_dict(facts["channels"])
         return cls(
             facts["name"],
@@ -169,4 +180,5 @@ class AvatarFacts:
             facts["look"],
             tuple(facts["shown"]) if facts["shown"] else None,
             facts["matte"],
+            CoefficientNet.from_tensors(net) if net else None,
         )

@@ -1,7 +1,8 @@
-"""Speech features that the render process computes: the front's side.
+"""Speech features of many sessions in one batch: the side of one utterance.
 
-The sound of an utterance goes there in chunks; mouth codes come back some milliseconds later. What
-has no code yet is kept, so that a new render process can go on from there.
+The render process computes them, or this front does (`coefficient_worker.py`). The sound of an
+utterance goes there in chunks; mouth codes come back some milliseconds later. What has no code yet
+is kept, so that another place can go on from there.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from being.inference.mouth_stream import CODE_DELAY, ENDLESS
 
 
 class SoundPlace(Protocol):
-    """The place of a session in the render process."""
+    """The place of a session where its codes are computed."""
 
     # Called with utterance, frame and code float32 [K].
     receive_code: Callable[[int, int, np.ndarray], None]
@@ -77,6 +78,11 @@ class BatchedFeatures:
         if self._open:
             self._begin(self._cutter.first)
             self._send()
+
+    def move(self, place: SoundPlace) -> None:
+        """Go on from the first missing code in another place."""
+        self._place = place
+        self.restart()
 
     def close(self) -> None:
         """Nothing more is wanted."""

@@ -10,8 +10,12 @@ import time
 import numpy as np
 import torch
 
+from being.audio.causal_conformer import shipped_weights
+from being.audio.sound_chunks import CHUNK_SAMPLES
 from being.conventions import ATTENTION_WINDOW, FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from being.inference.i420 import VIDEO_COLOURS
+from being.inference.mouth_stream import ENDLESS
+from being.inference.mouth_streams import MouthStreams
 from being.media.live_video import new_encoder
 from being.session.avatar_facts import AvatarFacts
 from being.session.live_session import SILENT_ROW, FrameOrder
@@ -21,12 +25,39 @@ SHARE = 2 / 3  # of the time of the device, and of each front process, that sess
 SECONDS = 0.6  # of measuring
 BATCH = 8
 MOST = 512
+# Of sessions whose clients draw: the most, and processor time a frame of their clocks, motion,
+# sound and messages, s (docs/measurements.md).
+MOST_DRAWN, DRAWN_SESSION_S = 4096, 0.25e-3
 
 
 def front_capacity(facts: AvatarFacts, fronts: int) -> int:
     """The number of sessions whose speech and video `fronts` processes make, at least 1."""
     seconds = _encoding_seconds(facts) + (0.0 if facts.batched else _feature_seconds(facts))
     return max(1, min(MOST, int(SHARE * fronts / FPS / seconds)))
+
+
+def drawn_capacity(facts: AvatarFacts, fronts: int) -> int:
+    """The number of sessions whose clients draw that `fronts` processes serve, at least 1."""
+    seconds = DRAWN_SESSION_S + (
+        _batched_feature_seconds(facts) if facts.can_be_batched else _feature_seconds(facts)
+    )
+    return max(1, min(MOST_DRAWN, int(SHARE * fronts / FPS / seconds)))
+
+
+def _batched_feature_seconds(facts: AvatarFacts) -> float:
+    """Processor time of the mouth code of a frame in a batch of BATCH sessions, s."""
+    assert facts.voice is not None
+    streams, numbers = MouthStreams(shipped_weights(), facts.voice, BATCH), np.arange(BATCH)
+    sound = np.random.default_rng(0).normal(0, 0.05, (BATCH, CHUNK_SAMPLES)).astype(np.float32)
+
+    def frames(first: int, count: int) -> None:
+        for k in range(first, first + count):
+            streams.submit(numbers, np.full(BATCH, k), np.full(BATCH, ENDLESS), sound)
+
+    frames(0, BATCH)
+    start = time.process_time()
+    frames(BATCH, 2 * BATCH)
+    return (time.process_time() - start) / (2 * BATCH * BATCH)
 
 
 def _feature_seconds(facts: AvatarFacts) -> float:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from being.conventions import FEATURE_WINDOW, SAMPLE_RATE
+from being.data.cameras import camera_vector
 from being.inference.engine import Engine
 from being.inference.live_look import FILMED, LiveLook, live_look
+from being.model.coefficient_net import CoefficientNet
 from being.provenance.mark import Mark
 from being.provenance.watermark import Watermark
 from being.session.avatar_facts import AvatarFacts
@@ -29,6 +31,9 @@ def avatar_facts(
     rows = np.concatenate([stream.push(silence), stream.finish()])
     silent_row = rows[len(rows) // 2].astype(np.float32)
     assert silent_row.shape[0] == FEATURE_WINDOW, silent_row.shape
+    net = None
+    if avatar.bases is not None and look.name == FILMED:
+        net = CoefficientNet.of(avatar.bases, camera_vector(avatar.world_to_camera.cpu().numpy()))
     return AvatarFacts(
         name,
         avatar.size,
@@ -42,4 +47,5 @@ def avatar_facts(
         look=look.name,
         shown=(look.width, look.height),
         matte=look.matte,
+        net=net,
     )

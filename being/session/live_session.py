@@ -130,6 +130,8 @@ class LiveSession:
         self.counters = Counters()
         self.listening = False
         self.speaking = False
+        # Pictures that may be made at the same time.
+        self.most_in_flight = MAX_IN_FLIGHT
 
         self._utterance: Utterance | None = None  # open, or not spoken to its end
         self._spoken: _Spoken | None = None  # the utterance that was last on the timeline
@@ -290,7 +292,7 @@ class LiveSession:
         elif self._run == 0 and self._can_speak(utterance) and not utterance.streamed:
             self.playback.hurry(now)
         while self.playback.due(now) or self._eager(now, in_flight):
-            moment = self._moment(due, in_flight >= MAX_IN_FLIGHT)
+            moment = self._moment(due, in_flight >= self.most_in_flight)
             in_flight += moment.order is not None
             due.append(moment)
             self._end_if_finished(due)
@@ -309,7 +311,8 @@ class LiveSession:
         """Whether the next frame is made before its time: of streamed sound, which cannot come
         sooner, and whose picture should not wait.
         """
-        return self._complete() and in_flight < MAX_IN_FLIGHT - 1 and self.playback.allowed(now)
+        waits = in_flight < self.most_in_flight - 1
+        return self._complete() and waits and self.playback.allowed(now)
 
     def _complete(self) -> bool:
         """Whether all that the next frame of streamed sound needs is there."""

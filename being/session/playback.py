@@ -35,6 +35,7 @@ class PlaybackClock:
     def __init__(self, now: float, at: int):
         """at: position in samples where the first epoch begins."""
         self.lead = self._base = LEAD
+        self.eager = EAGER  # samples by which frames may be made early, beyond the lead
         self._raised = now
         self.begin(now, at)
 
@@ -65,7 +66,7 @@ class PlaybackClock:
 
     def seconds_to_allowed(self, now: float) -> float:
         """Time until the next frame may be made, s; 0 when it may."""
-        ahead = min(self.lead + EAGER, MAX_AHEAD)
+        ahead = min(self.lead + self.eager, MAX_AHEAD)
         # Frames lie whole samples apart.
         missing = self._produced + 1 - self.position(now) - ahead
         return max(0.0, missing / RATE)

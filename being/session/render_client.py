@@ -48,10 +48,17 @@ class Place:
     """The place of one session in the render process. Implements `SoundPlace`."""
 
     def __init__(
-        self, client: RenderClient, slot: int, facts: AvatarFacts, codec: str, address: str
+        self,
+        client: RenderClient,
+        slot: int,
+        facts: AvatarFacts,
+        codec: str,
+        address: str,
+        drawn: bool = False,
     ):
+        """drawn: the client draws; the place is only counted, and no picture can be ordered."""
         self._client, self.slot, self.facts = client, slot, facts
-        self.codec, self.address = codec, address
+        self.codec, self.address, self.drawn = codec, address, drawn
         self._tell_nobody()
         self._utterance = 0  # number of the last one
         self._free = list(range(BUFFERS))
@@ -113,16 +120,21 @@ class Place:
 class RenderClient:
     """The connection of one front process to the render process."""
 
-    def __init__(self, path: str, facts: list[AvatarFacts], slots: int):
-        """path: of the render process's socket; slots: the most sessions of this front."""
+    def __init__(self, path: str, facts: list[AvatarFacts], slots: int, drawn_slots: int = 0):
+        """path: of the render process's socket; slots: the most sessions of this front;
+        drawn_slots: the most beside them whose clients draw, which need no memory.
+        """
         self._path = path
         self.facts = {known.key: known for known in facts}
         self._layout = MemoryLayout.of(facts, slots)
         self.memory = FrontMemory(self._layout)
         self._free = list(range(slots - 1, -1, -1))
+        self._free_drawn = list(range(slots + drawn_slots - 1, slots - 1, -1))
         self._places: dict[int, Place] = {}
         self._writer: asyncio.StreamWriter | None = None
-        self.sessions, self.limit = 0, 0  # of all fronts, at the last opening
+        # Of all fronts, at the last opening: pictures are rendered, and clients draw.
+        self.sessions, self.limit = 0, 0
+        self.drawn_sessions, self.drawn_limit = 0, 0
 
     @property
     def connected(self) -> bool:
@@ -174,6 +186,8 @@ class RenderClient:
         elif kind is Kind.OPENED:
             answer = json.loads(body)
             self.sessions, self.limit = answer["sessions"], answer["limit"]
+            self.drawn_sessions = answer["drawn_sessions"]
+            self.drawn_limit = answer["drawn_limit"]
             place = self._places.get(answer["slot"])
             if place is None:
                 return
@@ -188,12 +202,15 @@ class RenderClient:
         if self._writer is not None:
             self._writer.write(message)
 
-    async def open(self, key: str, codec: str, address: str, timeout_s: float = 10.0) -> Place:
+    async def open(
+        self, key: str, codec: str, address: str, timeout_s: float = 10.0, drawn: bool = False
+    ) -> Place:
         """A place for a session. Raises Refusal where it is not admitted.
 
-        key: of the facts of its avatar.
+        key: of the facts of its avatar. drawn: its client draws.
         """
-        if not self._free:
+        free = self._free_drawn if drawn else self._free
+        if not free:
             raise Refusal(
                 "full",
                 "all places are taken",
@@ -201,7 +218,7 @@ class RenderClient:
                 "Try again in a minute",
                 close=4429,
             )
-        place = Place(self, self._free.pop(), self.facts[key], codec, address)
+        place = Place(self, free.pop(), self.facts[key], codec, address, drawn)
         place.opened = asyncio.get_running_loop().create_future()
         self._places[place.slot] = place
         self._send_open(place, again=False)
@@ -233,6 +250,7 @@ class RenderClient:
             "codec": place.codec,
             "address": place.address,
             "again": again,
+            "drawn": place.drawn,
         }
         self.send(pack_json(Kind.OPEN, fields))
 
@@ -244,7 +262,7 @@ class RenderClient:
 
     def _forget(self, place: Place) -> None:
         if self._places.pop(place.slot, None) is not None:
-            self._free.append(place.slot)
+            (self._free_drawn if place.drawn else self._free).append(place.slot)
 
     def close(self) -> None:
         """Free the memory."""

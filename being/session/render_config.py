@@ -25,6 +25,7 @@ class RenderConfig:
     watermark: bool = True  # of the pictures
     deform: str = "network"  # what moves the Gaussians, or "bases"
     looks: tuple[str, ...] = ()  # beside that of the clip, see `inference.live_look`
+    drawn_limit: int = 0  # sessions whose clients draw; 0: as many as the fronts can serve
 
     def to_json(self) -> str:
         """The configuration for the command line."""

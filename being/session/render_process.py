@@ -31,7 +31,7 @@ from being.provenance.mark import identity_of
 from being.provenance.watermark import Watermark
 from being.session.admission import Admission
 from being.session.avatar_facts import AvatarFacts
-from being.session.capacity import front_capacity, measured_capacity
+from being.session.capacity import drawn_capacity, front_capacity, measured_capacity
 from being.session.engine_facts import avatar_facts
 from being.session.feature_worker import FeatureWorker
 from being.session.refusals import Refusal
@@ -69,6 +69,7 @@ class Front:
         self.addresses: dict[int, str] = {}
         self.colours: dict[int, Colours] = {}
         self.widths: dict[int, int] = {}
+        self.drawn = set[int]()  # slots whose clients draw
         self.outgoing = bytearray()
 
 
@@ -82,9 +83,13 @@ class RenderProcess:
         facts: list[AvatarFacts],
         admission: Admission,
         features: dict[str, FeatureWorker] | None = None,
+        drawn_admission: Admission | None = None,
     ):
-        """workers, features: by the key of the avatar's facts."""
+        """workers, features: by the key of the avatar's facts. drawn_admission: of sessions whose
+        clients draw; this process only counts them, for all fronts. None: there are none.
+        """
         self.workers, self.features, self.admission = workers, features or {}, admission
+        self.drawn_admission = drawn_admission or Admission(0, 0)
         self.facts = {known.key: known for known in facts}
         self._selector = selectors.DefaultSelector()
         listener.setblocking(False)
@@ -161,7 +166,7 @@ class RenderProcess:
         if kind is Kind.ORDER:
             assert front.memory is not None
             slot, buffer, token, order = unpack_order(body, front.memory, front.widths)
-            if slot in front.avatars:
+            if slot in front.keys:
                 name = front.avatars[slot]
                 picture = front.memory.picture(slot, buffer, self.facts[name].picture_bytes)
                 key = front.keys[slot]
@@ -170,7 +175,8 @@ class RenderProcess:
                 )
         elif kind is Kind.SOUND:
             slot, utterance, first, frames, samples = unpack_sound(body)
-            if (found := self.features.get(front.avatars.get(slot, ""))) is not None:
+            found = self.features.get(front.avatars.get(slot, ""))
+            if found is not None and slot in front.keys:
                 found.put(front.keys[slot], utterance, first, frames, samples)
         elif kind is Kind.OPEN:
             self._open(front, json.loads(body))
@@ -182,17 +188,34 @@ class RenderProcess:
 
     def _open(self, front: Front, fields: dict[str, Any]) -> None:
         """Admit a session, or say why not."""
-        slot, name, address = fields["slot"], fields["avatar"], fields["address"]
-        answer: dict[str, Any] = {"slot": slot, "ok": True, "limit": self.admission.limit}
+        slot, address = fields["slot"], fields["address"]
+        drawn: bool = fields["drawn"]
+        admission = self.drawn_admission if drawn else self.admission
+        answer: dict[str, Any] = {"slot": slot, "ok": True}
         try:
-            self.admission.enter(address, fields["again"])
+            admission.enter(address, fields["again"])
         except Refusal as refusal:
             answer |= {
                 "ok": False,
                 "error": [refusal.name, refusal.what, refusal.why, refusal.fix, refusal.close],
             }
         else:
-            front.avatars[slot], front.addresses[slot] = name, address
+            self._take(front, slot, fields)
+        answer |= {
+            "sessions": self.admission.sessions,
+            "limit": self.admission.limit,
+            "drawn_sessions": self.drawn_admission.sessions,
+            "drawn_limit": self.drawn_admission.limit,
+        }
+        front.outgoing += pack_json(Kind.OPENED, answer)
+
+    def _take(self, front: Front, slot: int, fields: dict[str, Any]) -> None:
+        """Prepare for a session that was admitted."""
+        name = front.avatars[slot] = fields["avatar"]
+        front.addresses[slot] = fields["address"]
+        if fields["drawn"]:
+            front.drawn.add(slot)
+        else:
             front.colours[slot] = JPEG_COLOURS if fields["codec"] == "jpeg" else VIDEO_COLOURS
             front.widths[slot] = self.facts[name].width
             key = front.keys[slot] = object()
@@ -200,12 +223,13 @@ class RenderProcess:
             self.workers[name].open(key, self.facts[name].silent_row)
             if name in self.features:
                 self.features[name].open(key)
-        answer["sessions"] = self.admission.sessions
-        front.outgoing += pack_json(Kind.OPENED, answer)
 
     def _close(self, front: Front, slot: int) -> None:
         name = front.avatars.pop(slot, None)
-        if name is not None:
+        if name is not None and slot in front.drawn:
+            front.drawn.discard(slot)
+            self.drawn_admission.leave(front.addresses.pop(slot))
+        elif name is not None:
             key = front.keys.pop(slot)
             self.workers[name].close(key)
             if name in self.features:
@@ -252,7 +276,8 @@ def main() -> None:
         print(json.dumps({"ready": False, "error": fields}), flush=True)
         sys.exit(int(error.code))
     forget_startup()
-    print(json.dumps({"ready": True, "limit": limit}), flush=True)
+    limits = {"limit": limit, "drawn_limit": process.drawn_admission.limit}
+    print(json.dumps({"ready": True, **limits}), flush=True)
     process.run()
     process.close()
 
@@ -301,8 +326,18 @@ def _start(config: RenderConfig) -> tuple[RenderProcess, int]:
         if known.batched
     }
     listener = socket.socket(fileno=config.listener)
-    admission = Admission(limit, config.limit_by_address)
-    process = RenderProcess(listener, workers, facts, admission, features)
+    drawable = [known for known in facts if known.net is not None]
+    drawn_limit = config.drawn_limit
+    if not drawn_limit and drawable:
+        drawn_limit = min(drawn_capacity(known, config.fronts) for known in drawable)
+    process = RenderProcess(
+        listener,
+        workers,
+        facts,
+        Admission(limit, config.limit_by_address),
+        features,
+        Admission(drawn_limit if drawable else 0, config.limit_by_address),
+    )
     process.watch_parent(config.parent)
     return process, limit
 

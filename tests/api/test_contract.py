@@ -82,6 +82,8 @@ def test_every_message_of_the_server_fits_its_schema(monkeypatch: pytest.MonkeyP
             await client.until("speaking_started")
             await client.send({"type": "interrupt"})
             await client.send({"type": "stats"})
+            await client.send({"type": "render", "render": "server"})
+            await client.until("render")
             await client.send({"type": "sing"})
             await client.until("error")
             return client

@@ -16,7 +16,11 @@ from being.face.mouth_code import MOUTH_CHANNELS, MouthUnits
 from being.inference.i420 import i420_bytes
 from being.media.live_video import mark_json, new_encoder
 from being.model.voice_to_mouth import VoiceToMouth
+from being.audio.causal_conformer import shipped_weights
 from being.audio.causal_encoder import CausalEncoder
+from being.inference.mouth_streams import MouthStreams
+from being.model.coefficient_net import CoefficientNet, quantised
+from being.session.coefficient_worker import CoefficientWorker
 from being.audio.feature_windows import STRIP
 from being.inference.mouth_stream import live_stream
 from being.session.speech_source import SpeechSource
@@ -36,6 +40,14 @@ speech = speak_plain("Hello there.", "hibari", 1.0)
 source = SpeechSource(live_stream("hama-causal", voice, k), speech.rate, one)
 blocks = [*source.speak(speech, True, 0), *source.finish()]
 assert sum(len(block.rows) for block in blocks) > 10
+rows = MouthStreams(shipped_weights(), voice, 2)
+made = rows.submit(np.arange(2), np.zeros(2, int), np.full(2, 9), np.zeros((2, 1040), "f4"))
+assert made.values.shape == (2, k)
+net = CoefficientNet(np.zeros((3, 12), "f4"), np.zeros(k + 14, "f4"), np.ones(k + 14, "f4"),
+                     ((np.ones((5, k + 14), "f4"), zero[:5]),))
+made = net.coefficients(made.values, np.zeros((2, 2), "f4"), np.zeros(2, int))
+assert quantised(made)[0].shape == (2, 5)
+CoefficientWorker(3)
 encoder = new_encoder("h264", 64, 64)
 encoder.encode(np.zeros(i420_bytes(64), np.uint8), True, mark_json("a", None, 0))
 print([name for name in ("torch", "transformers", "cv2") if name in sys.modules])

@@ -31,7 +31,8 @@ LIMITS = Limits(messages_per_s=1e6, message_burst=1e6, audio_seconds=20.0)
 VALUES: list[Any] = [
     None, True, False, 0, 1, -1, 1 << 31, 1 << 53, 1 << 70, -1e308, 0.5, 1e-9, "", "a", "loop",
     "hold", "neutral", "happy", "hibari", "\x00", "\ud800", "é" * 300, "Hello, world. ",
-    "unspeakable", [], [1], {}, {"smile": 0.5}, {"epoch": 0, "samples": 5}, [[[]]],
+    "unspeakable", "client", "server", [], [1], {}, {"smile": 0.5}, {"epoch": 0, "samples": 5},
+    [[[]]],
     float("nan"), float("inf"),
 ]  # fmt: skip
 
@@ -45,7 +46,7 @@ def fuzzed_message(dice: random.Random) -> str | bytes:
     if kind == "bytes":
         count = dice.choice([0, 1, 2, 320, 960])
         head = HEADER.pack(
-            dice.choice([1, 2, 3, 3, 3, 3, 200]),
+            dice.choice([1, 2, 3, 3, 3, 3, 4, 200]),
             dice.choice([0, 0, 4, 255]),
             dice.choice([0, 16_000, 24_000, 48_000, 44_100]),
             dice.choice([0, 0, 1, 7, (1 << 32) - 1]),
@@ -103,8 +104,8 @@ async def fuzz(server: LocalServer, count: int, seed: int) -> tuple[int, int]:
     return errors, sessions
 
 
-def check_fuzzing(count: int, seed: int = 0) -> dict[str, Any]:
-    """Fuzz beside a session that must stay on time; the figures."""
+def check_fuzzing(count: int, seed: int = 0, drawn: bool = False) -> dict[str, Any]:
+    """Fuzz beside a session that must stay on time; the figures. drawn: clients may draw."""
 
     async def both() -> tuple[LiveClient, tuple[int, int], float]:
         async with LiveClient(server.url) as witness:
@@ -117,7 +118,7 @@ def check_fuzzing(count: int, seed: int = 0) -> dict[str, Any]:
             await witness.until("stats")
             return witness, work.result(), spent
 
-    with LocalServer(limits=LIMITS) as server:
+    with LocalServer(limits=LIMITS, drawn=drawn) as server:
         witness, (errors, sessions), spent = asyncio.run(both())
         stats = witness.messages("stats")[-1]
         assert not witness.messages("error")
@@ -136,8 +137,9 @@ def check_fuzzing(count: int, seed: int = 0) -> dict[str, Any]:
         }
 
 
-def test_a_fuzzer_disturbs_nobody() -> None:
-    figures = check_fuzzing(MESSAGES)
+@pytest.mark.parametrize("drawn", [False, True], ids=["rendered", "drawn"])
+def test_a_fuzzer_disturbs_nobody(drawn: bool) -> None:
+    figures = check_fuzzing(MESSAGES, drawn=drawn)
     assert figures["errors_told"] > MESSAGES / 4 and figures["sessions"] == 1
     # The witness plays 120 ms after what is sent; the machine of the tests may be busy.
     assert figures["witness_longest_pause_ms"] < 1000
@@ -149,6 +151,7 @@ def test_http_requests_that_make_no_sense_are_refused() -> None:
         for _ in range(150):
             path = "/" + dice.choice(
                 ["info", "health", "metrics", "session", "openapi.json", "", "%00", "..%2f", "é"]
+                + ["web-avatars/tiny/manifest.json", "web-avatars/%2e%2e/x", "web-avatars/a/%00"]
             )
             if dice.random() < 0.5:
                 path += "?" + dice.choice(["token=%ff", "a=1&a=2", "=", "%", "x" * 4000])

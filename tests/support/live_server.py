@@ -16,19 +16,24 @@ import numpy as np
 import uvicorn
 from placed_avatar import write_placed_avatar
 from tiny_avatar import tiny_avatar
+from web_avatar import write_web_avatar
 
-from being.api.front import Front
+from being.api.front import Front, stream_features
 from being.api.front_process import uvicorn_config
 from being.api.limits import Access, Limits
 from being.api.server import create_app
 from being.api.talk import TalkService
+from being.api.web_avatars import WebAvatars
 from being.conventions import FEATURE_WINDOW, SAMPLES_PER_FRAME
 from being.errors import InputRejected
 from being.inference.engine import Engine
 from being.inference.live_look import FILMED, live_look
+from being.interop.web import export_web
+from being.interop.web.exporter import PAGE as MODULES
 from being.model.avatar import load_avatar
 from being.session.admission import Admission
 from being.session.avatar_facts import AvatarFacts
+from being.session.engine_facts import avatar_facts
 from being.session.motion import AvatarMotion
 from being.session.render_client import RenderClient
 from being.session.render_process import RenderProcess
@@ -92,6 +97,8 @@ class LocalServer:
     talk: TalkService | None = None
     ledger: str | None = None  # path of a `SessionLedger`
     looks: tuple[str, ...] = ()  # beside the filmed one; then the avatar has mattes and a surround
+    # Clients can draw: the avatar has bases, the voice of the live encoder, and a bundle.
+    drawn: bool = False
 
     def __enter__(self) -> LocalServer:
         self._folder = tempfile.TemporaryDirectory()
@@ -99,15 +106,24 @@ class LocalServer:
         avatar = tiny_avatar(folder)
         if self.looks:
             avatar = load_avatar(write_placed_avatar(folder / "placed", width=WIDTH))
+        self.web = WebAvatars()
+        if self.drawn:
+            avatar = write_web_avatar(folder / "web")
+            export_web(avatar, folder / "export")
+            self.web = WebAvatars({"web": folder / "export/avatar"}, MODULES)
         self.engine = Engine(avatar, precision="float32")
-        self.facts = AvatarFacts(
-            "tiny",
-            avatar.size,
-            "none",
-            np.full((FEATURE_WINDOW, WIDTH), 0.1, np.float32),
-            AvatarMotion(avatar.pose_count, avatar.channels, self.engine.expression),
-            {"confirmed": True, "statement": "agreed"},
-            "Consent: agreed",
+        self.facts = (
+            avatar_facts(self.engine, "web")
+            if self.drawn
+            else AvatarFacts(
+                "tiny",
+                avatar.size,
+                "none",
+                np.full((FEATURE_WINDOW, WIDTH), 0.1, np.float32),
+                AvatarMotion(avatar.pose_count, avatar.channels, self.engine.expression),
+                {"confirmed": True, "statement": "agreed"},
+                "Consent: agreed",
+            )
         )
         self._looks = [live_look(avatar, text) for text in (FILMED, *self.looks)]
         self.all_facts = [
@@ -131,7 +147,10 @@ class LocalServer:
             engine = self.engine if own else Engine(look.avatar, precision="float32")
             workers[facts.key] = RenderWorker(engine, None, look)
         duplicate = self._unix.dup()
-        self.process = RenderProcess(duplicate, workers, self.all_facts, admission)
+        drawn_admission = Admission(self.sessions, self.sessions_by_address)
+        self.process = RenderProcess(
+            duplicate, workers, self.all_facts, admission, None, drawn_admission
+        )
         read, self._write = os.pipe()
         self.process.watch_parent(read)
         self._renderer = threading.Thread(target=self.process.run, daemon=True)
@@ -145,19 +164,22 @@ class LocalServer:
 
     def _start_front(self, folder: Path) -> None:
         def load_front() -> Front:
-            client = RenderClient(self._path, self.all_facts, self.sessions + 2)
+            slots = self.sessions + 2
+            client = RenderClient(self._path, self.all_facts, slots, slots)
             self.front = Front(
                 client,
                 self.limits,
                 self.access,
-                lambda facts: LoudnessFeatures(),
+                stream_features if self.drawn else lambda facts: LoudnessFeatures(),
                 hum,
                 talk=self.talk,
                 ledger=self.ledger,
+                web=self.web,
+                drawn_sessions=slots,
             )
             return self.front
 
-        app = create_app(load_front, self.page or folder)
+        app = create_app(load_front, self.page or folder, self.web)
         config = uvicorn_config(app, self.limits, host="127.0.0.1", port=0)
         config.backlog = 128
         self.server = uvicorn.Server(config)
@@ -187,7 +209,8 @@ class LocalServer:
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:
             worker = self.process.workers[self.facts.key]
-            left = (len(self.front.connections), self.process.admission.sessions, worker.sessions)
+            admitted = self.process.admission.sessions + self.process.drawn_admission.sessions
+            left = (len(self.front.connections), admitted, worker.sessions)
             if left == (0, 0, 0):
                 return True
             time.sleep(0.02)

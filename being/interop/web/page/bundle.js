@@ -26,9 +26,16 @@ async function fetched(address) {
   return answer;
 }
 
+/** The address of a file beside another one; what follows a "?" there, a token, goes along. */
+function beside(place, name) {
+  const url = new URL(name, place);
+  url.search = place.search;
+  return url;
+}
+
 /** The bytes of a file of the bundle, checked against the manifest. */
-async function checkedFile(base, name, { bytes, sha256 }) {
-  const content = new Uint8Array(await (await fetched(new URL(name, base))).arrayBuffer());
+async function checkedFile(place, name, { bytes, sha256 }) {
+  const content = new Uint8Array(await (await fetched(beside(place, name))).arrayBuffer());
   if (content.length !== bytes) {
     throw new BundleError(`${name} has ${content.length} bytes, expected ${bytes}. ${again}`);
   }
@@ -110,9 +117,9 @@ function sceneOf(manifest, tensors) {
  * Throws BundleError.
  */
 export async function loadBundle(address) {
-  const folder = address.endsWith(".json") || address.endsWith("/") ? address : `${address}/`;
-  const base = new URL(folder, document.baseURI);
-  const place = base.pathname.endsWith(".json") ? base : new URL("manifest.json", base);
+  const base = new URL(address, document.baseURI);
+  if (!base.pathname.endsWith(".json") && !base.pathname.endsWith("/")) base.pathname += "/";
+  const place = base.pathname.endsWith(".json") ? base : beside(base, "manifest.json");
   let manifest;
   try {
     manifest = await (await fetched(place)).json();

@@ -3,6 +3,7 @@
 import { CaptionLines } from "./captions.js";
 import { Conversation } from "./conversation.js";
 import { canDecodeH264 } from "./decoders.js";
+import { canDraw, Drawing } from "./drawing.js";
 import { canListen, Microphone } from "./microphone.js";
 import { hideError, showError, showNotice, showSecureNote } from "./notes.js";
 import { Panel } from "./panel.js";
@@ -37,6 +38,7 @@ const settings = new Settings({
   voice: (voice) => (session.options.voice = voice),
   values: (values) => session.express({ values }),
   background: (name) => session.restart({ background: name, matte: false }),
+  render: (way) => chooseRender(way),
 });
 const session = new LiveSession(document.baseURI, sound, pictures, await firstOptions(), {
   link: showLink,
@@ -49,6 +51,12 @@ const session = new LiveSession(document.baseURI, sound, pictures, await firstOp
   cut: () => conversation.cut(),
   transcript: () => conversation.transcript(),
   notice: showNotice,
+  render: showRender,
+  frame: (pose) => {
+    if (!drawing) return;
+    drawing.prepare(pose);
+    drawing.pace.came += 1;
+  },
 });
 const talkView = new TalkView($("talk"), () => session.ready?.avatar ?? "Avatar");
 const conversation = new Conversation(session, sound, {
@@ -56,6 +64,9 @@ const conversation = new Conversation(session, sound, {
   line: (line) => talkView.write(line),
 });
 let microphone = null;
+let wanted = query.get("render") === "client" ? "client" : "server"; // who is to draw
+let drawing = null; // the Drawing of the avatar, once it is loaded
+let drawn = null; // address of its bundle
 let hiding; // the timer of a hidden page
 let errorUntil = Infinity; // a picture of a later time ends the error that is shown
 let lastFrame = performance.now();
@@ -246,6 +257,72 @@ async function toggleFull() {
   }
 }
 
+// Who draws
+
+/** The server renders, or this page draws. */
+function chooseRender(way) {
+  wanted = way;
+  if (way === "client") startDrawing();
+  else session.askRender("server");
+}
+
+/** Load the avatar, then ask for its coefficients. Until they come the server renders. */
+async function startDrawing() {
+  const bundle = session.ready?.drawing?.bundle;
+  if (!bundle || wanted !== "client") return;
+  const address = new URL(bundle, document.baseURI);
+  if (session.options.token) address.searchParams.set("token", session.options.token);
+  try {
+    if (drawn !== address.href) {
+      drawing = null;
+      drawn = address.href;
+      const loaded = await Drawing.open(address.href);
+      if (drawn !== address.href) return;
+      drawing = loaded;
+    }
+    if (drawing && wanted === "client") session.askRender("client");
+  } catch (error) {
+    drawn = null;
+    stopDrawing(`This machine cannot draw the avatar: ${error.message}`);
+  }
+}
+
+/** The server renders from here on, and the page says why. */
+function stopDrawing(why) {
+  wanted = "server";
+  showNotice(`${why}. Pictures come from the server`);
+  session.askRender("server");
+  settings.showRender(drawable(), wanted);
+}
+
+/** Whether this page could draw the avatar of the session. */
+function drawable() {
+  return Boolean(session.ready?.drawing?.bundle) && !session.options.placed && canDraw();
+}
+
+function showRender(way) {
+  document.body.dataset.render = way;
+  if (way === "server") drawing?.rest();
+  settings.showRender(drawable(), way);
+}
+
+function drawFrame(frame) {
+  try {
+    drawing?.draw(frame, stage);
+  } catch (error) {
+    drawing = drawn = null;
+    stopDrawing(`This machine cannot draw the avatar: ${error.message}`);
+  }
+}
+
+/** Let the server render where this machine does not keep up. */
+function checkPace() {
+  if (session.render !== "client" || !drawing) return;
+  if (drawing.pace.tooSlow(performance.now(), !document.hidden)) {
+    stopDrawing("This machine draws too slowly");
+  }
+}
+
 // What the user sees
 
 function showLink(link, detail) {
@@ -274,6 +351,8 @@ function showReady(ready) {
   talkView.offer(ready);
   conversation.ready();
   document.body.dataset.background = ready.video.matte ? "none" : "filmed";
+  showRender("server");
+  startDrawing();
   settings.showBackgrounds(ready.backgrounds ?? [], ready.background, canDrawMatte());
   if (session.options.matte && !ready.video.matte) {
     session.options.matte = false;
@@ -362,7 +441,8 @@ function draw(now) {
   const seen = heard + interval * RATE; // what is heard when this picture reaches the screen
   const picture = pictures.take(seen);
   if (picture) {
-    stage.draw(picture.image, picture.matte);
+    if (picture.drawn) drawFrame(picture.image);
+    else stage.draw(picture.image, picture.matte);
     picture.image.close();
     panel.count(seen - picture.time);
     session.seen(picture);
@@ -377,7 +457,8 @@ function draw(now) {
 
 function showPanel() {
   if ($("stats").hidden) return;
-  const kind = session.ready?.video.codec === "h264" ? "H.264" : "JPEG";
+  const coded = session.ready?.video.codec === "h264" ? "H.264" : "JPEG";
+  const kind = session.render === "client" ? "drawn here" : coded;
   const way = sound.context?.audioWorklet ? "worklet" : "buffers";
   panel.show(session.asked, pictures, sound, `${kind}, ${sound.audible ? way : "off"}`);
 }
@@ -388,7 +469,10 @@ if (!isSecureContext) showSecureNote(location);
 if (!canListen()) $("microphone").setAttribute("aria-disabled", "true");
 setInterval(tick, 100);
 setInterval(showPanel, 500);
+setInterval(checkPace, 500);
 requestAnimationFrame(draw);
 session.connect();
 
-export { conversation, pictures, session, sound };
+const currentDrawing = () => drawing;
+
+export { conversation, currentDrawing, pictures, session, sound };

@@ -3,7 +3,15 @@
 import { H264Decoder, JpegDecoder } from "./decoders.js";
 import { Outbox } from "./outbox.js";
 import { askForPlace } from "./placement.js";
-import { packetSamples, packPcm, parsePacket, PROTOCOL, RATE, sessionAddress } from "./protocol.js";
+import {
+  packetFrames,
+  packetSamples,
+  packPcm,
+  parsePacket,
+  PROTOCOL,
+  RATE,
+  sessionAddress,
+} from "./protocol.js";
 import { Question } from "./question.js";
 
 // Waits before the next attempts to connect, s.
@@ -21,7 +29,8 @@ const NORMAL = 1000;
  *
  * `on` holds the callbacks: link(state, wait), ready(message), error(message), utterance(text),
  * words(words), change(), talk(message) for messages of a conversation, cut() where the server or the
- * user has cut the avatar, notice(text). Events of the server that have a place on the time line are
+ * user has cut the avatar, notice(text), render(way) where the server or this page begins to draw,
+ * frame(pose) for a frame that will be drawn here. Events of the server that have a place on the time line are
  * handled when that place is heard.
  */
 export class LiveSession {
@@ -48,6 +57,7 @@ export class LiveSession {
   /** Forget what belongs to one link. */
   reset() {
     this.ready = null;
+    this.render = "server"; // who draws: the server, or this page ("client")
     this.epoch = 0;
     this.unanswered = 0; // interrupts without their `interrupted`
     this.acceptFrom = 0; // pictures before it belong to an older epoch
@@ -378,6 +388,17 @@ export class LiveSession {
     this.on.words(this.outbox.words(message));
   }
 
+  take_render({ render }) {
+    this.render = render;
+    this.on.render?.(render);
+    this.on.change();
+  }
+
+  /** Ask that the server renders, or that this page draws ("client"). */
+  askRender(render) {
+    this.send({ type: "render", render });
+  }
+
   take_turn(message) {
     if (message.phase === "transcribing") this.asked = new Question();
     this.on.talk?.(message);
@@ -414,12 +435,26 @@ export class LiveSession {
       const samples = packetSamples(packet);
       if (samples && packet.speech) this.asked?.answered(packet.time, samples);
       this.sound.push(packet.time, samples, packet.length);
+    } else if (packet.kind === "coefficients") {
+      this.takeFrames(packet);
     } else {
       const { matte, speech } = packet;
       this.facts.set(packet.time, { matte, speech });
       if (this.facts.size > MOST_FACTS) this.facts.delete(this.facts.keys().next().value);
       this.decoder?.decode(packet.time, packet.payload, packet.key);
     }
+  }
+
+  /** Frames that this page draws wait among the pictures. */
+  takeFrames(packet) {
+    const frames = packetFrames(packet) ?? [];
+    frames.forEach((frame, k) => {
+      const time = packet.time + k * (this.ready.frame ?? 0);
+      if (time < this.acceptFrom) return;
+      this.on.frame?.(frame.pose);
+      const { speech } = packet;
+      this.pictures.add(time, { ...frame, close() {} }, { drawn: true, speech });
+    });
   }
 
   show(time, image) {

@@ -1,4 +1,4 @@
-// The settings: avatar, mood, voice, expression and background.
+// The settings: avatar, mood, voice, expression, background, and who draws.
 
 const $ = (id) => document.getElementById(id);
 
@@ -6,7 +6,7 @@ const BACKGROUNDS = { filmed: "As filmed", transparent: "Transparent", source: "
 
 /** The form of settings. It shows what `ready` offers and calls back what is chosen. */
 export class Settings {
-  /** on: callbacks avatar(name), mood(name), voice(name), values(object), background(name). */
+  /** on: callbacks avatar(name), mood(name), voice(name), values(object), background(name), render(way). */
   constructor(on) {
     this.on = on;
     this.values = {}; // expression values by name
@@ -16,6 +16,7 @@ export class Settings {
     $("strength").oninput = () => this.change();
     $("moods").onchange = ({ target }) => on.mood(target.value);
     $("backgrounds").onchange = ({ target }) => on.background(target.value);
+    $("renders").onchange = ({ target }) => on.render(target.value);
     $("settings-toggle").onclick = () => this.toggle($("settings").hidden);
     $("settings-close").onclick = () => this.toggle(false);
   }
@@ -63,6 +64,21 @@ export class Settings {
       .querySelector(".choices")
       .replaceChildren(...choices);
     $("backgrounds").hidden = names.length < 2;
+  }
+
+  /** Offer who draws, where this page can; way: "server" or "client", who does now. */
+  showRender(drawable, way) {
+    $("renders").hidden = !drawable;
+    const names = { server: "The server", client: "This machine" };
+    $("renders")
+      .querySelector(".choices")
+      .replaceChildren(
+        ...Object.entries(names).map(([value, text]) => {
+          const label = choice("render", value, value === way);
+          label.lastChild.textContent = text;
+          return label;
+        }),
+      );
   }
 
   change() {

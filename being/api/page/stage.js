@@ -44,12 +44,16 @@ export class Stage {
     else this.plain.drawImage(image, 0, 0, width, height);
   }
 
+  /** Another canvas: what was drawn on the old one has its context. */
+  replace() {
+    const fresh = this.canvas.cloneNode();
+    this.canvas.replaceWith(fresh);
+    this.canvas = fresh;
+    this.stacked = undefined;
+  }
+
   prepare(stacked) {
-    if (this.stacked !== null) {
-      const fresh = this.canvas.cloneNode();
-      this.canvas.replaceWith(fresh);
-      this.canvas = fresh;
-    }
+    if (this.stacked !== null) this.replace();
     this.stacked = stacked;
     if (stacked) this.prepareShader();
     else this.plain = this.canvas.getContext("2d", { alpha: false });

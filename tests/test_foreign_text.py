@@ -46,6 +46,7 @@ def test_only_the_console_prints() -> None:
         "cli/app.py",
         "bench/splat.py",
         "bench/cold_start.py",
+        "bench/drawn_load.py",
         "bench/live_load.py",
         "session/render_process.py",
         "assets/package_index.py",

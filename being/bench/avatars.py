@@ -92,6 +92,12 @@ def with_random_bases(count: int, device: torch.device | str = "cpu") -> Avatar:
         config=DEFAULT_MODEL.replace(mouth="code"),
         audio_width=len(MOUTH_CHANNELS),
     )
+    return replace(avatar, bases=random_bases(avatar).to(device).requires_grad_(False))
+
+
+def random_bases(avatar: Avatar) -> Bases:
+    """Random bases of an avatar that reads the mouth code."""
+    count = len(avatar.model.gaussians)
     inputs = len(MOUTH_CHANNELS) + avatar.expression.shape[1] + CAMERA_WIDTH
     columns = GEOMETRY_WIDTH + 3 * (avatar.model.network.config.sh_degree + 1) ** 2
     generator = torch.Generator().manual_seed(0)
@@ -100,14 +106,13 @@ def with_random_bases(count: int, device: torch.device | str = "cpu") -> Avatar:
         (torch.randn(b, a, generator=generator) / a**0.5, torch.zeros(b))
         for a, b in zip(sides, sides[1:], strict=False)
     ]
-    bases = Bases(
+    return Bases(
         torch.zeros(count, columns),
         BASES_SIZE * torch.randn(RANDOM_BASES, count, BASIS_WIDTH, generator=generator),
         torch.zeros(inputs),
         torch.ones(inputs),
         layers,
     )
-    return replace(avatar, bases=bases.to(device).requires_grad_(False))
 
 
 def random_voice(width: int, centres: int = CENTRES, seed: int = 0) -> VoiceToMouth:

@@ -29,7 +29,8 @@ from being.api.supervisor import ServeOptions, Supervisor
 from being.api.talk_options import TalkOptions
 from being.audio.encoder_names import CAUSAL
 from being.audio.encoders import load_encoder
-from being.bench.avatars import POSES, random_avatar, random_voice
+from being.bench.avatars import POSES, random_avatar, random_bases, random_voice
+from being.bench.drawn import drawn_sessions
 from being.bench.live_load import LoadConfig
 from being.bench.live_measures import (
     CONNECTS_AT_A_TIME,
@@ -42,10 +43,13 @@ from being.bench.live_measures import (
     text,
 )
 from being.bench.live_page import page_figures
+from being.bench.process_time import processor_seconds
 from being.config import load as load_config
 from being.conventions import FPS
 from being.media.resampling import resample
-from being.model.avatar_writing import PoseLoop, write_avatar
+from being.model.avatar import load_avatar
+from being.model.avatar_writing import PoseLoop, add_bases, write_avatar
+from being.model.bases import required_bases
 from being.report.line_chart import line_chart
 from being.session.timeline import RATE
 from being.threads import allowed_cores
@@ -78,19 +82,21 @@ class LiveBenchOptions:
     # Whether the render process computes speech features; None: as `being serve` does.
     batched_features: bool | None = None
     talk: TalkOptions | None = None  # endpoints of conversations
+    drawn: int = 0  # sessions at a time whose clients draw
 
 
 def bench_live(
     options: LiveBenchOptions, told: Callable[[str, dict[str, Any]], None] = lambda name, part: None
 ) -> dict[str, Any]:
-    """All figures (JSON types). told: gets each part as it comes. Raises as `Supervisor.start`."""
+    """All figures (JSON types). told: gets each part as it comes.
+
+    Raises as `Supervisor.start`, and InputRejected where clients cannot draw the avatar.
+    """
+    if options.drawn and options.avatar is not None:
+        required_bases(load_avatar(options.avatar))
     with tempfile.TemporaryDirectory() as folder, live_server(options, Path(folder)) as supervisor:
         url = f"ws://127.0.0.1:{supervisor.port}/session"
-        recording = Path(folder) / "recording.npy"
-        speech = speak(RECORDING)
-        samples = resample(speech.samples, speech.rate, RATE)
-        np.save(recording, (samples.clip(-1, 1) * 32767).astype(np.int16))
-
+        recording = write_recording(Path(folder) / "recording.npy")
         result: dict[str, Any] = {**setup_facts(options, supervisor)}
         sound = np.load(recording)
         parts: dict[str, Callable[[], dict[str, Any]]] = {
@@ -107,6 +113,10 @@ def bench_live(
             )
         if options.sessions > 1:
             parts["sessions"] = lambda: _sessions(url, recording, options, supervisor)
+        if options.drawn:
+            parts["client_render"] = lambda: drawn_sessions(
+                supervisor, recording, options.drawn, options.seconds
+            )
         if options.connects:
             parts["memory"] = lambda: _memory(url, options.connects, supervisor)
         for name, measure in parts.items():
@@ -116,6 +126,14 @@ def bench_live(
         _write_report(options.report, result)
         result["report"] = str(options.report)
     return without_series(result)
+
+
+def write_recording(path: Path) -> Path:
+    """Write the speech that sessions push: .npy, int16 at 24 kHz."""
+    speech = speak(RECORDING)
+    samples = resample(speech.samples, speech.rate, RATE)
+    np.save(path, (samples.clip(-1, 1) * 32767).astype(np.int16))
+    return path
 
 
 def without_series(figures: dict[str, Any]) -> dict[str, Any]:
@@ -132,12 +150,13 @@ def live_server(options: LiveBenchOptions, folder: Path) -> Iterator[Supervisor]
     """The server, watched by a thread."""
     avatar = options.avatar
     if avatar is None:
-        avatar = _write_untrained(folder / "untrained", options.gaussians)
+        avatar = _write_untrained(folder / "untrained", options.gaussians, options.drawn > 0)
     serve = ServeOptions(
         {"bench": avatar},
         port=0,
         fronts=options.fronts,
         limit=options.sessions + 2 * CONNECTS_AT_A_TIME,
+        drawn_limit=options.drawn,
         device=options.device,
         precision=options.precision,
         rasterizer=options.rasterizer,
@@ -153,8 +172,11 @@ def live_server(options: LiveBenchOptions, folder: Path) -> Iterator[Supervisor]
         watcher.join(5)
 
 
-def _write_untrained(path: Path, gaussians: int) -> Path:
-    """The bundle of an untrained avatar at 512 px, which reads the mouth code."""
+def _write_untrained(path: Path, gaussians: int, bases: bool = False) -> Path:
+    """The bundle of an untrained avatar at 512 px, which reads the mouth code.
+
+    bases: whether it has random bases, so that clients can draw it.
+    """
     config = load_config("quick", [f"data.encoder={CAUSAL}"], environment={})
     width = load_encoder(config.avatar.live_encoder).width
     voice = random_voice(width)
@@ -169,7 +191,10 @@ def _write_untrained(path: Path, gaussians: int) -> Path:
         (plate for _ in range(POSES)),
         None,
     )
-    return write_avatar(path, avatar.model, config, loop, voice, voice)
+    written = write_avatar(path, avatar.model, config, loop, voice, voice)
+    if bases:
+        add_bases(written, random_bases(avatar), {})
+    return written
 
 
 def setup_facts(options: LiveBenchOptions, supervisor: Supervisor) -> dict[str, Any]:
@@ -248,13 +273,8 @@ def _memory(url: str, connects: int, supervisor: Supervisor) -> dict[str, Any]:
 
 def _processor_seconds(supervisor: Supervisor) -> tuple[float, float]:
     """Processor time of the render process and of all fronts, s."""
-    tick = os.sysconf("SC_CLK_TCK")
-
-    def used(pid: int) -> float:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / tick
-
-    return used(supervisor.render_pid), sum(used(pid) for pid in supervisor.front_pids)
+    fronts = sum(processor_seconds(pid) for pid in supervisor.front_pids)
+    return processor_seconds(supervisor.render_pid), fronts
 
 
 def _memory_mib(supervisor: Supervisor) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
     python -m scripts.measure.live_gpu [--sessions 100] [--seconds 60] [--repeats 40]
         [--connects 1000] [--gaussians 20000] [--device cuda] [--fronts N] [--front-features]
-        [--budget SECONDS] [--only PART,PART]
+        [--budget SECONDS] [--only PART,PART] [--client-sessions 1000] [--chunk 0.08]
 
 Parts, each in a process of its own, so that a fault in one leaves the others:
 
@@ -12,6 +12,9 @@ Parts, each in a process of its own, so that a fault in one leaves the others:
               25 frames/s (each its own place in a recording, pushed in 20 ms chunks in real time;
               features, H.264 and sending over loopback included), memory over connections
     fewer     where the sessions were late: them again for 20 s, with 9 front processes
+    client    sessions whose clients draw, only with --only client: --client-sessions of them for
+              --seconds, then how many hold, for CLIENT_S each; each figure is printed as it comes.
+              It needs no GPU: the render process only counts the sessions
 
 Nothing is installed or fetched. The last line is JSON, before it stands a summary.
 """
@@ -36,6 +39,11 @@ SOUND_S = 4.0
 TIMED = 200  # batches
 LIMIT_S = {"correct": 150, "bench": 360, "fewer": 120}
 FEWER_FRONTS, FEWER_S = 9, 20.0
+# Of the search for the most sessions whose clients draw: seconds of each try, and the factors by
+# which their number changes.
+CLIENT_S, CLIENT_MORE, CLIENT_FEWER = 12.0, (1.25, 1.5, 2.0), (0.8, 0.65, 0.5, 0.35, 0.25, 0.15)
+CLIENT_GAUSSIANS = 500  # nothing is rendered
+CLIENT_AROUND_S = 12.0  # of a try, beside what is counted: processes start, sessions begin
 
 
 def main() -> None:
@@ -56,7 +64,12 @@ def main() -> None:
     )
     parser.add_argument("--only", help="parts, with commas between them")
     parser.add_argument("--budget", type=float, default=470.0, help="seconds for all parts")
+    parser.add_argument("--client-sessions", type=int, default=1000)
+    parser.add_argument("--chunk", type=float, default=0.08, help="s of sound in a message")
     options = parser.parse_args()
+    if options.only == "client":
+        print(json.dumps({"client": client(options)}))
+        return
     if options.part:
         parts = {"correct": correct, "bench": bench, "fewer": fewer}
         print(json.dumps(parts[options.part](options)), flush=True)
@@ -283,6 +296,50 @@ def fewer(options: argparse.Namespace) -> dict[str, Any]:
     options.fronts, options.repeats, options.connects = FEWER_FRONTS, 1, 0
     options.seconds = min(options.seconds, FEWER_S)
     return {"sessions": bench(options)["sessions"]}
+
+
+def client(options: argparse.Namespace) -> dict[str, Any]:
+    """The most sessions that hold whose clients draw, and the figures of all tries."""
+    from pathlib import Path
+
+    from being.bench.drawn import drawn_sessions
+    from being.bench.live import LiveBenchOptions, live_server, setup_facts, write_recording
+
+    end = time.time() + options.budget
+    wanted, tries = options.client_sessions, list[dict[str, Any]]()
+    settings = LiveBenchOptions(
+        None,
+        gaussians=CLIENT_GAUSSIANS,
+        fronts=options.fronts,
+        drawn=round(wanted * max(CLIENT_MORE)),
+        batched_features=False,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        recording = write_recording(Path(folder) / "recording.npy")
+        print(f"[{time.time() - end + options.budget:.0f} s: the server starts]", flush=True)
+        with live_server(settings, Path(folder)) as supervisor:
+            setup = setup_facts(settings, supervisor)
+            print(f"[{time.time() - end + options.budget:.0f} s] {json.dumps(setup)}", flush=True)
+
+            def measured(sessions: int, seconds: float) -> bool | None:
+                """Whether they hold; None where no time is left."""
+                if time.time() + seconds + CLIENT_AROUND_S > end:
+                    return None
+                found = drawn_sessions(
+                    supervisor, recording, sessions, seconds, options.chunk, print
+                )
+                tries.append(found)
+                print(json.dumps(found), flush=True)
+                return bool(found["held"])
+
+            held = measured(wanted, options.seconds)
+            for factor in CLIENT_MORE if held else CLIENT_FEWER:
+                if held is None or (seen := measured(round(wanted * factor), CLIENT_S)) is None:
+                    break
+                if seen != held:
+                    break
+    most = max((one["sessions"] for one in tries if one["held"]), default=0)
+    return {**setup, "most_sessions_that_hold": most, "tries": tries}
 
 
 def print_summary(found: dict[str, Any]) -> None:

@@ -37,5 +37,5 @@ def test_a_bundle_is_made_once_and_anew_for_other_bases(tmp_path: Path) -> None:
 def test_an_avatar_without_bases_has_none(tmp_path: Path) -> None:
     from tiny_avatar import write_tiny_avatar
 
-    assert cached_bundle(write_tiny_avatar(tmp_path / "avatar"), tmp_path / "cache") is None
+    assert cached_bundle(write_tiny_avatar(tmp_path / "avatar", "hama", 10), tmp_path / "cache") is None
     assert not (tmp_path / "cache").exists()

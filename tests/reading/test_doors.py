@@ -34,6 +34,8 @@ OWN = {
     "assets/package_index.py": {"json.loads"},
     "bench/browser.py": {"json.loads"},
     "bench/cold_start.py": {"json.loads"},
+    "bench/drawn.py": {"json.loads"},
+    "bench/drawn_load.py": {"json.loads", "np.load"},
     "bench/live.py": {"json.loads", "np.load"},
     "bench/live_load.py": {"json.loads", "np.load"},
     "api/front_process.py": {"json.loads"},

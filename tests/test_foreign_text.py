@@ -48,6 +48,7 @@ def test_only_the_console_prints() -> None:
         "bench/cold_start.py",
         "bench/drawn_load.py",
         "bench/live_load.py",
+        "interop/web/cached.py",
         "session/render_process.py",
         "assets/package_index.py",
     }

@@ -120,17 +120,17 @@ async def _serve(config: FrontConfig) -> None:
 
     loop = asyncio.get_running_loop()
     loop.add_reader(config.parent, stop)
-    door = asyncio.create_task(_open_door(socket.socket(fileno=config.door), server))
+    door = asyncio.create_task(_open_door(socket.socket(fileno=config.door), server, limits))
     await server.serve(sockets=[])
     door.cancel()
     loop.remove_reader(config.parent)
 
 
-async def _open_door(end: socket.socket, server: uvicorn.Server) -> None:
+async def _open_door(end: socket.socket, server: uvicorn.Server, limits: Limits) -> None:
     """Take connections once the server has started."""
     while not server.started:
         await asyncio.sleep(START_LOOK_S)
-    await Door(end, server).run()
+    await Door(end, server, limits.request_s).run()
 
 
 def main() -> None:

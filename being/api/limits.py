@@ -19,6 +19,8 @@ class Limits:
     audio_seconds: float = 60.0  # of sound that waits to be spoken
     messages_per_s: float = 200.0
     message_burst: float = 400.0
+    # For a request to come whole and be answered; again whenever the client has read some of it.
+    request_s: float = 20.0
     start_s: float = 10.0  # for the first message
     slow_s: float = 5.0  # that a client may leave unread
     queued_bytes: int = 4 << 20  # that wait to be sent

@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response, WebSocket
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.requests import ClientDisconnect
 from starlette.websockets import WebSocketState
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import InvalidState
@@ -23,6 +24,7 @@ from being.api.http_headers import add_headers
 from being.api.messages import PROTOCOL, error_message
 from being.api.metrics import Metrics
 from being.api.web_avatars import WebAvatars
+from being.api.webrtc import OFFER_MAX, Offer, open_peer
 from being.session.refusals import Refusal
 
 PAGE = Path(__file__).parent / "page"
@@ -31,6 +33,13 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",  # the address holds the token
     "Cache-Control": "no-cache",
+}
+# The body of a request for WebRTC, for the description of the HTTP side.
+OFFER = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": Offer.model_json_schema()}},
+    }
 }
 NO_PAGE = "The page is not installed. The session is at ./session, see docs/protocol.md.\n"
 
@@ -213,7 +222,7 @@ def create_app(
         found: Metrics = app.state.front.metrics
         return Response(found.text(), media_type="text/plain; version=0.0.4")
 
-    @app.post("/webrtc", responses={400: {}, 403: {}, 404: {}})
+    @app.post("/webrtc", responses={400: {}, 403: {}, 404: {}}, openapi_extra=OFFER)
     async def webrtc(request: Request) -> JSONResponse:
         """The answer to an offer of WebRTC, which opens a session."""
         return await answer_offer(app.state.front, request)
@@ -246,8 +255,6 @@ async def answer_offer(front: Front, request: Request) -> JSONResponse:
             "pip install 'being[webrtc]', or use the WebSocket",
         )
         return JSONResponse(error_message(refusal, None), status_code=404)
-    from being.api.webrtc import OFFER_MAX, open_peer
-
     hosts = [request.headers[n] for n in ("host", "x-forwarded-host") if n in request.headers]
     token = request.query_params.get("token")
     try:
@@ -257,10 +264,13 @@ async def answer_offer(front: Front, request: Request) -> JSONResponse:
         front.metrics.refused.labels(refusal.name).inc()
         return JSONResponse(error_message(refusal, None), status_code=403)
     content = b""
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > OFFER_MAX:
-            break
+    try:
+        async for chunk in request.stream():
+            content += chunk
+            if len(content) > OFFER_MAX:
+                break
+    except ClientDisconnect:
+        return JSONResponse(None, status_code=400)  # nobody reads it
     try:
         address = request.client.host if request.client else ""
         answer = await open_peer(front, content, address, token)

@@ -9,7 +9,16 @@ import pytest
 schemathesis = pytest.importorskip("schemathesis")
 LocalServer = pytest.importorskip("live_server").LocalServer
 
-OPERATIONS = {"GET /info", "GET /health", "GET /metrics", "GET /"}
+OPERATIONS = {"GET /info", "GET /health", "GET /metrics", "GET /", "POST /webrtc"}
+# An offer that fits the schema is refused where its text is no SDP, and where aiortc is missing.
+CONFIG = {
+    "operations": [
+        {
+            "include-path": "/webrtc",
+            "checks": {"positive_data_acceptance": {"expected-statuses": ["200", "400", "404"]}},
+        }
+    ]
+}
 
 
 @pytest.mark.slow
@@ -21,7 +30,8 @@ def test_answers_are_those_of_the_description() -> None:
     from schemathesis.engine import events, from_schema
 
     with LocalServer() as server:
-        schema = schemathesis.openapi.from_url(server.http + "/openapi.json")
+        config = schemathesis.config.SchemathesisConfig.from_dict(CONFIG)
+        schema = schemathesis.openapi.from_url(server.http + "/openapi.json", config=config)
         tried: dict[str, int] = {}
         found: list[str] = []
         for event in from_schema(schema).execute():

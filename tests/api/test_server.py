@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import socket
-import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from bad_clients import deaf_client, killed_client
 from live_client import LiveClient
 from live_server import LocalServer, LoudnessFeatures
 from websockets.asyncio.client import connect
@@ -422,17 +421,7 @@ def test_a_client_that_never_reads_sheds_pictures_and_is_let_go() -> None:
 
 def never_read(server: LocalServer) -> None:
     """A client that never reads, beside one that does."""
-    raw = socket.create_connection(("127.0.0.1", server.port))
-    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-    key = "dGhlIHNhbXBsZSBub25jZQ=="
-    raw.sendall(
-        b"GET /session HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
-        b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-        b"Sec-WebSocket-Key: " + key.encode() + b"\r\n\r\n"
-    )
-    time.sleep(0.2)
-    start = json.dumps({"type": "start"}).encode()
-    raw.sendall(bytes([0x81, 0x80 | len(start)]) + bytes(4) + start)
+    raw = deaf_client(server.port)
 
     async def neighbour() -> LiveClient:
         async with LiveClient(server.url) as client:
@@ -459,16 +448,8 @@ def never_read(server: LocalServer) -> None:
 
 def test_killed_and_half_open_clients_leave_nothing(server: LocalServer) -> None:
     async def vanish() -> None:
-        for k in range(10):
-            client = LiveClient(server.url)
-            await client.open()
-            await client.send({"type": "speak", "text": "A sentence that nobody hears."})
-            await client.listen(0.05)
-            assert client.socket is not None
-            raw = client.socket.transport.get_extra_info("socket")
-            if k % 2:
-                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            client.socket.transport.abort()
+        for number in range(10):
+            await killed_client(server.url, bool(number % 2))
 
     run(vanish())
     assert server.settled()

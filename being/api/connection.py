@@ -743,7 +743,9 @@ class Connection:
     # What goes to the client.
 
     def tick(self, now: float) -> None:
-        """Send all that is due, and again when more is due."""
+        """Send all that is due, and again when more is due; nothing once the session is over."""
+        if self._closing is not None:
+            return
         ended = False
         for item in self.session.advance(now, self.place.in_flight):
             if isinstance(item, Moment):
@@ -970,6 +972,8 @@ class Connection:
         self._socket.abort()
 
     def _leave(self) -> None:
+        # Speech that comes now from the workshop begins no ticks again.
+        self._closing = self._closing or (1000, "")
         self.front.leave(self)
         if self._timer is not None:
             self._timer.cancel()

@@ -247,6 +247,7 @@ class Workshop:
             with self._changed:
                 task.queued.discard(name)
                 self._queue(task)
+            del task  # the session that it holds is freed now, and not when the next one speaks
 
 
 def _refusal(error: BeingError) -> Refusal:

@@ -22,7 +22,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from bad_clients import HALVES, misbehave, still_open
+from bad_clients import DEAF, HALVES, misbehave, still_open
 from live_client import LiveClient
 from live_server import LocalServer
 from websockets.exceptions import ConnectionClosed
@@ -192,8 +192,8 @@ def test_http_requests_that_make_no_sense_are_refused() -> None:
 
 
 # The full size, by hand.
-FUZZERS, RATE_A_FUZZER = 4, 100.0  # messages a second, under the limit of a session
-WITNESSES, ALONE_S = 3, 20.0
+FUZZERS, RATE_A_FUZZER = 2, 100.0  # messages a second, under the limit of a session
+WITNESSES, ALONE_S = 1, 20.0
 ROUNDS_A_MESSAGE = 1 / 250  # of clients that misbehave
 SETTLE_S = 45.0  # for the slowest limit of those that are left: a request, then pings
 
@@ -235,8 +235,10 @@ def fuzz_the_processes(count: int) -> dict[str, Any]:
         found["bad_clients"] = len(held) + max(1, round(count * ROUNDS_A_MESSAGE))
         found["beside_it"] = lateness(watched)
         time.sleep(SETTLE_S)
-        found["still_open"] = sum(still_open(connection) for connection in held)
-        found["health"] = httpx.get(f"http://127.0.0.1:{port}/health").json()
+        # The kernel keeps what the deaf ones did not read; their sessions are counted below.
+        found["still_open"] = sum(still_open(connection) for connection in held[DEAF:])
+        counters = httpx.get(f"http://127.0.0.1:{port}/metrics").text.splitlines()
+        found["open_sessions"] = [line for line in counters if line.startswith("being_sessions ")]
         time.sleep(6)  # the connection of this question is kept for some seconds
         found["before"] = before
         found["after"] = {part: left_in(pid) for part, pid in pids.items()}

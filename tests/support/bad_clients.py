@@ -16,6 +16,7 @@ UPGRADE = (
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
 START = json.dumps({"type": "start"}).encode()
+DEAF = 2  # clients that never read
 # What a half-open client sends before it is silent, by name.
 HALVES = {
     "nothing": b"",
@@ -61,9 +62,9 @@ def deaf_client(port: int) -> socket.socket:
 async def misbehave(url: str, port: int, rounds: int, pause_s: float) -> list[socket.socket]:
     """Killed and half-open clients in turn, one of each kind a round; the open connections.
 
-    The first two clients of all never read.
+    The first DEAF of them never read.
     """
-    held = [await asyncio.to_thread(deaf_client, port) for _ in range(2)]
+    held = [await asyncio.to_thread(deaf_client, port) for _ in range(DEAF)]
     for number in range(rounds):
         await killed_client(url, bool(number % 2))
         for name in HALVES:

@@ -33,13 +33,15 @@ def torso(size: int = SIZE) -> tuple[np.ndarray, np.ndarray]:
     return (plate + 0.5).astype(np.uint8), (255 * matte + 0.5).astype(np.uint8)
 
 
-def write_placed_avatar(path: Path, encoder: str = "hama", width: int = 6) -> Path:
+def write_placed_avatar(
+    path: Path, encoder: str = "hama", width: int = 6, gaussians: int = 60, size: int = SIZE
+) -> Path:
     """The bundle at `path`, for features of `encoder` with `width` channels."""
-    made = tiny_avatar(path, width=width)
+    made = tiny_avatar(path, gaussians, size, width=width)
     settings = [f"data.encoder={encoder}", "avatar.live_encoder=none", "model.mouth=audio"]
     config = load("quick", settings, environment={})
     config = config.replace(model=made.model.network.config)
-    plate, matte = torso()
+    plate, matte = torso(size)
 
     def frames() -> Iterator[np.ndarray]:
         return (source_frame(k) for k in range(POSES))
@@ -47,11 +49,11 @@ def write_placed_avatar(path: Path, encoder: str = "hama", width: int = 6) -> Pa
     y, x = (np.mgrid[:HEAD_MASK_SIDE, :HEAD_MASK_SIDE] + 0.5) / HEAD_MASK_SIDE - 0.5
     mask = ((x**2 + y**2 < HEAD**2) * 255).astype(np.uint8)
     heads = np.repeat(mask[None], POSES, 0)
-    background = np.full((SIZE, SIZE, 3), BACKGROUND, np.uint8)
+    background = np.full((size, size, 3), BACKGROUND, np.uint8)
     loop = PoseLoop(
         "placed",
-        SIZE,
-        FOCAL,
+        size,
+        FOCAL * size / SIZE,
         made.world_to_camera,
         made.expression,
         [plate] * POSES,

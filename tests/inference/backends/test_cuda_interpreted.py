@@ -9,6 +9,7 @@ if not INTERPRETED:
     pytest.skip("runs in Triton's interpreter, by test_interpreted.py", allow_module_level=True)
 
 import torch
+from placed_avatar import write_placed_avatar
 from tiny_avatar import POSES, WIDTH, tiny_avatar
 from tiny_bases import avatar_with_bases
 
@@ -19,13 +20,18 @@ from being.inference.backends.cuda.renderer import CudaGraphRenderer
 from being.inference.backends.torch import TorchRenderer
 from being.inference.engine import Engine
 from being.inference.i420 import COLOURS, JPEG_COLOURS, VIDEO_COLOURS, i420_bytes, write_i420
+from being.inference.live_look import live_look
+from being.inference.look import TRANSPARENT
 from being.inference.protocol import (
     FrameRenderer,
     KeyFrameRenderer,
     PendingFrames,
     PlanarRenderer,
 )
+from being.model.avatar import load_avatar
 from being.model.folding import MIN_SIDE, token_records
+from being.session.live_session import SILENT_ROW, FrameOrder
+from being.session.render_worker import PictureJob, RenderWorker
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -90,6 +96,32 @@ def test_i420_on_the_device_is_that_of_the_native_code(engine):
         expected = np.zeros_like(made)
         write_i420(image, expected, kind)
         np.testing.assert_array_equal(made, expected)
+
+
+def test_pictures_with_a_matte_are_those_of_the_torch_renderer(tmp_path):
+    """A live session without a background: each picture on black and on white, in one batch."""
+    avatar = load_avatar(write_placed_avatar(tmp_path / "placed", gaussians=12, size=16))
+    look = live_look(avatar, TRANSPARENT)
+    luma = look.width * look.height
+    stacked = {}
+    for renderer in ("auto", "torch"):
+        engine = Engine(look.avatar, "float32", renderer=renderer)
+        worker = RenderWorker(engine, None, look)
+        worker.open("a", np.full((16, 6), 0.1, np.float32))
+        for token, (pose, colours) in enumerate([(2, VIDEO_COLOURS), (0, JPEG_COLOURS)]):
+            window = np.full(8, SILENT_ROW, np.int32)
+            order = FrameOrder(pose, np.array([0.3], np.float32), window, [])
+            worker.put(PictureJob("a", order, np.zeros(3 * luma, np.uint8), colours, token))
+        jobs = []
+        while worker.busy:
+            jobs += worker.tick()
+        stacked[renderer] = [job.out for job in jobs]
+        assert isinstance(engine.renderer, PlanarRenderer) == (renderer == "auto")
+    for made, expected in zip(stacked["auto"], stacked["torch"], strict=True):
+        assert np.abs(made.astype(int) - expected).max() <= 3
+        matte = expected[luma : 2 * luma]
+        assert np.ptp(matte) > 100, "it shows no background, or no head"
+    assert np.abs(stacked["auto"][0].astype(int) - stacked["auto"][1]).max() > 20
 
 
 @pytest.mark.parametrize("shape", [(6, 4), (34, 70)])

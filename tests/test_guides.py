@@ -92,6 +92,9 @@ COVERED = {
     "being doctor": "tests/cli/test_machine_commands.py::"
     "test_doctor_ends_with_3_where_a_check_failed",
     "being doctor runs/me/RUN": "tests/doctor/test_doctor.py::test_a_sound_avatar",
+    "being refine runs/me/RUN": "tests/refine/test_refine_command.py::"
+    "test_an_avatar_is_refined_while_it_is_rendered",
+    "being refine speech.mp4": "tests/refine/test_refine_command.py::test_strengths_are_compared",
     "being serve --cert": f"{SERVING}test_https_serves_as_soon_as_start_returns",
     "being serve --host 0.0.0.0 --self-signed": "tests/cli/test_live_commands.py::"
     "test_a_self_signed_pair_is_made_once_and_its_key_is_private",

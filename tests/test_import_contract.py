@@ -13,8 +13,8 @@ ROOT = Path(being.__file__).parent
 ORDER = """
     conventions errors threads progress_bars console names paths locks reading files onnx_runtime
     config assets media report audio tts splat face data provenance preprocess model metrics runs
-    train inference session conversation adapters api deploy run_page interop library eval bench
-    sample view demo doctor cli
+    train inference refine session conversation adapters api deploy run_page interop library eval
+    bench sample view demo doctor cli
 """.split()
 # What each of them imports. A new edge is a decision: add it here, and say why in the commit.
 ALLOWED = {
@@ -48,6 +48,7 @@ ALLOWED = {
         "conventions errors threads console paths reading files media audio tts splat face data "
         "provenance model"
     ),
+    "refine": "errors threads console paths reading assets media audio face provenance inference",
     "session": "conventions errors threads media audio tts data provenance model inference",
     "conversation": "conventions errors console reading onnx_runtime assets media",
     "adapters": "conventions errors media provenance inference session",
@@ -67,8 +68,8 @@ ALLOWED = {
         "audio tts face data provenance model metrics runs inference"
     ),
     "bench": (
-        "conventions errors threads console files onnx_runtime config media report audio tts splat "
-        "face data model inference session conversation api interop"
+        "conventions errors threads console files onnx_runtime config assets media report audio "
+        "tts splat face data model inference refine session conversation api interop"
     ),
     "view": (
         "conventions errors console paths reading files media report audio splat data provenance "
@@ -81,8 +82,8 @@ ALLOWED = {
     ),
     "cli": (
         "errors threads console paths reading config assets media tts splat face data preprocess "
-        "provenance model runs train inference api deploy run_page interop library eval bench view "
-        "demo doctor"
+        "provenance model runs train inference refine api deploy run_page interop library eval "
+        "bench view demo doctor"
     ),
 }
 ONLY_DOORS = {
@@ -90,6 +91,7 @@ ONLY_DOORS = {
     "imageio_ffmpeg": "being.media",
     "onnxruntime": "being.onnx_runtime",
     "open3d": "being.view.window",
+    "diffusers": "being.refine.image_model",
     "c2pa": "being.provenance.content_credentials",
     "transformers": "being.assets.hub",
     "huggingface_hub": "being.assets.hub",

@@ -246,7 +246,7 @@ ASSETS: dict[str, Asset] = {
             ),
         ),
         convert=dlib_safetensors,
-        commands=("eval --identity",),
+        commands=("eval --identity", "refine"),
         commercial=True,
     ),
     "kokoro": Asset(

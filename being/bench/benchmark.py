@@ -51,6 +51,7 @@ class BenchmarkOptions:
     seconds: float = 10.0  # duration of `sessions`
     long: int | None = None  # frames over which the growth of memory is measured
     rasterizer: str = "auto"  # a backend of `being.splat`
+    refine_model: Path | None = None  # folder of a diffusion model, for `compare`
 
 
 def run_benchmark(
@@ -125,7 +126,8 @@ def _compare_variants(avatar: Avatar, options: BenchmarkOptions) -> dict[str, An
         f"{avatar.size} px; PSNR of the worst frame against the torch renderer in float32\n"
         f"  {'variant':<44}{'frames/s':>10}{'PSNR dB':>10}"
     )
-    return {"roads": variants.compare(avatar, features, options.prune_to, console.info)}
+    rows = variants.compare(avatar, features, options.prune_to, console.info, options.refine_model)
+    return {"roads": rows}
 
 
 def _speech_features(avatar: Avatar) -> torch.Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from being.bench.avatars import random_avatar
 from being.bench.compared_frames import UNTRAINED, ComparedFrames, missing_row
+from being.bench.refined_frames import refined_row
 from being.bench.torch_variants import (
     compiled_row,
     cuda_graph_row,
@@ -49,14 +51,16 @@ def compare(
     features: Tensor,
     shares: tuple[float, ...] = (0.5, 0.25),
     show: Callable[[str], None] = lambda line: None,
+    refine_model: Path | None = None,
 ) -> list[dict[str, Any]]:
     """A row (JSON types) for each variant, over the frames of speech features [F, 16, C].
 
-    shares: of the Gaussians to which the avatar is pruned; show: is called with each row as text.
+    shares: of the Gaussians to which the avatar is pruned; show: is called with each row as text;
+    refine_model: folder of a diffusion model, for the row of the engine with a refinement.
     """
     frames = ComparedFrames(avatar, features)
     rows = []
-    for variant in all_variants(frames, shares):
+    for variant in (*all_variants(frames, shares), refined_variant(frames, refine_model)):
         try:
             row = variant.run(variant.name)
         except Exception as error:  # a variant that fails must not end the comparison
@@ -198,6 +202,11 @@ def _engine_interpolated_row(frames: ComparedFrames, every: int, name: str) -> d
         return np.stack(list(engine.stream(frames.features, every)))
 
     return frames.measure(name, render, INTERPOLATED)
+
+
+def refined_variant(frames: ComparedFrames, model: Path | None) -> Variant:
+    """The engine with a refinement of each frame by the diffusion model in the folder `model`."""
+    return Variant("engine with refinement", partial(refined_row, frames, model))
 
 
 def _fast_variant(frames: ComparedFrames) -> Variant:

@@ -15,6 +15,7 @@ from being.cli import (
     live_commands,
     machine_commands,
     provenance_commands,
+    refine_commands,
     train_commands,
     view_commands,
 )
@@ -64,6 +65,7 @@ for group in (
     interop_commands,
     library_commands,
     view_commands,
+    refine_commands,
     provenance_commands,
     machine_commands,
 ):

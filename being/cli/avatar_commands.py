@@ -82,7 +82,7 @@ def render(
     times = StepTimes()
     source, clip_features = audio, None
     if source is None:
-        source, clip_features = _clip_audio(folder, engine.avatar)
+        source, clip_features = clip_audio(folder, engine.avatar)
     output = options.output(folder, source.stem, source, features)
     output.check()
     with times.step("read sound"):  # a key of the JSON output
@@ -194,6 +194,15 @@ def bench_fps(
             help="With --compare: shares of the Gaussians to keep, those that contribute most.",
         ),
     ] = "0.5,0.25",
+    refine_model: Annotated[
+        Path | None,
+        typer.Option(
+            "--refine-model",
+            metavar="DIR",
+            help="With --compare: also the engine with a refinement by this diffusion model "
+            "(being refine).",
+        ),
+    ] = None,
     sessions: Annotated[
         int | None,
         typer.Option(
@@ -220,6 +229,12 @@ def bench_fps(
     from being.model.device import pick_device
 
     shares = _shares(prune_to)
+    if refine_model is not None:
+        from being.refine.model_folder import ModelFolder
+
+        if not compare:
+            raise UsageError("--refine-model belongs to --compare", fix="Give --compare too")
+        ModelFolder.checked(refine_model)
     where = pick_device(device)
     folder = find_folder(avatar) if random is None else None
     options = BenchmarkOptions(
@@ -234,6 +249,7 @@ def bench_fps(
         seconds=seconds,
         long=long,
         rasterizer=select_rasterizer(device, splat),
+        refine_model=refine_model,
     )
     return {**run_benchmark(folder, where, options), "splat": options.rasterizer}
 
@@ -453,7 +469,7 @@ def _shares(text: str) -> tuple[float, ...]:
     return shares
 
 
-def _clip_audio(folder: Path, avatar: Avatar) -> tuple[Path, Path | None]:
+def clip_audio(folder: Path, avatar: Avatar) -> tuple[Path, Path | None]:
     """The audio file of the clip that the run was trained on, and the file of its speech features
     where the dataset has those that the avatar needs.
     """

@@ -15,13 +15,13 @@ import torch
 from being.console import console
 from being.errors import EnvironmentFault
 from being.eval.face_lengths import concatenate_landmarks, jitter
-from being.eval.identity import Identity
 from being.eval.image_fidelity import IMAGE_METRICS, image_fidelity
 from being.eval.lips import MAX_LAG, lip_figures
 from being.eval.lpips import Lpips
 from being.eval.regions import HEAD, REGIONS, WHOLE
 from being.eval.upper_face import BLINK_NEAR, upper_face_figures
 from being.face.face_reader import FaceReader
+from being.face.identity import Identity
 from being.face.landmarks import Landmarks
 
 IDENTITY_EVERY = 12  # frames from one identity measurement to the next

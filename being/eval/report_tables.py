@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from being.eval.cross_driven import CROSS_FIGURES
-from being.eval.identity import SAME_PERSON
 from being.eval.image_fidelity import IMAGE_METRICS
+from being.face.identity import SAME_PERSON
 
 Row = tuple[str, str, str]
 REGION_NAMES = {

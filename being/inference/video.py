@@ -7,7 +7,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,6 +50,8 @@ from being.tts.voices import speak_script
 Item = TypeVar("Item")
 # Called with the time of a frame, s, and the frame uint8 [H, W, 3]; returns the frame to show.
 Draw = Callable[[float, np.ndarray], np.ndarray]
+# Called with all frames uint8 [H, W, 3] in order; returns as many, of the same size.
+Refine = Callable[[Iterator[np.ndarray]], Iterator[np.ndarray]]
 # Of a name that is made from a text
 STEM_WORDS, STEM_CHARACTERS = 6, 48
 MIN_SECONDS = 0.04  # of audio: one frame
@@ -129,15 +131,22 @@ class VideoOutput:
         self, view: View, audio: VideoAudio, marks: FileMarks = NO_MARKS
     ) -> VideoWriter | PngSequenceWriter:
         """A writer of the frames of `view`; marks: what the file says of itself."""
+        return self.open_sized(view.width, view.height, view.clock.fps, audio, marks)
+
+    def open_sized(
+        self, width: int, height: int, fps: int, audio: VideoAudio | None, marks: FileMarks
+    ) -> VideoWriter | PngSequenceWriter:
+        """A writer of frames of width x height px; audio: None for a video without sound."""
+        track = VideoAudio(np.zeros(0, np.float32)) if audio is None else audio
         if self.is_folder:
-            return PngSequenceWriter(self.path, audio.samples, audio.rate, marks, self.free_name)
+            return PngSequenceWriter(self.path, track.samples, track.rate, marks, self.free_name)
         return VideoWriter(
             self.path,
-            view.width,
-            view.height,
-            view.clock.fps,
-            audio.samples,
-            audio.rate,
+            width,
+            height,
+            fps,
+            None if audio is None else track.samples,
+            track.rate,
             self.settings,
             marks,
             self.free_name,
@@ -223,6 +232,8 @@ def render_video(
     features: Path | None = None,
     audio: VideoAudio | None = None,
     draw: Draw | None = None,
+    refine: Refine | None = None,
+    refinement: str = "",
 ) -> dict[str, Any]:
     """Write a video of the avatar speaking `samples` to `out`; return figures of the video.
 
@@ -231,7 +242,8 @@ def render_video(
     samples: float32 [T] at 16 kHz, of any length: memory does not grow with it. what: the name of
     the audio in messages. controls: expression beside the lips; default: blinks and brows alone.
     features: a file of the audio's speech features that another program wrote. audio: the track of
-    the video; default: `samples`. draw: draws into each frame before it is encoded.
+    the video; default: `samples`. draw: draws into each frame before it is encoded. refine: changes
+    the frames before that; refinement: what the marks say of it.
     """
     check_audio(samples, what)
     output = out if isinstance(out, VideoOutput) else VideoOutput(Path(out))
@@ -249,7 +261,8 @@ def render_video(
         blocks = _feature_rows(engine, samples, frames, features, expression.mouth_curves)
 
     watermark = Watermark(identity_of(avatar.manifest)) if output.watermark else None
-    marks = file_marks(Mark.of(avatar.manifest, watermark), configured_key())
+    mark = replace(Mark.of(avatar.manifest, watermark), refinement=refinement)
+    marks = file_marks(mark, configured_key())
 
     count = view.clock.frames(frames)
     with (
@@ -259,6 +272,8 @@ def render_video(
         FrameWriter(video, watermark) as writer,
     ):
         images = engine.video(times.each("features", blocks), frames, expression=expression)
+        if refine is not None:
+            images = refine(images)
         for k, image in enumerate(images):
             use_free_cores()
             writer.write(image if draw is None else draw(k / view.clock.fps, image))

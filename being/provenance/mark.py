@@ -33,6 +33,7 @@ class Mark:
     encoder: str  # of speech features
     made: str  # time, ISO 8601, UTC
     watermark: Watermark | None  # None: there is none
+    refinement: str = ""  # the diffusion model that changed the frames afterwards; "": none
 
     @classmethod
     def of(cls, manifest: dict[str, Any], watermark: Watermark | None) -> Mark:
@@ -54,7 +55,7 @@ class Mark:
         if self.watermark is not None:
             key = "public" if self.watermark.key == PUBLIC_KEY else "own"
             watermark = {"payload": self.watermark.payload, "key": key}
-        return {
+        facts: dict[str, Any] = {
             "ai_generated": True,
             "digital_source_type": SOURCE_TYPE,
             "avatar": {"name": self.avatar, "id": self.identity},
@@ -64,6 +65,9 @@ class Mark:
             "made": self.made,
             "watermark": watermark,
         }
+        if self.refinement:
+            facts["refinement"] = self.refinement
+        return facts
 
     def text(self) -> str:
         """The facts as JSON in ASCII, on one line."""

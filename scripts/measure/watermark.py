@@ -1,31 +1,40 @@
 """The watermark: read back after attacks in rendered videos, false alarms, PSNR, cost.
 
-    python -m scripts.measure.watermark RUN... --audio FILE... [--videos 50] [--whole-frames 12]
-        [--clips FILE...] [--unmarked 150] [--out rows.jsonl]
+    python -m scripts.measure.watermark RUN... --audio FILE... --out FOLDER [--videos 50]
+        [--whole-frames 50] [--clips FILE...] [--unmarked 200] [--share 1/2]
 
 Each video is 10 s of one avatar that speaks one piece of the audio. It is read back after x264 at
 crf 28, after scaling to 0.75, after a crop to 80 % of each side (both with crf 23), after all three
 together (crf 28), and after --into-source where the avatar has its source frames (crf 28; at most
 `--whole-frames` videos). The same video without the mark, and pieces of the real clips under the
 same attacks, must give no alarm. PSNR is that of the frames with the mark against those without;
-the cost is processor time of adding it. The last line is JSON.
+the costs are processor time of all threads: of adding the mark, and of rendering the frame.
+
+FOLDER gets a JSON file for each video and for each reading of a real clip. What is there is not
+measured again, so the count goes on after a kill, and with more avatars. With --share 1/2 and 2/2
+two processes fill one folder. The last line is the JSON of all counts in FOLDER.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import hashlib
 import itertools
 import json
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from being.audio.feature_windows import frame_count
+from being.files import write_json
 from being.inference.engine import Engine
 from being.inference.look import Look
 from being.media import VideoSettings, VideoWriter, read_audio, read_frames
@@ -36,6 +45,9 @@ from being.provenance.watermark_reading import read_watermark
 SECONDS, RATE, FPS = 10, 16_000, 25
 CRF, MILD_CRF = 28, 23
 REAL_SIDE = 400  # px: longer side of the real clips' pieces
+REAL_ATTACKS = ("crf28", "scaled", "cropped", "together", "mirrored", "again", "twice")
+REAL_CRF = {"again": 18, "twice": 35}
+ENGINES = 3  # that are kept in memory, of each kind
 ATTACKS = ("crf28", "scaled", "cropped", "together", "into_source")
 REQUIRED = ("crf28", "scaled", "cropped", "into_source")
 
@@ -58,20 +70,17 @@ def attacked(frames: Iterable[np.ndarray], attack: str, corner: np.ndarray) -> l
     return found
 
 
-def reading_of(frames: list[np.ndarray], crf: int, folder: Path) -> dict[str, object]:
+def reading_of(frames: list[np.ndarray], crf: int, folder: Path) -> dict[str, Any]:
     """What is read in the frames after x264."""
     file, (height, width) = folder / "a.mp4", frames[0].shape[:2]
     with VideoWriter(file, width, height, settings=VideoSettings(crf=crf)) as video:
         for frame in frames:
             video.write(frame)
-    start = time.perf_counter()
     found = read_watermark(file, chosen_key())
-    seconds = time.perf_counter() - start
     return {
         "z": round(found.z, 2),
         "found": found.found,
         "payload": found.payload,
-        "seconds": round(seconds, 2),
         "bound": found.false_alarm,
     }
 
@@ -80,55 +89,102 @@ def crf_of(attack: str) -> int:
     return MILD_CRF if attack in ("scaled", "cropped", "mirrored") else CRF
 
 
-@functools.cache
+@functools.lru_cache(2 * ENGINES)
 def engine_of(run: Path, into_source: bool) -> Engine:
     return Engine.load(run, look=Look(into_source=into_source))
 
 
-def measure_video(
-    run: Path, samples: np.ndarray, folder: Path, seed: int, whole_frame: bool
-) -> dict[str, object]:
-    """Readings of one video of one avatar."""
-    engine = engine_of(run, False)
-    watermark = Watermark(identity_of(engine.avatar.manifest))
-    corner = np.random.default_rng(seed).random(2)
-    plain = list(engine.video(engine.encode(samples), frame_count(samples)))
-    marked = [frame.copy() for frame in plain]
-    start = time.thread_time()
-    for frame in marked:
-        watermark.add(frame)
-    cost = 1000 * (time.thread_time() - start) / len(marked)
-    errors = [
-        ((a.astype(np.float32) - b) ** 2).mean()
-        for a, b in zip(plain[::10], marked[::10], strict=True)
-    ]
-    row: dict[str, object] = {
-        "avatar": engine.avatar.manifest["name"],
-        "side": plain[0].shape[0],
-        "payload": watermark.payload,
-        "psnr": round(float(10 * np.log10(255**2 / max(errors))), 2),
-        "cost_ms": round(cost, 3),
-        "unmarked": reading_of(plain, CRF, folder),
-    }
-    for attack in ATTACKS[:-1]:
-        row[attack] = reading_of(attacked(marked, attack, corner), crf_of(attack), folder)
-    if whole_frame and engine.avatar.surround is not None:
-        whole = engine_of(run, True)
-        frames = []
-        for frame in whole.video(whole.encode(samples), frame_count(samples)):
-            frames.append(watermark.marked(frame))
+class Video:
+    """One video of the count: an avatar that speaks a piece of audio."""
+
+    def __init__(self, run: Path, piece: Piece, out: Path):
+        self.run, self.piece = run, piece
+        self.identity = identity_of(engine_of(run, False).avatar.manifest)
+        self.file = out / f"video-{self.identity[:10]}-{piece.name}.json"
+
+    def row(self) -> dict[str, Any]:
+        """What is known of it so far."""
+        return json.loads(self.file.read_text()) if self.file.is_file() else {}
+
+    def measure(self, folder: Path) -> None:
+        """Measure all attacks on the avatar's square, unless that is done."""
+        if self.row():
+            return
+        engine = engine_of(self.run, False)
+        plain, frame_ms = self._rendered(engine)
+        watermark = Watermark(self.identity)
+        marked = [frame.copy() for frame in plain]
+        cost = self._mark(marked, watermark)
+        pairs = zip(plain[::10], marked[::10], strict=True)
+        errors = [((a.astype(np.float32) - b) ** 2).mean() for a, b in pairs]
+        seed = hashlib.sha256(self.file.name.encode()).digest()
+        corner = np.random.default_rng(list(seed)).random(2)
+        row: dict[str, Any] = {
+            "avatar": engine.avatar.manifest["name"],
+            "identity": self.identity,
+            "audio": self.piece.name,
+            "side": plain[0].shape[0],
+            "payload": watermark.payload,
+            "psnr": round(float(10 * np.log10(255**2 / max(errors))), 2),
+            "cost_ms": round(cost, 4),
+            "frame_ms": round(frame_ms, 3),
+            "unmarked": reading_of(plain, CRF, folder),
+        }
+        for attack in ATTACKS[:-1]:
+            row[attack] = reading_of(attacked(marked, attack, corner), crf_of(attack), folder)
+        write_json(self.file, row)
+
+    @property
+    def has_source(self) -> bool:
+        """Whether --into-source can be measured."""
+        return engine_of(self.run, False).avatar.surround is not None
+
+    def measure_into_source(self, folder: Path) -> None:
+        """Measure the whole source frames, unless that is done."""
+        row = self.row()
+        if "into_source" in row:
+            return
+        frames, frame_ms = self._rendered(engine_of(self.run, True))
+        cost = self._mark(frames, Watermark(self.identity))
         row["into_source"] = reading_of(frames, CRF, folder)
-        row["into_source_size"] = frames[0].shape[:2]
-    return row
+        row["into_source_size"] = list(frames[0].shape[:2])
+        row["into_source_cost_ms"], row["into_source_frame_ms"] = round(cost, 4), round(frame_ms, 3)
+        write_json(self.file, row)
+
+    def _rendered(self, engine: Engine) -> tuple[list[np.ndarray], float]:
+        """Frames that may be written to, and the ms of processor time of one."""
+        features = list(engine.encode(self.piece.samples))
+        start = time.process_time()
+        frames = [
+            np.array(frame) for frame in engine.video(features, frame_count(self.piece.samples))
+        ]
+        return frames, 1000 * (time.process_time() - start) / len(frames)
+
+    @staticmethod
+    def _mark(frames: list[np.ndarray], watermark: Watermark) -> float:
+        """Mark the frames in place; ms of processor time of one."""
+        start = time.thread_time()
+        for frame in frames:
+            watermark.add(frame)
+        return 1000 * (time.thread_time() - start) / len(frames)
 
 
-def pieces(files: Iterable[Path]) -> Iterator[np.ndarray]:
-    """Pieces of SECONDS s of audio files, float32 [T] at 16 kHz."""
+@dataclass(frozen=True)
+class Piece:
+    """SECONDS s of an audio file."""
+
+    name: str
+    samples: np.ndarray  # float32 [T] at 16 kHz
+
+
+def pieces(files: Iterable[Path]) -> Iterator[Piece]:
+    """The pieces of audio files."""
     for file in files:
         samples = read_audio(file)
         length = SECONDS * RATE
         for start in range(0, len(samples) - length + 1, length):
-            yield samples[start : start + length]
+            name = f"{file.stem}-{start // RATE:03d}"
+            yield Piece(name, samples[start : start + length])
 
 
 def real_pieces(files: Iterable[Path]) -> Iterator[tuple[str, list[np.ndarray]]]:
@@ -142,77 +198,94 @@ def real_pieces(files: Iterable[Path]) -> Iterator[tuple[str, list[np.ndarray]]]
             scale = min(1.0, REAL_SIDE / max(part[0].shape[:2]))
             size = [2 * round(scale * side / 2) for side in part[0].shape[1::-1]]
             yield (
-                f"{file.stem} {number}",
+                f"{file.stem}-{number:02d}",
                 [np.asarray(Image.fromarray(f).resize((size[0], size[1]))) for f in part],
             )
+
+
+def measure_real(clip: str, frames: list[np.ndarray], attack: str, out: Path, work: Path) -> None:
+    """Measure one reading of a real clip, unless that is done."""
+    file = out / f"clip-{clip}-{attack}.json"
+    if file.is_file():
+        return
+    seed = hashlib.sha256(file.name.encode()).digest()
+    changed = attacked(frames, attack, np.random.default_rng(list(seed)).random(2))
+    crf = REAL_CRF.get(attack) or crf_of(attack)
+    write_json(file, {"clip": clip, "attack": attack, "unmarked": reading_of(changed, crf, work)})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="*", type=Path)
     parser.add_argument("--audio", nargs="*", type=Path, default=[])
+    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     parser.add_argument("--videos", type=int, default=50)
-    parser.add_argument("--whole-frames", type=int, default=12)
+    parser.add_argument("--whole-frames", type=int, default=50)
     parser.add_argument("--clips", nargs="*", type=Path, default=[])
-    parser.add_argument("--unmarked", type=int, default=150, help="readings of real clips")
-    parser.add_argument("--out", type=Path, help="rows as JSON lines")
+    parser.add_argument("--unmarked", type=int, default=200, help="readings of real clips")
+    parser.add_argument("--share", default="1/1", help="K/N: every Nth piece of work, from the Kth")
     options = parser.parse_args()
-    rows: list[dict[str, object]] = []
+    share, shares = map(int, options.share.split("/"))
+    options.out.mkdir(parents=True, exist_ok=True)
 
-    def keep(row: dict[str, object]) -> None:
-        rows.append(row)
-        if options.out:
-            with open(options.out, "a") as file:
-                file.write(json.dumps(row) + "\n")
-        print(json.dumps(row), flush=True)
+    def mine(work: Iterable[Any]) -> Iterator[Any]:
+        return itertools.islice(work, share - 1, None, shares)
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         # The avatars take turns, so that each speaks about as often.
         spoken = list(pieces(options.audio))
-        turns = itertools.product(range(len(spoken)), options.runs)
-        for number, (k, run) in enumerate(itertools.islice(turns, options.videos)):
-            turned = spoken[(k + options.runs.index(run)) % len(spoken)]
-            more = sum("into_source" in row for row in rows) < options.whole_frames
-            keep(measure_video(run, turned, folder, number, more))
-        done = 0
-        random = np.random.default_rng(0)
-        for clip, frames in real_pieces(options.clips):
-            for attack in ("crf28", "scaled", "cropped", "together", "mirrored", "again", "twice"):
-                if done == options.unmarked:
-                    break
-                changed = attacked(frames, attack, random.random(2))
-                crf = {"again": 18, "twice": 35}.get(attack) or crf_of(attack)
-                keep({"clip": clip, "attack": attack, "unmarked": reading_of(changed, crf, folder)})
-                done += 1
-    print(json.dumps(summary(rows)))
+        turns = itertools.product(range(len(spoken)), range(len(options.runs)))
+        videos = [
+            Video(options.runs[i], spoken[(k + i) % len(spoken)], options.out)
+            for k, i in itertools.islice(turns, options.videos)
+        ]
+        for video in mine(videos):
+            video.measure(folder)
+            print(video.file.name, flush=True)
+        # One piece of a clip at a time is in memory.
+        clips = ((clip, attack) for clip in real_pieces(options.clips) for attack in REAL_ATTACKS)
+        for (clip, frames), attack in mine(itertools.islice(clips, options.unmarked)):
+            measure_real(clip, frames, attack, options.out, folder)
+            print(clip, attack, flush=True)
+        whole = [video for video in videos if video.has_source][: options.whole_frames]
+        for video in mine(whole):
+            video.measure_into_source(folder)
+            print(video.file.name, "into source", flush=True)
+    print(json.dumps(summary(options.out)))
 
 
-def summary(rows: list[dict[str, object]]) -> dict[str, object]:
-    """Counts of all rows."""
-    videos = [row for row in rows if "avatar" in row]
-    found: dict[str, object] = {"videos": len(videos)}
-    found["avatars"] = len({str(row["avatar"]) for row in videos})
+def summary(out: Path) -> dict[str, Any]:
+    """Counts of all results in a folder."""
+    videos = [json.loads(file.read_text()) for file in sorted(out.glob("video-*.json"))]
+    clips = [json.loads(file.read_text()) for file in sorted(out.glob("clip-*.json"))]
+    found: dict[str, Any] = {"videos": len(videos)}
+    found["avatars"] = dict(Counter(f"{row['avatar']} {row['identity'][:8]}" for row in videos))
     for attack in ATTACKS:
         read = [row for row in videos if attack in row]
-        values: list[dict] = [row[attack] for row in read]  # type: ignore[misc]
-        right = [
-            value["payload"] == row["payload"] for row, value in zip(read, values, strict=True)
-        ]
         found[attack] = {
             "of": len(read),
-            "found": sum(value["found"] for value in values),
-            "avatar_told": sum(right),
-            "least_z": min((value["z"] for value in values), default=None),
+            "avatars": len({row["identity"] for row in read}),
+            "found": sum(row[attack]["found"] for row in read),
+            "avatar_told": sum(row[attack]["payload"] == row["payload"] for row in read),
+            "least_z": min((row[attack]["z"] for row in read), default=None),
+            "missed": [[row["avatar"], row["audio"]] for row in read if not row[attack]["found"]],
         }
-    unmarked: list[dict] = [row["unmarked"] for row in rows]  # type: ignore[misc]
+    unmarked = [row["unmarked"] for row in (*videos, *clips)]
     found["unmarked"] = {
         "of": len(unmarked),
-        "real": len(rows) - len(videos),
+        "real": len(clips),
         "alarms": sum(value["found"] for value in unmarked),
         "largest_z": max((value["z"] for value in unmarked), default=None),
     }
-    found["least_psnr"] = min((row["psnr"] for row in videos), default=None)  # type: ignore[type-var]
+    found["least_psnr"] = min((row["psnr"] for row in videos), default=None)
+    for prefix in ("", "into_source_"):
+        shares = [
+            row[f"{prefix}cost_ms"] / row[f"{prefix}frame_ms"]
+            for row in videos
+            if f"{prefix}cost_ms" in row
+        ]
+        found[f"{prefix}largest_share_of_frame"] = round(max(shares, default=0.0), 4)
     found["required"] = list(REQUIRED)
     return found
 

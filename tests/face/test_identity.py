@@ -7,7 +7,7 @@ import pytest
 from needs import load_or_skip
 
 from being.assets import SourceFailed, dlib_safetensors
-from being.eval.identity import CHIP_PADDING, CHIP_POSITIONS, CHIP_SIDE, Identity, face_chip
+from being.face.identity import CHIP_PADDING, CHIP_POSITIONS, CHIP_SIDE, Identity, face_chip
 
 # The first five of 128 numbers that dlib 20.0.1 itself gives for `waves`
 # (face_recognition_model_v1), and their norm.

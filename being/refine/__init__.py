@@ -1,0 +1,1 @@
+"""Refinement: rendered frames to better frames by a local diffusion model, an optional pass."""

@@ -42,10 +42,19 @@ def missing() -> str:
     return "" if found.returncode == 0 else f"needs a loop device: {found.stderr.strip()}"
 
 
-def cut_power(folder: Path) -> None:
-    """Shut the file system down that is mounted at `folder`, and lose its log."""
+def cut_power(folder: Path, commit: bool = False) -> None:
+    """Shut the file system down that is mounted at `folder`, and lose its log.
+
+    commit: save a file beside all others first. This brings all names to the disk, and not what
+    the other files hold.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
+        if commit:
+            neighbour = os.open("neighbour", os.O_CREAT | os.O_WRONLY, dir_fd=descriptor)
+            os.write(neighbour, b"saved")
+            os.fdatasync(neighbour)
+            os.close(neighbour)
         fcntl.ioctl(descriptor, SHUT_DOWN, struct.pack("I", WITHOUT_LOG))
     finally:
         os.close(descriptor)
@@ -88,6 +97,11 @@ class LoopDisk:
             if done.returncode and time.monotonic() > deadline:
                 raise AssertionError(f"cannot unmount: {done.stderr}")
             time.sleep(0.05 if done.returncode else 0)
+
+    def close(self) -> None:
+        """Take the file system away at once. Its loop device follows when no process uses it."""
+        if os.path.ismount(self.path):
+            _run("umount", "--lazy", str(self.path))
 
     def _mount(self) -> None:
         _run("mount", "-o", f"loop,{self._options}", str(self._image), str(self.path))

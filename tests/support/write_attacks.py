@@ -24,7 +24,9 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from loop_disk import MOUNTS, LoopDisk, cut_power, missing  # noqa: E402
 from writing_commands import (  # noqa: E402
     COMMANDS,
+    LIMIT_S,
     Command,
     complaints,
     copy_world,
@@ -261,27 +264,26 @@ class Attacks:
         disk.format(options)
         trial = copy_world(self.world, disk.path / "trial")
         disk.save()
-        moment = self.rng.random()
-        if self.rng.random() < 0.5:
+        moment, way, commit = self.rng.random(), self.rng.random(), self.rng.random() < 0.5
+        cut = partial(cut_power, disk.path, commit)
+        if way < 0.5:
             at = 1 + int(moment * reference.changes)
-            child = start(command.words, trial, log, lambda: _die_at_change(trial, at, disk.path))
+            child = start(command.words, trial, log, lambda: _die_at_change(trial, at, cut))
             what = f"at change {at} of {reference.changes}"
             code = wait(child)
         else:
             child = start(command.words, trial, log)
-            seconds = 1.1 * moment * reference.seconds  # also just after the end
-            what = f"after {seconds:.2f} s"
-            time.sleep(seconds)
-            cut_power(disk.path)
-            _kill(child)
-            code = wait(child)
+            seconds = moment * reference.seconds if way < 0.85 else LIMIT_S
+            code = _wait_and_cut(child, seconds, cut)
+            what = "just after its end" if code == 0 else f"after {seconds:.2f} s"
         disk.restart()
         self.count("disk cuts")
-        what = f"{command.name}, disk ({options}) cut {what}"
-        if code == 0:  # it had ended before the cut
+        what = f"{command.name}, disk ({options}) cut {what}{', names committed' if commit else ''}"
+        if code == 0:  # it had ended before the cut: its result must have outlasted it
+            self.count("disk cuts after the end")
             fault = faults(command, trial, reference.whole, reference.whole)
             if fault or target_content(command, trial) != reference.whole:
-                self.wrong("losses", f"{what}, after its end: {fault}", trial, log)
+                self.wrong("losses", f"{what}: {fault or 'as before'}", trial, log)
                 return
         self._look_and_repeat(command, trial, log, what)
 
@@ -291,6 +293,24 @@ def _kill(child: int) -> None:
         os.kill(child, signal.SIGKILL)
     except ProcessLookupError:
         pass
+
+
+def _wait_and_cut(child: int, seconds: float, cut: Callable[[], None]) -> int:
+    """Wait for the end of a process, at most `seconds`; cut the power, kill it. Its exit code, or
+    -SIGKILL.
+    """
+    code, deadline = None, time.monotonic() + seconds
+    try:
+        while code is None and time.monotonic() < deadline:
+            ended, status = os.waitpid(child, os.WNOHANG)
+            code = os.waitstatus_to_exitcode(status) if ended else None
+            time.sleep(0 if ended else 0.005)
+        cut()
+    finally:
+        if code is None:
+            _kill(child)
+            code = wait(child)
+    return code
 
 
 def _is_change(trial: Path, event: str, arguments: tuple) -> bool:
@@ -316,9 +336,9 @@ def _count_changes(trial: Path, counter: Path) -> None:
     sys.addaudithook(hook)
 
 
-def _die_at_change(trial: Path, number: int, cut: Path | None = None) -> None:
-    """Kill this process just before its change of the disk with this number; cut the power of the
-    file system `cut` first.
+def _die_at_change(trial: Path, number: int, cut: Callable[[], None] | None = None) -> None:
+    """Kill this process just before its change of the disk with this number; `cut` the power
+    first.
     """
     left = [number]
 
@@ -327,7 +347,7 @@ def _die_at_change(trial: Path, number: int, cut: Path | None = None) -> None:
             left[0] -= 1
             if left[0] == 0:
                 if cut is not None:
-                    cut_power(cut)
+                    cut()
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(hook)
@@ -342,6 +362,7 @@ def attack(
     load_modules()
     commands = [command for name, command in COMMANDS.items() if not only or name in only]
     _make_world_in_a_child(attacks.world, [command.name for command in commands])
+    _keep_pretrained_files(attacks.folder / "cache")
     if cuts:
         for command in commands:
             attacks.cuts(command, cuts)
@@ -373,7 +394,7 @@ def _cut_disks(attacks: Attacks, commands: list[Command], count: int) -> None:
             if number % len(commands) == len(commands) - 1:
                 print(f"disk cuts: {attacks.counts}", flush=True)
     finally:
-        disk.unmount()
+        disk.close()
 
 
 def _make_world_in_a_child(world: Path, names: list[str]) -> None:
@@ -395,6 +416,19 @@ def _make_world_in_a_child(world: Path, names: list[str]) -> None:
     assert wait(child) == 0, "the world could not be made"
 
 
+def _keep_pretrained_files(folder: Path) -> None:
+    """Let commands see only the pretrained files that are cached now: what another process gets
+    meanwhile would change their results.
+    """
+    from being.assets.cache import cache_folder
+
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for path in cache_folder().glob("*"):
+        (folder / path.name).symlink_to(path)
+    os.environ["BEING_CACHE"] = str(folder)
+
+
 def main() -> None:
     """Parse, attack, print the counts; exit code 1 when something was wrong."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -409,6 +443,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where the trials lie (default: temporary)")
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # What is mounted is unmounted, and the attacked command ends too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     only = [name for name in options.only.split(",") if name]
     with tempfile.TemporaryDirectory(prefix="being-attacks-") as temporary:
         folder = options.folder or Path(temporary)

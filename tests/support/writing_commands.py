@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import sys
 import time
 import zipfile
@@ -204,6 +205,7 @@ def start(
         return child
     code = 70
     try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         descriptor = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
@@ -225,17 +227,20 @@ def start(
 
 def wait(child: int, limit: float = LIMIT_S) -> int:
     """Exit code of a forked process, negative for a signal. Raises AssertionError for one that
-    hangs, which is killed.
+    hangs. It is killed then, and when this process is interrupted.
     """
     deadline = time.monotonic() + limit
-    while time.monotonic() < deadline:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.005)
-    os.kill(child, 9)
-    os.waitpid(child, 0)
-    raise AssertionError(f"process {child} did not end in {limit} s")
+    try:
+        while time.monotonic() < deadline:
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                return os.waitstatus_to_exitcode(status)
+            time.sleep(0.005)
+        raise AssertionError(f"process {child} did not end in {limit} s")
+    except BaseException:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        raise
 
 
 def run(command: Command, trial: Path, log: Path) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConcurrencyError, ConnectionClosed
 
 from being.api.packets import HEADER, Flag, Kind, Packet, unpack
 
@@ -36,7 +36,16 @@ class LiveClient:
 
     async def __aexit__(self, *_: object) -> None:
         if self.socket is not None:
-            await self.socket.close()
+            await asyncio.gather(self.socket.close(), self._read_to_the_end())
+
+    async def _read_to_the_end(self) -> None:
+        """Drop what still comes. Behind a full queue, the answer to a close would not be seen, and
+        the close would wait for its time limit of 10 s.
+        """
+        assert self.socket is not None
+        with contextlib.suppress(ConnectionClosed, ConcurrencyError):
+            while True:
+                await self.socket.recv()
 
     async def open(self) -> None:
         """Connect, send `start`, wait for `ready` or a fatal error."""

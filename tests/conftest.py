@@ -21,7 +21,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # test_write_attacks.py see from the calls.
 os.fsync = lambda _: None
 os.sync = lambda: None
-# Under nohup SIGHUP is ignored, and what tests start would ignore it too.
+# Under nohup SIGHUP is ignored, and SIGINT behind `&`; what tests start would ignore them too.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 

@@ -87,7 +87,7 @@ def test_a_power_cut_of_a_disk_loses_only_what_was_not_saved(
 def test_a_few_attacks_lose_nothing() -> None:
     cuts = "2" if shutil.which("strace") else "0"
     words = ("--kills", "2", "--pairs", "1", "--cuts", cuts, "--disk-cuts", "1")
-    counts = attacked(*words, "--only", "import-checkpoint")
+    counts = attacked(*words, "--only", "unpack")
     assert (counts["kills"], counts["pairs"]) == (2, 1)
     assert counts.get("disk cuts") == 1 or counts["disk cuts skipped"].startswith("needs")
 

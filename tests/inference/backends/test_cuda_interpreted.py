@@ -42,6 +42,14 @@ def one_trial_pose():
         yield
 
 
+@pytest.fixture
+def no_trial_pose(monkeypatch):
+    """A renderer reserves memory for all pairs of a tiny frame without a trial of the kernels. The
+    fixture `engine`, and the renderer by bases, make the trial.
+    """
+    monkeypatch.setattr(CudaGraphRenderer, "_trial_pairs", lambda renderer: 400)
+
+
 @pytest.fixture(scope="module")
 def engine(one_trial_pose, tmp_path_factory):
     """An engine of a small avatar with three expression channels."""
@@ -62,7 +70,7 @@ def psnr(a, b):
     [(1, 3, 1, "float32", 60), (2, 1, 4, "float32", 60), (1, 3, 1, "float16", 45)],
 )
 def test_images_are_those_of_the_torch_renderer(
-    tmp_path, layers, degree, channels, precision, least
+    no_trial_pose, tmp_path, layers, degree, channels, precision, least
 ):
     avatar = tiny_avatar(tmp_path, 24, 16, layers=layers, degree=degree, channels=channels)
     engine, reference = Engine(avatar, precision), Engine(avatar, "float32", renderer="torch")
@@ -174,7 +182,7 @@ def test_records_are_those_of_the_torch_tokens(engine):
     assert (mixed - expected).norm() < 1e-5 * expected.norm()
 
 
-def test_records_of_a_batch_of_two_blocks_of_rows(tmp_path):
+def test_records_of_a_batch_of_two_blocks_of_rows(no_trial_pose, tmp_path):
     engine = Engine(tiny_avatar(tmp_path, 12, 16, layers=2), "float32")
     frames = MIN_SIDE + 1
     renderer, poses = engine.renderer, np.arange(frames) % POSES
@@ -202,7 +210,7 @@ def test_images_that_are_read_too_late_are_refused(engine, monkeypatch):
         late.images()
 
 
-def test_a_batch_that_needs_more_pairs_is_rendered_again(tmp_path):
+def test_a_batch_that_needs_more_pairs_is_rendered_again(no_trial_pose, tmp_path):
     avatar = tiny_avatar(tmp_path, 24, 16)
     engine, reference = Engine(avatar, "float32"), Engine(avatar, "float32", renderer="torch")
     engine.renderer.pairs = 0.0

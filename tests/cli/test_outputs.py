@@ -206,7 +206,7 @@ def test_help_for_a_reader_that_goes_away_has_no_traceback() -> None:
 
 def start_render(**more: Any) -> subprocess.Popen[str]:
     """A long render in the current folder, when it has begun to write."""
-    write_wav(Path("speech.wav"), hum(120))
+    write_wav(Path("speech.wav"), hum(40))
     words = ["render", "--audio", "speech.wav", "--out", "one.mp4", "--device", "cpu"]
     process = subprocess.Popen([*PROGRAM, *words], stderr=subprocess.PIPE, text=True, **more)
     deadline = time.monotonic() + 60

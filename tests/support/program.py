@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from typer.testing import CliRunner
 
 from being.cli.app import app
 
+# Folders of the checkout, where a test may run, with tens of thousands of files
+TOOLS = (".venv", ".git", ".mypy_cache", ".ruff_cache", ".pytest_cache", "__pycache__")
+
 
 def being(*arguments: Any) -> Any:
     """Result of the program with these arguments: exit_code, stdout, stderr."""
@@ -18,11 +22,14 @@ def being(*arguments: Any) -> Any:
 
 
 def listing(folder: Path) -> list[str]:
-    """Every file and folder below `folder` with its size."""
-    return sorted(
-        f"{p.relative_to(folder)} {p.stat().st_size if p.is_file() else ''}"
-        for p in folder.rglob("*")
-    )
+    """Every file and folder below `folder` with its size, without those of TOOLS."""
+    found = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name not in TOOLS]
+        for path in (Path(place, name) for name in (*folders, *files)):
+            size = path.stat().st_size if path.is_file() else ""
+            found.append(f"{path.relative_to(folder)} {size}")
+    return sorted(found)
 
 
 def refused(

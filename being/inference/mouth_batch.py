@@ -23,8 +23,6 @@ from being.conventions import STEPS_PER_FRAME
 from being.inference.mouth_stream import CODE_DELAY, MOST_STREAMS, STRIP_WINDOWS
 from being.model.voice_to_mouth import (
     ANTICIPATION,
-    CLOSING_CHANNELS,
-    MAX_CLOSURE,
     OPENING_WEIGHT,
     RANGE_MARGIN,
     CodeState,
@@ -101,9 +99,7 @@ class _Mapping:
         self._readout = put(voice.pause_readout)
         self._closure_step = voice.closure_step
         self._closed = put(voice.closed)
-        closing = np.zeros(len(voice.units), np.float32)
-        closing[list(CLOSING_CHANNELS)] = MAX_CLOSURE
-        self._closing = put(closing)
+        self._closing = put(voice.closing)
         margin = RANGE_MARGIN * (voice.units.most - voice.units.least)
         self._least, self._most = put(voice.units.least - margin), put(voice.units.most + margin)
 

@@ -55,7 +55,8 @@ from being.reading.structured import parse_json
 from being.reading.tensors import load_metadata, load_tensor_arrays
 
 # Channels that keep their values at p, b and m, because these have any width and protrusion. The
-# others move to the closed mouth, so that lips, jaw and teeth agree as in the footage.
+# others move to the closed mouth, so that lips, jaw and teeth agree as in the footage. On a face
+# whose lips do not close so, these go along (`VoiceToMouth.closing`).
 FREE_CHANNELS = (
     "lip_width",
     "inner_width",
@@ -90,12 +91,13 @@ TENSORS = (
     "predicted_quantiles",
     "true_quantiles",
     "closed",
+    "closing",
     "face_share",
     "pause_readout",
     "speed",
 )
 # Tensors and facts that files of older versions lack.
-LATER_TENSORS = ("face_share", "pause_readout", "speed")
+LATER_TENSORS = ("closing", "face_share", "pause_readout", "speed")
 LATER_FACTS = {"audio_delay", "pause_wait"}
 
 
@@ -124,6 +126,8 @@ class VoiceToMouth:
     predicted_quantiles: np.ndarray  # [K, Q] ascending
     true_quantiles: np.ndarray  # [K, Q] ascending
     closed: np.ndarray  # [K] code at which the face shows a closed mouth
+    # [K] how far each channel moves there where a closure is fully on, in 0..1
+    closing: np.ndarray
     face_share: np.ndarray  # [K] how far the face goes with its code, as a share of it
     # [C + 1] weights and bias of `audio.pauses`; [0] for features that do not say pauses
     pause_readout: np.ndarray
@@ -164,8 +168,7 @@ class VoiceToMouth:
             said = np.maximum(
                 self._closure(strips, 0), ANTICIPATION * self._closure(strips, STEPS_PER_FRAME)
             )
-            lips = list(CLOSING_CHANNELS)
-            code[:, lips] += MAX_CLOSURE * said[:, None] * (self.closed[lips] - code[:, lips])
+            code += said[:, None] * self.closing * (self.closed - code)
         return code.astype(np.float32)
 
     def _closure(self, strips: np.ndarray, later: int) -> np.ndarray:
@@ -194,8 +197,7 @@ class VoiceToMouth:
             so_far = quiet_so_far(pauses[:, :-1], quiet)
             ramp = STRIP - self.closure_step - PAUSE_LEAD
             amount = pause_closure(so_far, pauses[:, -1], self.pause_wait, ramp)[:, None]
-            lips = list(CLOSING_CHANNELS)
-            found[:, lips] += MAX_CLOSURE * amount * (self.closed[lips] - found[:, lips])
+            found += amount * self.closing * (self.closed - found)
             quiet = float(so_far[-1])
         for k in range(len(found)):
             if last is not None:
@@ -216,8 +218,7 @@ class VoiceToMouth:
                 quiet = np.minimum((quiet + 1) * pauses[:, k], np.float32(MOST_QUIET))
             ramp = STRIP - self.closure_step - PAUSE_LEAD
             amount = pause_closure(quiet, pauses[:, -1], self.pause_wait, ramp)[:, None]
-            lips = list(CLOSING_CHANNELS)
-            found[:, lips] += MAX_CLOSURE * amount * (self.closed[lips] - found[:, lips])
+            found += amount * self.closing * (self.closed - found)
         rows = [k for k, state in enumerate(states) if state.code is not None]
         if rows:
             last = np.stack([code for state in states if (code := state.code) is not None])
@@ -273,6 +274,7 @@ class VoiceToMouth:
             raise ValueError("units, gamma and closure_step are needed")
         units = MouthUnits.from_dict(facts["units"])
         defaults = {
+            "closing": closing_amounts(len(units)),
             "face_share": np.ones(len(units), np.float32),
             "pause_readout": np.zeros(0, np.float32),
             "speed": np.full(len(units), ANY_SPEED, np.float32),
@@ -336,6 +338,7 @@ class VoiceToMouth:
             "predicted_quantiles": (k, quantiles),
             "true_quantiles": (k, quantiles),
             "closed": (k,),
+            "closing": (k,),
             "face_share": (k,),
             "speed": (k,),
             "pause_readout": (self.width + 1 if len(self.pause_readout) else 0,),
@@ -345,6 +348,18 @@ class VoiceToMouth:
                 raise ValueError(f"{name} is {getattr(self, name).shape}, expected {shape}")
         if not (self.face_share.min() > 0 and self.speed.min() > 0):
             raise ValueError("face_share and speed must be above 0")
+        if not (self.closing.min() >= 0 and self.closing.max() <= 1):
+            raise ValueError("closing must be in 0..1")
+
+
+def closing_amounts(channels: int = len(MOUTH_CHANNELS), free: float = 0.0) -> np.ndarray:
+    """How far each channel moves to the closed mouth at p, b and m, float32 [channels] in 0..1.
+
+    free: how far the FREE_CHANNELS go with the others. With 1 all channels go all the way.
+    """
+    amounts = np.full(channels, free, np.float32)
+    amounts[list(CLOSING_CHANNELS)] = MAX_CLOSURE + (1 - MAX_CLOSURE) * free
+    return amounts
 
 
 def pause_closure(

@@ -22,7 +22,7 @@ from being.face.face_reader import FaceReader
 from being.face.mouth_code import LENGTHS, MOUTH_CHANNELS, mouth_lengths
 from being.model.clip_rendering import BATCH, to_uint8
 from being.model.talking_head import TalkingHead
-from being.model.voice_to_mouth import CLOSING_CHANNELS, MAX_CLOSURE, VoiceToMouth
+from being.model.voice_to_mouth import VoiceToMouth, closing_amounts
 from being.splat import composite
 from being.train.voice_fit import CLOSED_SHARE
 
@@ -37,6 +37,11 @@ SHARES = 0.6, 1.1  # limits of a share; a face below them is not amplified furth
 # upper lip moves down, stays or moves up. What closes best differs from face to face.
 PRESSES = (0.0, 0.15, 0.3, 0.5, 0.8)
 UPPER_LIP = (-1.0, 0.0, 1.0)
+# Where the lips stay apart in more than one of ten frames, the whole mouth goes to the closed one,
+# by half and wholly: a face that was learnt from a short clip has not seen every width closed.
+ENOUGH = 0.9
+WHOLE_MOUTH = (0.5, 1.0)
+HARDEST = 1.2
 PRESSED = ("lip_opening", "opening_area", "lower_lip")
 NEARLY = 0.05  # a gentler try that closes the lips in so much fewer frames is preferred
 Reading = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -48,6 +53,7 @@ class FaceResponse:
 
     share: np.ndarray  # float32 [K], deviation that the face shows over that of its code
     closed: np.ndarray  # float32 [K], the code that closes its lips
+    closing: np.ndarray  # float32 [K], how far its channels have to go there, in 0..1
     closes: int  # frames of CLOSED_PROBES in which it does
     opening: float  # share of the opening channels
     width: float  # share of the width channels
@@ -55,7 +61,13 @@ class FaceResponse:
     def corrected(self, mapping: VoiceToMouth) -> VoiceToMouth:
         """The mapping with codes at which this face shows what the mapping says."""
         speed = mapping.speed * mapping.face_share / self.share
-        return replace(mapping, face_share=self.share, closed=self.closed, speed=speed)
+        return replace(
+            mapping,
+            face_share=self.share,
+            closed=self.closed,
+            closing=self.closing,
+            speed=speed,
+        )
 
 
 def measure_face_response(
@@ -111,45 +123,63 @@ def response_of(read: Reading, code: MouthCode, frames: np.ndarray) -> FaceRespo
     share = np.ones(len(code.units), np.float32)
     for group, value in groups.items():
         share[[_channel(name) for name in group]] = value
-    closed, closes = _closed_code(read, code, frames)
-    return FaceResponse(share, closed, closes, groups[OPENING], groups[WIDTH])
+    closed, closing, closes = _closed_code(read, code, frames)
+    return FaceResponse(share, closed, closing, closes, groups[OPENING], groups[WIDTH])
 
 
-def _closed_code(read: Reading, code: MouthCode, frames: np.ndarray) -> tuple[np.ndarray, int]:
-    """The gentlest code [K] that closes the lips, and in how many frames of CLOSED_PROBES."""
+def _closed_code(
+    read: Reading, code: MouthCode, frames: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """The gentlest code [K] that closes the lips, how far the channels go there [K], and in how
+    many frames of CLOSED_PROBES that closes them.
+    """
     values = code.values[frames]
     low, high = np.percentile(values[:, 0], (2, 98))
     limit = low + CLOSED_SHARE * (high - low)
     rest = values[values[:, 0] <= limit].mean(0)
     places = np.linspace(0, len(frames) - 1, CLOSED_PROBES).astype(int)
     others = code.values[frames[(places + len(frames) // 3) % len(frames)]]
-    channels = list(CLOSING_CHANNELS)
+    tried: dict[_Try, int] = {}
 
-    def closes(target: np.ndarray) -> int:
-        codes = others.copy()
-        codes[:, channels] += MAX_CLOSURE * (target[channels] - codes[:, channels])
-        shown = read(frames[places], codes)[:, 0]
-        return int((shown <= limit).sum())
+    def attempt(free: float, press: float, upper: float) -> None:
+        if (free, press, upper) not in tried:
+            target = _pressed(rest, press, upper)
+            codes = others + closing_amounts(len(rest), free) * (target - others)
+            shown = read(frames[places], codes)[:, 0]
+            tried[free, press, upper] = int((shown <= limit).sum())
 
     # How much the lips press, then what the upper lip does meanwhile
-    tried = {}
     for press in PRESSES:
-        tried[press, 0.0] = closes(_pressed(rest, press, 0.0))
-    press = _gentlest(tried)[0]
+        attempt(0.0, press, 0.0)
+    press = _gentlest(tried)[1]
     for upper in UPPER_LIP:
         for harder in (press, max(press, PRESSES[-2])):
-            if (harder, upper) not in tried:
-                tried[harder, upper] = closes(_pressed(rest, harder, upper))
-    best = _gentlest(tried)
-    return _pressed(rest, *best).astype(np.float32), tried[best]
+            attempt(0.0, harder, upper)
+
+    # Then whether the rest of the mouth has to go along, and at last harder
+    for free in WHOLE_MOUTH:
+        if max(tried.values()) < ENOUGH * CLOSED_PROBES:
+            best = max(tried, key=lambda key: tried[key])
+            for press, upper in ((0.0, 0.0), best[1:], *((PRESSES[-1], up) for up in UPPER_LIP)):
+                attempt(free, press, upper)
+    if max(tried.values()) < ENOUGH * CLOSED_PROBES:
+        for upper in UPPER_LIP:
+            attempt(WHOLE_MOUTH[-1], HARDEST, upper)
+    free, press, upper = best = _gentlest(tried)
+    closed = _pressed(rest, press, upper).astype(np.float32)
+    return closed, closing_amounts(len(rest), free), tried[best]
 
 
-def _gentlest(tried: dict[tuple[float, float], int]) -> tuple[float, float]:
-    """Of the tries that close the lips nearly as often as the best, the one that presses least."""
+# How far the free channels go along, how much the lips press, how the upper lip moves
+_Try = tuple[float, float, float]
+
+
+def _gentlest(tried: dict[_Try, int]) -> _Try:
+    """Of the tries that close the lips nearly as often as the best, the one that changes least."""
     enough = max(tried.values()) - NEARLY * CLOSED_PROBES
     return min(
         (key for key, count in tried.items() if count >= enough),
-        key=lambda key: (key[0], abs(key[1]), -tried[key]),
+        key=lambda key: (key[0], key[1], abs(key[2]), -tried[key]),
     )
 
 

@@ -26,7 +26,13 @@ from being.console import Progress
 from being.conventions import ATTENTION_PAST, FEATURE_WINDOW, FPS, STEPS_PER_FRAME
 from being.data.mouth import MouthCode
 from being.face.mouth_code import MOUTH_CHANNELS
-from being.model.voice_to_mouth import ANY_SPEED, MAX_DELAY, VoiceToMouth, gaussian_kernel
+from being.model.voice_to_mouth import (
+    ANY_SPEED,
+    MAX_DELAY,
+    VoiceToMouth,
+    closing_amounts,
+    gaussian_kernel,
+)
 
 STEP_COMPONENTS = 64
 STRIP_COMPONENTS = 256
@@ -156,6 +162,7 @@ def fit_voice_to_mouth(
             before,
             after,
             mean + (_closed_mouth(target) - mean) / usual_face_share(),
+            closing_amounts(),
             usual_face_share(),
             np.zeros(0) if readout is None else readout,
             _largest_steps(code, bounds, every) / usual_face_share(),

@@ -35,6 +35,7 @@ def voice() -> VoiceToMouth:
         predicted_quantiles=even,
         true_quantiles=0.7 * even,
         closure_step=16,
+        closing=np.linspace(0, 1, channels, dtype=np.float32),
         face_share=np.linspace(0.7, 1.1, channels, dtype=np.float32),
         pause_readout=readout,
         pause_wait=3,

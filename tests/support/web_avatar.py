@@ -56,6 +56,7 @@ def random_voice(seed: int = 0) -> VoiceToMouth:
         predicted_quantiles=quantiles,
         true_quantiles=quantiles * 1.3 + 0.1,
         closed=normal(k, scale=0.1),
+        closing=np.linspace(0, 1, k, dtype=np.float32),
         face_share=0.8 * ones,
         pause_readout=readout,
         speed=0.5 * ones,

@@ -46,6 +46,7 @@ def test_a_face_that_moves_too_little_is_told_more(code: MouthCode) -> None:
     # This face closes where it is told to: nothing is pressed.
     assert response.closes == CLOSED_PROBES
     assert response.closed[OPENING] == pytest.approx(0, abs=0.15)
+    assert response.closing[OPENING] == pytest.approx(0.9) and response.closing[WIDTH] == 0
 
 
 def test_lips_that_stay_apart_are_pressed(code: MouthCode) -> None:
@@ -69,6 +70,19 @@ def test_the_upper_lip_helps_where_that_closes_the_mouth(code: MouthCode) -> Non
     response = response_of(face(needs_the_upper_lip), code, FRAMES)
     assert response is not None and response.closes == CLOSED_PROBES
     assert response.closed[UPPER] > response.closed[OPENING] + 0.3
+
+
+def test_the_whole_mouth_closes_where_the_lips_alone_do_not(code: MouthCode) -> None:
+    closed_width = code.values[code.values[:, OPENING] < 0.1, WIDTH].mean()
+
+    def knows_one_width(codes: np.ndarray) -> np.ndarray:
+        shown = codes.copy()
+        shown[:, OPENING] = np.where(np.abs(codes[:, WIDTH] - closed_width) < 0.1, 0.0, 0.5)
+        return shown
+
+    response = response_of(face(knows_one_width), code, FRAMES)
+    assert response is not None and response.closes == CLOSED_PROBES
+    assert response.closing[WIDTH] == 1
 
 
 def test_no_face_no_response(code: MouthCode) -> None:

@@ -228,16 +228,22 @@ def test_no_channel_is_faster_than_the_person(fitted) -> None:
 
 def test_files_of_before_have_no_pauses_and_no_limits(fitted) -> None:
     mapping = fitted[0].mapping
-    later = ("face_share", "pause_readout", "speed")
+    later = ("closing", "face_share", "pause_readout", "speed")
     tensors = {name: value for name, value in mapping.tensors().items() if name not in later}
     facts = {name: value for name, value in mapping.facts().items() if name != "pause_wait"}
     old = VoiceToMouth.from_parts(tensors, facts)
     assert (
         (old.face_share == 1).all()
+        and (old.closing[list(CLOSING_CHANNELS)] == np.float32(MAX_CLOSURE)).all()
+        and np.count_nonzero(old.closing) == len(CLOSING_CHANNELS)
         and (old.speed == ANY_SPEED).all()
         and not len(old.pause_readout)
     )
-    for broken in ({"face_share": np.zeros(K, np.float32)}, {"speed": -mapping.speed}):
+    for broken in (
+        {"face_share": np.zeros(K, np.float32)},
+        {"speed": -mapping.speed},
+        {"closing": np.full(K, 1.1, np.float32)},
+    ):
         with pytest.raises(ValueError):
             VoiceToMouth.from_parts({**mapping.tensors(), **broken}, mapping.facts())
     with pytest.raises(ValueError):

@@ -18,7 +18,7 @@ from being.conventions import SAMPLE_RATE
 from being.data.mouth import CODE_GAIN
 from being.interop.web.quantisation import symmetric
 from being.model.avatar import Avatar
-from being.model.voice_to_mouth import CLOSING_CHANNELS, MouthRowStream, VoiceToMouth
+from being.model.voice_to_mouth import MouthRowStream, VoiceToMouth
 from being.reading.tensors import load_tensor_arrays
 
 STEP = ".step"
@@ -58,7 +58,6 @@ def speech_facts(voice: VoiceToMouth) -> dict[str, Any]:
         "pause_wait": voice.pause_wait,
         "least": voice.units.least.tolist(),
         "most": voice.units.most.tolist(),
-        "closing": list(CLOSING_CHANNELS),
     }
 
 

@@ -13,7 +13,6 @@ const FUTURE = 3; // and after it
 const STRIP = FEATURE_WINDOW + STEPS_PER_FRAME * (PAST + FUTURE); // steps
 const SHIFT = 8; // steps by which windows lie earlier
 const SAMPLES_AHEAD = 5 * SAMPLES_PER_STEP + 200; // after a step's own that determine it
-const MAX_CLOSURE = 0.9;
 const OPENING_WEIGHT = 0.5;
 const ANTICIPATION = 0.5;
 const PAUSE_RAMP = 6;
@@ -65,6 +64,7 @@ export class VoiceToMouth {
     this.after = values("true_quantiles");
     this.quantiles = tensors.true_quantiles.shape[1];
     this.closed = values("closed");
+    this.closing = values("closing");
     this.faceShare = values("face_share");
     this.speed = values("speed");
     this.readout = values("pause_readout");
@@ -115,7 +115,7 @@ export class VoiceToMouth {
     if (facts.closure_step >= 0) {
       const now = this.closure(steps, 0);
       const soon = this.closure(steps, STEPS_PER_FRAME);
-      this.close(code, MAX_CLOSURE * Math.max(now, ANTICIPATION * soon));
+      this.close(code, Math.max(now, ANTICIPATION * soon));
     }
     return code;
   }
@@ -130,7 +130,9 @@ export class VoiceToMouth {
   }
 
   close(code, amount) {
-    for (const k of this.facts.closing) code[k] += amount * (this.closed[k] - code[k]);
+    for (let k = 0; k < code.length; k++) {
+      code[k] += amount * this.closing[k] * (this.closed[k] - code[k]);
+    }
   }
 
   /** The code with pauses and limited speed. state: { code, quiet } of the frame before; changed. */
@@ -145,7 +147,7 @@ export class VoiceToMouth {
       for (let s = now; s < STRIP; s++) ahead += row *= steps[s].quiet;
       const ramp = Math.max(1, Math.min(PAUSE_RAMP, STRIP - now - PAUSE_LEAD));
       const closing = clamp((state.quiet - this.facts.pause_wait) / PAUSE_RAMP, 0, 1);
-      this.close(code, MAX_CLOSURE * closing * clamp((ahead - PAUSE_LEAD) / ramp, 0, 1));
+      this.close(code, closing * clamp((ahead - PAUSE_LEAD) / ramp, 0, 1));
     }
     if (state.code) this.limit(code, state.code);
     state.code = code;

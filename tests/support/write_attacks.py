@@ -4,7 +4,8 @@
 
 runs each command on tiny inputs, and ends it with SIGKILL at a random moment or at a random change
 of the disk; starts every two commands that write one target at once; rebuilds what power cuts leave
-(`power_cuts`); and cuts the power of a file system on which the command works (`loop_disk`). After
+(`power_cuts`); and cuts the power of a file system on which the command works, or has just ended
+(`loop_disk`), half of the times with the names of all files saved and their content not. After
 each attack the target is as it was, or whole; the same command then ends well, and its result is
 that of a run without an attack. Prints what was wrong, and as the last line the counts as JSON.
 `--only train,pack` attacks these commands. Needs Linux, strace for the power cuts that are rebuilt,

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from being.api.supervisor import Supervisor
 from being.bench.drawn_load import BIN_MS, DrawnLoad
 from being.bench.process_time import processor_seconds
 from being.conventions import FPS
+from being.errors import BeingError
 
 CLIENTS_A_PROCESS = 250
 CHUNK_S = 0.08  # of sound in a message: two frames
@@ -51,13 +53,15 @@ def drawn_sessions(
         count = min(CLIENTS_A_PROCESS, sessions - first)
         load = DrawnLoad(url, str(recording), count, number, chunk_s, start, begun, counted)
         command = [sys.executable, "-m", "being.bench.drawn_load", load.to_json()]
-        loads.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        # A file and not a pipe: late sessions have much to tell, and nobody reads before the end.
+        answer = tempfile.TemporaryFile("w+")
+        loads.append((subprocess.Popen(command, stdout=answer, text=True), answer))
     _sleep_until(counted[0])
     before = _Reading(supervisor)
     told(f"{sessions} sessions, of which {before.sessions} run; {seconds:g} s are counted")
     _sleep_until(counted[1])
     after = _Reading(supervisor)
-    answers = [json.loads(load.communicate()[0].splitlines()[-1]) for load in loads]
+    answers = [_answer(load, answer) for load, answer in loads]
 
     values, counts = _histogram([entry for answer in answers for entry in answer["late"]])
     frames = sum(answer["frames"] for answer in answers)
@@ -92,6 +96,18 @@ def drawn_sessions(
             ),
         },
     }
+
+
+def _answer(load: subprocess.Popen[str], told: IO[str]) -> dict[str, Any]:
+    """What a load process told when it ended. Raises BeingError when it told nothing."""
+    code = load.wait()
+    with told:
+        told.seek(0)
+        lines = told.read().splitlines()
+    if code or not lines:
+        raise BeingError("a load process failed", f"exit code {code}", "Measure fewer sessions")
+    found: dict[str, Any] = json.loads(lines[-1])
+    return found
 
 
 class _Reading:

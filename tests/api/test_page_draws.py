@@ -38,6 +38,7 @@ WATCH = (
 }"""
 )
 DISTINCT = "[new Set(window.marks).size, window.marks.length]"
+AT_REST = "window.marks.length > 3 && new Set(window.marks.slice(-4)).size === 1"
 
 
 @pytest.fixture(scope="module")
@@ -72,13 +73,9 @@ def test_the_page_draws_what_is_said_and_falls_back(page: Page) -> None:
     page.run(WATCH)
     page.click("#stats-toggle")
     page.wait("document.getElementById('stat-path').textContent.startsWith('drawn here')")
-    page.wait("window.marks.length > 3")
-    time.sleep(1.0)  # the head comes to rest
 
-    # In silence the picture stands still; it moves with speech.
-    page.run("window.marks.length = 0")
-    page.wait("window.marks.length > 3")
-    assert page.run(DISTINCT)[0] == 1
+    # In silence the picture comes to stand still; it moves with speech.
+    page.wait(AT_REST)
     say(page, TEXT)
     page.wait(SPEAKING)
     page.run("window.marks.length = 0")
@@ -88,10 +85,11 @@ def test_the_page_draws_what_is_said_and_falls_back(page: Page) -> None:
     # An interrupt cuts the sound, and the mouth comes to rest.
     page.click("#interrupt")
     page.wait(IDLE)
-    time.sleep(1.0)
-    page.run("window.marks.length = probe.sounds.length = 0")
-    page.wait("window.marks.length > 3")
-    assert page.run(DISTINCT)[0] == 1 and page.run("probe.sounds.length") == 0
+    page.run("window.marks.length = 0")
+    page.wait(AT_REST)
+    page.run("probe.sounds.length = 0")
+    time.sleep(0.5)
+    assert page.run("probe.sounds.length") == 0
 
     # A machine that draws too slowly gets pictures from the server, and is told so.
     page.run(MAIN % "{ main.currentDrawing().pace.tooSlow = () => true; }")

@@ -44,7 +44,7 @@ function matchQuantiles(value, before, after, from, count) {
 export class VoiceToMouth {
   /**
    * tensors: { values, shape } by name, as in voice.safetensors. facts: { least, most, gamma,
-   * closure_step, pause_wait, closing }; closing: the channels that close with the mouth.
+   * closure_step, pause_wait }.
    */
   constructor(tensors, facts) {
     const values = (name) => tensors[name].values;
